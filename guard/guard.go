@@ -1,0 +1,185 @@
+// Package guard is the decision engine: given what is asked and how things
+// stand, it answers ALLOW or DENY and says why. It is pure: the same request
+// and state always give the same decision, and it reads no clock.
+package guard
+
+import (
+	"time"
+
+	"github.com/pikarc/server/plans"
+)
+
+// Kind is what an agent asks for.
+type Kind uint8
+
+// The questions an agent asks.
+const (
+	Start     Kind = iota + 1 // may a new run begin?
+	Step                      // may this run take its next step?
+	Heartbeat                 // may this run go on? Nothing is recorded.
+)
+
+// Reason names the rule that objected. The values are stored: never renumber.
+type Reason uint8
+
+// The reasons of a DENY; None is an ALLOW.
+const (
+	None                         Reason = 0
+	RunAlreadyEnded              Reason = 1
+	KillSwitchActive             Reason = 2
+	UserBlocked                  Reason = 3
+	WorkspaceDailyBudgetExceeded Reason = 4
+	UserDailyBudgetExceeded      Reason = 5
+	MonthlyRunLimitExceeded      Reason = 6
+	MaxConcurrentRunsExceeded    Reason = 7
+)
+
+// String is the code that the API shows.
+func (r Reason) String() string {
+	switch r {
+	case RunAlreadyEnded:
+		return "RUN_ALREADY_ENDED"
+	case KillSwitchActive:
+		return "KILL_SWITCH_ACTIVE"
+	case UserBlocked:
+		return "USER_BLOCKED"
+	case WorkspaceDailyBudgetExceeded:
+		return "WORKSPACE_DAILY_BUDGET_EXCEEDED"
+	case UserDailyBudgetExceeded:
+		return "USER_DAILY_BUDGET_EXCEEDED"
+	case MonthlyRunLimitExceeded:
+		return "MONTHLY_RUN_LIMIT_EXCEEDED"
+	case MaxConcurrentRunsExceeded:
+		return "MAX_CONCURRENT_RUNS_EXCEEDED"
+	default:
+		return ""
+	}
+}
+
+// IsMoney tells whether the rule's Limit and Used are plans.Money; otherwise they count runs.
+func (r Reason) IsMoney() bool {
+	return r == WorkspaceDailyBudgetExceeded || r == UserDailyBudgetExceeded
+}
+
+// HasLimit tells whether the rule compares a use with a limit at all.
+func (r Reason) HasLimit() bool { return r >= WorkspaceDailyBudgetExceeded }
+
+// Request is what is asked, and when.
+type Request struct {
+	Kind Kind
+	At   time.Time
+}
+
+// State is all that a decision depends on, as it stands inside the
+// transaction that will record the decision.
+type State struct {
+	Plan plans.Plan
+
+	RunEnded    bool
+	KillSwitch  bool
+	UserBlocked bool
+
+	DailyBudget     plans.Budget
+	SpentToday      plans.Money // by the workspace, this UTC day
+	UserDailyBudget plans.Budget
+	UserSpentToday  plans.Money
+
+	RunsThisMonth     int64 // allowed runs started this UTC month
+	RunningRuns       int64
+	MaxConcurrentRuns int64
+}
+
+// Decision is the answer.
+type Decision struct {
+	Reason Reason // None allows
+	// Limit and Used are those of the rule that objected, in nano-USD or runs
+	// (Reason.IsMoney), and 0 where Reason.HasLimit is false.
+	Limit, Used int64
+	// ResetsAt is when the rule stops objecting by itself; zero when it does not.
+	ResetsAt time.Time
+	// Evaluated are the rules looked at, in the order asked; the last of them
+	// objected, if any did.
+	Evaluated []Reason
+}
+
+// Allowed tells whether the answer is ALLOW.
+func (d Decision) Allowed() bool { return d.Reason == None }
+
+// Decide asks the rules in their order; the first that objects answers.
+func Decide(req Request, state State) Decision {
+	rules := order(req.Kind)
+	for i, rule := range rules {
+		if d, objects := ask(rule, req.At, state); objects {
+			d.Reason = rule
+			d.Evaluated = rules[:i+1]
+			return d
+		}
+	}
+	return Decision{Evaluated: rules}
+}
+
+// Evaluated lists the rules that a decision of this kind and reason looked at.
+// It is how a decision read back from the ledger regains them.
+func Evaluated(kind Kind, reason Reason) []Reason {
+	rules := order(kind)
+	for i, rule := range rules {
+		if rule == reason {
+			return rules[:i+1]
+		}
+	}
+	return rules
+}
+
+func order(kind Kind) []Reason {
+	if kind == Start {
+		return []Reason{
+			KillSwitchActive, UserBlocked, WorkspaceDailyBudgetExceeded, UserDailyBudgetExceeded,
+			MonthlyRunLimitExceeded, MaxConcurrentRunsExceeded,
+		}
+	}
+	return []Reason{
+		RunAlreadyEnded, KillSwitchActive, UserBlocked, WorkspaceDailyBudgetExceeded, UserDailyBudgetExceeded,
+	}
+}
+
+func ask(rule Reason, at time.Time, s State) (Decision, bool) {
+	switch rule {
+	case RunAlreadyEnded:
+		return Decision{}, s.RunEnded
+	case KillSwitchActive:
+		return Decision{}, s.KillSwitch
+	case UserBlocked:
+		return Decision{}, s.UserBlocked
+	case WorkspaceDailyBudgetExceeded:
+		return budget(s.DailyBudget, s.SpentToday, at)
+	case UserDailyBudgetExceeded:
+		if !s.Plan.HasUserDailyBudget {
+			return Decision{}, false
+		}
+		return budget(s.UserDailyBudget, s.UserSpentToday, at)
+	case MonthlyRunLimitExceeded:
+		limit := s.Plan.MonthlyRuns
+		d := Decision{Limit: limit, Used: s.RunsThisMonth, ResetsAt: nextMonth(at)}
+		return d, limit > 0 && s.RunsThisMonth >= limit
+	case MaxConcurrentRunsExceeded:
+		d := Decision{Limit: s.MaxConcurrentRuns, Used: s.RunningRuns}
+		return d, s.RunningRuns >= s.MaxConcurrentRuns
+	default:
+		return Decision{}, false
+	}
+}
+
+func budget(b plans.Budget, spent plans.Money, at time.Time) (Decision, bool) {
+	d := Decision{Limit: int64(b.Limit), Used: int64(spent), ResetsAt: nextDay(at)}
+	return d, b.Set && spent >= b.Limit
+}
+
+func nextDay(at time.Time) time.Time {
+	y, m, d := at.UTC().Date()
+	return time.Date(y, m, d+1, 0, 0, 0, 0, time.UTC)
+}
+
+func nextMonth(at time.Time) time.Time {
+	y, m, _ := at.UTC().Date()
+	return time.Date(y, m+1, 1, 0, 0, 0, 0, time.UTC)
+}
