@@ -1,0 +1,196 @@
+-- +goose Up
+-- Conventions: ids named *_id are internal integers, uuid is the public id
+-- (UUIDv7, 16 bytes); times are UTC milliseconds; days count from 1970-01-01;
+-- money is in nano-USD (*_nanos), prices in pico-USD a token (*_picos).
+
+CREATE TABLE accounts (
+  -- People who sign in to the dashboard.
+  id            INTEGER PRIMARY KEY,
+  uuid          BLOB    NOT NULL UNIQUE,
+  email         TEXT    NOT NULL,        -- as typed
+  email_key     TEXT    NOT NULL UNIQUE, -- folded: what is compared
+  password_hash TEXT    NOT NULL,        -- argon2id, PHC form
+  token_version INTEGER NOT NULL,        -- a new one ends all earlier tokens
+  created_at    INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE workspaces (
+  -- Tenants: one per account.
+  id                       INTEGER PRIMARY KEY,
+  uuid                     BLOB    NOT NULL UNIQUE,
+  account_id               INTEGER NOT NULL UNIQUE REFERENCES accounts (id),
+  name                     TEXT    NOT NULL,
+  slug                     TEXT    NOT NULL UNIQUE,
+  plan                     TEXT    NOT NULL,
+  kill_switch              INTEGER NOT NULL,
+  daily_budget_nanos       INTEGER,
+  user_daily_budget_nanos  INTEGER,
+  max_concurrent_runs      INTEGER NOT NULL,
+  run_idle_timeout_seconds INTEGER NOT NULL,
+  running_runs             INTEGER NOT NULL CHECK (running_runs >= 0), -- counter: runs that are RUNNING
+  created_at               INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE api_keys (
+  -- Keys of agents; those of the past are kept, revoked.
+  id           INTEGER PRIMARY KEY,
+  uuid         BLOB    NOT NULL UNIQUE,
+  workspace_id INTEGER NOT NULL REFERENCES workspaces (id),
+  prefix       TEXT    NOT NULL UNIQUE,
+  hash         BLOB    NOT NULL, -- SHA-256 of the whole key
+  sealed       BLOB    NOT NULL, -- the whole key, AES-256-GCM under the server secret
+  label        TEXT    NOT NULL,
+  created_at   INTEGER NOT NULL,
+  revoked_at   INTEGER
+) STRICT;
+CREATE UNIQUE INDEX api_keys_active ON api_keys (workspace_id) WHERE revoked_at IS NULL;
+
+CREATE TABLE users (
+  -- End users for whom agents run, as the callers name them.
+  id             INTEGER PRIMARY KEY,
+  workspace_id   INTEGER NOT NULL REFERENCES workspaces (id),
+  external_id    TEXT    NOT NULL, -- the API's user_id
+  blocked_at     INTEGER,
+  blocked_reason TEXT,
+  run_count      INTEGER NOT NULL, -- counter: allowed runs, ever
+  last_seen_at   INTEGER,          -- start or end of the latest run; null when only ever blocked
+  created_at     INTEGER NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX users_external ON users (workspace_id, external_id);
+CREATE INDEX users_newest ON users (workspace_id, id);
+
+CREATE TABLE models (
+  -- Models named by steps or priced by the workspace; names match exactly.
+  id           INTEGER PRIMARY KEY,
+  uuid         BLOB    NOT NULL UNIQUE,
+  workspace_id INTEGER NOT NULL REFERENCES workspaces (id),
+  name         TEXT    NOT NULL,
+  input_picos  INTEGER, -- null: never priced
+  output_picos INTEGER,
+  is_active    INTEGER NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX models_name ON models (workspace_id, name);
+
+CREATE TABLE runs (
+  -- Agent executions. The uuid begins with the start's millisecond, so one
+  -- index serves look-ups, newest-first lists and bounds in time.
+  id                 INTEGER PRIMARY KEY,
+  uuid               BLOB    NOT NULL,
+  workspace_id       INTEGER NOT NULL,
+  user_id            INTEGER NOT NULL,
+  status             INTEGER NOT NULL, -- 1 RUNNING, 2 COMPLETED, 3 FAILED, 4 BLOCKED
+  deny_reason        INTEGER,          -- guard.Reason of the run's own denial, or of its latest denied step
+  started_at         INTEGER NOT NULL,
+  ended_at           INTEGER,
+  ended_by           INTEGER,          -- 1 CLIENT, 2 DASHBOARD, 3 IDLE_TIMEOUT; null when born BLOCKED
+  last_call_at       INTEGER NOT NULL, -- the idle clock
+  step_count         INTEGER NOT NULL,
+  blocked_step_count INTEGER NOT NULL,
+  prompt_tokens      INTEGER NOT NULL,
+  completion_tokens  INTEGER NOT NULL,
+  spend_nanos        INTEGER NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX runs_uuid ON runs (workspace_id, uuid);
+CREATE INDEX runs_user ON runs (workspace_id, user_id, uuid);
+CREATE INDEX runs_status ON runs (status, workspace_id, uuid);
+
+CREATE TABLE run_metadata (
+  -- What the caller attached to a run; apart, so that lists never read it.
+  run_id   INTEGER PRIMARY KEY,
+  metadata TEXT NOT NULL -- JSON object
+) STRICT;
+
+CREATE TABLE steps (
+  -- Actions in runs: the ledger. One b-tree, no other index, because each
+  -- further page that a step dirties costs more than the SQL.
+  run_id            INTEGER NOT NULL,
+  uuid              BLOB    NOT NULL,
+  sequence          INTEGER NOT NULL, -- the caller's; orders the display
+  type              INTEGER NOT NULL, -- 1 MODEL_CALL, 2 TOOL_CALL, 3 INPUT, 4 OUTPUT, 5 REASONING, 6 SYSTEM
+  status            INTEGER NOT NULL, -- 1 RUNNING, 2 COMPLETED, 3 FAILED, 4 BLOCKED, 5 ABANDONED
+  created_at        INTEGER NOT NULL,
+  model_id          INTEGER,
+  tool_name         TEXT,
+  completed_at      INTEGER,
+  duration_ms       INTEGER,
+  booked_day        INTEGER,          -- the day its usage counts on; null until usage is reported
+  prompt_tokens     INTEGER,
+  completion_tokens INTEGER,
+  input_picos       INTEGER,          -- the prices used; null when the model had none
+  output_picos      INTEGER,
+  cost_nanos        INTEGER,
+  PRIMARY KEY (run_id, uuid)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE step_payloads (
+  -- What went in and came out of a step, where the caller sends it.
+  run_id      INTEGER NOT NULL,
+  step_uuid   BLOB    NOT NULL,
+  input_data  TEXT, -- JSON
+  output_data TEXT, -- JSON
+  error       TEXT,
+  PRIMARY KEY (run_id, step_uuid)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE denials (
+  -- What the rule that objected saw. step_uuid is empty for the run's own start.
+  run_id      INTEGER NOT NULL,
+  step_uuid   BLOB    NOT NULL,
+  reason      INTEGER NOT NULL, -- guard.Reason
+  limit_value INTEGER NOT NULL, -- nano-USD or runs, by the reason
+  used_value  INTEGER NOT NULL,
+  resets_at   INTEGER,
+  PRIMARY KEY (run_id, step_uuid)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE workspace_days (
+  -- Use of a workspace on a UTC day: the budget's counter and the usage pages' rollup.
+  workspace_id      INTEGER NOT NULL,
+  day               INTEGER NOT NULL,
+  spend_nanos       INTEGER NOT NULL,
+  prompt_tokens     INTEGER NOT NULL,
+  completion_tokens INTEGER NOT NULL,
+  run_count         INTEGER NOT NULL, -- allowed; also the month's counter
+  blocked_run_count INTEGER NOT NULL,
+  PRIMARY KEY (workspace_id, day)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE user_days (
+  -- The same by end user.
+  workspace_id INTEGER NOT NULL,
+  day          INTEGER NOT NULL,
+  user_id      INTEGER NOT NULL,
+  spend_nanos  INTEGER NOT NULL,
+  run_count    INTEGER NOT NULL,
+  PRIMARY KEY (workspace_id, day, user_id)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE model_days (
+  -- The same by model. Unpriced tokens are those that no price was known for.
+  workspace_id      INTEGER NOT NULL,
+  day               INTEGER NOT NULL,
+  model_id          INTEGER NOT NULL,
+  spend_nanos       INTEGER NOT NULL,
+  prompt_tokens     INTEGER NOT NULL,
+  completion_tokens INTEGER NOT NULL,
+  unpriced_tokens   INTEGER NOT NULL,
+  PRIMARY KEY (workspace_id, day, model_id)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE idempotency_keys (
+  -- First answers of calls that carried an Idempotency-Key, for 24 hours.
+  workspace_id INTEGER NOT NULL,
+  run_id       INTEGER NOT NULL, -- 0 for run starts
+  key          TEXT    NOT NULL,
+  fingerprint  BLOB    NOT NULL, -- SHA-256 of the request's body
+  answer       BLOB    NOT NULL, -- the response's body
+  created_at   INTEGER NOT NULL,
+  PRIMARY KEY (workspace_id, run_id, key)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX idempotency_keys_age ON idempotency_keys (created_at);
+
+CREATE TABLE probes (
+  -- One row that readiness checks rewrite, to prove that commits work.
+  id         INTEGER PRIMARY KEY CHECK (id = 1),
+  checked_at INTEGER NOT NULL
+) STRICT;

@@ -1,0 +1,109 @@
+package storage
+
+import (
+	"fmt"
+	"sync/atomic"
+	"testing"
+
+	"github.com/google/uuid"
+
+	"github.com/pikarc/server/guard"
+)
+
+const stepsPerRun = 100
+
+// fill gives a workspace, in one transaction, a past of so many steps: runs of
+// 200 users over the last 30 days, all ended, with the counters that go with them.
+func fill(b *testing.B, w *world, ws WorkspaceKey, steps int) {
+	b.Helper()
+	w.price(ws, "gpt-4o", 2_500_000, 10_000_000)
+	const perStep = 2_250_000 // nano-USD for 500 + 100 tokens
+	now, runs := noon().UnixMilli(), steps/stepsPerRun
+	err := w.write(b.Context(), func(tx *Tx) error {
+		for _, q := range []struct {
+			text string
+			args []any
+		}{
+			{`WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200)
+				INSERT INTO users (workspace_id, external_id, run_count, created_at) SELECT $1, 'user ' || i, 0, 0 FROM n`, []any{ws}},
+			{`WITH RECURSIVE n (i, at) AS (SELECT 0, $3 UNION ALL SELECT i + 1, $3 - (i + 1) * 30 * 86400000 / $2 FROM n WHERE i < $2 - 1)
+				INSERT INTO runs (uuid, workspace_id, user_id, status, started_at, ended_at, ended_by, last_call_at,
+					step_count, blocked_step_count, prompt_tokens, completion_tokens, spend_nanos)
+				SELECT unhex(printf('%012x7%03x8%015x', at, i % 4096, i)), $1,
+					(SELECT id FROM users WHERE workspace_id = $1 AND external_id = 'user ' || (i % 200 + 1)),
+					2, at, at + 1, 1, at, $4, 0, $4 * 500, $4 * 100, $4 * $5 FROM n ORDER BY at`,
+				[]any{ws, runs, now, stepsPerRun, perStep}},
+			{`WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < $2)
+				INSERT INTO steps (run_id, uuid, sequence, type, status, created_at, model_id, completed_at, duration_ms,
+					booked_day, prompt_tokens, completion_tokens, input_picos, output_picos, cost_nanos)
+				SELECT r.id, unhex(printf('%012x7%03x8%015x', r.started_at, n.i, r.id)), n.i, 1, 2, r.started_at, m.id, r.ended_at, 1,
+					r.started_at / 86400000, 500, 100, m.input_picos, m.output_picos, $3
+				FROM runs r CROSS JOIN n CROSS JOIN models m WHERE r.workspace_id = $1 AND m.workspace_id = $1`,
+				[]any{ws, stepsPerRun, perStep}},
+			{`INSERT INTO workspace_days SELECT $1, started_at / 86400000, sum(spend_nanos), sum(prompt_tokens), sum(completion_tokens), count(*), 0
+				FROM runs WHERE workspace_id = $1 GROUP BY 2`, []any{ws}},
+			{`INSERT INTO user_days SELECT $1, started_at / 86400000, user_id, sum(spend_nanos), count(*)
+				FROM runs WHERE workspace_id = $1 GROUP BY 2, 3`, []any{ws}},
+			{`INSERT INTO model_days SELECT $1, d.day, m.id, d.spend_nanos, d.prompt_tokens, d.completion_tokens, 0
+				FROM workspace_days d JOIN models m ON m.workspace_id = $1 WHERE d.workspace_id = $1`, []any{ws}},
+			{`UPDATE users SET last_seen_at = $2, run_count = (SELECT count(*) FROM runs r
+				WHERE r.workspace_id = $1 AND r.user_id = users.id) WHERE workspace_id = $1`, []any{ws, now}},
+		} {
+			if _, err := tx.exec(q.text, q.args...); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	w.must(err)
+	var busy, frames, folded int
+	w.must(w.conn().QueryRowContext(b.Context(), `PRAGMA wal_checkpoint(TRUNCATE)`).Scan(&busy, &frames, &folded))
+	u, err := w.Usage(b.Context(), ws)
+	w.must(err)
+	if n := w.number(`SELECT count(*) FROM steps`); n != int64(steps) || u.Last30Days.Runs < int64(runs)*9/10 || busy != 0 {
+		b.Fatalf("the file has %d steps and %+v, checkpoint busy: %d", n, u.Last30Days, busy)
+	}
+}
+
+// BenchmarkStepDecision creates steps from 64 callers at once, each for a live
+// run of its own. The decision must cost the same whatever the file holds.
+func BenchmarkStepDecision(b *testing.B) {
+	for _, steps := range []int{1_000, 1_000_000} {
+		w := newWorld(b)
+		ws := w.roomy()
+		fill(b, w, ws, steps)
+		var live []uuid.UUID
+		for i := range 64 {
+			live = append(live, w.start(ws, fmt.Sprintf("user %d", i+1)).ID)
+		}
+		b.Run(fmt.Sprintf("steps=%d", steps), func(b *testing.B) {
+			model, callers := "gpt-4o", atomic.Int64{}
+			b.SetParallelism(32)
+			b.RunParallel(func(pb *testing.PB) {
+				run := live[callers.Add(1)%int64(len(live))]
+				for pb.Next() {
+					a, err := w.CreateStep(b.Context(), ws, run, NewStep{Type: 1, Sequence: 1, Model: &model}, guard.Decide)
+					if err != nil || !a.Decision.Allowed() {
+						b.Errorf("%+v, %v", a, err)
+						return
+					}
+				}
+			})
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "decisions/s")
+		})
+	}
+}
+
+// BenchmarkUsage reads the usage page of a workspace with a million steps.
+func BenchmarkUsage(b *testing.B) {
+	w := newWorld(b)
+	ws := w.roomy()
+	fill(b, w, ws, 1_000_000)
+	b.Run("steps=1000000", func(b *testing.B) {
+		for b.Loop() {
+			if _, err := w.Usage(b.Context(), ws); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}

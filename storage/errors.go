@@ -1,0 +1,63 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+)
+
+// What a caller can act on. Anything else is a bug.
+var (
+	ErrNotFound      = errors.New("not found")
+	ErrConflict      = errors.New("already exists")
+	ErrBusy          = errors.New("the write queue is full")
+	ErrClosed        = errors.New("the store is closing")
+	ErrUnavailable   = errors.New("the database cannot be written or read now")
+	ErrSchemaOld     = errors.New("the database's schema is older than this binary: run `pikarc migrate`")
+	ErrSchemaNewer   = errors.New("the database was made by a newer pikarc: upgrade this binary; the database is unchanged")
+	ErrBadCursor     = errors.New("not a cursor of this list")
+	ErrKeyReused     = errors.New("the idempotency key was used with another body")
+	ErrStepBlocked   = errors.New("a blocked step takes no update")
+	ErrTooLarge      = errors.New("larger than can be booked")
+	ErrBadPassword   = errors.New("the password has changed meanwhile")
+	errUniqueBroken  = errors.New("unique constraint")
+	errJobPanicked   = errors.New("panic in a write")
+	errBatchRollback = errors.New("the batch was rolled back")
+)
+
+// EndedError says that a run has already ended in another way than asked.
+type EndedError struct{ Status RunStatus }
+
+func (e *EndedError) Error() string {
+	return fmt.Sprintf("Run has already ended as %s", e.Status)
+}
+
+// classify adds ErrUnavailable to errors of the environment (disk, locks),
+// and errUniqueBroken to broken unique constraints, by SQLite's code.
+func classify(err error) error {
+	var e *sqlite.Error
+	if !errors.As(err, &e) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	switch e.Code() & 0xff {
+	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR,
+		sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB,
+		sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_PROTOCOL:
+		return errors.Join(ErrUnavailable, err)
+	}
+	if e.Code() == sqlite3.SQLITE_CONSTRAINT_UNIQUE {
+		return errors.Join(errUniqueBroken, err)
+	}
+	return err
+}
+
+// ignoreNotFound is for look-ups whose absence means something.
+func ignoreNotFound(err error) error {
+	if errors.Is(err, ErrNotFound) {
+		return nil
+	}
+	return err
+}

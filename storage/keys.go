@@ -1,0 +1,109 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/pikarc/server/auth"
+)
+
+// APIKey is a workspace's key as it may be shown again.
+type APIKey struct {
+	ID        uuid.UUID
+	Prefix    string
+	Full      string // empty when it cannot be opened, as after a change of the server secret
+	Label     string
+	CreatedAt time.Time
+}
+
+// DefaultKeyLabel names a key whose maker gave no label.
+const DefaultKeyLabel = "default"
+
+// Credential is what a caller's proof is checked against.
+type Credential struct {
+	Workspace WorkspaceKey
+	Account   uuid.UUID
+	Hash      []byte // of the API key
+	Version   int64  // of the account's tokens
+}
+
+// KeyCredential finds the active API key with a prefix.
+func (s *Store) KeyCredential(ctx context.Context, prefix string) (c Credential, err error) {
+	err = s.readWith(ctx, s.credentials, func(tx *Tx) error {
+		return tx.get(`SELECT k.workspace_id, a.uuid, k.hash FROM api_keys k
+			JOIN workspaces w ON w.id = k.workspace_id JOIN accounts a ON a.id = w.account_id
+			WHERE k.prefix = $1 AND k.revoked_at IS NULL`, []any{prefix}, &c.Workspace, &c.Account, &c.Hash)
+	})
+	return c, err
+}
+
+// TokenCredential finds the account and workspace that a token names, if they belong together.
+func (s *Store) TokenCredential(ctx context.Context, account, workspace uuid.UUID) (c Credential, err error) {
+	err = s.readWith(ctx, s.credentials, func(tx *Tx) error {
+		return tx.get(`SELECT w.id, a.uuid, a.token_version FROM accounts a
+			JOIN workspaces w ON w.account_id = a.id WHERE a.uuid = $1 AND w.uuid = $2`,
+			[]any{account[:], workspace[:]}, &c.Workspace, &c.Account, &c.Version)
+	})
+	return c, err
+}
+
+// APIKey returns the active key.
+func (s *Store) APIKey(ctx context.Context, ws WorkspaceKey) (k APIKey, err error) {
+	err = s.read(ctx, func(tx *Tx) error {
+		var sealed []byte
+		var created int64
+		err := tx.get(`SELECT uuid, prefix, sealed, label, created_at FROM api_keys
+			WHERE workspace_id = $1 AND revoked_at IS NULL`, []any{ws}, &k.ID, &k.Prefix, &sealed, &k.Label, &created)
+		if err != nil {
+			return err
+		}
+		k.CreatedAt = time.UnixMilli(created).UTC()
+		// Not an error: the key still works, it just cannot be shown.
+		k.Full, _ = s.secret.Open(sealed, k.ID.String())
+		return nil
+	})
+	return k, err
+}
+
+// RotateKey makes a new key and ends the old one, for the very next request.
+func (s *Store) RotateKey(ctx context.Context, ws WorkspaceKey, label string) (k APIKey, err error) {
+	err = s.write(ctx, func(tx *Tx) error {
+		_, err := tx.exec(`UPDATE api_keys SET revoked_at = $2 WHERE workspace_id = $1 AND revoked_at IS NULL`,
+			ws, tx.now.UnixMilli())
+		if err != nil {
+			return err
+		}
+		k, err = s.insertKey(tx, ws, label)
+		return err
+	})
+	return k, err
+}
+
+// insertKey makes a key with a prefix that no other key has: of 2^32 prefixes
+// some are taken in a large installation, so it tries again.
+func (s *Store) insertKey(tx *Tx, ws WorkspaceKey, label string) (APIKey, error) {
+	const attempts = 8
+	for range attempts {
+		full := auth.NewAPIKey()
+		k := APIKey{
+			ID: newID(tx.now), Prefix: full.Prefix, Full: full.Reveal(), Label: label,
+			CreatedAt: tx.now.Truncate(time.Millisecond),
+		}
+		sealed, err := s.secret.Seal(k.Full, k.ID.String())
+		if err != nil {
+			return APIKey{}, fmt.Errorf("seal the API key: %w", err)
+		}
+		hash := full.Hash()
+		err = tx.execOne(`INSERT INTO api_keys (uuid, workspace_id, prefix, hash, sealed, label, created_at)
+			VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (prefix) DO NOTHING`,
+			k.ID[:], ws, k.Prefix, hash[:], sealed, label, k.CreatedAt.UnixMilli())
+		if !errors.Is(err, ErrNotFound) {
+			return k, err
+		}
+	}
+	return APIKey{}, errors.New("no free API key prefix found")
+}

@@ -1,0 +1,142 @@
+package storage
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"github.com/pressly/goose/v3"
+)
+
+// Schema compares a database with the migrations that the binary carries.
+type Schema struct {
+	Current int64   // version of the database; 0 when there is none yet
+	Newest  int64   // version that the binary knows
+	Pending []int64 // versions that Migrate would apply, in order
+}
+
+// Err is ErrSchemaOld, ErrSchemaNewer, or nil when the schema is current.
+func (s Schema) Err() error {
+	switch {
+	case s.Current > s.Newest:
+		return ErrSchemaNewer
+	case s.Current < s.Newest:
+		return ErrSchemaOld
+	default:
+		return nil
+	}
+}
+
+// SchemaStatus reads where the database stands. It writes nothing, and makes no file.
+func SchemaStatus(ctx context.Context, path string, migrations fs.FS) (Schema, error) {
+	versions, err := migrationVersions(migrations)
+	if err != nil {
+		return Schema{}, err
+	}
+	status := Schema{Newest: versions[len(versions)-1]}
+	if _, err := os.Stat(path); err == nil {
+		if status.Current, err = schemaVersion(ctx, path); err != nil {
+			return Schema{}, fmt.Errorf("read the schema version of %s: %w", path, classify(err))
+		}
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return Schema{}, fmt.Errorf("read the database: %w", err)
+	}
+	for _, v := range versions {
+		if v > status.Current {
+			status.Pending = append(status.Pending, v)
+		}
+	}
+	return status, nil
+}
+
+// Migrate brings the database up to date, making the file if need be, and
+// returns the versions it applied. A newer database is refused, unchanged.
+func Migrate(ctx context.Context, path string, migrations fs.FS) ([]int64, error) {
+	before, err := SchemaStatus(ctx, path, migrations)
+	if err != nil {
+		return nil, err
+	}
+	if len(before.Pending) == 0 {
+		return nil, ignoreOld(before.Err())
+	}
+	if err := createFile(path); err != nil {
+		return nil, err
+	}
+	// Another process may migrate at the same moment (create-user beside
+	// serve on a fresh directory). Each migration is one transaction, so the
+	// slower of the two fails cleanly, and finds the work done when it looks again.
+	const attempts = 5
+	for range attempts {
+		if err = migrateUp(ctx, path, migrations); err == nil {
+			return before.Pending, nil
+		}
+	}
+	return nil, fmt.Errorf("migrate the database: %w", classify(err))
+}
+
+func ignoreOld(err error) error {
+	if errors.Is(err, ErrSchemaOld) {
+		return nil
+	}
+	return err
+}
+
+func migrateUp(ctx context.Context, path string, migrations fs.FS) (err error) {
+	db, err := sql.Open("sqlite", dsn(path, pragmas(false)...)+"&_txlock=immediate")
+	if err != nil {
+		return err
+	}
+	db.SetMaxOpenConns(1)
+	defer func() { err = errors.Join(err, db.Close()) }()
+	provider, err := goose.NewProvider(goose.DialectSQLite3, db, migrations,
+		goose.WithDisableGlobalRegistry(true), goose.WithLogger(goose.NopLogger()))
+	if err != nil {
+		return err
+	}
+	_, err = provider.Up(ctx)
+	return err
+}
+
+func migrationVersions(migrations fs.FS) ([]int64, error) {
+	names, err := fs.Glob(migrations, "*.sql")
+	if err != nil {
+		return nil, fmt.Errorf("list the migrations: %w", err)
+	}
+	var versions []int64
+	for _, name := range names {
+		v, err := goose.NumericComponent(name)
+		if err != nil {
+			return nil, fmt.Errorf("read the version of migration %s: %w", name, err)
+		}
+		versions = append(versions, v)
+	}
+	if len(versions) == 0 {
+		return nil, errors.New("the binary carries no migrations")
+	}
+	return versions, nil
+}
+
+// schemaVersion reads goose's table itself, because goose would make it. It
+// sets no journal mode: that would be written into the file.
+func schemaVersion(ctx context.Context, path string) (version int64, err error) {
+	db, err := sql.Open("sqlite", dsn(path, waitForLocks(), [2]string{"query_only", "1"})+"&mode=rw")
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	return readSchemaVersion(ctx, db)
+}
+
+func readSchemaVersion(ctx context.Context, db *sql.DB) (int64, error) {
+	var tables int
+	err := db.QueryRowContext(ctx, `SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'goose_db_version'`).Scan(&tables)
+	if err != nil || tables == 0 {
+		return 0, err
+	}
+	var version int64
+	err = db.QueryRowContext(ctx, `SELECT coalesce(max(version_id), 0) FROM goose_db_version WHERE is_applied = 1`).Scan(&version)
+	return version, err
+}

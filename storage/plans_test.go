@@ -1,0 +1,328 @@
+package storage
+
+import (
+	"database/sql"
+	"errors"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"maps"
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pikarc/server/guard"
+	"github.com/pikarc/server/plans"
+)
+
+// call uses an exported method of Store in each form that makes a query of its own.
+type call struct {
+	method string
+	do     func() error
+}
+
+// calls are all of Store's methods, in an order in which each finds something to do.
+func calls(t *testing.T, w *world) []call {
+	ctx := t.Context()
+	a, space, k, err := w.CreateAccount(ctx, NewAccount{Email: "a@example.com", PasswordHash: "x", Plan: plans.Scale})
+	w.must(err)
+	ws := space.Key()
+	return slices.Concat(accountCalls(w, a, space, k), runCalls(w, ws), []call{
+		{"Users", func() error {
+			yes, no := true, false
+			for _, q := range []string{"", "u"} {
+				for _, blocked := range []*bool{nil, &yes, &no} {
+					if _, _, err := w.Users(ctx, ws, UserFilter{Query: q, Blocked: blocked, Limit: 1}); err != nil {
+						return err
+					}
+				}
+			}
+			return nil
+		}},
+		{"BlockUser", func() error { _, err := w.BlockUser(ctx, ws, "u", nil); return err }},
+		{"UnblockUser", func() error { _, err := w.UnblockUser(ctx, ws, "u"); return err }},
+		{"SetPrice", func() error { _, err := w.SetPrice(ctx, ws, ModelPrice{Model: "new"}); return err }},
+		{"Prices", func() error { _, err := w.Prices(ctx, ws, true); return err }},
+		{"Usage", func() error { _, err := w.Usage(ctx, ws); return err }},
+		{"DailyUsage", func() error { _, err := w.DailyUsage(ctx, ws, 365); return err }},
+		{"Ready", func() error { return w.Ready(ctx) }},
+		{"EndIdleRuns", func() error {
+			w.start(ws, "u")
+			w.Advance(DefaultRunIdleTimeout + time.Second)
+			n, err := w.EndIdleRuns(ctx)
+			return errors.Join(err, atLeastOne(n))
+		}},
+		{"Expire", func() error {
+			w.Advance(366 * 24 * time.Hour)
+			n, err := w.Expire(ctx)
+			return errors.Join(err, atLeastOne(n))
+		}},
+		{"Close", func() error { return nil }}, // at the end of the test
+	})
+}
+
+func atLeastOne(n int) error {
+	if n == 0 {
+		return errors.New("nothing was there to do, so not every query was used")
+	}
+	return nil
+}
+
+func accountCalls(w *world, a Account, space Workspace, k APIKey) []call {
+	ctx, ws := w.t.Context(), space.Key()
+	return []call{
+		{"CreateAccount", func() error {
+			_, _, _, err := w.CreateAccount(ctx, NewAccount{Email: "new@example.com", Plan: plans.Pro})
+			return err
+		}},
+		{"AccountByEmail", func() error { _, err := w.AccountByEmail(ctx, a.Email); return err }},
+		{"Account", func() error { _, err := w.Account(ctx, a.ID); return err }},
+		{"ChangePassword", func() error { _, err := w.ChangePassword(ctx, a.ID, "x", "y"); return err }},
+		{"KeyCredential", func() error { _, err := w.KeyCredential(ctx, k.Prefix); return err }},
+		{"TokenCredential", func() error { _, err := w.TokenCredential(ctx, a.ID, a.Workspace); return err }},
+		{"APIKey", func() error { _, err := w.APIKey(ctx, ws); return err }},
+		{"RotateKey", func() error { _, err := w.RotateKey(ctx, ws, "new"); return err }},
+		{"Workspace", func() error { _, err := w.Workspace(ctx, ws); return err }},
+		{"WorkspaceByEmail", func() error { _, err := w.WorkspaceByEmail(ctx, a.Email); return err }},
+		{"UpdateWorkspace", func() error {
+			most := int64(plans.MaxConcurrency)
+			_, err := w.UpdateWorkspace(ctx, ws, WorkspaceChange{MaxConcurrentRuns: &most})
+			return err
+		}},
+		{"SetKillSwitch", func() error { _, err := w.SetKillSwitch(ctx, ws, false); return err }},
+		{"SetPlan", func() error { _, err := w.SetPlan(ctx, ws, space.Plan); return err }},
+	}
+}
+
+func runCalls(w *world, ws WorkspaceKey) []call {
+	ctx, model, object := w.t.Context(), "gpt-4o", []byte("{}")
+	var run, step Answer
+	eitherWay := func(do func(Decider) error) error { return errors.Join(do(deny), do(allow)) }
+	return []call{
+		{"StartRun", func() error {
+			return eitherWay(func(decide Decider) (err error) {
+				run, err = w.StartRun(ctx, ws, NewRun{UserID: "u", Metadata: object}, decide) // new, then known
+				_, err2 := w.StartRun(ctx, ws, NewRun{UserID: "u", Idempotency: once("k", "")}, decide)
+				return errors.Join(err, err2)
+			})
+		}},
+		{"CreateStep", func() error {
+			return eitherWay(func(decide Decider) (err error) {
+				step, err = w.CreateStep(ctx, ws, run.ID, NewStep{Type: 1, Model: &model}, decide)
+				in := NewStep{Type: 1, InputData: object, Idempotency: once("k", "")}
+				_, err2 := w.CreateStep(ctx, ws, run.ID, in, decide)
+				return errors.Join(err, err2)
+			})
+		}},
+		{"UpdateStep", func() error {
+			one := int64(1)
+			in := StepUpdate{Status: StepCompleted, PromptTokens: &one, CompletionTokens: &one, OutputData: object}
+			_, err := w.UpdateStep(ctx, ws, run.ID, step.ID, in)
+			return err
+		}},
+		{"Heartbeat", func() error { _, err := w.Heartbeat(ctx, ws, run.ID, guard.Decide); return err }},
+		{"Runs", func() error {
+			for _, form := range runForms() {
+				if _, _, err := w.Runs(ctx, ws, form.filter); err != nil {
+					return err
+				}
+			}
+			return nil
+		}},
+		{"Run", func() error { _, err := w.Run(ctx, ws, run.ID, ""); return err }},
+		{"EndRun", func() error {
+			idle := func(tx *Tx) error { _, err := endRun(tx, ws, run.ID, RunFailed, EndedByIdle); return err }
+			err := w.write(ctx, idle)
+			_, err2 := w.EndRun(ctx, ws, run.ID, RunCompleted, EndedByClient)
+			return errors.Join(err, err2)
+		}},
+	}
+}
+
+// runForm is a list of runs whose query is its own, and the index that should serve it.
+type runForm struct {
+	filter RunFilter
+	index  string
+}
+
+func runForms() []runForm {
+	const byUser = "runs_user (workspace_id=? AND user_id=? AND uuid>? AND uuid<?)"
+	return []runForm{
+		{RunFilter{Limit: 1}, "runs_uuid (workspace_id=? AND uuid>? AND uuid<?)"},
+		{RunFilter{Limit: 1, Status: RunRunning}, "runs_status (status=? AND workspace_id=? AND uuid>? AND uuid<?)"},
+		{RunFilter{Limit: 1, UserID: "u"}, byUser},
+		{RunFilter{Limit: 1, UserID: "u", Status: RunRunning}, byUser},
+	}
+}
+
+// queriesOf lists the texts that a store's connections have prepared, which
+// must be idle.
+func queriesOf(w *world) []string {
+	all := maps.Clone(w.writer.stmts)
+	for _, pool := range []chan *session{w.readers, w.credentials} {
+		for range cap(pool) {
+			r := <-pool // idle ones queue up, so each comes by once
+			maps.Copy(all, r.stmts)
+			pool <- r
+		}
+	}
+	return slices.Sorted(maps.Keys(all))
+}
+
+// planOf explains a query. Its parameters are null: without statistics in the
+// file, SQLite plans by the text alone.
+func planOf(w *world, conn *sql.Conn, query string) (lines []string) {
+	w.t.Helper()
+	args := 0
+	for _, m := range regexp.MustCompile(`\$(\d+)`).FindAllStringSubmatch(query, -1) {
+		n, err := strconv.Atoi(m[1])
+		w.must(err)
+		args = max(args, n)
+	}
+	rows, err := conn.QueryContext(w.t.Context(), "EXPLAIN QUERY PLAN "+query, make([]any, args)...)
+	w.must(err)
+	for rows.Next() {
+		var id, parent, unused int
+		var line string
+		w.must(rows.Scan(&id, &parent, &unused, &line))
+		lines = append(lines, line)
+	}
+	w.must(rows.Err())
+	return lines
+}
+
+// costly matches what reads or sorts more than it was asked for: a table, an
+// index, a tenant's or a status's whole part of one, or rows in no index's order.
+func costly() *regexp.Regexp {
+	return regexp.MustCompile(`^SCAN |\((workspace_id|status)=\?\)|^USE TEMP B-TREE|AUTOMATIC|BLOOM`)
+}
+
+// exceptions are the costly lines that may be, each in queries that contain a text, and why.
+func exceptions() []struct{ line, query, why string } {
+	return []struct{ line, query, why string }{
+		{"SCAN workspaces", "SELECT id FROM workspaces", "upkeep looks at every tenant, a few times a day"},
+		{"runs_status (status=?)", "r.last_call_at < $2", "upkeep looks at every RUNNING run; concurrency limits them"},
+		{"api_keys_active (workspace_id=?)", "FROM api_keys", "one key a workspace is active"},
+		{"api_keys_active (workspace_id=?)", "UPDATE api_keys", "one key a workspace is active"},
+		{"models_name (workspace_id=?)", "ORDER BY name", "the price list is all of it"},
+		{"SCAN days", "WITH RECURSIVE days", "30 numbers, no table"},
+		{"SCAN CONSTANT ROW", "WITH RECURSIVE days", "no table"},
+		{"SCAN page", "LIMIT $4) page", "one page of ids"},
+		{"USE TEMP B-TREE FOR ORDER BY", "LIMIT $4) page", "one page of runs"},
+		{"SCAN d", "GROUP BY", "the groups made from 30 days"},
+		{"USE TEMP B-TREE FOR GROUP BY", "day >= $2 AND day <= $3 GROUP BY", "30 days of one workspace"},
+		{"USE TEMP B-TREE FOR ORDER BY", "GROUP BY", "the groups made from 30 days"},
+		{"USE TEMP B-TREE FOR ORDER BY", "ORDER BY sequence, uuid", "one run's steps: an index by sequence costs each decision more"},
+	}
+}
+
+func TestNoQueryReadsMoreThanItAnswers(t *testing.T) {
+	w := newWorld(t)
+	for _, c := range calls(t, w) {
+		if err := c.do(); err != nil {
+			t.Errorf("%s: %v", c.method, err)
+		}
+	}
+	queries, conn := queriesOf(w), w.conn()
+	mustCoverTheSource(t, queries)
+	allowed, used, bad := exceptions(), map[int]bool{}, costly()
+	for _, query := range queries {
+		text := strings.Join(strings.Fields(query), " ")
+		for _, line := range planOf(w, conn, query) {
+			i := slices.IndexFunc(allowed, func(e struct{ line, query, why string }) bool {
+				return strings.Contains(line, e.line) && strings.Contains(text, e.query)
+			})
+			used[i] = true
+			if i < 0 && bad.MatchString(line) {
+				t.Errorf("%s\n\tin %s", line, text)
+			}
+		}
+	}
+	for i, e := range allowed {
+		if !used[i] {
+			t.Errorf("no query needs the exception %+v any more", e)
+		}
+	}
+}
+
+// mustCoverTheSource wants every SQL text in the room's source among the
+// queries, so that none escapes for want of a call that uses it.
+func mustCoverTheSource(t *testing.T, queries []string) {
+	t.Helper()
+	files, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	prepared := strings.Join(strings.Fields(strings.Join(queries, " ; ")), " ")
+	isSQL, found := regexp.MustCompile(`^(SELECT|INSERT|UPDATE|DELETE|WITH|FROM|AND|ORDER BY|[a-z]+\.[a-z_]+ =) `), 0
+	for _, name := range files {
+		// migrate.go looks at goose's one small table, before there is a store.
+		if strings.HasSuffix(name, "_test.go") || name == "migrate.go" {
+			continue
+		}
+		source, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), name, source, parser.SkipObjectResolution)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(file, func(n ast.Node) bool {
+			literal, ok := n.(*ast.BasicLit)
+			if !ok || literal.Kind != token.STRING || literal.Value[0] != '`' {
+				return true
+			}
+			text := strings.Join(strings.Fields(strings.Trim(literal.Value, "`")), " ")
+			if isSQL.MatchString(text) {
+				found++
+				if !strings.Contains(prepared, text) {
+					t.Errorf("%s: no call used\n%s", name, text)
+				}
+			}
+			return true
+		})
+	}
+	if found < 50 {
+		t.Errorf("found only %d SQL texts in the source", found)
+	}
+}
+
+func TestEveryExportedMethodIsExercised(t *testing.T) {
+	var methods, exercised []string
+	for m := range reflect.TypeFor[*Store]().Methods() {
+		methods = append(methods, m.Name)
+	}
+	for _, c := range calls(t, newWorld(t)) {
+		exercised = append(exercised, c.method)
+	}
+	slices.Sort(exercised)
+	if !slices.Equal(methods, exercised) {
+		t.Errorf("Store has the methods\n%v, exercised are\n%v", methods, exercised)
+	}
+}
+
+func TestEachListOfRunsUsesItsIndex(t *testing.T) {
+	w := newWorld(t)
+	ws, conn := w.roomy(), w.conn()
+	for _, form := range runForms() {
+		before := queriesOf(w)
+		_, _, err := w.Runs(t.Context(), ws, form.filter)
+		w.must(err)
+		var plan []string
+		for _, query := range queriesOf(w) {
+			if !slices.Contains(before, query) && strings.HasPrefix(query, "SELECT") {
+				plan = planOf(w, conn, query)
+			}
+		}
+		if !strings.Contains(strings.Join(plan, "\n"), form.index) {
+			t.Errorf("%+v does not use %s: %q", form.filter, form.index, plan)
+		}
+	}
+}

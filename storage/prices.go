@@ -1,0 +1,60 @@
+package storage
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+
+	"github.com/google/uuid"
+
+	"github.com/pikarc/server/plans"
+)
+
+// ModelPrice is what a model's tokens cost a workspace.
+type ModelPrice struct {
+	ID            uuid.UUID
+	Model         string
+	Input, Output plans.Price // a token
+	Active        bool
+}
+
+// internModel finds or makes the row of a model's name.
+func internModel(tx *Tx, ws WorkspaceKey, name string) (id sql.NullInt64, err error) {
+	err = tx.get(`SELECT id FROM models WHERE workspace_id = $1 AND name = $2`, []any{ws, name}, &id)
+	if !errors.Is(err, ErrNotFound) {
+		return id, err
+	}
+	newUUID := newID(tx.now)
+	err = tx.get(`INSERT INTO models (uuid, workspace_id, name, is_active) VALUES ($1, $2, $3, 0) RETURNING id`,
+		[]any{newUUID[:], ws, name}, &id)
+	return id, err
+}
+
+// SetPrice sets or replaces a model's price, for usage first reported from now on.
+func (s *Store) SetPrice(ctx context.Context, ws WorkspaceKey, in ModelPrice) (out ModelPrice, err error) {
+	err = s.write(ctx, func(tx *Tx) error {
+		id, err := internModel(tx, ws, in.Model)
+		if err != nil {
+			return err
+		}
+		out = in
+		return tx.get(`UPDATE models SET input_picos = $2, output_picos = $3, is_active = $4 WHERE id = $1 RETURNING uuid`,
+			[]any{id, int64(in.Input), int64(in.Output), flag(in.Active)}, &out.ID)
+	})
+	return out, err
+}
+
+// Prices lists the priced models by name.
+func (s *Store) Prices(ctx context.Context, ws WorkspaceKey, includeInactive bool) (prices []ModelPrice, err error) {
+	err = s.read(ctx, func(tx *Tx) error {
+		return tx.each(`SELECT uuid, name, input_picos, output_picos, is_active FROM models
+			WHERE workspace_id = $1 AND input_picos IS NOT NULL AND is_active >= $2 ORDER BY name`,
+			[]any{ws, flag(!includeInactive)}, func(rows *sql.Rows) error {
+				var p ModelPrice
+				err := rows.Scan(&p.ID, &p.Model, &p.Input, &p.Output, &p.Active)
+				prices = append(prices, p)
+				return err
+			})
+	})
+	return prices, err
+}

@@ -1,0 +1,142 @@
+package storage
+
+import (
+	"context"
+	"database/sql"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/pikarc/server/guard"
+	"github.com/pikarc/server/plans"
+)
+
+// Run is the summary of a run.
+type Run struct {
+	ID                             uuid.UUID
+	UserID                         string
+	Status                         RunStatus
+	DenyReason                     guard.Reason // of the run's start, or of its latest denied step
+	StartedAt                      time.Time
+	EndedAt                        time.Time // zero while RUNNING
+	EndedBy                        EndedBy
+	StepCount, BlockedStepCount    int64
+	PromptTokens, CompletionTokens int64
+	Spend                          plans.Money
+}
+
+// RunFilter narrows a list of runs; zero values ask for all.
+type RunFilter struct {
+	Status RunStatus
+	UserID string
+	Since  time.Time // inclusive
+	Until  time.Time // exclusive
+	Limit  int64
+	Cursor string
+}
+
+const selectRun = `SELECT r.uuid, u.external_id, r.status, r.deny_reason, r.started_at, r.ended_at, r.ended_by,
+		r.step_count, r.blocked_step_count, r.prompt_tokens, r.completion_tokens, r.spend_nanos
+	FROM runs r JOIN users u ON u.id = r.user_id WHERE r.workspace_id = $1`
+
+// Runs lists runs, newest first, and the cursor of the next page ("" at the end).
+// A run's id begins with its start, so ids serve as bounds in time and as cursor.
+func (s *Store) Runs(ctx context.Context, ws WorkspaceKey, f RunFilter) (runs []Run, next string, err error) {
+	before, from := idCeiling(), uuid.UUID{}
+	if !f.Until.IsZero() {
+		before = idFloor(roundUp(f.Until))
+	}
+	if !f.Since.IsZero() {
+		from = idFloor(roundUp(f.Since))
+	}
+	if f.Cursor != "" {
+		key, err := parseCursor(listRuns, int64(ws), f.Cursor, len(before))
+		if err != nil {
+			return nil, "", err
+		}
+		if string(key) < string(before[:]) {
+			copy(before[:], key)
+		}
+	}
+	query := selectRun + ` AND r.uuid < $2 AND r.uuid >= $3`
+	args := []any{ws, before[:], from[:], f.Limit + 1}
+	switch {
+	case f.UserID != "":
+		args = append(args, f.UserID)
+		query += ` AND r.user_id = (SELECT id FROM users WHERE workspace_id = $1 AND external_id = $5)`
+		if f.Status != 0 {
+			args = append(args, int64(f.Status))
+			query += ` AND r.status = $6`
+		}
+	case f.Status != 0:
+		args = append(args, int64(f.Status))
+		// Asked in one piece, SQLite walks all of the workspace's runs instead of the index by status.
+		query = strings.Replace(selectRun, "FROM runs r", `FROM (SELECT id FROM runs WHERE workspace_id = $1
+			AND uuid < $2 AND uuid >= $3 AND status = $5 ORDER BY uuid DESC LIMIT $4) page JOIN runs r ON r.id = page.id`, 1)
+	}
+	err = s.read(ctx, func(tx *Tx) error {
+		return tx.each(query+` ORDER BY r.uuid DESC LIMIT $4`, args, func(rows *sql.Rows) error {
+			if int64(len(runs)) == f.Limit {
+				last := runs[len(runs)-1].ID
+				next = cursor(listRuns, int64(ws), last[:])
+				return nil
+			}
+			r, err := scanRun(rows.Scan)
+			runs = append(runs, r)
+			return err
+		})
+	})
+	return runs, next, err
+}
+
+// roundUp is the first whole millisecond at or after t: starts are kept in milliseconds.
+func roundUp(t time.Time) time.Time {
+	if whole := t.Truncate(time.Millisecond); !whole.Equal(t) {
+		return whole.Add(time.Millisecond)
+	}
+	return t
+}
+
+func scanRun(scan func(...any) error, more ...any) (Run, error) {
+	var r Run
+	var started int64
+	var reason, ended, endedBy sql.NullInt64
+	err := scan(append([]any{
+		&r.ID, &r.UserID, &r.Status, &reason, &started, &ended, &endedBy,
+		&r.StepCount, &r.BlockedStepCount, &r.PromptTokens, &r.CompletionTokens, &r.Spend,
+	}, more...)...)
+	r.DenyReason, r.EndedBy = guard.Reason(reason.Int64), EndedBy(endedBy.Int64)
+	r.StartedAt, r.EndedAt = time.UnixMilli(started).UTC(), timeOf(ended)
+	return r, err
+}
+
+// RunDetail is a run with what was decided and done in it.
+type RunDetail struct {
+	Run
+	Metadata  []byte // JSON object, or nil
+	Decision  guard.Decision
+	Steps     []Step
+	NextSteps string // cursor; "" at the end
+}
+
+// Run reads a run with a page of its steps.
+func (s *Store) Run(ctx context.Context, ws WorkspaceKey, id uuid.UUID, stepsCursor string) (d RunDetail, err error) {
+	err = s.read(ctx, func(tx *Tx) error {
+		query := strings.Replace(selectRun, "FROM runs r", `, r.id, m.metadata, d.reason, d.limit_value, d.used_value, d.resets_at
+			FROM runs r LEFT JOIN run_metadata m ON m.run_id = r.id
+			LEFT JOIN denials d ON d.run_id = r.id AND d.step_uuid = x''`, 1) + ` AND r.uuid = $2`
+		var runID int64
+		var metadata sql.NullString
+		var reason, limit, used, resets sql.NullInt64
+		scan := func(dest ...any) error { return tx.get(query, []any{ws, id[:]}, dest...) }
+		if d.Run, err = scanRun(scan, &runID, &metadata, &reason, &limit, &used, &resets); err != nil {
+			return err
+		}
+		d.Metadata = textOf(metadata)
+		d.Decision = recordedDecision(guard.Start, reason, limit, used, resets)
+		d.Steps, d.NextSteps, err = readSteps(tx, runID, stepsCursor)
+		return err
+	})
+	return d, err
+}

@@ -1,0 +1,121 @@
+package storage
+
+import (
+	"database/sql"
+	"encoding/binary"
+	"math"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/pikarc/server/guard"
+	"github.com/pikarc/server/plans"
+)
+
+// Step is what was asked, decided and used in one action of a run.
+type Step struct {
+	ID                             uuid.UUID
+	Sequence                       int64
+	Type                           StepType
+	Status                         StepStatus
+	Model, ToolName                *string
+	InputData, OutputData          []byte // JSON, or nil
+	Error                          *string
+	Decision                       guard.Decision
+	PromptTokens, CompletionTokens int64
+	Cost                           *plans.Money // nil while no usage is reported, or without a price
+	InputPrice, OutputPrice        *plans.Price // those used
+	CreatedAt                      time.Time
+	CompletedAt                    time.Time // zero while RUNNING
+	DurationMillis                 *int64
+}
+
+const (
+	// stepsPage is how many steps come with a run.
+	stepsPage = 500
+	// stepsPageBytes ends a page early, so that large inputs and outputs do not add up in memory.
+	stepsPageBytes = 4 << 20
+)
+
+// stepKey is where a step stands in the callers' order.
+type stepKey struct {
+	sequence int64
+	id       uuid.UUID
+}
+
+// readSteps lists a page of a run's steps in the callers' order, and the
+// cursor of the next page. It orders the keys alone, and then reads step by
+// step, so that sorting never carries payloads.
+func readSteps(tx *Tx, runID int64, after string) (steps []Step, next string, err error) {
+	from := stepKey{sequence: math.MinInt64}
+	if after != "" {
+		if from, err = parseStepKey(runID, after); err != nil {
+			return nil, "", err
+		}
+	}
+	var keys []stepKey
+	err = tx.each(`SELECT sequence, uuid FROM steps WHERE run_id = $1 AND (sequence, uuid) > ($2, $3)
+		ORDER BY sequence, uuid LIMIT $4`, []any{runID, from.sequence, from.id[:], stepsPage + 1}, func(rows *sql.Rows) error {
+		var k stepKey
+		err := rows.Scan(&k.sequence, &k.id)
+		keys = append(keys, k)
+		return err
+	})
+	if err != nil {
+		return nil, "", err
+	}
+	size := 0
+	for i, k := range keys {
+		if i == stepsPage || size > stepsPageBytes {
+			return steps, stepCursor(runID, keys[i-1]), nil
+		}
+		s, err := readStep(tx, runID, k.id)
+		if err != nil {
+			return nil, "", err
+		}
+		steps, size = append(steps, s), size+len(s.InputData)+len(s.OutputData)
+		if s.Error != nil {
+			size += len(*s.Error)
+		}
+	}
+	return steps, "", nil
+}
+
+const sequenceSize = 8
+
+func stepCursor(runID int64, k stepKey) string {
+	return cursor(listSteps, runID, append(binary.BigEndian.AppendUint64(nil, uint64(k.sequence)), k.id[:]...))
+}
+
+func parseStepKey(runID int64, text string) (k stepKey, err error) {
+	key, err := parseCursor(listSteps, runID, text, sequenceSize+len(k.id))
+	if err != nil {
+		return k, err
+	}
+	k.sequence = int64(binary.BigEndian.Uint64(key))
+	copy(k.id[:], key[sequenceSize:])
+	return k, nil
+}
+
+func readStep(tx *Tx, runID int64, id uuid.UUID) (Step, error) {
+	var s Step
+	var input, output sql.NullString
+	var reason, limit, used, resets, completed sql.NullInt64
+	var created int64
+	err := tx.get(`SELECT s.uuid, s.sequence, s.type, s.status, m.name, s.tool_name, p.input_data, p.output_data, p.error,
+			d.reason, d.limit_value, d.used_value, d.resets_at,
+			coalesce(s.prompt_tokens, 0), coalesce(s.completion_tokens, 0), s.cost_nanos, s.input_picos, s.output_picos,
+			s.created_at, s.completed_at, s.duration_ms
+		FROM steps s LEFT JOIN models m ON m.id = s.model_id
+		LEFT JOIN step_payloads p ON p.run_id = s.run_id AND p.step_uuid = s.uuid
+		LEFT JOIN denials d ON d.run_id = s.run_id AND d.step_uuid = s.uuid
+		WHERE s.run_id = $1 AND s.uuid = $2`, []any{runID, id[:]},
+		&s.ID, &s.Sequence, &s.Type, &s.Status, &s.Model, &s.ToolName, &input, &output, &s.Error,
+		&reason, &limit, &used, &resets,
+		&s.PromptTokens, &s.CompletionTokens, &s.Cost, &s.InputPrice, &s.OutputPrice,
+		&created, &completed, &s.DurationMillis)
+	s.InputData, s.OutputData = textOf(input), textOf(output)
+	s.Decision = recordedDecision(guard.Step, reason, limit, used, resets)
+	s.CreatedAt, s.CompletedAt = time.UnixMilli(created).UTC(), timeOf(completed)
+	return s, err
+}

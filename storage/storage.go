@@ -1,0 +1,214 @@
+// Package storage keeps everything in one SQLite file and is the only room
+// that speaks SQL. Reads come from a few read-only connections; every write
+// goes through one writer (writer.go), which also makes decisions, inside the
+// transaction that records them.
+package storage
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"runtime"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/pikarc/server/auth"
+
+	_ "modernc.org/sqlite" // registers the driver "sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+)
+
+// SQLiteVersion is that of the library inside.
+const SQLiteVersion = sqlite3.SQLITE_VERSION
+
+// busyTimeout is how long a connection waits for another process's lock.
+const busyTimeout = 5 * time.Second
+
+// Options of a store. The zero value of each field but Migrations has a sensible meaning.
+type Options struct {
+	Migrations fs.FS            // goose migrations; says which schema is current
+	Secret     auth.Secret      // seals API keys
+	Now        func() time.Time // time.Now when nil
+	QueueSize  int              // writes that may wait; 4096 when 0
+}
+
+// Store is an open database. Its methods may be called from any goroutine.
+type Store struct {
+	path    string
+	secret  auth.Secret
+	now     func() time.Time
+	version int64 // of the schema that this binary knows
+
+	db      *sql.DB // readers
+	readers chan *session
+	// credentials are readers of their own, so that no list, however slow,
+	// holds up the look-up that comes before every decision.
+	credentials chan *session
+
+	writerDB *sql.DB
+	writer   *session
+	queue    chan *job
+	closing  sync.RWMutex // held for reading while a job is queued
+	closed   bool
+	drained  chan struct{}
+
+	probe probe
+}
+
+// Open opens a database whose schema is current. It returns ErrSchemaOld or
+// ErrSchemaNewer when it is not, and fails if a pragma did not take.
+func Open(ctx context.Context, path string, opts Options) (*Store, error) {
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
+	if opts.QueueSize == 0 {
+		opts.QueueSize = 4096
+	}
+	status, err := SchemaStatus(ctx, path, opts.Migrations)
+	if err != nil {
+		return nil, err
+	}
+	if err := status.Err(); err != nil {
+		return nil, err
+	}
+	s := &Store{
+		path: path, secret: opts.Secret, now: opts.Now, version: status.Newest,
+		queue: make(chan *job, opts.QueueSize), drained: make(chan struct{}),
+	}
+	if err := s.connect(ctx); err != nil {
+		return nil, errors.Join(err, s.disconnect())
+	}
+	go s.runWriter()
+	return s, nil
+}
+
+// Close answers every write that is queued, refuses new ones, and closes the file.
+func (s *Store) Close() error {
+	s.closing.Lock()
+	if s.closed {
+		s.closing.Unlock()
+		return nil
+	}
+	s.closed = true
+	close(s.queue)
+	s.closing.Unlock()
+	<-s.drained
+	return s.disconnect()
+}
+
+func (s *Store) connect(ctx context.Context) error {
+	var err error
+	if s.writerDB, err = sql.Open("sqlite", dsn(s.path, pragmas(false)...)); err != nil {
+		return fmt.Errorf("open the database for writing: %w", err)
+	}
+	if s.writer, err = newSession(ctx, s.writerDB, false); err != nil {
+		return fmt.Errorf("open the database for writing: %w", err)
+	}
+	if s.db, err = sql.Open("sqlite", dsn(s.path, pragmas(true)...)); err != nil {
+		return fmt.Errorf("open the database for reading: %w", err)
+	}
+	if s.readers, err = openReaders(ctx, s.db, max(4, 2*runtime.GOMAXPROCS(0))); err != nil {
+		return err
+	}
+	s.credentials, err = openReaders(ctx, s.db, 2)
+	return err
+}
+
+func openReaders(ctx context.Context, db *sql.DB, n int) (chan *session, error) {
+	readers := make(chan *session, n)
+	for range n {
+		r, err := newSession(ctx, db, true)
+		if err != nil {
+			return readers, fmt.Errorf("open the database for reading: %w", err)
+		}
+		readers <- r
+	}
+	return readers, nil
+}
+
+// disconnect closes what connect has opened, the readers first, so that the
+// writer is the last and folds the WAL into the file.
+func (s *Store) disconnect() error {
+	var errs []error
+	for _, readers := range []chan *session{s.readers, s.credentials} {
+		for range len(readers) {
+			errs = append(errs, (<-readers).close())
+		}
+	}
+	if s.db != nil {
+		errs = append(errs, s.db.Close())
+	}
+	if s.writer != nil {
+		errs = append(errs, s.writer.close())
+	}
+	if s.writerDB != nil {
+		errs = append(errs, s.writerDB.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// pragmas are set on every connection and read back, in this order.
+func pragmas(readOnly bool) [][2]string {
+	p := [][2]string{
+		waitForLocks(),
+		{"journal_mode", "wal"},
+		{"synchronous", "2"}, // FULL: an answer given is an answer kept
+		{"foreign_keys", "1"},
+	}
+	if readOnly {
+		p = append(p, [2]string{"query_only", "1"})
+	}
+	return p
+}
+
+func waitForLocks() [2]string {
+	return [2]string{"busy_timeout", strconv.FormatInt(busyTimeout.Milliseconds(), 10)}
+}
+
+func dsn(path string, pragmas ...[2]string) string {
+	q := url.Values{}
+	for _, p := range pragmas {
+		q.Add("_pragma", p[0]+"("+p[1]+")")
+	}
+	return (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: q.Encode()}).String()
+}
+
+// createFile makes an empty database file that only its owner can read;
+// SQLite gives the WAL the same mode.
+func createFile(path string) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return fmt.Errorf("create the database: %w", err)
+	}
+	return f.Close()
+}
+
+// read runs fn in a snapshot of the database.
+func (s *Store) read(ctx context.Context, fn func(*Tx) error) error {
+	return s.readWith(ctx, s.readers, fn)
+}
+
+func (s *Store) readWith(ctx context.Context, readers chan *session, fn func(*Tx) error) (err error) {
+	var r *session
+	select {
+	case r = <-readers:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { readers <- r }()
+	if err := r.begin(ctx); err != nil {
+		return classify(err)
+	}
+	// Deferred, so that a panic of fn does not give the session back with its snapshot open.
+	defer func() {
+		if endErr := r.rollback(); err == nil {
+			err = classify(endErr)
+		}
+	}()
+	return classify(fn(&Tx{session: r, ctx: ctx, now: s.now()}))
+}

@@ -1,0 +1,182 @@
+package storage
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// upkeepSlice is how long one piece of upkeep may hold the writer, so that
+// decisions hardly notice it.
+const upkeepSlice = 15 * time.Millisecond
+
+// EndIdleRuns ends, as FAILED, every run that made no call for its
+// workspace's idle timeout, and returns how many.
+func (s *Store) EndIdleRuns(ctx context.Context) (ended int, err error) {
+	var idle []int64
+	err = s.read(ctx, func(tx *Tx) error {
+		return tx.each(`SELECT r.id FROM runs r JOIN workspaces w ON w.id = r.workspace_id
+			WHERE r.status = $1 AND r.last_call_at < $2 - w.run_idle_timeout_seconds * 1000`,
+			[]any{int64(RunRunning), tx.now.UnixMilli()}, func(rows *sql.Rows) error {
+				var id int64
+				err := rows.Scan(&id)
+				idle = append(idle, id)
+				return err
+			})
+	})
+	if err != nil {
+		return 0, fmt.Errorf("find idle runs: %w", err)
+	}
+	for len(idle) > 0 {
+		err := s.slice(ctx, func(tx *Tx) (bool, error) {
+			if len(idle) == 0 {
+				return false, nil
+			}
+			done, err := endIfIdle(tx, idle[0])
+			idle, ended = idle[1:], ended+int(flag(done))
+			return true, err
+		})
+		if err != nil {
+			return ended, fmt.Errorf("end idle runs: %w", err)
+		}
+	}
+	return ended, nil
+}
+
+// endIfIdle looks again: the run may have called, or ended, since it was found.
+func endIfIdle(tx *Tx, runID int64) (bool, error) {
+	var ws WorkspaceKey
+	err := tx.get(`SELECT r.workspace_id FROM runs r JOIN workspaces w ON w.id = r.workspace_id
+		WHERE r.id = $1 AND r.status = $2 AND r.last_call_at < $3 - w.run_idle_timeout_seconds * 1000`,
+		[]any{runID, int64(RunRunning), tx.now.UnixMilli()}, &ws)
+	if err != nil {
+		return false, ignoreNotFound(err)
+	}
+	return true, finishRun(tx, ws, runID, RunFailed, EndedByIdle)
+}
+
+// Expire deletes what is past its time: runs beyond their plan's retention,
+// except RUNNING ones, and idempotency keys. Usage figures stay. It returns
+// how many runs it deleted.
+func (s *Store) Expire(ctx context.Context) (runs int, err error) {
+	workspaces, err := s.retentions(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("read retentions: %w", err)
+	}
+	for _, w := range workspaces {
+		more := true
+		for more {
+			err := s.slice(ctx, func(tx *Tx) (bool, error) {
+				deleted, left, err := expirePiece(tx, w)
+				runs, more = runs+deleted, left
+				return left, err
+			})
+			if err != nil {
+				return runs, fmt.Errorf("delete expired runs: %w", err)
+			}
+		}
+	}
+	if err := s.expireKeys(ctx); err != nil {
+		return runs, fmt.Errorf("delete expired idempotency keys: %w", err)
+	}
+	return runs, nil
+}
+
+// retention is how far back a workspace's history is kept.
+type retention struct {
+	ws   WorkspaceKey
+	days int64
+}
+
+func (s *Store) retentions(ctx context.Context) (all []retention, err error) {
+	err = s.read(ctx, func(tx *Tx) error {
+		var keys []WorkspaceKey
+		err := tx.each(`SELECT id FROM workspaces`, nil, func(rows *sql.Rows) error {
+			var ws WorkspaceKey
+			err := rows.Scan(&ws)
+			keys = append(keys, ws)
+			return err
+		})
+		for _, ws := range keys {
+			w, wsErr := workspace(tx, ws)
+			all, err = append(all, retention{ws, w.Plan.RetentionDays}), errors.Join(err, wsErr)
+		}
+		return err
+	})
+	return all, err
+}
+
+// expirePiece deletes some hundred rows of the oldest expired run. left says
+// whether to call again.
+func expirePiece(tx *Tx, r retention) (deleted int, left bool, err error) {
+	const piece = 200
+	bound := idFloor(tx.now.AddDate(0, 0, -int(r.days)))
+	var runID int64
+	err = tx.get(`SELECT id FROM runs WHERE workspace_id = $1 AND uuid < $2 AND status <> $3 ORDER BY uuid LIMIT 1`,
+		[]any{r.ws, bound[:], int64(RunRunning)}, &runID)
+	if err != nil {
+		return 0, false, ignoreNotFound(err)
+	}
+	for _, query := range []string{
+		`DELETE FROM step_payloads WHERE run_id = $1 AND step_uuid IN (SELECT step_uuid FROM step_payloads WHERE run_id = $1 LIMIT $2)`,
+		`DELETE FROM denials WHERE run_id = $1 AND step_uuid IN (SELECT step_uuid FROM denials WHERE run_id = $1 LIMIT $2)`,
+		`DELETE FROM steps WHERE run_id = $1 AND uuid IN (SELECT uuid FROM steps WHERE run_id = $1 LIMIT $2)`,
+	} {
+		if n, err := tx.exec(query, runID, piece); err != nil || n == piece {
+			return 0, true, err
+		}
+	}
+	n, err := tx.exec(`DELETE FROM idempotency_keys WHERE workspace_id = $1 AND run_id = $2 AND key IN
+		(SELECT key FROM idempotency_keys WHERE workspace_id = $1 AND run_id = $2 LIMIT $3)`, r.ws, runID, piece)
+	if err != nil || n == piece {
+		return 0, true, err
+	}
+	if _, err := tx.exec(`DELETE FROM run_metadata WHERE run_id = $1`, runID); err != nil {
+		return 0, true, err
+	}
+	return 1, true, tx.execOne(`DELETE FROM runs WHERE id = $1`, runID)
+}
+
+func (s *Store) expireKeys(ctx context.Context) error {
+	const piece = 200
+	for more := true; more; {
+		err := s.slice(ctx, func(tx *Tx) (bool, error) {
+			n, err := tx.exec(`DELETE FROM idempotency_keys WHERE (workspace_id, run_id, key) IN
+				(SELECT workspace_id, run_id, key FROM idempotency_keys WHERE created_at <= $1 LIMIT $2)`,
+				tx.now.Add(-idempotencyTTL).UnixMilli(), piece)
+			more = n == piece
+			return more, err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// slice repeats a small piece of upkeep in one write until it has nothing
+// left to do or its time is over. It waits for a place in a full queue,
+// because nobody waits for upkeep.
+func (s *Store) slice(ctx context.Context, piece func(*Tx) (more bool, err error)) error {
+	for {
+		err := s.write(ctx, func(tx *Tx) error {
+			started := time.Now() // the machine's time: how long the writer is held, not what day it is
+			for {
+				more, err := piece(tx)
+				if err != nil || !more || time.Since(started) > upkeepSlice {
+					return err
+				}
+			}
+		})
+		if !errors.Is(err, ErrBusy) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(upkeepSlice):
+		}
+	}
+}

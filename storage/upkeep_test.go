@@ -1,0 +1,407 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+
+	"github.com/pikarc/server/guard"
+	"github.com/pikarc/server/plans"
+)
+
+func (w *world) idleTimeout(ws WorkspaceKey, d time.Duration) {
+	w.t.Helper()
+	_, err := w.UpdateWorkspace(context.Background(), ws, WorkspaceChange{RunIdleTimeout: &d})
+	w.must(err)
+}
+
+// detail reads a run with its steps.
+func (w *world) detail(ws WorkspaceKey, run uuid.UUID) RunDetail {
+	w.t.Helper()
+	d, err := w.Run(context.Background(), ws, run, "")
+	w.must(err)
+	return d
+}
+
+func (w *world) sweep(want int) {
+	w.t.Helper()
+	if n, err := w.EndIdleRuns(context.Background()); n != want || err != nil {
+		w.t.Errorf("%d idle runs ended, %v; want %d", n, err, want)
+	}
+}
+
+const slots = `SELECT running_runs FROM workspaces WHERE id = $1`
+
+func TestIdleSweepEndsExactlyTheIdleRuns(t *testing.T) {
+	w := newWorld(t)
+	short, long := w.roomy(), w.roomy()
+	w.idleTimeout(short, time.Minute)
+	silent, ofLong, ended := w.start(short, "u"), w.start(long, "u"), w.start(short, "u")
+	open, done := w.step(short, silent.ID), w.step(short, silent.ID)
+	w.patch(short, silent.ID, done.ID, 1, 1)
+	w.end(short, ended.ID, RunCompleted)
+	beaten, stepped, patched := w.start(short, "u"), w.start(short, "u"), w.start(short, "u")
+	step := w.step(short, patched.ID)
+	w.Advance(time.Second)
+	_, err := w.Heartbeat(t.Context(), short, beaten.ID, guard.Decide)
+	w.must(err)
+	w.step(short, stepped.ID)
+	w.patch(short, patched.ID, step.ID, 1, 1)
+
+	w.Set(noon().Add(time.Minute))
+	w.sweep(0) // not a moment longer than the timeout
+	w.Advance(time.Millisecond)
+	w.sweep(1)
+	w.sweep(0)
+
+	d := w.detail(short, silent.ID)
+	if d.Status != RunFailed || d.EndedBy != EndedByIdle || !d.EndedAt.Equal(w.Now()) {
+		t.Errorf("idle run: %+v", d.Run)
+	}
+	for _, s := range d.Steps {
+		if want := map[uuid.UUID]StepStatus{open.ID: StepAbandoned, done.ID: StepCompleted}[s.ID]; s.Status != want {
+			t.Errorf("step of the idle run is %v, want %v", s.Status, want)
+		}
+	}
+	for name, r := range map[string]struct {
+		ws  WorkspaceKey
+		run Answer
+	}{
+		"heartbeat": {short, beaten}, "step": {short, stepped}, "patch": {short, patched},
+		"the other workspace's timeout": {long, ofLong},
+	} {
+		if d := w.detail(r.ws, r.run.ID); d.Status != RunRunning {
+			t.Errorf("run kept alive by %s: %v", name, d.Status)
+		}
+	}
+	if s := w.detail(short, ended.ID); s.Status != RunCompleted || s.EndedBy != EndedByClient {
+		t.Errorf("ended run: %+v", s.Run)
+	}
+	if n := w.number(slots, short); n != 3 {
+		t.Errorf("%d slots are taken, want 3", n)
+	}
+
+	w.Advance(time.Second)
+	w.sweep(3)
+	w.Set(noon().Add(DefaultRunIdleTimeout + time.Millisecond))
+	w.sweep(1)
+	if a, b := w.number(slots, short), w.number(slots, long); a != 0 || b != 0 {
+		t.Errorf("%d and %d slots are still taken", a, b)
+	}
+}
+
+func TestIdleSweepSparesARunThatCallsMeanwhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		ws := w.roomy()
+		run := w.start(ws, "u")
+		w.Advance(DefaultRunIdleTimeout + time.Second)
+		release, both := w.hold(), make(chan error, 2)
+		go func() {
+			_, err := w.Heartbeat(t.Context(), ws, run.ID, func(r guard.Request, s guard.State) guard.Decision {
+				w.Advance(DefaultRunIdleTimeout) // just not too long, once the sweep has its turn
+				return guard.Decide(r, s)
+			})
+			both <- err
+		}()
+		synctest.Wait() // the heartbeat is queued
+		go func() {
+			n, err := w.EndIdleRuns(t.Context())
+			both <- errors.Join(err, fewerThan(1, n))
+		}()
+		synctest.Wait() // the sweep has found the run, and is queued behind it
+		release()
+		w.must(errors.Join(<-both, <-both))
+		if d := w.detail(ws, run.ID); d.Status != RunRunning {
+			t.Errorf("the run is %v", d.Status)
+		}
+	})
+}
+
+func fewerThan(limit, n int) error {
+	if n >= limit {
+		return fmt.Errorf("%d, want fewer than %d", n, limit)
+	}
+	return nil
+}
+
+func TestClientsWordReplacesThatOfTheIdleSweep(t *testing.T) {
+	ends := []RunStatus{RunCompleted, RunFailed, RunBlocked}
+	for _, status := range ends {
+		w := newWorld(t)
+		ws := w.roomy()
+		w.start(ws, "keeps a slot")
+		w.Advance(time.Minute)
+		run := w.start(ws, "u")
+		w.Advance(DefaultRunIdleTimeout)
+		w.sweep(1)
+		w.Advance(time.Millisecond)
+		w.sweep(1)
+		other := w.start(ws, "u") // in the slot that became free
+		w.Advance(time.Minute)
+		at := w.Now()
+		if e := w.end(ws, run.ID, status); e.Status != status || !e.EndedAt.Equal(at) {
+			t.Errorf("end: %+v", e)
+		}
+		d := w.detail(ws, run.ID)
+		if d.Status != status || d.EndedBy != EndedByClient || !d.EndedAt.Equal(at) {
+			t.Errorf("run: %+v", d.Run)
+		}
+		if n := w.number(slots, ws); n != 1 || w.detail(ws, other.ID).Status != RunRunning {
+			t.Errorf("%d slots are taken, want 1", n)
+		}
+		w.Advance(time.Minute)
+		if e := w.end(ws, run.ID, status); !e.EndedAt.Equal(at) {
+			t.Errorf("ended again: %+v", e)
+		}
+		for _, other := range ends {
+			var ended *EndedError
+			_, err := w.EndRun(t.Context(), ws, run.ID, other, EndedByClient)
+			if other != status && (!errors.As(err, &ended) || ended.Status != status) {
+				t.Errorf("%v, then ended as %v: %v", status, other, err)
+			}
+		}
+	}
+}
+
+// history makes a run that started at an instant and has a row of every kind.
+func (w *world) history(ws WorkspaceKey, at time.Time, ended bool) (id uuid.UUID) {
+	w.t.Helper()
+	w.must(w.write(context.Background(), func(tx *Tx) error {
+		tx.now = at
+		a, err := startRun(tx, ws, NewRun{UserID: "u", Metadata: []byte(`{}`), Idempotency: once(at.String(), "")}, allow)
+		if err != nil {
+			return err
+		}
+		id = a.ID
+		model, tokens := "gpt-4o", int64(500)
+		step, err := createStep(tx, ws, id, NewStep{Type: 1, Model: &model, InputData: []byte(`{}`)}, allow)
+		if err != nil {
+			return err
+		}
+		row, err := findStep(tx, ws, id, step.ID)
+		if err != nil {
+			return err
+		}
+		if err := updateStep(tx, ws, row, step.ID, StepUpdate{PromptTokens: &tokens, OutputData: []byte(`1`)}); err != nil {
+			return err
+		}
+		tx.now = w.Now() // its key is young, whatever the age of the run
+		_, err = createStep(tx, ws, id, NewStep{Type: 2, Idempotency: once("k", "")}, deny)
+		if err != nil || !ended {
+			return err
+		}
+		_, err = endRun(tx, ws, id, RunCompleted, EndedByClient)
+		return err
+	}))
+	return id
+}
+
+// rowsOf counts a run's rows by table; the run itself comes first.
+func (w *world) rowsOf(runID int64) (counts []int64) {
+	w.t.Helper()
+	for _, table := range []string{"runs", "steps", "step_payloads", "denials", "run_metadata", "idempotency_keys"} {
+		key := "run_id"
+		if table == "runs" {
+			key = "id"
+		}
+		counts = append(counts, w.number(fmt.Sprintf(`SELECT count(*) FROM %s WHERE %s = $1`, table, key), runID))
+	}
+	return counts
+}
+
+func (w *world) internal(run uuid.UUID) int64 {
+	w.t.Helper()
+	return w.number(`SELECT id FROM runs WHERE uuid = $1`, run[:])
+}
+
+// figures are all that the usage pages show.
+func (w *world) figures(ws WorkspaceKey) string {
+	w.t.Helper()
+	u, err := w.Usage(context.Background(), ws)
+	w.must(err)
+	days, err := w.DailyUsage(context.Background(), ws, 365)
+	w.must(err)
+	users, _, err := w.Users(context.Background(), ws, UserFilter{Limit: 10})
+	w.must(err)
+	return fmt.Sprintf("%+v\n%+v\n%+v", u, days, users)
+}
+
+func TestRetentionDeletesWholeRunsByThePlanAndNoFigure(t *testing.T) {
+	w := newWorld(t)
+	type life struct {
+		name string
+		id   int64
+		rows []int64
+	}
+	whole, none := []int64{1, 2, 1, 1, 1, 1}, make([]int64, 6)
+	var lives []life
+	var spaces []WorkspaceKey
+	running := map[WorkspaceKey]uuid.UUID{}
+	for _, plan := range plans.All() {
+		ws := w.workspace(plan.ID)
+		w.price(ws, "gpt-4o", 2_500_000, 10_000_000)
+		spaces = append(spaces, ws)
+		edge := noon().AddDate(0, 0, -int(plan.RetentionDays))
+		running[ws] = w.history(ws, edge.Add(-time.Hour), false)
+		for _, l := range []struct {
+			name string
+			run  uuid.UUID
+			rows []int64
+		}{
+			{"one millisecond too old", w.history(ws, edge.Add(-time.Millisecond), true), none},
+			{"long too old", w.history(ws, edge.AddDate(-1, 0, 0), true), none},
+			{"just not too old", w.history(ws, edge, true), whole},
+			{"of today", w.history(ws, noon().Add(-time.Minute), true), whole},
+			{"RUNNING", running[ws], whole},
+		} {
+			lives = append(lives, life{string(plan.ID) + ": " + l.name, w.internal(l.run), l.rows})
+		}
+	}
+	var before []string
+	for _, ws := range spaces {
+		before = append(before, w.figures(ws))
+	}
+
+	if n, err := w.Expire(t.Context()); n != 2*len(spaces) || err != nil {
+		t.Errorf("%d runs expired, %v", n, err)
+	}
+	for _, l := range lives {
+		if got := w.rowsOf(l.id); !slices.Equal(got, l.rows) {
+			t.Errorf("%s: rows %v, want %v", l.name, got, l.rows)
+		}
+	}
+	for i, ws := range spaces {
+		if diff := cmp.Diff(before[i], w.figures(ws)); diff != "" {
+			t.Errorf("figures (-before +after):\n%s", diff)
+		}
+		w.end(ws, running[ws], RunCompleted)
+	}
+	if n, err := w.Expire(t.Context()); n != len(spaces) || err != nil {
+		t.Errorf("%d runs expired once they had ended, %v", n, err)
+	}
+}
+
+func TestExpireDeletesKeysOfMoreThanADay(t *testing.T) {
+	w := newWorld(t)
+	ws := w.roomy()
+	const old = 501 // several pieces
+	w.must(w.write(t.Context(), func(tx *Tx) error {
+		for i := range old {
+			if err := keep(tx, ws, 0, once(fmt.Sprint("old", i), ""), Answer{}); err != nil {
+				return err
+			}
+		}
+		tx.now = tx.now.Add(time.Millisecond)
+		return keep(tx, ws, 0, once("young", ""), Answer{})
+	}))
+	w.Advance(idempotencyTTL - time.Millisecond)
+	_, err := w.Expire(t.Context())
+	w.must(err)
+	if n := w.number(countRows); n != old+1 {
+		t.Errorf("%d keys of at most a day are left", n)
+	}
+	w.Advance(time.Millisecond)
+	_, err = w.Expire(t.Context())
+	w.must(err)
+	if n := w.number(countRows); n != 1 || w.rows("young") != 1 {
+		t.Errorf("%d keys are left, want the young one", n)
+	}
+}
+
+// slowDeletions makes each deletion of a step take its time, in the time of
+// the test's bubble.
+func (w *world) slowDeletions(each time.Duration) {
+	w.t.Helper()
+	w.must(w.writer.conn.Raw(func(conn any) error {
+		conn.(sqlite.HookRegisterer).RegisterPreUpdateHook(func(change sqlite.SQLitePreUpdateData) {
+			if change.Op == sqlite3.SQLITE_DELETE && change.TableName == "steps" {
+				time.Sleep(each)
+			}
+		})
+		return nil
+	}))
+}
+
+func TestOtherWritesGetInBetweenTheDeletionOfALargeRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		ws := w.roomy()
+		run := w.start(ws, "u")
+		const steps = 5_000
+		seedSteps(t, w, ws, run.ID, steps)
+		w.end(ws, run.ID, RunCompleted)
+		w.Advance(91 * 24 * time.Hour)
+
+		const perRow = 50 * time.Microsecond // 10 ms for 200 rows: a slice is over after 400
+		// A write waits for the slice that runs, and for one that shares its commit.
+		const atMost = 2 * 400
+		w.slowDeletions(perRow)
+		expired := make(chan error, 1)
+		go func() {
+			_, err := w.Expire(t.Context())
+			expired <- err
+		}()
+		writes := 0
+		for left := int64(steps); left > 0; {
+			var now int64
+			asked := time.Now()
+			w.must(w.write(t.Context(), func(tx *Tx) error { return tx.get(`SELECT count(*) FROM steps`, nil, &now) }))
+			if waited := time.Since(asked); left-now > atMost || waited > atMost*perRow {
+				t.Fatalf("a write waited %v, while %d steps were deleted", waited, left-now)
+			}
+			if now < left {
+				writes++
+			}
+			left = now
+		}
+		w.must(<-expired)
+		if writes < steps/atMost {
+			t.Errorf("only %d writes got in between", writes)
+		}
+		if n := w.number(`SELECT count(*) FROM runs`); n != 0 {
+			t.Errorf("%d runs are left", n)
+		}
+	})
+}
+
+func TestUpkeepWaitsForAPlaceInAFullQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, func(o *Options) { o.QueueSize = 1 })
+		ws := w.roomy()
+		w.start(ws, "u")
+		w.Advance(DefaultRunIdleTimeout + time.Second)
+		release := w.hold()
+		queued := w.submit(t.Context(), add("row"))
+
+		ctx, cancel := context.WithCancel(t.Context())
+		results := make(chan error, 1)
+		sweep := func(ctx context.Context) {
+			_, err := w.EndIdleRuns(ctx)
+			results <- err
+		}
+		go sweep(ctx)
+		synctest.Wait()
+		cancel()
+		if err := <-results; !errors.Is(err, context.Canceled) {
+			t.Errorf("upkeep that is told to stop: %v", err)
+		}
+		go sweep(t.Context())
+		synctest.Wait()
+		release()
+		w.must(<-queued.done)
+		w.must(<-results)
+		if n := w.number(slots, ws); n != 0 {
+			t.Errorf("%d slots are taken", n)
+		}
+	})
+}

@@ -1,0 +1,134 @@
+package storage
+
+import (
+	"context"
+	"database/sql"
+	"time"
+
+	"github.com/pikarc/server/plans"
+)
+
+// usageDays is the longest window of the usage page, and of by_model and by_user.
+const usageDays = 30
+
+const topUsers = 100
+
+// Totals are what a window of days adds up to.
+type Totals struct {
+	Spend  plans.Money
+	Tokens int64
+	Runs   int64 // allowed
+}
+
+// ModelUsage is a model's part of the last 30 days.
+type ModelUsage struct {
+	Model                          string
+	Spend                          plans.Money
+	PromptTokens, CompletionTokens int64
+}
+
+// UserUsage is a user's part of the last 30 days.
+type UserUsage struct {
+	UserID string
+	Spend  plans.Money
+	Runs   int64
+}
+
+// Usage is what a workspace used; today is part of both windows.
+type Usage struct {
+	Today, Last7Days, Last30Days Totals
+	ByModel                      []ModelUsage // dearest first
+	ByUser                       []UserUsage  // dearest first, at most 100
+	MonthlyRuns                  int64
+	MonthlyRunLimit              int64 // 0: unlimited
+}
+
+// Usage reads the rollups; it never looks at a step or a run.
+func (s *Store) Usage(ctx context.Context, ws WorkspaceKey) (u Usage, err error) {
+	err = s.read(ctx, func(tx *Tx) error {
+		today := dayOf(tx.now)
+		w, err := workspace(tx, ws)
+		if err != nil {
+			return err
+		}
+		u.MonthlyRunLimit = w.Plan.MonthlyRuns
+		err = tx.get(`SELECT coalesce(sum(run_count), 0) FROM workspace_days
+			WHERE workspace_id = $1 AND day >= $2 AND day <= $3`, []any{ws, firstOfMonth(tx.now), today}, &u.MonthlyRuns)
+		if err != nil {
+			return err
+		}
+		for days, totals := range map[int64]*Totals{1: &u.Today, 7: &u.Last7Days, usageDays: &u.Last30Days} {
+			if *totals, err = totalsOf(tx, ws, today-days+1, today); err != nil {
+				return err
+			}
+		}
+		if u.ByModel, err = modelUsage(tx, ws, today-usageDays+1, today); err != nil {
+			return err
+		}
+		u.ByUser, err = userUsage(tx, ws, today-usageDays+1, today)
+		return err
+	})
+	return u, err
+}
+
+func totalsOf(tx *Tx, ws WorkspaceKey, from, to int64) (t Totals, err error) {
+	err = tx.get(`SELECT coalesce(sum(spend_nanos), 0), coalesce(sum(prompt_tokens + completion_tokens), 0), coalesce(sum(run_count), 0)
+		FROM workspace_days WHERE workspace_id = $1 AND day >= $2 AND day <= $3`, []any{ws, from, to}, &t.Spend, &t.Tokens, &t.Runs)
+	return t, err
+}
+
+func modelUsage(tx *Tx, ws WorkspaceKey, from, to int64) (usage []ModelUsage, err error) {
+	err = tx.each(`SELECT m.name, d.spend, d.prompt, d.completion
+		FROM (SELECT model_id, sum(spend_nanos) AS spend, sum(prompt_tokens) AS prompt, sum(completion_tokens) AS completion
+			FROM model_days WHERE workspace_id = $1 AND day >= $2 AND day <= $3 GROUP BY model_id) d
+		JOIN models m ON m.id = d.model_id ORDER BY d.spend DESC, m.name`, []any{ws, from, to}, func(rows *sql.Rows) error {
+		var m ModelUsage
+		err := rows.Scan(&m.Model, &m.Spend, &m.PromptTokens, &m.CompletionTokens)
+		usage = append(usage, m)
+		return err
+	})
+	return usage, err
+}
+
+func userUsage(tx *Tx, ws WorkspaceKey, from, to int64) (usage []UserUsage, err error) {
+	err = tx.each(`SELECT u.external_id, d.spend, d.runs
+		FROM (SELECT user_id, sum(spend_nanos) AS spend, sum(run_count) AS runs
+			FROM user_days WHERE workspace_id = $1 AND day >= $2 AND day <= $3
+			GROUP BY user_id ORDER BY spend DESC, user_id LIMIT $4) d
+		JOIN users u ON u.id = d.user_id ORDER BY d.spend DESC, d.user_id`, []any{ws, from, to, topUsers}, func(rows *sql.Rows) error {
+		var r UserUsage
+		err := rows.Scan(&r.UserID, &r.Spend, &r.Runs)
+		usage = append(usage, r)
+		return err
+	})
+	return usage, err
+}
+
+// DayUsage is what a workspace used on one UTC day.
+type DayUsage struct {
+	Date                           time.Time // midnight
+	Spend                          plans.Money
+	PromptTokens, CompletionTokens int64
+	Runs, BlockedRuns              int64
+}
+
+// DailyUsage lists the last days, today included, oldest first, empty days too.
+func (s *Store) DailyUsage(ctx context.Context, ws WorkspaceKey, days int64) (usage []DayUsage, err error) {
+	err = s.read(ctx, func(tx *Tx) error {
+		today := dayOf(tx.now)
+		first := today - days + 1
+		for day := first; day <= today; day++ {
+			usage = append(usage, DayUsage{Date: dayStart(day)})
+		}
+		return tx.each(`SELECT day, spend_nanos, prompt_tokens, completion_tokens, run_count, blocked_run_count
+			FROM workspace_days WHERE workspace_id = $1 AND day >= $2 AND day <= $3`, []any{ws, first, today}, func(rows *sql.Rows) error {
+			var day int64
+			var d DayUsage
+			err := rows.Scan(&day, &d.Spend, &d.PromptTokens, &d.CompletionTokens, &d.Runs, &d.BlockedRuns)
+			d.Date = dayStart(day)
+			usage[day-first] = d
+			return err
+		})
+	})
+	return usage, err
+}

@@ -1,0 +1,109 @@
+package storage
+
+import (
+	"database/sql"
+	"encoding/binary"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/pikarc/server/plans"
+)
+
+const millisPerDay = 24 * 60 * 60 * 1000
+
+// dayOf numbers the UTC day of an instant, from 1970-01-01.
+func dayOf(t time.Time) int64 { return floorDiv(t.UnixMilli(), millisPerDay) }
+
+// firstOfMonth numbers the first day of an instant's UTC month.
+func firstOfMonth(t time.Time) int64 {
+	y, m, _ := t.UTC().Date()
+	return dayOf(time.Date(y, m, 1, 0, 0, 0, 0, time.UTC))
+}
+
+// dayStart is the first instant of a numbered day.
+func dayStart(day int64) time.Time { return time.UnixMilli(day * millisPerDay).UTC() }
+
+func floorDiv(a, b int64) int64 {
+	q := a / b
+	if a%b < 0 {
+		q--
+	}
+	return q
+}
+
+// newID makes a UUIDv7 of the transaction's time: 48 bits of milliseconds, 12
+// of the fraction within it, the rest random. Ids of one clock so sort by time.
+func newID(now time.Time) uuid.UUID {
+	id := uuid.New()
+	low := idFloor(now)
+	copy(id[:6], low[:6])
+	fraction := uint16(now.Nanosecond() % int(time.Millisecond) * 4096 / int(time.Millisecond))
+	binary.BigEndian.PutUint16(id[6:8], 0x7000|fraction)
+	return id
+}
+
+// idFloor is at or below every id made in the millisecond of t, and above all earlier ones.
+func idFloor(t time.Time) (id uuid.UUID) {
+	binary.BigEndian.PutUint64(id[:8], uint64(max(0, t.UnixMilli()))<<16)
+	return id
+}
+
+// idCeiling is above every id: the end of a newest-first list's beginning.
+func idCeiling() (id uuid.UUID) {
+	for i := range id {
+		id[i] = 0xff
+	}
+	return id
+}
+
+func timeOf(millis sql.NullInt64) time.Time {
+	if !millis.Valid {
+		return time.Time{}
+	}
+	return time.UnixMilli(millis.Int64).UTC()
+}
+
+// nullMillis stores the zero time as NULL.
+func nullMillis(t time.Time) sql.NullInt64 {
+	return sql.NullInt64{Int64: t.UnixMilli(), Valid: !t.IsZero()}
+}
+
+func nullInt(p *int64) sql.NullInt64 {
+	if p == nil {
+		return sql.NullInt64{}
+	}
+	return sql.NullInt64{Int64: *p, Valid: true}
+}
+
+// nullText stores nothing as NULL, and JSON as the text it is.
+func nullText(b []byte) sql.NullString { return sql.NullString{String: string(b), Valid: b != nil} }
+
+func textOf(s sql.NullString) []byte {
+	if !s.Valid {
+		return nil
+	}
+	return []byte(s.String)
+}
+
+func optional(s sql.NullString) *string {
+	if !s.Valid {
+		return nil
+	}
+	return &s.String
+}
+
+func budgetOf(nanos sql.NullInt64) plans.Budget {
+	return plans.Budget{Limit: plans.Money(nanos.Int64), Set: nanos.Valid}
+}
+
+func nullBudget(b plans.Budget) sql.NullInt64 {
+	return sql.NullInt64{Int64: int64(b.Limit), Valid: b.Set}
+}
+
+func flag(b bool) int64 {
+	if b {
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,197 @@
+package storage
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/pikarc/server/plans"
+)
+
+// WorkspaceKey is the internal id of a workspace, as a checked credential
+// gives it. Every query of a tenant's data carries it.
+type WorkspaceKey int64
+
+// Workspace is a tenant and its limits.
+type Workspace struct {
+	key               WorkspaceKey
+	ID                uuid.UUID
+	Name              string
+	Slug              string
+	Plan              plans.Plan
+	KillSwitch        bool
+	DailyBudget       plans.Budget
+	UserDailyBudget   plans.Budget
+	MaxConcurrentRuns int64
+	RunIdleTimeout    time.Duration // whole seconds
+	CreatedAt         time.Time
+}
+
+// Key is the internal id, for the commands that find a workspace by its account.
+func (w Workspace) Key() WorkspaceKey { return w.key }
+
+// DefaultRunIdleTimeout ends a run that made no call for so long.
+const DefaultRunIdleTimeout = time.Hour
+
+func insertWorkspace(tx *Tx, accountID int64, name string, plan plans.Plan) (Workspace, error) {
+	w := Workspace{
+		ID: newID(tx.now), Name: name, Plan: plan, MaxConcurrentRuns: plans.DefaultConcurrency,
+		RunIdleTimeout: DefaultRunIdleTimeout, CreatedAt: tx.now.Truncate(time.Millisecond),
+	}
+	w.Slug = slug(name)
+	for {
+		err := tx.get(`INSERT INTO workspaces (uuid, account_id, name, slug, plan, kill_switch,
+				max_concurrent_runs, run_idle_timeout_seconds, running_runs, created_at)
+			VALUES ($1, $2, $3, $4, $5, 0, $6, $7, 0, $8) ON CONFLICT (slug) DO NOTHING RETURNING id`,
+			[]any{
+				w.ID[:], accountID, w.Name, w.Slug, string(plan.ID), w.MaxConcurrentRuns,
+				int64(w.RunIdleTimeout / time.Second), w.CreatedAt.UnixMilli(),
+			}, &w.key)
+		if !errors.Is(err, ErrNotFound) {
+			return w, err
+		}
+		id := uuid.New()
+		w.Slug = fmt.Sprintf("%s-%x", slug(name), id[:4])
+	}
+}
+
+// slug is the name in lower-case letters and digits of ASCII, with dashes between.
+func slug(name string) string {
+	words := strings.FieldsFunc(strings.ToLower(name), func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < '0' || r > '9')
+	})
+	if len(words) == 0 {
+		return "workspace"
+	}
+	return strings.Join(words, "-")
+}
+
+// Workspace reads a workspace.
+func (s *Store) Workspace(ctx context.Context, ws WorkspaceKey) (w Workspace, err error) {
+	err = s.read(ctx, func(tx *Tx) error {
+		w, err = workspace(tx, ws)
+		return err
+	})
+	return w, err
+}
+
+// WorkspaceByEmail finds the workspace of an account.
+func (s *Store) WorkspaceByEmail(ctx context.Context, email string) (w Workspace, err error) {
+	err = s.read(ctx, func(tx *Tx) error {
+		var ws WorkspaceKey
+		err := tx.get(`SELECT w.id FROM workspaces w JOIN accounts a ON a.id = w.account_id WHERE a.email_key = $1`,
+			[]any{emailKey(email)}, &ws)
+		if err != nil {
+			return err
+		}
+		w, err = workspace(tx, ws)
+		return err
+	})
+	return w, err
+}
+
+func workspace(tx *Tx, ws WorkspaceKey) (Workspace, error) {
+	w := Workspace{key: ws}
+	var planID plans.ID
+	var daily, userDaily sql.NullInt64
+	var idleSeconds, created int64
+	err := tx.get(`SELECT uuid, name, slug, plan, kill_switch, daily_budget_nanos, user_daily_budget_nanos,
+			max_concurrent_runs, run_idle_timeout_seconds, created_at FROM workspaces WHERE id = $1`, []any{ws},
+		&w.ID, &w.Name, &w.Slug, &planID, &w.KillSwitch, &daily, &userDaily, &w.MaxConcurrentRuns, &idleSeconds, &created)
+	if err != nil {
+		return w, err
+	}
+	w.DailyBudget, w.UserDailyBudget = budgetOf(daily), budgetOf(userDaily)
+	w.RunIdleTimeout = time.Duration(idleSeconds) * time.Second
+	w.CreatedAt = time.UnixMilli(created).UTC()
+	w.Plan, err = plans.ByID(planID)
+	return w, err
+}
+
+// WorkspaceChange names what to change; nil keeps.
+type WorkspaceChange struct {
+	Name              *string
+	DailyBudget       *plans.Budget
+	UserDailyBudget   *plans.Budget
+	MaxConcurrentRuns *int64
+	RunIdleTimeout    *time.Duration
+}
+
+// UpdateWorkspace applies all of a change, or, with a *plans.FeatureError,
+// nothing of it.
+func (s *Store) UpdateWorkspace(ctx context.Context, ws WorkspaceKey, c WorkspaceChange) (Workspace, error) {
+	return s.changeWorkspace(ctx, ws, func(w *Workspace) error {
+		if c.UserDailyBudget != nil {
+			// Removing a budget that the plan does not have is no privilege.
+			if err := w.Plan.Require(plans.UserDailyBudget); err != nil && c.UserDailyBudget.Set {
+				return err
+			}
+			w.UserDailyBudget = *c.UserDailyBudget
+		}
+		if c.MaxConcurrentRuns != nil {
+			if err := w.Plan.Require(plans.ConfigurableConcurrency); err != nil {
+				return err
+			}
+			w.MaxConcurrentRuns = *c.MaxConcurrentRuns
+		}
+		if c.Name != nil {
+			w.Name = *c.Name
+		}
+		if c.DailyBudget != nil {
+			w.DailyBudget = *c.DailyBudget
+		}
+		if c.RunIdleTimeout != nil {
+			w.RunIdleTimeout = *c.RunIdleTimeout
+		}
+		return nil
+	})
+}
+
+// SetKillSwitch turns the kill switch on, where the plan has it, or off, always.
+func (s *Store) SetKillSwitch(ctx context.Context, ws WorkspaceKey, active bool) (Workspace, error) {
+	return s.changeWorkspace(ctx, ws, func(w *Workspace) error {
+		if err := w.Plan.Require(plans.KillSwitch); err != nil && active {
+			return err
+		}
+		w.KillSwitch = active
+		return nil
+	})
+}
+
+// SetPlan moves a workspace to a plan and resets what that plan lacks.
+func (s *Store) SetPlan(ctx context.Context, ws WorkspaceKey, plan plans.Plan) (Workspace, error) {
+	return s.changeWorkspace(ctx, ws, func(w *Workspace) error {
+		w.Plan = plan
+		if !plan.HasKillSwitch {
+			w.KillSwitch = false
+		}
+		if !plan.HasUserDailyBudget {
+			w.UserDailyBudget = plans.Budget{}
+		}
+		if !plan.HasConfigurableConcurrency {
+			w.MaxConcurrentRuns = plans.DefaultConcurrency
+		}
+		return nil
+	})
+}
+
+func (s *Store) changeWorkspace(ctx context.Context, ws WorkspaceKey, change func(*Workspace) error) (w Workspace, err error) {
+	err = s.write(ctx, func(tx *Tx) error {
+		if w, err = workspace(tx, ws); err != nil {
+			return err
+		}
+		if err := change(&w); err != nil {
+			return err
+		}
+		return tx.execOne(`UPDATE workspaces SET name = $2, plan = $3, kill_switch = $4, daily_budget_nanos = $5,
+				user_daily_budget_nanos = $6, max_concurrent_runs = $7, run_idle_timeout_seconds = $8 WHERE id = $1`,
+			ws, w.Name, string(w.Plan.ID), flag(w.KillSwitch), nullBudget(w.DailyBudget),
+			nullBudget(w.UserDailyBudget), w.MaxConcurrentRuns, int64(w.RunIdleTimeout/time.Second))
+	})
+	return w, err
+}
