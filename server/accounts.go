@@ -1,0 +1,213 @@
+package server
+
+import (
+	"errors"
+	"net"
+	"net/http"
+	"net/mail"
+	"time"
+	"unicode/utf8"
+
+	"github.com/google/uuid"
+
+	"github.com/pikarc/server/plans"
+	"github.com/pikarc/server/storage"
+)
+
+// Password lengths, in characters.
+const (
+	MinPassword = 8
+	MaxPassword = 1024
+)
+
+// MaxName is how many characters the name of a workspace or a key may have.
+const MaxName = 100
+
+const maxEmail = 254
+
+type tokenJSON struct {
+	AccessToken string `json:"access_token"`
+	TokenType   string `json:"token_type"`
+	ExpiresIn   int64  `json:"expires_in"` // seconds
+}
+
+type accountJSON struct {
+	ID        uuid.UUID `json:"id"`
+	Email     string    `json:"email"`
+	CreatedAt instant   `json:"created_at"`
+}
+
+func (s *Server) issueToken(a storage.Account) (tokenJSON, error) {
+	token, err := s.tokens.Issue(a.ID.String(), a.Workspace.String(), a.TokenVersion)
+	return tokenJSON{AccessToken: token, TokenType: "bearer", ExpiresIn: int64(s.tokens.TTL() / time.Second)}, err
+}
+
+// readEmail reads a field that must look like an address.
+func readEmail(o *object, name string) (string, error) {
+	email := o.String(name, 1, maxEmail)
+	if err := o.Err(); err != nil {
+		return "", nil // said once, with the other problems
+	}
+	return email, CheckEmail(email)
+}
+
+// CheckEmail refuses what is no plain address, with the error that a caller of the API would read.
+func CheckEmail(email string) error {
+	a, err := mail.ParseAddress(email)
+	if err != nil || a.Address != email || utf8.RuneCountInString(email) > maxEmail {
+		return invalid([]any{"body", "email"}, "not a valid email address", email)
+	}
+	return nil
+}
+
+func (s *Server) register(c *call) error {
+	if !s.OpenRegistration {
+		return forbidden("Registration is closed on this server")
+	}
+	o, err := s.object(c)
+	if err != nil {
+		return err
+	}
+	email, emailErr := readEmail(o, "email")
+	password := o.Secret("password", MinPassword, MaxPassword)
+	name := o.OptionalString("workspace_name", 1, MaxName)
+	o.RefuseUnknown()
+	if err := joinProblems(emailErr, o.Err()); err != nil {
+		return err
+	}
+	hash, err := s.hasher.Hash(c.ctx(), password)
+	if err != nil {
+		return err
+	}
+	in := storage.NewAccount{Email: email, PasswordHash: hash, Plan: s.DefaultPlan.ID}
+	if name != nil {
+		in.WorkspaceName = *name
+	}
+	account, workspace, key, err := s.store.CreateAccount(c.ctx(), in)
+	if errors.Is(err, storage.ErrConflict) {
+		return badRequest("Email already registered")
+	}
+	if err != nil {
+		return err
+	}
+	token, err := s.issueToken(account)
+	if err != nil {
+		return err
+	}
+	c.json(http.StatusCreated, struct {
+		tokenJSON
+		Account   accountJSON   `json:"account"`
+		Workspace workspaceJSON `json:"workspace"`
+		APIKey    apiKeyJSON    `json:"api_key"`
+	}{
+		tokenJSON: token,
+		Account:   accountJSON{ID: account.ID, Email: account.Email, CreatedAt: instant(account.CreatedAt)},
+		Workspace: workspaceOf(workspace),
+		APIKey:    apiKeyOf(key),
+	})
+	return nil
+}
+
+func (s *Server) login(c *call) error {
+	o, err := s.object(c)
+	if err != nil {
+		return err
+	}
+	email := o.String("email", 1, maxEmail)
+	password := o.Secret("password", 1, MaxPassword)
+	o.RefuseUnknown()
+	if err := o.Err(); err != nil {
+		return err
+	}
+	address, _, _ := net.SplitHostPort(c.r.RemoteAddr)
+	attempt, wait := s.logins.begin(email, address)
+	if wait > 0 {
+		return retryLater(http.StatusTooManyRequests, "Too many failed attempts. Try again later.", seconds(wait))
+	}
+	account, ok, err := s.checkPassword(c, email, password)
+	if err != nil || ok {
+		attempt.forgive() // neither a broken server nor the right password counts as a failure
+	}
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return unauthenticated("Incorrect email or password")
+	}
+	return c.ok(s.issueToken(account))
+}
+
+// checkPassword takes the same time whether or not the email exists.
+func (s *Server) checkPassword(c *call, email, password string) (storage.Account, bool, error) {
+	account, err := s.store.AccountByEmail(c.ctx(), email)
+	if errors.Is(err, storage.ErrNotFound) {
+		return account, false, s.hasher.VerifyNone(c.ctx(), password)
+	}
+	if err != nil {
+		return account, false, err
+	}
+	ok, err := s.hasher.Verify(c.ctx(), account.PasswordHash, password)
+	return account, ok, err
+}
+
+func (s *Server) me(c *call) error {
+	account, err := s.store.Account(c.ctx(), c.who.account)
+	if err != nil {
+		return err
+	}
+	w, err := s.store.Workspace(c.ctx(), c.who.workspace)
+	if err != nil {
+		return err
+	}
+	type brief struct {
+		ID   uuid.UUID `json:"id"`
+		Name string    `json:"name"`
+		Slug string    `json:"slug"`
+		Plan plans.ID  `json:"plan"`
+	}
+	c.json(http.StatusOK, struct {
+		accountJSON
+		Workspace brief `json:"workspace"`
+	}{
+		accountJSON{ID: account.ID, Email: account.Email, CreatedAt: instant(account.CreatedAt)},
+		brief{w.ID, w.Name, w.Slug, w.Plan.ID},
+	})
+	return nil
+}
+
+func (s *Server) changePassword(c *call) error {
+	o, err := s.object(c)
+	if err != nil {
+		return err
+	}
+	current := o.Secret("current_password", 1, MaxPassword)
+	replacement := o.Secret("new_password", MinPassword, MaxPassword)
+	o.RefuseUnknown()
+	if err := o.Err(); err != nil {
+		return err
+	}
+	account, err := s.store.Account(c.ctx(), c.who.account)
+	if err != nil {
+		return err
+	}
+	wrong := badRequest("Current password is incorrect")
+	ok, err := s.hasher.Verify(c.ctx(), account.PasswordHash, current)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return wrong
+	}
+	hash, err := s.hasher.Hash(c.ctx(), replacement)
+	if err != nil {
+		return err
+	}
+	account.TokenVersion, err = s.store.ChangePassword(c.ctx(), account.ID, account.PasswordHash, hash)
+	if errors.Is(err, storage.ErrBadPassword) {
+		return wrong
+	}
+	if err != nil {
+		return err
+	}
+	return c.ok(s.issueToken(account))
+}

@@ -1,0 +1,89 @@
+package server
+
+import (
+	"errors"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"github.com/pikarc/server/auth"
+	"github.com/pikarc/server/storage"
+)
+
+// principal is who makes a call, as its credential proves.
+type principal struct {
+	workspace storage.WorkspaceKey
+	account   uuid.UUID
+	byKey     bool // an API key; otherwise a token
+}
+
+// authenticate checks the bearer credential against what the route asks for.
+func (s *Server) authenticate(c *call) error {
+	if c.route.access == public {
+		return nil
+	}
+	header := c.r.Header.Get("Authorization")
+	scheme, credential, _ := strings.Cut(header, " ")
+	credential = strings.TrimSpace(credential)
+	if !strings.EqualFold(scheme, "Bearer") || credential == "" {
+		return unauthenticated("Not authenticated")
+	}
+	var err error
+	if auth.LooksLikeAPIKey(credential) {
+		if c.route.access == tokenOnly {
+			return unauthenticated("This call needs a signed-in account, not an API key")
+		}
+		c.who, err = s.checkKey(c, credential)
+	} else {
+		if c.route.access == keyOnly {
+			return unauthenticated("This call needs an API key")
+		}
+		c.who, err = s.checkToken(c, credential)
+	}
+	return err
+}
+
+func (s *Server) checkKey(c *call, credential string) (principal, error) {
+	invalidKey := unauthenticated("Invalid API key")
+	key, err := auth.ParseAPIKey(credential)
+	if err != nil {
+		return principal{}, invalidKey
+	}
+	found, err := s.store.KeyCredential(c.ctx(), key.Prefix)
+	switch {
+	case errors.Is(err, storage.ErrNotFound):
+		return principal{}, invalidKey
+	case err != nil:
+		return principal{}, err
+	case !key.Matches(found.Hash):
+		return principal{}, invalidKey
+	}
+	return principal{workspace: found.Workspace, account: found.Account, byKey: true}, nil
+}
+
+func (s *Server) checkToken(c *call, credential string) (principal, error) {
+	claims, err := s.tokens.Parse(credential)
+	switch {
+	case errors.Is(err, auth.ErrExpiredToken):
+		return principal{}, unauthenticated("Token has expired")
+	case errors.Is(err, auth.ErrInvalidToken):
+		return principal{}, unauthenticated("Invalid token")
+	case err != nil:
+		return principal{}, err
+	}
+	account, accountErr := uuid.Parse(claims.Account)
+	workspace, workspaceErr := uuid.Parse(claims.Workspace)
+	if accountErr != nil || workspaceErr != nil {
+		return principal{}, unauthenticated("Invalid token")
+	}
+	found, err := s.store.TokenCredential(c.ctx(), account, workspace)
+	switch {
+	case errors.Is(err, storage.ErrNotFound):
+		return principal{}, unauthenticated("Invalid token")
+	case err != nil:
+		return principal{}, err
+	case found.Version != claims.Version:
+		return principal{}, unauthenticated("Token is no longer valid")
+	}
+	return principal{workspace: found.Workspace, account: found.Account}, nil
+}

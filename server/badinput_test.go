@@ -1,0 +1,574 @@
+package server_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pikarc/server/plans"
+)
+
+// notJSON is the answer to a body that stops being JSON at an offset.
+func notJSON(offset int, why string) string {
+	return problems(problem("json_invalid", fmt.Sprintf(`["body",%d]`, offset), "JSON decode error", "{}", fmt.Sprintf(`{"error":%q}`, why)))
+}
+
+func bodyProblem(kind, field, msg, input, ctx string) string {
+	return problem(kind, `["body","`+field+`"]`, msg, input, ctx)
+}
+
+func nested(levels int) string { return strings.Repeat("[", levels) + strings.Repeat("]", levels) }
+
+// inFloatRange puts 0 in the place of numbers that the validator of documents,
+// unlike the server, cannot read. They occur only where a caller's own are repeated.
+func inFloatRange(v any) any {
+	switch v := v.(type) {
+	case json.Number:
+		if _, err := v.Float64(); err != nil {
+			return json.Number("0")
+		}
+	case []any:
+		out := make([]any, len(v))
+		for i, item := range v {
+			out[i] = inFloatRange(item)
+		}
+		return out
+	case map[string]any:
+		out := make(map[string]any, len(v))
+		for name, member := range v {
+			out[name] = inFloatRange(member)
+		}
+		return out
+	}
+	return v
+}
+
+// refused is a call with the key, and its 422.
+func refused(name, method, path, body, want string) apiCase {
+	return apiCase{name: name, method: method, path: path, as: "key", body: body, status: http.StatusUnprocessableEntity, want: want}
+}
+
+const (
+	steps = "/v1/runs/{run}/steps"
+	patch = "/v1/runs/{run}/steps/{step}"
+
+	noNUL      = "Value error, must not contain the NUL character"
+	noUTF8     = "Value error, must be valid UTF-8"
+	noHalves   = "Value error, must be valid Unicode, without unpaired surrogates"
+	wantText   = "Input should be a valid string"
+	wantInt    = "Input should be a valid integer"
+	wantWhole  = "Input should be a valid integer, got a number with a fractional part"
+	wantDict   = "Input should be a valid dictionary"
+	atMost     = "Input should be less than or equal to "
+	atLeast    = "Input should be greater than or equal to "
+	wantObject = "Input should be a valid dictionary or object to extract fields from"
+)
+
+func brokenBodies() []apiCase {
+	tooDeep := notJSON(len(`{"user_id":"ada","metadata":{"a":`)+62, "Nesting deeper than 64 levels")
+	return []apiCase{
+		refused("cut short", "POST", "/v1/runs/", `{"user_id":"ada"`, notJSON(16, "Expecting ',' delimiter")),
+		refused("comma at the end", "POST", "/v1/runs/", `{"user_id":"ada",}`, notJSON(17, "Expecting property name enclosed in double quotes")),
+		refused("something after", "POST", "/v1/runs/", `{"user_id":"ada"}{}`, notJSON(17, "Extra data")),
+		refused("quotes of Python", "POST", "/v1/runs/", `{'user_id':'ada'}`, notJSON(1, "Expecting property name enclosed in double quotes")),
+		refused("byte order mark", "POST", "/v1/runs/", "\ufeff"+`{"user_id":"ada"}`, notJSON(0, "Expecting value")),
+		refused("NaN", "POST", patch[:len(steps)], `{"type":"INPUT","sequence":NaN}`, notJSON(27, "Expecting value")),
+		refused("form", "POST", "/v1/runs/", `user_id=ada`, notJSON(0, "Expecting value")),
+		refused("only white space", "POST", "/v1/runs/", " \n", problems(problem("missing", `["body"]`, "Field required", "null", ""))),
+		refused("array", "POST", "/v1/runs/", `["ada"]`, problems(problem("model_attributes_type", `["body"]`, wantObject, `["***"]`, ""))),
+		refused("null", "POST", "/v1/runs/", `null`, problems(problem("model_attributes_type", `["body"]`, wantObject, `null`, ""))),
+		refused("number", "POST", "/v1/runs/", `1e400`, problems(problem("model_attributes_type", `["body"]`, wantObject, `1e400`, ""))),
+		refused("raw NUL", "POST", "/v1/runs/", "{\"user_id\":\"a\x00b\"}", notJSON(13, "Invalid control character in a string")),
+		refused("only NUL", "POST", "/v1/runs/", "\x00", notJSON(0, "Expecting value")),
+		refused("invalid UTF-8", "POST", "/v1/runs/", "{\"user_id\":\"a\xffb\"}", notJSON(13, "Invalid UTF-8")),
+		refused("overlong UTF-8", "POST", "/v1/runs/", "{\"user_id\":\"\xc0\xaf\"}", notJSON(12, "Invalid UTF-8")),
+		refused("surrogate in UTF-8", "POST", "/v1/runs/", "{\"user_id\":\"\xed\xa0\x80\"}", notJSON(12, "Invalid UTF-8")),
+		refused("1,000 levels", "POST", "/v1/runs/", `{"user_id":"ada","metadata":{"a":`+nested(1000)+`}}`, tooDeep),
+		refused("65 levels", "POST", "/v1/runs/", `{"user_id":"ada","metadata":{"a":`+nested(63)+`}}`, tooDeep),
+		{
+			name: "64 levels", method: "POST", path: "/v1/runs/", as: "key", body: `{"user_id":"ada","metadata":{"a":` + nested(62) + `}}`,
+			status: http.StatusCreated, changes: "runs usage users",
+		},
+		{
+			name: "10 MiB", method: "POST", path: "/v1/runs/", as: "key", body: `{"user_id":"` + strings.Repeat("a", 10<<20) + `"}`,
+			status: http.StatusRequestEntityTooLarge, want: detail("Request body too large"),
+		},
+	}
+}
+
+func brokenFields() []apiCase {
+	name256 := strings.Repeat("x", 256)
+	return []apiCase{
+		refused("missing", "POST", steps, `{}`, problems(missing("type", "{}"), missing("sequence", "{}"))),
+		refused("wrong types", "POST", steps, `{"type":1,"sequence":"1","model":[],"tool_name":true,"input_data":"x"}`, problems(
+			bodyProblem("literal_error", "type", "Input should be 'MODEL_CALL', 'TOOL_CALL', 'INPUT', 'OUTPUT', 'REASONING' or 'SYSTEM'", "1",
+				`{"expected":"'MODEL_CALL', 'TOOL_CALL', 'INPUT', 'OUTPUT', 'REASONING' or 'SYSTEM'"}`),
+			bodyProblem("int_type", "sequence", wantInt, `"1"`, ""), bodyProblem("string_type", "model", wantText, "[]", ""),
+			bodyProblem("string_type", "tool_name", wantText, "true", ""), bodyProblem("dict_type", "input_data", wantDict, `"x"`, ""))),
+		refused("null", "POST", "/v1/runs/", `{"user_id":null}`, problems(bodyProblem("string_type", "user_id", wantText, "null", ""))),
+		refused("NUL", "POST", "/v1/runs/", `{"user_id":"a\u0000b"}`, problems(bodyProblem("value_error", "user_id", noNUL, `"a\u0000b"`, ""))),
+		refused("NUL deep inside", "POST", "/v1/runs/", `{"user_id":"a","metadata":{"b":[{"\u0000":1}]}}`,
+			problems(bodyProblem("value_error", "metadata", noNUL, `{"b":[{"\u0000":1}]}`, ""))),
+		refused("NUL in what is ignored", "POST", "/v1/runs/", `{"user_id":"a","x":"\u0000"}`, problems(bodyProblem("value_error", "x", noNUL, `"\u0000"`, ""))),
+		refused("half a surrogate pair", "PATCH", patch, `{"error":"\ud83d"}`, problems(bodyProblem("value_error", "error", noHalves, `"\ud83d"`, ""))),
+		refused("no characters", "POST", "/v1/runs/", `{"user_id":""}`,
+			problems(bodyProblem("string_too_short", "user_id", "String should have at least 1 character", `""`, `{"min_length":1}`))),
+		refused("256 characters", "POST", "/v1/runs/", `{"user_id":"`+name256+`"}`, problems(tooLong(`["body","user_id"]`, `"`+name256+`"`, "255"))),
+		refused("256 characters", "PUT", "/v1/model-pricing/"+name256, `{"input_cost_per_token":1,"output_cost_per_token":1}`,
+			problems(tooLong(`["path","model"]`, `"`+name256+`"`, "255"))),
+		{
+			name: "255 astral characters", method: "POST", path: "/v1/runs/", as: "key", body: `{"user_id":"` + strings.Repeat("🦀", 255) + `"}`,
+			status: http.StatusCreated, changes: "runs usage users",
+		},
+		{
+			name: "255 astral characters, escaped", method: "POST", path: "/v1/runs/", as: "key",
+			body: `{"user_id":"` + strings.Repeat(`\ud83e\udd80`, 255) + `"}`, status: http.StatusCreated, changes: "runs usage users",
+		},
+		{
+			name: "marks of an address", method: "POST", path: "/v1/runs/", as: "key", body: `{"user_id":"a/b?c#d%e%2F"}`,
+			status: http.StatusCreated, changes: "runs usage users",
+		},
+		{
+			name: "the last of two wins", method: "POST", path: "/v1/runs/{run}/end", as: "key", body: `{"status":"NONE","status":"FAILED"}`,
+			status: http.StatusOK, want: `{"id":"{run}","status":"FAILED","ended_at":` + atCall + `}`, changes: "runs users",
+		},
+		refused("the last of two wins", "POST", "/v1/runs/{run}/end", `{"status":"FAILED","status":"FAILED","status":"\u0000"}`,
+			problems(bodyProblem("value_error", "status", noNUL, `"\u0000"`, ""))),
+		{
+			name: "words in the body", method: "POST", path: steps, as: "key", body: `{"type":"MODEL_CALL","sequence":1,"model":"a model / with spaces"}`,
+			status: http.StatusCreated, changes: "runs",
+		},
+	}
+}
+
+func brokenNumbers() []apiCase {
+	price := func(in string) string { return `{"input_cost_per_token":` + in + `,"output_cost_per_token":0}` }
+	const inputPrice, budget = "input_cost_per_token", "daily_budget_usd"
+	setPrice := func(name, in, kind, msg, ctx string) apiCase {
+		return refused(name, "PUT", "/v1/model-pricing/gpt-4o", price(in), problems(bodyProblem(kind, inputPrice, msg, in, ctx)))
+	}
+	setBudget := func(name, in, kind, msg, ctx string) apiCase {
+		return refused(name, "PATCH", "/v1/workspace/", `{"daily_budget_usd":`+in+`}`, problems(bodyProblem(kind, budget, msg, in, ctx)))
+	}
+	report := func(name, in, kind, msg, ctx string) apiCase {
+		return refused(name, "PATCH", patch, `{"prompt_tokens":`+in+`}`, problems(bodyProblem(kind, "prompt_tokens", msg, in, ctx)))
+	}
+	const trillion, billion, million = "1000000000000", "1000000000", "1000000"
+	return []apiCase{
+		report("1e400", "1e400", "less_than_equal", atMost+trillion, `{"le":`+trillion+`}`),
+		report("-1e400", "-1e400", "greater_than_equal", atLeast+"0", `{"ge":0}`),
+		report("2^64", "18446744073709551616", "less_than_equal", atMost+trillion, `{"le":`+trillion+`}`),
+		report("a trillion and one", "1000000000001", "less_than_equal", atMost+trillion, `{"le":`+trillion+`}`),
+		report("-1", "-1", "greater_than_equal", atLeast+"0", `{"ge":0}`),
+		report("0.0000000001", "0.0000000001", "int_from_float", wantWhole, ""),
+		report("1e-400", "1e-400", "int_from_float", wantWhole, ""),
+		report("text NaN", `"NaN"`, "int_type", wantInt, ""),
+		report("bool", `true`, "int_type", wantInt, ""),
+		{name: "-0", method: "PATCH", path: patch, as: "key", body: `{"prompt_tokens":-0}`, status: http.StatusOK, changes: "runs"},
+		setBudget("1e400", "1e400", "less_than_equal", atMost+billion, `{"le":`+billion+`}`),
+		setBudget("a nano too much", "1000000000.000000001", "less_than_equal", atMost+billion, `{"le":`+billion+`}`),
+		setBudget("0.0000000001", "0.0000000001", "decimal_max_places", "Decimal input should have no more than 9 decimal places", `{"decimal_places":9}`),
+		setBudget("1e-400", "1e-400", "decimal_max_places", "Decimal input should have no more than 9 decimal places", `{"decimal_places":9}`),
+		setBudget("-1", "-1", "greater_than_equal", atLeast+"0", `{"ge":0}`),
+		setBudget("text NaN", `"NaN"`, "finite_number", "Input should be a finite number", ""),
+		setBudget("text Infinity", `"-Infinity"`, "finite_number", "Input should be a finite number", ""),
+		setBudget("text", `"ten"`, "decimal_parsing", "Input should be a valid decimal", ""),
+		setBudget("no text", `""`, "decimal_parsing", "Input should be a valid decimal", ""),
+		setBudget("list", `[1]`, "decimal_type", "Decimal input should be an integer, float, string or Decimal object", ""),
+		{
+			name: "-0", method: "PATCH", path: "/v1/workspace/", as: "key", body: `{"daily_budget_usd":-0}`, status: http.StatusOK, changes: "workspace",
+			want: scaleWorkspace(`"daily_budget_usd":null`, `"daily_budget_usd":0`),
+		},
+		setPrice("1e400", "1e400", "less_than_equal", atMost+million, `{"le":`+million+`}`),
+		setPrice("13 decimals", "0.0000000000001", "decimal_max_places", "Decimal input should have no more than 12 decimal places", `{"decimal_places":12}`),
+		setPrice("null", "null", "decimal_type", "Decimal input should be an integer, float, string or Decimal object", ""),
+		setPrice("text NaN", `"nan"`, "finite_number", "Input should be a finite number", ""),
+		{
+			name: "10 decimals", method: "PUT", path: "/v1/model-pricing/a%20b/c%2Fd", as: "key", body: price("0.0000000001"), status: http.StatusOK,
+			want:    `{"id":"<id>","model":"a b/c/d","input_cost_per_token":0.0000000001,"output_cost_per_token":0,"is_active":true}`,
+			changes: "prices",
+		},
+		{
+			name: "1e400 where anything goes", method: "POST", path: "/v1/runs/", as: "key", body: `{"user_id":"ada","metadata":{"n":[1e400,-0]}}`,
+			status: http.StatusCreated, changes: "runs usage users",
+		},
+	}
+}
+
+func brokenAddresses() []apiCase {
+	get := func(name, path, want string) apiCase { return refused(name, "GET", path, "", want) }
+	const anID = "01a00000-0000-4000-8000-000000000000" // of no version that the server makes
+	const words = "expected 32 hexadecimal digits in groups of 8-4-4-4-12"
+	noUUID := func(name, input string) string {
+		return problems(problem("uuid_parsing", `["path","`+name+`"]`, "Input should be a valid UUID, "+words, input, `{"error":"`+words+`"}`))
+	}
+	noCursor := func(name, input string) string {
+		return problems(problem("value_error", `["query","`+name+`"]`, "Value error, not a cursor of this list", input, ""))
+	}
+	const aCursor = "AQAAAAAAAAABAaAAAAAAcACAAAAAAAAAAAAAAA"
+	return []apiCase{
+		get("no UUID", "/v1/runs/ada", noUUID("run_id", `"ada"`)),
+		get("36 other characters", "/v1/runs/"+strings.Repeat("x", 36), noUUID("run_id", `"`+strings.Repeat("x", 36)+`"`)),
+		get("UUID in braces", "/v1/runs/%7B"+anID+"%7D", noUUID("run_id", `"{`+anID+`}"`)),
+		get("UUID as a URN", "/v1/runs/urn:uuid:"+anID, noUUID("run_id", `"urn:uuid:`+anID+`"`)),
+		get("UUID without hyphens", "/v1/runs/"+strings.ReplaceAll(anID, "-", ""), noUUID("run_id", `"`+strings.ReplaceAll(anID, "-", "")+`"`)),
+		get("NUL", "/v1/runs/%00", noUUID("run_id", `"\u0000"`)),
+		get("no UTF-8", "/v1/runs/%ff", noUUID("run_id", `"\ufffd"`)),
+		refused("no UUID", "PATCH", "/v1/runs/{run}/steps/1", `{}`, noUUID("step_id", `"1"`)),
+		refused("NUL", "PUT", "/v1/blocked-users/a%00b", "", problems(problem("value_error", `["path","user_id"]`, noNUL, `"a\u0000b"`, ""))),
+		refused("no UTF-8", "DELETE", "/v1/blocked-users/a%ffb", "", problems(problem("value_error", `["path","user_id"]`, noUTF8, `"a\ufffdb"`, ""))),
+		{
+			name: "marks of an address", method: "PUT", path: "/v1/blocked-users/a%2Fb%3Fc%23d%25e%252F", as: "key", status: http.StatusOK,
+			want: userJSON("a/b?c#d%e%2F", atCall, "null", "0", "null"), changes: "users",
+		},
+		get("NUL", "/v1/runs/?user_id=%00", problems(problem("value_error", `["query","user_id"]`, noNUL, `"\u0000"`, ""))),
+		get("no UTF-8", "/v1/users/?q=%c3%28", problems(problem("value_error", `["query","q"]`, noUTF8, `"\ufffd("`, ""))),
+		get("broken escape", "/v1/runs/?limit=%zz", problems(problem("value_error", `["query"]`, "Value error, malformed escape in the query string", `"limit=%zz"`, ""))),
+		get("huge number", "/v1/runs/?limit=99999999999999999999", problems(problem("less_than_equal", `["query","limit"]`, atMost+"200", `"99999999999999999999"`, `{"le":200}`))),
+		get("number with a fraction", "/v1/usage/daily?days=1.0", problems(problem("int_parsing", `["query","days"]`, wantInt+", unable to parse string as an integer", `"1.0"`, ""))),
+		get("no cursor", "/v1/runs/?cursor=x", noCursor("cursor", `"x"`)),
+		get("cursor without its checksum", "/v1/runs/?cursor="+aCursor, noCursor("cursor", `"`+aCursor+`"`)),
+		get("no steps cursor", "/v1/runs/{run}?steps_cursor=%00", problems(problem("value_error", `["query","steps_cursor"]`, noNUL, `"\u0000"`, ""))),
+	}
+}
+
+func TestEachBrokenInputHasAClearError(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for _, cases := range [][]apiCase{brokenBodies(), brokenFields(), brokenNumbers(), brokenAddresses()} {
+		runCases(t, w, cases)
+	}
+}
+
+func TestACursorOfAnotherListIsRefused(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	v, other := w.makeWatched(), w.makeFixture(plans.Scale)
+	asked := []string{"/v1/runs?limit=1&cursor=", "/v1/users?limit=1&cursor=", v.fill("/v1/runs/{run}?steps_cursor=")}
+	for i, path := range asked {
+		name := strings.TrimSuffix(path[strings.LastIndexAny(path, "&?")+1:], "=")
+		for j, cursor := range v.cursors {
+			refusal := problems(problem("value_error", `["query","`+name+`"]`, "Value error, not a cursor of this list", `"`+cursor+`"`, ""))
+			if i == j {
+				w.call("GET", path+cursor, v.key, nil).want(http.StatusOK)
+			} else {
+				wantBody(t, w.call("GET", path+cursor, v.key, nil).want(http.StatusUnprocessableEntity), refusal)
+			}
+			foreign := strings.Replace(path, v.names["{run}"], other.names["{run}"], 1)
+			wantBody(t, w.call("GET", foreign+cursor, other.key, nil).want(http.StatusUnprocessableEntity), refusal)
+		}
+	}
+}
+
+// The cost of these tokens is beyond the ledger, though each number is within its bounds.
+func TestHundredsOfBillionsOfTokensAreRefusedWhole(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	f := w.makeFixture(plans.Scale)
+	w.call("PUT", "/v1/model-pricing/gpt-4o", f.key, `{"input_cost_per_token":1000000,"output_cost_per_token":999999.999999999999}`).want(http.StatusOK)
+	state := w.watch()
+	for _, tokens := range []string{
+		`"prompt_tokens":300000000000`, `"completion_tokens":999999999999`, `"prompt_tokens":1000000000000,"completion_tokens":1000000000000`,
+		`"prompt_tokens":101`, `"prompt_tokens":100,"completion_tokens":1`,
+	} {
+		body := `{"status":"COMPLETED",` + tokens + `,"output_data":[1]}`
+		state.begin()
+		r := w.call("PATCH", f.fill(patch), f.key, body).want(http.StatusUnprocessableEntity)
+		wantBody(t, r, problems(problem("value_error", `["body"]`, "Value error, this usage costs more than can be booked", body, "")))
+		if got := state.changed(); got != "" {
+			t.Errorf("%s changed %s", tokens, got)
+		}
+	}
+	w.call("PATCH", f.fill(patch), f.key, `{"prompt_tokens":100}`).want(http.StatusOK)
+}
+
+// shot is a request that is broken in one way or several.
+type shot struct {
+	method, path string
+	body         []byte // nil sends none
+	header       http.Header
+	oddPath      bool // the router may read it otherwise than a test can tell
+}
+
+func (s shot) String() string {
+	return fmt.Sprintf("%s %s %v\n%q", s.method, s.path, s.header, shortBody(s.body))
+}
+
+func pick[T any](rng *rand.Rand, list ...T) T { return list[rng.IntN(len(list))] }
+
+// badValue is a JSON value, or no JSON, that few fields can take.
+func badValue(rng *rand.Rand) string {
+	return pick(rng, `null`, `true`, `false`, `0`, `-0`, `-0.0`, `1`, `-1`, `1.5`, `1e2`, `1E+400`, `-1e400`, `1e-400`, `1e999999999999999999999`,
+		`0.0000000001`, `0.0000000000001`, `9007199254740993`, `9223372036854775807`, `9223372036854775808`, `-9223372036854775809`,
+		`1000000000000`, `1000000000001`, strings.Repeat("9", 400), `"NaN"`, `"Infinity"`, `"1e400"`, `"-0"`, `" 1"`, `"1_0"`, `"0x1"`, `"١"`,
+		`NaN`, `-Infinity`, `01`, `+1`, `.5`, `1.`, `1e`, `0x10`, `'x'`, `undefined`, `""`, `" "`, `"\u0000"`, `"\ud800"`, `"\udc00\ud800"`, `"\x"`,
+		"\"\xff\"", "\"\x00\"", "\"\n\"", `"`, `"`+strings.Repeat("x", 256)+`"`, `"`+strings.Repeat("🦀", 255)+`"`, `"`+strings.Repeat(`\n`, 10_001)+`"`,
+		`[]`, `[[]]`, `[null]`, `{}`, `{"":{}}`, `{"a":1,"a":2}`, `{"\u0000":1}`, nested(62), nested(64), nested(1000), strings.Repeat("[", 100_000),
+		strings.Repeat(`{"a":`, 1000)+`1`+strings.Repeat("}", 1000), `"COMPLETED"`, `"running"`, `"RUNNING"`, `"MODEL_CALL"`, `"DENY"`,
+		`"lg_01234567_89"`, `"'; DROP TABLE runs; --"`, `"%s%n%00"`, `"../../etc/passwd"`, `"a@b"`, `"pro"`, `{"active":true}`)
+}
+
+// members takes a JSON object apart, names as sent and values as sent in turn.
+func members(body []byte) []string {
+	dec := json.NewDecoder(bytes.NewReader(body))
+	if _, err := dec.Token(); err != nil {
+		return nil
+	}
+	var parts []string
+	for dec.More() {
+		name, nameErr := dec.Token()
+		var value json.RawMessage
+		if err := dec.Decode(&value); err != nil || nameErr != nil {
+			return parts
+		}
+		parts = append(parts, fmt.Sprintf("%q", name), string(value))
+	}
+	return parts
+}
+
+// breakMember spoils one field of an object, or adds one.
+func breakMember(rng *rand.Rand, body []byte) []byte {
+	parts := members(body)
+	if len(parts) == 0 {
+		parts = []string{`"user_id"`, `"ada"`}
+	}
+	at := 2 * rng.IntN(len(parts)/2)
+	switch rng.IntN(7) {
+	case 0:
+		parts = slices.Delete(parts, at, at+2)
+	case 1: // a duplicate, first or last
+		parts = slices.Insert(parts, pick(rng, 0, len(parts)), parts[at], badValue(rng))
+	case 2:
+		name := pick(rng, `"surprise"`, `""`, `"\u0000"`, `"\ud800"`, `"__proto__"`, `"password"`, `"`+strings.Repeat("k", 5000)+`"`, `1`, `x`)
+		parts = append(parts, name, badValue(rng))
+	case 3:
+		parts[at] = strings.ToUpper(parts[at])
+	default:
+		parts[at+1] = badValue(rng)
+	}
+	var out bytes.Buffer
+	for i, part := range parts {
+		out.WriteString(pick(rng, "", "", "", "", " ", "\r\n\t"))
+		out.WriteString(map[bool]string{true: part + ":", false: part + ","}[i%2 == 0])
+	}
+	return append(append([]byte("{"), bytes.TrimSuffix(out.Bytes(), []byte(","))...), '}')
+}
+
+// breakBody spoils a body as a whole.
+func breakBody(rng *rand.Rand, body []byte) []byte {
+	if len(body) == 0 {
+		return []byte(pick(rng, `{}`, `[]`, badValue(rng)))
+	}
+	at := rng.IntN(len(body))
+	switch rng.IntN(8) {
+	case 0:
+		return body[:at]
+	case 1:
+		body = bytes.Clone(body)
+		body[at] = byte(rng.IntN(256))
+		return body
+	case 2:
+		return slices.Insert(bytes.Clone(body), at, pick(rng, []byte("\x00"), []byte("\xff"), []byte("\xed\xa0\x80"), []byte("\\u0000"), []byte(`"`), []byte("}"))...)
+	case 3:
+		return append(bytes.Clone(body), pick(rng, "}", "{}", "\x00", ",", " x")...)
+	case 4:
+		return []byte("[" + string(body) + "]")
+	case 5:
+		return append([]byte(pick(rng, "\ufeff", "\xfe\xff", ")]}',\n", "/**/")), body...)
+	case 6:
+		return nil
+	default:
+		return []byte(badValue(rng))
+	}
+}
+
+// breakPath puts what is no id in the place of one part of a path.
+func breakPath(rng *rand.Rand, path string) string {
+	parts := strings.Split(path, "/")
+	parts[1+rng.IntN(len(parts)-1)] = pick(rng, "7", "", ".", "..", "%00", "%ff", "%2F", "%2e%2e%2f", "null", "*", ":run_id", "{run_id}", " %20", "ä", "🦀",
+		unknownID, strings.ToUpper(unknownID), unknownID+"0", strings.ReplaceAll(unknownID, "-", ""), "%7B"+unknownID+"%7D", strings.Repeat("x", 256),
+		strings.Repeat("%F0%9F%A6%80", 255), strings.Repeat("a/", 500), "a;b=c", "'", "%25zz")
+	return strings.Join(parts, "/")
+}
+
+func breakQuery(rng *rand.Rand, query string, cursors []string) string {
+	name := pick(rng, "limit", "cursor", "steps_cursor", "status", "user_id", "since", "until", "days", "blocked", "q", "include_inactive", "limit[]", "%zz", "")
+	value := pick(rng, "", "0", "-1", "201", "1e2", "99999999999999999999", "NaN", "%00", "%ff", "%zz", "%", ";", "true", "maybe", "RUNNING", "OPEN", "a=b", "+", "null",
+		"2026-11-23", "2026-11-23T07:08:29Z", "0000-01-01T00:00:00Z", "9999-12-31T23:59:59.999999999%2B23:59", "2026-02-30T00:00:00Z", "-1-01-01T00:00:00Z",
+		strings.Repeat("x", 256), strings.Repeat("%F0%9F%A6%80", 256), strings.Repeat("A", 600), "AQAAAAAAAAABAaAAAAAAcACAAAAAAAAAAAAAAA", pick(rng, cursors...), pick(rng, cursors...)+"A",
+		pick(rng, cursors...)[1:], "'%20OR%201=1--", "%25", "_")
+	return pick(rng, query+"&", "", "&&", "?", ";") + name + pick(rng, "=", "=", "=", "", "==") + value + pick(rng, "", "", "&"+name+"=1")
+}
+
+// breakHeader says something odd that the server has to take or leave.
+func breakHeader(rng *rand.Rand, h http.Header) {
+	odd := pick(rng, "", " ", "x", "é", "\xff", "a\tb", `"`, "{}", "../x", strings.Repeat("k", 255), strings.Repeat("k", 256), strings.Repeat("k", 5000), "a,b", "%00", "lg_01234567_89")
+	name := pick(rng, "Idempotency-Key", "Idempotency-Key", "X-Request-Id", "X-Request-Id", "Content-Type", "Content-Encoding", "Accept", "Accept-Encoding", "Cookie",
+		"Origin", "Range", "If-None-Match", "X-Http-Method-Override", "X-Forwarded-For", "Content-Language", "Authorization")
+	if name == "Content-Encoding" {
+		odd = "gzip"
+	}
+	if rng.IntN(4) == 0 {
+		h.Add(name, odd) // beside one that may be there
+		return
+	}
+	h.Set(name, odd)
+}
+
+// makeShot breaks a well-formed call.
+func makeShot(rng *rand.Rand, f fixture, c apiCase, cursors []string) shot {
+	path, query, _ := strings.Cut(f.fill(c.path), "?")
+	s := shot{method: c.method, path: path, header: http.Header{}}
+	if c.body != "" {
+		s.body = []byte(f.fill(c.body))
+	}
+	if credential := c.credential(f.account); credential != "" {
+		s.header.Set("Authorization", "Bearer "+credential)
+	}
+	for range 1 + rng.IntN(2) {
+		switch n := rng.IntN(20); {
+		case n < 9 && s.body != nil:
+			s.body = breakMember(rng, s.body)
+		case n < 13 && s.method != http.MethodGet: // which reads no body
+			s.body = breakBody(rng, s.body)
+		case n < 15:
+			s.path, s.oddPath = breakPath(rng, s.path), true
+		case n < 17:
+			query = breakQuery(rng, query, cursors)
+		case n < 19:
+			breakHeader(rng, s.header)
+		default:
+			s.method = pick(rng, "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "QUERY", "PROPFIND", "get", "Post", "X", strings.Repeat("M", 300), "A-B!")
+		}
+	}
+	if query != "" {
+		s.path += "?" + query
+	}
+	return s
+}
+
+// fire sends a shot and holds the answer against what is promised of every one.
+func (w *world) fire(s shot) (*response, error) {
+	const hang = time.Minute
+	ctx, cancel := context.WithTimeout(w.t.Context(), hang)
+	defer cancel()
+	var body io.Reader
+	if s.body != nil {
+		body = bytes.NewReader(s.body)
+	}
+	req, err := http.NewRequestWithContext(ctx, s.method, w.url+s.path, body)
+	if err != nil {
+		return nil, err
+	}
+	req.Header = s.header
+	answer, err := w.client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer answer.Body.Close()
+	got, err := io.ReadAll(answer.Body)
+	if err != nil {
+		return nil, err
+	}
+	r := &response{t: w.t, what: s.method + " " + s.path, status: answer.StatusCode, header: answer.Header, body: got}
+	if !s.oddPath {
+		checkAnswer(w.t, w.routes, req, s.body, r)
+	}
+	if r.status >= http.StatusInternalServerError {
+		return r, fmt.Errorf("status %d\n%s", r.status, w.logs)
+	}
+	if r.status >= http.StatusBadRequest && s.method != http.MethodHead {
+		v, err := decodeJSON(got)
+		if failure, ok := v.(map[string]any); err != nil || !ok || len(failure) != 1 || failure["detail"] == nil {
+			return r, fmt.Errorf("status %d with %s, not a detail alone", r.status, shortBody(got))
+		}
+	}
+	if id := r.header.Get("X-Request-Id"); id == "" || len(id) > 128 || strings.ContainsFunc(id, func(c rune) bool { return c <= ' ' || c > '~' }) {
+		return r, fmt.Errorf("X-Request-Id is %q", id)
+	}
+	return r, nil
+}
+
+// changedByRefusal names what changed since begin, unless the call was accepted and may change something.
+func (v *watch) changedByRefusal(s shot, r *response) string {
+	if r.status < http.StatusBadRequest && s.method != http.MethodGet && s.method != http.MethodHead {
+		v.end() // comparing all rows would say nothing
+		return ""
+	}
+	return v.changed()
+}
+
+func flood(w *world, seed uint64, shots int) map[int]int {
+	calls, cursors, state := samples(w.t, w.routes), w.makeWatched().cursors, w.watch()
+	draw := func(rng *rand.Rand) apiCase {
+		for {
+			c := pick(rng, calls...)
+			slow := strings.HasPrefix(c.path, "/v1/auth/") // hashes passwords
+			dull := c.body == "" && !strings.ContainsAny(c.path, "?{")
+			if !slow && !dull || rng.IntN(12) == 0 {
+				return c
+			}
+		}
+	}
+	statuses := make(map[int]int)
+	var f fixture
+	const renewEvery = 200 // before all its runs have ended
+	for i := range shots {
+		rng := rand.New(rand.NewPCG(seed, uint64(i)))
+		c := draw(rng)
+		if i%renewEvery == 0 || f.names == nil {
+			state.end()
+			f = w.makeFixture(plans.Scale)
+		}
+		s := makeShot(rng, f, c, cursors)
+		if i == shots/2 {
+			s = shot{
+				method: "POST", path: "/v1/runs/", body: bytes.Repeat([]byte("[1e400,\x00]"), 1<<20),
+				header: http.Header{"Authorization": {"Bearer " + f.key}},
+			}
+		}
+		state.begin()
+		r, err := w.fire(s)
+		if err == nil {
+			if got := state.changedByRefusal(s, r); got != "" {
+				err = fmt.Errorf("answered %d, but changed %s", r.status, got)
+			}
+		}
+		if err != nil || w.t.Failed() {
+			w.t.Fatalf("seed %d, request %d: %v\n%v", seed, i, err, s)
+		}
+		statuses[r.status]++
+		if success(r.status) && (strings.HasSuffix(c.path, "/regenerate") || strings.HasSuffix(c.path, "/change-password")) {
+			f.names = nil // its credentials have ended
+		}
+	}
+	return statuses
+}
+
+// The seeds are fixed, so that a failure is one on every machine. Each request
+// depends on its seed and number alone, apart from ids and credentials.
+func TestTenThousandBrokenRequestsDoNoHarm(t *testing.T) {
+	t.Parallel()
+	const shards, shots = 4, 2500
+	for seed := range uint64(shards) {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			t.Parallel()
+			statuses := flood(newWorld(t), seed, shots)
+			t.Logf("answers by status: %v", statuses)
+			// Else the requests are broken in so dull a way that they never reach what they are meant to break.
+			for status, atLeast := range map[int]int{200: 100, 201: 25, 400: 15, 401: 5, 404: 100, 405: 50, 413: 1, 422: 800} {
+				if statuses[status] < atLeast {
+					t.Errorf("%d answers of status %d, want %d at least", statuses[status], status, atLeast)
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,106 @@
+package server
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+)
+
+var (
+	// errBodyTooLarge says that a body is larger than the limit: a 413.
+	errBodyTooLarge = errors.New("the request body is too large")
+	// errBodyRead says that a body was cut short or came too slowly: a 400.
+	errBodyRead = errors.New("the request body could not be read")
+)
+
+// readObject reads a body that must be one JSON object. Errors are a
+// *validationError, errBodyTooLarge (over maxBody bytes) or errBodyRead.
+func readObject(w http.ResponseWriter, r *http.Request, maxBody int64) (*object, error) {
+	body, err := readBody(w, r, maxBody)
+	if err != nil {
+		return nil, err
+	}
+	if isBlank(body) {
+		p := missingProblem()
+		p.Loc = []any{"body"}
+		return nil, &validationError{Problems: []problem{p}}
+	}
+	return parseObject(body)
+}
+
+// readOptionalObject is readObject for a call that needs no body: none at all,
+// or null, reads as {}.
+func readOptionalObject(w http.ResponseWriter, r *http.Request, maxBody int64) (*object, error) {
+	body, err := readBody(w, r, maxBody)
+	if err != nil {
+		return nil, err
+	}
+	if isBlank(body) || string(bytes.TrimSpace(body)) == "null" {
+		return &object{raw: body}, nil
+	}
+	return parseObject(body)
+}
+
+// readBody reads all of it into a slice of its own, which the object's values
+// alias. The limit is of bytes read, whatever length was declared.
+func readBody(w http.ResponseWriter, r *http.Request, maxBody int64) ([]byte, error) {
+	const trusted = 64 << 10 // a declared length reserves no more memory than this
+	size := min(max(r.ContentLength, 0), trusted) + bytes.MinRead
+	body := bytes.NewBuffer(make([]byte, 0, size))
+	if _, err := body.ReadFrom(http.MaxBytesReader(w, r.Body, maxBody)); err != nil {
+		var tooLarge *http.MaxBytesError
+		if errors.As(err, &tooLarge) {
+			return nil, errBodyTooLarge
+		}
+		return nil, fmt.Errorf("%w: %w", errBodyRead, err)
+	}
+	return body.Bytes(), nil
+}
+
+// isBlank knows the white space of JSON only: a NUL byte is a syntax error.
+func isBlank(body []byte) bool {
+	return !slices.ContainsFunc(body, func(c byte) bool { return !isSpace(c) })
+}
+
+// parseObject makes the two kinds of 422 that end the reading at once: a text
+// that is no JSON, and a value that is no object. All others are collected.
+func parseObject(body []byte) (*object, error) {
+	text, err := scanJSON(body)
+	if err != nil {
+		return nil, jsonInvalid(err)
+	}
+	if text.kind != '{' {
+		return nil, &validationError{Problems: []problem{{
+			Type:  "model_attributes_type",
+			Loc:   []any{"body"},
+			Msg:   "Input should be a valid dictionary or object to extract fields from",
+			Input: echoAnonymous(body),
+		}}}
+	}
+	o := &object{raw: body, members: text.members, asked: make([]string, 0, 8)}
+	if text.keyFlaws != 0 {
+		p := flawProblem(text.keyFlaws)
+		p.Loc = []any{"body"}
+		o.found = append(o.found, finding{problem: p})
+	}
+	return o, nil
+}
+
+// jsonInvalid repeats nothing of the body, since nobody knows where in a broken
+// text a password would stand.
+func jsonInvalid(err error) error {
+	offset := 0
+	var syntax *syntaxError
+	if errors.As(err, &syntax) {
+		offset = syntax.offset
+	}
+	return &validationError{Problems: []problem{{
+		Type:  "json_invalid",
+		Loc:   []any{"body", offset},
+		Msg:   "JSON decode error",
+		Input: struct{}{},
+		Ctx:   map[string]any{"error": err.Error()},
+	}}}
+}

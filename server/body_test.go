@@ -1,0 +1,234 @@
+package server
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"testing/iotest"
+)
+
+const testMaxBody = 1 << 20
+
+func post(body string) *http.Request {
+	return httptest.NewRequest(http.MethodPost, "/", strings.NewReader(body))
+}
+
+func mustReadObject(t *testing.T, body string) *object {
+	t.Helper()
+	o, err := readObject(httptest.NewRecorder(), post(body), testMaxBody)
+	if err != nil {
+		t.Fatalf("readObject(%q): %v", shorten(body), err)
+	}
+	return o
+}
+
+// problemsJSON renders the detail of the 422 that err stands for.
+func problemsJSON(t *testing.T, err error) string {
+	t.Helper()
+	if err == nil {
+		return "[]"
+	}
+	var v *validationError
+	if !errors.As(err, &v) {
+		t.Fatalf("error %v (%T), want a *validationError", err, err)
+	}
+	var out bytes.Buffer
+	encoder := json.NewEncoder(&out)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(v.Problems); err != nil {
+		t.Fatalf("problems do not marshal: %v", err)
+	}
+	return strings.TrimSpace(out.String())
+}
+
+func wantProblems(t *testing.T, err error, want string) {
+	t.Helper()
+	if got := problemsJSON(t, err); got != want {
+		t.Errorf("problems\n got %s\nwant %s", got, want)
+	}
+}
+
+func nested(levels int) string {
+	return strings.Repeat(`{"a":`, levels-1) + "{}" + strings.Repeat("}", levels-1)
+}
+
+func TestReadObjectRefusesWhatIsNoObject(t *testing.T) {
+	syntax := func(offset, text string) string {
+		return `[{"type":"json_invalid","loc":["body",` + offset + `],"msg":"JSON decode error","input":{},"ctx":{"error":"` + text + `"}}]`
+	}
+	notObject := func(input string) string {
+		return `[{"type":"model_attributes_type","loc":["body"],"msg":"Input should be a valid dictionary or object to extract fields from","input":` + input + `}]`
+	}
+	const noBody = `[{"type":"missing","loc":["body"],"msg":"Field required","input":null}]`
+	tests := []struct{ name, body, want string }{
+		{"empty", "", noBody},
+		{"white space", " \r\n\t", noBody},
+		{"no JSON", "hello", syntax("0", "Expecting value")},
+		{"cut off", `{"a":1`, syntax("6", "Expecting ',' delimiter")},
+		{"cut off in a text", `{"a":"bc`, syntax("5", "Unterminated string")},
+		{"trailing comma", `{"a":1,}`, syntax("7", "Expecting property name enclosed in double quotes")},
+		{"trailing comma in a list", `{"a":[1,]}`, syntax("8", "Expecting value")},
+		{"no colon", `{"a" 1}`, syntax("5", "Expecting ':' delimiter")},
+		{"two values", `{} {}`, syntax("3", "Extra data")},
+		{"single quotes", `{'a':1}`, syntax("1", "Expecting property name enclosed in double quotes")},
+		{"NaN", `{"a":NaN}`, syntax("5", "Expecting value")},
+		{"Infinity", `{"a":Infinity}`, syntax("5", "Expecting value")},
+		{"-Infinity", `{"a":-Infinity}`, syntax("5", "Expecting value")},
+		{"leading zero", `{"a":01}`, syntax("6", "Expecting ',' delimiter")},
+		{"bare point", `{"a":1.}`, syntax("5", "Invalid number")},
+		{"bare exponent", `{"a":1e+}`, syntax("5", "Invalid number")},
+		{"bad word", `{"a":nul}`, syntax("5", "Expecting value")},
+		{"bad escape", `{"a":"\x"}`, syntax("6", `Invalid \\escape`)},
+		{"bad hex", `{"a":"\u12g4"}`, syntax("6", `Invalid \\uXXXX escape`)},
+		{"raw control character", "{\"a\":\"\x00\"}", syntax("6", "Invalid control character in a string")},
+		{"invalid UTF-8", "{\"a\":\"é\xff\"}", syntax("8", "Invalid UTF-8")},
+		{"surrogate as UTF-8", "{\"a\":\"\xed\xa0\x80\"}", syntax("6", "Invalid UTF-8")},
+		{"byte order mark", "\ufeff{}", syntax("0", "Expecting value")},
+		{"65 levels", nested(65), syntax("320", "Nesting deeper than 64 levels")},
+		{"65 levels of lists", `{"a":` + strings.Repeat("[", 64) + strings.Repeat("]", 64) + "}", syntax("68", "Nesting deeper than 64 levels")},
+		{"1000 levels", nested(1000), syntax("320", "Nesting deeper than 64 levels")},
+		{"half a million open lists", strings.Repeat("[", 500_000), syntax("64", "Nesting deeper than 64 levels")},
+		{"null", " null ", notObject("null")},
+		{"number", "5", notObject("5")},
+		{"list", "[1, {\"a\" : [ ]}]", notObject(`[1,{"a":[]}]`)},
+		{"text, which may be a password", `"hunter2"`, notObject(`"***"`)},
+		{"list of texts", `["a@b.example", "hunter2"]`, notObject(`["***","***"]`)},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			_, err := readObject(httptest.NewRecorder(), post(test.body), testMaxBody)
+			wantProblems(t, err, test.want)
+		})
+	}
+}
+
+func TestReadObjectTakesSixtyFourLevels(t *testing.T) {
+	mustReadObject(t, nested(64))
+	mustReadObject(t, `{"a":`+strings.Repeat("[", 63)+strings.Repeat("]", 63)+"}")
+}
+
+func TestOptionalObjectTakesNoBodyAsEmptyObject(t *testing.T) {
+	for _, body := range []string{"", "  \n", "null", " null\n", "{}"} {
+		o, err := readOptionalObject(httptest.NewRecorder(), post(body), testMaxBody)
+		if err != nil {
+			t.Fatalf("%q: %v", body, err)
+		}
+		if label := o.OptionalString("label", 1, 9); label != nil {
+			t.Errorf("%q: label %q", body, *label)
+		}
+		o.RefuseUnknown()
+		wantProblems(t, o.Err(), "[]")
+		if string(o.Raw()) != body {
+			t.Errorf("Raw %q, want %q", o.Raw(), body)
+		}
+	}
+	_, err := readOptionalObject(httptest.NewRecorder(), post("[]"), testMaxBody)
+	wantProblems(t, err, `[{"type":"model_attributes_type","loc":["body"],"msg":"Input should be a valid dictionary or object to extract fields from","input":[]}]`)
+}
+
+func TestMissingFieldOfAnAbsentBodyEchoesAnEmptyObject(t *testing.T) {
+	o, err := readOptionalObject(httptest.NewRecorder(), post(""), testMaxBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.Bool("active")
+	wantProblems(t, o.Err(), `[{"type":"missing","loc":["body","active"],"msg":"Field required","input":{}}]`)
+}
+
+func TestBodyLimitCountsBytesExactly(t *testing.T) {
+	const body = `{"a":"bcd"}`
+	readers := map[string]func(http.ResponseWriter, *http.Request, int64) (*object, error){
+		"required": readObject, "optional": readOptionalObject,
+	}
+	for name, read := range readers {
+		for _, declared := range []int64{int64(len(body)), -1} {
+			r := post(body)
+			r.ContentLength = declared
+			if _, err := read(httptest.NewRecorder(), r, int64(len(body))); err != nil {
+				t.Errorf("%s, length %d: at the limit: %v", name, declared, err)
+			}
+			r = post(body)
+			r.ContentLength = declared
+			if _, err := read(httptest.NewRecorder(), r, int64(len(body))-1); !errors.Is(err, errBodyTooLarge) {
+				t.Errorf("%s, length %d: over the limit: %v, want errBodyTooLarge", name, declared, err)
+			}
+		}
+	}
+}
+
+func TestTenMebibytesAreTooLarge(t *testing.T) {
+	_, err := readObject(httptest.NewRecorder(), post(`{"a":"`+strings.Repeat("b", 10<<20)+`"}`), testMaxBody)
+	if !errors.Is(err, errBodyTooLarge) {
+		t.Errorf("error %v, want errBodyTooLarge", err)
+	}
+}
+
+func TestLimitOfAnOuterReaderIsTooLargeToo(t *testing.T) {
+	r := post(`{"a":"bcd"}`)
+	r.Body = http.MaxBytesReader(nil, r.Body, 4)
+	if _, err := readObject(httptest.NewRecorder(), r, testMaxBody); !errors.Is(err, errBodyTooLarge) {
+		t.Errorf("error %v, want errBodyTooLarge", err)
+	}
+}
+
+func TestBodyCutShortIsAReadError(t *testing.T) {
+	cause := io.ErrUnexpectedEOF
+	r := post("")
+	r.Body = io.NopCloser(io.MultiReader(strings.NewReader(`{"a":1}`), iotest.ErrReader(cause)))
+	_, err := readObject(httptest.NewRecorder(), r, testMaxBody)
+	if !errors.Is(err, errBodyRead) || !errors.Is(err, cause) {
+		t.Errorf("error %v, want errBodyRead that wraps the cause", err)
+	}
+	if errors.Is(err, errBodyTooLarge) {
+		t.Errorf("error %v is errBodyTooLarge too", err)
+	}
+}
+
+func TestDeclaredLengthIsNotTrusted(t *testing.T) {
+	r := post(`{"a":1}`)
+	r.ContentLength = 1 << 50
+	if _, err := readObject(httptest.NewRecorder(), r, testMaxBody); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestEveryKindOfContentTypeIsRead(t *testing.T) {
+	for _, kind := range []string{"", "application/json", "text/plain", "nonsense"} {
+		r := post("{}")
+		r.Header.Set("Content-Type", kind)
+		if _, err := readObject(httptest.NewRecorder(), r, testMaxBody); err != nil {
+			t.Errorf("%q: %v", kind, err)
+		}
+	}
+}
+
+func BenchmarkReadStep(b *testing.B) {
+	const body = `{"type":"MODEL_CALL","sequence":3,"model":"gpt-4o","input_data":{"prompt":"Summarise the quarterly report in three sentences."}}`
+	source := strings.NewReader(body)
+	r := httptest.NewRequest(http.MethodPost, "/", io.NopCloser(source))
+	r.ContentLength = int64(len(body))
+	payload := r.Body
+	w := httptest.NewRecorder()
+	b.ReportAllocs()
+	for b.Loop() {
+		source.Reset(body)
+		r.Body = payload
+		o, err := readObject(w, r, testMaxBody)
+		if err != nil {
+			b.Fatal(err)
+		}
+		o.Literal("type", "MODEL_CALL", "TOOL_CALL", "INPUT", "OUTPUT", "REASONING", "SYSTEM")
+		o.Int("sequence", 1, 1<<53)
+		o.OptionalString("model", 1, 255)
+		o.OptionalString("tool_name", 1, 255)
+		o.Dict("input_data")
+		if err := o.Err(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

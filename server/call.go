@@ -1,0 +1,127 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/julienschmidt/httprouter"
+)
+
+// call is one request on its way through the server.
+type call struct {
+	w       http.ResponseWriter
+	r       *http.Request
+	params  httprouter.Params
+	route   route
+	id      string // X-Request-Id
+	started time.Time
+	status  int
+	written int
+	who     principal
+}
+
+func (c *call) ctx() context.Context { return c.r.Context() }
+
+// answer makes the handler of a route: it names the request, authenticates,
+// calls, turns an error into its answer, and logs.
+func (s *Server) answer(rt route) httprouter.Handle {
+	return func(w http.ResponseWriter, r *http.Request, params httprouter.Params) {
+		c := &call{w: w, r: r, params: params, route: rt, id: requestID(r), started: time.Now()}
+		w.Header().Set("X-Request-Id", c.id)
+		if err := s.handle(c); err != nil {
+			s.fail(c, err)
+		}
+		s.logAccess(c)
+	}
+}
+
+// handle turns a panic into an error, as any other bug.
+func (s *Server) handle(c *call) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("panic: %v\n%s", v, debug.Stack())
+		}
+	}()
+	if err := s.authenticate(c); err != nil {
+		return err
+	}
+	return c.route.handle(c)
+}
+
+// requestID takes the caller's id when it is a sane token, else makes one.
+func requestID(r *http.Request) string {
+	const maxLength = 128
+	id := r.Header.Get("X-Request-Id")
+	if id == "" || len(id) > maxLength {
+		return uuid.NewString()
+	}
+	for i := range len(id) {
+		c := id[i]
+		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
+		if !letter && c != '-' && c != '_' && c != '.' {
+			return uuid.NewString()
+		}
+	}
+	return id
+}
+
+// logAccess writes one line a request. It names the route, not the path:
+// paths carry user ids.
+func (s *Server) logAccess(c *call) {
+	level := slog.LevelInfo
+	if c.status >= http.StatusInternalServerError {
+		level = slog.LevelWarn
+	}
+	s.Log.LogAttrs(c.ctx(), level, "request",
+		slog.String("method", c.r.Method),
+		slog.String("route", c.route.path),
+		slog.Int("status", c.status),
+		slog.Int64("us", time.Since(c.started).Microseconds()),
+		slog.Int("bytes", c.written),
+		slog.String("remote", c.r.RemoteAddr),
+		slog.String("request_id", c.id))
+}
+
+// pathID reads a path parameter that is a UUID.
+func (c *call) pathID(name string) (uuid.UUID, error) {
+	return pathUUID(c.params.ByName(name), name)
+}
+
+// pathRest reads the rest of the path as one text. Its own slashes count, a
+// last one that is not escaped does not: it makes no difference on any path.
+func (c *call) pathRest(name string) (string, error) {
+	const maxLength = 255
+	prefix, _, _ := strings.Cut(c.route.path, "*")
+	escaped, found := strings.CutPrefix(c.r.URL.EscapedPath(), prefix)
+	if !found { // nothing follows the fixed part, or that itself was escaped
+		rest := strings.TrimPrefix(c.params.ByName(name), "/")
+		return pathText(strings.TrimSuffix(rest, "/"), name, maxLength)
+	}
+	escaped = strings.TrimSuffix(escaped, "/")
+	text, err := url.PathUnescape(escaped)
+	if err != nil {
+		return "", invalid([]any{"path", name}, "must be a well-formed path", escaped)
+	}
+	return pathText(text, name, maxLength)
+}
+
+// object reads the body, which must be a JSON object.
+func (s *Server) object(c *call) (*object, error) { return readObject(c.w, c.r, s.MaxBody) }
+
+// optionalObject reads the body; none is an empty object.
+func (s *Server) optionalObject(c *call) (*object, error) {
+	return readOptionalObject(c.w, c.r, s.MaxBody)
+}
+
+// isGone tells whether the caller hung up.
+func (c *call) isGone(err error) bool {
+	return errors.Is(err, context.Canceled) && c.ctx().Err() != nil
+}

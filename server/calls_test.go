@@ -1,0 +1,260 @@
+package server_test
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/pikarc/server/plans"
+)
+
+const (
+	allowed = `"decision":{"outcome":"ALLOW","reason":null}`
+
+	startRules = `["KILL_SWITCH_ACTIVE","USER_BLOCKED","WORKSPACE_DAILY_BUDGET_EXCEEDED","USER_DAILY_BUDGET_EXCEEDED",` +
+		`"MONTHLY_RUN_LIMIT_EXCEEDED","MAX_CONCURRENT_RUNS_EXCEEDED"]`
+	stepRules = `["RUN_ALREADY_ENDED","KILL_SWITCH_ACTIVE","USER_BLOCKED","WORKSPACE_DAILY_BUDGET_EXCEEDED","USER_DAILY_BUDGET_EXCEEDED"]`
+
+	adasRun = `"id":"{run}","user_id":"ada","status":"RUNNING","deny_reason":"USER_BLOCKED","started_at":"2026-11-23T07:08:30.123Z",` +
+		`"ended_at":null,"ended_reason":null,"duration_ms":null,"step_count":2,"blocked_step_count":1,"prompt_tokens":0,"completion_tokens":0,"total_usd":0`
+	bobsRun = `"id":"{ended}","user_id":"bob","status":"COMPLETED","deny_reason":null,"started_at":"2026-11-23T07:08:29.123Z",` +
+		`"ended_at":"2026-11-23T07:08:29.123Z","ended_reason":"CLIENT","duration_ms":0,"step_count":0,"blocked_step_count":0,` +
+		`"prompt_tokens":0,"completion_tokens":0,"total_usd":0`
+	openStep = `{"id":"{step}","sequence":1,"type":"MODEL_CALL","status":"RUNNING","model":"gpt-4o","tool_name":null,"input_data":{"prompt":"hi"},` +
+		`"output_data":null,"error":null,"decision":{"outcome":"ALLOW","reason":null,"evaluated":` + stepRules + `},` +
+		`"prompt_tokens":0,"completion_tokens":0,"cost_usd":null,"input_cost_per_token":null,"output_cost_per_token":null,` +
+		`"created_at":"2026-11-23T07:08:30.123Z","completed_at":null,"duration_ms":null}`
+	deniedStep = `{"id":"{denied}","sequence":2,"type":"TOOL_CALL","status":"BLOCKED","model":null,"tool_name":"search","input_data":null,` +
+		`"output_data":null,"error":null,"decision":{"outcome":"DENY","reason":"USER_BLOCKED","limit":null,"used":null,"resets_at":null,` +
+		`"evaluated":["RUN_ALREADY_ENDED","KILL_SWITCH_ACTIVE","USER_BLOCKED"]},` +
+		`"prompt_tokens":0,"completion_tokens":0,"cost_usd":null,"input_cost_per_token":null,"output_cost_per_token":null,` +
+		`"created_at":"2026-11-23T07:08:30.123Z","completed_at":null,"duration_ms":null}`
+	reportedStep = `{"id":"{step}","sequence":1,"type":"MODEL_CALL","status":"COMPLETED","model":"gpt-4o","tool_name":null,"input_data":{"prompt":"hi"},` +
+		`"output_data":["x",1.50],"error":"slow","decision":{"outcome":"ALLOW","reason":null,"evaluated":` + stepRules + `},` +
+		`"prompt_tokens":500,"completion_tokens":100,"cost_usd":0.00225,"input_cost_per_token":0.0000025,"output_cost_per_token":0.00001,` +
+		`"created_at":"2026-11-23T07:08:30.123Z","completed_at":"2026-11-23T07:08:31.123Z","duration_ms":1234}`
+
+	quietUsage = `{"total_usd":0,"total_tokens":0,"run_count":2}`
+	gpt4oPrice = `{"id":"<id>","model":"gpt-4o","input_cost_per_token":0.0000025,"output_cost_per_token":0.00001,"is_active":true}`
+	newToken   = `{"access_token":"<token>","token_type":"bearer","expires_in":86400}`
+
+	basicPlan = `{"id":"basic","name":"Basic","price_usd":0,"monthly_run_limit":1000,"max_concurrent_runs":3,"retention_days":1,` +
+		`"features":{"kill_switch":false,"user_daily_budget":false,"configurable_concurrency":false}}`
+	proPlan = `{"id":"pro","name":"Pro","price_usd":25,"monthly_run_limit":50000,"max_concurrent_runs":null,"retention_days":14,` +
+		`"features":{"kill_switch":false,"user_daily_budget":true,"configurable_concurrency":true}}`
+	scalePlan = `{"id":"scale","name":"Scale","price_usd":79,"monthly_run_limit":null,"max_concurrent_runs":null,"retention_days":90,` +
+		`"features":{"kill_switch":true,"user_daily_budget":true,"configurable_concurrency":true}}`
+	enterprisePlan = `{"id":"enterprise","name":"Enterprise","price_usd":null,"monthly_run_limit":null,"max_concurrent_runs":null,"retention_days":365,` +
+		`"features":{"kill_switch":true,"user_daily_budget":true,"configurable_concurrency":true}}`
+)
+
+// scaleWorkspace is a fixture's workspace, with some of its fields put otherwise.
+func scaleWorkspace(changes ...string) string {
+	return strings.NewReplacer(changes...).Replace(`{"id":"<id>","name":"My workspace","slug":"my-workspace","plan":"scale","kill_switch":false,` +
+		`"daily_budget_usd":null,"user_daily_budget_usd":null,"max_concurrent_runs":3,"monthly_run_limit":null,"retention_days":90,` +
+		`"run_idle_timeout_seconds":3600,"features":{"kill_switch":true,"user_daily_budget":true,"configurable_concurrency":true},` +
+		`"created_at":"2026-11-23T07:08:29.123Z"}`)
+}
+
+func userJSON(user, blockedAt, reason, runs, seen string) string {
+	blocked := "false"
+	if blockedAt != "null" {
+		blocked = "true"
+	}
+	return `{"user_id":"` + user + `","blocked":` + blocked + `,"blocked_at":` + blockedAt + `,"blocked_reason":` + reason +
+		`,"today_usd":0,"last_30_days_usd":0,"run_count":` + runs + `,"last_seen_at":` + seen + `}`
+}
+
+const (
+	atStart = `"2026-11-23T07:08:29.123Z"`
+	atRun   = `"2026-11-23T07:08:30.123Z"`
+	atCall  = `"2026-11-23T07:08:31.123Z"`
+)
+
+// successes has each call of the contract's section 4 as it should go.
+func successes() []apiCase {
+	return append(configurationCalls(), runCalls()...)
+}
+
+func runCalls() []apiCase {
+	return []apiCase{
+		{
+			method: "POST", path: "/v1/runs/", as: "key", body: `{"user_id":"cleo","metadata":{"a":[1,2.50,null]}}`, status: http.StatusCreated,
+			want:    `{"id":"<id>","status":"RUNNING",` + allowed + `}`,
+			changes: "runs usage users",
+		},
+		{
+			method: "GET", path: "/v1/runs/", as: "key", status: http.StatusOK,
+			want: `{"items":[{` + adasRun + `},{` + bobsRun + `}],"next_cursor":null}`,
+		},
+		{
+			name: "filtered", method: "GET", path: "/v1/runs/?status=COMPLETED&user_id=bob&since=2026-11-23T07:08:29.123Z&until=2026-11-23T08:08:29.124%2B01:00&limit=1",
+			as: "token", status: http.StatusOK,
+			want: `{"items":[{` + bobsRun + `}],"next_cursor":null}`,
+		},
+		{
+			method: "GET", path: "/v1/runs/{run}", as: "token", status: http.StatusOK,
+			want: `{` + adasRun + `,"metadata":{"ticket":7},"decision":{"outcome":"ALLOW","reason":null,"evaluated":` + startRules + `},` +
+				`"steps":[` + openStep + `,` + deniedStep + `],"next_steps_cursor":null}`,
+		},
+		{
+			method: "POST", path: "/v1/runs/{run}/end", as: "key", body: `{"status":"BLOCKED"}`, status: http.StatusOK,
+			want:    `{"id":"{run}","status":"BLOCKED","ended_at":` + atCall + `}`,
+			changes: "runs users",
+		},
+		{
+			method: "POST", path: "/v1/runs/{run}/heartbeat", as: "key", status: http.StatusOK,
+			want: `{"id":"{run}","status":"RUNNING",` + allowed + `}`,
+		},
+		{
+			method: "POST", path: "/v1/runs/{run}/steps", as: "key", status: http.StatusCreated,
+			body:    `{"type":"MODEL_CALL","sequence":1,"model":"gpt-4o","tool_name":null,"input_data":null}`,
+			want:    `{"id":"<id>","status":"RUNNING",` + allowed + `,"review_id":null}`,
+			changes: "runs",
+		},
+		{
+			method: "PATCH", path: "/v1/runs/{run}/steps/{step}", as: "key", status: http.StatusOK,
+			body: `{"status":"COMPLETED","duration_ms":1234,"prompt_tokens":500,"completion_tokens":100,"output_data":["x",1.50],"error":"slow"}`,
+			want: reportedStep, changes: "runs usage users",
+		},
+		{
+			name: "trillions", method: "PATCH", path: "/v1/runs/{run}/steps/{step}", as: "key", body: `{"prompt_tokens":1000000000000,"completion_tokens":1000000000000}`, status: http.StatusOK,
+			changes: "runs usage users",
+			want: strings.NewReplacer(`"cost_usd":null,"input_cost_per_token":null,"output_cost_per_token":null`,
+				`"cost_usd":12500000,"input_cost_per_token":0.0000025,"output_cost_per_token":0.00001`,
+				`_tokens":0`, `_tokens":1000000000000`).Replace(openStep),
+		},
+	}
+}
+
+func configurationCalls() []apiCase {
+	return append(accountCalls(), []apiCase{
+		{method: "GET", path: "/v1/workspace/", as: "key", status: http.StatusOK, want: scaleWorkspace()},
+		{
+			method: "PATCH", path: "/v1/workspace/", as: "token", status: http.StatusOK, changes: "workspace",
+			body: `{"name":"Engines & <co>","daily_budget_usd":0.000000001,"user_daily_budget_usd":"1000000000","max_concurrent_runs":100000,"run_idle_timeout_seconds":60}`,
+			want: scaleWorkspace("My workspace", "Engines & <co>", `"daily_budget_usd":null,"user_daily_budget_usd":null,"max_concurrent_runs":3`,
+				`"daily_budget_usd":0.000000001,"user_daily_budget_usd":1000000000,"max_concurrent_runs":100000`, "3600", "60"),
+		},
+		{name: "nothing", method: "PATCH", path: "/v1/workspace/", as: "key", body: `{}`, status: http.StatusOK, want: scaleWorkspace()},
+		{
+			method: "POST", path: "/v1/workspace/kill-switch", as: "token", body: `{"active":true}`, status: http.StatusOK,
+			want: scaleWorkspace(`"kill_switch":false,"d`, `"kill_switch":true,"d`), changes: "workspace",
+		},
+		{
+			method: "GET", path: "/v1/users/", as: "token", status: http.StatusOK,
+			want: `{"items":[` + userJSON("ada", "null", "null", "1", atRun) + `,` + userJSON("bob", "null", "null", "1", atStart) + `],"next_cursor":null}`,
+		},
+		{
+			method: "PUT", path: "/v1/blocked-users/acme/cleo", as: "key", body: `{"reason":"loops"}`, status: http.StatusOK,
+			want: userJSON("acme/cleo", atCall, `"loops"`, "0", "null"), changes: "users",
+		},
+		{
+			name: "no body", method: "PUT", path: "/v1/blocked-users/ada", as: "token", status: http.StatusOK,
+			want: userJSON("ada", atCall, "null", "1", atRun), changes: "users",
+		},
+		{
+			method: "DELETE", path: "/v1/blocked-users/ada", as: "key", status: http.StatusOK,
+			want: userJSON("ada", "null", "null", "1", atRun),
+		},
+		{
+			method: "GET", path: "/v1/usage/", as: "key", status: http.StatusOK,
+			want: `{"today":` + quietUsage + `,"last_7_days":` + quietUsage + `,"last_30_days":` + quietUsage + `,"by_model":[],` +
+				`"by_user":[{"user_id":"bob","total_usd":0,"run_count":1},{"user_id":"ada","total_usd":0,"run_count":1}],` +
+				`"monthly_run_count":2,"monthly_run_limit":null}`,
+		},
+		{
+			method: "GET", path: "/v1/usage/daily?days=2", as: "token", status: http.StatusOK,
+			want: `{"items":[{"date":"2026-11-22","total_usd":0,"prompt_tokens":0,"completion_tokens":0,"run_count":0,"blocked_run_count":0},` +
+				`{"date":"2026-11-23","total_usd":0,"prompt_tokens":0,"completion_tokens":0,"run_count":2,"blocked_run_count":0}]}`,
+		},
+		{
+			method: "GET", path: "/v1/api-keys/", as: "token", status: http.StatusOK,
+			want: `{"id":"<id>","prefix":"<prefix>","key":"<key>","label":"default","is_active":true,"created_at":` + atStart + `}`,
+		},
+		{
+			method: "POST", path: "/v1/api-keys/regenerate", as: "key", body: `{"label":"production"}`, status: http.StatusOK,
+			want: `{"id":"<id>","prefix":"<prefix>","label":"production","key":"<key>","created_at":` + atCall + `}`, changes: "key",
+		},
+		{
+			name: "no body", method: "POST", path: "/v1/api-keys/regenerate", as: "token", status: http.StatusOK,
+			want: `{"id":"<id>","prefix":"<prefix>","label":"default","key":"<key>","created_at":` + atCall + `}`, changes: "key",
+		},
+		{method: "GET", path: "/v1/model-pricing/", as: "token", status: http.StatusOK, want: `[` + gpt4oPrice + `]`},
+		{
+			method: "PUT", path: "/v1/model-pricing/openai/gpt-4o%20mini", as: "key", status: http.StatusOK, changes: "prices",
+			body: `{"input_cost_per_token":"0.000000000001","output_cost_per_token":1000000,"is_active":false}`,
+			want: `{"id":"<id>","model":"openai/gpt-4o mini","input_cost_per_token":0.000000000001,"output_cost_per_token":1000000,"is_active":false}`,
+		},
+		{
+			method: "GET", path: "/v1/billing/", as: "token", status: http.StatusOK, plan: plans.Pro,
+			want: `{"plan":"pro","status":"none","billing_enabled":false,"current_period_end":null,"cancel_at_period_end":false,` +
+				`"plans":[` + basicPlan + `,` + proPlan + `,` + scalePlan + `,` + enterprisePlan + `]}`,
+		},
+		{method: "GET", path: "/health", status: http.StatusOK, want: `{"status":"ok","version":"1.2.3-test"}`},
+		{method: "GET", path: "/health/ready", status: http.StatusOK, want: `{"status":"ready"}`},
+		{method: "GET", path: "/openapi.json", status: http.StatusOK},
+	}...)
+}
+
+func accountCalls() []apiCase {
+	return []apiCase{
+		{
+			method: "POST", path: "/v1/auth/register", status: http.StatusCreated,
+			body: `{"email":"New-{email}","password":"12345678","workspace_name":"Über Engines 2"}`,
+			want: `{` + strings.Trim(newToken, "{}") + `,"account":{"id":"<id>","email":"New-{email}","created_at":` + atCall + `},` +
+				`"workspace":{"id":"<id>","name":"Über Engines 2","slug":"ber-engines-2","plan":"basic","kill_switch":false,` +
+				`"daily_budget_usd":null,"user_daily_budget_usd":null,"max_concurrent_runs":3,"monthly_run_limit":1000,"retention_days":1,` +
+				`"run_idle_timeout_seconds":3600,"features":{"kill_switch":false,"user_daily_budget":false,"configurable_concurrency":false},` +
+				`"created_at":` + atCall + `},"api_key":{"id":"<id>","prefix":"<prefix>","key":"<key>","label":"default","is_active":true,"created_at":` + atCall + `}}`,
+		},
+		{
+			method: "POST", path: "/v1/auth/login", status: http.StatusOK, want: newToken,
+			body: `{"email":"{email}","password":"` + password + `"}`,
+		},
+		{
+			method: "GET", path: "/v1/auth/me", as: "token", status: http.StatusOK,
+			want: `{"id":"<id>","email":"{email}","created_at":` + atStart + `,"workspace":{"id":"<id>","name":"My workspace","slug":"my-workspace","plan":"scale"}}`,
+		},
+		{
+			method: "POST", path: "/v1/auth/change-password", as: "token", status: http.StatusOK, want: newToken, changes: "account",
+			body: `{"current_password":"` + password + `","new_password":"another battery"}`,
+		},
+	}
+}
+
+func TestEachCallAnswersAsTheContractSays(t *testing.T) {
+	t.Parallel()
+	runCases(t, newWorld(t), successes())
+}
+
+func TestTheOtherFormOfAPathReachesTheSameCall(t *testing.T) {
+	t.Parallel()
+	cases := successes()
+	for i := range cases {
+		cases[i].path = otherForm(cases[i].path)
+	}
+	runCases(t, newWorld(t), cases)
+}
+
+func TestUnknownFieldsAreIgnoredOnRunsAndRefusedElsewhere(t *testing.T) {
+	t.Parallel()
+	var cases []apiCase
+	for _, c := range successes() {
+		if c.body == "" {
+			continue
+		}
+		c.body = strings.Replace(c.body, "{", `{"surprise":{"n":1},`, 1)
+		c.body = strings.Replace(c.body, ",}", "}", 1)
+		if !isAgentCall(c.path) {
+			input := `{"n":1}`
+			if strings.Contains(c.body, "password") {
+				input = `"***"` // it may be a misspelt one
+			}
+			c.status, c.changes = http.StatusUnprocessableEntity, ""
+			c.want = problems(problem("extra_forbidden", `["body","surprise"]`, "Extra inputs are not permitted", input, ""))
+		}
+		cases = append(cases, c)
+	}
+	runCases(t, newWorld(t), cases)
+}

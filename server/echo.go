@@ -1,0 +1,134 @@
+package server
+
+import (
+	"encoding/json"
+	"strings"
+	"unicode/utf8"
+)
+
+// masked is what a problem shows in place of a secret.
+const masked = "***"
+
+// An input longer than maxEcho bytes of JSON is cut to its first cutEcho
+// characters, so that a 422 stays small. (4096 also keeps every number below
+// the digits that Python refuses to read.)
+const (
+	maxEcho = 4096
+	cutEcho = 256
+)
+
+// soundsSecret tells whether a field of this name may hold a password or key.
+// Counts of tokens and prices per token are none.
+func soundsSecret(name string) bool {
+	name = strings.ToLower(name)
+	for _, word := range [...]string{"pass", "pwd", "secret", "key", "credential", "authorization"} {
+		if strings.Contains(name, word) {
+			return true
+		}
+	}
+	return strings.Contains(name, "token") && !strings.HasSuffix(name, "_tokens") && !strings.HasSuffix(name, "_per_token")
+}
+
+// holdsKey tells whether a text contains what looks like one of our API keys,
+// lg_<8 characters>_<secret>: callers paste them into the wrong field.
+func holdsKey(text string) bool {
+	const prefix, shape = "lg_", len("lg_01234567_")
+	for {
+		_, rest, found := strings.Cut(text, prefix)
+		if !found {
+			return false
+		}
+		key := text[len(text)-len(rest)-len(prefix):]
+		if len(key) > shape && key[shape-1] == '_' {
+			return true
+		}
+		text = rest
+	}
+}
+
+// echoJSON renders a checked JSON value for a problem's input.
+func echoJSON(value []byte) any { return bounded(compactMasked(value)) }
+
+// echoAnonymous is echoJSON for a value in which no name tells secrets from
+// the rest: all its strings are masked.
+func echoAnonymous(value []byte) any {
+	c := copier{in: value, secret: soundsSecret, text: func(string) bool { return true }}
+	c.value()
+	return bounded(c.out)
+}
+
+// echoText renders a text from the path or the query for a problem's input.
+func echoText(name, text string) any {
+	if soundsSecret(name) || holdsKey(text) {
+		return masked
+	}
+	if len(text) > maxEcho {
+		return shorten(text)
+	}
+	return text
+}
+
+// echoAny renders what a handler gives. A message that is no JSON is shown as
+// "***", since an answer that does not marshal would be a 500.
+func echoAny(input any) any {
+	switch v := input.(type) {
+	case string:
+		return echoText("", v)
+	case json.RawMessage:
+		if _, err := scanJSON(v); err != nil {
+			return masked
+		}
+		return echoJSON(v)
+	default:
+		return input
+	}
+}
+
+// bounded cuts a value that is too long: a text by its own characters, anything
+// else by those of its JSON. Masking has to come first.
+func bounded(value []byte) any {
+	if len(value) <= maxEcho {
+		return json.RawMessage(value)
+	}
+	if value[0] == '"' {
+		value = unquoteBytes(value)
+	}
+	return shorten(string(value))
+}
+
+// shorten keeps the first cutEcho characters.
+func shorten(text string) string {
+	if len(text) <= cutEcho {
+		return text
+	}
+	count := 0
+	for i := range text {
+		if count == cutEcho {
+			return text[:i] + "…"
+		}
+		count++
+	}
+	return text
+}
+
+// quoteJSON writes a text as a JSON string.
+func quoteJSON(text string) []byte {
+	if plainASCII(text) {
+		return []byte(`"` + text + `"`)
+	}
+	quoted, err := json.Marshal(text)
+	if err != nil {
+		return []byte(`""`) // not reached: a string always marshals
+	}
+	return quoted
+}
+
+// plainASCII tells whether a text is its own JSON between quotes.
+func plainASCII(text string) bool {
+	for i := range len(text) {
+		if c := text[i]; c < ' ' || c == '"' || c == '\\' || c >= utf8.RuneSelf {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,117 @@
+package server
+
+import (
+	"errors"
+	"net/http"
+
+	"github.com/pikarc/server/plans"
+	"github.com/pikarc/server/storage"
+)
+
+// apiError is an answer other than success, with a sentence for its reader.
+type apiError struct {
+	status int
+	detail string
+	header http.Header
+}
+
+func (e *apiError) Error() string { return e.detail }
+
+func badRequest(detail string) error {
+	return &apiError{status: http.StatusBadRequest, detail: detail}
+}
+
+func notFound(detail string) error {
+	return &apiError{status: http.StatusNotFound, detail: detail}
+}
+
+func forbidden(detail string) error {
+	return &apiError{status: http.StatusForbidden, detail: detail}
+}
+
+// unauthenticated carries the header that tells clients how to authenticate.
+func unauthenticated(detail string) error {
+	return &apiError{
+		status: http.StatusUnauthorized, detail: detail,
+		header: http.Header{"Www-Authenticate": {"Bearer"}},
+	}
+}
+
+// retryLater carries when to try again, in seconds.
+func retryLater(status int, detail, seconds string) error {
+	return &apiError{status: status, detail: detail, header: http.Header{"Retry-After": {seconds}}}
+}
+
+// orNotFound words ErrNotFound for the thing that was sought.
+func orNotFound(err error, detail string) error {
+	if errors.Is(err, storage.ErrNotFound) {
+		return notFound(detail)
+	}
+	return err
+}
+
+// statusClientGone is what the access log says of a caller that hung up; nobody reads an answer.
+const statusClientGone = 499
+
+// fail writes an error's answer. What the error table does not know is a bug:
+// logged in full, answered without any of it.
+func (s *Server) fail(c *call, err error) {
+	var v *validationError
+	if errors.As(err, &v) {
+		c.json(http.StatusUnprocessableEntity, map[string]any{"detail": v.Problems})
+		return
+	}
+	if c.isGone(err) {
+		c.status = statusClientGone
+		return
+	}
+	e := toAPIError(err)
+	switch {
+	case e.status == http.StatusInternalServerError:
+		s.Log.Error("internal error", "request_id", c.id, "route", c.route.path, "error", err.Error())
+	case e.status == http.StatusServiceUnavailable:
+		s.Log.Warn("unavailable", "request_id", c.id, "route", c.route.path, "error", err.Error())
+	}
+	for name, values := range e.header {
+		c.w.Header()[name] = values
+	}
+	c.json(e.status, map[string]string{"detail": e.detail})
+}
+
+// toAPIError is the one table from what can go wrong to what the caller reads.
+func toAPIError(err error) *apiError {
+	var e *apiError
+	var feature *plans.FeatureError
+	var ended *storage.EndedError
+	switch {
+	case errors.As(err, &e):
+		return e
+	case errors.As(err, &feature):
+		return &apiError{status: http.StatusForbidden, detail: feature.Error()}
+	case errors.As(err, &ended):
+		return &apiError{status: http.StatusBadRequest, detail: ended.Error()}
+	case errors.Is(err, storage.ErrStepBlocked):
+		return &apiError{status: http.StatusBadRequest, detail: "A blocked step cannot be updated"}
+	case errors.Is(err, errBodyTooLarge):
+		return &apiError{status: http.StatusRequestEntityTooLarge, detail: "Request body too large"}
+	case errors.Is(err, errBodyRead):
+		return &apiError{status: http.StatusBadRequest, detail: "The request body could not be read"}
+	case errors.Is(err, storage.ErrBusy):
+		return unavailable("The server is at its limit. Nothing was recorded; try again in a second.")
+	case errors.Is(err, storage.ErrClosed):
+		return unavailable("The server is shutting down. Nothing was recorded; try again shortly.")
+	case errors.Is(err, storage.ErrUnavailable):
+		return unavailable("The server cannot write durably now. Nothing was recorded; try again shortly.")
+	case errors.Is(err, storage.ErrSchemaOld), errors.Is(err, storage.ErrSchemaNewer):
+		return unavailable("The database's schema does not fit this server's version.")
+	default:
+		return &apiError{status: http.StatusInternalServerError, detail: "Internal Server Error"}
+	}
+}
+
+func unavailable(detail string) *apiError {
+	return &apiError{
+		status: http.StatusServiceUnavailable, detail: detail,
+		header: http.Header{"Retry-After": {"1"}},
+	}
+}

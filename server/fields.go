@@ -1,0 +1,273 @@
+package server
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"unicode/utf8"
+
+	"github.com/pikarc/server/plans"
+)
+
+// The readers below record at most one problem for each field, and then return
+// a zero value: read everything first, then look at Err.
+
+// String reads a required text of min to max Unicode code points.
+func (o *object) String(name string, min, max int) string {
+	text, _ := o.text(name, o.required(name), min, max)
+	return text
+}
+
+// OptionalString is String for a field that may be absent or null: nil.
+func (o *object) OptionalString(name string, min, max int) *string {
+	return orNil(o.text(name, o.optional(name), min, max))
+}
+
+// PresentString is String for a field that may be absent (nil), but not null.
+func (o *object) PresentString(name string, min, max int) *string {
+	return orNil(o.text(name, o.value(name), min, max))
+}
+
+// Secret is String for a password or key: no problem repeats its value.
+func (o *object) Secret(name string, min, max int) string {
+	o.secrets = append(o.secrets, name)
+	return o.String(name, min, max)
+}
+
+// Int reads a required whole number from ge to le.
+func (o *object) Int(name string, ge, le int64) int64 {
+	n, _ := o.integer(name, o.required(name), ge, le)
+	return n
+}
+
+// OptionalInt is Int for a field that may be absent or null: nil.
+func (o *object) OptionalInt(name string, ge, le int64) *int64 {
+	return orNil(o.integer(name, o.optional(name), ge, le))
+}
+
+// PresentInt is Int for a field that may be absent (nil), but not null.
+func (o *object) PresentInt(name string, ge, le int64) *int64 {
+	return orNil(o.integer(name, o.value(name), ge, le))
+}
+
+// Bool reads a required true or false.
+func (o *object) Bool(name string) bool {
+	return o.boolean(name, o.required(name))
+}
+
+// OptionalBool is Bool for a field that may be absent, but not null.
+func (o *object) OptionalBool(name string, absent bool) bool {
+	value := o.value(name)
+	if value == nil {
+		return absent
+	}
+	return o.boolean(name, value)
+}
+
+// Literal reads a required text that is one of those allowed.
+func (o *object) Literal(name string, allowed ...string) string {
+	return o.literal(name, o.required(name), allowed)
+}
+
+// OptionalLiteral is Literal for a field that may be absent or null: "".
+func (o *object) OptionalLiteral(name string, allowed ...string) string {
+	return o.literal(name, o.optional(name), allowed)
+}
+
+// Dict reads a JSON object, compacted: nil when absent or null. The copy is the
+// caller's to keep.
+func (o *object) Dict(name string) json.RawMessage {
+	value := o.optional(name)
+	if value == nil {
+		return nil
+	}
+	if value[0] != '{' {
+		o.add(name, value, problem{Type: "dict_type", Msg: "Input should be a valid dictionary"})
+		return nil
+	}
+	return compactJSON(value)
+}
+
+// JSON reads any JSON value, compacted: nil when absent or null. Numbers and
+// duplicate keys inside it stay as sent.
+func (o *object) JSON(name string) json.RawMessage {
+	value := o.optional(name)
+	if value == nil {
+		return nil
+	}
+	return compactJSON(value)
+}
+
+// Price reads a required price of one token, a number or a numeric text.
+func (o *object) Price(name string) plans.Price {
+	value := o.required(name)
+	if value == nil {
+		return 0
+	}
+	text, ok := o.decimal(name, value)
+	if !ok {
+		return 0
+	}
+	price, err := plans.ParsePrice(text)
+	if err != nil {
+		const picosPerDollar = 1_000_000_000_000
+		o.add(name, value, decimalProblem(err, 12, int64(plans.MaxPrice/picosPerDollar)))
+		return 0
+	}
+	return price
+}
+
+// Budget reads a limit of money, a number or a numeric text; null is a budget
+// that is not set. Present is false when the field is absent or has a problem.
+func (o *object) Budget(name string) (budget plans.Budget, present bool) {
+	value := o.value(name)
+	if value == nil {
+		return plans.Budget{}, false
+	}
+	if isNull(value) {
+		return plans.Budget{}, true
+	}
+	text, ok := o.decimal(name, value)
+	if !ok {
+		return plans.Budget{}, false
+	}
+	limit, err := plans.ParseMoney(text)
+	if err != nil {
+		o.add(name, value, decimalProblem(err, 9, int64(plans.MaxMoney/plans.USD)))
+		return plans.Budget{}, false
+	}
+	return plans.Budget{Limit: limit, Set: true}, true
+}
+
+// Has tells whether a field was sent, null included. It counts as asked for.
+func (o *object) Has(name string) bool {
+	return o.find(name) != nil
+}
+
+// IsNull tells whether a field was sent as null. It counts as asked for.
+func (o *object) IsNull(name string) bool {
+	m := o.find(name)
+	return m != nil && isNull(m.value)
+}
+
+// orNil makes the optional form of a reader of its required form.
+func orNil[T any](v T, ok bool) *T {
+	if !ok {
+		return nil
+	}
+	return &v
+}
+
+// text takes nil for a value that is absent, or has its problem already.
+func (o *object) text(name string, value []byte, min, max int) (text string, ok bool) {
+	if value == nil {
+		return "", false
+	}
+	if value[0] != '"' {
+		o.add(name, value, problem{Type: "string_type", Msg: "Input should be a valid string"})
+		return "", false
+	}
+	text = string(unquoteBytes(value))
+	switch length := utf8.RuneCountInString(text); {
+	case length < min:
+		o.add(name, value, tooShortProblem(min))
+	case length > max:
+		o.add(name, value, tooLongProblem(max))
+	default:
+		return text, true
+	}
+	return "", false
+}
+
+// integer takes nil as text does. What no int64 holds is beyond one of the
+// bounds too, so there is no problem for size as such.
+func (o *object) integer(name string, value []byte, ge, le int64) (n int64, ok bool) {
+	if value == nil {
+		return 0, false
+	}
+	if value[0] != '-' && !isDigit(value[0]) {
+		o.add(name, value, problem{Type: "int_type", Msg: "Input should be a valid integer"})
+		return 0, false
+	}
+	n, err := parseInteger(string(value))
+	switch {
+	case errors.Is(err, errFraction):
+		o.add(name, value, problem{
+			Type: "int_from_float",
+			Msg:  "Input should be a valid integer, got a number with a fractional part",
+		})
+	case errors.Is(err, errTooLow) || err == nil && n < ge:
+		o.add(name, value, belowProblem(ge))
+	case err != nil || n > le:
+		o.add(name, value, aboveProblem(le))
+	default:
+		return n, true
+	}
+	return 0, false
+}
+
+// boolean takes nil as text does. Numbers and words are no booleans.
+func (o *object) boolean(name string, value []byte) bool {
+	switch string(value) {
+	case "true":
+		return true
+	case "false", "": // "" is a problem already recorded
+		return false
+	default:
+		o.add(name, value, problem{Type: "bool_type", Msg: "Input should be a valid boolean"})
+		return false
+	}
+}
+
+// literal takes nil as text does. It returns one of allowed, never a copy.
+func (o *object) literal(name string, value []byte, allowed []string) string {
+	if value == nil {
+		return ""
+	}
+	if value[0] == '"' {
+		text := unquoteBytes(value)
+		for _, word := range allowed {
+			if string(text) == word {
+				return word
+			}
+		}
+	}
+	o.add(name, value, literalProblem(allowed))
+	return ""
+}
+
+// decimal returns the text of a number or of a string; anything else is a problem.
+func (o *object) decimal(name string, value []byte) (text string, ok bool) {
+	switch {
+	case value[0] == '"':
+		return string(unquoteBytes(value)), true
+	case value[0] == '-' || isDigit(value[0]):
+		return string(value), true
+	default:
+		o.add(name, value, problem{
+			Type: "decimal_type",
+			Msg:  "Decimal input should be an integer, float, string or Decimal object",
+		})
+		return "", false
+	}
+}
+
+// decimalProblem words an error of package plans; le is in dollars.
+func decimalProblem(err error, places int, le int64) problem {
+	switch {
+	case errors.Is(err, plans.ErrNotFinite):
+		return problem{Type: "finite_number", Msg: "Input should be a finite number"}
+	case errors.Is(err, plans.ErrDecimalPlaces):
+		return problem{
+			Type: "decimal_max_places",
+			Msg:  fmt.Sprintf("Decimal input should have no more than %d decimal places", places),
+			Ctx:  map[string]any{"decimal_places": places},
+		}
+	case errors.Is(err, plans.ErrNegative):
+		return belowProblem(0)
+	case errors.Is(err, plans.ErrTooLarge):
+		return aboveProblem(le)
+	default:
+		return problem{Type: "decimal_parsing", Msg: "Input should be a valid decimal"}
+	}
+}

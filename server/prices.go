@@ -1,0 +1,48 @@
+package server
+
+import (
+	"github.com/google/uuid"
+
+	"github.com/pikarc/server/plans"
+	"github.com/pikarc/server/storage"
+)
+
+type priceJSON struct {
+	ID     uuid.UUID   `json:"id"`
+	Model  string      `json:"model"`
+	Input  plans.Price `json:"input_cost_per_token"`
+	Output plans.Price `json:"output_cost_per_token"`
+	Active bool        `json:"is_active"`
+}
+
+func priceOf(p storage.ModelPrice) priceJSON { return priceJSON(p) }
+
+func (s *Server) listPrices(c *call) error {
+	q := readQuery(c.r)
+	inactive := q.Bool("include_inactive")
+	if err := q.Err(); err != nil {
+		return err
+	}
+	prices, err := s.store.Prices(c.ctx(), c.who.workspace, inactive != nil && *inactive)
+	return c.ok(each(prices, priceOf), err)
+}
+
+func (s *Server) setPrice(c *call) error {
+	model, pathErr := c.pathRest("model")
+	o, err := s.object(c)
+	if err != nil {
+		return joinProblems(pathErr, err)
+	}
+	price := storage.ModelPrice{
+		Model:  model,
+		Input:  o.Price("input_cost_per_token"),
+		Output: o.Price("output_cost_per_token"),
+		Active: o.OptionalBool("is_active", true),
+	}
+	o.RefuseUnknown()
+	if err := joinProblems(pathErr, o.Err()); err != nil {
+		return err
+	}
+	price, err = s.store.SetPrice(c.ctx(), c.who.workspace, price)
+	return c.ok(priceOf(price), err)
+}

@@ -1,0 +1,142 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// problem is one entry of a 422 answer, in the form of FastAPI. Input never
+// holds a secret: whoever fills it goes through echoJSON or echoText.
+type problem struct {
+	Type  string         `json:"type"`
+	Loc   []any          `json:"loc"`
+	Msg   string         `json:"msg"`
+	Input any            `json:"input"`
+	Ctx   map[string]any `json:"ctx,omitempty"`
+}
+
+// validationError is everything that is wrong with one request: a 422.
+type validationError struct {
+	Problems []problem
+}
+
+// Error names types and places only, so that it can be logged without a value.
+func (e *validationError) Error() string {
+	parts := make([]string, len(e.Problems))
+	for i, p := range e.Problems {
+		parts[i] = fmt.Sprintf("%s at %v", p.Type, p.Loc)
+	}
+	return "invalid request: " + strings.Join(parts, ", ")
+}
+
+// invalid is a problem that only a handler can see, such as a broken cursor.
+// Input may be any JSON value; json.RawMessage and strings are masked and cut.
+func invalid(loc []any, msg string, input any) error {
+	p := valueProblem(msg)
+	p.Loc, p.Input = loc, echoAny(input)
+	return &validationError{Problems: []problem{p}}
+}
+
+// joinProblems makes one 422 of several, in the order given. An error of any
+// other kind wins over them; nil when all are nil.
+func joinProblems(errs ...error) error {
+	var all []problem
+	for _, err := range errs {
+		var v *validationError
+		switch {
+		case err == nil:
+		case errors.As(err, &v):
+			all = append(all, v.Problems...)
+		default:
+			return err
+		}
+	}
+	if len(all) == 0 {
+		return nil
+	}
+	return &validationError{Problems: all}
+}
+
+// What follows words the problems; the caller adds where and with which input.
+
+// missingProblem takes the enclosing object as its input.
+func missingProblem() problem {
+	return problem{Type: "missing", Msg: "Field required"}
+}
+
+func valueProblem(msg string) problem {
+	return problem{Type: "value_error", Msg: "Value error, " + msg}
+}
+
+// flawProblem names one flaw, the NUL before the other.
+func flawProblem(f flaw) problem {
+	if f&flawNUL != 0 {
+		return valueProblem("must not contain the NUL character")
+	}
+	return valueProblem("must be valid Unicode, without unpaired surrogates")
+}
+
+// belowProblem says that a number is under its inclusive lower bound.
+func belowProblem(ge int64) problem {
+	return problem{
+		Type: "greater_than_equal",
+		Msg:  fmt.Sprintf("Input should be greater than or equal to %d", ge),
+		Ctx:  map[string]any{"ge": ge},
+	}
+}
+
+// aboveProblem says that a number is over its inclusive upper bound.
+func aboveProblem(le int64) problem {
+	return problem{
+		Type: "less_than_equal",
+		Msg:  fmt.Sprintf("Input should be less than or equal to %d", le),
+		Ctx:  map[string]any{"le": le},
+	}
+}
+
+// tooShortProblem counts Unicode code points, as Python does.
+func tooShortProblem(min int) problem {
+	return problem{
+		Type: "string_too_short",
+		Msg:  "String should have at least " + characters(min),
+		Ctx:  map[string]any{"min_length": min},
+	}
+}
+
+// tooLongProblem counts Unicode code points, as Python does.
+func tooLongProblem(max int) problem {
+	return problem{
+		Type: "string_too_long",
+		Msg:  "String should have at most " + characters(max),
+		Ctx:  map[string]any{"max_length": max},
+	}
+}
+
+func characters(n int) string {
+	if n == 1 {
+		return "1 character"
+	}
+	return fmt.Sprintf("%d characters", n)
+}
+
+// literalProblem lists the words as pydantic does: 'a', 'b' or 'c'. It answers
+// values of every type, so there is no other problem for a literal.
+func literalProblem(allowed []string) problem {
+	var expected strings.Builder
+	for i, word := range allowed {
+		switch {
+		case i == 0:
+		case i == len(allowed)-1:
+			expected.WriteString(" or ")
+		default:
+			expected.WriteString(", ")
+		}
+		expected.WriteString("'" + word + "'")
+	}
+	return problem{
+		Type: "literal_error",
+		Msg:  "Input should be " + expected.String(),
+		Ctx:  map[string]any{"expected": expected.String()},
+	}
+}

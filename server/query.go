@@ -1,0 +1,220 @@
+package server
+
+import (
+	"errors"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/google/uuid"
+)
+
+// query is the parameters behind the question mark, with the problems found in
+// them so far. Parameters that nobody reads are ignored; of one given twice, the
+// last wins.
+type query struct {
+	pairs    []parameter
+	problems []problem
+}
+
+type parameter struct{ name, value string }
+
+// readQuery takes the query string apart by hand: url.ParseQuery would refuse a
+// semicolon, and drop what is broken. A broken escape is a problem, told once.
+func readQuery(r *http.Request) *query {
+	q := &query{}
+	for sent := range strings.SplitSeq(r.URL.RawQuery, "&") {
+		if sent == "" {
+			continue
+		}
+		rawName, rawValue, _ := strings.Cut(sent, "=")
+		name, errName := url.QueryUnescape(rawName)
+		value, errValue := url.QueryUnescape(rawValue)
+		if errName == nil && errValue == nil {
+			q.pairs = append(q.pairs, parameter{name: name, value: value})
+			continue
+		}
+		if len(q.problems) == 0 {
+			p := valueProblem("malformed escape in the query string")
+			p.Loc, p.Input = []any{"query"}, echoText(rawName, sent)
+			q.problems = append(q.problems, p)
+		}
+	}
+	return q
+}
+
+// Int reads a whole number from ge to le. An empty one is a problem, as it is
+// for every reader but String.
+func (q *query) Int(name string, absent, ge, le int64) int64 {
+	text, found := q.find(name)
+	if !found {
+		return absent
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	switch {
+	case err != nil && !errors.Is(err, strconv.ErrRange):
+		q.add(name, text, problem{
+			Type: "int_parsing",
+			Msg:  "Input should be a valid integer, unable to parse string as an integer",
+		})
+	case n < ge: // out of range, ParseInt returns the nearest int64
+		q.add(name, text, belowProblem(ge))
+	case n > le || err != nil:
+		q.add(name, text, aboveProblem(le))
+	default:
+		return n
+	}
+	return absent
+}
+
+// OptionalTime reads an RFC 3339 time with any offset; zero when absent.
+func (q *query) OptionalTime(name string) time.Time {
+	text, found := q.find(name)
+	if !found {
+		return time.Time{}
+	}
+	t, ok := parseTime(strings.Replace(text, " ", "+", 1)) // a plus sign that was not escaped
+	if !ok {
+		const want = "write it as RFC 3339, for example 2026-11-23T07:08:29.123Z"
+		q.add(name, text, problem{
+			Type: "datetime_parsing",
+			Msg:  "Input should be a valid datetime, " + want,
+			Ctx:  map[string]any{"error": want},
+		})
+		return time.Time{}
+	}
+	return t
+}
+
+// parseTime refuses what time.Parse takes beyond RFC 3339: an hour of one
+// digit, and a comma before the fraction.
+func parseTime(text string) (t time.Time, ok bool) {
+	t, err := time.Parse(time.RFC3339, text)
+	if err != nil || text[len("2006-01-02T15")] != ':' || strings.Contains(text, ",") {
+		return time.Time{}, false
+	}
+	return t, true
+}
+
+// Literal reads one of the words allowed; "" when absent.
+func (q *query) Literal(name string, allowed ...string) string {
+	text, found := q.find(name)
+	if !found {
+		return ""
+	}
+	for _, word := range allowed {
+		if text == word {
+			return word
+		}
+	}
+	q.add(name, text, literalProblem(allowed))
+	return ""
+}
+
+// Bool reads true, false, 1 or 0; nil when absent.
+func (q *query) Bool(name string) *bool {
+	text, found := q.find(name)
+	if !found {
+		return nil
+	}
+	yes := text == "true" || text == "1"
+	if !yes && text != "false" && text != "0" {
+		q.add(name, text, problem{
+			Type: "bool_parsing",
+			Msg:  "Input should be a valid boolean, unable to interpret input",
+		})
+		return nil
+	}
+	return &yes
+}
+
+// String reads a text of at most max Unicode code points; "" when absent.
+func (q *query) String(name string, max int) string {
+	text, _ := q.find(name)
+	if utf8.RuneCountInString(text) > max {
+		q.add(name, text, tooLongProblem(max))
+		return ""
+	}
+	return text
+}
+
+// Err returns nil, or a *validationError with all problems in the order in
+// which the parameters were read.
+func (q *query) Err() error {
+	if len(q.problems) == 0 {
+		return nil
+	}
+	return &validationError{Problems: q.problems}
+}
+
+// find returns the last parameter of that name, unless it is no valid text.
+func (q *query) find(name string) (text string, found bool) {
+	for i := len(q.pairs) - 1; i >= 0; i-- {
+		if q.pairs[i].name != name {
+			continue
+		}
+		text = q.pairs[i].value
+		if p, bad := textProblem(text); bad {
+			q.add(name, text, p)
+			return "", false
+		}
+		return text, true
+	}
+	return "", false
+}
+
+// add records a problem; the input is the text as sent, without its escapes.
+func (q *query) add(name, text string, p problem) {
+	p.Loc, p.Input = []any{"query", name}, echoText(name, text)
+	q.problems = append(q.problems, p)
+}
+
+// pathUUID reads an id from the path, in its 36-character form and any case.
+func pathUUID(raw, name string) (uuid.UUID, error) {
+	if len(raw) == len(uuid.Nil.String()) {
+		if id, err := uuid.Parse(raw); err == nil {
+			return id, nil
+		}
+	}
+	const want = "expected 32 hexadecimal digits in groups of 8-4-4-4-12"
+	return uuid.Nil, pathError(name, raw, problem{
+		Type: "uuid_parsing",
+		Msg:  "Input should be a valid UUID, " + want,
+		Ctx:  map[string]any{"error": want},
+	})
+}
+
+// pathText reads a text of 1 to max Unicode code points from the path.
+func pathText(value, name string, max int) (string, error) {
+	if p, bad := textProblem(value); bad {
+		return "", pathError(name, value, p)
+	}
+	switch length := utf8.RuneCountInString(value); {
+	case length < 1:
+		return "", pathError(name, value, tooShortProblem(1))
+	case length > max:
+		return "", pathError(name, value, tooLongProblem(max))
+	}
+	return value, nil
+}
+
+// pathError is a problem of its own: a path has few parts, read one by one.
+func pathError(name, value string, p problem) error {
+	p.Loc, p.Input = []any{"path", name}, echoText(name, value)
+	return &validationError{Problems: []problem{p}}
+}
+
+// textProblem refuses a text from the address line that cannot be kept.
+func textProblem(text string) (p problem, bad bool) {
+	switch {
+	case !utf8.ValidString(text):
+		return valueProblem("must be valid UTF-8"), true
+	case strings.IndexByte(text, 0) >= 0:
+		return flawProblem(flawNUL), true
+	default:
+		return problem{}, false
+	}
+}

@@ -1,0 +1,220 @@
+package server_test
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/pikarc/server/plans"
+)
+
+const (
+	runMissing  = `{"detail":"Run not found"}`
+	stepMissing = `{"detail":"Step not found"}`
+	notRunning  = `{"detail":"Run has already ended as COMPLETED"}`
+	noBilling   = `{"detail":"Billing is not configured on this server"}`
+)
+
+func missing(field, input string) string {
+	return problem("missing", `["body","`+field+`"]`, "Field required", input, "")
+}
+
+func badUUID(name string) string {
+	const words = "expected 32 hexadecimal digits in groups of 8-4-4-4-12"
+	return problem("uuid_parsing", `["path","`+name+`"]`, "Input should be a valid UUID, "+words, `"7"`, `{"error":"`+words+`"}`)
+}
+
+func badCursor(name string) string {
+	return problem("value_error", `["query","`+name+`"]`, "Value error, not a cursor of this list", `"AAAA"`, "")
+}
+
+func tooLong(loc, input, limit string) string {
+	return problem("string_too_long", loc, "String should have at most "+limit+" characters", input, `{"max_length":`+limit+`}`)
+}
+
+func tooSmall(loc, input string) string {
+	return problem("greater_than_equal", loc, "Input should be greater than or equal to 1", input, `{"ge":1}`)
+}
+
+// refusals has each call's own errors. Those that every call has are in routes_test.go.
+func refusals() []apiCase {
+	all := append(runRefusals(), configurationRefusals()...)
+	return append(all, accountRefusals()...)
+}
+
+func runRefusals() []apiCase {
+	return []apiCase{
+		{
+			method: "POST", path: "/v1/runs/", as: "key", body: `{"metadata":[]}`, status: http.StatusUnprocessableEntity,
+			want: problems(missing("user_id", `{"metadata":[]}`), problem("dict_type", `["body","metadata"]`, "Input should be a valid dictionary", "[]", "")),
+		},
+		{
+			name: "no body", method: "POST", path: "/v1/runs/", as: "key", status: http.StatusUnprocessableEntity,
+			want: problems(problem("missing", `["body"]`, "Field required", "null", "")),
+		},
+		{
+			method: "GET", path: "/v1/runs/?limit=0&status=OPEN", as: "token", status: http.StatusUnprocessableEntity,
+			want: problems(problem("literal_error", `["query","status"]`, "Input should be 'RUNNING', 'COMPLETED', 'FAILED' or 'BLOCKED'", `"OPEN"`,
+				`{"expected":"'RUNNING', 'COMPLETED', 'FAILED' or 'BLOCKED'"}`), tooSmall(`["query","limit"]`, `"0"`)),
+		},
+		{name: "cursor", method: "GET", path: "/v1/runs/?cursor=AAAA", as: "token", status: http.StatusUnprocessableEntity, want: problems(badCursor("cursor"))},
+		{method: "GET", path: "/v1/runs/" + unknownID, as: "token", status: http.StatusNotFound, want: runMissing},
+		{method: "GET", path: "/v1/runs/7", as: "key", status: http.StatusUnprocessableEntity, want: problems(badUUID("run_id"))},
+		{
+			method: "GET", path: "/v1/runs/{run}?steps_cursor=AAAA", as: "key", status: http.StatusUnprocessableEntity,
+			want: problems(badCursor("steps_cursor")),
+		},
+		{
+			name: "unknown", method: "POST", path: "/v1/runs/" + unknownID + "/steps", as: "key", body: `{"type":"INPUT","sequence":1}`,
+			status: http.StatusNotFound, want: runMissing,
+		},
+		{
+			name: "all at once", method: "POST", path: "/v1/runs/7/steps", as: "key", body: `{"sequence":0}`, status: http.StatusUnprocessableEntity,
+			want: problems(badUUID("run_id"), missing("type", `{"sequence":0}`), tooSmall(`["body","sequence"]`, "0")),
+		},
+		{
+			name: "denied", method: "PATCH", path: "/v1/runs/{run}/steps/{denied}", as: "key", body: `{"prompt_tokens":5}`,
+			status: http.StatusBadRequest, want: `{"detail":"A blocked step cannot be updated"}`,
+		},
+		{
+			name: "unknown", method: "PATCH", path: "/v1/runs/{run}/steps/" + unknownID, as: "key", body: `{"prompt_tokens":5}`,
+			status: http.StatusNotFound, want: stepMissing,
+		},
+		{
+			name: "in another run", method: "PATCH", path: "/v1/runs/{ended}/steps/{step}", as: "key", body: `{"prompt_tokens":5}`,
+			status: http.StatusNotFound, want: stepMissing,
+		},
+		{
+			name: "both ids", method: "PATCH", path: "/v1/runs/7/steps/7", as: "key", body: `{}`, status: http.StatusUnprocessableEntity,
+			want: problems(badUUID("run_id"), badUUID("step_id")),
+		},
+		{
+			method: "POST", path: "/v1/runs/{ended}/end", as: "token", body: `{"status":"FAILED"}`, status: http.StatusBadRequest, want: notRunning,
+		},
+		{method: "POST", path: "/v1/runs/" + unknownID + "/end", as: "key", body: `{"status":"FAILED"}`, status: http.StatusNotFound, want: runMissing},
+		{
+			method: "POST", path: "/v1/runs/{run}/end", as: "key", body: `{"status":"RUNNING"}`, status: http.StatusUnprocessableEntity,
+			want: problems(problem("literal_error", `["body","status"]`, "Input should be 'COMPLETED', 'FAILED' or 'BLOCKED'", `"RUNNING"`,
+				`{"expected":"'COMPLETED', 'FAILED' or 'BLOCKED'"}`)),
+		},
+		{method: "POST", path: "/v1/runs/" + unknownID + "/heartbeat", as: "key", status: http.StatusNotFound, want: runMissing},
+		{method: "POST", path: "/v1/runs/7/heartbeat", as: "key", status: http.StatusUnprocessableEntity, want: problems(badUUID("run_id"))},
+	}
+}
+
+func configurationRefusals() []apiCase {
+	limit257 := `"` + strings.Repeat("x", 256) + `"`
+	return []apiCase{
+		{
+			name: "basic", plan: plans.Basic, method: "PATCH", path: "/v1/workspace/", as: "token", body: `{"name":"New","user_daily_budget_usd":1}`,
+			status: http.StatusForbidden, want: detail("User daily budget is not available on the basic plan. Upgrade to Pro, Scale or Enterprise."),
+		},
+		{
+			name: "basic", plan: plans.Basic, method: "PATCH", path: "/v1/workspace/", as: "key", body: `{"daily_budget_usd":1,"max_concurrent_runs":4}`,
+			status: http.StatusForbidden, want: detail("Configurable concurrency is not available on the basic plan. Upgrade to Pro, Scale or Enterprise."),
+		},
+		{
+			name: "basic may remove what it cannot set", plan: plans.Basic, method: "PATCH", path: "/v1/workspace/", as: "key",
+			body: `{"user_daily_budget_usd":null,"daily_budget_usd":"2.50"}`, status: http.StatusOK, changes: "workspace",
+		},
+		{
+			name: "all or nothing", method: "PATCH", path: "/v1/workspace/", as: "key", status: http.StatusUnprocessableEntity,
+			body: `{"daily_budget_usd":1,"name":null,"max_concurrent_runs":0}`,
+			want: problems(problem("string_type", `["body","name"]`, "Input should be a valid string", "null", ""), tooSmall(`["body","max_concurrent_runs"]`, "0")),
+		},
+		{
+			name: "basic", plan: plans.Basic, method: "POST", path: "/v1/workspace/kill-switch", as: "token", body: `{"active":true}`,
+			status: http.StatusForbidden, want: detail("Kill switch is not available on the basic plan. Upgrade to Scale or Enterprise."),
+		},
+		{
+			name: "pro", plan: plans.Pro, method: "POST", path: "/v1/workspace/kill-switch", as: "token", body: `{"active":true}`,
+			status: http.StatusForbidden, want: detail("Kill switch is not available on the pro plan. Upgrade to Scale or Enterprise."),
+		},
+		{name: "off is never gated", plan: plans.Basic, method: "POST", path: "/v1/workspace/kill-switch", as: "key", body: `{"active":false}`, status: http.StatusOK},
+		{
+			method: "POST", path: "/v1/workspace/kill-switch", as: "token", body: `{"active":1}`, status: http.StatusUnprocessableEntity,
+			want: problems(problem("bool_type", `["body","active"]`, "Input should be a valid boolean", "1", "")),
+		},
+		{
+			method: "GET", path: "/v1/users/?blocked=maybe&limit=many&q=" + strings.Repeat("x", 256), as: "token", status: http.StatusUnprocessableEntity,
+			want: problems(tooLong(`["query","q"]`, limit257, "255"),
+				problem("bool_parsing", `["query","blocked"]`, "Input should be a valid boolean, unable to interpret input", `"maybe"`, ""),
+				problem("int_parsing", `["query","limit"]`, "Input should be a valid integer, unable to parse string as an integer", `"many"`, "")),
+		},
+		{name: "cursor", method: "GET", path: "/v1/users/?cursor=AAAA", as: "token", status: http.StatusUnprocessableEntity, want: problems(badCursor("cursor"))},
+		{
+			method: "PUT", path: "/v1/blocked-users/" + strings.Repeat("x", 256), as: "key", body: `{"reason":5,"why":1}`, status: http.StatusUnprocessableEntity,
+			want: problems(tooLong(`["path","user_id"]`, limit257, "255"), problem("string_type", `["body","reason"]`, "Input should be a valid string", "5", ""),
+				problem("extra_forbidden", `["body","why"]`, "Extra inputs are not permitted", "1", "")),
+		},
+		{method: "DELETE", path: "/v1/blocked-users/nobody", as: "key", status: http.StatusNotFound, want: `{"detail":"User not found"}`},
+		{
+			method: "DELETE", path: "/v1/blocked-users/" + strings.Repeat("x", 256), as: "key", status: http.StatusUnprocessableEntity,
+			want: problems(tooLong(`["path","user_id"]`, limit257, "255")),
+		},
+		{
+			method: "GET", path: "/v1/usage/daily?days=366", as: "key", status: http.StatusUnprocessableEntity,
+			want: problems(problem("less_than_equal", `["query","days"]`, "Input should be less than or equal to 365", `"366"`, `{"le":365}`)),
+		},
+		{
+			method: "POST", path: "/v1/api-keys/regenerate", as: "token", body: `{"label":""}`, status: http.StatusUnprocessableEntity,
+			want: problems(problem("string_too_short", `["body","label"]`, "String should have at least 1 character", `""`, `{"min_length":1}`)),
+		},
+		{
+			method: "GET", path: "/v1/model-pricing/?include_inactive=yes", as: "token", status: http.StatusUnprocessableEntity,
+			want: problems(problem("bool_parsing", `["query","include_inactive"]`, "Input should be a valid boolean, unable to interpret input", `"yes"`, "")),
+		},
+		{
+			method: "PUT", path: "/v1/model-pricing/gpt-4o", as: "token", body: `{"input_cost_per_token":0.0000000000001}`, status: http.StatusUnprocessableEntity,
+			want: problems(problem("decimal_max_places", `["body","input_cost_per_token"]`, "Decimal input should have no more than 12 decimal places",
+				"0.0000000000001", `{"decimal_places":12}`), missing("output_cost_per_token", `{"input_cost_per_token":0.0000000000001}`)),
+		},
+		{method: "POST", path: "/v1/billing/checkout", as: "token", body: `{"plan":"pro"}`, status: http.StatusBadRequest, want: noBilling},
+		{
+			method: "POST", path: "/v1/billing/checkout", as: "token", body: `{"plan":"basic"}`, status: http.StatusUnprocessableEntity,
+			want: problems(problem("literal_error", `["body","plan"]`, "Input should be 'pro' or 'scale'", `"basic"`, `{"expected":"'pro' or 'scale'"}`)),
+		},
+		{method: "POST", path: "/v1/billing/portal", as: "token", status: http.StatusBadRequest, want: noBilling},
+	}
+}
+
+func accountRefusals() []apiCase {
+	return []apiCase{
+		{
+			name: "taken, in other letters", method: "POST", path: "/v1/auth/register", body: `{"email":"SOMEONE-1@example.com","password":"12345678"}`,
+			status: http.StatusBadRequest, want: detail("Email already registered"),
+		},
+		{
+			method: "POST", path: "/v1/auth/register", body: `{"email":"no address","password":"1234567","workspace_name":""}`, status: http.StatusUnprocessableEntity,
+			want: problems(problem("value_error", `["body","email"]`, "Value error, not a valid email address", `"no address"`, ""),
+				problem("string_too_short", `["body","password"]`, "String should have at least 8 characters", `"***"`, `{"min_length":8}`),
+				problem("string_too_short", `["body","workspace_name"]`, "String should have at least 1 character", `""`, `{"min_length":1}`)),
+		},
+		{
+			name: "wrong password", method: "POST", path: "/v1/auth/login", body: `{"email":"{email}","password":"wrong"}`,
+			status: http.StatusUnauthorized, want: detail("Incorrect email or password"),
+		},
+		{
+			name: "unknown email", method: "POST", path: "/v1/auth/login", body: `{"email":"nobody@example.com","password":"wrong"}`,
+			status: http.StatusUnauthorized, want: detail("Incorrect email or password"),
+		},
+		{
+			method: "POST", path: "/v1/auth/login", body: `{"email":"{email}","password":7}`, status: http.StatusUnprocessableEntity,
+			want: problems(problem("string_type", `["body","password"]`, "Input should be a valid string", `"***"`, "")),
+		},
+		{
+			name: "wrong password", method: "POST", path: "/v1/auth/change-password", as: "token", body: `{"current_password":"wrong","new_password":"12345678"}`,
+			status: http.StatusBadRequest, want: detail("Current password is incorrect"),
+		},
+		{
+			method: "POST", path: "/v1/auth/change-password", as: "token", body: `{"current_password":"x","new_password":"1234567"}`,
+			status: http.StatusUnprocessableEntity,
+			want:   problems(problem("string_too_short", `["body","new_password"]`, "String should have at least 8 characters", `"***"`, `{"min_length":8}`)),
+		},
+	}
+}
+
+func TestEachCallRefusesWithoutChangingAnything(t *testing.T) {
+	t.Parallel()
+	runCases(t, newWorld(t), refusals())
+}

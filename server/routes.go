@@ -1,0 +1,111 @@
+package server
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/julienschmidt/httprouter"
+)
+
+// access is who may make a call.
+type access uint8
+
+const (
+	public     access = iota + 1
+	keyOnly           // an agent's API key
+	tokenOnly         // a signed-in account
+	keyOrToken        // either
+)
+
+// route is one call of the API.
+type route struct {
+	method string
+	path   string // httprouter's form; its trailing slash makes no difference
+	access access
+	handle func(*call) error
+}
+
+// routes is the whole API.
+func (s *Server) routes() []route {
+	return []route{
+		{"POST", "/v1/auth/register", public, s.register},
+		{"POST", "/v1/auth/login", public, s.login},
+		{"GET", "/v1/auth/me", tokenOnly, s.me},
+		{"POST", "/v1/auth/change-password", tokenOnly, s.changePassword},
+
+		{"POST", "/v1/runs/", keyOnly, s.startRun},
+		{"GET", "/v1/runs/", keyOrToken, s.listRuns},
+		{"GET", "/v1/runs/:run_id", keyOrToken, s.readRun},
+		{"POST", "/v1/runs/:run_id/end", keyOrToken, s.endRun},
+		{"POST", "/v1/runs/:run_id/heartbeat", keyOnly, s.heartbeatRun},
+		{"POST", "/v1/runs/:run_id/steps", keyOnly, s.createStep},
+		{"PATCH", "/v1/runs/:run_id/steps/:step_id", keyOnly, s.updateStep},
+
+		{"GET", "/v1/workspace/", keyOrToken, s.readWorkspace},
+		{"PATCH", "/v1/workspace/", keyOrToken, s.updateWorkspace},
+		{"POST", "/v1/workspace/kill-switch", keyOrToken, s.setKillSwitch},
+
+		{"GET", "/v1/users/", keyOrToken, s.listUsers},
+		{"PUT", "/v1/blocked-users/*user_id", keyOrToken, s.blockUser},
+		{"DELETE", "/v1/blocked-users/*user_id", keyOrToken, s.unblockUser},
+
+		{"GET", "/v1/usage/", keyOrToken, s.readUsage},
+		{"GET", "/v1/usage/daily", keyOrToken, s.readDailyUsage},
+
+		{"GET", "/v1/api-keys/", keyOrToken, s.readAPIKey},
+		{"POST", "/v1/api-keys/regenerate", keyOrToken, s.regenerateAPIKey},
+
+		{"GET", "/v1/model-pricing/", keyOrToken, s.listPrices},
+		{"PUT", "/v1/model-pricing/*model", keyOrToken, s.setPrice},
+
+		{"GET", "/v1/billing/", tokenOnly, s.readBilling},
+		{"POST", "/v1/billing/checkout", tokenOnly, s.startCheckout},
+		{"POST", "/v1/billing/portal", tokenOnly, s.openPortal},
+
+		{"GET", "/health", public, s.health},
+		{"GET", "/health/ready", public, s.ready},
+		{"GET", "/openapi.json", public, s.openAPI},
+	}
+}
+
+// Handler routes requests: the API by its table, everything else to the dashboard's files.
+func (s *Server) Handler() http.Handler {
+	router := httprouter.New()
+	router.RedirectTrailingSlash = false // a redirect would turn a POST into a GET
+	router.RedirectFixedPath = false
+	router.HandleOPTIONS = false
+	for _, rt := range s.routes() {
+		handle := s.answer(rt)
+		for _, form := range bothForms(rt.path) {
+			router.Handle(rt.method, form, handle)
+		}
+	}
+	router.NotFound = s.fallback(route{access: public, handle: s.serveDashboard})
+	router.MethodNotAllowed = s.fallback(route{access: public, handle: methodNotAllowed})
+	return router
+}
+
+// methodNotAllowed answers with the router's Allow header, of which OPTIONS is
+// not true: the router adds it to every path.
+func methodNotAllowed(c *call) error {
+	methods := strings.Split(c.w.Header().Get("Allow"), ", ")
+	methods = slices.DeleteFunc(methods, func(m string) bool { return m == http.MethodOptions })
+	c.w.Header().Set("Allow", strings.Join(methods, ", "))
+	return &apiError{status: http.StatusMethodNotAllowed, detail: "Method Not Allowed"}
+}
+
+// bothForms are the paths of a route with and without its trailing slash. The
+// rest-of-path parameters strip theirs themselves, and may be empty.
+func bothForms(path string) []string {
+	if bare, _, rest := strings.Cut(path, "/*"); rest {
+		return []string{bare, path}
+	}
+	bare := strings.TrimSuffix(path, "/")
+	return []string{bare, bare + "/"}
+}
+
+func (s *Server) fallback(rt route) http.Handler {
+	handle := s.answer(rt)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { handle(w, r, nil) })
+}

@@ -1,0 +1,226 @@
+package server
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"net/http"
+
+	"github.com/google/uuid"
+
+	"github.com/pikarc/server/plans"
+	"github.com/pikarc/server/storage"
+)
+
+const (
+	maxUserID  = 255
+	maxPage    = 200
+	pageLength = 50
+	maxCursor  = 512
+)
+
+// answerJSON is what a start, a step or a heartbeat answers.
+type answerJSON struct {
+	ID       uuid.UUID    `json:"id"`
+	Status   string       `json:"status"`
+	Decision decisionJSON `json:"decision"`
+}
+
+func answerOf(a storage.Answer) answerJSON {
+	return answerJSON{ID: a.ID, Status: a.Status, Decision: decisionOf(a.Decision)}
+}
+
+func (s *Server) startRun(c *call) error {
+	o, err := s.object(c)
+	if err != nil {
+		return err
+	}
+	in := storage.NewRun{UserID: o.String("user_id", 1, maxUserID), Metadata: o.Dict("metadata")}
+	key, keyErr := idempotencyKey(c)
+	if err := joinProblems(keyErr, o.Err()); err != nil {
+		return err
+	}
+	encode := func(a storage.Answer) []byte { return mustEncode(answerOf(a)) }
+	in.Idempotency = storage.Idempotency{Key: key, Fingerprint: sha256.Sum256(o.Raw()), Encode: encode}
+	a, err := s.store.StartRun(c.ctx(), c.who.workspace, in, s.decide)
+	if err != nil {
+		return keyReused(err, key)
+	}
+	c.decided(a, encode)
+	return nil
+}
+
+// decided writes the answer to a start or a step: the first one's bytes when
+// this call repeats it.
+func (c *call) decided(a storage.Answer, encode func(storage.Answer) []byte) {
+	body := a.Replay
+	if body == nil {
+		body = encode(a)
+	} else {
+		c.w.Header().Set("Idempotent-Replay", "true")
+	}
+	c.body(http.StatusCreated, "application/json", body)
+}
+
+// mustEncode encodes what cannot fail: ids, words and numbers.
+func mustEncode(v any) []byte {
+	b, err := encodeJSON(v)
+	if err != nil {
+		panic(err)
+	}
+	return b
+}
+
+func (s *Server) endRun(c *call) error {
+	id, idErr := c.pathID("run_id")
+	o, err := s.object(c)
+	if err != nil {
+		return joinProblems(idErr, err)
+	}
+	status := storage.ParseRunStatus(o.Literal("status", "COMPLETED", "FAILED", "BLOCKED"))
+	if err := joinProblems(idErr, o.Err()); err != nil {
+		return err
+	}
+	by := storage.EndedByDashboard
+	if c.who.byKey {
+		by = storage.EndedByClient
+	}
+	end, err := s.store.EndRun(c.ctx(), c.who.workspace, id, status, by)
+	if err != nil {
+		return orNotFound(err, "Run not found")
+	}
+	c.json(http.StatusOK, struct {
+		ID      uuid.UUID `json:"id"`
+		Status  string    `json:"status"`
+		EndedAt instant   `json:"ended_at"`
+	}{end.ID, end.Status.String(), instant(end.EndedAt)})
+	return nil
+}
+
+func (s *Server) heartbeatRun(c *call) error {
+	id, err := c.pathID("run_id")
+	if err != nil {
+		return err
+	}
+	a, err := s.store.Heartbeat(c.ctx(), c.who.workspace, id, s.decide)
+	return c.ok(answerOf(a), orNotFound(err, "Run not found"))
+}
+
+// runJSON is the summary of a run.
+type runJSON struct {
+	ID               uuid.UUID   `json:"id"`
+	UserID           string      `json:"user_id"`
+	Status           string      `json:"status"`
+	DenyReason       word        `json:"deny_reason"`
+	StartedAt        instant     `json:"started_at"`
+	EndedAt          instant     `json:"ended_at"`
+	EndedReason      word        `json:"ended_reason"`
+	DurationMillis   *int64      `json:"duration_ms"`
+	StepCount        int64       `json:"step_count"`
+	BlockedStepCount int64       `json:"blocked_step_count"`
+	PromptTokens     int64       `json:"prompt_tokens"`
+	CompletionTokens int64       `json:"completion_tokens"`
+	Total            plans.Money `json:"total_usd"`
+}
+
+func runOf(r storage.Run) runJSON {
+	out := runJSON{
+		ID: r.ID, UserID: r.UserID, Status: r.Status.String(), DenyReason: word(r.DenyReason.String()),
+		StartedAt: instant(r.StartedAt), EndedAt: instant(r.EndedAt),
+		StepCount: r.StepCount, BlockedStepCount: r.BlockedStepCount,
+		PromptTokens: r.PromptTokens, CompletionTokens: r.CompletionTokens, Total: r.Spend,
+	}
+	if r.EndedBy != 0 {
+		out.EndedReason = word(r.EndedBy.String())
+	}
+	if !r.EndedAt.IsZero() {
+		// A clock set back in between must not make a run of negative length.
+		length := max(0, r.EndedAt.Sub(r.StartedAt).Milliseconds())
+		out.DurationMillis = &length
+	}
+	return out
+}
+
+// page is a list with the cursor of what follows.
+type page struct {
+	Items any  `json:"items"`
+	Next  word `json:"next_cursor"`
+}
+
+// each maps a list; an empty one becomes [], not null.
+func each[A, B any](list []A, f func(A) B) []B {
+	out := make([]B, len(list))
+	for i, v := range list {
+		out[i] = f(v)
+	}
+	return out
+}
+
+func (s *Server) listRuns(c *call) error {
+	q := readQuery(c.r)
+	f := storage.RunFilter{
+		Status: storage.ParseRunStatus(q.Literal("status", "RUNNING", "COMPLETED", "FAILED", "BLOCKED")),
+		UserID: q.String("user_id", maxUserID),
+		Since:  q.OptionalTime("since"),
+		Until:  q.OptionalTime("until"),
+		Limit:  q.Int("limit", pageLength, 1, maxPage),
+		Cursor: q.String("cursor", maxCursor),
+	}
+	if err := q.Err(); err != nil {
+		return err
+	}
+	runs, next, err := s.store.Runs(c.ctx(), c.who.workspace, f)
+	return c.ok(page{each(runs, runOf), word(next)}, badCursor(err, "cursor", f.Cursor))
+}
+
+func (s *Server) readRun(c *call) error {
+	id, idErr := c.pathID("run_id")
+	q := readQuery(c.r)
+	cursor := q.String("steps_cursor", maxCursor)
+	if err := joinProblems(idErr, q.Err()); err != nil {
+		return err
+	}
+	d, err := s.store.Run(c.ctx(), c.who.workspace, id, cursor)
+	if err != nil {
+		return badCursor(orNotFound(err, "Run not found"), "steps_cursor", cursor)
+	}
+	c.json(http.StatusOK, struct {
+		runJSON
+		Metadata  json.RawMessage `json:"metadata"`
+		Decision  decisionJSON    `json:"decision"`
+		Steps     []stepJSON      `json:"steps"`
+		NextSteps word            `json:"next_steps_cursor"`
+	}{runOf(d.Run), d.Metadata, recordedDecisionOf(d.Decision), each(d.Steps, stepOf), word(d.NextSteps)})
+	return nil
+}
+
+// stepJSON is a step in a run's detail.
+type stepJSON struct {
+	ID               uuid.UUID       `json:"id"`
+	Sequence         int64           `json:"sequence"`
+	Type             string          `json:"type"`
+	Status           string          `json:"status"`
+	Model            *string         `json:"model"`
+	ToolName         *string         `json:"tool_name"`
+	InputData        json.RawMessage `json:"input_data"`
+	OutputData       json.RawMessage `json:"output_data"`
+	Error            *string         `json:"error"`
+	Decision         decisionJSON    `json:"decision"`
+	PromptTokens     int64           `json:"prompt_tokens"`
+	CompletionTokens int64           `json:"completion_tokens"`
+	Cost             *plans.Money    `json:"cost_usd"`
+	InputPrice       *plans.Price    `json:"input_cost_per_token"`
+	OutputPrice      *plans.Price    `json:"output_cost_per_token"`
+	CreatedAt        instant         `json:"created_at"`
+	CompletedAt      instant         `json:"completed_at"`
+	DurationMillis   *int64          `json:"duration_ms"`
+}
+
+func stepOf(s storage.Step) stepJSON {
+	return stepJSON{
+		ID: s.ID, Sequence: s.Sequence, Type: s.Type.String(), Status: s.Status.String(),
+		Model: s.Model, ToolName: s.ToolName, InputData: s.InputData, OutputData: s.OutputData, Error: s.Error,
+		Decision: recordedDecisionOf(s.Decision), PromptTokens: s.PromptTokens, CompletionTokens: s.CompletionTokens,
+		Cost: s.Cost, InputPrice: s.InputPrice, OutputPrice: s.OutputPrice,
+		CreatedAt: instant(s.CreatedAt), CompletedAt: instant(s.CompletedAt), DurationMillis: s.DurationMillis,
+	}
+}

@@ -1,0 +1,122 @@
+// Package server speaks HTTP: it reads and checks what callers send, asks the
+// store, and writes the answers that the contract promises. It also runs the
+// jobs that keep the store tidy.
+package server
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"runtime"
+	"time"
+
+	"github.com/pikarc/server/auth"
+	"github.com/pikarc/server/guard"
+	"github.com/pikarc/server/plans"
+	"github.com/pikarc/server/storage"
+)
+
+// DefaultMaxBody is how many bytes a request's body may have.
+const DefaultMaxBody = 1 << 20
+
+// Config is what a server needs besides its store.
+type Config struct {
+	Version          string
+	Secret           auth.Secret
+	TokenTTL         time.Duration
+	OpenRegistration bool
+	DefaultPlan      plans.Plan // of workspaces made by registration
+	MaxBody          int64      // bytes; DefaultMaxBody when 0
+	Dashboard        fs.FS      // index.html at its root
+	Log              *slog.Logger
+	Now              func() time.Time // time.Now when nil
+	Timeouts         Timeouts         // zero fields have defaults
+}
+
+// Timeouts bound how long a connection may take for each part of a request.
+type Timeouts struct {
+	Header   time.Duration // reading the request's header; 10 s
+	Read     time.Duration // reading all of the request; 30 s
+	Write    time.Duration // from the header's end to the answer's; 60 s
+	Idle     time.Duration // between requests; 2 min
+	Shutdown time.Duration // finishing open requests at the end; 20 s
+}
+
+func (t Timeouts) withDefaults() Timeouts {
+	return Timeouts{
+		Header:   positive(t.Header, 10*time.Second),
+		Read:     positive(t.Read, 30*time.Second),
+		Write:    positive(t.Write, 60*time.Second),
+		Idle:     positive(t.Idle, 2*time.Minute),
+		Shutdown: positive(t.Shutdown, 20*time.Second),
+	}
+}
+
+func positive(d, otherwise time.Duration) time.Duration {
+	if d > 0 {
+		return d
+	}
+	return otherwise
+}
+
+// Server answers the API.
+type Server struct {
+	Config
+	store  *storage.Store
+	decide storage.Decider
+	tokens *auth.Tokens
+	hasher *auth.Hasher
+	logins *loginLimiter
+}
+
+// New makes a server on an open store.
+func New(store *storage.Store, cfg Config) *Server {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.MaxBody == 0 {
+		cfg.MaxBody = DefaultMaxBody
+	}
+	cfg.Timeouts = cfg.Timeouts.withDefaults()
+	return &Server{
+		Config: cfg, store: store, decide: guard.Decide,
+		tokens: auth.NewTokens(cfg.Secret, cfg.TokenTTL, cfg.Now),
+		hasher: auth.NewHasher(runtime.GOMAXPROCS(0)),
+		logins: newLoginLimiter(cfg.Now),
+	}
+}
+
+// Serve answers requests on a listener until the context ends, then finishes
+// those that are open. The jobs of jobs.go run meanwhile.
+func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
+	hs := &http.Server{
+		Handler:           s.Handler(),
+		ReadHeaderTimeout: s.Timeouts.Header,
+		ReadTimeout:       s.Timeouts.Read,
+		WriteTimeout:      s.Timeouts.Write,
+		IdleTimeout:       s.Timeouts.Idle,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(s.Log.Handler(), slog.LevelDebug),
+	}
+	jobs, stopJobs := context.WithCancel(context.WithoutCancel(ctx))
+	jobsDone := s.startJobs(jobs)
+	defer func() { stopJobs(); <-jobsDone }()
+
+	served := make(chan error, 1)
+	go func() { served <- hs.Serve(ln) }()
+	select {
+	case err := <-served:
+		return err
+	case <-ctx.Done():
+	}
+	s.Log.Info("shutting down", "timeout", s.Timeouts.Shutdown.String())
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.Timeouts.Shutdown)
+	defer cancel()
+	if err := hs.Shutdown(grace); err != nil {
+		return errors.Join(err, hs.Close())
+	}
+	return nil
+}

@@ -1,0 +1,114 @@
+package server
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"net/http"
+
+	"github.com/pikarc/server/plans"
+	"github.com/pikarc/server/storage"
+)
+
+const (
+	// maxExact is the largest integer that every JSON reader keeps exactly: 2^53 - 1.
+	maxExact     = 1<<53 - 1
+	maxStepName  = 255
+	maxStepError = 10_000
+)
+
+func (s *Server) createStep(c *call) error {
+	run, idErr := c.pathID("run_id")
+	o, err := s.object(c)
+	if err != nil {
+		return joinProblems(idErr, err)
+	}
+	in := storage.NewStep{
+		Type:      storage.ParseStepType(o.Literal("type", storage.StepTypes()...)),
+		Sequence:  o.Int("sequence", 1, maxExact),
+		Model:     o.OptionalString("model", 1, maxStepName),
+		ToolName:  o.OptionalString("tool_name", 1, maxStepName),
+		InputData: o.Dict("input_data"),
+	}
+	key, keyErr := idempotencyKey(c)
+	if err := joinProblems(idErr, keyErr, o.Err()); err != nil {
+		return err
+	}
+	in.Idempotency = storage.Idempotency{Key: key, Fingerprint: sha256.Sum256(o.Raw()), Encode: encodeStep}
+	a, err := s.store.CreateStep(c.ctx(), c.who.workspace, run, in, s.decide)
+	if err != nil {
+		return keyReused(orNotFound(err, "Run not found"), key)
+	}
+	c.decided(a, encodeStep)
+	return nil
+}
+
+func encodeStep(a storage.Answer) []byte {
+	return mustEncode(struct {
+		answerJSON
+		ReviewID *string `json:"review_id"` // the client reads it; always null until there are reviews
+	}{answerJSON: answerOf(a)})
+}
+
+func (s *Server) updateStep(c *call) error {
+	run, runErr := c.pathID("run_id")
+	step, stepErr := c.pathID("step_id")
+	o, err := s.object(c)
+	if err != nil {
+		return joinProblems(runErr, stepErr, err)
+	}
+	in := storage.StepUpdate{
+		Status:           storage.ParseStepStatus(o.OptionalLiteral("status", "COMPLETED", "FAILED")),
+		DurationMillis:   o.OptionalInt("duration_ms", 0, maxExact),
+		PromptTokens:     o.OptionalInt("prompt_tokens", 0, plans.MaxTokens),
+		CompletionTokens: o.OptionalInt("completion_tokens", 0, plans.MaxTokens),
+		OutputData:       o.JSON("output_data"),
+		Error:            o.OptionalString("error", 0, maxStepError),
+	}
+	if err := joinProblems(runErr, stepErr, o.Err()); err != nil {
+		return err
+	}
+	out, err := s.store.UpdateStep(c.ctx(), c.who.workspace, run, step, in)
+	if errors.Is(err, storage.ErrTooLarge) {
+		return invalid([]any{"body"}, "this usage costs more than can be booked", json.RawMessage(o.Raw()))
+	}
+	if err != nil {
+		return orNotFound(err, "Step not found")
+	}
+	c.json(http.StatusOK, stepOf(out))
+	return nil
+}
+
+// idempotencyKey reads the header: 1 to 255 printable ASCII characters, or absent.
+func idempotencyKey(c *call) (string, error) {
+	const maxLength = 255
+	values, present := c.r.Header["Idempotency-Key"]
+	if !present {
+		return "", nil
+	}
+	key := values[len(values)-1]
+	sane := key != "" && len(key) <= maxLength
+	for i := range len(key) {
+		sane = sane && key[i] >= ' ' && key[i] <= '~'
+	}
+	if !sane {
+		return "", invalid(keyLoc(), "must be 1 to 255 printable ASCII characters", key)
+	}
+	return key, nil
+}
+
+func keyLoc() []any { return []any{"header", "Idempotency-Key"} }
+
+func keyReused(err error, key string) error {
+	if errors.Is(err, storage.ErrKeyReused) {
+		return invalid(keyLoc(), "this key was used with another body within the last 24 hours", key)
+	}
+	return err
+}
+
+func badCursor(err error, name, cursor string) error {
+	if errors.Is(err, storage.ErrBadCursor) {
+		return invalid([]any{"query", name}, "not a cursor of this list", cursor)
+	}
+	return err
+}

@@ -1,0 +1,77 @@
+package server
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/pikarc/server/plans"
+	"github.com/pikarc/server/storage"
+)
+
+const (
+	defaultUsageDays = 30
+	maxUsageDays     = 365
+)
+
+type totalsJSON struct {
+	Spend  plans.Money `json:"total_usd"`
+	Tokens int64       `json:"total_tokens"`
+	Runs   int64       `json:"run_count"`
+}
+
+type modelUsageJSON struct {
+	Model            string      `json:"model"`
+	Spend            plans.Money `json:"total_usd"`
+	PromptTokens     int64       `json:"prompt_tokens"`
+	CompletionTokens int64       `json:"completion_tokens"`
+}
+
+type userUsageJSON struct {
+	UserID string      `json:"user_id"`
+	Spend  plans.Money `json:"total_usd"`
+	Runs   int64       `json:"run_count"`
+}
+
+func (s *Server) readUsage(c *call) error {
+	u, err := s.store.Usage(c.ctx(), c.who.workspace)
+	if err != nil {
+		return err
+	}
+	c.json(http.StatusOK, struct {
+		Today           totalsJSON       `json:"today"`
+		Last7Days       totalsJSON       `json:"last_7_days"`
+		Last30Days      totalsJSON       `json:"last_30_days"`
+		ByModel         []modelUsageJSON `json:"by_model"`
+		ByUser          []userUsageJSON  `json:"by_user"`
+		MonthlyRuns     int64            `json:"monthly_run_count"`
+		MonthlyRunLimit count            `json:"monthly_run_limit"`
+	}{
+		totalsJSON(u.Today), totalsJSON(u.Last7Days), totalsJSON(u.Last30Days),
+		each(u.ByModel, func(m storage.ModelUsage) modelUsageJSON { return modelUsageJSON(m) }),
+		each(u.ByUser, func(r storage.UserUsage) userUsageJSON { return userUsageJSON(r) }),
+		u.MonthlyRuns, count(u.MonthlyRunLimit),
+	})
+	return nil
+}
+
+type dayUsageJSON struct {
+	Date             string      `json:"date"`
+	Spend            plans.Money `json:"total_usd"`
+	PromptTokens     int64       `json:"prompt_tokens"`
+	CompletionTokens int64       `json:"completion_tokens"`
+	Runs             int64       `json:"run_count"`
+	BlockedRuns      int64       `json:"blocked_run_count"`
+}
+
+func (s *Server) readDailyUsage(c *call) error {
+	q := readQuery(c.r)
+	days := q.Int("days", defaultUsageDays, 1, maxUsageDays)
+	if err := q.Err(); err != nil {
+		return err
+	}
+	usage, err := s.store.DailyUsage(c.ctx(), c.who.workspace, days)
+	items := each(usage, func(d storage.DayUsage) dayUsageJSON {
+		return dayUsageJSON{d.Date.Format(time.DateOnly), d.Spend, d.PromptTokens, d.CompletionTokens, d.Runs, d.BlockedRuns}
+	})
+	return c.ok(map[string]any{"items": items}, err)
+}

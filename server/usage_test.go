@@ -1,0 +1,94 @@
+package server_test
+
+import (
+	"fmt"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/pikarc/server/plans"
+)
+
+func TestUsageAddsUpByDayModelAndUser(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a := w.account(plans.Basic)
+	w.call("PUT", "/v1/model-pricing/cheap", a.key, `{"input_cost_per_token":0.1,"output_cost_per_token":0}`).want(http.StatusOK)
+	w.call("PUT", "/v1/model-pricing/dear", a.key, `{"input_cost_per_token":0,"output_cost_per_token":2}`).want(http.StatusOK)
+	today := w.clock.now()
+	for _, use := range []struct {
+		daysAgo    int
+		user       string
+		model      string
+		prompt     int
+		completion int
+	}{
+		{30, "ada", "dear", 0, 100}, // the 31st day: in no figure
+		{29, "ada", "cheap", 10, 1}, // $1, in October
+		{7, "bob", "dear", 1, 2},    // $4, in the 30 days only
+		{6, "bob", "cheap", 5, 0},   // $0.5
+		{0, "ada", "dear", 3, 1},    // $2
+		{0, "cleo", "free", 7, 7},   // no price
+	} {
+		w.clock.set(today.AddDate(0, 0, -use.daysAgo))
+		run := w.start(a, use.user)
+		w.call("PATCH", w.step(a, run, use.model), a.key,
+			fmt.Sprintf(`{"prompt_tokens":%d,"completion_tokens":%d}`, use.prompt, use.completion)).want(http.StatusOK)
+		w.call("POST", "/v1/runs/"+run+"/end", a.key, `{"status":"COMPLETED"}`).want(http.StatusOK)
+	}
+	w.clock.set(today)
+	w.call("PUT", "/v1/blocked-users/ada", a.key, nil).want(http.StatusOK)
+	w.call("POST", "/v1/runs", a.key, `{"user_id":"ada"}`).want(http.StatusCreated)
+	usage := `{"today":{"total_usd":2,"total_tokens":18,"run_count":2},"last_7_days":{"total_usd":2.5,"total_tokens":23,"run_count":3},` +
+		`"last_30_days":{"total_usd":7.5,"total_tokens":37,"run_count":5},"by_model":[` +
+		`{"model":"dear","total_usd":6,"prompt_tokens":4,"completion_tokens":3},{"model":"cheap","total_usd":1.5,"prompt_tokens":15,"completion_tokens":1},` +
+		`{"model":"free","total_usd":0,"prompt_tokens":7,"completion_tokens":7}],"by_user":[{"user_id":"bob","total_usd":4.5,"run_count":2},` +
+		`{"user_id":"ada","total_usd":3,"run_count":2},{"user_id":"cleo","total_usd":0,"run_count":1}],"monthly_run_count":4,"monthly_run_limit":1000}`
+	before := w.call("GET", "/v1/usage/", a.token, nil).want(http.StatusOK)
+	wantBody(t, before, usage)
+	daily := w.call("GET", "/v1/usage/daily", a.token, nil).want(http.StatusOK)
+	for place, want := range map[string]string{
+		"items.0.date": "2026-10-25", "items.0.total_usd": "1", "items.22.total_usd": "4", "items.29.date": "2026-11-23",
+		"items.29.run_count": "2", "items.29.blocked_run_count": "1", "items.29.completion_tokens": "8", "items.28.run_count": "0",
+	} {
+		if got := daily.text(place); got != want {
+			t.Errorf("daily usage has %s %s, want %s", place, got, want)
+		}
+	}
+	for days, first := range map[string]string{"1": "2026-11-23", "31": "2026-10-24", "365": "2025-11-24"} {
+		r := w.call("GET", "/v1/usage/daily?days="+days, a.key, nil).want(http.StatusOK)
+		if list, _ := r.get("items").([]any); fmt.Sprint(len(list)) != days || r.text("items.0.date") != first {
+			t.Errorf("%d days from %s, want %s from %s", len(list), r.text("items.0.date"), days, first)
+		}
+	}
+	user := w.call("GET", "/v1/users?q=ada", a.key, nil).want(http.StatusOK)
+	if user.text("items.0.today_usd") != "2" || user.text("items.0.last_30_days_usd") != "3" || user.text("items.0.run_count") != "3" {
+		t.Errorf("ada is %s", user.body)
+	}
+	// Retention deletes the runs of the past, and not one figure.
+	if _, err := w.store.Expire(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := names(w.call("GET", "/v1/runs", a.key, nil), "user_id"); len(got) != len("ada|ada|cleo") {
+		t.Errorf("after retention there are runs of %s", got)
+	}
+	wantBody(t, w.call("GET", "/v1/usage/", a.token, nil), usage)
+}
+
+func TestTheMonthBeginsAtMidnightUTC(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a := w.account(plans.Basic)
+	w.clock.set(time.Date(2026, 11, 30, 23, 59, 59, 999e6, time.UTC))
+	w.start(a, "ada")
+	month := func() string {
+		return w.call("GET", "/v1/usage", a.key, nil).want(http.StatusOK).text("monthly_run_count")
+	}
+	if got := month(); got != "1" {
+		t.Errorf("%s runs in November", got)
+	}
+	w.clock.advance(time.Millisecond)
+	if got := month(); got != "0" {
+		t.Errorf("%s runs in December", got)
+	}
+}

@@ -1,0 +1,65 @@
+package server
+
+import (
+	"github.com/pikarc/server/plans"
+	"github.com/pikarc/server/storage"
+)
+
+const maxBlockReason = 500
+
+type userJSON struct {
+	UserID        string      `json:"user_id"`
+	Blocked       bool        `json:"blocked"`
+	BlockedAt     instant     `json:"blocked_at"`
+	BlockedReason *string     `json:"blocked_reason"`
+	Today         plans.Money `json:"today_usd"`
+	Last30Days    plans.Money `json:"last_30_days_usd"`
+	RunCount      int64       `json:"run_count"`
+	LastSeenAt    instant     `json:"last_seen_at"`
+}
+
+func userOf(u storage.User) userJSON {
+	return userJSON{
+		UserID: u.UserID, Blocked: u.Blocked, BlockedAt: instant(u.BlockedAt), BlockedReason: u.BlockedReason,
+		Today: u.Today, Last30Days: u.Last30Days, RunCount: u.RunCount, LastSeenAt: instant(u.LastSeenAt),
+	}
+}
+
+func (s *Server) listUsers(c *call) error {
+	q := readQuery(c.r)
+	f := storage.UserFilter{
+		Query:   q.String("q", maxUserID),
+		Blocked: q.Bool("blocked"),
+		Limit:   q.Int("limit", pageLength, 1, maxPage),
+		Cursor:  q.String("cursor", maxCursor),
+	}
+	if err := q.Err(); err != nil {
+		return err
+	}
+	users, next, err := s.store.Users(c.ctx(), c.who.workspace, f)
+	return c.ok(page{each(users, userOf), word(next)}, badCursor(err, "cursor", f.Cursor))
+}
+
+func (s *Server) blockUser(c *call) error {
+	user, pathErr := c.pathRest("user_id")
+	o, err := s.optionalObject(c)
+	if err != nil {
+		return joinProblems(pathErr, err)
+	}
+	reason := o.OptionalString("reason", 0, maxBlockReason)
+	o.RefuseUnknown()
+	if err := joinProblems(pathErr, o.Err()); err != nil {
+		return err
+	}
+	u, err := s.store.BlockUser(c.ctx(), c.who.workspace, user, reason)
+	return c.ok(userOf(u), err)
+}
+
+func (s *Server) unblockUser(c *call) error {
+	user, err := c.pathRest("user_id")
+	if err != nil {
+		return err
+	}
+	u, err := s.store.UnblockUser(c.ctx(), c.who.workspace, user)
+	return c.ok(userOf(u), orNotFound(err, "User not found"))
+}

@@ -1,0 +1,94 @@
+package server
+
+import (
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/pikarc/server/plans"
+	"github.com/pikarc/server/storage"
+)
+
+const (
+	minIdleTimeout = 60               // seconds
+	maxIdleTimeout = 7 * 24 * 60 * 60 // seconds
+)
+
+type workspaceJSON struct {
+	ID                uuid.UUID    `json:"id"`
+	Name              string       `json:"name"`
+	Slug              string       `json:"slug"`
+	Plan              plans.ID     `json:"plan"`
+	KillSwitch        bool         `json:"kill_switch"`
+	DailyBudget       plans.Budget `json:"daily_budget_usd"`
+	UserDailyBudget   plans.Budget `json:"user_daily_budget_usd"`
+	MaxConcurrentRuns int64        `json:"max_concurrent_runs"`
+	MonthlyRunLimit   count        `json:"monthly_run_limit"`
+	RetentionDays     int64        `json:"retention_days"`
+	RunIdleTimeout    int64        `json:"run_idle_timeout_seconds"`
+	Features          featuresJSON `json:"features"`
+	CreatedAt         instant      `json:"created_at"`
+}
+
+type featuresJSON struct {
+	KillSwitch              bool `json:"kill_switch"`
+	UserDailyBudget         bool `json:"user_daily_budget"`
+	ConfigurableConcurrency bool `json:"configurable_concurrency"`
+}
+
+func featuresOf(p plans.Plan) featuresJSON {
+	return featuresJSON{p.HasKillSwitch, p.HasUserDailyBudget, p.HasConfigurableConcurrency}
+}
+
+func workspaceOf(w storage.Workspace) workspaceJSON {
+	return workspaceJSON{
+		ID: w.ID, Name: w.Name, Slug: w.Slug, Plan: w.Plan.ID, KillSwitch: w.KillSwitch,
+		DailyBudget: w.DailyBudget, UserDailyBudget: w.UserDailyBudget, MaxConcurrentRuns: w.MaxConcurrentRuns,
+		MonthlyRunLimit: count(w.Plan.MonthlyRuns), RetentionDays: w.Plan.RetentionDays,
+		RunIdleTimeout: int64(w.RunIdleTimeout / time.Second), Features: featuresOf(w.Plan), CreatedAt: instant(w.CreatedAt),
+	}
+}
+
+func (s *Server) readWorkspace(c *call) error {
+	w, err := s.store.Workspace(c.ctx(), c.who.workspace)
+	return c.ok(workspaceOf(w), err)
+}
+
+func (s *Server) updateWorkspace(c *call) error {
+	o, err := s.object(c)
+	if err != nil {
+		return err
+	}
+	change := storage.WorkspaceChange{Name: o.PresentString("name", 1, MaxName)}
+	if budget, present := o.Budget("daily_budget_usd"); present {
+		change.DailyBudget = &budget
+	}
+	if budget, present := o.Budget("user_daily_budget_usd"); present {
+		change.UserDailyBudget = &budget
+	}
+	change.MaxConcurrentRuns = o.PresentInt("max_concurrent_runs", 1, plans.MaxConcurrency)
+	if n := o.PresentInt("run_idle_timeout_seconds", minIdleTimeout, maxIdleTimeout); n != nil {
+		timeout := time.Duration(*n) * time.Second
+		change.RunIdleTimeout = &timeout
+	}
+	o.RefuseUnknown()
+	if err := o.Err(); err != nil {
+		return err
+	}
+	w, err := s.store.UpdateWorkspace(c.ctx(), c.who.workspace, change)
+	return c.ok(workspaceOf(w), err)
+}
+
+func (s *Server) setKillSwitch(c *call) error {
+	o, err := s.object(c)
+	if err != nil {
+		return err
+	}
+	active := o.Bool("active")
+	o.RefuseUnknown()
+	if err := o.Err(); err != nil {
+		return err
+	}
+	w, err := s.store.SetKillSwitch(c.ctx(), c.who.workspace, active)
+	return c.ok(workspaceOf(w), err)
+}
