@@ -1,0 +1,129 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pikarc/server/embed"
+	"github.com/pikarc/server/plans"
+	"github.com/pikarc/server/server"
+)
+
+func newServe() *cobra.Command {
+	var o serveOptions
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Serve the API and the dashboard",
+		Long: "Brings the database up to date, then serves the API and the dashboard until SIGINT or SIGTERM.\n" +
+			"Every flag can also be given as an environment variable, PIKARC_<FLAG>, such as PIKARC_ADDR.\n" +
+			"PIKARC_SECRET or PIKARC_SECRET_FILE replaces the server secret kept in the data directory.",
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return serve(cmd.Context(), dataDir(cmd), o, cmd.OutOrStdout(), cmd.ErrOrStderr())
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.addr, "addr", "localhost:8000", "address to listen on")
+	f.StringVar(&o.defaultPlan, "default-plan", "basic", "plan of new workspaces: basic, pro, scale or enterprise")
+	f.StringVar(&o.registration, "registration", "open", "who may register in the dashboard: open (anyone) or closed (nobody)")
+	f.StringVar(&o.logFormat, "log-format", "text", "text or json")
+	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
+	f.DurationVar(&o.tokenTTL, "jwt-ttl", 24*time.Hour, "how long a sign-in lasts")
+	f.Int64Var(&o.maxBody, "max-body", server.DefaultMaxBody, "largest request body, in bytes")
+	return cmd
+}
+
+type serveOptions struct {
+	addr, defaultPlan, registration, logFormat, logLevel string
+
+	tokenTTL time.Duration
+	maxBody  int64
+}
+
+// config checks the options and turns them into the server's.
+func (o serveOptions) config(stderr io.Writer) (server.Config, error) {
+	plan, err := plans.ByID(plans.ID(o.defaultPlan))
+	if err != nil {
+		return server.Config{}, usage(fmt.Errorf("--default-plan: %w", err))
+	}
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(o.logLevel)); err != nil {
+		return server.Config{}, usage(fmt.Errorf("--log-level %q: choose debug, info, warn or error", o.logLevel))
+	}
+	var handler slog.Handler = slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level})
+	if o.logFormat == "json" {
+		handler = slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: level})
+	}
+	switch {
+	case !slices.Contains([]string{"text", "json"}, o.logFormat):
+		return server.Config{}, usage(fmt.Errorf("--log-format %q: choose text or json", o.logFormat))
+	case !slices.Contains([]string{"open", "closed"}, o.registration):
+		return server.Config{}, usage(fmt.Errorf("--registration %q: choose open or closed", o.registration))
+	case o.tokenTTL < time.Minute:
+		return server.Config{}, usage(fmt.Errorf("--jwt-ttl %s: must be a minute or more", o.tokenTTL))
+	case o.maxBody < 1024:
+		return server.Config{}, usage(fmt.Errorf("--max-body %d: must be 1024 bytes or more", o.maxBody))
+	}
+	return server.Config{
+		Version: version, TokenTTL: o.tokenTTL, OpenRegistration: o.registration == "open",
+		DefaultPlan: plan, MaxBody: o.maxBody, Dashboard: embed.Dashboard(), Log: slog.New(handler),
+	}, nil
+}
+
+func serve(ctx context.Context, dir string, o serveOptions, stdout, stderr io.Writer) (err error) {
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	cfg, err := o.config(stderr)
+	if err != nil {
+		return err
+	}
+	store, secret, err := open(ctx, dir, true)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	cfg.Secret = secret
+	ln, err := listen(o.addr)
+	if err != nil {
+		return err
+	}
+	url := "http://" + publicAddr(o.addr, ln)
+	fmt.Fprintf(stdout, "Pikarc %s serves %s\nDashboard: %s/   API: %s/v1/   Reference: %s/openapi.json\n", version, url, url, url, url)
+	return server.New(store, cfg).Serve(ctx, ln)
+}
+
+func listen(addr string) (net.Listener, error) {
+	ln, err := net.Listen("tcp", addr)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("%s is in use: stop the server that runs there, or choose another address with --addr", addr)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", addr, err)
+	}
+	return ln, nil
+}
+
+// publicAddr is the address as asked for, with the port that was really taken.
+func publicAddr(addr string, ln net.Listener) string {
+	host, _, err := net.SplitHostPort(addr)
+	_, port, portErr := net.SplitHostPort(ln.Addr().String())
+	if err != nil || portErr != nil {
+		return ln.Addr().String()
+	}
+	if host == "" {
+		host = "localhost"
+	}
+	return net.JoinHostPort(host, port)
+}
