@@ -1,0 +1,93 @@
+# Every target works on a fresh machine with Go, Node and Python: what is
+# missing is fetched by the target that needs it. `make` alone lists them.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# A source archive has no git, and a new repository no commit.
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+COMMIT := $(shell git rev-parse -q --verify HEAD 2>/dev/null || echo unknown)
+
+# The binary is static, and all but the race detector works without a C compiler.
+export CGO_ENABLED := 0
+
+STATICCHECK := go tool -modfile=.ci/tools/go.mod staticcheck
+GO_FILES = find . \( -name '.?*' -o -name node_modules -o -name pikarc-data \) -prune -o -name '*.go' -print0
+
+say = @printf '\n==> %s\n' '$(1)'
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: build ## build, then serve on http://localhost:8000 with its data in ./pikarc-data
+	@echo
+	@echo 'Once it says that it serves:'
+	@echo '  1. in another terminal, make an account: ./pikarc create-user --email you@example.com'
+	@echo '     (it prints the API key for your agents)'
+	@echo '  2. open http://localhost:8000'
+	@echo
+	@exec ./pikarc serve
+
+.PHONY: test
+test: ## everything: linters, Go tests with -race, the published clients against the binary
+	@$(MAKE) lint
+	@$(MAKE) race
+	@$(MAKE) build
+	$(call say,the published Python clients against ./pikarc (installs them in a venv of its own))
+	tests/client/run.sh ./pikarc
+	$(call say,all passed)
+
+.PHONY: check
+check: format ## the inner loop: gofmt, go vet, go test
+	go vet ./...
+	go test ./...
+
+.PHONY: bench
+bench: ## decisions a second beside a bare httprouter and PocketBase (5 minutes; see bench/main.go)
+	cd bench && go run .
+
+.PHONY: bench-growth
+bench-growth: ## the same at 0, 1, 5 and 10 million steps, with lists, start-up and retention (1.5 GB stay in bench/.cache)
+	cd bench && go run . -growth
+
+.PHONY: build
+build: ## build ./pikarc: one static file
+	$(call say,build ./pikarc $(VERSION))
+	go build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)' -o pikarc .
+
+.PHONY: fmt
+fmt: ## format the Go source
+	$(GO_FILES) | xargs -0 gofmt -w
+
+.PHONY: lint
+lint: format ## gofmt, go vet and staticcheck, changing nothing
+	$(call say,go vet)
+	go vet ./...
+	$(call say,staticcheck (built at first use from .ci/tools/go.mod))
+	$(STATICCHECK) ./...
+
+# Below are parts of the targets above.
+
+.PHONY: format
+format:
+	$(call say,gofmt)
+	@files=$$($(GO_FILES) | xargs -0 gofmt -l); \
+	if [ -n "$$files" ]; then printf 'not formatted (run make fmt):\n%s\n' "$$files"; exit 1; fi
+
+# Tests run in random order, which also keeps go test from answering from its cache.
+.PHONY: race
+race: compiler
+	$(call say,Go tests with the race detector)
+	CGO_ENABLED=1 go test -race -shuffle=on -timeout 30m ./...
+
+.PHONY: compiler
+compiler:
+	@read -r cc _ <<< "$$(go env CC)"; \
+	if ! command -v "$$cc" >/dev/null; then \
+		printf '\n==> install gcc: the race detector needs a C compiler\n'; \
+		apt-get update -q; apt-get install -qy --no-install-recommends gcc libc6-dev; \
+	fi
