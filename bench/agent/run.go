@@ -1,0 +1,150 @@
+package agent
+
+import (
+	"bytes"
+	"net/http"
+	"strconv"
+
+	"github.com/pikarc/server/bench/load"
+)
+
+const (
+	// Model is what every step calls; it has a price.
+	Model = "gpt-4o"
+	// PromptTokens and CompletionTokens are what every PATCH reports.
+	PromptTokens     = 500
+	CompletionTokens = 100
+	// StepsOfLife is how many steps a run of Life has.
+	StepsOfLife = 4
+)
+
+const patchBody = `{"status":"COMPLETED","duration_ms":812,"prompt_tokens":500,"completion_tokens":100}`
+
+// steps asks for steps of one run.
+type steps struct {
+	server   Server
+	run      string
+	patched  bool
+	head     string
+	sequence int64
+	step     [idLength]byte // to be patched next
+	open     bool
+	body     []byte
+}
+
+// Steps asks for one step of a run after another. Each must be allowed. When
+// patched, each is also reported as completed, with tokens.
+func Steps(s Server, run string, patched bool) load.Script {
+	return &steps{server: s, run: run, patched: patched, head: s.jsonHead("POST", "/v1/runs/"+run+"/steps")}
+}
+
+func (s *steps) Next(buf []byte) ([]byte, int) {
+	if s.open {
+		return appendPatch(buf, s.server, s.run, s.step[:]), Patch
+	}
+	s.sequence++
+	s.body = appendStep(s.body[:0], s.sequence)
+	return appendBody(append(buf, s.head...), s.body), Step
+}
+
+func (s *steps) Answer(status int, body []byte) error {
+	if s.open {
+		s.open = false
+		return expect(http.StatusOK, status, body)
+	}
+	s.open = s.patched
+	return allowed(status, body, s.step[:])
+}
+
+// life lives one run after another.
+type life struct {
+	server Server
+	user   func() string
+	run    [idLength]byte
+	step   [idLength]byte
+	asked  int // steps of this run
+	kind   int // of the last request
+	body   []byte
+}
+
+// Life starts a run for a user, takes four steps, each reported as completed
+// with tokens, ends the run, and begins again.
+func Life(s Server, user func() string) load.Script { return &life{server: s, user: user, kind: End} }
+
+func (l *life) Next(buf []byte) ([]byte, int) {
+	s := l.server
+	switch {
+	case l.kind == End:
+		l.kind, l.asked = Start, 0
+		l.body = append(l.body[:0], `{"user_id":"`...)
+		l.body = append(l.body, l.user()...)
+		l.body = append(l.body, `","metadata":null}`...)
+		return appendBody(s.appendHead(buf, "POST", "/v1/runs/"), l.body), Start
+	case l.kind == Step:
+		l.kind = Patch
+		return appendPatch(buf, s, string(l.run[:]), l.step[:]), Patch
+	case l.asked == StepsOfLife:
+		l.kind = End
+		buf = s.appendHead(buf, "POST", "/v1/runs/", string(l.run[:]), "/end")
+		return appendBody(buf, append(l.body[:0], `{"status":"COMPLETED"}`...)), End
+	default:
+		l.kind = Step
+		l.asked++
+		l.body = appendStep(l.body[:0], int64(l.asked))
+		return appendBody(s.appendHead(buf, "POST", "/v1/runs/", string(l.run[:]), "/steps"), l.body), Step
+	}
+}
+
+func (l *life) Answer(status int, body []byte) error {
+	switch l.kind {
+	case Start:
+		return allowed(status, body, l.run[:])
+	case Step:
+		return allowed(status, body, l.step[:])
+	default:
+		return expect(http.StatusOK, status, body)
+	}
+}
+
+// appendHead is jsonHead without allocations.
+func (s Server) appendHead(buf []byte, method string, path ...string) []byte {
+	buf = append(append(buf, method...), ' ')
+	for _, part := range path {
+		buf = append(buf, part...)
+	}
+	buf = append(append(buf, " HTTP/1.1\r\nHost: "...), s.Host...)
+	buf = append(append(buf, "\r\nAuthorization: Bearer "...), s.Key...)
+	return append(buf, "\r\n"+jsonHead...)
+}
+
+func appendPatch(buf []byte, s Server, run string, step []byte) []byte {
+	buf = s.appendHead(buf, "PATCH", "/v1/runs/", run, "/steps/", string(step))
+	return appendBody(buf, []byte(patchBody))
+}
+
+func appendStep(body []byte, sequence int64) []byte {
+	body = append(body, `{"type":"MODEL_CALL","sequence":`...)
+	body = strconv.AppendInt(body, sequence, 10)
+	return append(body, `,"model":"`+Model+`","input_data":null}`...)
+}
+
+// idLength is that of a UUID as text.
+const idLength = 36
+
+// allowed expects an ALLOW, and copies its id.
+func allowed(status int, body, id []byte) error {
+	const before = `{"id":"`
+	if status != http.StatusCreated || !bytes.Contains(body, []byte(`"outcome":"ALLOW"`)) ||
+		len(body) < len(before)+idLength || string(body[:len(before)]) != before {
+		return unexpected(status, body)
+	}
+	copy(id, body[len(before):])
+	return nil
+}
+
+func expect(want, status int, body []byte) error {
+	if status != want {
+		return unexpected(status, body)
+	}
+	return nil
+}

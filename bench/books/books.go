@@ -1,0 +1,144 @@
+// Package books compares what a stopped server's file holds with what its
+// clients were answered, and its counters with its ledger.
+package books
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+
+	_ "modernc.org/sqlite" // registers the driver "sqlite"
+)
+
+// Answers is how many calls of each sort were answered, all of them allowed.
+type Answers struct {
+	Starts, Steps, Patches, Ends int64
+}
+
+// Plus adds two counts.
+func (a Answers) Plus(b Answers) Answers {
+	return Answers{a.Starts + b.Starts, a.Steps + b.Steps, a.Patches + b.Patches, a.Ends + b.Ends}
+}
+
+// Minus is what b lacks of a.
+func (a Answers) Minus(b Answers) Answers {
+	return Answers{a.Starts - b.Starts, a.Steps - b.Steps, a.Patches - b.Patches, a.Ends - b.Ends}
+}
+
+// Open opens the file of a server that is stopped, for reading.
+func Open(path string) (*sql.DB, error) { return open(path, "immutable=1&mode=ro") }
+
+// OpenBeside opens the file of a server that runs, for reading.
+func OpenBeside(path string) (*sql.DB, error) {
+	return open(path, "mode=ro&_pragma=busy_timeout(5000)")
+}
+
+// OpenForWriting opens the file of a server that is stopped, without any of
+// the care for power cuts.
+func OpenForWriting(path string) (*sql.DB, error) {
+	return open(path, "_pragma=synchronous(0)&_pragma=busy_timeout(5000)")
+}
+
+func open(path, query string) (*sql.DB, error) {
+	const cache = "&_pragma=cache_size(-131072)&_pragma=temp_store(2)"
+	db, err := sql.Open("sqlite", (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: query + cache}).String())
+	if err != nil {
+		return nil, err
+	}
+	db.SetMaxOpenConns(1)
+	return db, nil
+}
+
+// Count counts the rows that calls leave behind, of runs above an internal id:
+// 0 for all of them.
+func Count(ctx context.Context, db *sql.DB, above int64) (a Answers, err error) {
+	err = db.QueryRowContext(ctx, `SELECT count(*), count(ended_at) FROM runs WHERE id > $1`, above).Scan(&a.Starts, &a.Ends)
+	if err != nil {
+		return a, fmt.Errorf("count runs: %w", err)
+	}
+	err = db.QueryRowContext(ctx, `SELECT count(*), count(booked_day) FROM steps WHERE run_id > $1`, above).Scan(&a.Steps, &a.Patches)
+	if err != nil {
+		return a, fmt.Errorf("count steps: %w", err)
+	}
+	return a, nil
+}
+
+// Verify counts all rows, and asks the queries of checks, which answer with a
+// row for each difference between counters and ledger.
+func Verify(ctx context.Context, path, checks string, want Answers) (err error) {
+	db, err := Open(path)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	got, err := Count(ctx, db, 0)
+	if err != nil {
+		return err
+	}
+	if got != want {
+		return fmt.Errorf("the file has %+v, answered were %+v", got, want)
+	}
+	return Check(ctx, db, checks)
+}
+
+// Check asks the queries of checks.
+func Check(ctx context.Context, db *sql.DB, checks string) error {
+	var faults []error
+	for _, query := range queries(checks) {
+		found, err := differences(ctx, db, query)
+		if err != nil {
+			return fmt.Errorf("check the books: %w\n%s", err, query)
+		}
+		faults = append(faults, found...)
+	}
+	return errors.Join(faults...)
+}
+
+// queries splits a script whose comments are whole lines and whose queries
+// contain no semicolon.
+func queries(script string) (list []string) {
+	var text strings.Builder
+	for line := range strings.Lines(script) {
+		if !strings.HasPrefix(line, "--") {
+			text.WriteString(line)
+		}
+	}
+	for query := range strings.SplitSeq(text.String(), ";") {
+		if query = strings.TrimSpace(query); query != "" {
+			list = append(list, query)
+		}
+	}
+	return list
+}
+
+// differences returns an error for each row of a query, up to some.
+func differences(ctx context.Context, db *sql.DB, query string) (faults []error, err error) {
+	const most = 5
+	rows, err := db.QueryContext(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	columns, err := rows.Columns()
+	if err != nil {
+		return nil, err
+	}
+	for len(faults) < most && rows.Next() {
+		row, into := make([]sql.NullString, len(columns)), make([]any, len(columns))
+		for i := range row {
+			into[i] = &row[i]
+		}
+		if err := rows.Scan(into...); err != nil {
+			return nil, err
+		}
+		text := make([]string, len(row))
+		for i, v := range row {
+			text[i] = v.String
+		}
+		faults = append(faults, fmt.Errorf("the books differ: %s", strings.Join(text, " | ")))
+	}
+	return faults, rows.Err()
+}

@@ -1,0 +1,47 @@
+package books
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestAScriptIsSplitIntoItsQueries(t *testing.T) {
+	got := queries("-- a; b\nSELECT 1,\n  2;\n\n-- c\nSELECT 3;\n")
+	if len(got) != 2 || got[0] != "SELECT 1,\n  2" || got[1] != "SELECT 3" {
+		t.Errorf("%q", got)
+	}
+}
+
+func TestEveryDifferenceIsReported(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.db")
+	db, err := OpenForWriting(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	script := `CREATE TABLE runs (id INTEGER PRIMARY KEY, ended_at INTEGER);
+		CREATE TABLE steps (run_id INTEGER, booked_day INTEGER);
+		INSERT INTO runs VALUES (1, NULL), (2, 5), (3, 5);
+		INSERT INTO steps VALUES (1, NULL), (2, 5), (3, 5), (3, 5)`
+	if _, err := db.Exec(script); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	right := Answers{Starts: 3, Steps: 4, Patches: 3, Ends: 2}
+	const sound, broken = "SELECT 1 WHERE 0;", "SELECT 'run', 7, NULL UNION ALL SELECT 'run', 8, NULL;"
+	if err := Verify(t.Context(), path, sound, right); err != nil {
+		t.Error(err)
+	}
+	if err := Verify(t.Context(), path, sound, right.Plus(Answers{Steps: 1})); err == nil {
+		t.Error("a step that was answered is missing, and nobody notices")
+	}
+	err = Verify(t.Context(), path, sound+broken, right)
+	if err == nil || !strings.Contains(err.Error(), "run | 7") || !strings.Contains(err.Error(), "run | 8") {
+		t.Errorf("%v", err)
+	}
+	if err := Verify(t.Context(), path, "SELECT nothing;", right); err == nil {
+		t.Error("a query that fails passes for right books")
+	}
+}

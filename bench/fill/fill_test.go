@@ -1,0 +1,49 @@
+package fill
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/pikarc/server/bench/books"
+)
+
+func TestAFilledFileHasRightBooks(t *testing.T) {
+	schema, err := os.ReadFile(filepath.Join("..", "..", "storage", "testdata", "schema.sql"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	checks, err := os.ReadFile(filepath.Join("..", "..", "storage", "testdata", "books.sql"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "pikarc.db")
+	db, err := books.OpenForWriting(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const tenants = `
+		INSERT INTO accounts (id, uuid, email, email_key, password_hash, token_version, created_at)
+		SELECT value, randomblob(16), value, value, '', 1, 0 FROM json_each('[1,2,3]');
+		INSERT INTO workspaces (id, uuid, account_id, name, slug, plan, kill_switch, max_concurrent_runs, run_idle_timeout_seconds, running_runs, created_at)
+		SELECT id, randomblob(16), id, id, id, 'enterprise', 0, 3, 3600, 0, 0 FROM accounts;
+		INSERT INTO api_keys (uuid, workspace_id, prefix, hash, sealed, label, created_at)
+		SELECT randomblob(16), id, id, x'', x'', '', 0 FROM workspaces`
+	if _, err := db.Exec(string(schema) + ";" + tenants); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+
+	const runs, piece = 450, 25 // more than one run a day: pieces end within days
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	if err := fill(t.Context(), path, runs*StepsOfRun, now, piece); err != nil {
+		t.Fatal(err)
+	}
+	want := books.Answers{Starts: runs, Steps: runs * StepsOfRun, Patches: runs * StepsOfRun * 4 / 5, Ends: runs}
+	if err := books.Verify(t.Context(), path, string(checks), want); err != nil {
+		t.Error(err)
+	}
+}

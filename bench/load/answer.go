@@ -1,0 +1,81 @@
+package load
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math"
+)
+
+var (
+	headerEnd = []byte("\r\n\r\n")
+	errNoHTTP = errors.New("the answer is no HTTP/1.1")
+)
+
+// parseAnswer finds one whole answer at the start of data. size is how long it
+// is, 0 while there is more to come. It understands what the contenders send,
+// a Content-Length and a body, and refuses anything else.
+func parseAnswer(data []byte) (status int, body []byte, size int, err error) {
+	end := bytes.Index(data, headerEnd)
+	if end < 0 {
+		return 0, nil, 0, nil
+	}
+	if end < len("HTTP/1.1 200") || string(data[:9]) != "HTTP/1.1 " {
+		return 0, nil, 0, errNoHTTP
+	}
+	for _, c := range data[9:12] {
+		status = status*10 + int(c-'0')
+	}
+	length, err := contentLength(data[:end+2])
+	if err != nil {
+		return 0, nil, 0, fmt.Errorf("%w:\n%s", err, data[:end])
+	}
+	size = end + len(headerEnd) + length
+	if len(data) < size {
+		return 0, nil, 0, nil
+	}
+	return status, data[size-length : size], size, nil
+}
+
+// contentLength reads it from a header whose last line is ended too.
+func contentLength(header []byte) (int, error) {
+	const name = "\ncontent-length: "
+	for from := 0; ; {
+		line := bytes.IndexByte(header[from:], '\n')
+		if line < 0 || from+line+len(name) >= len(header) {
+			return 0, errors.New("the answer has no Content-Length")
+		}
+		from += line
+		if value := header[from+len(name):]; hasFold(header[from:], name) {
+			return digits(value)
+		}
+		from++
+	}
+}
+
+func digits(text []byte) (n int, err error) {
+	for i, c := range text {
+		if c < '0' || c > '9' {
+			if i == 0 || n > math.MaxInt32 {
+				break
+			}
+			return n, nil
+		}
+		n = n*10 + int(c-'0')
+	}
+	return 0, errors.New("the answer's Content-Length is no number")
+}
+
+// hasFold tells whether b begins with a lower-case text, in any case.
+func hasFold(b []byte, prefix string) bool {
+	for i := range len(prefix) {
+		c := b[i]
+		if 'A' <= c && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		if c != prefix[i] {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,103 @@
+//go:build linux
+
+// Command bench measures Pikarc Server beside others, each as a real process
+// on a fresh directory of this machine.
+//
+// Figures are given as ratios to a bare httprouter, measured in the same round:
+// machines differ, and one machine differs from minute to minute.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// options are what the flags say.
+type options struct {
+	growth bool
+	rounds int
+	window time.Duration // measured, of each contender in each round
+	only   []string
+	json   string
+	steps  []int64 // sizes of the file, for growth
+}
+
+func main() {
+	// The contenders die with the thread that started them.
+	runtime.LockOSThread()
+	// The load is one thread; the other one is for what little happens beside.
+	runtime.GOMAXPROCS(2)
+	debug.SetGCPercent(400)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	o, err := parse(os.Args[1:])
+	if err == nil {
+		err = run(ctx, o)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func parse(args []string) (o options, err error) {
+	f := flag.NewFlagSet("bench", flag.ExitOnError)
+	f.BoolVar(&o.growth, "growth", false, "measure how figures change with the size of the file")
+	f.IntVar(&o.rounds, "rounds", 5, "how often each contender is measured")
+	seconds := f.Float64("seconds", 3, "how long each is measured in each round")
+	only := f.String("only", "", "comma-separated contenders to measure; the yardsticks always are")
+	sizes := f.String("steps", "0,1000000,5000000,10000000", "with -growth: steps in the file, ascending")
+	f.StringVar(&o.json, "json", "", "file that gets every figure as JSON")
+	if err := f.Parse(args); err != nil {
+		return o, err
+	}
+	if *only != "" {
+		o.only = strings.Split(*only, ",")
+	}
+	o.window = time.Duration(*seconds * float64(time.Second))
+	if o.rounds < 1 || o.window < 100*time.Millisecond || f.NArg() > 0 {
+		return o, fmt.Errorf("rounds must be 1 or more, seconds 0.1 or more, and nothing else is taken: %v", args)
+	}
+	o.steps, err = parseSizes(*sizes)
+	return o, err
+}
+
+func parseSizes(list string) (sizes []int64, err error) {
+	for text := range strings.SplitSeq(list, ",") {
+		var n int64
+		if _, err := fmt.Sscan(text, &n); err != nil {
+			return nil, fmt.Errorf("-steps %q: %w", list, err)
+		}
+		if n < 0 || len(sizes) > 0 && n <= sizes[len(sizes)-1] {
+			return nil, fmt.Errorf("-steps %q: sizes must ascend", list)
+		}
+		sizes = append(sizes, n)
+	}
+	return sizes, nil
+}
+
+func run(ctx context.Context, o options) error {
+	w, err := newWorkshop()
+	if err != nil {
+		return err
+	}
+	defer w.close()
+	say("building the contenders")
+	if o.growth {
+		return runGrowth(ctx, w, o)
+	}
+	return runRounds(ctx, w, o)
+}
+
+// say tells on stderr what goes on; results go to stdout.
+func say(format string, args ...any) {
+	fmt.Fprintf(os.Stderr, format+"\n", args...)
+}

@@ -1,0 +1,14 @@
+//go:build !linux
+
+// Command bench needs Linux: it reads /proc and uses epoll.
+package main
+
+import (
+	"fmt"
+	"os"
+)
+
+func main() {
+	fmt.Fprintln(os.Stderr, "the bench runs on Linux only: it reads /proc and uses epoll")
+	os.Exit(1)
+}
