@@ -100,7 +100,7 @@ func find(samples []sample, name string, round int) sample {
 func printRounds(chosen []contender, samples []sample) error {
 	fmt.Printf("\nRatios are to the bare GET of the same round at as many connections; everything else is a median.\n\n")
 	t := report.Table{Columns: []string{
-		"contender", "conns", "ratio min", "median", "max", "/s", "p50 ms", "p99 ms", "p99.9 ms", "MiB", "bytes/step",
+		"contender", "conns", "ratio min", "median", "max", "/s", "p50 ms", "p99 ms", "p99.9 ms", "cpu µs/call", "MiB", "bytes/step",
 	}}
 	for _, c := range chosen {
 		mine := slices.DeleteFunc(slices.Clone(samples), func(s sample) bool { return s.Name != c.name })
@@ -111,6 +111,7 @@ func printRounds(chosen []contender, samples []sample) error {
 			median(func(s sample) float64 { return s.P50 }),
 			median(func(s sample) float64 { return s.P99 }),
 			median(func(s sample) float64 { return s.P999 }),
+			median(func(s sample) float64 { return s.CPU }),
 			median(func(s sample) float64 { return float64(s.Memory) / (1 << 20) }),
 			median(func(s sample) float64 { return orNone(s.StepBytes) }))
 	}
