@@ -22,7 +22,7 @@ func (s *Server) ready(c *call) error {
 }
 
 func (s *Server) openAPI(c *call) error {
-	c.body(http.StatusOK, "application/json", openAPIDocument)
+	c.body(http.StatusOK, jsonType, openAPIDocument)
 	return nil
 }
 
@@ -43,6 +43,6 @@ func (s *Server) serveDashboard(c *call) error {
 	h := c.w.Header()
 	h.Set("Content-Security-Policy", "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'")
 	h.Set("Referrer-Policy", "no-referrer")
-	c.body(http.StatusOK, mime.TypeByExtension(path.Ext(name)), content)
+	c.body(http.StatusOK, []string{mime.TypeByExtension(path.Ext(name))}, content)
 	return nil
 }

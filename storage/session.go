@@ -76,6 +76,16 @@ func (s *session) begin(ctx context.Context) error {
 	return s.run("BEGIN")
 }
 
+// dataVersion changes when another connection has committed. The writer is the
+// only one of this process that does.
+func (s *session) dataVersion() (version int64, err error) {
+	stmt, err := s.prepare("PRAGMA data_version")
+	if err != nil {
+		return 0, err
+	}
+	return version, stmt.QueryRowContext(context.Background()).Scan(&version)
+}
+
 func (s *session) commit() error   { return s.run("COMMIT") }
 func (s *session) rollback() error { return s.run("ROLLBACK") }
 
@@ -83,8 +93,10 @@ func (s *session) rollback() error { return s.run("ROLLBACK") }
 // a reader a snapshot. Unexported functions take it; exported methods of Store own it.
 type Tx struct {
 	*session
-	ctx context.Context
-	now time.Time
+	ctx    context.Context
+	now    time.Time
+	memory *memory  // the writer's; nil on a reader
+	undo   []func() // forgets what a job that fails has put into memory
 }
 
 // exec runs a statement and returns how many rows it changed.

@@ -2,7 +2,6 @@ package storage
 
 import (
 	"context"
-	"database/sql"
 
 	"github.com/google/uuid"
 
@@ -20,35 +19,36 @@ type NewStep struct {
 }
 
 // CreateStep decides whether a run may take a step, and records it: RUNNING or BLOCKED.
-func (s *Store) CreateStep(ctx context.Context, ws WorkspaceKey, run uuid.UUID, in NewStep, decide Decider) (a Answer, err error) {
-	err = s.write(ctx, func(tx *Tx) error {
-		a, err = createStep(tx, ws, run, in, decide)
+func (s *Store) CreateStep(ctx context.Context, c Caller, run uuid.UUID, in NewStep, decide Decider) (a Answer, err error) {
+	err = s.write(ctx, inMemory, func(tx *Tx) error {
+		a, err = createStep(tx, c, run, in, decide)
 		return err
 	})
 	return a, err
 }
 
-func createStep(tx *Tx, ws WorkspaceKey, run uuid.UUID, in NewStep, decide Decider) (Answer, error) {
-	r, state, err := stepState(tx, ws, run)
+func createStep(tx *Tx, c Caller, run uuid.UUID, in NewStep, decide Decider) (Answer, error) {
+	r, state, err := standOnRun(tx, c, run)
 	if err != nil {
 		return Answer{}, err
 	}
-	if first, err := replay(tx, ws, r.id, in.Idempotency); err != nil || first != nil {
+	if first, err := replay(tx, c.Workspace, r.id, in.Idempotency); err != nil || first != nil {
 		return Answer{Replay: first}, err
 	}
 	d := decide(guard.Request{Kind: guard.Step, At: tx.now}, state)
-	id, status, err := insertStep(tx, ws, r, in, d)
+	id, status, err := insertStep(tx, c.Workspace, r, in, d)
 	if err != nil {
 		return Answer{}, err
 	}
-	if err := countStep(tx, r, d); err != nil {
+	a := Answer{ID: id, Status: status.String(), Decision: d}
+	if err := keep(tx, c.Workspace, r.id, in.Idempotency, a); err != nil {
 		return Answer{}, err
 	}
-	a := Answer{ID: id, Status: status.String(), Decision: d}
-	return a, keep(tx, ws, r.id, in.Idempotency, a)
+	r.stepped(tx, d)
+	return a, nil
 }
 
-func insertStep(tx *Tx, ws WorkspaceKey, r liveRun, in NewStep, d guard.Decision) (uuid.UUID, StepStatus, error) {
+func insertStep(tx *Tx, ws WorkspaceKey, r *heldRun, in NewStep, d guard.Decision) (uuid.UUID, StepStatus, error) {
 	id, status := newID(tx.now), StepRunning
 	if !d.Allowed() {
 		status = StepBlocked
@@ -56,16 +56,13 @@ func insertStep(tx *Tx, ws WorkspaceKey, r liveRun, in NewStep, d guard.Decision
 			return id, status, err
 		}
 	}
-	var model sql.NullInt64
-	if in.Model != nil {
-		var err error
-		if model, err = internModel(tx, ws, *in.Model); err != nil {
-			return id, status, err
-		}
+	model, err := internModel(tx, ws, in.Model)
+	if err != nil {
+		return id, status, err
 	}
-	_, err := tx.exec(`INSERT INTO steps (run_id, uuid, sequence, type, status, created_at, model_id, tool_name)
+	_, err = tx.exec(`INSERT INTO steps (run_id, uuid, sequence, type, status, created_at, model_id, tool_name)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
-		r.id, id[:], in.Sequence, int64(in.Type), int64(status), tx.now.UnixMilli(), model, in.ToolName)
+		r.id, id[:], in.Sequence, int64(in.Type), int64(status), tx.now.UnixMilli(), nullZero(model), nullString(in.ToolName))
 	if err != nil || in.InputData == nil {
 		return id, status, err
 	}
@@ -74,11 +71,16 @@ func insertStep(tx *Tx, ws WorkspaceKey, r liveRun, in NewStep, d guard.Decision
 	return id, status, err
 }
 
-// countStep books a step on its run. A denial after the end says nothing about
-// why the run was stopped, so it leaves deny_reason alone.
-func countStep(tx *Tx, r liveRun, d guard.Decision) error {
-	reason := sql.NullInt64{Int64: int64(d.Reason), Valid: !d.Allowed() && d.Reason != guard.RunAlreadyEnded}
-	return tx.execOne(`UPDATE runs SET step_count = step_count + 1, blocked_step_count = blocked_step_count + $2,
-			deny_reason = coalesce($3, deny_reason), last_call_at = $4 WHERE id = $1`,
-		r.id, flag(!d.Allowed()), reason, tx.now.UnixMilli())
+// stepped counts a step. A denial after the end says nothing about why the run
+// was stopped, so it leaves denyReason alone.
+func (r *heldRun) stepped(tx *Tx, d guard.Decision) {
+	r.stepCount++
+	if !d.Allowed() {
+		r.blockedStepCount++
+		if d.Reason != guard.RunAlreadyEnded && d.Reason != r.denyReason {
+			r.denyReason, r.standingChanged = d.Reason, true
+		}
+	}
+	tx.memory.changed(r)
+	r.called(tx)
 }

@@ -17,6 +17,8 @@ import (
 	"sync"
 	"time"
 
+	lru "github.com/hashicorp/golang-lru/v2"
+
 	"github.com/pikarc/server/auth"
 
 	_ "modernc.org/sqlite" // registers the driver "sqlite"
@@ -35,6 +37,7 @@ type Options struct {
 	Secret     auth.Secret      // seals API keys
 	Now        func() time.Time // time.Now when nil
 	QueueSize  int              // writes that may wait; 4096 when 0
+	Held       int              // rows of each kind that the writer remembers; 20,000 when 0, and 1,024 at least
 }
 
 // Store is an open database. Its methods may be called from any goroutine.
@@ -49,9 +52,11 @@ type Store struct {
 	// credentials are readers of their own, so that no list, however slow,
 	// holds up the look-up that comes before every decision.
 	credentials chan *session
+	recalled    *lru.Cache[string, Credential] // of API keys, by prefix
 
 	writerDB *sql.DB
 	writer   *session
+	memory   *memory // of the writer
 	queue    chan *job
 	closing  sync.RWMutex // held for reading while a job is queued
 	closed   bool
@@ -69,6 +74,10 @@ func Open(ctx context.Context, path string, opts Options) (*Store, error) {
 	if opts.QueueSize == 0 {
 		opts.QueueSize = 4096
 	}
+	if opts.Held == 0 {
+		opts.Held = defaultHeld
+	}
+	opts.Held = max(opts.Held, minHeld)
 	status, err := SchemaStatus(ctx, path, opts.Migrations)
 	if err != nil {
 		return nil, err
@@ -79,6 +88,10 @@ func Open(ctx context.Context, path string, opts Options) (*Store, error) {
 	s := &Store{
 		path: path, secret: opts.Secret, now: opts.Now, version: status.Newest,
 		queue: make(chan *job, opts.QueueSize), drained: make(chan struct{}),
+		memory: newMemory(opts.Held),
+	}
+	if s.recalled, err = lru.New[string, Credential](opts.Held); err != nil {
+		return nil, fmt.Errorf("hold %d rows: %w", opts.Held, err)
 	}
 	if err := s.connect(ctx); err != nil {
 		return nil, errors.Join(err, s.disconnect())
