@@ -79,6 +79,9 @@ func (h *hammer) run(turns int) {
 			if i == 0 && turn%(turns/3+1) == turns/3 {
 				h.mustBalanceUnderLoad()
 			}
+			if i == 1 && turn%3 == 0 {
+				h.mustRememberTheTruth()
+			}
 		}
 	})
 }
