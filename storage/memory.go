@@ -2,6 +2,7 @@ package storage
 
 import (
 	"errors"
+	"fmt"
 
 	lru "github.com/hashicorp/golang-lru/v2/simplelru"
 )
@@ -105,7 +106,7 @@ func (m *memory) full() bool { return len(m.dirty) > minHeld/2 }
 func (m *memory) flush(tx *Tx) error {
 	for i, r := range m.dirty {
 		if err := r.save(tx); err != nil {
-			return err
+			return fmt.Errorf("write %T: %v", r, err) // not %w: that a row is gone is no caller's "not found"
 		}
 		r.state().dirty = false
 		m.dirty[i] = nil

@@ -234,7 +234,9 @@ func TestNextJobOfTheBatchSeesWhatWasCounted(t *testing.T) {
 	}
 	var seen guard.State
 	first := w.submit(t.Context(), start(allow))
-	second := w.submit(t.Context(), start(func(_ guard.Request, s guard.State) guard.Decision { seen = s; return guard.Decision{} }))
+	look := func(_ guard.Request, s guard.State) guard.Decision { seen = s; return guard.Decision{} }
+	second := &job{ctx: t.Context(), way: inMemory, fn: start(look), done: make(chan error, 1)}
+	w.must(w.enqueue(second))
 	release()
 	w.must(errors.Join(<-first.done, <-second.done))
 	if seen.RunningRuns != 2 || seen.RunsThisMonth != 2 {
@@ -257,7 +259,9 @@ func TestExpiredRunIsForgotten(t *testing.T) {
 	_, stepping := w.CreateStep(t.Context(), c, run, NewStep{Type: 1, Sequence: 1}, guard.Decide)
 	_, beating := w.Heartbeat(t.Context(), c, run, guard.Decide)
 	_, ending := w.EndRun(t.Context(), c, run, RunCompleted, EndedByClient)
-	if !errors.Is(stepping, ErrNotFound) || !errors.Is(beating, ErrNotFound) || !errors.Is(ending, ErrNotFound) {
-		t.Errorf("step %v, heartbeat %v, end %v", stepping, beating, ending)
+	for _, err := range []error{stepping, beating, ending} {
+		if !errors.Is(err, ErrNotFound) {
+			t.Errorf("a call of an expired run: %v", err)
+		}
 	}
 }
