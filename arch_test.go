@@ -45,7 +45,7 @@ func rooms() map[string]room {
 		"storage": {
 			uses:    []string{"auth", "guard", "plans"},
 			modules: []string{
-				"modernc.org/sqlite", "github.com/pressly/goose/v3", "github.com/google/uuid",
+				"modernc.org/sqlite", "modernc.org/libc", "github.com/pressly/goose/v3", "github.com/google/uuid",
 				"github.com/hashicorp/golang-lru/v2",
 			},
 			never:   []string{"net/http"},

@@ -57,7 +57,7 @@ func updateStep(tx *Tx, c Caller, run, step uuid.UUID, in StepUpdate) (Step, err
 	if err != nil {
 		return Step{}, err
 	}
-	row, err := findStep(tx, r.id, step)
+	row, err := r.step(tx, step)
 	if err != nil {
 		return Step{}, err
 	}
@@ -78,6 +78,7 @@ func updateStep(tx *Tx, c Caller, run, step uuid.UUID, in StepUpdate) (Step, err
 		return Step{}, err
 	}
 	book()
+	r.updated(step)
 	r.called(tx)
 	return row.shown(), nil
 }
@@ -216,6 +217,6 @@ func savePayload(tx *Tx, runID int64, row *stepRow, in StepUpdate) error {
 		ON CONFLICT (run_id, step_uuid) DO UPDATE SET
 			output_data = coalesce(excluded.output_data, step_payloads.output_data),
 			error = coalesce(excluded.error, step_payloads.error)`,
-		runID, row.ID[:], nullText(in.OutputData), nullString(in.Error))
+		runID, row.ID[:], nullText(in.OutputData), in.Error)
 	return err
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
 )
 
@@ -39,7 +38,7 @@ func (e *EndedError) Error() string {
 // classify adds ErrUnavailable to errors of the environment (disk, locks),
 // and errUniqueBroken to broken unique constraints, by SQLite's code.
 func classify(err error) error {
-	var e *sqlite.Error
+	var e interface{ Code() int } // of the writer's connection, or of the driver's
 	if !errors.As(err, &e) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}

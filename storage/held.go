@@ -2,6 +2,7 @@ package storage
 
 import (
 	"database/sql"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -142,6 +143,40 @@ type heldRun struct {
 	promptTokens, completionTokens int64
 	spend                          int64 // nano-USD
 	standingChanged                bool  // status or deny_reason, which indexes are made of
+	open                           []stepRow
+}
+
+// Most steps are reported on soon after they were allowed, and once. So a run
+// holds its latest ones, as they are stored, for their first update.
+const (
+	maxOpenSteps   = 4
+	maxOpenPayload = 1 << 10
+)
+
+// opened holds an allowed step, unless what it carries is large.
+func (r *heldRun) opened(s stepRow) {
+	if len(s.InputData) > maxOpenPayload {
+		return
+	}
+	if len(r.open) == maxOpenSteps {
+		r.open = append(r.open[:0], r.open[1:]...)
+	}
+	r.open = append(r.open, s)
+}
+
+// step finds a step of the run as it is stored.
+func (r *heldRun) step(tx *Tx, id uuid.UUID) (stepRow, error) {
+	for _, s := range r.open {
+		if s.ID == id {
+			return s, nil
+		}
+	}
+	return findStep(tx, r.id, id)
+}
+
+// updated forgets a step, which is stored in another form now.
+func (r *heldRun) updated(id uuid.UUID) {
+	r.open = slices.DeleteFunc(r.open, func(s stepRow) bool { return s.ID == id })
 }
 
 func loadRun(tx *Tx, key runKey) (*heldRun, error) {

@@ -380,11 +380,11 @@ func seedSteps(t *testing.T, w *world, ws WorkspaceKey, run uuid.UUID, n int) (i
 	w.must(w.write(t.Context(), bySQL, func(tx *Tx) error {
 		for i := range n {
 			in := NewStep{Type: 1, Sequence: int64(i * 7919 % 100)}
-			id, _, err := insertStep(tx, ws, r, in, guard.Decision{})
+			row, err := insertStep(tx, ws, r, in, guard.Decision{})
 			if err != nil {
 				return err
 			}
-			steps = append(steps, step{in.Sequence, id})
+			steps = append(steps, step{in.Sequence, row.ID})
 		}
 		return nil
 	}))

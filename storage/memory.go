@@ -61,8 +61,9 @@ func newMemory(limit int) *memory {
 }
 
 // begin is called after BEGIN IMMEDIATE: from then on nobody else can commit.
-func (m *memory) begin(s *session) error {
-	version, err := s.dataVersion()
+func (m *memory) begin(tx *Tx) error {
+	var version int64
+	err := tx.get("PRAGMA data_version", nil, &version)
 	if err == nil && version != m.version {
 		m.version = version
 		m.distrust()

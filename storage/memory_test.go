@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/google/uuid"
 
 	"github.com/pikarc/server/guard"
@@ -30,7 +32,7 @@ func (w *world) mustRememberTheTruth() {
 			compare(tx, m.modelDays, &wrong, &believed))
 	})
 	if err != nil || len(wrong) > 0 {
-		w.t.Errorf("of %d rows in memory are wrong: %v, %v", believed, wrong, err)
+		w.t.Errorf("of %d rows in memory %d are wrong: %.2000v, %v", believed, len(wrong), wrong[:min(2, len(wrong))], err)
 	}
 }
 
@@ -46,8 +48,29 @@ func compare[K comparable, R row](tx *Tx, t *table[K, R], wrong *[]string, belie
 			return fmt.Errorf("%T %v: %w", held, key, err)
 		}
 		*stored.state() = *held.state()
+		if run, ok := any(held).(*heldRun); ok {
+			if err := compareSteps(tx, run, wrong); err != nil {
+				return err
+			}
+			any(stored).(*heldRun).open = run.open
+		}
 		if h, s := fmt.Sprintf("%+v", held), fmt.Sprintf("%+v", stored); h != s {
 			*wrong = append(*wrong, fmt.Sprintf("%T %v is %s, stored %s", held, key, h, s))
+		}
+	}
+	return nil
+}
+
+// compareSteps compares the steps that a run holds.
+func compareSteps(tx *Tx, run *heldRun, wrong *[]string) error {
+	for _, held := range run.open {
+		stored, err := findStep(tx, run.id, held.ID)
+		if err != nil {
+			return fmt.Errorf("step %v: %w", held.ID, err)
+		}
+		diff := cmp.Diff(stored.shown(), held.shown(), cmpopts.EquateEmpty())
+		if diff != "" || held.stepProgress != stored.stepProgress || held.model != stored.model {
+			*wrong = append(*wrong, fmt.Sprintf("step %v: %s", held.ID, diff))
 		}
 	}
 	return nil
@@ -263,5 +286,18 @@ func TestExpiredRunIsForgotten(t *testing.T) {
 		if !errors.Is(err, ErrNotFound) {
 			t.Errorf("a call of an expired run: %v", err)
 		}
+	}
+}
+
+// A step that the end of its run has abandoned stays so when only its usage is reported late.
+func TestLateUsageOfAnAbandonedStepIsBookedOnWhatIsStored(t *testing.T) {
+	w := newWorld(t)
+	ws := w.roomy()
+	run := w.start(ws, "u").ID
+	step := w.step(ws, run).ID
+	w.end(ws, run, RunCompleted)
+	s := w.update(ws, run, step, StepUpdate{PromptTokens: new(int64(5))})
+	if stored := w.detail(ws, run).Steps[0]; s.Status != StepAbandoned || stored.Status != StepAbandoned || stored.PromptTokens != 5 {
+		t.Errorf("answered %v, stored %+v", s.Status, stored)
 	}
 }

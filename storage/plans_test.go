@@ -174,11 +174,16 @@ func runForms() []runForm {
 // queriesOf lists the texts that a store's connections have prepared, which
 // must be idle.
 func queriesOf(w *world) []string {
-	all := maps.Clone(w.writer.stmts)
+	all := map[string]bool{}
+	for query := range w.writer.(*conn).stmts {
+		all[query] = true
+	}
 	for _, pool := range []chan *session{w.readers, w.credentials} {
 		for range cap(pool) {
 			r := <-pool // idle ones queue up, so each comes by once
-			maps.Copy(all, r.stmts)
+			for query := range r.stmts {
+				all[query] = true
+			}
 			pool <- r
 		}
 	}

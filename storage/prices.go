@@ -2,7 +2,6 @@ package storage
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 
 	"github.com/google/uuid"
@@ -56,7 +55,7 @@ func (s *Store) Prices(ctx context.Context, ws WorkspaceKey, includeInactive boo
 	err = s.read(ctx, func(tx *Tx) error {
 		return tx.each(`SELECT uuid, name, input_picos, output_picos, is_active FROM models
 			WHERE workspace_id = $1 AND input_picos IS NOT NULL AND is_active >= $2 ORDER BY name`,
-			[]any{ws, flag(!includeInactive)}, func(rows *sql.Rows) error {
+			[]any{ws, flag(!includeInactive)}, func(rows scanner) error {
 				var p ModelPrice
 				err := rows.Scan(&p.ID, &p.Model, &p.Input, &p.Output, &p.Active)
 				prices = append(prices, p)

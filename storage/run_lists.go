@@ -76,7 +76,7 @@ func (s *Store) Runs(ctx context.Context, ws WorkspaceKey, f RunFilter) (runs []
 			AND uuid < $2 AND uuid >= $3 AND status = $5 ORDER BY uuid DESC LIMIT $4) page JOIN runs r ON r.id = page.id`, 1)
 	}
 	err = s.read(ctx, func(tx *Tx) error {
-		return tx.each(query+` ORDER BY r.uuid DESC LIMIT $4`, args, func(rows *sql.Rows) error {
+		return tx.each(query+` ORDER BY r.uuid DESC LIMIT $4`, args, func(rows scanner) error {
 			if int64(len(runs)) == f.Limit {
 				last := runs[len(runs)-1].ID
 				next = cursor(listRuns, int64(ws), last[:])

@@ -161,6 +161,7 @@ func finishRun(tx *Tx, ws *heldWorkspace, r *heldRun, status RunStatus, by Ended
 		r.id, int64(StepAbandoned), int64(StepRunning)); err != nil {
 		return err
 	}
+	r.open = nil // abandoned
 	r.stand(tx, status, by)
 	ws.runningRuns--
 	tx.memory.changed(ws)

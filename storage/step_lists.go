@@ -55,7 +55,7 @@ func readSteps(tx *Tx, runID int64, after string) (steps []Step, next string, er
 	}
 	var keys []stepKey
 	err = tx.each(`SELECT sequence, uuid FROM steps WHERE run_id = $1 AND (sequence, uuid) > ($2, $3)
-		ORDER BY sequence, uuid LIMIT $4`, []any{runID, from.sequence, from.id[:], stepsPage + 1}, func(rows *sql.Rows) error {
+		ORDER BY sequence, uuid LIMIT $4`, []any{runID, from.sequence, from.id[:], stepsPage + 1}, func(rows scanner) error {
 		var k stepKey
 		err := rows.Scan(&k.sequence, &k.id)
 		keys = append(keys, k)

@@ -2,6 +2,7 @@ package storage
 
 import (
 	"context"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -36,39 +37,47 @@ func createStep(tx *Tx, c Caller, run uuid.UUID, in NewStep, decide Decider) (An
 		return Answer{Replay: first}, err
 	}
 	d := decide(guard.Request{Kind: guard.Step, At: tx.now}, state)
-	id, status, err := insertStep(tx, c.Workspace, r, in, d)
+	row, err := insertStep(tx, c.Workspace, r, in, d)
 	if err != nil {
 		return Answer{}, err
 	}
-	a := Answer{ID: id, Status: status.String(), Decision: d}
+	a := Answer{ID: row.ID, Status: row.status.String(), Decision: d}
 	if err := keep(tx, c.Workspace, r.id, in.Idempotency, a); err != nil {
 		return Answer{}, err
+	}
+	if d.Allowed() {
+		r.opened(row)
 	}
 	r.stepped(tx, d)
 	return a, nil
 }
 
-func insertStep(tx *Tx, ws WorkspaceKey, r *heldRun, in NewStep, d guard.Decision) (uuid.UUID, StepStatus, error) {
-	id, status := newID(tx.now), StepRunning
+func insertStep(tx *Tx, ws WorkspaceKey, r *heldRun, in NewStep, d guard.Decision) (row stepRow, err error) {
+	row.Step = Step{
+		ID: newID(tx.now), Sequence: in.Sequence, Type: in.Type, Model: in.Model, ToolName: in.ToolName, InputData: in.InputData,
+		Decision: d, CreatedAt: tx.now.Truncate(time.Millisecond),
+	}
+	row.status = StepRunning
 	if !d.Allowed() {
-		status = StepBlocked
-		if err := recordDenial(tx, r.id, id[:], d); err != nil {
-			return id, status, err
+		row.status = StepBlocked
+		if err := recordDenial(tx, r.id, row.ID[:], d); err != nil {
+			return row, err
 		}
 	}
 	model, err := internModel(tx, ws, in.Model)
 	if err != nil {
-		return id, status, err
+		return row, err
 	}
+	row.model = nullZero(model)
 	_, err = tx.exec(`INSERT INTO steps (run_id, uuid, sequence, type, status, created_at, model_id, tool_name)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
-		r.id, id[:], in.Sequence, int64(in.Type), int64(status), tx.now.UnixMilli(), nullZero(model), nullString(in.ToolName))
+		r.id, row.ID[:], in.Sequence, int64(in.Type), int64(row.status), tx.now.UnixMilli(), row.model, in.ToolName)
 	if err != nil || in.InputData == nil {
-		return id, status, err
+		return row, err
 	}
 	_, err = tx.exec(`INSERT INTO step_payloads (run_id, step_uuid, input_data) VALUES ($1, $2, $3)`,
-		r.id, id[:], string(in.InputData))
-	return id, status, err
+		r.id, row.ID[:], string(in.InputData))
+	return row, err
 }
 
 // stepped counts a step. A denial after the end says nothing about why the run

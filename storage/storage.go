@@ -54,13 +54,12 @@ type Store struct {
 	credentials chan *session
 	recalled    *lru.Cache[string, Credential] // of API keys, by prefix
 
-	writerDB *sql.DB
-	writer   *session
-	memory   *memory // of the writer
-	queue    chan *job
-	closing  sync.RWMutex // held for reading while a job is queued
-	closed   bool
-	drained  chan struct{}
+	writer  writing
+	memory  *memory // of the writer
+	queue   chan *job
+	closing sync.RWMutex // held for reading while a job is queued
+	closed  bool
+	drained chan struct{}
 
 	probe probe
 }
@@ -115,13 +114,11 @@ func (s *Store) Close() error {
 }
 
 func (s *Store) connect(ctx context.Context) error {
-	var err error
-	if s.writerDB, err = sql.Open("sqlite", dsn(s.path, pragmas(false)...)); err != nil {
-		return fmt.Errorf("open the database for writing: %w", err)
+	writer, err := openConn(s.path)
+	if err != nil {
+		return fmt.Errorf("open the database for writing: %w", classify(err))
 	}
-	if s.writer, err = newSession(ctx, s.writerDB, false); err != nil {
-		return fmt.Errorf("open the database for writing: %w", err)
-	}
+	s.writer = writer
 	if s.db, err = sql.Open("sqlite", dsn(s.path, pragmas(true)...)); err != nil {
 		return fmt.Errorf("open the database for reading: %w", err)
 	}
@@ -135,7 +132,7 @@ func (s *Store) connect(ctx context.Context) error {
 func openReaders(ctx context.Context, db *sql.DB, n int) (chan *session, error) {
 	readers := make(chan *session, n)
 	for range n {
-		r, err := newSession(ctx, db, true)
+		r, err := newSession(ctx, db)
 		if err != nil {
 			return readers, fmt.Errorf("open the database for reading: %w", err)
 		}
@@ -158,9 +155,6 @@ func (s *Store) disconnect() error {
 	}
 	if s.writer != nil {
 		errs = append(errs, s.writer.close())
-	}
-	if s.writerDB != nil {
-		errs = append(errs, s.writerDB.Close())
 	}
 	return errors.Join(errs...)
 }
@@ -214,14 +208,14 @@ func (s *Store) readWith(ctx context.Context, readers chan *session, fn func(*Tx
 		return ctx.Err()
 	}
 	defer func() { readers <- r }()
-	if err := r.begin(ctx); err != nil {
+	if _, err := r.exec(ctx, "BEGIN", nil); err != nil {
 		return classify(err)
 	}
 	// Deferred, so that a panic of fn does not give the session back with its snapshot open.
 	defer func() {
-		if endErr := r.rollback(); err == nil {
+		if _, endErr := r.exec(context.Background(), "ROLLBACK", nil); err == nil {
 			err = classify(endErr)
 		}
 	}()
-	return classify(fn(&Tx{session: r, ctx: ctx, now: s.now()}))
+	return classify(fn(&Tx{connection: r, ctx: ctx, now: s.now()}))
 }

@@ -2,7 +2,6 @@ package storage
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"time"
@@ -19,7 +18,7 @@ func (s *Store) EndIdleRuns(ctx context.Context) (ended int, err error) {
 	err = s.read(ctx, func(tx *Tx) error {
 		return tx.each(`SELECT r.workspace_id, r.uuid FROM runs r JOIN workspaces w ON w.id = r.workspace_id
 			WHERE r.status = $1 AND r.last_call_at < $2 - w.run_idle_timeout_seconds * 1000`,
-			[]any{int64(RunRunning), tx.now.UnixMilli()}, func(rows *sql.Rows) error {
+			[]any{int64(RunRunning), tx.now.UnixMilli()}, func(rows scanner) error {
 				var key runKey
 				err := rows.Scan(&key.ws, &key.id)
 				idle = append(idle, key)
@@ -97,7 +96,7 @@ type retention struct {
 func (s *Store) retentions(ctx context.Context) (all []retention, err error) {
 	err = s.read(ctx, func(tx *Tx) error {
 		var keys []WorkspaceKey
-		err := tx.each(`SELECT id FROM workspaces`, nil, func(rows *sql.Rows) error {
+		err := tx.each(`SELECT id FROM workspaces`, nil, func(rows scanner) error {
 			var ws WorkspaceKey
 			err := rows.Scan(&ws)
 			keys = append(keys, ws)

@@ -5,14 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
-	"modernc.org/sqlite"
-	sqlite3 "modernc.org/sqlite/lib"
 
 	"github.com/pikarc/server/guard"
 	"github.com/pikarc/server/plans"
@@ -318,15 +317,11 @@ func TestExpireDeletesKeysOfMoreThanADay(t *testing.T) {
 // slowDeletions makes each deletion of a step take its time, in the time of
 // the test's bubble.
 func (w *world) slowDeletions(each time.Duration) {
-	w.t.Helper()
-	w.must(w.writer.conn.Raw(func(conn any) error {
-		conn.(sqlite.HookRegisterer).RegisterPreUpdateHook(func(change sqlite.SQLitePreUpdateData) {
-			if change.Op == sqlite3.SQLITE_DELETE && change.TableName == "steps" {
-				time.Sleep(each)
-			}
-		})
-		return nil
-	}))
+	w.hooks().onExec = func(query string, changed int64) {
+		if strings.HasPrefix(query, "DELETE FROM steps ") {
+			time.Sleep(time.Duration(changed) * each)
+		}
+	}
 }
 
 func TestOtherWritesGetInBetweenTheDeletionOfALargeRun(t *testing.T) {

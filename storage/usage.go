@@ -2,7 +2,6 @@ package storage
 
 import (
 	"context"
-	"database/sql"
 	"time"
 
 	"github.com/pikarc/server/plans"
@@ -81,7 +80,7 @@ func modelUsage(tx *Tx, ws WorkspaceKey, from, to int64) (usage []ModelUsage, er
 	err = tx.each(`SELECT m.name, d.spend, d.prompt, d.completion
 		FROM (SELECT model_id, sum(spend_nanos) AS spend, sum(prompt_tokens) AS prompt, sum(completion_tokens) AS completion
 			FROM model_days WHERE workspace_id = $1 AND day >= $2 AND day <= $3 GROUP BY model_id) d
-		JOIN models m ON m.id = d.model_id ORDER BY d.spend DESC, m.name`, []any{ws, from, to}, func(rows *sql.Rows) error {
+		JOIN models m ON m.id = d.model_id ORDER BY d.spend DESC, m.name`, []any{ws, from, to}, func(rows scanner) error {
 		var m ModelUsage
 		err := rows.Scan(&m.Model, &m.Spend, &m.PromptTokens, &m.CompletionTokens)
 		usage = append(usage, m)
@@ -95,7 +94,7 @@ func userUsage(tx *Tx, ws WorkspaceKey, from, to int64) (usage []UserUsage, err 
 		FROM (SELECT user_id, sum(spend_nanos) AS spend, sum(run_count) AS runs
 			FROM user_days WHERE workspace_id = $1 AND day >= $2 AND day <= $3
 			GROUP BY user_id ORDER BY spend DESC, user_id LIMIT $4) d
-		JOIN users u ON u.id = d.user_id ORDER BY d.spend DESC, d.user_id`, []any{ws, from, to, topUsers}, func(rows *sql.Rows) error {
+		JOIN users u ON u.id = d.user_id ORDER BY d.spend DESC, d.user_id`, []any{ws, from, to, topUsers}, func(rows scanner) error {
 		var r UserUsage
 		err := rows.Scan(&r.UserID, &r.Spend, &r.Runs)
 		usage = append(usage, r)
@@ -121,7 +120,7 @@ func (s *Store) DailyUsage(ctx context.Context, ws WorkspaceKey, days int64) (us
 			usage = append(usage, DayUsage{Date: dayStart(day)})
 		}
 		return tx.each(`SELECT day, spend_nanos, prompt_tokens, completion_tokens, run_count, blocked_run_count
-			FROM workspace_days WHERE workspace_id = $1 AND day >= $2 AND day <= $3`, []any{ws, first, today}, func(rows *sql.Rows) error {
+			FROM workspace_days WHERE workspace_id = $1 AND day >= $2 AND day <= $3`, []any{ws, first, today}, func(rows scanner) error {
 			var day int64
 			var d DayUsage
 			err := rows.Scan(&day, &d.Spend, &d.PromptTokens, &d.CompletionTokens, &d.Runs, &d.BlockedRuns)

@@ -140,7 +140,7 @@ func eachUser(tx *Tx, ws WorkspaceKey, where string, args []any, use func(u User
 				ON d.workspace_id = u.workspace_id AND d.day = days.day AND d.user_id = u.id), 0)
 		FROM users u WHERE `
 	args = append([]any{ws, today, today - usageDays + 1}, args...)
-	return tx.each(selectUser+where, args, func(rows *sql.Rows) error {
+	return tx.each(selectUser+where, args, func(rows scanner) error {
 		var u User
 		var id int64
 		var blockedAt, seenAt sql.NullInt64

@@ -82,13 +82,6 @@ func nullZero(n int64) sql.NullInt64 { return sql.NullInt64{Int64: n, Valid: n !
 // nullText stores nothing as NULL, and JSON as the text it is.
 func nullText(b []byte) sql.NullString { return sql.NullString{String: string(b), Valid: b != nil} }
 
-func nullString(s *string) sql.NullString {
-	if s == nil {
-		return sql.NullString{}
-	}
-	return sql.NullString{String: *s, Valid: true}
-}
-
 func textOf(s sql.NullString) []byte {
 	if !s.Valid {
 		return nil

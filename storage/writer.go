@@ -85,17 +85,17 @@ func (s *Store) commitBatch(batch []*job) {
 }
 
 func (s *Store) runBatch(batch []*job, results []error) error {
-	if err := s.writer.begin(context.Background()); err != nil {
+	if err := s.writer.run("BEGIN IMMEDIATE"); err != nil {
 		return classify(fmt.Errorf("begin: %w", err))
 	}
 	if err := s.runJobs(batch, results); err != nil {
 		s.memory.forget()
-		return errors.Join(ErrUnavailable, errBatchRollback, err, s.writer.rollback())
+		return errors.Join(ErrUnavailable, errBatchRollback, err, s.writer.run("ROLLBACK"))
 	}
-	if err := s.writer.commit(); err != nil {
+	if err := s.writer.run("COMMIT"); err != nil {
 		s.memory.forget()
 		// A failed COMMIT may leave the transaction open (when busy) or closed (when the disk is full).
-		return errors.Join(ErrUnavailable, fmt.Errorf("commit: %w", err), s.writer.rollback())
+		return errors.Join(ErrUnavailable, fmt.Errorf("commit: %w", err), s.writer.run("ROLLBACK"))
 	}
 	return nil
 }
@@ -103,7 +103,7 @@ func (s *Store) runBatch(batch []*job, results []error) error {
 // runJobs runs each job, and writes what they changed in memory. An error
 // means that the whole transaction is lost.
 func (s *Store) runJobs(batch []*job, results []error) error {
-	if err := s.memory.begin(s.writer); err != nil {
+	if err := s.memory.begin(s.transaction()); err != nil {
 		return fmt.Errorf("look for other processes: %w", err)
 	}
 	for i, j := range batch {
@@ -118,7 +118,7 @@ func (s *Store) runJobs(batch []*job, results []error) error {
 }
 
 func (s *Store) transaction() *Tx {
-	return &Tx{session: s.writer, ctx: context.Background(), now: s.now().UTC(), memory: s.memory}
+	return &Tx{connection: s.writer, ctx: context.Background(), now: s.now().UTC(), memory: s.memory}
 }
 
 // runJob runs one job inside a savepoint. Its own error goes to result; the

@@ -10,8 +10,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"modernc.org/sqlite"
-
 	"github.com/pikarc/server/guard"
 )
 
@@ -56,15 +54,41 @@ func (w *world) hold() (release func()) {
 	}
 }
 
-// onCommit has the writer's connection call hook before each commit that
-// changes something; what is not 0 makes the commit fail.
-func (w *world) onCommit(hook func() int32) {
-	w.t.Helper()
-	w.must(w.writer.conn.Raw(func(conn any) error {
-		conn.(sqlite.HookRegisterer).RegisterCommitHook(hook)
-		return nil
-	}))
+// hooked is the writer's connection with what a test puts in between. It is
+// set while the writer is idle, or inside a write.
+type hooked struct {
+	writing
+	onCommit func() int32
+	onExec   func(query string, changed int64)
 }
+
+func (h *hooked) run(query string) error {
+	if query == "COMMIT" && h.onCommit != nil && h.onCommit() != 0 {
+		// As when SQLite's own commit hook objects.
+		return errors.Join(errors.New("the commit is refused"), h.writing.run("ROLLBACK"))
+	}
+	return h.writing.run(query)
+}
+
+func (h *hooked) exec(ctx context.Context, query string, args []any) (int64, error) {
+	n, err := h.writing.exec(ctx, query, args)
+	if h.onExec != nil {
+		h.onExec(query, n)
+	}
+	return n, err
+}
+
+func (w *world) hooks() *hooked {
+	h, ok := w.writer.(*hooked)
+	if !ok {
+		h = &hooked{writing: w.writer}
+		w.writer = h
+	}
+	return h
+}
+
+// onCommit calls hook before each commit; what is not 0 makes the commit fail.
+func (w *world) onCommit(hook func() int32) { w.hooks().onCommit = hook }
 
 func TestFailedOrPanickedWriteHarmsNoOtherInItsBatch(t *testing.T) {
 	w := newWorld(t)
