@@ -63,6 +63,7 @@ func (s *Server) routes() []route {
 		{"POST", "/v1/billing/checkout", tokenOnly, s.startCheckout},
 		{"POST", "/v1/billing/portal", tokenOnly, s.openPortal},
 
+		{"GET", "/v1/server", public, s.describe},
 		{"GET", "/health", public, s.health},
 		{"GET", "/health/ready", public, s.ready},
 		{"GET", "/openapi.json", public, s.openAPI},

@@ -17,6 +17,20 @@ func (s *Server) health(c *call) error {
 	return nil
 }
 
+// describe tells what a page must know before anybody has signed in.
+func (s *Server) describe(c *call) error {
+	registration := "closed"
+	if s.OpenRegistration {
+		registration = "open"
+	}
+	c.json(http.StatusOK, struct {
+		Version        string `json:"version"`
+		Registration   string `json:"registration"`
+		BillingEnabled bool   `json:"billing_enabled"`
+	}{s.Version, registration, s.billingEnabled()})
+	return nil
+}
+
 func (s *Server) ready(c *call) error {
 	return c.ok(map[string]string{"status": "ready"}, s.store.Ready(c.ctx()))
 }

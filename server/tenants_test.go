@@ -92,6 +92,7 @@ func intrusions() map[string]intrusion {
 		"GET /v1/billing/":                      {"", http.StatusOK},
 		"POST /v1/billing/checkout":             {`{"plan":"pro"}`, http.StatusBadRequest},
 		"POST /v1/billing/portal":               {"", http.StatusBadRequest},
+		"GET /v1/server":                        {"", http.StatusOK},
 		"GET /health":                           {"", http.StatusOK},
 		"GET /health/ready":                     {"", http.StatusOK},
 		"GET /openapi.json":                     {"", http.StatusOK},
@@ -144,6 +145,7 @@ func foreignQueries(t *testing.T, rt server.TestRoute, v watched) []string {
 	values := map[string][]string{
 		"user_id": {"canary/user"}, "q": {canary}, "cursor": v.cursors, "steps_cursor": v.cursors, "days": {"365"}, "limit": {"200"},
 		"status": {"RUNNING"}, "blocked": {"true"}, "since": {"1970-01-01T00:00:00Z"}, "until": {"9999-12-31T23:59:59Z"}, "include_inactive": {"true"},
+		"reason": {"USER_BLOCKED"}, "sort": {"spend"}, "by": {"model"},
 	}
 	queries := []string{""}
 	for _, p := range operation(readDocument(t), rt.Method, rt.Path).Parameters {

@@ -52,7 +52,7 @@ func insertStep(tx *Tx, ws WorkspaceKey, r liveRun, in NewStep, d guard.Decision
 	id, status := newID(tx.now), StepRunning
 	if !d.Allowed() {
 		status = StepBlocked
-		if err := recordDenial(tx, r.id, id[:], d); err != nil {
+		if err := recordDenial(tx, ws, r.id, id[:], d); err != nil {
 			return id, status, err
 		}
 	}
