@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"runtime"
+	"sync"
 	"time"
 
 	"github.com/pikarc/server/auth"
@@ -70,6 +71,8 @@ type Server struct {
 	tokens *auth.Tokens
 	hasher *auth.Hasher
 	logins *loginLimiter
+
+	dashboard func() (map[string]staticFile, error) // read at first use
 }
 
 // New makes a server on an open store.
@@ -83,9 +86,10 @@ func New(store *storage.Store, cfg Config) *Server {
 	cfg.Timeouts = cfg.Timeouts.withDefaults()
 	return &Server{
 		Config: cfg, store: store, decide: guard.Decide,
-		tokens: auth.NewTokens(cfg.Secret, cfg.TokenTTL, cfg.Now),
-		hasher: auth.NewHasher(runtime.GOMAXPROCS(0)),
-		logins: newLoginLimiter(cfg.Now),
+		tokens:    auth.NewTokens(cfg.Secret, cfg.TokenTTL, cfg.Now),
+		hasher:    auth.NewHasher(runtime.GOMAXPROCS(0)),
+		logins:    newLoginLimiter(cfg.Now),
+		dashboard: sync.OnceValues(func() (map[string]staticFile, error) { return loadDashboard(cfg.Dashboard) }),
 	}
 }
 
