@@ -474,7 +474,7 @@ func (w *world) fire(s shot) (*response, error) {
 		return nil, err
 	}
 	defer answer.Body.Close()
-	got, err := io.ReadAll(answer.Body)
+	got, err := readAnswer(answer)
 	if err != nil {
 		return nil, err
 	}

@@ -183,6 +183,10 @@ func configurationCalls() []apiCase {
 				`"denial_count":1,"by_model":[]}]}`,
 		},
 		{
+			method: "GET", path: "/v1/events", as: "key", status: http.StatusOK, // of a stream, its first event
+			want: "event: hello\ndata: {\"at\":" + atCall + "}\n\n",
+		},
+		{
 			method: "GET", path: "/v1/api-keys/", as: "token", status: http.StatusOK,
 			want: `{"id":"<id>","prefix":"<prefix>","key":"<key>","label":"default","is_active":true,"created_at":` + atStart + `}`,
 		},

@@ -53,6 +53,8 @@ func (s *Server) routes() []route {
 		{"GET", "/v1/usage/", keyOrToken, s.readUsage},
 		{"GET", "/v1/usage/daily", keyOrToken, s.readDailyUsage},
 
+		{"GET", "/v1/events", keyOrToken, s.watchEvents},
+
 		{"GET", "/v1/api-keys/", keyOrToken, s.readAPIKey},
 		{"POST", "/v1/api-keys/regenerate", keyOrToken, s.regenerateAPIKey},
 

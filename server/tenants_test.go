@@ -85,6 +85,7 @@ func intrusions() map[string]intrusion {
 		"DELETE /v1/blocked-users/*user_id":     {"", http.StatusNotFound},
 		"GET /v1/usage/":                        {"", http.StatusOK},
 		"GET /v1/usage/daily":                   {"", http.StatusOK},
+		"GET /v1/events":                        {"", http.StatusOK},
 		"GET /v1/api-keys/":                     {"", http.StatusOK},
 		"POST /v1/api-keys/regenerate":          {`{"label":"mine"}`, http.StatusOK},
 		"GET /v1/model-pricing/":                {"", http.StatusOK},

@@ -55,6 +55,11 @@ func calls(t *testing.T, w *world) []call {
 		{"Prices", func() error { _, err := w.Prices(ctx, ws, true); return err }},
 		{"Usage", func() error { _, err := w.Usage(ctx, ws); return err }},
 		{"DailyUsage", func() error { _, err := w.DailyUsage(ctx, ws, 365, true); return err }},
+		{"Watch", func() error { return w.Watch(ctx, func([]Change) {}) }},
+		{"ChangedElsewhere", func() error { _, err := w.ChangedElsewhere(ctx); return err }},
+		{"Unwatch", func() error { w.Unwatch(); return nil }},
+		{"Moment", func() error { _, err := w.Moment(ctx, ws, []int64{1}); return err }},
+		{"Config", func() error { _, err := w.Config(ctx, ws); return err }},
 		{"Ready", func() error { return w.Ready(ctx) }},
 		{"EndIdleRuns", func() error {
 			w.start(ws, "u")

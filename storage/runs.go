@@ -51,8 +51,10 @@ func startRun(tx *Tx, ws WorkspaceKey, in NewRun, decide Decider) (Answer, error
 		return Answer{}, err
 	}
 	if !d.Allowed() {
+		tx.note(Change{Workspace: ws, Kind: RunDenied, Run: runID})
 		err = recordDenial(tx, ws, runID, nil, d)
 	} else {
+		tx.note(Change{Workspace: ws, Kind: RunStarted, Run: runID})
 		_, err = tx.exec(`UPDATE workspaces SET running_runs = running_runs + 1 WHERE id = $1`, ws)
 	}
 	if err != nil {
@@ -144,6 +146,7 @@ func endRun(tx *Tx, ws WorkspaceKey, id uuid.UUID, status RunStatus, by EndedBy)
 		end.EndedAt = timeOf(endedAt)
 		return end, nil
 	case overIdle:
+		tx.note(Change{Workspace: ws, Kind: RunEnded, Run: runID})
 		return end, tx.execOne(`UPDATE runs SET status = $2, ended_at = $3, ended_by = $4 WHERE id = $1`,
 			runID, int64(status), tx.now.UnixMilli(), int64(by))
 	default:
@@ -153,6 +156,7 @@ func endRun(tx *Tx, ws WorkspaceKey, id uuid.UUID, status RunStatus, by EndedBy)
 
 // finishRun takes a run out of RUNNING: its slot is free again and its open steps are abandoned.
 func finishRun(tx *Tx, ws WorkspaceKey, runID int64, status RunStatus, by EndedBy) error {
+	tx.note(Change{Workspace: ws, Kind: RunEnded, Run: runID})
 	err := tx.execOne(`UPDATE runs SET status = $2, ended_at = $3, ended_by = $4 WHERE id = $1`,
 		runID, int64(status), tx.now.UnixMilli(), int64(by))
 	if err != nil {

@@ -72,6 +72,7 @@ func (s *Store) BlockUser(ctx context.Context, ws WorkspaceKey, externalID strin
 		if err != nil {
 			return err
 		}
+		tx.note(Change{Workspace: ws, Kind: ConfigChanged, Part: PartUsers})
 		u, err = readUser(tx, ws, id)
 		return err
 	})
@@ -87,6 +88,7 @@ func (s *Store) UnblockUser(ctx context.Context, ws WorkspaceKey, externalID str
 		if err != nil {
 			return err
 		}
+		tx.note(Change{Workspace: ws, Kind: ConfigChanged, Part: PartUsers})
 		u, err = readUser(tx, ws, id)
 		return err
 	})
