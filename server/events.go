@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"io"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -11,6 +12,7 @@ import (
 const (
 	framesAhead    = 16               // that a stream may be behind
 	keepAliveEvery = 15 * time.Second // a comment for the proxies, and a look at the credential
+	ignoredBody    = 64 << 10         // bytes
 	frameTimeout   = 10 * time.Second // for the reader to take a frame
 )
 
@@ -46,6 +48,8 @@ func (st *stream) ended() bool {
 // watchEvents answers with Server-Sent Events until the reader goes, is too
 // slow, its credential ends, or the server shuts down.
 func (s *Server) watchEvents(c *call) error {
+	// A body says nothing here, but while one is unread, net/http does not notice that the reader has gone.
+	_, _ = io.CopyN(io.Discard, c.r.Body, ignoredBody)
 	header := c.r.Header.Get("Authorization")
 	prove := func(ctx context.Context) error {
 		_, err := s.identify(ctx, c.route.access, header)
