@@ -44,6 +44,8 @@ func contenders() []contender {
 		{"hot-1", "step decisions, one workspace", 1, decisions(hot)},
 		{"hot", "step decisions, one workspace, 64 runs", 64, decisions(hot)},
 		{"spread", "step decisions, 64 workspaces", 64, decisions(spread)},
+		{"streams-1000", "the same beside 1,000 event streams", 64, beside(1000, spread)},
+		{"streams-2000", "the same beside 2,000 event streams", 64, beside(2000, spread)},
 		{"patched", "step and PATCH, one workspace, 64 runs", 64, decisions(patched)},
 		{"life-1", "life of a run, decisions", 1, decisions(living)},
 		{"life", "life of a run, decisions", 64, decisions(living)},

@@ -172,6 +172,7 @@ func (d delta) check(tx *Tx, on dayKey, r *heldRun, model sql.NullInt64) (book f
 		return nil, tooLarge("the run")
 	}
 	return func() {
+		tx.note(Change{Workspace: on.ws, Kind: RunProgressed, Run: r.id})
 		day.spend, day.prompt, day.completion = day.spend+d.spend, day.prompt+d.prompt, day.completion+d.completion
 		userDay.spend += d.spend
 		r.spend, r.promptTokens, r.completionTokens = r.spend+d.spend, r.promptTokens+d.prompt, r.completionTokens+d.completion

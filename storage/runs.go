@@ -14,10 +14,13 @@ type NewRun struct {
 	UserID      string
 	Metadata    []byte // JSON object, or nil
 	Idempotency Idempotency
+
+	title string // taken from the metadata
 }
 
 // StartRun decides whether a run may begin, and records it: RUNNING, or born BLOCKED.
 func (s *Store) StartRun(ctx context.Context, c Caller, in NewRun, decide Decider) (a Answer, err error) {
+	in.title = titleOf(in.Metadata) // here, so that the writer need not read it
 	err = s.write(ctx, inMemory, func(tx *Tx) error {
 		a, err = startRun(tx, c, in, decide)
 		return err
@@ -56,7 +59,7 @@ func startRun(tx *Tx, c Caller, in NewRun, decide Decider) (Answer, error) {
 		return Answer{}, err
 	}
 	tx.memory.runs.put(tx, runKey{ws.key, id}, run)
-	g.started(tx, d.Allowed())
+	g.started(tx, run.id, d.Allowed())
 	return a, nil
 }
 
@@ -76,14 +79,14 @@ func insertRun(tx *Tx, ws WorkspaceKey, userID int64, in NewRun, d guard.Decisio
 		r.status, r.denyReason, r.endedAt = RunBlocked, d.Reason, now
 	}
 	err := tx.get(`INSERT INTO runs (uuid, workspace_id, user_id, status, deny_reason, started_at, ended_at, last_call_at,
-			step_count, blocked_step_count, prompt_tokens, completion_tokens, spend_nanos)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $6, 0, 0, 0, 0, 0) RETURNING id`,
-		[]any{id[:], ws, userID, int64(r.status), nullZero(int64(r.denyReason)), now, nullZero(r.endedAt)}, &r.id)
+			step_count, blocked_step_count, prompt_tokens, completion_tokens, spend_nanos, title)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $6, 0, 0, 0, 0, 0, $8) RETURNING id`,
+		[]any{id[:], ws, userID, int64(r.status), nullZero(int64(r.denyReason)), now, nullZero(r.endedAt), nullWord(in.title)}, &r.id)
 	if err != nil {
 		return id, r, err
 	}
 	if !d.Allowed() {
-		if err := recordDenial(tx, r.id, nil, d); err != nil {
+		if err := recordDenial(tx, ws, r.id, nil, d); err != nil {
 			return id, r, err
 		}
 	}
@@ -95,7 +98,8 @@ func insertRun(tx *Tx, ws WorkspaceKey, userID int64, in NewRun, d guard.Decisio
 }
 
 // started counts a start.
-func (g ground) started(tx *Tx, allowed bool) {
+func (g ground) started(tx *Tx, runID int64, allowed bool) {
+	c := Change{Workspace: g.ws.key, Kind: RunStarted, Run: runID}
 	g.user.seen(tx, flag(allowed))
 	if allowed {
 		g.day.runs++
@@ -104,9 +108,11 @@ func (g ground) started(tx *Tx, allowed bool) {
 		tx.memory.changed(g.userDay)
 		tx.memory.changed(g.ws)
 	} else {
+		c.Kind = RunDenied
 		g.day.blockedRuns++
 	}
 	tx.memory.changed(g.day)
+	tx.note(c)
 }
 
 // RunEnd says how a run ended.
@@ -149,6 +155,7 @@ func endRun(tx *Tx, c Caller, id uuid.UUID, status RunStatus, by EndedBy) (RunEn
 		user.seen(tx, 0)
 	case overIdle:
 		r.stand(tx, status, by)
+		tx.note(Change{Workspace: ws.key, Kind: RunEnded, Run: r.id})
 	case r.status != status:
 		return RunEnd{}, &EndedError{Status: r.status}
 	}
@@ -165,6 +172,7 @@ func finishRun(tx *Tx, ws *heldWorkspace, r *heldRun, status RunStatus, by Ended
 	r.stand(tx, status, by)
 	ws.runningRuns--
 	tx.memory.changed(ws)
+	tx.note(Change{Workspace: ws.key, Kind: RunEnded, Run: r.id})
 	return nil
 }
 

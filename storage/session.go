@@ -118,6 +118,7 @@ type Tx struct {
 	ctx    context.Context
 	now    time.Time
 	memory *memory  // the writer's; nil on a reader
+	notes  *notes   // the writer's; nil on a reader
 	undo   []func() // forgets what a job that fails has put into memory
 }
 

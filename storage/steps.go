@@ -49,7 +49,16 @@ func createStep(tx *Tx, c Caller, run uuid.UUID, in NewStep, decide Decider) (An
 		r.opened(row)
 	}
 	r.stepped(tx, d)
+	noteStep(tx, c.Workspace, r.id, row.ID, d)
 	return a, nil
+}
+
+func noteStep(tx *Tx, ws WorkspaceKey, runID int64, id uuid.UUID, d guard.Decision) {
+	c := Change{Workspace: ws, Kind: RunProgressed, Run: runID}
+	if !d.Allowed() {
+		c.Kind, c.Denial = StepDenied, &Denial{Step: id, Decision: d}
+	}
+	tx.note(c)
 }
 
 func insertStep(tx *Tx, ws WorkspaceKey, r *heldRun, in NewStep, d guard.Decision) (row stepRow, err error) {
@@ -60,7 +69,7 @@ func insertStep(tx *Tx, ws WorkspaceKey, r *heldRun, in NewStep, d guard.Decisio
 	row.status = StepRunning
 	if !d.Allowed() {
 		row.status = StepBlocked
-		if err := recordDenial(tx, r.id, row.ID[:], d); err != nil {
+		if err := recordDenial(tx, ws, r.id, row.ID[:], d); err != nil {
 			return row, err
 		}
 	}

@@ -74,13 +74,18 @@ func (s *Store) runWriter() {
 // what was then rolled back.
 func (s *Store) commitBatch(batch []*job) {
 	results := make([]error, len(batch))
-	if err := s.runBatch(batch, results); err != nil {
+	s.notes.begin(s)
+	err := s.runBatch(batch, results)
+	if err != nil {
 		for i := range results {
 			results[i] = err
 		}
 	}
 	for i, j := range batch {
 		j.done <- results[i]
+	}
+	if err == nil {
+		s.notes.tell()
 	}
 }
 
@@ -118,7 +123,7 @@ func (s *Store) runJobs(batch []*job, results []error) error {
 }
 
 func (s *Store) transaction() *Tx {
-	return &Tx{connection: s.writer, ctx: context.Background(), now: s.now().UTC(), memory: s.memory}
+	return &Tx{connection: s.writer, ctx: context.Background(), now: s.now().UTC(), memory: s.memory, notes: &s.notes}
 }
 
 // runJob runs one job inside a savepoint. Its own error goes to result; the
@@ -139,7 +144,9 @@ func (s *Store) runJob(j *job, result *error) error {
 	if err := s.writer.run("SAVEPOINT job"); err != nil {
 		return err
 	}
+	noted := len(s.notes.list)
 	if *result = classify(protect(j.fn, tx)); *result != nil {
+		s.notes.list = s.notes.list[:noted]
 		if err := s.writer.run("ROLLBACK TO job"); err != nil {
 			return errors.Join(*result, err)
 		}
