@@ -45,8 +45,8 @@ func filled(t *testing.T, seed uint64, now time.Time) (*storage.Store, storage.W
 func TestTheHistoryHasSomethingOfEverything(t *testing.T) {
 	t.Parallel()
 	for _, now := range []time.Time{
-		time.Date(2026, 11, 23, 9, 30, 0, 0, time.UTC),                  // a Monday
-		time.Date(2026, 12, 1, 0, 1, 2, 3, time.UTC),                    // the first minute of a month
+		time.Date(2026, 11, 23, 9, 30, 0, 0, time.UTC), // a Monday
+		time.Date(2026, 12, 1, 0, 1, 2, 3, time.UTC),   // the first minute of a month
 	} {
 		t.Run(now.Format("Mon 15h"), func(t *testing.T) {
 			t.Parallel()
