@@ -55,6 +55,7 @@ func calls(t *testing.T, w *world) []call {
 		{"Prices", func() error { _, err := w.Prices(ctx, ws, true); return err }},
 		{"Usage", func() error { _, err := w.Usage(ctx, ws); return err }},
 		{"DailyUsage", func() error { _, err := w.DailyUsage(ctx, ws, 365, true); return err }},
+		{"WritePast", func() error { return w.WritePast(ctx, func(Past) error { return nil }) }},
 		{"Watch", func() error { return w.Watch(ctx, func([]Change) {}) }},
 		{"ChangedElsewhere", func() error { _, err := w.ChangedElsewhere(ctx); return err }},
 		{"Unwatch", func() error { w.Unwatch(); return nil }},

@@ -47,19 +47,23 @@ func insertUser(tx *Tx, ws WorkspaceKey, externalID string) (int64, error) {
 // reason and keeps the time.
 func (s *Store) BlockUser(ctx context.Context, ws WorkspaceKey, externalID string, reason *string) (u User, err error) {
 	err = s.write(ctx, bySQL, func(tx *Tx) error {
-		var id int64
-		err := tx.get(`INSERT INTO users (workspace_id, external_id, blocked_at, blocked_reason, run_count, created_at)
-			VALUES ($1, $2, $3, $4, 0, $3) ON CONFLICT (workspace_id, external_id) DO UPDATE SET
-				blocked_at = coalesce(users.blocked_at, excluded.blocked_at), blocked_reason = excluded.blocked_reason
-			RETURNING id`, []any{ws, externalID, tx.now.UnixMilli(), reason}, &id)
-		if err != nil {
-			return err
-		}
-		tx.note(Change{Workspace: ws, Kind: ConfigChanged, Part: PartUsers})
-		u, err = readUser(tx, ws, id)
+		u, err = blockUser(tx, ws, externalID, reason)
 		return err
 	})
 	return u, err
+}
+
+func blockUser(tx *Tx, ws WorkspaceKey, externalID string, reason *string) (User, error) {
+	var id int64
+	err := tx.get(`INSERT INTO users (workspace_id, external_id, blocked_at, blocked_reason, run_count, created_at)
+		VALUES ($1, $2, $3, $4, 0, $3) ON CONFLICT (workspace_id, external_id) DO UPDATE SET
+			blocked_at = coalesce(users.blocked_at, excluded.blocked_at), blocked_reason = excluded.blocked_reason
+		RETURNING id`, []any{ws, externalID, tx.now.UnixMilli(), reason}, &id)
+	if err != nil {
+		return User{}, err
+	}
+	tx.note(Change{Workspace: ws, Kind: ConfigChanged, Part: PartUsers})
+	return readUser(tx, ws, id)
 }
 
 // UnblockUser lifts a block, if there is one. ErrNotFound for a user never seen.

@@ -153,6 +153,9 @@ func (s *Store) runJob(j *job, result *error) error {
 		for _, undo := range tx.undo {
 			undo()
 		}
+		if j.way == bySQL {
+			s.memory.forget() // it may have counted in several parts; nothing else is unwritten
+		}
 	}
 	return s.writer.run("RELEASE job")
 }
