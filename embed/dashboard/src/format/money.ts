@@ -1,0 +1,66 @@
+import { decimalText, type Money, nano } from '../api/exact'
+
+/**
+ * Dollars as people read them: two decimals from $1 up, below it as many as carry value (`$0.00225`), and never
+ * `$0.00` for what is not zero.
+ */
+export function usd(value: Money): string {
+  const text = decimalText(value)
+  const [whole = '0', fraction = ''] = text.replace('-', '').split('.')
+  const sign = text.startsWith('-') ? '-' : ''
+  if (whole !== '0') return sign + '$' + cents(value)
+  return `${sign}$0.${fraction.padEnd(2, '0')}`
+}
+
+// Half a cent rounds up, on whole numbers.
+function cents(value: Money): string {
+  const amount = nano(value)
+  const size = amount < 0n ? -amount : amount
+  const rounded = (size + 5_000_000n) / 10_000_000n
+  return `${grouped(rounded / 100n)}.${String(rounded % 100n).padStart(2, '0')}`
+}
+
+/** All digits of an amount, for titles and copies: `$25.043218`. */
+export function exactUsd(value: Money): string {
+  const [whole = '0', fraction = ''] = decimalText(value).split('.')
+  return `$${grouped(BigInt(whole))}.${fraction.padEnd(2, '0')}`
+}
+
+/** A price a token as it is stored (`$0.0000025`). */
+export function perToken(value: Money): string {
+  return '$' + decimalText(value)
+}
+
+/** The same price for a million tokens (`$2.50`), the way price lists write it. */
+export function perMillion(value: Money): string {
+  const [whole = '0', fraction = ''] = shift(decimalText(value), 6).split('.')
+  return `$${grouped(BigInt(whole))}.${fraction.padEnd(2, '0')}`
+}
+
+/** Moves the decimal point of a number's text to the right, or to the left when negative. */
+export function shift(text: string, places: number): string {
+  const [whole = '0', fraction = ''] = text.split('.')
+  if (places >= 0) {
+    const moved = fraction.padEnd(places, '0')
+    return clean(whole + moved.slice(0, places), moved.slice(places))
+  }
+  const padded = whole.padStart(1 - places, '0')
+  return clean(padded.slice(0, places), padded.slice(places) + fraction)
+}
+
+function clean(whole: string, fraction: string): string {
+  const left = whole.replace(/^0+(?=\d)/, '')
+  const right = fraction.replace(/0+$/, '')
+  return right ? `${left}.${right}` : left
+}
+
+function grouped(whole: bigint): string {
+  return whole.toString().replace(/\B(?=(\d{3})+$)/g, ',')
+}
+
+/** How much of a limit is used, from 0; above 1 when it was passed. */
+export function share(used: Money, limit: Money): number {
+  const whole = nano(limit)
+  if (whole === 0n) return 1
+  return Number((nano(used) * 10_000n) / whole) / 10_000
+}

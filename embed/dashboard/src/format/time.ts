@@ -1,0 +1,71 @@
+const SECOND = 1000
+const MINUTE = 60 * SECOND
+const HOUR = 60 * MINUTE
+const DAY = 24 * HOUR
+
+/** How long something took: `840 ms`, `3.2 s`, `4 min 10 s`, `3 h 12 min`, `2 d 4 h`. */
+export function duration(ms: number): string {
+  if (ms < SECOND) return `${Math.round(ms)} ms`
+  if (ms < MINUTE) return seconds(ms)
+  if (ms < HOUR) return two(ms, MINUTE, 'min', SECOND, 's')
+  if (ms < DAY) return two(ms, HOUR, 'h', MINUTE, 'min')
+  return two(ms, DAY, 'd', HOUR, 'h')
+}
+
+function seconds(ms: number): string {
+  const tenths = Math.floor(ms / 100) / 10
+  return `${tenths < 10 ? tenths : Math.floor(tenths)} s`
+}
+
+function two(ms: number, large: number, largeName: string, small: number, smallName: string): string {
+  const whole = Math.floor(ms / large)
+  const rest = Math.floor((ms % large) / small)
+  return rest ? `${whole} ${largeName} ${rest} ${smallName}` : `${whole} ${largeName}`
+}
+
+/** How long ago: `just now`, `12 s ago`, `4 min ago`, `3 h ago`, `2 d ago`. */
+export function age(instant: string, now: number): string {
+  const ms = Math.max(0, now - Date.parse(instant))
+  if (ms < 2 * SECOND) return 'just now'
+  if (ms < MINUTE) return `${Math.floor(ms / SECOND)} s ago`
+  if (ms < HOUR) return `${Math.floor(ms / MINUTE)} min ago`
+  if (ms < DAY) return `${Math.floor(ms / HOUR)} h ago`
+  return `${Math.floor(ms / DAY)} d ago`
+}
+
+/** How long until then: `in 3 h 12 min`; `now` once it has come. */
+export function until(instant: string, now: number): string {
+  const ms = Date.parse(instant) - now
+  if (ms <= 0) return 'now'
+  return ms < MINUTE ? 'in less than a minute' : 'in ' + duration(ms - (ms % MINUTE))
+}
+
+/** An instant in the reader's zone: `24 Nov 2026, 14:03:12`. */
+export function local(instant: string): string {
+  return new Date(instant).toLocaleString('en-GB', { dateStyle: 'medium', timeStyle: 'medium' })
+}
+
+/** The time of the day in the reader's zone: `14:03:12`. */
+export function clock(instant: string): string {
+  return new Date(instant).toLocaleTimeString('en-GB')
+}
+
+/** An instant in UTC, for titles: `2026-11-24 13:03:12 UTC`. */
+export function utc(instant: string): string {
+  return new Date(instant).toISOString().slice(0, 19).replace('T', ' ') + ' UTC'
+}
+
+/** `00:00 UTC`, as budgets say when they open again. */
+export function utcClock(instant: string): string {
+  return new Date(instant).toISOString().slice(11, 16) + ' UTC'
+}
+
+/** A UTC day: `24 Nov`. */
+export function day(date: string): string {
+  return new Date(date).toLocaleDateString('en-GB', { day: 'numeric', month: 'short', timeZone: 'UTC' })
+}
+
+/** A calendar day of an instant in the reader's zone: `24 Nov 2026`. */
+export function dayOf(instant: string): string {
+  return new Date(instant).toLocaleDateString('en-GB', { dateStyle: 'medium' })
+}

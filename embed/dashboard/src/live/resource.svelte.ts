@@ -1,0 +1,102 @@
+// Something read from the server, with its four states: loading, failed, ready (and of those, empty is the page's
+// to tell). What is shown stays while it is read again.
+import { untrack } from 'svelte'
+import { Problem } from '../api/problem'
+import { stream } from './stream.svelte'
+
+export class Resource<T> {
+  value: T | undefined = $state.raw()
+  /** Why the latest try failed; the value before it may still be there. */
+  problem: Problem | null = $state.raw(null)
+  busy = $state(false)
+
+  #load: (signal: AbortSignal) => Promise<T>
+  #abort: AbortController | null = null
+  #began = 0
+
+  constructor(load: (signal: AbortSignal) => Promise<T>) {
+    this.#load = load
+  }
+
+  get state(): 'loading' | 'failed' | 'ready' {
+    if (this.value !== undefined) return 'ready'
+    return this.problem && !this.busy ? 'failed' : 'loading'
+  }
+
+  /** Reads it (again). A call while one is under way replaces it. */
+  refetch = async (): Promise<void> => {
+    this.#abort?.abort()
+    const abort = new AbortController()
+    this.#abort = abort
+    this.#began = performance.now()
+    // The request itself is sent here, so that an effect sees what the loader depends on.
+    const pending = this.#load(abort.signal)
+    untrack(() => (this.busy = true))
+    try {
+      const value = await pending
+      if (abort.signal.aborted) return
+      this.value = value
+      this.problem = null
+    } catch (error) {
+      if (abort.signal.aborted) return
+      this.problem = error instanceof Problem ? error : new Problem(0, String(error))
+    }
+    this.busy = false
+  }
+
+  /** Reads it again if events may have been missed since it was read. */
+  refetchAfterGap = () => {
+    if (this.#began > 0 && this.#began < stream.wholeSince) void this.refetch()
+  }
+
+  /** Puts in what is known from elsewhere: an event, or the answer to a change. */
+  set(value: T) {
+    this.#abort?.abort()
+    this.busy = false
+    this.value = value
+    this.problem = null
+  }
+
+  drop() {
+    this.#abort?.abort()
+    this.value = undefined
+    this.problem = null
+    this.busy = false
+    this.#began = 0
+  }
+}
+
+/**
+ * A resource of a component: read when the component is shown, again when what the loader depends on changes, and
+ * again when the stream of events had a gap.
+ */
+export function resource<T>(load: (signal: AbortSignal) => Promise<T>): Resource<T> {
+  const made = new Resource(load)
+  $effect(() => void made.refetch())
+  $effect(() => {
+    const end = stream.onGap(made.refetchAfterGap)
+    return () => {
+      end()
+      made.drop()
+    }
+  })
+  return made
+}
+
+/** Runs a function at most once in so many milliseconds, the last call included. */
+export function atMostEvery(ms: number, run: () => void): () => void {
+  let last = -Infinity
+  let timer: ReturnType<typeof setTimeout> | undefined
+  return () => {
+    if (timer !== undefined) return
+    const wait = last + ms - performance.now()
+    timer = setTimeout(
+      () => {
+        timer = undefined
+        last = performance.now()
+        run()
+      },
+      Math.max(0, wait),
+    )
+  }
+}

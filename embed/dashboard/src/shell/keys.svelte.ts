@@ -1,0 +1,78 @@
+// The keys: "?" shows them, "g o" and its like go to pages, "/" searches, "j" and "k" move through the rows.
+// They can be turned off, for people whose tools send single keys (WCAG 2.1.4).
+import { keep, recall } from './kept'
+import { navigate } from './router.svelte'
+
+const KEY = 'pikarc.keys'
+
+class Keys {
+  on = $state(recall(KEY) !== 'off')
+  helpOpen = $state(false)
+
+  turn(on: boolean) {
+    this.on = on
+    keep(KEY, on ? null : 'off')
+  }
+}
+
+export const keys = new Keys()
+
+/** What the help lists, in its order. */
+export const places: { keys: string; title: string; path: string }[] = [
+  { keys: 'g o', title: 'Overview', path: '/overview' },
+  { keys: 'g r', title: 'Runs', path: '/runs' },
+  { keys: 'g u', title: 'Users', path: '/users' },
+  { keys: 'g p', title: 'Prices', path: '/prices' },
+  { keys: 'g l', title: 'Limits', path: '/limits' },
+  { keys: 'g d', title: 'API reference', path: '/docs' },
+]
+
+/** Listens for the keys; returns a function that stops. */
+export function listen(): () => void {
+  let before = ''
+  const onKey = (event: KeyboardEvent) => {
+    if (!keys.on || event.defaultPrevented || event.metaKey || event.ctrlKey || event.altKey) return
+    if (typing(event.target) || document.querySelector('dialog[open]')) return
+    const pressed = before === 'g' ? 'g ' + event.key : event.key
+    before = before === 'g' ? '' : event.key
+    if (act(pressed)) event.preventDefault()
+  }
+  window.addEventListener('keydown', onKey)
+  return () => window.removeEventListener('keydown', onKey)
+}
+
+function act(pressed: string): boolean {
+  const place = places.find(({ keys }) => keys === pressed)
+  if (place) navigate(place.path)
+  else if (pressed === '?') keys.helpOpen = true
+  else if (pressed === '/') return focusSearch()
+  else if (pressed === 'j') return move(1)
+  else if (pressed === 'k') return move(-1)
+  else return false
+  return true
+}
+
+function typing(target: EventTarget | null): boolean {
+  return (
+    target instanceof HTMLElement &&
+    (target.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName))
+  )
+}
+
+function focusSearch(): boolean {
+  const field = document.querySelector<HTMLInputElement>('[data-search]')
+  field?.focus()
+  field?.select()
+  return field !== null
+}
+
+// The link or button of each row carries data-row: moving is moving the focus, so Enter opens it by itself.
+function move(by: 1 | -1): boolean {
+  const rows = [...document.querySelectorAll<HTMLElement>('main [data-row]')]
+  if (rows.length === 0) return false
+  const at = rows.findIndex((row) => row === document.activeElement)
+  const next = at < 0 ? (by > 0 ? 0 : rows.length - 1) : Math.min(rows.length - 1, Math.max(0, at + by))
+  rows[next]!.focus()
+  rows[next]!.scrollIntoView({ block: 'nearest' })
+  return true
+}

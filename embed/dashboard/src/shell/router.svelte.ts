@@ -1,0 +1,65 @@
+// The page one is on, as the address says it. Links are plain <a href>: clicks on them are taken here, unless the
+// reader wants a new tab. Filters live in the query.
+import { tick } from 'svelte'
+
+class Router {
+  path = $state(location.pathname)
+  search = $state(location.search)
+  query = $derived(new URLSearchParams(this.search))
+  /** Counts navigations to another path: each begins at the top with the focus on the heading. */
+  visits = $state(0)
+
+  constructor() {
+    window.addEventListener('popstate', () => this.#read())
+    document.addEventListener('click', onClick)
+  }
+
+  #read() {
+    const moved = location.pathname !== this.path
+    this.path = location.pathname
+    this.search = location.search
+    if (moved) this.visits++
+  }
+
+  go(url: string, replace: boolean) {
+    const target = new URL(url, location.origin)
+    const same = target.pathname === location.pathname && target.search === location.search
+    history[replace || same ? 'replaceState' : 'pushState'](null, '', target)
+    const moved = target.pathname !== this.path
+    this.#read()
+    if (moved) void tick().then(() => window.scrollTo(0, 0))
+  }
+}
+
+export const router = new Router()
+
+/** Goes to a path of the dashboard. `replace` leaves no entry for the back button. */
+export function navigate(url: string, { replace = false } = {}) {
+  router.go(url, replace)
+}
+
+/** Sets filters in the address; an empty value removes one. The page stays, back undoes it. */
+export function setQuery(changes: Record<string, string | null>, { replace = false } = {}) {
+  const query = new URLSearchParams(location.search)
+  for (const [name, value] of Object.entries(changes)) {
+    if (value) query.set(name, value)
+    else query.delete(name)
+  }
+  const text = query.toString()
+  navigate(location.pathname + (text ? '?' + text : ''), { replace })
+}
+
+function onClick(event: MouseEvent) {
+  if (event.defaultPrevented || event.button !== 0) return
+  if (event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return
+  const link = (event.target as Element | null)?.closest?.('a[href]') as HTMLAnchorElement | null
+  if (!link || link.target || link.hasAttribute('download') || link.origin !== location.origin) return
+  if (link.getAttribute('href')!.startsWith('#') || !isPage(link.pathname)) return
+  event.preventDefault()
+  navigate(link.pathname + link.search)
+}
+
+// Files and calls of the server itself are no pages: the browser opens them.
+function isPage(path: string): boolean {
+  return !path.startsWith('/v1/') && !path.startsWith('/health') && !path.endsWith('.json')
+}

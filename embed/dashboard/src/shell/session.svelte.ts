@@ -1,0 +1,67 @@
+// Who is signed in. The token lies in localStorage: links opened in a new tab stay signed in, and signing out in
+// one tab signs out all of them. sessionStorage would give each tab its own session. Scripts of others, the danger
+// to anything in storage, are refused by the Content-Security-Policy.
+import { keep, recall } from './kept'
+import { navigate, router } from './router.svelte'
+
+const KEY = 'pikarc.token'
+
+class Session {
+  token: string | null = $state(recall(KEY))
+  /** Whether a session ended without the person asking for it; sign-in says so. */
+  expired = $state(false)
+
+  constructor() {
+    window.addEventListener('storage', (event) => {
+      if (event.key !== KEY && event.key !== null) return
+      this.token = recall(KEY)
+      if (!this.token) leave()
+      else if (isOutside(router.path)) navigate(nextPage(router.query.get('next')), { replace: true })
+    })
+  }
+
+  begin(token: string) {
+    keep(KEY, token)
+    this.token = token
+    this.expired = false
+  }
+
+  /** Ends the session at the person's wish. */
+  end() {
+    keep(KEY, null)
+    this.token = null
+    this.expired = false
+    navigate('/sign-in', { replace: true })
+  }
+
+  /** The server no longer takes this token: sign in, then come back to this page. */
+  expire(token: string) {
+    if (token !== this.token) return
+    keep(KEY, null)
+    this.token = null
+    this.expired = true
+    leave()
+  }
+}
+
+export const session = new Session()
+
+/** Pages for people who are not signed in. */
+export function isOutside(path: string): boolean {
+  return path === '/sign-in' || path === '/register'
+}
+
+/** Goes to sign-in and remembers the page one was on. */
+export function leave() {
+  if (isOutside(router.path)) return
+  const here = location.pathname + location.search
+  const next = here === '/' || here === '/overview' ? '' : '?next=' + encodeURIComponent(here)
+  navigate('/sign-in' + next, { replace: true })
+}
+
+/** The page to go to after signing in: one of this server, never an address somebody else put into the link. */
+export function nextPage(next: string | null): string {
+  if (!next) return '/overview'
+  const url = new URL(next, location.origin)
+  return url.origin === location.origin && !isOutside(url.pathname) ? url.pathname + url.search : '/overview'
+}
