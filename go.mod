@@ -2,6 +2,9 @@ module github.com/pikarc/server
 
 go 1.26.0
 
+// Some packages on npm carry Go files.
+ignore ./embed/dashboard/node_modules
+
 require (
 	github.com/creack/pty v1.1.24
 	github.com/getkin/kin-openapi v0.152.0

@@ -10,14 +10,26 @@ import (
 //go:embed migrations/*.sql
 var migrations embed.FS
 
-//go:embed all:dashboard
+// dashboard is empty but for .gitkeep unless the dashboard was built.
+//
+//go:embed all:dashboard/dist
 var dashboard embed.FS
+
+//go:embed placeholder
+var placeholder embed.FS
 
 // Migrations returns the goose migrations, one file a schema version.
 func Migrations() fs.FS { return sub(migrations, "migrations") }
 
-// Dashboard returns the dashboard's files, index.html at its root.
-func Dashboard() fs.FS { return sub(dashboard, "dashboard") }
+// Dashboard returns the dashboard as it was built, or else a plain page that
+// says how to build it; index.html is at the root of either.
+func Dashboard() fs.FS {
+	built := sub(dashboard, "dashboard/dist")
+	if _, err := fs.Stat(built, "index.html"); err != nil {
+		return sub(placeholder, "placeholder")
+	}
+	return built
+}
 
 // sub cannot fail for the constant directories above: the compiler has
 // checked that they exist.

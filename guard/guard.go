@@ -56,6 +56,25 @@ func (r Reason) String() string {
 	}
 }
 
+// Reasons lists the codes of the rules, in the order of their values from 1.
+func Reasons() []string {
+	var codes []string
+	for r := RunAlreadyEnded; r <= MaxConcurrentRunsExceeded; r++ {
+		codes = append(codes, r.String())
+	}
+	return codes
+}
+
+// ParseReason is the reverse of String; None for any other code.
+func ParseReason(code string) Reason {
+	for r := RunAlreadyEnded; r <= MaxConcurrentRunsExceeded; r++ {
+		if r.String() == code {
+			return r
+		}
+	}
+	return None
+}
+
 // IsMoney tells whether the rule's Limit and Used are plans.Money; otherwise they count runs.
 func (r Reason) IsMoney() bool {
 	return r == WorkspaceDailyBudgetExceeded || r == UserDailyBudgetExceeded

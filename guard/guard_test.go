@@ -182,3 +182,20 @@ func TestReasonsKeepTheirNumbersAndCodes(t *testing.T) {
 		}
 	}
 }
+
+func TestEachReasonIsReadBackFromItsCode(t *testing.T) {
+	codes := guard.Reasons()
+	if len(codes) != 7 {
+		t.Errorf("%d reasons", len(codes))
+	}
+	for i, code := range codes {
+		if r := guard.ParseReason(code); r != guard.Reason(i+1) || r.String() != code {
+			t.Errorf("%s is read as %d", code, r)
+		}
+	}
+	for _, code := range []string{"", "NONE", "user_blocked", "USER_BLOCKED "} {
+		if r := guard.ParseReason(code); r != guard.None {
+			t.Errorf("%q is read as %v", code, r)
+		}
+	}
+}

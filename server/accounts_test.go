@@ -67,6 +67,9 @@ func TestClosedRegistrationRefusesEverybody(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, func(cfg *server.Config) { cfg.OpenRegistration = false })
 	const closed = "Registration is closed on this server"
+	if got := w.call("GET", "/v1/server", "", nil).want(http.StatusOK).text("registration"); got != "closed" {
+		t.Errorf("the server says that registration is %s", got)
+	}
 	w.call("POST", "/v1/auth/register", "", `{"email":"ada@example.com","password":"12345678"}`).wantDetail(http.StatusForbidden, closed)
 	w.call("POST", "/v1/auth/register", "", `{}`).wantDetail(http.StatusForbidden, closed)
 	login(w, "ada@example.com", "12345678").want(http.StatusUnauthorized)

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"strings"
 
@@ -22,34 +23,37 @@ func (s *Server) authenticate(c *call) error {
 	if c.route.access == public {
 		return nil
 	}
-	header := c.r.Header.Get("Authorization")
-	scheme, credential, _ := strings.Cut(header, " ")
-	credential = strings.TrimSpace(credential)
-	if !strings.EqualFold(scheme, "Bearer") || credential == "" {
-		return unauthenticated("Not authenticated")
-	}
 	var err error
-	if auth.LooksLikeAPIKey(credential) {
-		if c.route.access == tokenOnly {
-			return unauthenticated("This call needs a signed-in account, not an API key")
-		}
-		c.who, err = s.checkKey(c, credential)
-	} else {
-		if c.route.access == keyOnly {
-			return unauthenticated("This call needs an API key")
-		}
-		c.who, err = s.checkToken(c, credential)
-	}
+	c.who, err = s.identify(c.ctx(), c.route.access, c.r.Header.Get("Authorization"))
 	return err
 }
 
-func (s *Server) checkKey(c *call, credential string) (principal, error) {
+// identify checks an Authorization header against the access that a route gives.
+func (s *Server) identify(ctx context.Context, may access, header string) (principal, error) {
+	scheme, credential, _ := strings.Cut(header, " ")
+	credential = strings.TrimSpace(credential)
+	if !strings.EqualFold(scheme, "Bearer") || credential == "" {
+		return principal{}, unauthenticated("Not authenticated")
+	}
+	if auth.LooksLikeAPIKey(credential) {
+		if may == tokenOnly {
+			return principal{}, unauthenticated("This call needs a signed-in account, not an API key")
+		}
+		return s.checkKey(ctx, credential)
+	}
+	if may == keyOnly {
+		return principal{}, unauthenticated("This call needs an API key")
+	}
+	return s.checkToken(ctx, credential)
+}
+
+func (s *Server) checkKey(ctx context.Context, credential string) (principal, error) {
 	invalidKey := unauthenticated("Invalid API key")
 	key, err := auth.ParseAPIKey(credential)
 	if err != nil {
 		return principal{}, invalidKey
 	}
-	found, err := s.store.KeyCredential(c.ctx(), key.Prefix)
+	found, err := s.store.KeyCredential(ctx, key.Prefix)
 	switch {
 	case errors.Is(err, storage.ErrNotFound):
 		return principal{}, invalidKey
@@ -61,7 +65,7 @@ func (s *Server) checkKey(c *call, credential string) (principal, error) {
 	return principal{workspace: found.Workspace, account: found.Account, byKey: true}, nil
 }
 
-func (s *Server) checkToken(c *call, credential string) (principal, error) {
+func (s *Server) checkToken(ctx context.Context, credential string) (principal, error) {
 	claims, err := s.tokens.Parse(credential)
 	switch {
 	case errors.Is(err, auth.ErrExpiredToken):
@@ -76,7 +80,7 @@ func (s *Server) checkToken(c *call, credential string) (principal, error) {
 	if accountErr != nil || workspaceErr != nil {
 		return principal{}, unauthenticated("Invalid token")
 	}
-	found, err := s.store.TokenCredential(c.ctx(), account, workspace)
+	found, err := s.store.TokenCredential(ctx, account, workspace)
 	switch {
 	case errors.Is(err, storage.ErrNotFound):
 		return principal{}, unauthenticated("Invalid token")

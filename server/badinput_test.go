@@ -138,7 +138,7 @@ func brokenFields() []apiCase {
 		},
 		{
 			name: "the last of two wins", method: "POST", path: "/v1/runs/{run}/end", as: "key", body: `{"status":"NONE","status":"FAILED"}`,
-			status: http.StatusOK, want: `{"id":"{run}","status":"FAILED","ended_at":` + atCall + `}`, changes: "runs users",
+			status: http.StatusOK, want: `{"id":"{run}","status":"FAILED","ended_at":` + atCall + `}`, changes: "runs usage users",
 		},
 		refused("the last of two wins", "POST", "/v1/runs/{run}/end", `{"status":"FAILED","status":"FAILED","status":"\u0000"}`,
 			problems(bodyProblem("value_error", "status", noNUL, `"\u0000"`, ""))),
@@ -474,7 +474,7 @@ func (w *world) fire(s shot) (*response, error) {
 		return nil, err
 	}
 	defer answer.Body.Close()
-	got, err := io.ReadAll(answer.Body)
+	got, err := readAnswer(answer)
 	if err != nil {
 		return nil, err
 	}

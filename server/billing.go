@@ -46,9 +46,12 @@ func (s *Server) readBilling(c *call) error {
 		CurrentPeriodEnd  instant    `json:"current_period_end"`
 		CancelAtPeriodEnd bool       `json:"cancel_at_period_end"`
 		Plans             []planJSON `json:"plans"`
-	}{Plan: w.Plan.ID, Status: "none", Plans: each(plans.All(), planOf)})
+	}{Plan: w.Plan.ID, Status: "none", BillingEnabled: s.billingEnabled(), Plans: each(plans.All(), planOf)})
 	return nil
 }
+
+// billingEnabled tells whether plans can be bought on this server.
+func (s *Server) billingEnabled() bool { return false }
 
 func errNoBilling() error { return badRequest("Billing is not configured on this server") }
 

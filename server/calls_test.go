@@ -15,9 +15,9 @@ const (
 		`"MONTHLY_RUN_LIMIT_EXCEEDED","MAX_CONCURRENT_RUNS_EXCEEDED"]`
 	stepRules = `["RUN_ALREADY_ENDED","KILL_SWITCH_ACTIVE","USER_BLOCKED","WORKSPACE_DAILY_BUDGET_EXCEEDED","USER_DAILY_BUDGET_EXCEEDED"]`
 
-	adasRun = `"id":"{run}","user_id":"ada","status":"RUNNING","deny_reason":"USER_BLOCKED","started_at":"2026-11-23T07:08:30.123Z",` +
+	adasRun = `"id":"{run}","user_id":"ada","title":null,"status":"RUNNING","deny_reason":"USER_BLOCKED","started_at":"2026-11-23T07:08:30.123Z",` +
 		`"ended_at":null,"ended_reason":null,"duration_ms":null,"step_count":2,"blocked_step_count":1,"prompt_tokens":0,"completion_tokens":0,"total_usd":0`
-	bobsRun = `"id":"{ended}","user_id":"bob","status":"COMPLETED","deny_reason":null,"started_at":"2026-11-23T07:08:29.123Z",` +
+	bobsRun = `"id":"{ended}","user_id":"bob","title":null,"status":"COMPLETED","deny_reason":null,"started_at":"2026-11-23T07:08:29.123Z",` +
 		`"ended_at":"2026-11-23T07:08:29.123Z","ended_reason":"CLIENT","duration_ms":0,"step_count":0,"blocked_step_count":0,` +
 		`"prompt_tokens":0,"completion_tokens":0,"total_usd":0`
 	openStep = `{"id":"{step}","sequence":1,"type":"MODEL_CALL","status":"RUNNING","model":"gpt-4o","tool_name":null,"input_data":{"prompt":"hi"},` +
@@ -34,7 +34,7 @@ const (
 		`"prompt_tokens":500,"completion_tokens":100,"cost_usd":0.00225,"input_cost_per_token":0.0000025,"output_cost_per_token":0.00001,` +
 		`"created_at":"2026-11-23T07:08:30.123Z","completed_at":"2026-11-23T07:08:31.123Z","duration_ms":1234}`
 
-	quietUsage = `{"total_usd":0,"total_tokens":0,"run_count":2}`
+	quietUsage = `{"total_usd":0,"total_tokens":0,"run_count":2,"denial_count":1}`
 	gpt4oPrice = `{"id":"<id>","model":"gpt-4o","input_cost_per_token":0.0000025,"output_cost_per_token":0.00001,"is_active":true}`
 	newToken   = `{"access_token":"<token>","token_type":"bearer","expires_in":86400}`
 
@@ -93,6 +93,10 @@ func runCalls() []apiCase {
 			want: `{"items":[{` + bobsRun + `}],"next_cursor":null}`,
 		},
 		{
+			name: "by reason", method: "GET", path: "/v1/runs/?reason=USER_BLOCKED", as: "key", status: http.StatusOK,
+			want: `{"items":[{` + adasRun + `}],"next_cursor":null}`,
+		},
+		{
 			method: "GET", path: "/v1/runs/{run}", as: "token", status: http.StatusOK,
 			want: `{` + adasRun + `,"metadata":{"ticket":7},"decision":{"outcome":"ALLOW","reason":null,"evaluated":` + startRules + `},` +
 				`"steps":[` + openStep + `,` + deniedStep + `],"next_steps_cursor":null}`,
@@ -100,7 +104,7 @@ func runCalls() []apiCase {
 		{
 			method: "POST", path: "/v1/runs/{run}/end", as: "key", body: `{"status":"BLOCKED"}`, status: http.StatusOK,
 			want:    `{"id":"{run}","status":"BLOCKED","ended_at":` + atCall + `}`,
-			changes: "runs users",
+			changes: "runs usage users",
 		},
 		{
 			method: "POST", path: "/v1/runs/{run}/heartbeat", as: "key", status: http.StatusOK,
@@ -146,6 +150,10 @@ func configurationCalls() []apiCase {
 			want: `{"items":[` + userJSON("ada", "null", "null", "1", atRun) + `,` + userJSON("bob", "null", "null", "1", atStart) + `],"next_cursor":null}`,
 		},
 		{
+			name: "by spend", method: "GET", path: "/v1/users/?sort=spend&limit=2", as: "key", status: http.StatusOK,
+			want: `{"items":[` + userJSON("ada", "null", "null", "1", atRun) + `,` + userJSON("bob", "null", "null", "1", atStart) + `],"next_cursor":null}`,
+		},
+		{
 			method: "PUT", path: "/v1/blocked-users/acme/cleo", as: "key", body: `{"reason":"loops"}`, status: http.StatusOK,
 			want: userJSON("acme/cleo", atCall, `"loops"`, "0", "null"), changes: "users",
 		},
@@ -159,14 +167,24 @@ func configurationCalls() []apiCase {
 		},
 		{
 			method: "GET", path: "/v1/usage/", as: "key", status: http.StatusOK,
-			want: `{"today":` + quietUsage + `,"last_7_days":` + quietUsage + `,"last_30_days":` + quietUsage + `,"by_model":[],` +
+			want: `{"today":` + quietUsage + `,"last_7_days":` + quietUsage + `,"last_30_days":` + quietUsage + `,"running_runs":1,` +
+				`"by_reason":[{"reason":"USER_BLOCKED","today":1,"last_7_days":1,"last_30_days":1}],"by_model":[],` +
 				`"by_user":[{"user_id":"bob","total_usd":0,"run_count":1},{"user_id":"ada","total_usd":0,"run_count":1}],` +
 				`"monthly_run_count":2,"monthly_run_limit":null}`,
 		},
 		{
 			method: "GET", path: "/v1/usage/daily?days=2", as: "token", status: http.StatusOK,
-			want: `{"items":[{"date":"2026-11-22","total_usd":0,"prompt_tokens":0,"completion_tokens":0,"run_count":0,"blocked_run_count":0},` +
-				`{"date":"2026-11-23","total_usd":0,"prompt_tokens":0,"completion_tokens":0,"run_count":2,"blocked_run_count":0}]}`,
+			want: `{"items":[{"date":"2026-11-22","total_usd":0,"prompt_tokens":0,"completion_tokens":0,"run_count":0,"blocked_run_count":0,"denial_count":0},` +
+				`{"date":"2026-11-23","total_usd":0,"prompt_tokens":0,"completion_tokens":0,"run_count":2,"blocked_run_count":0,"denial_count":1}]}`,
+		},
+		{
+			name: "by model", method: "GET", path: "/v1/usage/daily?days=1&by=model", as: "key", status: http.StatusOK,
+			want: `{"items":[{"date":"2026-11-23","total_usd":0,"prompt_tokens":0,"completion_tokens":0,"run_count":2,"blocked_run_count":0,` +
+				`"denial_count":1,"by_model":[]}]}`,
+		},
+		{
+			method: "GET", path: "/v1/events", as: "key", status: http.StatusOK, // of a stream, its first event
+			want: "event: hello\ndata: {\"at\":" + atCall + "}\n\n",
 		},
 		{
 			method: "GET", path: "/v1/api-keys/", as: "token", status: http.StatusOK,
@@ -191,6 +209,7 @@ func configurationCalls() []apiCase {
 			want: `{"plan":"pro","status":"none","billing_enabled":false,"current_period_end":null,"cancel_at_period_end":false,` +
 				`"plans":[` + basicPlan + `,` + proPlan + `,` + scalePlan + `,` + enterprisePlan + `]}`,
 		},
+		{method: "GET", path: "/v1/server", status: http.StatusOK, want: `{"version":"1.2.3-test","registration":"open","billing_enabled":false}`},
 		{method: "GET", path: "/health", status: http.StatusOK, want: `{"status":"ok","version":"1.2.3-test"}`},
 		{method: "GET", path: "/health/ready", status: http.StatusOK, want: `{"status":"ready"}`},
 		{method: "GET", path: "/openapi.json", status: http.StatusOK},

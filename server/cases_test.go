@@ -196,7 +196,7 @@ func (w *world) look(a account) map[string]string {
 	add("users", users, err)
 	usage, err := w.store.Usage(ctx, ws)
 	add("usage", usage, err)
-	days, err := w.store.DailyUsage(ctx, ws, 2)
+	days, err := w.store.DailyUsage(ctx, ws, 2, true)
 	add("usage", days, err)
 	runs, _, err := w.store.Runs(ctx, ws, storage.RunFilter{Limit: 100})
 	add("runs", runs, err)

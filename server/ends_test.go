@@ -185,8 +185,8 @@ func TestARepeatedReportChangesNothingAndACorrectionBooksTheDifference(t *testin
 	}
 	w.call("PATCH", path, f.key, `{"completion_tokens":50,"status":"FAILED"}`).want(http.StatusOK)
 	daily := w.call("GET", "/v1/usage/daily?days=2", f.key, nil).want(http.StatusOK)
-	wantBody(t, daily, `{"items":[{"date":"2026-11-23","total_usd":0.00175,"prompt_tokens":500,"completion_tokens":50,"run_count":2,"blocked_run_count":0},`+
-		`{"date":"2026-11-24","total_usd":0,"prompt_tokens":0,"completion_tokens":0,"run_count":0,"blocked_run_count":0}]}`)
+	wantBody(t, daily, `{"items":[{"date":"2026-11-23","total_usd":0.00175,"prompt_tokens":500,"completion_tokens":50,"run_count":2,"blocked_run_count":0,"denial_count":1},`+
+		`{"date":"2026-11-24","total_usd":0,"prompt_tokens":0,"completion_tokens":0,"run_count":0,"blocked_run_count":0,"denial_count":0}]}`)
 	run := w.call("GET", f.fill("/v1/runs/{run}"), f.key, nil)
 	if run.text("total_usd") != "0.00175" || run.text("completion_tokens") != "50" || run.text("steps.0.completed_at") != "2026-11-23T07:08:31.123Z" {
 		t.Errorf("after the correction the run is %s", run.body)

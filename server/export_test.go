@@ -1,6 +1,10 @@
 package server
 
-import "github.com/pikarc/server/storage"
+import (
+	"context"
+
+	"github.com/pikarc/server/storage"
+)
 
 // TestRoute is a row of the route table, for tests that hold it against the OpenAPI document.
 type TestRoute struct {
@@ -23,3 +27,12 @@ func (s *Server) TestRoutes() []TestRoute {
 
 // SetDecider puts any verdict in the place of guard.Decide. Call it before the first request.
 func (s *Server) SetDecider(d storage.Decider) { s.decide = d }
+
+// Offer hands changes to the hub as the store's writer does.
+func (s *Server) Offer(changes []storage.Change) { s.hub.offer(changes) }
+
+// Join opens a stream that nobody reads, past HTTP.
+func (s *Server) Join(ws storage.WorkspaceKey) error {
+	_, err := s.hub.join(context.Background(), ws, func(context.Context) error { return nil }, func() {})
+	return err
+}

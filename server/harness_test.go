@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/base64"
@@ -257,7 +258,7 @@ func (w *world) try(method, path, credential string, body any, headers ...string
 		return nil, err
 	}
 	defer answer.Body.Close()
-	got, err := io.ReadAll(answer.Body)
+	got, err := readAnswer(answer)
 	if err != nil {
 		return nil, err
 	}
@@ -267,6 +268,15 @@ func (w *world) try(method, path, credential string, body any, headers ...string
 		w.t.Errorf("%s is a bug of the server:\n%s", r.what, w.logs)
 	}
 	return r, nil
+}
+
+// readAnswer reads all of an answer, of a stream the first event only.
+func readAnswer(answer *http.Response) ([]byte, error) {
+	if answer.Header.Get("Content-Type") == "text/event-stream" {
+		_, raw, err := readEvent(bufio.NewReader(answer.Body))
+		return raw, err
+	}
+	return io.ReadAll(answer.Body)
 }
 
 func encodeBody(body any) ([]byte, error) {

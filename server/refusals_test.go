@@ -12,7 +12,9 @@ const (
 	runMissing  = `{"detail":"Run not found"}`
 	stepMissing = `{"detail":"Step not found"}`
 	notRunning  = `{"detail":"Run has already ended as COMPLETED"}`
-	noBilling   = `{"detail":"Billing is not configured on this server"}`
+	reasonWords = "'RUN_ALREADY_ENDED', 'KILL_SWITCH_ACTIVE', 'USER_BLOCKED', 'WORKSPACE_DAILY_BUDGET_EXCEEDED', " +
+		"'USER_DAILY_BUDGET_EXCEEDED', 'MONTHLY_RUN_LIMIT_EXCEEDED' or 'MAX_CONCURRENT_RUNS_EXCEEDED'"
+	noBilling = `{"detail":"Billing is not configured on this server"}`
 )
 
 func missing(field, input string) string {
@@ -56,6 +58,10 @@ func runRefusals() []apiCase {
 			method: "GET", path: "/v1/runs/?limit=0&status=OPEN", as: "token", status: http.StatusUnprocessableEntity,
 			want: problems(problem("literal_error", `["query","status"]`, "Input should be 'RUNNING', 'COMPLETED', 'FAILED' or 'BLOCKED'", `"OPEN"`,
 				`{"expected":"'RUNNING', 'COMPLETED', 'FAILED' or 'BLOCKED'"}`), tooSmall(`["query","limit"]`, `"0"`)),
+		},
+		{
+			name: "reason", method: "GET", path: "/v1/runs/?reason=", as: "token", status: http.StatusUnprocessableEntity,
+			want: problems(problem("literal_error", `["query","reason"]`, "Input should be "+reasonWords, `""`, `{"expected":"`+reasonWords+`"}`)),
 		},
 		{name: "cursor", method: "GET", path: "/v1/runs/?cursor=AAAA", as: "token", status: http.StatusUnprocessableEntity, want: problems(badCursor("cursor"))},
 		{method: "GET", path: "/v1/runs/" + unknownID, as: "token", status: http.StatusNotFound, want: runMissing},
@@ -105,6 +111,14 @@ func runRefusals() []apiCase {
 func configurationRefusals() []apiCase {
 	limit257 := `"` + strings.Repeat("x", 256) + `"`
 	return []apiCase{
+		{
+			name: "sort", method: "GET", path: "/v1/users/?sort=dearest", as: "token", status: http.StatusUnprocessableEntity,
+			want: problems(problem("literal_error", `["query","sort"]`, "Input should be 'newest' or 'spend'", `"dearest"`, `{"expected":"'newest' or 'spend'"}`)),
+		},
+		{
+			name: "by", method: "GET", path: "/v1/usage/daily?by=user", as: "token", status: http.StatusUnprocessableEntity,
+			want: problems(problem("literal_error", `["query","by"]`, "Input should be 'model'", `"user"`, `{"expected":"'model'"}`)),
+		},
 		{
 			name: "basic", plan: plans.Basic, method: "PATCH", path: "/v1/workspace/", as: "token", body: `{"name":"New","user_daily_budget_usd":1}`,
 			status: http.StatusForbidden, want: detail("User daily budget is not available on the basic plan. Upgrade to Pro, Scale or Enterprise."),

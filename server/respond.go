@@ -72,7 +72,7 @@ func (w word) MarshalJSON() ([]byte, error) {
 	if w == "" {
 		return []byte("null"), nil
 	}
-	return json.Marshal(string(w))
+	return encodeJSON(string(w))
 }
 
 // count is a number of which 0 means that there is no limit: null.

@@ -53,6 +53,8 @@ func (s *Server) routes() []route {
 		{"GET", "/v1/usage/", keyOrToken, s.readUsage},
 		{"GET", "/v1/usage/daily", keyOrToken, s.readDailyUsage},
 
+		{"GET", "/v1/events", keyOrToken, s.watchEvents},
+
 		{"GET", "/v1/api-keys/", keyOrToken, s.readAPIKey},
 		{"POST", "/v1/api-keys/regenerate", keyOrToken, s.regenerateAPIKey},
 
@@ -63,6 +65,7 @@ func (s *Server) routes() []route {
 		{"POST", "/v1/billing/checkout", tokenOnly, s.startCheckout},
 		{"POST", "/v1/billing/portal", tokenOnly, s.openPortal},
 
+		{"GET", "/v1/server", public, s.describe},
 		{"GET", "/health", public, s.health},
 		{"GET", "/health/ready", public, s.ready},
 		{"GET", "/openapi.json", public, s.openAPI},

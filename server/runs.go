@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/pikarc/server/guard"
 	"github.com/pikarc/server/plans"
 	"github.com/pikarc/server/storage"
 )
@@ -109,6 +110,7 @@ func (s *Server) heartbeatRun(c *call) error {
 type runJSON struct {
 	ID               uuid.UUID   `json:"id"`
 	UserID           string      `json:"user_id"`
+	Title            word        `json:"title"`
 	Status           string      `json:"status"`
 	DenyReason       word        `json:"deny_reason"`
 	StartedAt        instant     `json:"started_at"`
@@ -124,7 +126,7 @@ type runJSON struct {
 
 func runOf(r storage.Run) runJSON {
 	out := runJSON{
-		ID: r.ID, UserID: r.UserID, Status: r.Status.String(), DenyReason: word(r.DenyReason.String()),
+		ID: r.ID, UserID: r.UserID, Title: word(r.Title), Status: r.Status.String(), DenyReason: word(r.DenyReason.String()),
 		StartedAt: instant(r.StartedAt), EndedAt: instant(r.EndedAt),
 		StepCount: r.StepCount, BlockedStepCount: r.BlockedStepCount,
 		PromptTokens: r.PromptTokens, CompletionTokens: r.CompletionTokens, Total: r.Spend,
@@ -160,6 +162,7 @@ func (s *Server) listRuns(c *call) error {
 	f := storage.RunFilter{
 		Status: storage.ParseRunStatus(q.Literal("status", "RUNNING", "COMPLETED", "FAILED", "BLOCKED")),
 		UserID: q.String("user_id", maxUserID),
+		Reason: guard.ParseReason(q.Literal("reason", guard.Reasons()...)),
 		Since:  q.OptionalTime("since"),
 		Until:  q.OptionalTime("until"),
 		Limit:  q.Int("limit", pageLength, 1, maxPage),

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"runtime"
+	"sync"
 	"time"
 
 	"github.com/pikarc/server/auth"
@@ -34,6 +35,7 @@ type Config struct {
 	Log              *slog.Logger
 	Now              func() time.Time // time.Now when nil
 	Timeouts         Timeouts         // zero fields have defaults
+	Streams          StreamLimits     // zero fields have defaults
 }
 
 // Timeouts bound how long a connection may take for each part of a request.
@@ -70,6 +72,9 @@ type Server struct {
 	tokens *auth.Tokens
 	hasher *auth.Hasher
 	logins *loginLimiter
+	hub    *hub
+
+	dashboard func() (map[string]staticFile, error) // read at first use
 }
 
 // New makes a server on an open store.
@@ -80,12 +85,14 @@ func New(store *storage.Store, cfg Config) *Server {
 	if cfg.MaxBody == 0 {
 		cfg.MaxBody = DefaultMaxBody
 	}
-	cfg.Timeouts = cfg.Timeouts.withDefaults()
+	cfg.Timeouts, cfg.Streams = cfg.Timeouts.withDefaults(), cfg.Streams.withDefaults()
 	return &Server{
 		Config: cfg, store: store, decide: guard.Decide,
-		tokens: auth.NewTokens(cfg.Secret, cfg.TokenTTL, cfg.Now),
-		hasher: auth.NewHasher(runtime.GOMAXPROCS(0)),
-		logins: newLoginLimiter(cfg.Now),
+		tokens:    auth.NewTokens(cfg.Secret, cfg.TokenTTL, cfg.Now),
+		hasher:    auth.NewHasher(runtime.GOMAXPROCS(0)),
+		logins:    newLoginLimiter(cfg.Now),
+		hub:       newHub(store, cfg),
+		dashboard: sync.OnceValues(func() (map[string]staticFile, error) { return loadDashboard(cfg.Dashboard) }),
 	}
 }
 
@@ -101,6 +108,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(s.Log.Handler(), slog.LevelDebug),
 	}
+	hs.RegisterOnShutdown(s.hub.close) // streams never finish by themselves
 	jobs, stopJobs := context.WithCancel(context.WithoutCancel(ctx))
 	jobsDone := s.startJobs(jobs)
 	defer func() { stopJobs(); <-jobsDone }()

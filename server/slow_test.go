@@ -60,7 +60,8 @@ func (p *pipes) dial() net.Conn {
 // patient is a client that calls as usual while others are slow.
 type patient struct {
 	*http.Client
-	key string
+	key   string
+	token string // lasts a minute
 }
 
 // start starts a run, without waiting for anybody slow.
@@ -106,7 +107,11 @@ func inBubble(t *testing.T, test func(t *testing.T, network *pipes, other patien
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, _, key, err := store.CreateAccount(t.Context(), storage.NewAccount{Email: "ann@example.com", PasswordHash: "none", Plan: plans.Basic})
+		account, _, key, err := store.CreateAccount(t.Context(), storage.NewAccount{Email: "ann@example.com", PasswordHash: "none", Plan: plans.Basic})
+		if err != nil {
+			t.Fatal(err)
+		}
+		token, err := auth.NewTokens(secret, time.Minute, time.Now).Issue(account.ID.String(), account.Workspace.String(), account.TokenVersion)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -118,7 +123,7 @@ func inBubble(t *testing.T, test func(t *testing.T, network *pipes, other patien
 		ctx, stop := context.WithCancel(context.Background())
 		ended := make(chan error)
 		go func() { ended <- s.Serve(ctx, network) }()
-		test(t, network, patient{client, key.Full})
+		test(t, network, patient{client, key.Full, token})
 		client.CloseIdleConnections()
 		stop()
 		if err := <-ended; err != nil {

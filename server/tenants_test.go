@@ -85,6 +85,7 @@ func intrusions() map[string]intrusion {
 		"DELETE /v1/blocked-users/*user_id":     {"", http.StatusNotFound},
 		"GET /v1/usage/":                        {"", http.StatusOK},
 		"GET /v1/usage/daily":                   {"", http.StatusOK},
+		"GET /v1/events":                        {"", http.StatusOK},
 		"GET /v1/api-keys/":                     {"", http.StatusOK},
 		"POST /v1/api-keys/regenerate":          {`{"label":"mine"}`, http.StatusOK},
 		"GET /v1/model-pricing/":                {"", http.StatusOK},
@@ -92,6 +93,7 @@ func intrusions() map[string]intrusion {
 		"GET /v1/billing/":                      {"", http.StatusOK},
 		"POST /v1/billing/checkout":             {`{"plan":"pro"}`, http.StatusBadRequest},
 		"POST /v1/billing/portal":               {"", http.StatusBadRequest},
+		"GET /v1/server":                        {"", http.StatusOK},
 		"GET /health":                           {"", http.StatusOK},
 		"GET /health/ready":                     {"", http.StatusOK},
 		"GET /openapi.json":                     {"", http.StatusOK},
@@ -144,6 +146,7 @@ func foreignQueries(t *testing.T, rt server.TestRoute, v watched) []string {
 	values := map[string][]string{
 		"user_id": {"canary/user"}, "q": {canary}, "cursor": v.cursors, "steps_cursor": v.cursors, "days": {"365"}, "limit": {"200"},
 		"status": {"RUNNING"}, "blocked": {"true"}, "since": {"1970-01-01T00:00:00Z"}, "until": {"9999-12-31T23:59:59Z"}, "include_inactive": {"true"},
+		"reason": {"USER_BLOCKED"}, "sort": {"spend"}, "by": {"model"},
 	}
 	queries := []string{""}
 	for _, p := range operation(readDocument(t), rt.Method, rt.Path).Parameters {

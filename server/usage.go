@@ -14,9 +14,17 @@ const (
 )
 
 type totalsJSON struct {
-	Spend  plans.Money `json:"total_usd"`
-	Tokens int64       `json:"total_tokens"`
-	Runs   int64       `json:"run_count"`
+	Spend   plans.Money `json:"total_usd"`
+	Tokens  int64       `json:"total_tokens"`
+	Runs    int64       `json:"run_count"`
+	Denials int64       `json:"denial_count"`
+}
+
+type reasonUsageJSON struct {
+	Reason     word  `json:"reason"`
+	Today      int64 `json:"today"`
+	Last7Days  int64 `json:"last_7_days"`
+	Last30Days int64 `json:"last_30_days"`
 }
 
 type modelUsageJSON struct {
@@ -24,6 +32,7 @@ type modelUsageJSON struct {
 	Spend            plans.Money `json:"total_usd"`
 	PromptTokens     int64       `json:"prompt_tokens"`
 	CompletionTokens int64       `json:"completion_tokens"`
+	UnpricedTokens   int64       `json:"unpriced_tokens"`
 }
 
 type userUsageJSON struct {
@@ -38,15 +47,20 @@ func (s *Server) readUsage(c *call) error {
 		return err
 	}
 	c.json(http.StatusOK, struct {
-		Today           totalsJSON       `json:"today"`
-		Last7Days       totalsJSON       `json:"last_7_days"`
-		Last30Days      totalsJSON       `json:"last_30_days"`
-		ByModel         []modelUsageJSON `json:"by_model"`
-		ByUser          []userUsageJSON  `json:"by_user"`
-		MonthlyRuns     int64            `json:"monthly_run_count"`
-		MonthlyRunLimit count            `json:"monthly_run_limit"`
+		Today           totalsJSON        `json:"today"`
+		Last7Days       totalsJSON        `json:"last_7_days"`
+		Last30Days      totalsJSON        `json:"last_30_days"`
+		RunningRuns     int64             `json:"running_runs"`
+		ByReason        []reasonUsageJSON `json:"by_reason"`
+		ByModel         []modelUsageJSON  `json:"by_model"`
+		ByUser          []userUsageJSON   `json:"by_user"`
+		MonthlyRuns     int64             `json:"monthly_run_count"`
+		MonthlyRunLimit count             `json:"monthly_run_limit"`
 	}{
-		totalsJSON(u.Today), totalsJSON(u.Last7Days), totalsJSON(u.Last30Days),
+		totalsJSON(u.Today), totalsJSON(u.Last7Days), totalsJSON(u.Last30Days), u.RunningRuns,
+		each(u.ByReason, func(r storage.ReasonUsage) reasonUsageJSON {
+			return reasonUsageJSON{word(r.Reason.String()), r.Today, r.Last7Days, r.Last30Days}
+		}),
 		each(u.ByModel, func(m storage.ModelUsage) modelUsageJSON { return modelUsageJSON(m) }),
 		each(u.ByUser, func(r storage.UserUsage) userUsageJSON { return userUsageJSON(r) }),
 		u.MonthlyRuns, count(u.MonthlyRunLimit),
@@ -55,23 +69,38 @@ func (s *Server) readUsage(c *call) error {
 }
 
 type dayUsageJSON struct {
-	Date             string      `json:"date"`
-	Spend            plans.Money `json:"total_usd"`
-	PromptTokens     int64       `json:"prompt_tokens"`
-	CompletionTokens int64       `json:"completion_tokens"`
-	Runs             int64       `json:"run_count"`
-	BlockedRuns      int64       `json:"blocked_run_count"`
+	Date             string           `json:"date"`
+	Spend            plans.Money      `json:"total_usd"`
+	PromptTokens     int64            `json:"prompt_tokens"`
+	CompletionTokens int64            `json:"completion_tokens"`
+	Runs             int64            `json:"run_count"`
+	BlockedRuns      int64            `json:"blocked_run_count"`
+	Denials          int64            `json:"denial_count"`
+	ByModel          []modelSpendJSON `json:"by_model,omitzero"` // when asked for
+}
+
+type modelSpendJSON struct {
+	Model string      `json:"model"`
+	Spend plans.Money `json:"total_usd"`
+}
+
+func dayUsageOf(d storage.DayUsage) dayUsageJSON {
+	out := dayUsageJSON{
+		d.Date.Format(time.DateOnly), d.Spend, d.PromptTokens, d.CompletionTokens, d.Runs, d.BlockedRuns, d.Denials, nil,
+	}
+	if d.ByModel != nil {
+		out.ByModel = each(d.ByModel, func(m storage.ModelSpend) modelSpendJSON { return modelSpendJSON(m) })
+	}
+	return out
 }
 
 func (s *Server) readDailyUsage(c *call) error {
 	q := readQuery(c.r)
 	days := q.Int("days", defaultUsageDays, 1, maxUsageDays)
+	byModel := q.Literal("by", "model") != ""
 	if err := q.Err(); err != nil {
 		return err
 	}
-	usage, err := s.store.DailyUsage(c.ctx(), c.who.workspace, days)
-	items := each(usage, func(d storage.DayUsage) dayUsageJSON {
-		return dayUsageJSON{d.Date.Format(time.DateOnly), d.Spend, d.PromptTokens, d.CompletionTokens, d.Runs, d.BlockedRuns}
-	})
-	return c.ok(map[string]any{"items": items}, err)
+	usage, err := s.store.DailyUsage(c.ctx(), c.who.workspace, days, byModel)
+	return c.ok(map[string]any{"items": each(usage, dayUsageOf)}, err)
 }

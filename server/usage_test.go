@@ -39,10 +39,12 @@ func TestUsageAddsUpByDayModelAndUser(t *testing.T) {
 	w.clock.set(today)
 	w.call("PUT", "/v1/blocked-users/ada", a.key, nil).want(http.StatusOK)
 	w.call("POST", "/v1/runs", a.key, `{"user_id":"ada"}`).want(http.StatusCreated)
-	usage := `{"today":{"total_usd":2,"total_tokens":18,"run_count":2},"last_7_days":{"total_usd":2.5,"total_tokens":23,"run_count":3},` +
-		`"last_30_days":{"total_usd":7.5,"total_tokens":37,"run_count":5},"by_model":[` +
-		`{"model":"dear","total_usd":6,"prompt_tokens":4,"completion_tokens":3},{"model":"cheap","total_usd":1.5,"prompt_tokens":15,"completion_tokens":1},` +
-		`{"model":"free","total_usd":0,"prompt_tokens":7,"completion_tokens":7}],"by_user":[{"user_id":"bob","total_usd":4.5,"run_count":2},` +
+	usage := `{"today":{"total_usd":2,"total_tokens":18,"run_count":2,"denial_count":1},"last_7_days":{"total_usd":2.5,"total_tokens":23,"run_count":3,"denial_count":1},` +
+		`"last_30_days":{"total_usd":7.5,"total_tokens":37,"run_count":5,"denial_count":1},"running_runs":0,` +
+		`"by_reason":[{"reason":"USER_BLOCKED","today":1,"last_7_days":1,"last_30_days":1}],"by_model":[` +
+		`{"model":"dear","total_usd":6,"prompt_tokens":4,"completion_tokens":3,"unpriced_tokens":0},` +
+		`{"model":"cheap","total_usd":1.5,"prompt_tokens":15,"completion_tokens":1,"unpriced_tokens":0},` +
+		`{"model":"free","total_usd":0,"prompt_tokens":7,"completion_tokens":7,"unpriced_tokens":14}],"by_user":[{"user_id":"bob","total_usd":4.5,"run_count":2},` +
 		`{"user_id":"ada","total_usd":3,"run_count":2},{"user_id":"cleo","total_usd":0,"run_count":1}],"monthly_run_count":4,"monthly_run_limit":1000}`
 	before := w.call("GET", "/v1/usage/", a.token, nil).want(http.StatusOK)
 	wantBody(t, before, usage)
@@ -53,6 +55,17 @@ func TestUsageAddsUpByDayModelAndUser(t *testing.T) {
 	} {
 		if got := daily.text(place); got != want {
 			t.Errorf("daily usage has %s %s, want %s", place, got, want)
+		}
+	}
+	split := w.call("GET", "/v1/usage/daily?days=30&by=model", a.key, nil).want(http.StatusOK)
+	for place, want := range map[string]string{
+		"items.0.by_model":      `[{"model":"dear","total_usd":0},{"model":"cheap","total_usd":1}]`,
+		"items.28.by_model":     `[{"model":"dear","total_usd":0},{"model":"cheap","total_usd":0}]`,
+		"items.29.by_model":     `[{"model":"dear","total_usd":2},{"model":"cheap","total_usd":0}]`,
+		"items.29.denial_count": "1",
+	} {
+		if got := split.text(place); got != want {
+			t.Errorf("daily usage by model has %s %s, want %s", place, got, want)
 		}
 	}
 	for days, first := range map[string]string{"1": "2026-11-23", "31": "2026-10-24", "365": "2025-11-24"} {

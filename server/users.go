@@ -30,6 +30,7 @@ func (s *Server) listUsers(c *call) error {
 	f := storage.UserFilter{
 		Query:   q.String("q", maxUserID),
 		Blocked: q.Bool("blocked"),
+		BySpend: q.Literal("sort", "newest", "spend") == "spend",
 		Limit:   q.Int("limit", pageLength, 1, maxPage),
 		Cursor:  q.String("cursor", maxCursor),
 	}

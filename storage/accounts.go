@@ -111,6 +111,13 @@ func (s *Store) ChangePassword(ctx context.Context, account uuid.UUID, verified,
 		if errors.Is(err, ErrNotFound) {
 			return ErrBadPassword
 		}
+		if err != nil {
+			return err
+		}
+		c := Change{Kind: CredentialsChanged}
+		err = tx.get(`SELECT w.id FROM workspaces w JOIN accounts a ON a.id = w.account_id WHERE a.uuid = $1`,
+			[]any{account[:]}, &c.Workspace)
+		tx.note(c)
 		return err
 	})
 	return version, err

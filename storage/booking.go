@@ -164,6 +164,7 @@ type delta struct{ spend, prompt, completion, unpriced int64 }
 
 // book moves every counter that holds this step's usage, on the step's day.
 func (d delta) book(tx *Tx, ws WorkspaceKey, row stepRow) error {
+	tx.note(Change{Workspace: ws, Kind: RunProgressed, Run: row.runID})
 	day := row.bookedDay.Int64
 	var spend, prompt, completion int64
 	err := tx.get(`INSERT INTO workspace_days

@@ -68,7 +68,7 @@ func (w *world) mustStay(what string, do func()) {
 // day reads what is booked on a date.
 func (w *world) day(ws WorkspaceKey, date time.Time) DayUsage {
 	w.t.Helper()
-	days, err := w.DailyUsage(context.Background(), ws, 365)
+	days, err := w.DailyUsage(context.Background(), ws, 365, false)
 	w.must(err)
 	for _, d := range days {
 		if d.Date.Equal(date.Truncate(24 * time.Hour)) {
@@ -152,8 +152,8 @@ func TestExampleOfTheContractIsBookedEverywhere(t *testing.T) {
 	w.must(err)
 	totals := Totals{Spend: want, Tokens: 600, Runs: 1}
 	if diff := gocmp.Diff(Usage{
-		Today: totals, Last7Days: totals, Last30Days: totals, MonthlyRuns: 1,
-		ByModel: []ModelUsage{{"gpt-4o", want, 500, 100}}, ByUser: []UserUsage{{"u", want, 1}},
+		Today: totals, Last7Days: totals, Last30Days: totals, RunningRuns: 1, MonthlyRuns: 1,
+		ByModel: []ModelUsage{{"gpt-4o", want, 500, 100, 0}}, ByUser: []UserUsage{{"u", want, 1}},
 	}, got); diff != "" {
 		t.Errorf("usage, wanted (-) and read (+):\n%s", diff)
 	}

@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"regexp"
 	"slices"
@@ -18,6 +19,7 @@ import (
 	gocmp "github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/pikarc/server/guard"
 	"github.com/pikarc/server/plans"
 )
 
@@ -122,6 +124,8 @@ type entry struct {
 	model                     sql.NullString
 	runs, blocked             int64
 	spend, prompt, completion int64
+	unpriced                  int64
+	denial                    guard.Reason // of a denied start or step
 }
 
 // entries reads the ledger of a workspace, and recomputes every cost.
@@ -129,22 +133,29 @@ func (w *world) entries(ws WorkspaceKey) (all []entry) {
 	w.t.Helper()
 	rows, err := w.conn().QueryContext(context.Background(), `
 		SELECT r.started_at / 86400000, u.id, u.external_id, NULL, r.status <> 4 OR r.ended_by IS NOT NULL,
-			r.status = 4 AND r.ended_by IS NULL, 0, 0, NULL, NULL, NULL
+			r.status = 4 AND r.ended_by IS NULL, 0, 0, NULL, NULL, NULL, 0
 		FROM runs r JOIN users u ON u.id = r.user_id WHERE r.workspace_id = $1
 		UNION ALL
 		SELECT s.booked_day, u.id, u.external_id, m.name, 0, 0, s.prompt_tokens, s.completion_tokens,
-			s.input_picos, s.output_picos, s.cost_nanos
+			s.input_picos, s.output_picos, s.cost_nanos, 0
 		FROM runs r JOIN users u ON u.id = r.user_id JOIN steps s ON s.run_id = r.id
-		LEFT JOIN models m ON m.id = s.model_id WHERE r.workspace_id = $1 AND s.booked_day IS NOT NULL`, ws)
+		LEFT JOIN models m ON m.id = s.model_id WHERE r.workspace_id = $1 AND s.booked_day IS NOT NULL
+		UNION ALL
+		SELECT coalesce(s.created_at, r.started_at) / 86400000, u.id, u.external_id, NULL, 0, 0, 0, 0, NULL, NULL, NULL, d.reason
+		FROM runs r JOIN users u ON u.id = r.user_id JOIN denials d ON d.run_id = r.id
+		LEFT JOIN steps s ON s.run_id = r.id AND s.uuid = d.step_uuid WHERE r.workspace_id = $1`, ws)
 	w.must(err)
 	for rows.Next() {
 		var e entry
 		var input, output, cost sql.NullInt64
-		w.must(rows.Scan(&e.day, &e.userID, &e.user, &e.model, &e.runs, &e.blocked, &e.prompt, &e.completion, &input, &output, &cost))
+		w.must(rows.Scan(&e.day, &e.userID, &e.user, &e.model, &e.runs, &e.blocked, &e.prompt, &e.completion, &input, &output, &cost, &e.denial))
 		if input.Valid {
 			spend, err := plans.Cost(e.prompt, e.completion, plans.Price(input.Int64), plans.Price(output.Int64))
 			w.must(err)
 			e.spend = int64(spend)
+		}
+		if !input.Valid && e.model.Valid {
+			e.unpriced = e.prompt + e.completion
 		}
 		if e.spend != cost.Int64 || input.Valid != cost.Valid {
 			w.t.Errorf("a step costs %v, want %d: %+v", cost, e.spend, e)
@@ -186,12 +197,13 @@ func (w *world) mustReadUsage(ws WorkspaceKey, all []entry) {
 	got.ByUser = slices.DeleteFunc(got.ByUser, func(u UserUsage) bool { return u == UserUsage{UserID: u.UserID} })
 	want := usageOf(all, w.Now())
 	want.MonthlyRunLimit = got.MonthlyRunLimit
+	want.RunningRuns = w.number(`SELECT count(*) FROM runs WHERE workspace_id = $1 AND status = 1`, ws)
 	if diff := gocmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
 		w.t.Errorf("usage of workspace %d differs from the ledger (-) as (+):\n%s", ws, diff)
 	}
 
 	const days = 45
-	daily, err := w.DailyUsage(ctx, ws, days)
+	daily, err := w.DailyUsage(ctx, ws, days, true)
 	w.must(err)
 	var wantDaily []DayUsage
 	for day := today - days + 1; day <= today; day++ {
@@ -201,12 +213,42 @@ func (w *world) mustReadUsage(ws WorkspaceKey, all []entry) {
 				d.Spend += plans.Money(e.spend)
 				d.PromptTokens, d.CompletionTokens = d.PromptTokens+e.prompt, d.CompletionTokens+e.completion
 				d.Runs, d.BlockedRuns = d.Runs+e.runs, d.BlockedRuns+e.blocked
+				d.Denials += flag(e.denial != guard.None)
 			}
 		}
 		wantDaily = append(wantDaily, d)
 	}
+	splitByModel(all, today-days+1, wantDaily)
 	if diff := gocmp.Diff(wantDaily, daily); diff != "" {
 		w.t.Errorf("daily usage of workspace %d differs from the ledger (-) as (+):\n%s", ws, diff)
+	}
+}
+
+// splitByModel fills in what each of the five dearest models cost on each day.
+func splitByModel(all []entry, first int64, days []DayUsage) {
+	sums := map[string]plans.Money{}
+	within := func(e entry) bool {
+		return e.model.Valid && e.day >= first && e.day < first+int64(len(days)) && e.spend > 0
+	}
+	for _, e := range all {
+		if within(e) {
+			sums[e.model.String] += plans.Money(e.spend)
+		}
+	}
+	names := slices.SortedFunc(maps.Keys(sums), func(a, b string) int {
+		return cmp.Or(cmp.Compare(sums[b], sums[a]), cmp.Compare(a, b))
+	})
+	names = names[:min(5, len(names))]
+	for i := range days {
+		days[i].ByModel = []ModelSpend{}
+		for _, name := range names {
+			days[i].ByModel = append(days[i].ByModel, ModelSpend{Model: name})
+		}
+	}
+	for _, e := range all {
+		if place := slices.Index(names, e.model.String); place >= 0 && within(e) {
+			days[e.day-first].ByModel[place].Spend += plans.Money(e.spend)
+		}
 	}
 }
 
@@ -216,6 +258,7 @@ func dateOf(day int64) time.Time { return time.Date(1970, 1, 1+int(day), 0, 0, 0
 // models and users that used nothing.
 func usageOf(all []entry, now time.Time) (u Usage) {
 	models, users, names := map[string]ModelUsage{}, map[int64]UserUsage{}, []string(nil)
+	reasons := map[guard.Reason]ReasonUsage{}
 	for _, e := range all {
 		date := dateOf(e.day)
 		if date.After(now) {
@@ -227,7 +270,15 @@ func usageOf(all []entry, now time.Time) (u Usage) {
 		for days, t := range map[int]*Totals{1: &u.Today, 7: &u.Last7Days, 30: &u.Last30Days} {
 			if date.AddDate(0, 0, days).After(now) {
 				t.Spend, t.Tokens, t.Runs = t.Spend+plans.Money(e.spend), t.Tokens+e.prompt+e.completion, t.Runs+e.runs
+				t.Denials += flag(e.denial != guard.None)
 			}
+		}
+		if e.denial != guard.None && date.AddDate(0, 0, 30).After(now) {
+			r := reasons[e.denial]
+			r.Reason, r.Last30Days = e.denial, r.Last30Days+1
+			r.Last7Days += flag(date.AddDate(0, 0, 7).After(now))
+			r.Today += flag(date.AddDate(0, 0, 1).After(now))
+			reasons[e.denial] = r
 		}
 		if !date.AddDate(0, 0, 30).After(now) || e.spend+e.prompt+e.completion+e.runs == 0 {
 			continue
@@ -235,6 +286,7 @@ func usageOf(all []entry, now time.Time) (u Usage) {
 		if m := models[e.model.String]; e.model.Valid {
 			models[e.model.String] = ModelUsage{
 				e.model.String, m.Spend + plans.Money(e.spend), m.PromptTokens + e.prompt, m.CompletionTokens + e.completion,
+				m.UnpricedTokens + e.unpriced,
 			}
 		}
 		if r := users[e.userID]; e.spend+e.runs > 0 {
@@ -250,6 +302,9 @@ func usageOf(all []entry, now time.Time) (u Usage) {
 	for _, name := range names {
 		u.ByModel = append(u.ByModel, models[name])
 	}
+	u.ByReason = slices.SortedFunc(maps.Values(reasons), func(a, b ReasonUsage) int {
+		return cmp.Or(cmp.Compare(b.Last30Days, a.Last30Days), cmp.Compare(a.Reason, b.Reason))
+	})
 	var ids []int64
 	for id := range users {
 		ids = append(ids, id)
@@ -439,6 +494,11 @@ func corruptions() []struct{ book, statement string } {
 		{"model_days", `UPDATE model_days SET completion_tokens = 0`},
 		{"model_days", `UPDATE model_days SET unpriced_tokens = 600`},
 		{"model_days", `DELETE FROM model_days`},
+		{"denial_days", `UPDATE denial_days SET denial_count = denial_count + 1`},
+		{"denial_days", `UPDATE denial_days SET day = day - 1`},
+		{"denial_days", `DELETE FROM denial_days`},
+		{"denial_days", `INSERT INTO denial_days VALUES (1, 1, 2, 1)`},
+		{"denial_days", `DELETE FROM denials WHERE step_uuid <> x''`},
 		{"denials", `DELETE FROM denials WHERE step_uuid = x''`},
 		{"denials", `DELETE FROM denials WHERE step_uuid <> x''`},
 		{"denials", `INSERT INTO denials SELECT run_id, uuid, 2, 0, 0, NULL FROM steps WHERE status = 2`},

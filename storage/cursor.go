@@ -13,6 +13,8 @@ const (
 	listRuns  list = 1
 	listSteps list = 2
 	listUsers list = 3
+	// listUsersBySpend is another order, so its cursors fit no other.
+	listUsersBySpend list = 4
 )
 
 const cursorSumSize = 4

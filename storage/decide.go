@@ -72,8 +72,11 @@ func stepState(tx *Tx, ws WorkspaceKey, run uuid.UUID) (liveRun, guard.State, er
 	return r, st, err
 }
 
-// recordDenial keeps what the objecting rule saw; step is nil for a run's start.
-func recordDenial(tx *Tx, runID int64, step []byte, d guard.Decision) error {
+// recordDenial keeps what the objecting rule saw, and counts it on the day; step is nil for a run's start.
+func recordDenial(tx *Tx, ws WorkspaceKey, runID int64, step []byte, d guard.Decision) error {
+	if err := countDenial(tx, ws, d.Reason); err != nil {
+		return err
+	}
 	if step == nil {
 		step = []byte{}
 	}

@@ -586,14 +586,14 @@ func TestFiguresSurviveRetentionUnderLoad(t *testing.T) {
 	if expired < 20 || deleted.Load() != expired || left != kept || h.number(`SELECT count(*) FROM idempotency_keys`) != 0 {
 		t.Errorf("%d runs are deleted and %d left, want %d and %d", deleted.Load(), left, expired, kept)
 	}
-	h.mustBalance("workspace_days", "user_days", "model_days", "users.run_count")
+	h.mustBalance("workspace_days", "user_days", "model_days", "denial_days", "users.run_count")
 }
 
 // figures is all that a workspace reads of its past.
 func (h *hammer) figures(ws WorkspaceKey) string {
 	ctx := context.Background()
 	u, usageErr := h.Usage(ctx, ws)
-	days, daysErr := h.DailyUsage(ctx, ws, 45)
+	days, daysErr := h.DailyUsage(ctx, ws, 45, true)
 	users, _, usersErr := h.Users(ctx, ws, UserFilter{Limit: 100})
 	if err := errors.Join(usageErr, daysErr, usersErr); err != nil {
 		h.t.Error(err)
@@ -613,6 +613,7 @@ func (h *hammer) sums() (text string) {
 		"run_count) FROM workspace_days", "blocked_run_count) FROM workspace_days",
 		"spend_nanos) FROM user_days", "run_count) FROM user_days",
 		"spend_nanos) FROM model_days", "prompt_tokens) FROM model_days", "completion_tokens) FROM model_days", "unpriced_tokens) FROM model_days",
+		"denial_count) FROM denial_days",
 	} {
 		n := h.number(`SELECT sum(`+from+` WHERE day < $1`, dayOf(h.Now()))
 		text += fmt.Sprintf("%s %d, ", from, n)

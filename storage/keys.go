@@ -77,6 +77,8 @@ func (s *Store) RotateKey(ctx context.Context, ws WorkspaceKey, label string) (k
 		if err != nil {
 			return err
 		}
+		tx.note(Change{Workspace: ws, Kind: ConfigChanged, Part: PartAPIKey})
+		tx.note(Change{Workspace: ws, Kind: CredentialsChanged})
 		k, err = s.insertKey(tx, ws, label)
 		return err
 	})

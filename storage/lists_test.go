@@ -22,8 +22,12 @@ import (
 // allow lets everything pass, so that lists hold what a test puts there.
 func allow(guard.Request, guard.State) guard.Decision { return guard.Decision{} }
 
-func deny(guard.Request, guard.State) guard.Decision {
-	return guard.Decision{Reason: guard.KillSwitchActive}
+func deny(req guard.Request, st guard.State) guard.Decision {
+	return denyFor(guard.KillSwitchActive)(req, st)
+}
+
+func denyFor(reason guard.Reason) Decider {
+	return func(guard.Request, guard.State) guard.Decision { return guard.Decision{Reason: reason} }
 }
 
 // seedRun starts a run at a time of its own.
@@ -124,12 +128,13 @@ func TestRunFiltersAreThoseOfANaiveSearch(t *testing.T) {
 		f := RunFilter{
 			Status: RunStatus(rapid.IntRange(0, 4).Draw(r, "status")),
 			UserID: rapid.SampledFrom([]string{"", "u0", "u1", "u2", "nobody"}).Draw(r, "user"),
+			Reason: rapid.SampledFrom([]guard.Reason{guard.None, guard.KillSwitchActive, guard.UserBlocked}).Draw(r, "reason"),
 			Since:  instant.Draw(r, "since"), Until: instant.Draw(r, "until"),
 			Limit: rapid.Int64Range(5, 130).Draw(r, "limit"),
 		}
 		var want []uuid.UUID
 		for _, run := range all {
-			if (f.Status == 0 || run.Status == f.Status) && (f.UserID == "" || run.UserID == f.UserID) &&
+			if (f.Status == 0 || run.Status == f.Status) && (f.UserID == "" || run.UserID == f.UserID) && (f.Reason == guard.None || run.DenyReason == f.Reason) &&
 				(f.Since.IsZero() || !run.StartedAt.Before(f.Since)) && (f.Until.IsZero() || run.StartedAt.Before(f.Until)) {
 				want = append(want, run.ID)
 			}
@@ -173,7 +178,11 @@ func seedFilterable(t *testing.T, w *world, ws, other WorkspaceKey) (all []Run) 
 			at := run.StartedAt.Add(time.Duration(i%4) * 200 * time.Microsecond)
 			decide := allow
 			if run.Status == RunBlocked {
-				decide = deny
+				run.DenyReason = guard.KillSwitchActive
+				if i%8 == 7 {
+					run.DenyReason = guard.UserBlocked
+				}
+				decide = denyFor(run.DenyReason)
 			}
 			id, err := seedRun(tx, ws, run.UserID, at, decide)
 			_, err2 := seedRun(tx, other, run.UserID, at, decide)

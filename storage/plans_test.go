@@ -38,7 +38,11 @@ func calls(t *testing.T, w *world) []call {
 			yes, no := true, false
 			for _, q := range []string{"", "u"} {
 				for _, blocked := range []*bool{nil, &yes, &no} {
-					if _, _, err := w.Users(ctx, ws, UserFilter{Query: q, Blocked: blocked, Limit: 1}); err != nil {
+					f := UserFilter{Query: q, Blocked: blocked, Limit: 1}
+					_, _, err := w.Users(ctx, ws, f)
+					f.BySpend = true
+					_, _, err2 := w.Users(ctx, ws, f)
+					if err := errors.Join(err, err2); err != nil {
 						return err
 					}
 				}
@@ -50,7 +54,12 @@ func calls(t *testing.T, w *world) []call {
 		{"SetPrice", func() error { _, err := w.SetPrice(ctx, ws, ModelPrice{Model: "new"}); return err }},
 		{"Prices", func() error { _, err := w.Prices(ctx, ws, true); return err }},
 		{"Usage", func() error { _, err := w.Usage(ctx, ws); return err }},
-		{"DailyUsage", func() error { _, err := w.DailyUsage(ctx, ws, 365); return err }},
+		{"DailyUsage", func() error { _, err := w.DailyUsage(ctx, ws, 365, true); return err }},
+		{"Watch", func() error { return w.Watch(ctx, func([]Change) {}) }},
+		{"ChangedElsewhere", func() error { _, err := w.ChangedElsewhere(ctx); return err }},
+		{"Unwatch", func() error { w.Unwatch(); return nil }},
+		{"Moment", func() error { _, err := w.Moment(ctx, ws, []int64{1}); return err }},
+		{"Config", func() error { _, err := w.Config(ctx, ws); return err }},
 		{"Ready", func() error { return w.Ready(ctx) }},
 		{"EndIdleRuns", func() error {
 			w.start(ws, "u")
@@ -153,11 +162,16 @@ type runForm struct {
 
 func runForms() []runForm {
 	const byUser = "runs_user (workspace_id=? AND user_id=? AND uuid>? AND uuid<?)"
+	const byReason = "runs_reason (workspace_id=? AND deny_reason=? AND uuid>? AND uuid<?)"
 	return []runForm{
 		{RunFilter{Limit: 1}, "runs_uuid (workspace_id=? AND uuid>? AND uuid<?)"},
 		{RunFilter{Limit: 1, Status: RunRunning}, "runs_status (status=? AND workspace_id=? AND uuid>? AND uuid<?)"},
+		{RunFilter{Limit: 1, Reason: guard.UserBlocked}, byReason},
+		{RunFilter{Limit: 1, Status: RunBlocked, Reason: guard.UserBlocked}, byReason},
 		{RunFilter{Limit: 1, UserID: "u"}, byUser},
 		{RunFilter{Limit: 1, UserID: "u", Status: RunRunning}, byUser},
+		{RunFilter{Limit: 1, UserID: "u", Reason: guard.UserBlocked}, byReason},
+		{RunFilter{Limit: 1, UserID: "u", Status: RunBlocked, Reason: guard.UserBlocked}, byReason},
 	}
 }
 
@@ -217,7 +231,10 @@ func exceptions() []struct{ line, query, why string } {
 		{"USE TEMP B-TREE FOR ORDER BY", "LIMIT $4) page", "one page of runs"},
 		{"SCAN d", "GROUP BY", "the groups made from 30 days"},
 		{"USE TEMP B-TREE FOR GROUP BY", "day >= $2 AND day <= $3 GROUP BY", "30 days of one workspace"},
+		{"USE TEMP B-TREE FOR GROUP BY", "day >= $2 AND day < $3 GROUP BY", "the days asked for, of one workspace"},
+		{"USE TEMP B-TREE FOR GROUP BY", "day >= $3 AND day <= $2 GROUP BY", "30 days of one workspace"},
 		{"USE TEMP B-TREE FOR ORDER BY", "GROUP BY", "the groups made from 30 days"},
+		{"CREATE BLOOM FILTER", "NOT IN (SELECT user_id FROM user_days", "the users of 30 days, read once"},
 		{"USE TEMP B-TREE FOR ORDER BY", "ORDER BY sequence, uuid", "one run's steps: an index by sequence costs each decision more"},
 	}
 }

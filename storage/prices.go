@@ -37,6 +37,7 @@ func (s *Store) SetPrice(ctx context.Context, ws WorkspaceKey, in ModelPrice) (o
 		if err != nil {
 			return err
 		}
+		tx.note(Change{Workspace: ws, Kind: ConfigChanged, Part: PartPrices})
 		out = in
 		return tx.get(`UPDATE models SET input_picos = $2, output_picos = $3, is_active = $4 WHERE id = $1 RETURNING uuid`,
 			[]any{id, int64(in.Input), int64(in.Output), flag(in.Active)}, &out.ID)

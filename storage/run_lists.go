@@ -3,6 +3,7 @@ package storage
 import (
 	"context"
 	"database/sql"
+	"strconv"
 	"strings"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 type Run struct {
 	ID                             uuid.UUID
 	UserID                         string
+	Title                          string // the first words of what it does; "" when its metadata has none
 	Status                         RunStatus
 	DenyReason                     guard.Reason // of the run's start, or of its latest denied step
 	StartedAt                      time.Time
@@ -30,13 +32,14 @@ type Run struct {
 type RunFilter struct {
 	Status RunStatus
 	UserID string
-	Since  time.Time // inclusive
-	Until  time.Time // exclusive
+	Reason guard.Reason // as DenyReason
+	Since  time.Time    // inclusive
+	Until  time.Time    // exclusive
 	Limit  int64
 	Cursor string
 }
 
-const selectRun = `SELECT r.uuid, u.external_id, r.status, r.deny_reason, r.started_at, r.ended_at, r.ended_by,
+const selectRun = `SELECT r.uuid, u.external_id, r.title, r.status, r.deny_reason, r.started_at, r.ended_at, r.ended_by,
 		r.step_count, r.blocked_step_count, r.prompt_tokens, r.completion_tokens, r.spend_nanos
 	FROM runs r JOIN users u ON u.id = r.user_id WHERE r.workspace_id = $1`
 
@@ -59,22 +62,7 @@ func (s *Store) Runs(ctx context.Context, ws WorkspaceKey, f RunFilter) (runs []
 			copy(before[:], key)
 		}
 	}
-	query := selectRun + ` AND r.uuid < $2 AND r.uuid >= $3`
-	args := []any{ws, before[:], from[:], f.Limit + 1}
-	switch {
-	case f.UserID != "":
-		args = append(args, f.UserID)
-		query += ` AND r.user_id = (SELECT id FROM users WHERE workspace_id = $1 AND external_id = $5)`
-		if f.Status != 0 {
-			args = append(args, int64(f.Status))
-			query += ` AND r.status = $6`
-		}
-	case f.Status != 0:
-		args = append(args, int64(f.Status))
-		// Asked in one piece, SQLite walks all of the workspace's runs instead of the index by status.
-		query = strings.Replace(selectRun, "FROM runs r", `FROM (SELECT id FROM runs WHERE workspace_id = $1
-			AND uuid < $2 AND uuid >= $3 AND status = $5 ORDER BY uuid DESC LIMIT $4) page JOIN runs r ON r.id = page.id`, 1)
-	}
+	query, args := runsQuery(f, []any{ws, before[:], from[:], f.Limit + 1})
 	err = s.read(ctx, func(tx *Tx) error {
 		return tx.each(query+` ORDER BY r.uuid DESC LIMIT $4`, args, func(rows *sql.Rows) error {
 			if int64(len(runs)) == f.Limit {
@@ -90,6 +78,32 @@ func (s *Store) Runs(ctx context.Context, ws WorkspaceKey, f RunFilter) (runs []
 	return runs, next, err
 }
 
+// runsQuery adds a filter's conditions and their values. Asked in one piece,
+// SQLite walks all of the workspace's runs instead of the index by status or by
+// reason: so it finds a page of ids first. A user's runs it finds by itself.
+func runsQuery(f RunFilter, args []any) (string, []any) {
+	var more string
+	add := func(condition string, value any) {
+		args = append(args, value)
+		more += condition + strconv.Itoa(len(args))
+	}
+	if f.Status != 0 {
+		add(` AND status = $`, int64(f.Status))
+	}
+	if f.Reason != guard.None {
+		add(` AND deny_reason = $`, int64(f.Reason))
+	}
+	if f.UserID != "" {
+		args = append(args, f.UserID)
+		more += ` AND r.user_id = (SELECT id FROM users WHERE workspace_id = $1 AND external_id = $` + strconv.Itoa(len(args)) + `)`
+	}
+	if f.UserID != "" || more == "" {
+		return selectRun + ` AND r.uuid < $2 AND r.uuid >= $3` + more, args
+	}
+	return strings.Replace(selectRun, "FROM runs r", `FROM (SELECT id FROM runs WHERE workspace_id = $1
+		AND uuid < $2 AND uuid >= $3`+more+` ORDER BY uuid DESC LIMIT $4) page JOIN runs r ON r.id = page.id`, 1), args
+}
+
 // roundUp is the first whole millisecond at or after t: starts are kept in milliseconds.
 func roundUp(t time.Time) time.Time {
 	if whole := t.Truncate(time.Millisecond); !whole.Equal(t) {
@@ -102,10 +116,12 @@ func scanRun(scan func(...any) error, more ...any) (Run, error) {
 	var r Run
 	var started int64
 	var reason, ended, endedBy sql.NullInt64
+	var title sql.NullString
 	err := scan(append([]any{
-		&r.ID, &r.UserID, &r.Status, &reason, &started, &ended, &endedBy,
+		&r.ID, &r.UserID, &title, &r.Status, &reason, &started, &ended, &endedBy,
 		&r.StepCount, &r.BlockedStepCount, &r.PromptTokens, &r.CompletionTokens, &r.Spend,
 	}, more...)...)
+	r.Title = title.String
 	r.DenyReason, r.EndedBy = guard.Reason(reason.Int64), EndedBy(endedBy.Int64)
 	r.StartedAt, r.EndedAt = time.UnixMilli(started).UTC(), timeOf(ended)
 	return r, err

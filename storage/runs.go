@@ -15,10 +15,13 @@ type NewRun struct {
 	UserID      string
 	Metadata    []byte // JSON object, or nil
 	Idempotency Idempotency
+
+	title string // taken from the metadata
 }
 
 // StartRun decides whether a run may begin, and records it: RUNNING, or born BLOCKED.
 func (s *Store) StartRun(ctx context.Context, ws WorkspaceKey, in NewRun, decide Decider) (a Answer, err error) {
+	in.title = titleOf(in.Metadata) // here, so that the writer need not read it
 	err = s.write(ctx, func(tx *Tx) error {
 		a, err = startRun(tx, ws, in, decide)
 		return err
@@ -48,8 +51,10 @@ func startRun(tx *Tx, ws WorkspaceKey, in NewRun, decide Decider) (Answer, error
 		return Answer{}, err
 	}
 	if !d.Allowed() {
-		err = recordDenial(tx, runID, nil, d)
+		tx.note(Change{Workspace: ws, Kind: RunDenied, Run: runID})
+		err = recordDenial(tx, ws, runID, nil, d)
 	} else {
+		tx.note(Change{Workspace: ws, Kind: RunStarted, Run: runID})
 		_, err = tx.exec(`UPDATE workspaces SET running_runs = running_runs + 1 WHERE id = $1`, ws)
 	}
 	if err != nil {
@@ -70,9 +75,9 @@ func insertRun(tx *Tx, ws WorkspaceKey, user *userRow, in NewRun, status RunStat
 	reason := sql.NullInt64{Int64: int64(d.Reason), Valid: !d.Allowed()}
 	var runID int64
 	err = tx.get(`INSERT INTO runs (uuid, workspace_id, user_id, status, deny_reason, started_at, ended_at, last_call_at,
-			step_count, blocked_step_count, prompt_tokens, completion_tokens, spend_nanos)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $6, 0, 0, 0, 0, 0) RETURNING id`,
-		[]any{id[:], ws, userID, int64(status), reason, now, ended}, &runID)
+			step_count, blocked_step_count, prompt_tokens, completion_tokens, spend_nanos, title)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $6, 0, 0, 0, 0, 0, $8) RETURNING id`,
+		[]any{id[:], ws, userID, int64(status), reason, now, ended, nullWord(in.title)}, &runID)
 	if err != nil || in.Metadata == nil {
 		return id, runID, err
 	}
@@ -141,6 +146,7 @@ func endRun(tx *Tx, ws WorkspaceKey, id uuid.UUID, status RunStatus, by EndedBy)
 		end.EndedAt = timeOf(endedAt)
 		return end, nil
 	case overIdle:
+		tx.note(Change{Workspace: ws, Kind: RunEnded, Run: runID})
 		return end, tx.execOne(`UPDATE runs SET status = $2, ended_at = $3, ended_by = $4 WHERE id = $1`,
 			runID, int64(status), tx.now.UnixMilli(), int64(by))
 	default:
@@ -150,6 +156,7 @@ func endRun(tx *Tx, ws WorkspaceKey, id uuid.UUID, status RunStatus, by EndedBy)
 
 // finishRun takes a run out of RUNNING: its slot is free again and its open steps are abandoned.
 func finishRun(tx *Tx, ws WorkspaceKey, runID int64, status RunStatus, by EndedBy) error {
+	tx.note(Change{Workspace: ws, Kind: RunEnded, Run: runID})
 	err := tx.execOne(`UPDATE runs SET status = $2, ended_at = $3, ended_by = $4 WHERE id = $1`,
 		runID, int64(status), tx.now.UnixMilli(), int64(by))
 	if err != nil {

@@ -83,8 +83,9 @@ func (s *session) rollback() error { return s.run("ROLLBACK") }
 // a reader a snapshot. Unexported functions take it; exported methods of Store own it.
 type Tx struct {
 	*session
-	ctx context.Context
-	now time.Time
+	ctx   context.Context
+	now   time.Time
+	notes *notes // nil on a reader
 }
 
 // exec runs a statement and returns how many rows it changed.

@@ -44,15 +44,24 @@ func createStep(tx *Tx, ws WorkspaceKey, run uuid.UUID, in NewStep, decide Decid
 	if err := countStep(tx, r, d); err != nil {
 		return Answer{}, err
 	}
+	noteStep(tx, ws, r.id, id, d)
 	a := Answer{ID: id, Status: status.String(), Decision: d}
 	return a, keep(tx, ws, r.id, in.Idempotency, a)
+}
+
+func noteStep(tx *Tx, ws WorkspaceKey, runID int64, id uuid.UUID, d guard.Decision) {
+	c := Change{Workspace: ws, Kind: RunProgressed, Run: runID}
+	if !d.Allowed() {
+		c.Kind, c.Denial = StepDenied, &Denial{Step: id, Decision: d}
+	}
+	tx.note(c)
 }
 
 func insertStep(tx *Tx, ws WorkspaceKey, r liveRun, in NewStep, d guard.Decision) (uuid.UUID, StepStatus, error) {
 	id, status := newID(tx.now), StepRunning
 	if !d.Allowed() {
 		status = StepBlocked
-		if err := recordDenial(tx, r.id, id[:], d); err != nil {
+		if err := recordDenial(tx, ws, r.id, id[:], d); err != nil {
 			return id, status, err
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"runtime"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pikarc/server/auth"
@@ -56,6 +57,10 @@ type Store struct {
 	closing  sync.RWMutex // held for reading while a job is queued
 	closed   bool
 	drained  chan struct{}
+
+	watcher     atomic.Pointer[func([]Change)] // nil while nobody watches
+	notes       notes                          // the writer's
+	dataVersion int64                          // the writer's: as ChangedElsewhere saw it last
 
 	probe probe
 }

@@ -229,7 +229,7 @@ func (w *world) figures(ws WorkspaceKey) string {
 	w.t.Helper()
 	u, err := w.Usage(context.Background(), ws)
 	w.must(err)
-	days, err := w.DailyUsage(context.Background(), ws, 365)
+	days, err := w.DailyUsage(context.Background(), ws, 365, false)
 	w.must(err)
 	users, _, err := w.Users(context.Background(), ws, UserFilter{Limit: 10})
 	w.must(err)

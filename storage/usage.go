@@ -3,7 +3,6 @@ package storage
 import (
 	"context"
 	"database/sql"
-	"time"
 
 	"github.com/pikarc/server/plans"
 )
@@ -18,6 +17,8 @@ type Totals struct {
 	Spend  plans.Money
 	Tokens int64
 	Runs   int64 // allowed
+	// Denials counts starts and steps that were denied.
+	Denials int64
 }
 
 // ModelUsage is a model's part of the last 30 days.
@@ -25,6 +26,7 @@ type ModelUsage struct {
 	Model                          string
 	Spend                          plans.Money
 	PromptTokens, CompletionTokens int64
+	UnpricedTokens                 int64 // of these, those that no price was known for
 }
 
 // UserUsage is a user's part of the last 30 days.
@@ -37,8 +39,10 @@ type UserUsage struct {
 // Usage is what a workspace used; today is part of both windows.
 type Usage struct {
 	Today, Last7Days, Last30Days Totals
-	ByModel                      []ModelUsage // dearest first
-	ByUser                       []UserUsage  // dearest first, at most 100
+	RunningRuns                  int64
+	ByReason                     []ReasonUsage // most frequent first
+	ByModel                      []ModelUsage  // dearest first
+	ByUser                       []UserUsage   // dearest first, at most 100
 	MonthlyRuns                  int64
 	MonthlyRunLimit              int64 // 0: unlimited
 }
@@ -57,10 +61,16 @@ func (s *Store) Usage(ctx context.Context, ws WorkspaceKey) (u Usage, err error)
 		if err != nil {
 			return err
 		}
+		if u.RunningRuns, err = runningRuns(tx, ws); err != nil {
+			return err
+		}
 		for days, totals := range map[int64]*Totals{1: &u.Today, 7: &u.Last7Days, usageDays: &u.Last30Days} {
 			if *totals, err = totalsOf(tx, ws, today-days+1, today); err != nil {
 				return err
 			}
+		}
+		if u.ByReason, err = reasonUsage(tx, ws, today); err != nil {
+			return err
 		}
 		if u.ByModel, err = modelUsage(tx, ws, today-usageDays+1, today); err != nil {
 			return err
@@ -71,19 +81,27 @@ func (s *Store) Usage(ctx context.Context, ws WorkspaceKey) (u Usage, err error)
 	return u, err
 }
 
+func runningRuns(tx *Tx, ws WorkspaceKey) (n int64, err error) {
+	err = tx.get(`SELECT running_runs FROM workspaces WHERE id = $1`, []any{ws}, &n)
+	return n, err
+}
+
 func totalsOf(tx *Tx, ws WorkspaceKey, from, to int64) (t Totals, err error) {
-	err = tx.get(`SELECT coalesce(sum(spend_nanos), 0), coalesce(sum(prompt_tokens + completion_tokens), 0), coalesce(sum(run_count), 0)
-		FROM workspace_days WHERE workspace_id = $1 AND day >= $2 AND day <= $3`, []any{ws, from, to}, &t.Spend, &t.Tokens, &t.Runs)
+	err = tx.get(`SELECT coalesce(sum(spend_nanos), 0), coalesce(sum(prompt_tokens + completion_tokens), 0), coalesce(sum(run_count), 0),
+			(SELECT coalesce(sum(denial_count), 0) FROM denial_days WHERE workspace_id = $1 AND day >= $2 AND day <= $3)
+		FROM workspace_days WHERE workspace_id = $1 AND day >= $2 AND day <= $3`,
+		[]any{ws, from, to}, &t.Spend, &t.Tokens, &t.Runs, &t.Denials)
 	return t, err
 }
 
 func modelUsage(tx *Tx, ws WorkspaceKey, from, to int64) (usage []ModelUsage, err error) {
-	err = tx.each(`SELECT m.name, d.spend, d.prompt, d.completion
-		FROM (SELECT model_id, sum(spend_nanos) AS spend, sum(prompt_tokens) AS prompt, sum(completion_tokens) AS completion
+	err = tx.each(`SELECT m.name, d.spend, d.prompt, d.completion, d.unpriced
+		FROM (SELECT model_id, sum(spend_nanos) AS spend, sum(prompt_tokens) AS prompt, sum(completion_tokens) AS completion,
+				sum(unpriced_tokens) AS unpriced
 			FROM model_days WHERE workspace_id = $1 AND day >= $2 AND day <= $3 GROUP BY model_id) d
 		JOIN models m ON m.id = d.model_id ORDER BY d.spend DESC, m.name`, []any{ws, from, to}, func(rows *sql.Rows) error {
 		var m ModelUsage
-		err := rows.Scan(&m.Model, &m.Spend, &m.PromptTokens, &m.CompletionTokens)
+		err := rows.Scan(&m.Model, &m.Spend, &m.PromptTokens, &m.CompletionTokens, &m.UnpricedTokens)
 		usage = append(usage, m)
 		return err
 	})
@@ -100,35 +118,6 @@ func userUsage(tx *Tx, ws WorkspaceKey, from, to int64) (usage []UserUsage, err 
 		err := rows.Scan(&r.UserID, &r.Spend, &r.Runs)
 		usage = append(usage, r)
 		return err
-	})
-	return usage, err
-}
-
-// DayUsage is what a workspace used on one UTC day.
-type DayUsage struct {
-	Date                           time.Time // midnight
-	Spend                          plans.Money
-	PromptTokens, CompletionTokens int64
-	Runs, BlockedRuns              int64
-}
-
-// DailyUsage lists the last days, today included, oldest first, empty days too.
-func (s *Store) DailyUsage(ctx context.Context, ws WorkspaceKey, days int64) (usage []DayUsage, err error) {
-	err = s.read(ctx, func(tx *Tx) error {
-		today := dayOf(tx.now)
-		first := today - days + 1
-		for day := first; day <= today; day++ {
-			usage = append(usage, DayUsage{Date: dayStart(day)})
-		}
-		return tx.each(`SELECT day, spend_nanos, prompt_tokens, completion_tokens, run_count, blocked_run_count
-			FROM workspace_days WHERE workspace_id = $1 AND day >= $2 AND day <= $3`, []any{ws, first, today}, func(rows *sql.Rows) error {
-			var day int64
-			var d DayUsage
-			err := rows.Scan(&day, &d.Spend, &d.PromptTokens, &d.CompletionTokens, &d.Runs, &d.BlockedRuns)
-			d.Date = dayStart(day)
-			usage[day-first] = d
-			return err
-		})
 	})
 	return usage, err
 }

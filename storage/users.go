@@ -3,10 +3,7 @@ package storage
 import (
 	"context"
 	"database/sql"
-	"encoding/binary"
 	"errors"
-	"math"
-	"strings"
 	"time"
 
 	"github.com/pikarc/server/plans"
@@ -75,6 +72,7 @@ func (s *Store) BlockUser(ctx context.Context, ws WorkspaceKey, externalID strin
 		if err != nil {
 			return err
 		}
+		tx.note(Change{Workspace: ws, Kind: ConfigChanged, Part: PartUsers})
 		u, err = readUser(tx, ws, id)
 		return err
 	})
@@ -90,74 +88,32 @@ func (s *Store) UnblockUser(ctx context.Context, ws WorkspaceKey, externalID str
 		if err != nil {
 			return err
 		}
+		tx.note(Change{Workspace: ws, Kind: ConfigChanged, Part: PartUsers})
 		u, err = readUser(tx, ws, id)
 		return err
 	})
 	return u, err
 }
 
-// UserFilter narrows a list of users; zero values ask for all.
-type UserFilter struct {
-	Query   string // part of the user id, whatever the case of ASCII letters
-	Blocked *bool
-	Limit   int64
-	Cursor  string
-}
-
-// Users lists users, the latest known first, and the cursor of the next page ("" at the end).
-func (s *Store) Users(ctx context.Context, ws WorkspaceKey, f UserFilter) (users []User, next string, err error) {
-	before := int64(math.MaxInt64)
-	if f.Cursor != "" {
-		key, err := parseCursor(listUsers, int64(ws), f.Cursor, 8)
-		if err != nil {
-			return nil, "", err
-		}
-		before = int64(binary.BigEndian.Uint64(key))
-	}
-	where, args := `u.workspace_id = $1 AND u.id < $4`, []any{before, f.Limit + 1}
-	if f.Query != "" {
-		where += ` AND u.external_id LIKE $6 ESCAPE '\'`
-		args = append(args, "%"+strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(f.Query)+"%")
-	}
-	switch {
-	case f.Blocked != nil && *f.Blocked:
-		where += ` AND u.blocked_at IS NOT NULL`
-	case f.Blocked != nil:
-		where += ` AND u.blocked_at IS NULL`
-	}
-	err = s.read(ctx, func(tx *Tx) error {
-		var last int64
-		return eachUser(tx, ws, where+` ORDER BY u.id DESC LIMIT $5`, args, func(u User, id int64) {
-			if int64(len(users)) == f.Limit {
-				next = cursor(listUsers, int64(ws), binary.BigEndian.AppendUint64(nil, uint64(last)))
-				return
-			}
-			users, last = append(users, u), id
-		})
-	})
-	return users, next, err
-}
-
 func readUser(tx *Tx, ws WorkspaceKey, id int64) (u User, err error) {
 	found := ErrNotFound
-	err = eachUser(tx, ws, `u.workspace_id = $1 AND u.id = $4`, []any{id}, func(row User, _ int64) { u, found = row, nil })
+	err = eachUser(tx, ws, `FROM users u`, `u.workspace_id = $1 AND u.id = $4`, []any{id}, func(row User, _ int64) { u, found = row, nil })
 	return u, errors.Join(err, found)
 }
 
 // eachUser reads users with their spend. The 30 days are 30 point reads a
 // user: the days' b-tree is ordered by day first, for budgets and rankings.
-// $1 to $3 are the workspace, today and the first of the 30 days.
-func eachUser(tx *Tx, ws WorkspaceKey, where string, args []any, use func(u User, id int64)) error {
+// from names the users u; $1 to $3 are the workspace, today and the first of the 30 days.
+func eachUser(tx *Tx, ws WorkspaceKey, from, where string, args []any, use func(u User, id int64)) error {
 	today := dayOf(tx.now)
 	const selectUser = `SELECT u.id, u.external_id, u.blocked_at, u.blocked_reason, u.run_count, u.last_seen_at,
 			coalesce((SELECT d.spend_nanos FROM user_days d
 				WHERE d.workspace_id = u.workspace_id AND d.day = $2 AND d.user_id = u.id), 0),
 			coalesce((WITH RECURSIVE days (day) AS (SELECT $3 UNION ALL SELECT day + 1 FROM days WHERE day < $2)
 				SELECT sum(d.spend_nanos) FROM days JOIN user_days d
-				ON d.workspace_id = u.workspace_id AND d.day = days.day AND d.user_id = u.id), 0)
-		FROM users u WHERE `
+				ON d.workspace_id = u.workspace_id AND d.day = days.day AND d.user_id = u.id), 0) `
 	args = append([]any{ws, today, today - usageDays + 1}, args...)
-	return tx.each(selectUser+where, args, func(rows *sql.Rows) error {
+	return tx.each(selectUser+from+` WHERE `+where, args, func(rows *sql.Rows) error {
 		var u User
 		var id int64
 		var blockedAt, seenAt sql.NullInt64

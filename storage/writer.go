@@ -64,13 +64,18 @@ func (s *Store) runWriter() {
 // what was then rolled back.
 func (s *Store) commitBatch(batch []*job) {
 	results := make([]error, len(batch))
-	if err := s.runBatch(batch, results); err != nil {
+	s.notes.begin(s)
+	err := s.runBatch(batch, results)
+	if err != nil {
 		for i := range results {
 			results[i] = err
 		}
 	}
 	for i, j := range batch {
 		j.done <- results[i]
+	}
+	if err == nil {
+		s.notes.tell()
 	}
 }
 
@@ -99,8 +104,10 @@ func (s *Store) runJob(j *job, result *error) error {
 	if err := s.writer.run("SAVEPOINT job"); err != nil {
 		return err
 	}
-	tx := &Tx{session: s.writer, ctx: context.Background(), now: s.now().UTC()}
+	tx := &Tx{session: s.writer, ctx: context.Background(), now: s.now().UTC(), notes: &s.notes}
+	noted := len(s.notes.list)
 	if *result = classify(protect(j.fn, tx)); *result != nil {
+		s.notes.list = s.notes.list[:noted]
 		if err := s.writer.run("ROLLBACK TO job"); err != nil {
 			return errors.Join(*result, err)
 		}

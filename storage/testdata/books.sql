@@ -9,8 +9,8 @@
 -- (there are none inside a query or a comment), and ask them all inside one read
 -- transaction. They hold in every snapshot, also under load and after a crash.
 --
--- The ledger of workspace_days, user_days, model_days and users.run_count is
--- gone once retention has deleted runs: leave those four out then. While runs
+-- The ledger of workspace_days, user_days, model_days, denial_days and
+-- users.run_count is gone once retention has deleted runs: leave those five out then. While runs
 -- are being deleted, and after a crash just then, a run may also have fewer
 -- steps than it counts.
 --
@@ -81,6 +81,15 @@ FROM model_days d FULL JOIN (
   FROM steps s JOIN runs r ON r.id = s.run_id WHERE s.booked_day IS NOT NULL AND s.model_id IS NOT NULL
   GROUP BY r.workspace_id, s.booked_day, s.model_id) l
   ON l.workspace_id = d.workspace_id AND l.day = d.day AND l.model_id = d.model_id
+WHERE stored <> recomputed;
+
+-- A start is denied on the day of the run's start, a step on that of its creation.
+SELECT 'denial_days', coalesce(d.workspace_id, l.workspace_id) || '/' || coalesce(d.day, l.day) || '/' || coalesce(d.reason, l.reason),
+  printf('denials %d', d.denial_count) AS stored, printf('denials %d', l.denials) AS recomputed
+FROM denial_days d FULL JOIN (
+  SELECT r.workspace_id, coalesce(s.created_at, r.started_at) / 86400000 AS day, n.reason, count(*) AS denials
+  FROM denials n JOIN runs r ON r.id = n.run_id LEFT JOIN steps s ON s.run_id = n.run_id AND s.uuid = n.step_uuid
+  GROUP BY 1, 2, 3) l ON l.workspace_id = d.workspace_id AND l.day = d.day AND l.reason = d.reason
 WHERE stored <> recomputed;
 
 -- One denial for each BLOCKED row, and no other.
@@ -169,7 +178,10 @@ FROM user_days WHERE min(spend_nanos, run_count) < 0
 UNION ALL
 SELECT 'below zero', 'model day ' || workspace_id || '/' || day || '/' || model_id,
   min(spend_nanos, prompt_tokens, completion_tokens, unpriced_tokens), 0
-FROM model_days WHERE min(spend_nanos, prompt_tokens, completion_tokens, unpriced_tokens) < 0;
+FROM model_days WHERE min(spend_nanos, prompt_tokens, completion_tokens, unpriced_tokens) < 0
+UNION ALL
+SELECT 'below zero', 'denial day ' || workspace_id || '/' || day || '/' || reason, denial_count, 0
+FROM denial_days WHERE denial_count < 0;
 
 -- What belongs to something belongs to what exists, in the same workspace.
 SELECT 'orphans', 'run ' || r.id, r.user_id, 'no such user in the workspace'

@@ -24,6 +24,15 @@ CREATE TABLE api_keys (
 
 CREATE UNIQUE INDEX api_keys_active ON api_keys (workspace_id) WHERE revoked_at IS NULL;
 
+CREATE TABLE denial_days (
+  -- Denials of a workspace on a UTC day, of starts and of steps, by the rule that objected.
+  workspace_id INTEGER NOT NULL,
+  day          INTEGER NOT NULL,
+  reason       INTEGER NOT NULL, -- guard.Reason
+  denial_count INTEGER NOT NULL,
+  PRIMARY KEY (workspace_id, day, reason)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE denials (
   -- What the rule that objected saw. step_uuid is empty for the run's own start.
   run_id      INTEGER NOT NULL,
@@ -103,7 +112,9 @@ CREATE TABLE runs (
   prompt_tokens      INTEGER NOT NULL,
   completion_tokens  INTEGER NOT NULL,
   spend_nanos        INTEGER NOT NULL
-) STRICT;
+, title TEXT) STRICT;
+
+CREATE INDEX runs_reason ON runs (workspace_id, deny_reason, uuid) WHERE deny_reason IS NOT NULL;
 
 CREATE INDEX runs_status ON runs (status, workspace_id, uuid);
 

@@ -1,0 +1,201 @@
+package server
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// indexFile is what each page of the dashboard is served as.
+const indexFile = "index.html"
+
+// pages are the paths that the dashboard shows, so that a reload and a new
+// tab work on each; a star is one segment.
+func pages() []string {
+	return []string{
+		"/", "/sign-in", "/register", "/welcome", "/overview", "/runs", "/runs/*", "/users", "/prices", "/limits",
+		"/api-key", "/plan", "/account", "/docs", "/audit",
+	}
+}
+
+// contentTypes are of the files that a dashboard has. A table of our own,
+// because package mime asks the machine.
+func contentTypes() map[string]string {
+	return map[string]string{
+		".html": "text/html; charset=utf-8", ".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8",
+		".json": "application/json", ".webmanifest": "application/manifest+json", ".txt": "text/plain; charset=utf-8",
+		".svg": "image/svg+xml", ".png": "image/png", ".ico": "image/x-icon", ".woff2": "font/woff2",
+	}
+}
+
+// staticFile is a file with its precompressed forms.
+type staticFile struct {
+	contentType string
+	immutable   bool         // its name has a hash of its content
+	forms       []staticForm // the smallest first; the last is the file as it is
+}
+
+type staticForm struct {
+	encoding string // of Accept-Encoding; "" as it is
+	content  []byte
+	etag     string
+}
+
+// loadDashboard reads the dashboard's files, by the path under which each is
+// served. What is compressed beside a file (.br, .gz) is a form of it and no
+// file of its own.
+func loadDashboard(files fs.FS) (map[string]staticFile, error) {
+	loaded := make(map[string]staticFile)
+	err := fs.WalkDir(files, ".", func(name string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() || strings.HasPrefix(path.Base(name), ".") {
+			return err
+		}
+		if isForm(files, name) {
+			return nil
+		}
+		f := staticFile{contentType: contentTypes()[path.Ext(name)], immutable: strings.HasPrefix(name, "assets/")}
+		if f.contentType == "" {
+			f.contentType = "application/octet-stream"
+		}
+		for _, form := range []struct{ encoding, ending string }{{"br", ".br"}, {"gzip", ".gz"}, {"", ""}} {
+			content, err := fs.ReadFile(files, name+form.ending)
+			if err != nil {
+				if form.ending != "" {
+					continue // not compressed in this way
+				}
+				return err
+			}
+			sum := sha256.Sum256(content)
+			etag := `"` + base64.RawURLEncoding.EncodeToString(sum[:12]) + `"`
+			f.forms = append(f.forms, staticForm{form.encoding, content, etag})
+		}
+		loaded["/"+name] = f
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read the dashboard: %w", err)
+	}
+	return loaded, nil
+}
+
+// isForm tells whether a file is the compressed form of another.
+func isForm(files fs.FS, name string) bool {
+	ending := path.Ext(name)
+	if ending != ".br" && ending != ".gz" {
+		return false
+	}
+	_, err := fs.Stat(files, strings.TrimSuffix(name, ending))
+	return err == nil
+}
+
+// serveDashboard answers every path that is no call of the API: a page or a
+// file of the dashboard, or 404.
+func (s *Server) serveDashboard(c *call) error {
+	if c.r.Method != http.MethodGet && c.r.Method != http.MethodHead {
+		return notFound("Not Found")
+	}
+	name := c.r.URL.Path
+	if isPage(name) {
+		name = "/" + indexFile
+	}
+	files, err := s.dashboard()
+	if err != nil {
+		return err
+	}
+	f, found := files[name]
+	if !found {
+		return notFound("Not Found")
+	}
+	h := c.w.Header()
+	setSecurityHeaders(h)
+	h.Set("Cache-Control", "no-cache")
+	if f.immutable {
+		h.Set("Cache-Control", "public, max-age=31536000, immutable")
+	}
+	form := f.choose(c.r.Header.Get("Accept-Encoding"))
+	if len(f.forms) > 1 {
+		h.Set("Vary", "Accept-Encoding")
+	}
+	if form.encoding != "" {
+		h.Set("Content-Encoding", form.encoding)
+	}
+	h.Set("ETag", form.etag)
+	if matchesETag(c.r.Header.Get("If-None-Match"), form.etag) {
+		h.Del("Content-Encoding")
+		c.status = http.StatusNotModified
+		c.w.WriteHeader(c.status)
+		return nil
+	}
+	c.body(http.StatusOK, f.contentType, form.content)
+	return nil
+}
+
+// isPage compares a path with pages; a trailing slash makes no difference.
+func isPage(name string) bool {
+	return slices.ContainsFunc(pages(), func(page string) bool {
+		if prefix, one := strings.CutSuffix(page, "*"); one {
+			segment, under := strings.CutPrefix(strings.TrimSuffix(name, "/"), prefix)
+			return under && segment != "" && !strings.Contains(segment, "/")
+		}
+		return name == page || name == page+"/" && page != "/"
+	})
+}
+
+// setSecurityHeaders lets the page load and call this server alone.
+func setSecurityHeaders(h http.Header) {
+	h.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "+
+		"font-src 'self'; connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'")
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("Permissions-Policy", "camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()")
+	h.Set("Cross-Origin-Opener-Policy", "same-origin")
+}
+
+// choose takes the smallest form that the caller accepts.
+func (f staticFile) choose(accept string) staticForm {
+	for _, form := range f.forms {
+		if form.encoding == "" || accepts(accept, form.encoding) {
+			return form
+		}
+	}
+	return f.forms[len(f.forms)-1]
+}
+
+// accepts reads an Accept-Encoding header (RFC 9110, 12.5.3): what is named
+// counts, else the star; a weight of 0 refuses.
+func accepts(header, encoding string) bool {
+	star := false
+	for item := range strings.SplitSeq(header, ",") {
+		name, params, _ := strings.Cut(strings.TrimSpace(item), ";")
+		name = strings.ToLower(strings.TrimSpace(name))
+		if name != encoding && name != "*" {
+			continue
+		}
+		wanted := true
+		if weight, weighted := strings.CutPrefix(strings.TrimSpace(params), "q="); weighted {
+			q, err := strconv.ParseFloat(weight, 64)
+			wanted = err == nil && q > 0
+		}
+		if name == encoding {
+			return wanted
+		}
+		star = wanted
+	}
+	return star
+}
+
+// matchesETag reads an If-None-Match header, whose tags a proxy may have weakened.
+func matchesETag(header, etag string) bool {
+	for tag := range strings.SplitSeq(header, ",") {
+		tag = strings.TrimSpace(tag)
+		if tag == "*" || strings.TrimPrefix(tag, "W/") == etag {
+			return true
+		}
+	}
+	return false
+}

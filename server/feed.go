@@ -1,0 +1,208 @@
+package server
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/pikarc/server/storage"
+)
+
+const (
+	maxPending = 256  // events of a workspace kept for a round
+	maxTouched = 4096 // changes of runs remembered between two spend.changed
+	maxRuns    = 50   // runs in a spend.changed
+)
+
+// feed is what a workspace's streams are to be told.
+type feed struct {
+	ws      storage.WorkspaceKey
+	streams map[*stream]struct{} // guarded by the hub's mu
+
+	// The rest belongs to the hub's goroutine.
+	events    []storage.Change // in the order of their commits
+	touched   []int64          // runs whose figures changed, the latest last; with repeats
+	spend     bool             // some figure changed
+	told      time.Time        // when spend.changed was told last
+	missed    bool
+	unproven  bool           // credentials may have ended
+	elsewhere bool           // another process may have changed the configuration
+	config    storage.Config // as it was told last
+}
+
+// add files a change.
+func (f *feed) add(c storage.Change) {
+	switch c.Kind {
+	case storage.RunStarted, storage.RunDenied, storage.RunEnded, storage.StepDenied:
+		f.spend = true
+		f.events = append(f.events, c)
+	case storage.RunProgressed:
+		f.spend = true
+	case storage.ConfigChanged:
+		if !slices.Contains(f.events, c) { // said twice in a round, it says no more
+			f.events = append(f.events, c)
+		}
+	case storage.CredentialsChanged:
+		f.unproven = true
+	}
+	if c.Kind == storage.RunProgressed || c.Kind == storage.StepDenied {
+		if len(f.touched) == maxTouched {
+			f.touched = append(f.touched[:0], f.touched[maxTouched/2:]...)
+		}
+		f.touched = append(f.touched, c.Run)
+	}
+	if len(f.events) > maxPending {
+		f.events, f.missed = nil, true
+	}
+}
+
+// pending tells whether something waits for a later round.
+func (f *feed) pending() bool {
+	return f.spend || f.missed || f.unproven || f.elsewhere || len(f.events) > 0
+}
+
+// latest are the runs touched, the latest first, each once.
+func (f *feed) latest() (runs []int64) {
+	seen := make(map[int64]bool, maxRuns)
+	for _, id := range slices.Backward(f.touched) {
+		if seen[id] {
+			continue
+		}
+		if len(runs) == maxRuns {
+			break
+		}
+		seen[id] = true
+		runs = append(runs, id)
+	}
+	return runs
+}
+
+// collect reads what is pending and due in one snapshot, and encodes it. What
+// cannot be read now is missed.
+func (h *hub) collect(ctx context.Context, f *feed) []byte {
+	if f.elsewhere || slices.ContainsFunc(f.events, func(c storage.Change) bool { return c.Kind == storage.ConfigChanged }) {
+		h.compareConfig(ctx, f)
+	}
+	spend := f.spend && time.Since(f.told) >= spendEvery
+	if !spend && !f.missed && len(f.events) == 0 {
+		return nil
+	}
+	var touched, asked []int64
+	if spend {
+		touched = f.latest()
+		asked = slices.Clone(touched)
+	}
+	for _, c := range f.events {
+		if c.Run != 0 {
+			asked = append(asked, c.Run)
+		}
+	}
+	events := f.events
+	f.events = nil
+	var frames frames
+	if len(asked) > 0 || spend {
+		m, err := h.store.Moment(ctx, f.ws, asked)
+		if err != nil {
+			h.Log.Warn("read what streams are to be told", "error", err.Error())
+			f.missed, f.told = true, time.Now()
+			return nil // told in a later round
+		}
+		frames.events(events, m)
+		if spend {
+			f.spend, f.touched, f.told = false, f.touched[:0], time.Now()
+			frames.spend(m, touched)
+		}
+	} else {
+		frames.events(events, storage.Moment{})
+	}
+	if f.missed {
+		f.missed = false
+		frames.add("missed", struct{}{})
+	}
+	return frames
+}
+
+// compareConfig adds an event for each part that another process changed.
+func (h *hub) compareConfig(ctx context.Context, f *feed) {
+	now, err := h.store.Config(ctx, f.ws)
+	if err != nil {
+		return // asked again in the next round
+	}
+	was := f.config
+	f.config, f.elsewhere = now, false
+	say := func(part storage.ConfigPart) {
+		f.add(storage.Change{Workspace: f.ws, Kind: storage.ConfigChanged, Part: part})
+	}
+	if now.Key != was.Key {
+		say(storage.PartAPIKey)
+	}
+	if now.Workspace.Plan != was.Workspace.Plan {
+		say(storage.PartPlan)
+		was.Workspace.Plan = now.Workspace.Plan
+	}
+	if now.Workspace != was.Workspace {
+		say(storage.PartWorkspace)
+	}
+}
+
+// frames are events as they go over the wire.
+type frames []byte
+
+// add appends an event. encodeJSON writes no line breaks, so the data is one line.
+func (b *frames) add(event string, data any) {
+	*b = append(*b, "event: "...)
+	*b = append(*b, event...)
+	*b = append(*b, "\ndata: "...)
+	*b = append(*b, mustEncode(data)...)
+	*b = append(*b, "\n\n"...)
+}
+
+// events appends what happened, in its order. A run that was deleted meanwhile is left out.
+func (b *frames) events(changes []storage.Change, m storage.Moment) {
+	for _, c := range changes {
+		run, found := m.Runs[c.Run]
+		switch {
+		case c.Kind == storage.ConfigChanged:
+			b.add("config.changed", struct {
+				What string `json:"what"`
+			}{c.Part.String()})
+		case !found:
+		case c.Kind == storage.StepDenied:
+			b.add("step.denied", struct {
+				Run      runJSON      `json:"run"`
+				Step     uuid.UUID    `json:"step_id"`
+				Decision decisionJSON `json:"decision"`
+			}{runOf(run), c.Denial.Step, decisionOf(c.Denial.Decision)})
+		default:
+			b.add(runEvent(c.Kind), runOf(run))
+		}
+	}
+}
+
+func runEvent(kind storage.ChangeKind) string {
+	switch kind {
+	case storage.RunStarted:
+		return "run.started"
+	case storage.RunDenied:
+		return "run.denied"
+	default:
+		return "run.ended"
+	}
+}
+
+// spend appends how the workspace stands, with the runs whose figures changed.
+func (b *frames) spend(m storage.Moment, touched []int64) {
+	runs := make([]runJSON, 0, len(touched))
+	for _, id := range touched {
+		if r, found := m.Runs[id]; found {
+			runs = append(runs, runOf(r))
+		}
+	}
+	b.add("spend.changed", struct {
+		Today       totalsJSON `json:"today"`
+		RunningRuns int64      `json:"running_runs"`
+		Runs        []runJSON  `json:"runs"`
+	}{totalsJSON(m.Today), m.RunningRuns, runs})
+}

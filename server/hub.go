@@ -1,0 +1,305 @@
+package server
+
+import (
+	"context"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/pikarc/server/storage"
+)
+
+// StreamLimits bound how many event streams may be open; zero fields have defaults.
+type StreamLimits struct {
+	PerWorkspace int // 100
+	InAll        int // 4000
+}
+
+func (l StreamLimits) withDefaults() StreamLimits {
+	if l.PerWorkspace == 0 {
+		l.PerWorkspace = 100
+	}
+	if l.InAll == 0 {
+		l.InAll = 4000
+	}
+	return l
+}
+
+// How the hub paces itself.
+const (
+	roundEvery = 100 * time.Millisecond // between two rounds
+	spendEvery = 500 * time.Millisecond // between two spend.changed of a workspace
+	pollEvery  = time.Second            // between two looks for what other processes did
+	restFactor = 9                      // a round that took so long is followed by so many times the rest
+	batches    = 1024                   // handed over by the writer and not yet looked at
+)
+
+// hub tells open streams what was committed. The store's writer hands it the
+// changes of each batch and never waits for it: what finds no place is lost,
+// and the streams are told that they missed something. The hub merges changes
+// by workspace, reads what they need once a round, encodes it once, and gives
+// the same bytes to every stream of the workspace.
+type hub struct {
+	Config
+	store *storage.Store
+
+	in       chan []storage.Change
+	overflow atomic.Bool // a batch found no place
+
+	life sync.Mutex // held while the hub starts, stops, or a stream joins or leaves
+	stop func()     // ends the goroutine; nil while there is no stream
+
+	mu      sync.Mutex // guards what follows; never held while the store is asked
+	feeds   map[storage.WorkspaceKey]*feed
+	streams int
+	closed  bool
+}
+
+func newHub(store *storage.Store, cfg Config) *hub {
+	return &hub{
+		Config: cfg, store: store,
+		in: make(chan []storage.Change, batches), feeds: make(map[storage.WorkspaceKey]*feed),
+	}
+}
+
+// offer takes a batch's changes from the writer, at once or not at all.
+func (h *hub) offer(changes []storage.Change) {
+	select {
+	case h.in <- changes:
+	default:
+		h.overflow.Store(true)
+	}
+}
+
+// join opens a stream. When it returns, all that is committed from then on
+// will be told. prove says whether the stream's credential still holds;
+// abort ends a write that blocks.
+func (h *hub) join(ctx context.Context, ws storage.WorkspaceKey, prove func(context.Context) error, abort func()) (*stream, error) {
+	h.life.Lock()
+	defer h.life.Unlock()
+	if err := h.room(ws); err != nil {
+		return nil, err
+	}
+	if err := h.start(ctx); err != nil {
+		return nil, err
+	}
+	st := &stream{prove: prove, abort: abort, frames: make(chan []byte, framesAhead), gone: make(chan struct{})}
+	h.mu.Lock()
+	f := h.feeds[ws]
+	h.mu.Unlock()
+	if f == nil {
+		f = &feed{ws: ws, streams: make(map[*stream]struct{})}
+		var err error
+		if f.config, err = h.store.Config(ctx, ws); err != nil {
+			h.stopIfIdle()
+			return nil, err
+		}
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return nil, storage.ErrClosed
+	}
+	h.feeds[ws] = f
+	f.streams[st] = struct{}{}
+	h.streams++
+	return st, nil
+}
+
+// room refuses a stream beyond the limits.
+func (h *hub) room(ws storage.WorkspaceKey) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch f := h.feeds[ws]; {
+	case h.closed:
+		return storage.ErrClosed
+	case f != nil && len(f.streams) >= h.Streams.PerWorkspace:
+		return retryLater(http.StatusTooManyRequests, "Too many open event streams in this workspace. Close some and try again.", "10")
+	case h.streams >= h.Streams.InAll:
+		return retryLater(http.StatusServiceUnavailable, "The server has too many open event streams. Try again later.", "10")
+	}
+	return nil
+}
+
+// start watches the store, if nobody does yet.
+func (h *hub) start(ctx context.Context) error {
+	if h.stop != nil {
+		return nil
+	}
+	for len(h.in) > 0 { // of an earlier watch: the writer may have been about to hand over
+		<-h.in
+	}
+	h.overflow.Store(false)
+	if err := h.store.Watch(ctx, h.offer); err != nil {
+		return err
+	}
+	running, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); h.run(running) }()
+	h.stop = func() { h.store.Unwatch(); cancel(); <-done }
+	return nil
+}
+
+// leave forgets a stream; after the last one nobody watches the store.
+func (h *hub) leave(ws storage.WorkspaceKey, st *stream) {
+	h.life.Lock()
+	defer h.life.Unlock()
+	h.mu.Lock()
+	f := h.feeds[ws]
+	delete(f.streams, st)
+	h.streams--
+	if len(f.streams) == 0 {
+		delete(h.feeds, ws)
+	}
+	h.mu.Unlock()
+	h.stopIfIdle()
+}
+
+func (h *hub) stopIfIdle() {
+	h.mu.Lock()
+	idle := h.streams == 0
+	h.mu.Unlock()
+	if idle && h.stop != nil {
+		h.stop()
+		h.stop = nil
+	}
+}
+
+// close ends every stream, and lets no other join.
+func (h *hub) close() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.closed = true
+	for _, f := range h.feeds {
+		for st := range f.streams {
+			st.end()
+		}
+	}
+}
+
+// run takes what the writer hands over, and passes it on in rounds: the first
+// at once, the next ones no closer together than roundEvery, and so that they
+// take a tenth of a processor at most.
+func (h *hub) run(ctx context.Context) {
+	poll, next := time.NewTicker(pollEvery), time.NewTimer(0)
+	defer poll.Stop()
+	defer next.Stop()
+	waiting, rested := false, false // something is to be told; a round may begin
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case changes := <-h.in:
+			h.take(changes)
+			waiting = true
+		case <-poll.C:
+			if h.lookElsewhere(ctx) {
+				waiting = true
+			}
+		case <-next.C:
+			rested = true
+		}
+		if h.overflow.Swap(false) {
+			h.missAll()
+			waiting = true
+		}
+		if !waiting || !rested {
+			continue
+		}
+		started := time.Now()
+		waiting, rested = h.round(ctx), false
+		next.Reset(max(roundEvery, restFactor*time.Since(started)))
+	}
+}
+
+// take sorts changes into the feeds of those who watch.
+func (h *hub) take(changes []storage.Change) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, c := range changes {
+		if f := h.feeds[c.Workspace]; f != nil {
+			f.add(c)
+		}
+	}
+}
+
+func (h *hub) missAll() {
+	for _, f := range h.all() {
+		f.missed = true
+	}
+}
+
+// all lists the feeds. What is pending in a feed belongs to the hub's own goroutine.
+func (h *hub) all() []*feed {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	list := make([]*feed, 0, len(h.feeds))
+	for _, f := range h.feeds {
+		list = append(list, f)
+	}
+	return list
+}
+
+// lookElsewhere marks every feed when another process has committed: its
+// configuration may be another, and its credentials may have ended.
+func (h *hub) lookElsewhere(ctx context.Context) bool {
+	changed, err := h.store.ChangedElsewhere(ctx)
+	if err != nil || !changed {
+		return false // a store that cannot be asked has nothing to tell
+	}
+	for _, f := range h.all() {
+		f.elsewhere, f.unproven = true, true
+	}
+	return true
+}
+
+// round passes on what is pending, and tells whether something still is.
+func (h *hub) round(ctx context.Context) (more bool) {
+	for _, f := range h.all() {
+		if f.unproven {
+			f.unproven = false
+			h.endUnproven(ctx, f)
+		}
+		if frame := h.collect(ctx, f); len(frame) > 0 {
+			h.deliver(f, frame)
+		}
+		more = more || f.pending()
+	}
+	return more
+}
+
+// endUnproven closes the streams of a feed whose credential has ended, before
+// anything that was committed after that is told.
+func (h *hub) endUnproven(ctx context.Context, f *feed) {
+	for _, st := range h.streamsOf(f) {
+		if st.prove(ctx) != nil {
+			st.end()
+		}
+	}
+}
+
+func (h *hub) streamsOf(f *feed) []*stream {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	list := make([]*stream, 0, len(f.streams))
+	for st := range f.streams {
+		list = append(list, st)
+	}
+	return list
+}
+
+// deliver gives the bytes to every stream of a feed. One that has not taken
+// what it was given before is cut off.
+func (h *hub) deliver(f *feed, frame []byte) {
+	for _, st := range h.streamsOf(f) {
+		if st.ended() {
+			continue
+		}
+		select {
+		case st.frames <- frame:
+		default:
+			st.cut()
+		}
+	}
+}
