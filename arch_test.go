@@ -39,7 +39,7 @@ func rooms() map[string]room {
 		},
 		"server": {
 			uses:    []string{"storage", "auth", "guard", "plans"},
-			modules: []string{"github.com/julienschmidt/httprouter", "github.com/google/uuid"},
+			modules: []string{"github.com/julienschmidt/httprouter", "github.com/google/uuid", "github.com/stripe/stripe-go/v85"},
 			never:   []string{"database/sql"},
 		},
 		"storage": {

@@ -62,6 +62,7 @@ func (s *Server) routes() []route {
 		{"GET", "/v1/billing/", tokenOnly, s.readBilling},
 		{"POST", "/v1/billing/checkout", tokenOnly, s.startCheckout},
 		{"POST", "/v1/billing/portal", tokenOnly, s.openPortal},
+		{"POST", "/v1/billing/webhook", public, s.takeStripeEvent}, // signed by Stripe
 
 		{"GET", "/health", public, s.health},
 		{"GET", "/health/ready", public, s.ready},

@@ -34,6 +34,7 @@ type Config struct {
 	Log              *slog.Logger
 	Now              func() time.Time // time.Now when nil
 	Timeouts         Timeouts         // zero fields have defaults
+	Stripe           *StripeConfig    // sells plans; nil when this server sells none
 }
 
 // Timeouts bound how long a connection may take for each part of a request.
@@ -70,6 +71,7 @@ type Server struct {
 	tokens *auth.Tokens
 	hasher *auth.Hasher
 	logins *loginLimiter
+	stripe payments // nil when this server sells nothing
 }
 
 // New makes a server on an open store.
@@ -81,12 +83,17 @@ func New(store *storage.Store, cfg Config) *Server {
 		cfg.MaxBody = DefaultMaxBody
 	}
 	cfg.Timeouts = cfg.Timeouts.withDefaults()
-	return &Server{
+	cfg.Stripe = cfg.Stripe.withDefaults()
+	s := &Server{
 		Config: cfg, store: store, decide: guard.Decide,
 		tokens: auth.NewTokens(cfg.Secret, cfg.TokenTTL, cfg.Now),
 		hasher: auth.NewHasher(runtime.GOMAXPROCS(0)),
 		logins: newLoginLimiter(cfg.Now),
 	}
+	if cfg.Stripe != nil {
+		s.stripe = newStripeClient(cfg.Stripe)
+	}
+	return s
 }
 
 // Serve answers requests on a listener until the context ends, then finishes

@@ -79,6 +79,9 @@ func nullInt(p *int64) sql.NullInt64 {
 // nullText stores nothing as NULL, and JSON as the text it is.
 func nullText(b []byte) sql.NullString { return sql.NullString{String: string(b), Valid: b != nil} }
 
+// nullWord stores an empty text as NULL.
+func nullWord(s string) sql.NullString { return sql.NullString{String: s, Valid: s != ""} }
+
 func textOf(s sql.NullString) []byte {
 	if !s.Valid {
 		return nil

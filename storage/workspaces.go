@@ -52,6 +52,9 @@ func insertWorkspace(tx *Tx, accountID int64, name string, plan plans.Plan) (Wor
 				w.ID[:], accountID, w.Name, w.Slug, string(plan.ID), w.MaxConcurrentRuns,
 				int64(w.RunIdleTimeout / time.Second), w.CreatedAt.UnixMilli(),
 			}, &w.key)
+		if err == nil {
+			return w, insertPlanChange(tx, w.key, PlanChange{At: tx.now, To: plan.ID, By: BySignUp})
+		}
 		if !errors.Is(err, ErrNotFound) {
 			return w, err
 		}
@@ -163,23 +166,6 @@ func (s *Store) SetKillSwitch(ctx context.Context, ws WorkspaceKey, active bool)
 	})
 }
 
-// SetPlan moves a workspace to a plan and resets what that plan lacks.
-func (s *Store) SetPlan(ctx context.Context, ws WorkspaceKey, plan plans.Plan) (Workspace, error) {
-	return s.changeWorkspace(ctx, ws, func(w *Workspace) error {
-		w.Plan = plan
-		if !plan.HasKillSwitch {
-			w.KillSwitch = false
-		}
-		if !plan.HasUserDailyBudget {
-			w.UserDailyBudget = plans.Budget{}
-		}
-		if !plan.HasConfigurableConcurrency {
-			w.MaxConcurrentRuns = plans.DefaultConcurrency
-		}
-		return nil
-	})
-}
-
 func (s *Store) changeWorkspace(ctx context.Context, ws WorkspaceKey, change func(*Workspace) error) (w Workspace, err error) {
 	err = s.write(ctx, func(tx *Tx) error {
 		if w, err = workspace(tx, ws); err != nil {
@@ -188,10 +174,14 @@ func (s *Store) changeWorkspace(ctx context.Context, ws WorkspaceKey, change fun
 		if err := change(&w); err != nil {
 			return err
 		}
-		return tx.execOne(`UPDATE workspaces SET name = $2, plan = $3, kill_switch = $4, daily_budget_nanos = $5,
-				user_daily_budget_nanos = $6, max_concurrent_runs = $7, run_idle_timeout_seconds = $8 WHERE id = $1`,
-			ws, w.Name, string(w.Plan.ID), flag(w.KillSwitch), nullBudget(w.DailyBudget),
-			nullBudget(w.UserDailyBudget), w.MaxConcurrentRuns, int64(w.RunIdleTimeout/time.Second))
+		return saveWorkspace(tx, w)
 	})
 	return w, err
+}
+
+func saveWorkspace(tx *Tx, w Workspace) error {
+	return tx.execOne(`UPDATE workspaces SET name = $2, plan = $3, kill_switch = $4, daily_budget_nanos = $5,
+			user_daily_budget_nanos = $6, max_concurrent_runs = $7, run_idle_timeout_seconds = $8 WHERE id = $1`,
+		w.key, w.Name, string(w.Plan.ID), flag(w.KillSwitch), nullBudget(w.DailyBudget),
+		nullBudget(w.UserDailyBudget), w.MaxConcurrentRuns, int64(w.RunIdleTimeout/time.Second))
 }
