@@ -33,6 +33,9 @@ func (s *Server) startCheckout(c *call) error {
 	if s.stripe == nil {
 		return errNoBilling()
 	}
+	if len(s.Stripe.Prices[plan]) == 0 {
+		return badRequest(fmt.Sprintf("The %s plan is not sold on this server", plan))
+	}
 	ctx, cancel := s.askStripe(c.ctx())
 	defer cancel()
 	b, err := s.store.Billing(ctx, c.who.workspace)

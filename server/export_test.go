@@ -1,6 +1,10 @@
 package server
 
-import "github.com/pikarc/server/storage"
+import (
+	"context"
+
+	"github.com/pikarc/server/storage"
+)
 
 // TestRoute is a row of the route table, for tests that hold it against the OpenAPI document.
 type TestRoute struct {
@@ -23,3 +27,9 @@ func (s *Server) TestRoutes() []TestRoute {
 
 // SetDecider puts any verdict in the place of guard.Decide. Call it before the first request.
 func (s *Server) SetDecider(d storage.Decider) { s.decide = d }
+
+// EndPlans is the job that ends plans which are no longer paid.
+func (s *Server) EndPlans(ctx context.Context) (int, error) { return s.endPlans(ctx) }
+
+// Reconcile is the job that compares all customers with Stripe.
+func (s *Server) Reconcile(ctx context.Context) (int, error) { return s.reconcile(ctx) }
