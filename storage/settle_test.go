@@ -2,12 +2,15 @@ package storage
 
 import (
 	"errors"
+	"io/fs"
 	"slices"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/pikarc/server/embed"
 	"github.com/pikarc/server/guard"
 	"github.com/pikarc/server/plans"
 )
@@ -232,5 +235,38 @@ func TestADowngradeLeavesWhatRunsAndWhatIsRememberedForNow(t *testing.T) {
 	w.must(err)
 	if _, err := w.Run(t.Context(), ws, old.ID, ""); !errors.Is(err, ErrNotFound) {
 		t.Errorf("after the clean-up: %v", err)
+	}
+}
+
+// A workspace that is older than the history of plans has none, until its plan changes.
+func TestWorkspacesFromBeforeTheHistoryWork(t *testing.T) {
+	first, err := fs.ReadFile(embed.Migrations(), "00001_guard.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := migrated(t, fstest.MapFS{"00001_guard.sql": {Data: first}})
+	texts(t, path, `INSERT INTO accounts (id, uuid, email, email_key, password_hash, token_version, created_at)
+		VALUES (7, x'01', 'a@example.com', 'a@example.com', 'x', 1, 0)`)
+	texts(t, path, `INSERT INTO workspaces (id, uuid, account_id, name, slug, plan, kill_switch, max_concurrent_runs, run_idle_timeout_seconds,
+			running_runs, created_at) VALUES (7, x'00112233445566778899aabbccddeeff', 7, 'old', 'old', 'scale', 1, 9, 3600, 0, 0)`)
+	if _, err := Migrate(t.Context(), path, embed.Migrations()); err != nil {
+		t.Fatal(err)
+	}
+	s := openStore(t, path, noon)
+	b, err := s.Billing(t.Context(), 7)
+	if err != nil || len(b.Changes) != 0 || b.Subscription.Status != NoSubscription || b.Workspace.Plan.ID != plans.Scale {
+		t.Fatalf("%+v, %v", b, err)
+	}
+	basic, err := plans.ByID(plans.Basic)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.SetPlan(t.Context(), 7, basic); err != nil {
+		t.Fatal(err)
+	}
+	b, err = s.Billing(t.Context(), 7)
+	want := []PlanChange{{At: noon(), From: plans.Scale, To: plans.Basic, By: ByCommand, Reset: PlanReset{KillSwitch: true, MaxConcurrentRuns: 9}}}
+	if diff := cmp.Diff(want, b.Changes); err != nil || diff != "" {
+		t.Errorf("%v\n%s", err, diff)
 	}
 }
