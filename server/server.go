@@ -112,6 +112,9 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	jobsDone := s.startJobs(jobs)
 	defer func() { stopJobs(); <-jobsDone }()
 
+	if s.stripe != nil {
+		s.Log.Info("plans are sold with Stripe", "real_money", s.Stripe.takesRealMoney(), "public_url", s.Stripe.PublicURL)
+	}
 	served := make(chan error, 1)
 	go func() { served <- hs.Serve(ln) }()
 	select {

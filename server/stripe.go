@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/stripe/stripe-go/v85"
@@ -41,6 +42,9 @@ func (c *StripeConfig) withDefaults() *StripeConfig {
 	out.Grace, out.Timeout = positive(c.Grace, DefaultPaymentGrace), positive(c.Timeout, 20*time.Second)
 	return &out
 }
+
+// takesRealMoney tells the key of real money from one of the test mode.
+func (c *StripeConfig) takesRealMoney() bool { return !strings.Contains(string(c.SecretKey), "_test_") }
 
 // Hidden is a text that no log and no error shows.
 type Hidden string
