@@ -236,6 +236,19 @@ func TestGraceEndsOnce(t *testing.T) {
 	s.stands(a, "plan", "pro", "status", "active")
 }
 
+// The end that the customer chose comes first, when it is earlier than the grace's.
+func TestGraceDoesNotOutliveACancellation(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, func(c *server.Config) { c.Stripe.Grace = 40 * day })
+	a := s.account(plans.Basic)
+	sub := s.buy(a, plans.Pro)
+	began := s.second()
+	s.send(s.stripe.CancelAtPeriodEnd(sub, true)...)
+	s.send(s.stripe.SetStatus(sub, "past_due")...)
+	end := at(began.AddDate(0, 1, 0))
+	s.stands(a, "plan", "pro", "status", "past_due", "plan_ends_at", end, "grace_ends_at", end, "cancel_at_period_end", "true")
+}
+
 func TestTheLargestOfSeveralSubscriptionsCounts(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
