@@ -44,13 +44,17 @@ func (m *model) moveTo(plan plans.ID) {
 }
 
 // gated says what a call that needs a feature answers.
-func (m *model) gated(r *response, has bool, feature, plansThatHave string) bool {
-	r.t.Helper()
+func (p *subscriber) gated(r *response, has bool, feature, plansThatHave string) bool {
 	if has {
-		r.want(http.StatusOK)
+		if r.status != http.StatusOK {
+			p.rt.Fatalf("on the %s plan, %s answered %d %s", p.plan, r.what, r.status, r.body)
+		}
 		return true
 	}
-	r.wantDetail(http.StatusForbidden, fmt.Sprintf("%s is not available on the %s plan. Upgrade to %s.", feature, m.plan, plansThatHave))
+	want := fmt.Sprintf(`{"detail":"%s is not available on the %s plan. Upgrade to %s."}`, feature, p.plan, plansThatHave)
+	if r.status != http.StatusForbidden || string(r.body) != want {
+		p.rt.Fatalf("%s answered %d %s, want 403 %s", r.what, r.status, r.body, want)
+	}
 	return false
 }
 
@@ -59,6 +63,7 @@ type subscriber struct {
 	shop
 	account
 	model
+	rt           *rapid.T
 	subscription string
 	paid         plans.ID // what the subscription pays for
 }
@@ -111,7 +116,7 @@ func (p *subscriber) startRun() {
 		p.running = append(p.running, r.text("id"))
 	}
 	if got := r.text("decision.reason"); got != want {
-		p.t.Errorf("%d run, of %d, kill switch %v: a start is denied for %s, want %s", len(p.running), p.concurrency, p.killSwitch, got, want)
+		p.rt.Fatalf("%d run, of %d, kill switch %v: a start is denied for %s, want %s", len(p.running), p.concurrency, p.killSwitch, got, want)
 	}
 }
 
@@ -129,16 +134,15 @@ func (p *subscriber) stepOrEnd(end bool) {
 	want := map[bool]string{true: "KILL_SWITCH_ACTIVE", false: "null"}[p.killSwitch]
 	r := p.shop.call("POST", "/v1/runs/"+run+"/steps", p.key, `{"type":"SYSTEM","sequence":1}`).want(http.StatusCreated)
 	if got := r.text("decision.reason"); got != want {
-		p.t.Errorf("a step of a run that was allowed is denied for %s, want %s", got, want)
+		p.rt.Fatalf("a step of a run that was allowed is denied for %s, want %s", got, want)
 	}
 }
 
 func (p *subscriber) check() {
-	p.t.Helper()
 	r := p.shop.call("GET", "/v1/workspace/", p.token, nil).want(http.StatusOK)
 	got := [4]string{r.text("plan"), r.text("kill_switch"), r.text("user_daily_budget_usd"), r.text("max_concurrent_runs")}
 	if want := [4]string{string(p.plan), fmt.Sprint(p.killSwitch), p.userBudget, fmt.Sprint(p.concurrency)}; got != want {
-		p.t.Errorf("plan, kill switch, user budget and concurrency are %v, want %v", got, want)
+		p.rt.Fatalf("plan, kill switch, user budget and concurrency are %v, want %v", got, want)
 	}
 }
 
@@ -149,7 +153,7 @@ func TestNobodyHoldsWhatThePlanForbids(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
 	rapid.Check(t, func(rt *rapid.T) {
-		p := &subscriber{shop: s, account: s.account(plans.Basic), paid: plans.Pro}
+		p := &subscriber{shop: s, rt: rt, account: s.account(plans.Basic), paid: plans.Pro}
 		p.model = model{plan: plans.Pro, userBudget: "null", concurrency: 3}
 		p.subscription = s.buy(p.account, plans.Pro)
 		p.check()
@@ -171,9 +175,6 @@ func TestNobodyHoldsWhatThePlanForbids(t *testing.T) {
 				p.stepOrEnd(rapid.Bool().Draw(rt, "end"))
 			}
 			p.check()
-		}
-		if t.Failed() {
-			rt.Fatal("see above")
 		}
 	})
 }

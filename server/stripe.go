@@ -34,17 +34,19 @@ type StripeConfig struct {
 // DefaultPaymentGrace is how long a workspace keeps its plan after a payment failed.
 const DefaultPaymentGrace = 7 * 24 * time.Hour
 
-func (c *StripeConfig) withDefaults() *StripeConfig {
-	if c == nil {
+func (cfg *StripeConfig) withDefaults() *StripeConfig {
+	if cfg == nil {
 		return nil
 	}
-	out := *c
-	out.Grace, out.Timeout = positive(c.Grace, DefaultPaymentGrace), positive(c.Timeout, 20*time.Second)
+	out := *cfg
+	out.Grace, out.Timeout = positive(cfg.Grace, DefaultPaymentGrace), positive(cfg.Timeout, 20*time.Second)
 	return &out
 }
 
 // takesRealMoney tells the key of real money from one of the test mode.
-func (c *StripeConfig) takesRealMoney() bool { return !strings.Contains(string(c.SecretKey), "_test_") }
+func (cfg *StripeConfig) takesRealMoney() bool {
+	return !strings.Contains(string(cfg.SecretKey), "_test_")
+}
 
 // Hidden is a text that no log and no error shows.
 type Hidden string
@@ -62,8 +64,8 @@ func (Hidden) LogValue() slog.Value { return slog.StringValue("***") }
 func (Hidden) MarshalText() ([]byte, error) { return []byte("***"), nil }
 
 // planOfPrice is empty for a price that no plan has.
-func (c *StripeConfig) planOfPrice(price string) plans.ID {
-	for plan, prices := range c.Prices {
+func (cfg *StripeConfig) planOfPrice(price string) plans.ID {
+	for plan, prices := range cfg.Prices {
 		for _, p := range prices {
 			if p == price {
 				return plan
@@ -93,11 +95,11 @@ type payments interface {
 
 var (
 	errCustomerDeleted = errors.New("the customer was deleted in Stripe")
-	errCustomerUnknown = errors.New("Stripe does not know this customer: is the secret key that of another account or mode?")
+	errCustomerUnknown = errors.New("the customer is unknown to Stripe: is the secret key that of another account or mode?")
 	errCheckoutClosed  = errors.New("the checkout is no longer open")
 	errKeyConflict     = errors.New("the idempotency key is taken")
-	errStripeAway      = errors.New("Stripe cannot be asked now")
-	errStripeRefused   = errors.New("Stripe refuses")
+	errStripeAway      = errors.New("asking Stripe failed")
+	errStripeRefused   = errors.New("refused by Stripe")
 )
 
 type newCustomer struct{ email, name, workspace, key string }
