@@ -37,6 +37,7 @@ const (
 var (
 	pikarc       string // the binary under test
 	booksChecker string // testdata/books
+	meddler      string // testdata/meddle
 )
 
 func TestMain(m *testing.M) { os.Exit(withPrograms(m.Run)) }
@@ -49,10 +50,11 @@ func withPrograms(run func() int) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
-	pikarc, booksChecker = filepath.Join(dir, "pikarc"), filepath.Join(dir, "books")
+	pikarc, booksChecker, meddler = filepath.Join(dir, "pikarc"), filepath.Join(dir, "books"), filepath.Join(dir, "meddle")
 	for _, args := range [][]string{
 		{"-ldflags", "-X main.version=" + builtVersion + " -X main.commit=" + builtCommit, "-o", pikarc, "."},
 		{"-o", booksChecker, "./testdata/books"},
+		{"-o", meddler, "./testdata/meddle"},
 	} {
 		build := exec.Command("go", append([]string{"build", "-buildvcs=false"}, args...)...)
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")

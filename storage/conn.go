@@ -77,7 +77,7 @@ func (c *conn) waitInGo() {
 
 // waitForLock is asked by SQLite, with how often it has been, whether to try again.
 func waitForLock(_ *libc.TLS, _ uintptr, asked int32) int32 {
-	const pause = 5 * time.Millisecond
+	const pause = time.Millisecond
 	if time.Duration(asked)*pause >= busyTimeout {
 		return 0
 	}

@@ -7,9 +7,16 @@ import (
 	"time"
 )
 
-// upkeepSlice is how long one piece of upkeep may hold the writer, so that
-// decisions hardly notice it.
-const upkeepSlice = 15 * time.Millisecond
+const (
+	// upkeepSlice is how long upkeep may hold the writer in one go, and
+	// upkeepPiece how many rows it deletes before it looks at the time, so that
+	// decisions hardly notice it.
+	upkeepSlice = 2 * time.Millisecond
+	upkeepPiece = 50
+	// upkeepRest is how many times as long as a slice took upkeep then leaves
+	// the writer to others.
+	upkeepRest = 5
+)
 
 // EndIdleRuns ends, as FAILED, every run that made no call for its
 // workspace's idle timeout, and returns how many.
@@ -111,10 +118,10 @@ func (s *Store) retentions(ctx context.Context) (all []retention, err error) {
 	return all, err
 }
 
-// expirePiece deletes some hundred rows of the oldest expired run. left says
+// expirePiece deletes some rows of the oldest expired run. left says
 // whether to call again.
 func expirePiece(tx *Tx, r retention) (deleted int, left bool, err error) {
-	const piece = 200
+	const piece = upkeepPiece
 	bound := idFloor(tx.now.AddDate(0, 0, -int(r.days)))
 	var runID int64
 	key := runKey{ws: r.ws}
@@ -145,7 +152,7 @@ func expirePiece(tx *Tx, r retention) (deleted int, left bool, err error) {
 }
 
 func (s *Store) expireKeys(ctx context.Context) error {
-	const piece = 200
+	const piece = upkeepPiece
 	for more := true; more; {
 		err := s.slice(ctx, dropping, func(tx *Tx) (bool, error) {
 			n, err := tx.exec(`DELETE FROM idempotency_keys WHERE (workspace_id, run_id, key) IN
@@ -162,12 +169,14 @@ func (s *Store) expireKeys(ctx context.Context) error {
 }
 
 // slice repeats a small piece of upkeep in one write until it has nothing
-// left to do or its time is over. It waits for a place in a full queue,
-// because nobody waits for upkeep.
+// left to do or its time is over. It waits for a place in a full queue, and
+// rests after the slice, because nobody waits for upkeep.
 func (s *Store) slice(ctx context.Context, way way, piece func(*Tx) (more bool, err error)) error {
 	for {
+		var took time.Duration
 		err := s.write(ctx, way, func(tx *Tx) error {
 			started := time.Now() // the machine's time: how long the writer is held, not what day it is
+			defer func() { took = time.Since(started) }()
 			for {
 				more, err := piece(tx)
 				if err != nil || !more || time.Since(started) > upkeepSlice || tx.memory.full() {
@@ -175,13 +184,17 @@ func (s *Store) slice(ctx context.Context, way way, piece func(*Tx) (more bool, 
 				}
 			}
 		})
-		if !errors.Is(err, ErrBusy) {
+		busy := errors.Is(err, ErrBusy)
+		if err != nil && !busy {
 			return err
 		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(upkeepSlice):
+		case <-time.After(max(upkeepRest*took, upkeepSlice)):
+		}
+		if !busy {
+			return nil
 		}
 	}
 }

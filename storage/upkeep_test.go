@@ -334,9 +334,9 @@ func TestOtherWritesGetInBetweenTheDeletionOfALargeRun(t *testing.T) {
 		w.end(ws, run.ID, RunCompleted)
 		w.Advance(91 * 24 * time.Hour)
 
-		const perRow = 50 * time.Microsecond // 10 ms for 200 rows: a slice is over after 400
+		const perRow = 50 * time.Microsecond // a slice is over after one piece
 		// A write waits for the slice that runs, and for one that shares its commit.
-		const atMost = 2 * 400
+		const atMost = 2 * upkeepPiece
 		w.slowDeletions(perRow)
 		expired := make(chan error, 1)
 		go func() {
@@ -353,6 +353,8 @@ func TestOtherWritesGetInBetweenTheDeletionOfALargeRun(t *testing.T) {
 			}
 			if now < left {
 				writes++
+			} else {
+				time.Sleep(perRow) // lets the bubble's time, and so the rest between slices, go by
 			}
 			left = now
 		}
