@@ -43,7 +43,8 @@ export function reasonSentence(code: DenyReason): string {
 }
 
 /** Why a decision was a DENY, with its figures, as the second half of "Stopped at step 7: …". */
-export function why({ reason, limit, used }: Decision): string {
+export function why({ reason, limit, used, resets_at }: Decision, now: number): string {
+  const day = resets_at && Date.parse(resets_at) > now ? 'today’s' : 'the day’s'
   switch (reason) {
     case 'RUN_ALREADY_ENDED':
       return 'the run had already ended'
@@ -52,7 +53,7 @@ export function why({ reason, limit, used }: Decision): string {
     case 'USER_BLOCKED':
       return 'this user was blocked'
     case 'WORKSPACE_DAILY_BUDGET_EXCEEDED':
-      return `the day’s budget of ${money(limit)} was reached (${money(used)} spent)`
+      return `${day} budget of ${money(limit)} was reached (${money(used)} spent)`
     case 'USER_DAILY_BUDGET_EXCEEDED':
       return `this user’s budget of ${money(limit)} a day was reached (${money(used)} spent)`
     case 'MONTHLY_RUN_LIMIT_EXCEEDED':

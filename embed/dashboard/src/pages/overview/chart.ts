@@ -1,0 +1,113 @@
+// Draws spend a day as stacked bars with uPlot. Loaded only where there is a chart.
+import uPlot from 'uplot'
+import 'uplot/dist/uPlot.min.css'
+import { usd } from '../../format/money'
+import { day } from '../../format/time'
+import { type Spend, stacked, ticks } from './spend'
+
+const HEIGHT = 240
+
+export type Chart = { destroy: () => void; resize: (width: number) => void }
+
+/** The colour of the n-th dearest model; the rest has the faintest. */
+export function colour(series: Spend['series'][number], at: number): string {
+  return `--chart-${series.other ? 6 : at + 1}`
+}
+
+export function draw(
+  box: HTMLElement,
+  spend: Spend,
+  limit: number | null,
+  onHover: (at: number | null) => void,
+): Chart {
+  const look = getComputedStyle(box)
+  const ink = (name: string) => look.getPropertyValue(name).trim()
+  const heights = stacked(spend)
+  const highest = Math.max(0, ...(heights.at(-1) ?? []))
+  // A limit far above all bars would press them flat; then it is only named beside the chart.
+  const line = limit !== null && fits(limit, highest) ? limit : null
+  const top = Math.max(highest, line ?? 0) * 1.12 || 1
+  const font = `12px ${ink('--sans')}`
+
+  const options: uPlot.Options = {
+    width: box.clientWidth,
+    height: HEIGHT,
+    legend: { show: false },
+    padding: [8, 0, 0, 0],
+    cursor: { y: false, points: { show: false }, drag: { setScale: false, x: false, y: false } },
+    scales: {
+      x: { time: false, range: [-0.6, spend.dates.length - 0.4] },
+      y: { range: [0, top] },
+    },
+    axes: [
+      {
+        stroke: ink('--second'),
+        font,
+        grid: { show: false },
+        ticks: { show: false },
+        size: 28,
+        splits: () => labelled(spend.dates.length, box.clientWidth),
+        values: (_, at) => at.map((i) => day(spend.dates[i]!)),
+      },
+      {
+        stroke: ink('--second'),
+        font,
+        grid: { stroke: ink('--line'), width: 1 },
+        ticks: { show: false },
+        size: (_, values) => 16 + Math.max(...(values ?? ['']).map((text) => text.length)) * 7,
+        splits: () => ticks(highest || top),
+        values: (_, at) => at.map((value) => (value === 0 ? '$0' : usd(value))),
+      },
+    ],
+    // The highest stack is drawn first, the dearer ones over it.
+    series: [
+      {},
+      ...spend.series
+        .map((series, at) => {
+          const fill = ink(colour(series, at))
+          return { fill, stroke: fill, width: 0, points: { show: false }, paths: bars() }
+        })
+        .reverse(),
+    ],
+    hooks: {
+      setCursor: [(plot) => onHover(plot.cursor.idx ?? null)],
+      draw: line === null ? [] : [(plot) => drawLimit(plot, line, ink, font)],
+    },
+  }
+  const plot = new uPlot(options, [spend.dates.map((_, i) => i), ...heights.reverse()], box)
+  return {
+    destroy: () => plot.destroy(),
+    resize: (width) => plot.setSize({ width, height: HEIGHT }),
+  }
+}
+
+const bars = () => uPlot.paths.bars!({ size: [0.7, 40] })
+
+export const fits = (limit: number, highest: number) => limit <= highest * 4
+
+function labelled(days: number, width: number): number[] {
+  const step = Math.max(1, Math.ceil(days / Math.max(2, Math.floor(width / 96))))
+  const at: number[] = []
+  for (let i = days - 1; i >= 0; i -= step) at.unshift(i)
+  return at
+}
+
+function drawLimit(plot: uPlot, limit: number, ink: (name: string) => string, font: string) {
+  const { ctx, bbox } = plot
+  const ratio = devicePixelRatio
+  const y = Math.round(plot.valToPos(limit, 'y', true))
+  ctx.save()
+  ctx.strokeStyle = ink('--denied')
+  ctx.lineWidth = ratio
+  ctx.setLineDash([4 * ratio, 4 * ratio])
+  ctx.beginPath()
+  ctx.moveTo(bbox.left, y)
+  ctx.lineTo(bbox.left + bbox.width, y)
+  ctx.stroke()
+  ctx.font = font.replace('12px', `${12 * ratio}px`)
+  ctx.fillStyle = ink('--denied')
+  ctx.textAlign = 'left'
+  ctx.textBaseline = 'bottom'
+  ctx.fillText(`Daily budget ${usd(limit)}`, bbox.left + 4 * ratio, y - 4 * ratio)
+  ctx.restore()
+}

@@ -1,0 +1,54 @@
+// The figures of the chart: by day, the dearest models and the rest.
+import { fromNano, type Money, nano } from '../../api/exact'
+import type { Schema } from '../../api/client'
+
+type Day = Schema<'DayUsage'>
+export const OTHER = 'Other models'
+
+export type Spend = {
+  /** UTC dates, oldest first. */
+  dates: string[]
+  /** The dearest first; OTHER, if there is a rest, last. */
+  series: { name: string; other: boolean; values: Money[] }[]
+  totals: Money[]
+}
+
+export function spendOf(days: Day[]): Spend {
+  const models = days[0]?.by_model ?? []
+  const series = models.map(({ model }, i) => ({
+    name: model,
+    other: false,
+    values: days.map((day) => day.by_model?.[i]?.total_usd ?? 0),
+  }))
+  const rest = days.map((day, at) => {
+    const named = series.reduce((sum, { values }) => sum + nano(values[at]!), 0n)
+    return nano(day.total_usd) - named
+  })
+  const used = series.filter(({ values }) => values.some((value) => nano(value) > 0n))
+  if (rest.some((value) => value > 0n)) {
+    used.push({ name: OTHER, other: true, values: rest.map(fromNano) })
+  }
+  return { dates: days.map((day) => day.date), series: used, totals: days.map((day) => day.total_usd) }
+}
+
+/** For each series the heights of it and all dearer ones together: what stacked bars are drawn from. */
+export function stacked(spend: Spend): number[][] {
+  const sums = spend.dates.map(() => 0n)
+  return spend.series.map(({ values }) =>
+    values.map((value, at) => {
+      sums[at]! += nano(value)
+      return Number(String(fromNano(sums[at]!)))
+    }),
+  )
+}
+
+/** Round values for an axis, at most four above zero. */
+export function ticks(top: number): number[] {
+  if (top <= 0) return [0]
+  const rough = top / 4
+  const size = 10 ** Math.floor(Math.log10(rough))
+  const step = [1, 2, 2.5, 5, 10].map((n) => n * size).find((n) => n >= rough)!
+  const marks = [0]
+  for (let i = 1; i * step <= top * 1.0001; i++) marks.push(Number((i * step).toPrecision(12)))
+  return marks
+}

@@ -1,0 +1,53 @@
+// What of the runs one wants to see, as the address says it.
+import type { Schema } from '../api/client'
+import { type DenyReason, reasons } from '../format/reasons'
+
+type Run = Schema<'RunSummary'>
+type Status = Schema<'RunStatus'>
+
+export type RunFilters = {
+  status?: Status
+  user_id?: string
+  reason?: DenyReason
+  since?: string
+  until?: string
+}
+
+export const statuses: { value: Status; label: string }[] = [
+  { value: 'RUNNING', label: 'Running' },
+  { value: 'COMPLETED', label: 'Completed' },
+  { value: 'FAILED', label: 'Failed' },
+  { value: 'BLOCKED', label: 'Denied' },
+]
+
+const HOUR = 3_600_000
+export const spans: { value: string; label: string; since: (now: number) => number }[] = [
+  { value: '1h', label: 'Last hour', since: (now) => now - HOUR },
+  { value: 'today', label: 'Today (UTC)', since: (now) => now - (now % (24 * HOUR)) },
+  { value: '24h', label: 'Last 24 hours', since: (now) => now - 24 * HOUR },
+  { value: '7d', label: 'Last 7 days', since: (now) => now - 7 * 24 * HOUR },
+  { value: '30d', label: 'Last 30 days', since: (now) => now - 30 * 24 * HOUR },
+]
+
+/** Values of the address that mean nothing are left out, so that a mistyped link still shows runs. */
+export function filtersOf(query: URLSearchParams, now: number): RunFilters {
+  const filters: RunFilters = {}
+  const status = statuses.find(({ value }) => value === query.get('status'))
+  const reason = reasons.find(({ code }) => code === query.get('reason'))
+  const span = spans.find(({ value }) => value === query.get('time'))
+  const user = query.get('user_id')
+  if (status) filters.status = status.value
+  if (reason) filters.reason = reason.code
+  if (span) filters.since = new Date(span.since(now)).toISOString()
+  if (user) filters.user_id = user
+  return filters
+}
+
+/** Whether a run that an event tells belongs in a list with these filters. */
+export function matches(run: Run, { status, user_id, reason, since, until }: RunFilters): boolean {
+  if (status && run.status !== status) return false
+  if (user_id && run.user_id !== user_id) return false
+  if (reason && run.deny_reason !== reason) return false
+  if (since && Date.parse(run.started_at) < Date.parse(since)) return false
+  return !until || Date.parse(run.started_at) < Date.parse(until)
+}

@@ -1,0 +1,131 @@
+// A live list of runs: what is on the screen stays where it is. New runs come in by themselves only while `still`
+// is false; otherwise they wait behind a button. What is known of shown runs is put in place.
+import { api, Problem, type Schema } from '../api/client'
+import { atMostEvery } from '../live/resource.svelte'
+import { stream } from '../live/stream.svelte'
+import { matches, type RunFilters } from './filters'
+import { merged, patched } from './merge'
+
+type Run = Schema<'RunSummary'>
+const PAGE = 50
+
+export class RunList {
+  runs: Run[] | undefined = $state.raw()
+  /** New runs that are not shown yet. */
+  waiting: Run[] = $state.raw([])
+  /** Ids of runs that just came in, which slide in. */
+  fresh: Set<string> = $state.raw(new Set())
+  problem: Problem | null = $state.raw(null)
+  busy = $state(false)
+  /** Set while the reader is in the midst of the list. */
+  still = false
+
+  #filters: RunFilters
+  #cursor: string | null = $state(null)
+  #abort = new AbortController()
+  #began = 0
+
+  constructor(filters: RunFilters) {
+    this.#filters = filters
+  }
+
+  get state(): 'loading' | 'failed' | 'ready' {
+    if (this.runs) return 'ready'
+    return this.problem && !this.busy ? 'failed' : 'loading'
+  }
+
+  get hasMore(): boolean {
+    return this.#cursor !== null
+  }
+
+  /** Reads and follows; returns a function that ends both. */
+  watch(): () => void {
+    void this.load()
+    const reread = atMostEvery(2000, () => void this.#catchUp())
+    const ends = [
+      stream.on({
+        'run.started': (run) => this.#come(run),
+        'run.denied': (run) => this.#come(run),
+        'run.ended': (run) => this.#know([run]),
+        'step.denied': ({ run }) => this.#know([run]),
+        'spend.changed': ({ runs }) => {
+          this.#know(runs)
+          if (runs.length === PAGE) reread()
+        },
+      }),
+      stream.onGap(() => {
+        if (this.#began > 0 && this.#began < stream.wholeSince) void this.#catchUp()
+      }),
+    ]
+    return () => {
+      for (const end of ends) end()
+      this.#abort.abort()
+    }
+  }
+
+  load = () =>
+    this.#read(undefined, ({ items, next_cursor }) => {
+      this.runs = items
+      this.#cursor = next_cursor
+      this.waiting = []
+    })
+
+  /** The next, older page, put below. */
+  more = () =>
+    this.#read(this.#cursor ?? undefined, ({ items, next_cursor }) => {
+      this.runs = merged(this.runs ?? [], items)
+      this.#cursor = next_cursor
+    })
+
+  showWaiting = () => {
+    this.#letIn(this.waiting)
+    this.waiting = []
+  }
+
+  // After a gap: the newest page again. If it does not reach what is shown, the list begins anew.
+  async #catchUp() {
+    await this.#read(undefined, ({ items, next_cursor }) => {
+      const known = new Set((this.runs ?? []).map(({ id }) => id))
+      if (!this.runs || (items.length > 0 && !items.some(({ id }) => known.has(id)) && next_cursor)) {
+        this.runs = items
+        this.#cursor = next_cursor
+        this.waiting = []
+        return
+      }
+      this.#know(items)
+      for (const run of items) if (!known.has(run.id)) this.#come(run)
+    })
+  }
+
+  async #read(cursor: string | undefined, take: (page: Schema<'RunList'>) => void) {
+    this.busy = true
+    this.#began = performance.now()
+    const { signal } = this.#abort
+    try {
+      take(await api.get('/v1/runs/', { query: { ...this.#filters, limit: PAGE, cursor }, signal }))
+      this.problem = null
+    } catch (error) {
+      if (signal.aborted) return
+      this.problem = error instanceof Problem ? error : new Problem(0, String(error))
+    }
+    this.busy = false
+  }
+
+  #come(run: Run) {
+    if (!this.runs || !matches(run, this.#filters)) return
+    if (this.runs.some(({ id }) => id === run.id)) return this.#know([run])
+    if (this.still) this.waiting = merged(this.waiting, [run])
+    else this.#letIn([run])
+  }
+
+  #letIn(runs: Run[]) {
+    this.fresh = new Set(runs.map(({ id }) => id))
+    this.runs = merged(this.runs ?? [], runs)
+  }
+
+  #know(news: Run[]) {
+    if (!this.runs) return
+    this.runs = patched(this.runs, news)
+    this.waiting = patched(this.waiting, news)
+  }
+}

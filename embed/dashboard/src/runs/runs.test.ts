@@ -1,0 +1,55 @@
+import { expect, test } from 'vitest'
+import type { Schema } from '../api/client'
+import { filtersOf, matches } from './filters'
+import { merged, patched } from './merge'
+
+const run = (
+  id: string,
+  started_at: string,
+  more: Partial<Schema<'RunSummary'>> = {},
+): Schema<'RunSummary'> => ({
+  id,
+  user_id: 'u',
+  title: null,
+  status: 'RUNNING',
+  deny_reason: null,
+  started_at,
+  ended_at: null,
+  ended_reason: null,
+  duration_ms: null,
+  step_count: 0,
+  blocked_step_count: 0,
+  prompt_tokens: 0,
+  completion_tokens: 0,
+  total_usd: 0,
+  ...more,
+})
+const a = run('a', '2026-11-23T10:00:00Z')
+const b = run('b', '2026-11-23T10:00:01Z')
+const c = run('c', '2026-11-23T10:00:01Z')
+
+test('runs are merged newest first, each once', () => {
+  expect(merged([c, a], [b, a]).map(({ id }) => id)).toEqual(['c', 'b', 'a'])
+})
+
+test('news stays in its place, and nothing new is the same list', () => {
+  const list = [c, b, a]
+  expect(patched(list, [{ ...b, step_count: 3 }])[1]!.step_count).toBe(3)
+  expect(patched(list, [run('z', a.started_at)])).toBe(list)
+})
+
+test('filters come from the address, and nonsense is left out', () => {
+  const now = Date.parse('2026-11-23T20:48:00Z')
+  const filters = filtersOf(new URLSearchParams('status=RUNNING&reason=nope&time=today&user_id=a%2Fb'), now)
+  expect(filters).toEqual({ status: 'RUNNING', since: '2026-11-23T00:00:00.000Z', user_id: 'a/b' })
+})
+
+test('an event belongs in a list only if all filters match', () => {
+  expect(matches(a, {})).toBe(true)
+  expect(matches(a, { status: 'BLOCKED' })).toBe(false)
+  expect(matches(a, { user_id: 'other' })).toBe(false)
+  expect(matches(a, { reason: 'USER_BLOCKED' })).toBe(false)
+  expect(matches(a, { since: '2026-11-23T10:00:00.001Z' })).toBe(false)
+  expect(matches(a, { until: '2026-11-23T10:00:00.000Z' })).toBe(false)
+  expect(matches(a, { since: '2026-11-23T10:00:00.000Z', user_id: 'u', status: 'RUNNING' })).toBe(true)
+})
