@@ -33,7 +33,7 @@ type room struct {
 func rooms() map[string]room {
 	return map[string]room{
 		"main": {
-			uses:    []string{"server", "storage", "auth", "plans", "embed"},
+			uses:    []string{"server", "storage", "auth", "plans", "embed", "demo"},
 			modules: []string{"github.com/spf13/cobra", "github.com/spf13/pflag", "golang.org/x/term"},
 			never:   []string{"database/sql"},
 		},
@@ -44,7 +44,10 @@ func rooms() map[string]room {
 		},
 		"storage": {
 			uses:    []string{"auth", "guard", "plans"},
-			modules: []string{"modernc.org/sqlite", "github.com/pressly/goose/v3", "github.com/google/uuid"},
+			modules: []string{
+				"modernc.org/sqlite", "modernc.org/libc", "github.com/pressly/goose/v3", "github.com/google/uuid",
+				"github.com/hashicorp/golang-lru/v2",
+			},
 			never:   []string{"net/http"},
 		},
 		"auth": {
@@ -57,6 +60,11 @@ func rooms() map[string]room {
 		},
 		"plans": {never: []string{"context", "database", "net", "os"}},
 		"embed": {},
+		"demo": { // a client of the others: what it makes goes the ways of the present
+			uses:    []string{"storage", "guard", "plans"},
+			modules: []string{"github.com/google/uuid"},
+			never:   []string{"database/sql"},
+		},
 	}
 }
 

@@ -265,6 +265,7 @@ func TestEveryCommandExplainsItsFlags(t *testing.T) {
 		"create-user": {"--email", "--workspace", "--plan", "--password-stdin", "--json"},
 		"rotate-key":  {"--email", "--label", "--json"},
 		"set-plan":    {"--email", "PLAN"},
+		"demo":        {"--addr", "--seed"},
 		"version":     {},
 	}
 	root := run(t, "--help").ok(t).stdout

@@ -9,6 +9,8 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"runtime"
+	"runtime/debug"
 	"slices"
 	"syscall"
 	"time"
@@ -81,7 +83,21 @@ func (o serveOptions) config(stderr io.Writer) (server.Config, error) {
 	}, nil
 }
 
+// tune fits the runtime to a server that waits for its disk: a thread that
+// syncs keeps its processor from goroutines that could run, so there are twice
+// as many; and the heap is so small that collecting it seldom costs little
+// memory. GOGC and GOMAXPROCS in the environment win.
+func tune() {
+	if os.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(2 * runtime.GOMAXPROCS(0))
+	}
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(400)
+	}
+}
+
 func serve(ctx context.Context, dir string, o serveOptions, stdout, stderr io.Writer) (err error) {
+	tune()
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once

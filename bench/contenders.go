@@ -44,6 +44,8 @@ func contenders() []contender {
 		{"hot-1", "step decisions, one workspace", 1, decisions(hot)},
 		{"hot", "step decisions, one workspace, 64 runs", 64, decisions(hot)},
 		{"spread", "step decisions, 64 workspaces", 64, decisions(spread)},
+		{"streams-1000", "the same beside 1,000 event streams", 64, beside(1000, spread)},
+		{"streams-2000", "the same beside 2,000 event streams", 64, beside(2000, spread)},
 		{"patched", "step and PATCH, one workspace, 64 runs", 64, decisions(patched)},
 		{"life-1", "life of a run, decisions", 1, decisions(living)},
 		{"life", "life of a run, decisions", 64, decisions(living)},
@@ -64,6 +66,7 @@ type sample struct {
 	P99         float64 `json:"p99_ms"`
 	P999        float64 `json:"p999_ms"`
 	Max         float64 `json:"max_ms"`
+	CPU         float64 `json:"cpu_us_a_call"` // of the server, also while warming up
 	Memory      int64   `json:"memory_bytes"`
 	WAL         int64   `json:"wal_bytes,omitempty"`         // while it still ran
 	StepBytes   float64 `json:"file_bytes_a_step,omitempty"` // by which the file grew, or bytes a record
@@ -89,6 +92,23 @@ func sampleOf(conns int, r *load.Result, kinds ...int) sample {
 		s.Answers += r.Answers[k]
 	}
 	return s
+}
+
+// measured loads a process and sums up what came of it.
+func measured(ctx context.Context, p *proc.Process, o load.Options, kinds ...int) (sample, *load.Result, error) {
+	o.Addr = p.Addr
+	before, err := p.CPU()
+	if err != nil {
+		return sample{}, nil, err
+	}
+	r, err := load.Run(ctx, o)
+	if err != nil {
+		return sample{}, nil, err
+	}
+	after, err := p.CPU()
+	s := sampleOf(len(o.Scripts), r, kinds...)
+	s.CPU = float64((after - before).Microseconds()) / float64(s.Answers)
+	return s, r, err
 }
 
 func millis(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
@@ -147,11 +167,10 @@ func measureBare(ctx context.Context, f *field, dir string, conns int) (sample, 
 	for i := range scripts {
 		scripts[i] = agent.Get(agent.Server{Host: p.Addr}, "/v1/runs/01936f2e-8a3b-7c4d-9e5f-0123456789ab/steps", agent.Read)
 	}
-	r, err := load.Run(ctx, load.Options{Addr: p.Addr, Scripts: scripts, Warm: warm, For: f.window / 2})
+	s, _, err := measured(ctx, p, load.Options{Scripts: scripts, Warm: warm, For: f.window / 2}, agent.Read)
 	if err != nil {
 		return sample{}, err
 	}
-	s := sampleOf(conns, r, agent.Read)
 	s.Memory, err = p.Memory()
 	return s, err
 }
@@ -212,11 +231,10 @@ func decisions(make scripts) func(context.Context, *field, string, int) (sample,
 		if err != nil {
 			return sample{}, err
 		}
-		r, err := load.Run(ctx, load.Options{Addr: p.Addr, Scripts: list, Warm: warm, For: f.window})
+		s, r, err := measured(ctx, p, load.Options{Scripts: list, Warm: warm, For: f.window}, agent.Start, agent.Step)
 		if err != nil {
 			return sample{}, err
 		}
-		s := sampleOf(conns, r, agent.Start, agent.Step)
 		file := filepath.Join(dir, database)
 		if err := f.finish(p, file, &s); err != nil {
 			return sample{}, err
@@ -272,11 +290,10 @@ func measurePocketBase(ctx context.Context, f *field, dir string, conns int) (sa
 	for i := range list {
 		list[i] = agent.Records(agent.Server{Host: p.Addr}, fmt.Sprintf("01936f2e-8a3b-7c4d-9e5f-%012d", i))
 	}
-	r, err := load.Run(ctx, load.Options{Addr: p.Addr, Scripts: list, Warm: warm, For: f.window})
+	s, r, err := measured(ctx, p, load.Options{Scripts: list, Warm: warm, For: f.window}, agent.Record)
 	if err != nil {
 		return sample{}, err
 	}
-	s := sampleOf(conns, r, agent.Record)
 	file := filepath.Join(dir, "data.db")
 	if err := f.finish(p, file, &s); err != nil {
 		return sample{}, err

@@ -100,7 +100,7 @@ func find(samples []sample, name string, round int) sample {
 func printRounds(chosen []contender, samples []sample) error {
 	fmt.Printf("\nRatios are to the bare GET of the same round at as many connections; everything else is a median.\n\n")
 	t := report.Table{Columns: []string{
-		"contender", "conns", "ratio min", "median", "max", "/s", "p50 ms", "p99 ms", "p99.9 ms", "MiB", "bytes/step",
+		"contender", "conns", "ratio min", "median", "max", "/s", "p50 ms", "p99 ms", "p99.9 ms", "cpu µs/call", "MiB", "bytes/step",
 	}}
 	for _, c := range chosen {
 		mine := slices.DeleteFunc(slices.Clone(samples), func(s sample) bool { return s.Name != c.name })
@@ -111,6 +111,7 @@ func printRounds(chosen []contender, samples []sample) error {
 			median(func(s sample) float64 { return s.P50 }),
 			median(func(s sample) float64 { return s.P99 }),
 			median(func(s sample) float64 { return s.P999 }),
+			median(func(s sample) float64 { return s.CPU }),
 			median(func(s sample) float64 { return float64(s.Memory) / (1 << 20) }),
 			median(func(s sample) float64 { return orNone(s.StepBytes) }))
 	}
@@ -155,6 +156,8 @@ func goalsOf(samples []sample) []report.Goal {
 		{Name: "p99 ÷ p50 of hot, 64 connections", Value: of("hot", func(s sample) float64 { return s.P99 / s.P50 }), Goal: 3, Floor: 5},
 		{Name: "p50 of hot, one connection", Unit: " ×bare", Goal: 5, Floor: 7,
 			Value: of("hot-1", against("bare-1", func(a, b sample) float64 { return a.P50 / b.P50 }))},
+		{Name: "decisions beside 1,000 streams, of those without", Unit: " ×", Goal: 0.95, Floor: 0.85, Higher: true,
+			Value: of("streams-1000", against("spread", func(a, b sample) float64 { return a.PerSecond / b.PerSecond }))},
 		{Name: "hot against PocketBase's create", Unit: " ×", Goal: 7, Floor: 5, Higher: true,
 			Value: of("hot", against("pocketbase", func(a, b sample) float64 { return a.PerSecond / b.PerSecond }))},
 		{Name: "file bytes a patched step", Value: of("patched", func(s sample) float64 { return s.StepBytes }), Goal: 120, Floor: 180},

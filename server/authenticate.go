@@ -15,7 +15,14 @@ import (
 type principal struct {
 	workspace storage.WorkspaceKey
 	account   uuid.UUID
-	byKey     bool // an API key; otherwise a token
+	byKey     bool          // an API key; otherwise a token
+	prefix    string        // of the key
+	recalled  storage.KeyID // 0 when the key was looked up; else the store must make sure of it
+}
+
+// caller is the principal as the store's calls of agents take it.
+func (p principal) caller() storage.Caller {
+	return storage.Caller{Workspace: p.workspace, Key: p.recalled}
 }
 
 // authenticate checks the bearer credential against what the route asks for.
@@ -39,7 +46,7 @@ func (s *Server) identify(ctx context.Context, may access, header string) (princ
 		if may == tokenOnly {
 			return principal{}, unauthenticated("This call needs a signed-in account, not an API key")
 		}
-		return s.checkKey(ctx, credential)
+		return s.checkKey(ctx, credential, may.sure())
 	}
 	if may == keyOnly {
 		return principal{}, unauthenticated("This call needs an API key")
@@ -47,11 +54,20 @@ func (s *Server) identify(ctx context.Context, may access, header string) (princ
 	return s.checkToken(ctx, credential)
 }
 
-func (s *Server) checkKey(ctx context.Context, credential string) (principal, error) {
+// checkKey looks a key up, or recalls it where the store makes sure of it later.
+func (s *Server) checkKey(ctx context.Context, credential string, recall bool) (principal, error) {
 	invalidKey := unauthenticated("Invalid API key")
 	key, err := auth.ParseAPIKey(credential)
 	if err != nil {
 		return principal{}, invalidKey
+	}
+	if recall {
+		if found, ok := s.store.RecallKey(key.Prefix); ok && key.Matches(found.Hash) {
+			return principal{
+				workspace: found.Workspace, account: found.Account,
+				byKey: true, prefix: key.Prefix, recalled: found.Key,
+			}, nil
+		}
 	}
 	found, err := s.store.KeyCredential(ctx, key.Prefix)
 	switch {
@@ -62,7 +78,7 @@ func (s *Server) checkKey(ctx context.Context, credential string) (principal, er
 	case !key.Matches(found.Hash):
 		return principal{}, invalidKey
 	}
-	return principal{workspace: found.Workspace, account: found.Account, byKey: true}, nil
+	return principal{workspace: found.Workspace, account: found.Account, byKey: true, prefix: key.Prefix}, nil
 }
 
 func (s *Server) checkToken(ctx context.Context, credential string) (principal, error) {

@@ -2,9 +2,11 @@ package server
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"runtime/debug"
@@ -35,7 +37,7 @@ func (c *call) ctx() context.Context { return c.r.Context() }
 func (s *Server) answer(rt route) httprouter.Handle {
 	return func(w http.ResponseWriter, r *http.Request, params httprouter.Params) {
 		c := &call{w: w, r: r, params: params, route: rt, id: requestID(r), started: time.Now()}
-		w.Header().Set("X-Request-Id", c.id)
+		w.Header()["X-Request-Id"] = []string{c.id}
 		if err := s.handle(c); err != nil {
 			s.fail(c, err)
 		}
@@ -56,21 +58,25 @@ func (s *Server) handle(c *call) (err error) {
 	return c.route.handle(c)
 }
 
-// requestID takes the caller's id when it is a sane token, else makes one.
+// requestID takes the caller's id when it is a sane token, else makes one. It
+// is no secret, so the runtime's generator will do.
 func requestID(r *http.Request) string {
 	const maxLength = 128
 	id := r.Header.Get("X-Request-Id")
-	if id == "" || len(id) > maxLength {
-		return uuid.NewString()
-	}
-	for i := range len(id) {
+	sane := id != "" && len(id) <= maxLength
+	for i := 0; sane && i < len(id); i++ {
 		c := id[i]
 		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
-		if !letter && c != '-' && c != '_' && c != '.' {
-			return uuid.NewString()
-		}
+		sane = letter || c == '-' || c == '_' || c == '.'
 	}
-	return id
+	if sane {
+		return id
+	}
+	var random uuid.UUID
+	binary.LittleEndian.PutUint64(random[:], rand.Uint64())
+	binary.LittleEndian.PutUint64(random[8:], rand.Uint64())
+	random[6], random[8] = random[6]&0x0f|0x40, random[8]&0x3f|0x80 // version 4, variant 10
+	return random.String()
 }
 
 // logAccess writes one line a request. It names the route, not the path:

@@ -50,18 +50,18 @@ func (w *world) makeFixture(plan plans.ID) fixture {
 	w.clock.set(time.Date(2026, 11, 23, 7, 8, 29, 123e6, time.UTC))
 	f := fixture{account: w.account(plan)}
 	start := func(user, metadata string) uuid.UUID {
-		a, err := w.store.StartRun(w.t.Context(), f.workspace, storage.NewRun{UserID: user, Metadata: []byte(metadata)}, guard.Decide)
+		a, err := w.store.StartRun(w.t.Context(), storage.Caller{Workspace: f.workspace}, storage.NewRun{UserID: user, Metadata: []byte(metadata)}, guard.Decide)
 		w.must(err)
 		return a.ID
 	}
 	step := func(run uuid.UUID, in storage.NewStep) uuid.UUID {
-		a, err := w.store.CreateStep(w.t.Context(), f.workspace, run, in, guard.Decide)
+		a, err := w.store.CreateStep(w.t.Context(), storage.Caller{Workspace: f.workspace}, run, in, guard.Decide)
 		w.must(err)
 		return a.ID
 	}
 	model, tool := "gpt-4o", "search"
 	ended := start("bob", `{}`)
-	_, err := w.store.EndRun(w.t.Context(), f.workspace, ended, storage.RunCompleted, storage.EndedByClient)
+	_, err := w.store.EndRun(w.t.Context(), storage.Caller{Workspace: f.workspace}, ended, storage.RunCompleted, storage.EndedByClient)
 	w.must(err)
 	w.clock.advance(time.Second)
 	run := start("ada", `{"ticket":7}`)

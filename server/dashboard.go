@@ -132,7 +132,7 @@ func (s *Server) serveDashboard(c *call) error {
 		c.w.WriteHeader(c.status)
 		return nil
 	}
-	c.body(http.StatusOK, f.contentType, form.content)
+	c.body(http.StatusOK, []string{f.contentType}, form.content)
 	return nil
 }
 

@@ -30,7 +30,7 @@ func forbidden(detail string) error {
 }
 
 // unauthenticated carries the header that tells clients how to authenticate.
-func unauthenticated(detail string) error {
+func unauthenticated(detail string) *apiError {
 	return &apiError{
 		status: http.StatusUnauthorized, detail: detail,
 		header: http.Header{"Www-Authenticate": {"Bearer"}},
@@ -61,6 +61,9 @@ func (s *Server) fail(c *call, err error) {
 		c.json(http.StatusUnprocessableEntity, map[string]any{"detail": v.Problems})
 		return
 	}
+	if errors.Is(err, storage.ErrKeyRevoked) {
+		s.store.ForgetKey(c.who.prefix)
+	}
 	if c.isGone(err) {
 		c.status = statusClientGone
 		return
@@ -90,6 +93,8 @@ func toAPIError(err error) *apiError {
 		return &apiError{status: http.StatusForbidden, detail: feature.Error()}
 	case errors.As(err, &ended):
 		return &apiError{status: http.StatusBadRequest, detail: ended.Error()}
+	case errors.Is(err, storage.ErrKeyRevoked):
+		return unauthenticated("Invalid API key")
 	case errors.Is(err, storage.ErrStepBlocked):
 		return &apiError{status: http.StatusBadRequest, detail: "A blocked step cannot be updated"}
 	case errors.Is(err, errBodyTooLarge):

@@ -134,7 +134,7 @@ func TestAWriteThatFailsTellsNothing(t *testing.T) {
 	failing := storage.NewRun{UserID: "rolled back", Idempotency: storage.Idempotency{
 		Key: "k", Encode: func(storage.Answer) []byte { panic("no answer") },
 	}}
-	if _, err := w.store.StartRun(t.Context(), a.workspace, failing, guard.Decide); err == nil {
+	if _, err := w.store.StartRun(t.Context(), storage.Caller{Workspace: a.workspace}, failing, guard.Decide); err == nil {
 		t.Fatal("the start did not fail")
 	}
 	w.call("PATCH", "/v1/workspace", a.key, `{"name":"x","max_concurrent_runs":0}`).want(http.StatusUnprocessableEntity)

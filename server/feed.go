@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"encoding/json"
 	"slices"
 	"time"
 
@@ -171,10 +172,10 @@ func (b *frames) events(changes []storage.Change, m storage.Moment) {
 		case !found:
 		case c.Kind == storage.StepDenied:
 			b.add("step.denied", struct {
-				Run      runJSON      `json:"run"`
-				Step     uuid.UUID    `json:"step_id"`
-				Decision decisionJSON `json:"decision"`
-			}{runOf(run), c.Denial.Step, decisionOf(c.Denial.Decision)})
+				Run      runJSON         `json:"run"`
+				Step     uuid.UUID       `json:"step_id"`
+				Decision json.RawMessage `json:"decision"`
+			}{runOf(run), c.Denial.Step, appendDecision(nil, c.Denial.Decision, false)})
 		default:
 			b.add(runEvent(c.Kind), runOf(run))
 		}

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,17 +29,17 @@ func (l StreamLimits) withDefaults() StreamLimits {
 
 // How the hub paces itself.
 const (
-	roundEvery = 100 * time.Millisecond // between two rounds
+	roundEvery = 100 * time.Millisecond // between two times that a workspace is told something
 	spendEvery = 500 * time.Millisecond // between two spend.changed of a workspace
 	pollEvery  = time.Second            // between two looks for what other processes did
-	restFactor = 9                      // a round that took so long is followed by so many times the rest
+	restFactor = 9                      // how many times as long as telling a workspace took, the hub rests then
 	batches    = 1024                   // handed over by the writer and not yet looked at
 )
 
 // hub tells open streams what was committed. The store's writer hands it the
 // changes of each batch and never waits for it: what finds no place is lost,
 // and the streams are told that they missed something. The hub merges changes
-// by workspace, reads what they need once a round, encodes it once, and gives
+// by workspace, reads what they need once, encodes it once, and gives
 // the same bytes to every stream of the workspace.
 type hub struct {
 	Config
@@ -178,38 +179,48 @@ func (h *hub) close() {
 	}
 }
 
-// run takes what the writer hands over, and passes it on in rounds: the first
-// at once, the next ones no closer together than roundEvery, and so that they
-// take a tenth of a processor at most.
+// run takes what the writer hands over and passes it on, one workspace after
+// another, each at most once in roundEvery. After each it rests, so that the
+// hub takes a tenth of a processor at most and never wakes all readers at once.
 func (h *hub) run(ctx context.Context) {
-	poll, next := time.NewTicker(pollEvery), time.NewTimer(0)
+	poll, rest := time.NewTicker(pollEvery), time.NewTimer(0)
 	defer poll.Stop()
-	defer next.Stop()
-	waiting, rested := false, false // something is to be told; a round may begin
-	for {
+	defer rest.Stop()
+	var round []*feed // those still to be looked at
+	var began time.Time
+	for rested := false; ; {
 		select {
 		case <-ctx.Done():
 			return
 		case changes := <-h.in:
 			h.take(changes)
-			waiting = true
 		case <-poll.C:
-			if h.lookElsewhere(ctx) {
-				waiting = true
-			}
-		case <-next.C:
+			h.lookElsewhere(ctx)
+		case <-rest.C:
 			rested = true
 		}
 		if h.overflow.Swap(false) {
 			h.missAll()
-			waiting = true
 		}
-		if !waiting || !rested {
-			continue
+		for rested {
+			if len(round) == 0 {
+				if round = h.pending(); len(round) == 0 {
+					break
+				}
+				if left := roundEvery - time.Since(began); left > 0 {
+					round, rested = nil, false
+					rest.Reset(left)
+					break
+				}
+				began = time.Now()
+			}
+			f, started := round[0], time.Now()
+			round = round[1:]
+			if h.tell(ctx, f) {
+				rested = false
+				rest.Reset(restFactor * time.Since(started))
+			}
 		}
-		started := time.Now()
-		waiting, rested = h.round(ctx), false
-		next.Reset(max(roundEvery, restFactor*time.Since(started)))
 	}
 }
 
@@ -241,32 +252,35 @@ func (h *hub) all() []*feed {
 	return list
 }
 
+// pending lists the feeds of which something is to be told.
+func (h *hub) pending() []*feed {
+	return slices.DeleteFunc(h.all(), func(f *feed) bool { return !f.pending() })
+}
+
 // lookElsewhere marks every feed when another process has committed: its
 // configuration may be another, and its credentials may have ended.
-func (h *hub) lookElsewhere(ctx context.Context) bool {
+func (h *hub) lookElsewhere(ctx context.Context) {
 	changed, err := h.store.ChangedElsewhere(ctx)
 	if err != nil || !changed {
-		return false // a store that cannot be asked has nothing to tell
+		return // a store that cannot be asked has nothing to tell
 	}
 	for _, f := range h.all() {
 		f.elsewhere, f.unproven = true, true
 	}
-	return true
 }
 
-// round passes on what is pending, and tells whether something still is.
-func (h *hub) round(ctx context.Context) (more bool) {
-	for _, f := range h.all() {
-		if f.unproven {
-			f.unproven = false
-			h.endUnproven(ctx, f)
-		}
-		if frame := h.collect(ctx, f); len(frame) > 0 {
-			h.deliver(f, frame)
-		}
-		more = more || f.pending()
+// tell passes on what is pending of a feed and due, if anything is.
+func (h *hub) tell(ctx context.Context, f *feed) bool {
+	unproven := f.unproven
+	if unproven {
+		f.unproven = false
+		h.endUnproven(ctx, f)
 	}
-	return more
+	frame := h.collect(ctx, f)
+	if len(frame) > 0 {
+		h.deliver(f, frame)
+	}
+	return unproven || len(frame) > 0
 }
 
 // endUnproven closes the streams of a feed whose credential has ended, before

@@ -7,9 +7,6 @@ import (
 	"net/http"
 	"strconv"
 	"time"
-
-	"github.com/pikarc/server/guard"
-	"github.com/pikarc/server/plans"
 )
 
 // json writes a value as the answer. It is encoded before the header is
@@ -19,7 +16,7 @@ func (c *call) json(status int, v any) {
 	if err != nil {
 		status, body = http.StatusInternalServerError, []byte(`{"detail":"Internal Server Error"}`)
 	}
-	c.body(status, "application/json", body)
+	c.body(status, jsonType, body)
 }
 
 // ok answers 200 with a value, or passes on the error of what made it.
@@ -30,11 +27,18 @@ func (c *call) ok(v any, err error) error {
 	return err
 }
 
-func (c *call) body(status int, contentType string, body []byte) {
+// The header's names below are in their canonical form, so that setting them
+// asks for no check of it.
+var (
+	jsonType = []string{"application/json"}
+	noSniff  = []string{"nosniff"}
+)
+
+func (c *call) body(status int, contentType []string, body []byte) {
 	h := c.w.Header()
-	h.Set("Content-Type", contentType)
-	h.Set("Content-Length", strconv.Itoa(len(body)))
-	h.Set("X-Content-Type-Options", "nosniff")
+	h["Content-Type"] = contentType
+	h["Content-Length"] = []string{strconv.Itoa(len(body))}
+	h["X-Content-Type-Options"] = noSniff
 	c.status = status
 	c.w.WriteHeader(status)
 	if c.r.Method != http.MethodHead {
@@ -58,10 +62,7 @@ type instant time.Time
 
 // MarshalJSON writes RFC 3339 in UTC with milliseconds.
 func (t instant) MarshalJSON() ([]byte, error) {
-	if time.Time(t).IsZero() {
-		return []byte("null"), nil
-	}
-	return []byte(time.Time(t).UTC().Format(`"2006-01-02T15:04:05.000Z"`)), nil
+	return appendTime(nil, time.Time(t)), nil
 }
 
 // word is a text that is null when it is empty.
@@ -84,42 +85,4 @@ func (n count) MarshalJSON() ([]byte, error) {
 		return []byte("null"), nil
 	}
 	return strconv.AppendInt(nil, int64(n), 10), nil
-}
-
-// decisionJSON is a decision in an answer.
-type decisionJSON struct {
-	Outcome        string `json:"outcome"`
-	Reason         word   `json:"reason"`
-	*objectionJSON        // of a DENY
-	Evaluated      []word `json:"evaluated,omitempty"` // in run detail
-}
-
-// objectionJSON is what the objecting rule compared; null where it compares nothing.
-type objectionJSON struct {
-	Limit    any     `json:"limit"`
-	Used     any     `json:"used"`
-	ResetsAt instant `json:"resets_at"`
-}
-
-func decisionOf(d guard.Decision) decisionJSON {
-	if d.Allowed() {
-		return decisionJSON{Outcome: "ALLOW"}
-	}
-	objection := &objectionJSON{ResetsAt: instant(d.ResetsAt)}
-	switch {
-	case d.Reason.IsMoney():
-		objection.Limit, objection.Used = plans.Money(d.Limit), plans.Money(d.Used)
-	case d.Reason.HasLimit():
-		objection.Limit, objection.Used = d.Limit, d.Used
-	}
-	return decisionJSON{Outcome: "DENY", Reason: word(d.Reason.String()), objectionJSON: objection}
-}
-
-// recordedDecisionOf adds the rules that were looked at.
-func recordedDecisionOf(d guard.Decision) decisionJSON {
-	out := decisionOf(d)
-	for _, rule := range d.Evaluated {
-		out.Evaluated = append(out.Evaluated, word(rule.String()))
-	}
-	return out
 }

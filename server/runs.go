@@ -1,7 +1,6 @@
 package server
 
 import (
-	"crypto/sha256"
 	"encoding/json"
 	"net/http"
 
@@ -19,17 +18,6 @@ const (
 	maxCursor  = 512
 )
 
-// answerJSON is what a start, a step or a heartbeat answers.
-type answerJSON struct {
-	ID       uuid.UUID    `json:"id"`
-	Status   string       `json:"status"`
-	Decision decisionJSON `json:"decision"`
-}
-
-func answerOf(a storage.Answer) answerJSON {
-	return answerJSON{ID: a.ID, Status: a.Status, Decision: decisionOf(a.Decision)}
-}
-
 func (s *Server) startRun(c *call) error {
 	o, err := s.object(c)
 	if err != nil {
@@ -40,13 +28,12 @@ func (s *Server) startRun(c *call) error {
 	if err := joinProblems(keyErr, o.Err()); err != nil {
 		return err
 	}
-	encode := func(a storage.Answer) []byte { return mustEncode(answerOf(a)) }
-	in.Idempotency = storage.Idempotency{Key: key, Fingerprint: sha256.Sum256(o.Raw()), Encode: encode}
-	a, err := s.store.StartRun(c.ctx(), c.who.workspace, in, s.decide)
+	in.Idempotency = idempotency(key, o, encodeAnswer)
+	a, err := s.store.StartRun(c.ctx(), c.who.caller(), in, s.decide)
 	if err != nil {
 		return keyReused(err, key)
 	}
-	c.decided(a, encode)
+	c.decided(a, encodeAnswer)
 	return nil
 }
 
@@ -59,7 +46,7 @@ func (c *call) decided(a storage.Answer, encode func(storage.Answer) []byte) {
 	} else {
 		c.w.Header().Set("Idempotent-Replay", "true")
 	}
-	c.body(http.StatusCreated, "application/json", body)
+	c.body(http.StatusCreated, jsonType, body)
 }
 
 // mustEncode encodes what cannot fail: ids, words and numbers.
@@ -85,15 +72,14 @@ func (s *Server) endRun(c *call) error {
 	if c.who.byKey {
 		by = storage.EndedByClient
 	}
-	end, err := s.store.EndRun(c.ctx(), c.who.workspace, id, status, by)
+	end, err := s.store.EndRun(c.ctx(), c.who.caller(), id, status, by)
 	if err != nil {
 		return orNotFound(err, "Run not found")
 	}
-	c.json(http.StatusOK, struct {
-		ID      uuid.UUID `json:"id"`
-		Status  string    `json:"status"`
-		EndedAt instant   `json:"ended_at"`
-	}{end.ID, end.Status.String(), instant(end.EndedAt)})
+	b := appendID([]byte(`{"id":`), end.ID)
+	b = append(append(b, `,"status":"`...), end.Status.String()...)
+	b = appendTime(append(b, `","ended_at":`...), end.EndedAt)
+	c.body(http.StatusOK, jsonType, append(b, '}'))
 	return nil
 }
 
@@ -102,8 +88,12 @@ func (s *Server) heartbeatRun(c *call) error {
 	if err != nil {
 		return err
 	}
-	a, err := s.store.Heartbeat(c.ctx(), c.who.workspace, id, s.decide)
-	return c.ok(answerOf(a), orNotFound(err, "Run not found"))
+	a, err := s.store.Heartbeat(c.ctx(), c.who.caller(), id, s.decide)
+	if err != nil {
+		return orNotFound(err, "Run not found")
+	}
+	c.body(http.StatusOK, jsonType, encodeAnswer(a))
+	return nil
 }
 
 // runJSON is the summary of a run.
@@ -189,41 +179,11 @@ func (s *Server) readRun(c *call) error {
 	c.json(http.StatusOK, struct {
 		runJSON
 		Metadata  json.RawMessage `json:"metadata"`
-		Decision  decisionJSON    `json:"decision"`
+		Decision  json.RawMessage `json:"decision"`
 		Steps     []stepJSON      `json:"steps"`
 		NextSteps word            `json:"next_steps_cursor"`
-	}{runOf(d.Run), d.Metadata, recordedDecisionOf(d.Decision), each(d.Steps, stepOf), word(d.NextSteps)})
+	}{runOf(d.Run), d.Metadata, appendDecision(nil, d.Decision, true), each(d.Steps, stepOf), word(d.NextSteps)})
 	return nil
 }
 
-// stepJSON is a step in a run's detail.
-type stepJSON struct {
-	ID               uuid.UUID       `json:"id"`
-	Sequence         int64           `json:"sequence"`
-	Type             string          `json:"type"`
-	Status           string          `json:"status"`
-	Model            *string         `json:"model"`
-	ToolName         *string         `json:"tool_name"`
-	InputData        json.RawMessage `json:"input_data"`
-	OutputData       json.RawMessage `json:"output_data"`
-	Error            *string         `json:"error"`
-	Decision         decisionJSON    `json:"decision"`
-	PromptTokens     int64           `json:"prompt_tokens"`
-	CompletionTokens int64           `json:"completion_tokens"`
-	Cost             *plans.Money    `json:"cost_usd"`
-	InputPrice       *plans.Price    `json:"input_cost_per_token"`
-	OutputPrice      *plans.Price    `json:"output_cost_per_token"`
-	CreatedAt        instant         `json:"created_at"`
-	CompletedAt      instant         `json:"completed_at"`
-	DurationMillis   *int64          `json:"duration_ms"`
-}
-
-func stepOf(s storage.Step) stepJSON {
-	return stepJSON{
-		ID: s.ID, Sequence: s.Sequence, Type: s.Type.String(), Status: s.Status.String(),
-		Model: s.Model, ToolName: s.ToolName, InputData: s.InputData, OutputData: s.OutputData, Error: s.Error,
-		Decision: recordedDecisionOf(s.Decision), PromptTokens: s.PromptTokens, CompletionTokens: s.CompletionTokens,
-		Cost: s.Cost, InputPrice: s.InputPrice, OutputPrice: s.OutputPrice,
-		CreatedAt: instant(s.CreatedAt), CompletedAt: instant(s.CompletedAt), DurationMillis: s.DurationMillis,
-	}
-}
+func stepOf(s storage.Step) stepJSON { return stepJSON(s) }

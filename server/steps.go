@@ -34,20 +34,13 @@ func (s *Server) createStep(c *call) error {
 	if err := joinProblems(idErr, keyErr, o.Err()); err != nil {
 		return err
 	}
-	in.Idempotency = storage.Idempotency{Key: key, Fingerprint: sha256.Sum256(o.Raw()), Encode: encodeStep}
-	a, err := s.store.CreateStep(c.ctx(), c.who.workspace, run, in, s.decide)
+	in.Idempotency = idempotency(key, o, encodeStepAnswer)
+	a, err := s.store.CreateStep(c.ctx(), c.who.caller(), run, in, s.decide)
 	if err != nil {
 		return keyReused(orNotFound(err, "Run not found"), key)
 	}
-	c.decided(a, encodeStep)
+	c.decided(a, encodeStepAnswer)
 	return nil
-}
-
-func encodeStep(a storage.Answer) []byte {
-	return mustEncode(struct {
-		answerJSON
-		ReviewID *string `json:"review_id"` // the client reads it; always null until there are reviews
-	}{answerJSON: answerOf(a)})
 }
 
 func (s *Server) updateStep(c *call) error {
@@ -68,15 +61,23 @@ func (s *Server) updateStep(c *call) error {
 	if err := joinProblems(runErr, stepErr, o.Err()); err != nil {
 		return err
 	}
-	out, err := s.store.UpdateStep(c.ctx(), c.who.workspace, run, step, in)
+	out, err := s.store.UpdateStep(c.ctx(), c.who.caller(), run, step, in)
 	if errors.Is(err, storage.ErrTooLarge) {
 		return invalid([]any{"body"}, "this usage costs more than can be booked", json.RawMessage(o.Raw()))
 	}
 	if err != nil {
 		return orNotFound(err, "Step not found")
 	}
-	c.json(http.StatusOK, stepOf(out))
+	c.body(http.StatusOK, jsonType, stepJSON(out).append(make([]byte, 0, 1024)))
 	return nil
+}
+
+// idempotency is what the store keeps of a call that carried a key.
+func idempotency(key string, o *object, encode func(storage.Answer) []byte) storage.Idempotency {
+	if key == "" {
+		return storage.Idempotency{}
+	}
+	return storage.Idempotency{Key: key, Fingerprint: sha256.Sum256(o.Raw()), Encode: encode}
 }
 
 // idempotencyKey reads the header: 1 to 255 printable ASCII characters, or absent.

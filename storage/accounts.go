@@ -35,7 +35,7 @@ func (s *Store) CreateAccount(ctx context.Context, in NewAccount) (a Account, w 
 	if in.WorkspaceName == "" {
 		in.WorkspaceName = "My workspace"
 	}
-	err = s.write(ctx, func(tx *Tx) error {
+	err = s.write(ctx, bySQL, func(tx *Tx) error {
 		plan, err := plans.ByID(in.Plan)
 		if err != nil {
 			return err
@@ -104,7 +104,7 @@ func scanAccount(tx *Tx, query string, arg any) (a Account, err error) {
 // which ends every earlier token. ErrBadPassword when the hash that the caller
 // verified is no longer the one stored.
 func (s *Store) ChangePassword(ctx context.Context, account uuid.UUID, verified, replacement string) (version int64, err error) {
-	err = s.write(ctx, func(tx *Tx) error {
+	err = s.write(ctx, bySQL, func(tx *Tx) error {
 		err := tx.get(`UPDATE accounts SET password_hash = $3, token_version = token_version + 1
 			WHERE uuid = $1 AND password_hash = $2 RETURNING token_version`,
 			[]any{account[:], verified, replacement}, &version)

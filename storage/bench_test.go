@@ -19,7 +19,7 @@ func fill(b *testing.B, w *world, ws WorkspaceKey, steps int) {
 	w.price(ws, "gpt-4o", 2_500_000, 10_000_000)
 	const perStep = 2_250_000 // nano-USD for 500 + 100 tokens
 	now, runs := noon().UnixMilli(), steps/stepsPerRun
-	err := w.write(b.Context(), func(tx *Tx) error {
+	err := w.write(b.Context(), bySQL, func(tx *Tx) error {
 		for _, q := range []struct {
 			text string
 			args []any
@@ -82,7 +82,7 @@ func BenchmarkStepDecision(b *testing.B) {
 			b.RunParallel(func(pb *testing.PB) {
 				run := live[callers.Add(1)%int64(len(live))]
 				for pb.Next() {
-					a, err := w.CreateStep(b.Context(), ws, run, NewStep{Type: 1, Sequence: 1, Model: &model}, guard.Decide)
+					a, err := w.CreateStep(b.Context(), Caller{Workspace: ws}, run, NewStep{Type: 1, Sequence: 1, Model: &model}, guard.Decide)
 					if err != nil || !a.Decision.Allowed() {
 						b.Errorf("%+v, %v", a, err)
 						return

@@ -89,7 +89,7 @@ func (w *world) mustBook(ws WorkspaceKey, date time.Time, spend plans.Money, pro
 
 func (w *world) update(ws WorkspaceKey, run, step uuid.UUID, in StepUpdate) Step {
 	w.t.Helper()
-	s, err := w.UpdateStep(context.Background(), ws, run, step, in)
+	s, err := w.UpdateStep(context.Background(), Caller{Workspace: ws}, run, step, in)
 	w.must(err)
 	return s
 }
@@ -295,7 +295,7 @@ func TestBlockedStepTakesNoReport(t *testing.T) {
 	for _, denied := range []uuid.UUID{inTime, w.step(ws, run).ID} {
 		w.mustStay("a report of a blocked step", func() {
 			in := StepUpdate{Status: StepCompleted, PromptTokens: new(int64(1)), OutputData: []byte(`1`), Error: new("e")}
-			if _, err := w.UpdateStep(t.Context(), ws, run, denied, in); !errors.Is(err, ErrStepBlocked) {
+			if _, err := w.UpdateStep(t.Context(), Caller{Workspace: ws}, run, denied, in); !errors.Is(err, ErrStepBlocked) {
 				t.Errorf("report of a blocked step: %v", err)
 			}
 		})
@@ -336,7 +336,7 @@ func TestZeroIsACost(t *testing.T) {
 	w, ws, run, step := priced(t)
 	w.price(ws, "free", 0, 0)
 	mustCost(t, w.patch(ws, run, step, 0, 0), 0)
-	a, err := w.CreateStep(t.Context(), ws, run, NewStep{Type: 1, Sequence: 2, Model: new("free")}, guard.Decide)
+	a, err := w.CreateStep(t.Context(), Caller{Workspace: ws}, run, NewStep{Type: 1, Sequence: 2, Model: new("free")}, guard.Decide)
 	w.must(err)
 	mustCost(t, w.patch(ws, run, a.ID, 1_000, 1_000), 0)
 	if n := w.number(`SELECT sum(unpriced_tokens) FROM model_days`); n != 0 {
@@ -348,7 +348,7 @@ func TestZeroIsACost(t *testing.T) {
 
 func TestUsageWithoutAModelCountsForNoModel(t *testing.T) {
 	w, ws, run, _ := priced(t)
-	a, err := w.CreateStep(t.Context(), ws, run, NewStep{Type: 2, Sequence: 2, ToolName: new("search")}, guard.Decide)
+	a, err := w.CreateStep(t.Context(), Caller{Workspace: ws}, run, NewStep{Type: 2, Sequence: 2, ToolName: new("search")}, guard.Decide)
 	w.must(err)
 	mustCostNothingKnown(t, w.patch(ws, run, a.ID, 5, 6))
 	w.mustBook(ws, noon(), 0, 5, 6)
@@ -364,7 +364,7 @@ func (w *world) refuse(what string, ws WorkspaceKey, run, step uuid.UUID, prompt
 	w.Advance(time.Second)
 	w.mustStay(what, func() {
 		in := StepUpdate{Status: StepCompleted, PromptTokens: &prompt, CompletionTokens: &completion, Error: new("e")}
-		if s, err := w.UpdateStep(context.Background(), ws, run, step, in); !errors.Is(err, ErrTooLarge) {
+		if s, err := w.UpdateStep(context.Background(), Caller{Workspace: ws}, run, step, in); !errors.Is(err, ErrTooLarge) {
 			w.t.Errorf("%s: %+v, %v; want ErrTooLarge", what, s, err)
 		}
 	})
@@ -445,7 +445,7 @@ func TestReportIsSeenWholeOrNotAtAll(t *testing.T) {
 		for n := range 25 {
 			if i < 2 {
 				in := StepUpdate{PromptTokens: new(int64(n + i)), CompletionTokens: new(int64(n * i))}
-				if _, err := w.UpdateStep(context.Background(), ws, run, step, in); err != nil {
+				if _, err := w.UpdateStep(context.Background(), Caller{Workspace: ws}, run, step, in); err != nil {
 					t.Error(err)
 				}
 				continue

@@ -103,7 +103,7 @@ func (s *Store) Unwatch() { s.watcher.Store(nil) }
 // ChangedElsewhere tells whether another process has committed to the file
 // since the last time it was asked.
 func (s *Store) ChangedElsewhere(ctx context.Context) (changed bool, err error) {
-	err = s.write(ctx, func(tx *Tx) error {
+	err = s.write(ctx, inMemory, func(tx *Tx) error {
 		var version int64
 		if err := tx.get(`PRAGMA data_version`, nil, &version); err != nil {
 			return err

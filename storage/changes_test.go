@@ -43,7 +43,7 @@ func (in *told) listen(w *world) func([]Change) {
 // all are the changes told, once the writer has told what was committed before.
 func (in *told) all(w *world) (list []Change) {
 	w.t.Helper()
-	w.must(w.write(context.Background(), func(*Tx) error { return nil })) // after which the batch before is told
+	w.must(w.write(context.Background(), bySQL, func(*Tx) error { return nil })) // after which the batch before is told
 	in.Lock()
 	defer in.Unlock()
 	for _, batch := range in.batches {
@@ -151,7 +151,7 @@ func TestWhatIsRolledBackIsNeverTold(t *testing.T) {
 	}
 
 	w.onCommit(func() int32 { return 1 })
-	if _, err := w.StartRun(t.Context(), ws, NewRun{UserID: "u"}, guard.Decide); !errors.Is(err, ErrUnavailable) {
+	if _, err := w.StartRun(t.Context(), Caller{Workspace: ws}, NewRun{UserID: "u"}, guard.Decide); !errors.Is(err, ErrUnavailable) {
 		t.Fatalf("the commit did not fail: %v", err)
 	}
 	w.onCommit(nil)
@@ -178,7 +178,7 @@ func TestNothingIsLostBetweenWatchAndRead(t *testing.T) {
 	release := w.hold() // a batch has begun, and nobody watches
 	start := make(chan error)
 	go func() {
-		_, err := w.StartRun(context.Background(), ws, NewRun{UserID: "u"}, guard.Decide)
+		_, err := w.StartRun(context.Background(), Caller{Workspace: ws}, NewRun{UserID: "u"}, guard.Decide)
 		start <- err
 	}()
 	in, watching := &told{}, make(chan error)

@@ -31,7 +31,7 @@ func (w *world) spend(ws WorkspaceKey, user string, amount int64) (run uuid.UUID
 // asked is a question's reason to deny, without recording a step.
 func (w *world) asked(ws WorkspaceKey, run uuid.UUID) guard.Decision {
 	w.t.Helper()
-	a, err := w.Heartbeat(context.Background(), ws, run, guard.Decide)
+	a, err := w.Heartbeat(context.Background(), Caller{Workspace: ws}, run, guard.Decide)
 	w.must(err)
 	return a.Decision
 }
@@ -125,7 +125,7 @@ func TestMonthlyLimitResetsWithTheUTCMonth(t *testing.T) {
 			ask := func(at time.Time, used int64) {
 				t.Helper()
 				w.Set(at)
-				a, err := w.StartRun(t.Context(), ws, NewRun{UserID: "u"}, limitedTo(3))
+				a, err := w.StartRun(t.Context(), Caller{Workspace: ws}, NewRun{UserID: "u"}, limitedTo(3))
 				w.must(err)
 				want := guard.Decision{Evaluated: a.Decision.Evaluated}
 				if used == 3 {
@@ -160,7 +160,7 @@ func TestTheLastDayOfFebruaryIsInItsMonth(t *testing.T) {
 	ws := w.roomy()
 	w.Set(date(2028, 2, 28).Add(24*time.Hour - moment))
 	for range 2 {
-		if _, err := w.StartRun(t.Context(), ws, NewRun{UserID: "u"}, limitedTo(1)); err != nil {
+		if _, err := w.StartRun(t.Context(), Caller{Workspace: ws}, NewRun{UserID: "u"}, limitedTo(1)); err != nil {
 			t.Fatal(err)
 		}
 		w.Set(date(2028, 2, 29)) // no reset

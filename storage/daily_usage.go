@@ -2,7 +2,6 @@ package storage
 
 import (
 	"context"
-	"database/sql"
 	"time"
 
 	"github.com/pikarc/server/plans"
@@ -50,7 +49,7 @@ func (s *Store) DailyUsage(ctx context.Context, ws WorkspaceKey, days int64, byM
 func readDays(tx *Tx, ws WorkspaceKey, first int64, usage []DayUsage) error {
 	return tx.each(`SELECT day, spend_nanos, prompt_tokens, completion_tokens, run_count, blocked_run_count
 		FROM workspace_days WHERE workspace_id = $1 AND day >= $2 AND day < $3`,
-		[]any{ws, first, first + int64(len(usage))}, func(rows *sql.Rows) error {
+		[]any{ws, first, first + int64(len(usage))}, func(rows scanner) error {
 			var day int64
 			var d DayUsage
 			err := rows.Scan(&day, &d.Spend, &d.PromptTokens, &d.CompletionTokens, &d.Runs, &d.BlockedRuns)
@@ -62,7 +61,7 @@ func readDays(tx *Tx, ws WorkspaceKey, first int64, usage []DayUsage) error {
 
 func readDenials(tx *Tx, ws WorkspaceKey, first int64, usage []DayUsage) error {
 	return tx.each(`SELECT day, denial_count FROM denial_days WHERE workspace_id = $1 AND day >= $2 AND day < $3`,
-		[]any{ws, first, first + int64(len(usage))}, func(rows *sql.Rows) error {
+		[]any{ws, first, first + int64(len(usage))}, func(rows scanner) error {
 			var day, n int64
 			err := rows.Scan(&day, &n)
 			usage[day-first].Denials += n
@@ -79,7 +78,7 @@ func readModels(tx *Tx, ws WorkspaceKey, first int64, usage []DayUsage) error {
 	err := tx.each(`SELECT d.model_id, m.name
 		FROM (SELECT model_id, sum(spend_nanos) AS spend FROM model_days
 			WHERE workspace_id = $1 AND day >= $2 AND day < $3 GROUP BY model_id HAVING sum(spend_nanos) > 0) d
-		JOIN models m ON m.id = d.model_id ORDER BY d.spend DESC, m.name LIMIT $4`, append(days, topModels), func(rows *sql.Rows) error {
+		JOIN models m ON m.id = d.model_id ORDER BY d.spend DESC, m.name LIMIT $4`, append(days, topModels), func(rows scanner) error {
 		var id int64
 		var m ModelSpend
 		err := rows.Scan(&id, &m.Model)
@@ -94,7 +93,7 @@ func readModels(tx *Tx, ws WorkspaceKey, first int64, usage []DayUsage) error {
 		usage[i].ByModel = append(make([]ModelSpend, 0, len(top)), top...)
 	}
 	return tx.each(`SELECT day, model_id, spend_nanos FROM model_days
-		WHERE workspace_id = $1 AND day >= $2 AND day < $3 AND spend_nanos > 0`, days, func(rows *sql.Rows) error {
+		WHERE workspace_id = $1 AND day >= $2 AND day < $3 AND spend_nanos > 0`, days, func(rows scanner) error {
 		var day, id int64
 		var spend plans.Money
 		err := rows.Scan(&day, &id, &spend)

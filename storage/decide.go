@@ -14,62 +14,67 @@ import (
 // guard.Decide, or in a test any other.
 type Decider func(guard.Request, guard.State) guard.Decision
 
-// startState reads what the decision on a new run depends on. user is nil when
-// the workspace has never seen that user.
-func startState(tx *Tx, ws WorkspaceKey, user *userRow) (guard.State, error) {
-	var planID plans.ID
-	var daily, userDaily sql.NullInt64
-	var st guard.State
-	today := dayOf(tx.now)
-	err := tx.get(`SELECT w.plan, w.kill_switch, w.daily_budget_nanos, w.user_daily_budget_nanos,
-			w.max_concurrent_runs, w.running_runs, coalesce(d.spend_nanos, 0),
-			(SELECT coalesce(sum(m.run_count), 0) FROM workspace_days m
-				WHERE m.workspace_id = w.id AND m.day >= $3 AND m.day <= $2)
-		FROM workspaces w LEFT JOIN workspace_days d ON d.workspace_id = w.id AND d.day = $2
-		WHERE w.id = $1`, []any{ws, today, firstOfMonth(tx.now)},
-		&planID, &st.KillSwitch, &daily, &userDaily,
-		&st.MaxConcurrentRuns, &st.RunningRuns, &st.SpentToday, &st.RunsThisMonth)
-	if err != nil {
-		return st, err
-	}
-	st.DailyBudget, st.UserDailyBudget = budgetOf(daily), budgetOf(userDaily)
-	if st.Plan, err = plans.ByID(planID); err != nil || user == nil {
-		return st, err
-	}
-	st.UserBlocked = user.blocked
-	st.UserSpentToday, err = userSpend(tx, ws, user.id, today)
-	return st, err
+// ground is what a decision stands on: rows of the writer's memory.
+type ground struct {
+	ws      *heldWorkspace
+	day     *heldDay     // of the workspace, today
+	user    *heldUser    // nil when the workspace has never seen the user
+	userDay *heldUserDay // nil with user
 }
 
-// liveRun is a run as its next step sees it.
-type liveRun struct {
-	id     int64
-	userID int64
-	status RunStatus
+// calling finds the caller's workspace, and makes sure of its key.
+func calling(tx *Tx, c Caller) (*heldWorkspace, error) {
+	ws, err := tx.memory.workspaces.get(tx, c.Workspace)
+	if err == nil && c.Key != 0 && c.Key != ws.apiKey {
+		return nil, ErrKeyRevoked
+	}
+	return ws, err
 }
 
-// stepState reads a run and what the decision on its next step depends on.
-func stepState(tx *Tx, ws WorkspaceKey, run uuid.UUID) (liveRun, guard.State, error) {
-	var r liveRun
-	var planID plans.ID
-	var daily, userDaily sql.NullInt64
-	var st guard.State
-	err := tx.get(`SELECT r.id, r.user_id, r.status, w.plan, w.kill_switch, w.daily_budget_nanos,
-			w.user_daily_budget_nanos, u.blocked_at IS NOT NULL,
-			coalesce(wd.spend_nanos, 0), coalesce(ud.spend_nanos, 0)
-		FROM runs r JOIN workspaces w ON w.id = r.workspace_id JOIN users u ON u.id = r.user_id
-		LEFT JOIN workspace_days wd ON wd.workspace_id = r.workspace_id AND wd.day = $3
-		LEFT JOIN user_days ud ON ud.workspace_id = r.workspace_id AND ud.day = $3 AND ud.user_id = r.user_id
-		WHERE r.workspace_id = $1 AND r.uuid = $2`, []any{ws, run[:], dayOf(tx.now)},
-		&r.id, &r.userID, &r.status, &planID, &st.KillSwitch, &daily,
-		&userDaily, &st.UserBlocked, &st.SpentToday, &st.UserSpentToday)
-	if err != nil {
-		return r, st, err
+// standOn reads what a decision depends on; userID is 0 for a user never seen.
+func standOn(tx *Tx, ws *heldWorkspace, userID int64) (g ground, err error) {
+	today := dayKey{ws.key, dayOf(tx.now)}
+	g.ws = ws
+	if g.day, err = tx.memory.days.get(tx, today); err != nil || userID == 0 {
+		return g, err
 	}
-	st.RunEnded = r.status != RunRunning
-	st.DailyBudget, st.UserDailyBudget = budgetOf(daily), budgetOf(userDaily)
-	st.Plan, err = plans.ByID(planID)
-	return r, st, err
+	if g.user, err = tx.memory.users.get(tx, userID); err != nil {
+		return g, err
+	}
+	g.userDay, err = tx.memory.userDays.get(tx, partKey{today, userID})
+	return g, err
+}
+
+func (g ground) state() guard.State {
+	s := guard.State{
+		Plan: g.ws.plan, KillSwitch: g.ws.killSwitch,
+		DailyBudget: g.ws.dailyBudget, SpentToday: plans.Money(g.day.spend),
+		UserDailyBudget: g.ws.userDailyBudget,
+		RunsThisMonth:   g.day.earlierRuns + g.day.runs,
+		RunningRuns:     g.ws.runningRuns, MaxConcurrentRuns: g.ws.maxConcurrentRuns,
+	}
+	if g.user != nil {
+		s.UserBlocked, s.UserSpentToday = g.user.blocked, plans.Money(g.userDay.spend)
+	}
+	return s
+}
+
+// standOnRun is standOn for the next call of a run.
+func standOnRun(tx *Tx, c Caller, id uuid.UUID) (r *heldRun, s guard.State, err error) {
+	ws, err := calling(tx, c)
+	if err != nil {
+		return nil, s, err
+	}
+	if r, err = tx.memory.runs.get(tx, runKey{ws.key, id}); err != nil {
+		return nil, s, err
+	}
+	g, err := standOn(tx, ws, r.userID)
+	if err != nil {
+		return nil, s, err
+	}
+	s = g.state()
+	s.RunEnded = r.status != RunRunning
+	return r, s, nil
 }
 
 // recordDenial keeps what the objecting rule saw, and counts it on the day; step is nil for a run's start.
@@ -106,7 +111,7 @@ type Answer struct {
 // Idempotency lets a repeated call find its first answer. The zero value asks for nothing.
 type Idempotency struct {
 	Key         string
-	Fingerprint [32]byte            // SHA-256 of the request's body
+	Fingerprint [32]byte            // SHA-256 of the request's body; only with a key
 	Encode      func(Answer) []byte // the body to keep
 }
 

@@ -129,7 +129,7 @@ func TestEachDenialIsReadBackAsItWasAnswered(t *testing.T) {
 		t.Run(o.reason.String(), func(t *testing.T) {
 			w, ws, run := spender(t)
 			o.raise(w, ws, run)
-			started, err := w.StartRun(t.Context(), ws, NewRun{UserID: "u"}, monthOf(o.reason))
+			started, err := w.StartRun(t.Context(), Caller{Workspace: ws}, NewRun{UserID: "u"}, monthOf(o.reason))
 			w.must(err)
 			stepped := w.step(ws, run)
 			want := func(d *guard.Decision, start bool) (full guard.Decision) {
@@ -189,7 +189,7 @@ func TestFirstObjectionAnswersAndTheStateIsReadForEach(t *testing.T) {
 	}
 	month := monthOf(guard.MonthlyRunLimitExceeded)
 	for _, o := range all {
-		a, err := w.StartRun(t.Context(), ws, NewRun{UserID: "u"}, month)
+		a, err := w.StartRun(t.Context(), Caller{Workspace: ws}, NewRun{UserID: "u"}, month)
 		w.must(err)
 		if a.Decision.Reason != o.reason || a.Decision.Limit != o.start.Limit || a.Decision.Used != o.start.Used {
 			t.Errorf("start: %+v, want %+v", a.Decision, o.start)
@@ -261,12 +261,12 @@ func TestTenantsNeverAffectEachOthersDecisions(t *testing.T) {
 	for _, o := range objections()[1:] {
 		o.raise(w, ws, run)
 	}
-	_, err = w.StartRun(t.Context(), ws, NewRun{UserID: "u", Idempotency: once("k", "body")}, guard.Decide)
+	_, err = w.StartRun(t.Context(), Caller{Workspace: ws}, NewRun{UserID: "u", Idempotency: once("k", "body")}, guard.Decide)
 	w.must(err)
 
-	first, err := w.StartRun(t.Context(), other, NewRun{UserID: "u", Idempotency: once("k", "another body")}, limitedTo(2))
+	first, err := w.StartRun(t.Context(), Caller{Workspace: other}, NewRun{UserID: "u", Idempotency: once("k", "another body")}, limitedTo(2))
 	w.must(err)
-	second, err := w.StartRun(t.Context(), other, NewRun{UserID: "another"}, limitedTo(2))
+	second, err := w.StartRun(t.Context(), Caller{Workspace: other}, NewRun{UserID: "another"}, limitedTo(2))
 	w.must(err)
 	step := w.step(other, first.ID)
 	mustCost(t, w.patch(other, first.ID, step.ID, 39, 100), 39*microUSD) // at its own price
@@ -280,16 +280,22 @@ func TestTenantsNeverAffectEachOthersDecisions(t *testing.T) {
 		for what, try := range map[string]func() error{
 			"step": func() error { _, err := w.tryStep(ws, first.ID, Idempotency{}); return err },
 			"report": func() error {
-				_, err := w.UpdateStep(t.Context(), ws, first.ID, step.ID, StepUpdate{Status: StepFailed})
+				_, err := w.UpdateStep(t.Context(), Caller{Workspace: ws}, first.ID, step.ID, StepUpdate{Status: StepFailed})
 				return err
 			},
 			"own run": func() error {
-				_, err := w.UpdateStep(t.Context(), ws, run, step.ID, StepUpdate{Status: StepFailed})
+				_, err := w.UpdateStep(t.Context(), Caller{Workspace: ws}, run, step.ID, StepUpdate{Status: StepFailed})
 				return err
 			},
-			"end":       func() error { _, err := w.EndRun(t.Context(), ws, first.ID, RunFailed, EndedByClient); return err },
-			"heartbeat": func() error { _, err := w.Heartbeat(t.Context(), ws, first.ID, guard.Decide); return err },
-			"read":      func() error { _, err := w.Run(t.Context(), ws, first.ID, ""); return err },
+			"end": func() error {
+				_, err := w.EndRun(t.Context(), Caller{Workspace: ws}, first.ID, RunFailed, EndedByClient)
+				return err
+			},
+			"heartbeat": func() error {
+				_, err := w.Heartbeat(t.Context(), Caller{Workspace: ws}, first.ID, guard.Decide)
+				return err
+			},
+			"read": func() error { _, err := w.Run(t.Context(), ws, first.ID, ""); return err },
 		} {
 			if err := try(); !errors.Is(err, ErrNotFound) {
 				t.Errorf("%s of another tenant's: %v", what, err)

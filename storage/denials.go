@@ -1,8 +1,6 @@
 package storage
 
 import (
-	"database/sql"
-
 	"github.com/pikarc/server/guard"
 )
 
@@ -26,7 +24,7 @@ func reasonUsage(tx *Tx, ws WorkspaceKey, today int64) (usage []ReasonUsage, err
 	err = tx.each(`SELECT reason, sum(CASE WHEN day = $2 THEN denial_count ELSE 0 END),
 			sum(CASE WHEN day > $2 - 7 THEN denial_count ELSE 0 END), sum(denial_count) AS count_30
 		FROM denial_days WHERE workspace_id = $1 AND day >= $3 AND day <= $2
-		GROUP BY reason ORDER BY count_30 DESC, reason`, []any{ws, today, today - usageDays + 1}, func(rows *sql.Rows) error {
+		GROUP BY reason ORDER BY count_30 DESC, reason`, []any{ws, today, today - usageDays + 1}, func(rows scanner) error {
 		var r ReasonUsage
 		err := rows.Scan(&r.Reason, &r.Today, &r.Last7Days, &r.Last30Days)
 		usage = append(usage, r)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
 )
 
@@ -22,6 +21,7 @@ var (
 	ErrKeyReused     = errors.New("the idempotency key was used with another body")
 	ErrStepBlocked   = errors.New("a blocked step takes no update")
 	ErrTooLarge      = errors.New("larger than can be booked")
+	ErrKeyRevoked    = errors.New("the API key is no longer active")
 	ErrBadPassword   = errors.New("the password has changed meanwhile")
 	errUniqueBroken  = errors.New("unique constraint")
 	errJobPanicked   = errors.New("panic in a write")
@@ -38,7 +38,7 @@ func (e *EndedError) Error() string {
 // classify adds ErrUnavailable to errors of the environment (disk, locks),
 // and errUniqueBroken to broken unique constraints, by SQLite's code.
 func classify(err error) error {
-	var e *sqlite.Error
+	var e interface{ Code() int } // of the writer's connection, or of the driver's
 	if !errors.As(err, &e) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}

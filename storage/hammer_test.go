@@ -79,6 +79,9 @@ func (h *hammer) run(turns int) {
 			if i == 0 && turn%(turns/3+1) == turns/3 {
 				h.mustBalanceUnderLoad()
 			}
+			if i == 1 && turn%3 == 0 {
+				h.mustRememberTheTruth()
+			}
 		}
 	})
 }
@@ -197,7 +200,7 @@ func (a *actor) start() {
 	}
 	var name string
 	in.Idempotency, name = a.idempotency("start")
-	ans, err := a.StartRun(a.context(), a.at.ws, in, guard.Decide)
+	ans, err := a.StartRun(a.context(), Caller{Workspace: a.at.ws}, in, guard.Decide)
 	if a.want(err, context.Canceled, ErrKeyReused) && a.note(&a.runs, name, ans) && (ans.Decision.Allowed() || a.chance(5)) {
 		a.at.mu.Lock()
 		a.at.runs = append(a.at.runs, ans.ID)
@@ -222,7 +225,7 @@ func (a *actor) step() {
 	}
 	var name string
 	in.Idempotency, name = a.idempotency(run)
-	ans, err := a.CreateStep(a.context(), a.at.ws, run, in, guard.Decide)
+	ans, err := a.CreateStep(a.context(), Caller{Workspace: a.at.ws}, run, in, guard.Decide)
 	if a.want(err, context.Canceled, ErrKeyReused) && a.note(&a.steps, name, ans) && (ans.Decision.Allowed() || a.chance(5)) {
 		a.at.mu.Lock()
 		a.at.open = append(a.at.open, [2]uuid.UUID{run, ans.ID})
@@ -258,7 +261,7 @@ func (a *actor) report() {
 		in.OutputData = []byte(`["!"]`)
 	}
 	for range 1 + a.IntN(2) {
-		s, err := a.UpdateStep(a.context(), a.at.ws, step[0], step[1], in)
+		s, err := a.UpdateStep(a.context(), Caller{Workspace: a.at.ws}, step[0], step[1], in)
 		if !a.want(err, context.Canceled, ErrStepBlocked, ErrTooLarge) {
 			return
 		}
@@ -284,7 +287,7 @@ func (a *actor) end() {
 	}
 	status := RunStatus(2 + a.IntN(3))
 	by := EndedByClient + EndedBy(a.IntN(2))
-	end, err := a.EndRun(a.context(), a.at.ws, run, status, by)
+	end, err := a.EndRun(a.context(), Caller{Workspace: a.at.ws}, run, status, by)
 	var ended *EndedError
 	if errors.As(err, &ended) {
 		if ended.Status == status || ended.Status == RunRunning {
@@ -302,7 +305,7 @@ func (a *actor) end() {
 
 func (a *actor) heartbeat() {
 	if run, ok := recent(a, &a.at.runs); ok {
-		ans, err := a.Heartbeat(a.context(), a.at.ws, run, guard.Decide)
+		ans, err := a.Heartbeat(a.context(), Caller{Workspace: a.at.ws}, run, guard.Decide)
 		if a.want(err, context.Canceled) && (ans.Decision.Reason == guard.RunAlreadyEnded) != (ans.Status != "RUNNING") {
 			a.t.Errorf("heartbeat %+v", ans)
 		}
@@ -384,9 +387,9 @@ func (a *actor) trespass() {
 	if stranger == a.at.ws {
 		return
 	}
-	_, stepErr := a.CreateStep(ctx, stranger, run, NewStep{Type: 1, Sequence: 1}, guard.Decide)
-	_, reportErr := a.UpdateStep(ctx, stranger, step[0], step[1], StepUpdate{Status: StepFailed})
-	_, endErr := a.EndRun(ctx, stranger, run, RunFailed, EndedByDashboard)
+	_, stepErr := a.CreateStep(ctx, Caller{Workspace: stranger}, run, NewStep{Type: 1, Sequence: 1}, guard.Decide)
+	_, reportErr := a.UpdateStep(ctx, Caller{Workspace: stranger}, step[0], step[1], StepUpdate{Status: StepFailed})
+	_, endErr := a.EndRun(ctx, Caller{Workspace: stranger}, run, RunFailed, EndedByDashboard)
 	_, readErr := a.Run(ctx, stranger, run, "")
 	for _, err := range []error{stepErr, reportErr, endErr, readErr} {
 		if !errors.Is(err, ErrNotFound) {
@@ -563,7 +566,7 @@ func TestFiguresSurviveRetentionUnderLoad(t *testing.T) {
 			}
 		default:
 			s := open[i-20]
-			_, err := h.UpdateStep(context.Background(), late, s[0], s[1], StepUpdate{PromptTokens: new(int64(1))})
+			_, err := h.UpdateStep(context.Background(), Caller{Workspace: late}, s[0], s[1], StepUpdate{PromptTokens: new(int64(1))})
 			switch {
 			case err == nil:
 				reported.Add(1)
@@ -628,9 +631,9 @@ func (h *hammer) leaveOpen(ws WorkspaceKey, n int) {
 	ctx := context.Background()
 	allow := func(guard.Request, guard.State) guard.Decision { return guard.Decision{} }
 	for range n {
-		run, err := h.StartRun(ctx, ws, NewRun{UserID: "late"}, allow)
+		run, err := h.StartRun(ctx, Caller{Workspace: ws}, NewRun{UserID: "late"}, allow)
 		h.must(err)
-		_, err = h.CreateStep(ctx, ws, run.ID, NewStep{Type: 1, Sequence: 1}, allow)
+		_, err = h.CreateStep(ctx, Caller{Workspace: ws}, run.ID, NewStep{Type: 1, Sequence: 1}, allow)
 		h.must(err)
 		h.end(ws, run.ID, RunCompleted)
 	}

@@ -96,7 +96,7 @@ func (w *world) roomy() WorkspaceKey {
 
 func (w *world) start(ws WorkspaceKey, user string) Answer {
 	w.t.Helper()
-	a, err := w.StartRun(context.Background(), ws, NewRun{UserID: user}, guard.Decide)
+	a, err := w.StartRun(context.Background(), Caller{Workspace: ws}, NewRun{UserID: user}, guard.Decide)
 	w.must(err)
 	return a
 }
@@ -105,7 +105,7 @@ func (w *world) start(ws WorkspaceKey, user string) Answer {
 func (w *world) step(ws WorkspaceKey, run uuid.UUID) Answer {
 	w.t.Helper()
 	model := "gpt-4o"
-	a, err := w.CreateStep(context.Background(), ws, run, NewStep{Type: 1, Sequence: 1, Model: &model}, guard.Decide)
+	a, err := w.CreateStep(context.Background(), Caller{Workspace: ws}, run, NewStep{Type: 1, Sequence: 1, Model: &model}, guard.Decide)
 	w.must(err)
 	return a
 }
@@ -114,14 +114,14 @@ func (w *world) step(ws WorkspaceKey, run uuid.UUID) Answer {
 func (w *world) patch(ws WorkspaceKey, run, step uuid.UUID, prompt, completion int64) Step {
 	w.t.Helper()
 	in := StepUpdate{Status: StepCompleted, PromptTokens: &prompt, CompletionTokens: &completion}
-	s, err := w.UpdateStep(context.Background(), ws, run, step, in)
+	s, err := w.UpdateStep(context.Background(), Caller{Workspace: ws}, run, step, in)
 	w.must(err)
 	return s
 }
 
 func (w *world) end(ws WorkspaceKey, run uuid.UUID, status RunStatus) RunEnd {
 	w.t.Helper()
-	e, err := w.EndRun(context.Background(), ws, run, status, EndedByClient)
+	e, err := w.EndRun(context.Background(), Caller{Workspace: ws}, run, status, EndedByClient)
 	w.must(err)
 	return e
 }

@@ -25,12 +25,12 @@ func once(key, body string) Idempotency {
 }
 
 func (w *world) tryStart(ws WorkspaceKey, in Idempotency) (Answer, error) {
-	return w.StartRun(context.Background(), ws, NewRun{UserID: "u", Idempotency: in}, guard.Decide)
+	return w.StartRun(context.Background(), Caller{Workspace: ws}, NewRun{UserID: "u", Idempotency: in}, guard.Decide)
 }
 
 func (w *world) tryStep(ws WorkspaceKey, run uuid.UUID, in Idempotency) (Answer, error) {
 	step := NewStep{Type: 1, Sequence: 1, Idempotency: in}
-	return w.CreateStep(context.Background(), ws, run, step, guard.Decide)
+	return w.CreateStep(context.Background(), Caller{Workspace: ws}, run, step, guard.Decide)
 }
 
 // mustReplay wants the first answer's body, and nothing else.

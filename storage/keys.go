@@ -23,10 +23,23 @@ type APIKey struct {
 // DefaultKeyLabel names a key whose maker gave no label.
 const DefaultKeyLabel = "default"
 
+// KeyID is the internal id of an API key.
+type KeyID int64
+
+// Caller is the workspace that an agent's call is for. Key is the API key that
+// said so, if it was recalled and not looked up (see RecallKey): the writer
+// then makes sure, inside the transaction, that it is still the active one, and
+// answers ErrKeyRevoked if not.
+type Caller struct {
+	Workspace WorkspaceKey
+	Key       KeyID
+}
+
 // Credential is what a caller's proof is checked against.
 type Credential struct {
 	Workspace WorkspaceKey
 	Account   uuid.UUID
+	Key       KeyID
 	Hash      []byte // of the API key
 	Version   int64  // of the account's tokens
 }
@@ -34,12 +47,23 @@ type Credential struct {
 // KeyCredential finds the active API key with a prefix.
 func (s *Store) KeyCredential(ctx context.Context, prefix string) (c Credential, err error) {
 	err = s.readWith(ctx, s.credentials, func(tx *Tx) error {
-		return tx.get(`SELECT k.workspace_id, a.uuid, k.hash FROM api_keys k
+		return tx.get(`SELECT k.id, k.workspace_id, a.uuid, k.hash FROM api_keys k
 			JOIN workspaces w ON w.id = k.workspace_id JOIN accounts a ON a.id = w.account_id
-			WHERE k.prefix = $1 AND k.revoked_at IS NULL`, []any{prefix}, &c.Workspace, &c.Account, &c.Hash)
+			WHERE k.prefix = $1 AND k.revoked_at IS NULL`, []any{prefix}, &c.Key, &c.Workspace, &c.Account, &c.Hash)
 	})
+	if err == nil {
+		s.recalled.Add(prefix, c)
+	}
 	return c, err
 }
+
+// RecallKey is KeyCredential from memory: it knows the keys that were active
+// when last looked up. Only calls that name the key to the writer, as their
+// Caller, may rely on it, and a key that it does not know may still be active.
+func (s *Store) RecallKey(prefix string) (Credential, bool) { return s.recalled.Get(prefix) }
+
+// ForgetKey has the next call with that key looked up.
+func (s *Store) ForgetKey(prefix string) { s.recalled.Remove(prefix) }
 
 // TokenCredential finds the account and workspace that a token names, if they belong together.
 func (s *Store) TokenCredential(ctx context.Context, account, workspace uuid.UUID) (c Credential, err error) {
@@ -71,7 +95,7 @@ func (s *Store) APIKey(ctx context.Context, ws WorkspaceKey) (k APIKey, err erro
 
 // RotateKey makes a new key and ends the old one, for the very next request.
 func (s *Store) RotateKey(ctx context.Context, ws WorkspaceKey, label string) (k APIKey, err error) {
-	err = s.write(ctx, func(tx *Tx) error {
+	err = s.write(ctx, bySQL, func(tx *Tx) error {
 		_, err := tx.exec(`UPDATE api_keys SET revoked_at = $2 WHERE workspace_id = $1 AND revoked_at IS NULL`,
 			ws, tx.now.UnixMilli())
 		if err != nil {

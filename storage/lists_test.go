@@ -33,7 +33,7 @@ func denyFor(reason guard.Reason) Decider {
 // seedRun starts a run at a time of its own.
 func seedRun(tx *Tx, ws WorkspaceKey, user string, at time.Time, decide Decider) (uuid.UUID, error) {
 	tx.now = at
-	a, err := startRun(tx, ws, NewRun{UserID: user}, decide)
+	a, err := startRun(tx, Caller{Workspace: ws}, NewRun{UserID: user}, decide)
 	return a.ID, err
 }
 
@@ -66,7 +66,7 @@ func TestRunsPageThroughInsertionsAndDeletionsWithoutRepeatOrGap(t *testing.T) {
 	w := newWorld(t)
 	ws, other := w.roomy(), w.roomy()
 	var stood []uuid.UUID
-	w.must(w.write(t.Context(), func(tx *Tx) error {
+	w.must(w.write(t.Context(), bySQL, func(tx *Tx) error {
 		for i := range 1_000 {
 			at := noon().Add(time.Duration(i/4) * time.Millisecond) // four in each millisecond
 			id, err := seedRun(tx, ws, "u", at, allow)
@@ -89,7 +89,7 @@ func TestRunsPageThroughInsertionsAndDeletionsWithoutRepeatOrGap(t *testing.T) {
 	const size = 9
 	seen, err := listRunIDs(w.Store, ws, RunFilter{Limit: size}, func() {
 		pages++
-		w.must(w.write(t.Context(), func(tx *Tx) error {
+		w.must(w.write(t.Context(), bySQL, func(tx *Tx) error {
 			// The last of the page just read (the cursor's own), one read long ago, and one yet to come.
 			for _, i := range []int{size*pages - 1, 3 * pages, size*pages + 5} {
 				if i < len(stood) {
@@ -172,7 +172,7 @@ func TestCursorAndUntilBothBindAListOfRuns(t *testing.T) {
 // status, and as many of another workspace that no list may show.
 func seedFilterable(t *testing.T, w *world, ws, other WorkspaceKey) (all []Run) {
 	t.Helper()
-	err := w.write(t.Context(), func(tx *Tx) error {
+	err := w.write(t.Context(), bySQL, func(tx *Tx) error {
 		for i := range 120 {
 			run := Run{UserID: fmt.Sprintf("u%d", i/4%3), Status: RunStatus(i%4 + 1), StartedAt: noon().Add(time.Duration(i/4) * time.Millisecond)}
 			at := run.StartedAt.Add(time.Duration(i%4) * 200 * time.Microsecond)
@@ -190,7 +190,7 @@ func seedFilterable(t *testing.T, w *world, ws, other WorkspaceKey) (all []Run) 
 				return err
 			}
 			if run.Status == RunCompleted || run.Status == RunFailed {
-				if _, err := endRun(tx, ws, id, run.Status, EndedByClient); err != nil {
+				if _, err := endRun(tx, Caller{Workspace: ws}, id, run.Status, EndedByClient); err != nil {
 					return err
 				}
 			}
@@ -250,9 +250,9 @@ func TestRunIsListedAsItIsRead(t *testing.T) {
 // seedUsers makes one user a name; every third is blocked.
 func seedUsers(t *testing.T, w *world, ws WorkspaceKey, names []string) {
 	t.Helper()
-	w.must(w.write(t.Context(), func(tx *Tx) error {
+	w.must(w.write(t.Context(), bySQL, func(tx *Tx) error {
 		for i, name := range names {
-			id, err := seeUser(tx, ws, nil, name, 1)
+			id, err := insertUser(tx, ws, name)
 			if err != nil {
 				return err
 			}
@@ -340,7 +340,7 @@ func TestUsersPageThroughInsertionsAndDeletionsWithoutRepeatOrGap(t *testing.T) 
 	got, err := listUserIDs(w.Store, ws, UserFilter{Limit: 7}, func() {
 		made, last = made+1, last-7
 		w.start(ws, fmt.Sprintf("new%d", made))
-		w.must(w.write(t.Context(), func(tx *Tx) error { // that at the cursor
+		w.must(w.write(t.Context(), bySQL, func(tx *Tx) error { // that at the cursor
 			return tx.execOne(`DELETE FROM users WHERE external_id = $1`, fmt.Sprintf("u%d", last))
 		}))
 	})
@@ -385,15 +385,15 @@ func seedSteps(t *testing.T, w *world, ws WorkspaceKey, run uuid.UUID, n int) (i
 		id       uuid.UUID
 	}
 	var steps []step
-	r := liveRun{id: w.internal(run)}
-	w.must(w.write(t.Context(), func(tx *Tx) error {
+	r := &heldRun{id: w.internal(run)}
+	w.must(w.write(t.Context(), bySQL, func(tx *Tx) error {
 		for i := range n {
 			in := NewStep{Type: 1, Sequence: int64(i * 7919 % 100)}
-			id, _, err := insertStep(tx, ws, r, in, guard.Decision{})
+			row, err := insertStep(tx, ws, r, in, guard.Decision{})
 			if err != nil {
 				return err
 			}
-			steps = append(steps, step{in.Sequence, id})
+			steps = append(steps, step{in.Sequence, row.ID})
 		}
 		return nil
 	}))
@@ -442,7 +442,7 @@ func TestPageOfLargeStepsEndsEarly(t *testing.T) {
 	large := []byte(`"` + strings.Repeat("x", stepsPageBytes*2/5) + `"`) // a third one is too much
 	for i := range 7 {
 		in := NewStep{Type: 1, Sequence: int64(i), InputData: large}
-		_, err := w.CreateStep(t.Context(), ws, run.ID, in, allow)
+		_, err := w.CreateStep(t.Context(), Caller{Workspace: ws}, run.ID, in, allow)
 		w.must(err)
 	}
 	var sizes []int
@@ -540,9 +540,9 @@ func damaged(cursor string) (all []string) {
 func TestUsageListsTheDearestHundredUsers(t *testing.T) {
 	w := newWorld(t)
 	ws := w.roomy()
-	w.must(w.write(t.Context(), func(tx *Tx) error {
+	w.must(w.write(t.Context(), bySQL, func(tx *Tx) error {
 		for i := range 150 {
-			id, err := seeUser(tx, ws, nil, fmt.Sprint(i), 0)
+			id, err := insertUser(tx, ws, fmt.Sprint(i))
 			if err != nil {
 				return err
 			}

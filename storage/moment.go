@@ -2,7 +2,9 @@ package storage
 
 import (
 	"context"
-	"errors"
+	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/google/uuid"
 )
@@ -26,22 +28,42 @@ func (s *Store) Moment(ctx context.Context, ws WorkspaceKey, runs []int64) (m Mo
 		if m.RunningRuns, err = runningRuns(tx, ws); err != nil {
 			return err
 		}
-		for _, id := range runs {
-			if _, read := m.Runs[id]; read {
-				continue
-			}
-			r, err := scanRun(func(dest ...any) error { return tx.get(selectRun+` AND r.id = $2`, []any{ws, id}, dest...) })
-			if errors.Is(err, ErrNotFound) {
-				continue // deleted meanwhile
-			}
-			if err != nil {
+		for part := range slices.Chunk(runs, runsAtOnce) {
+			if err := readRuns(tx, ws, part, m.Runs); err != nil {
 				return err
 			}
-			m.Runs[id] = r
 		}
 		return nil
 	})
 	return m, err
+}
+
+// runsAtOnce is how many runs one query reads.
+const runsAtOnce = 50
+
+// readRuns reads up to runsAtOnce runs. One query for all takes a tenth of the
+// time of one for each; those that are not there are left out.
+func readRuns(tx *Tx, ws WorkspaceKey, ids []int64, into map[int64]Run) error {
+	// Asked for the workspace as it is, SQLite walks all of its runs.
+	query := strings.NewReplacer("FROM runs r", `, r.id FROM runs r`, "r.workspace_id = $1", `r.workspace_id + 0 = $1 AND r.id IN (`).Replace(selectRun)
+	args := []any{ws}
+	for i := range runsAtOnce { // always as many, so that it is always the same query
+		id := int64(0)
+		if i < len(ids) {
+			id = ids[i]
+		}
+		if i > 0 {
+			query += ", "
+		}
+		args = append(args, id)
+		query += "$" + strconv.Itoa(len(args))
+	}
+	return tx.each(query+`)`, args, func(rows scanner) error {
+		var id int64
+		r, err := scanRun(rows.Scan, &id)
+		into[id] = r
+		return err
+	})
 }
 
 // Config is what other processes, the commands, can change of a workspace.

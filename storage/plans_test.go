@@ -55,6 +55,7 @@ func calls(t *testing.T, w *world) []call {
 		{"Prices", func() error { _, err := w.Prices(ctx, ws, true); return err }},
 		{"Usage", func() error { _, err := w.Usage(ctx, ws); return err }},
 		{"DailyUsage", func() error { _, err := w.DailyUsage(ctx, ws, 365, true); return err }},
+		{"WritePast", func() error { return w.WritePast(ctx, func(Past) error { return nil }) }},
 		{"Watch", func() error { return w.Watch(ctx, func([]Change) {}) }},
 		{"ChangedElsewhere", func() error { _, err := w.ChangedElsewhere(ctx); return err }},
 		{"Unwatch", func() error { w.Unwatch(); return nil }},
@@ -94,6 +95,13 @@ func accountCalls(w *world, a Account, space Workspace, k APIKey) []call {
 		{"Account", func() error { _, err := w.Account(ctx, a.ID); return err }},
 		{"ChangePassword", func() error { _, err := w.ChangePassword(ctx, a.ID, "x", "y"); return err }},
 		{"KeyCredential", func() error { _, err := w.KeyCredential(ctx, k.Prefix); return err }},
+		{"RecallKey", func() error {
+			if _, ok := w.RecallKey(k.Prefix); !ok {
+				return errors.New("the key is not recalled")
+			}
+			return nil
+		}},
+		{"ForgetKey", func() error { w.ForgetKey(k.Prefix); return nil }},
 		{"TokenCredential", func() error { _, err := w.TokenCredential(ctx, a.ID, a.Workspace); return err }},
 		{"APIKey", func() error { _, err := w.APIKey(ctx, ws); return err }},
 		{"RotateKey", func() error { _, err := w.RotateKey(ctx, ws, "new"); return err }},
@@ -116,26 +124,26 @@ func runCalls(w *world, ws WorkspaceKey) []call {
 	return []call{
 		{"StartRun", func() error {
 			return eitherWay(func(decide Decider) (err error) {
-				run, err = w.StartRun(ctx, ws, NewRun{UserID: "u", Metadata: object}, decide) // new, then known
-				_, err2 := w.StartRun(ctx, ws, NewRun{UserID: "u", Idempotency: once("k", "")}, decide)
+				run, err = w.StartRun(ctx, Caller{Workspace: ws}, NewRun{UserID: "u", Metadata: object}, decide) // new, then known
+				_, err2 := w.StartRun(ctx, Caller{Workspace: ws}, NewRun{UserID: "u", Idempotency: once("k", "")}, decide)
 				return errors.Join(err, err2)
 			})
 		}},
 		{"CreateStep", func() error {
 			return eitherWay(func(decide Decider) (err error) {
-				step, err = w.CreateStep(ctx, ws, run.ID, NewStep{Type: 1, Model: &model}, decide)
+				step, err = w.CreateStep(ctx, Caller{Workspace: ws}, run.ID, NewStep{Type: 1, Model: &model}, decide)
 				in := NewStep{Type: 1, InputData: object, Idempotency: once("k", "")}
-				_, err2 := w.CreateStep(ctx, ws, run.ID, in, decide)
+				_, err2 := w.CreateStep(ctx, Caller{Workspace: ws}, run.ID, in, decide)
 				return errors.Join(err, err2)
 			})
 		}},
 		{"UpdateStep", func() error {
 			one := int64(1)
 			in := StepUpdate{Status: StepCompleted, PromptTokens: &one, CompletionTokens: &one, OutputData: object}
-			_, err := w.UpdateStep(ctx, ws, run.ID, step.ID, in)
+			_, err := w.UpdateStep(ctx, Caller{Workspace: ws}, run.ID, step.ID, in)
 			return err
 		}},
-		{"Heartbeat", func() error { _, err := w.Heartbeat(ctx, ws, run.ID, guard.Decide); return err }},
+		{"Heartbeat", func() error { _, err := w.Heartbeat(ctx, Caller{Workspace: ws}, run.ID, guard.Decide); return err }},
 		{"Runs", func() error {
 			for _, form := range runForms() {
 				if _, _, err := w.Runs(ctx, ws, form.filter); err != nil {
@@ -146,9 +154,12 @@ func runCalls(w *world, ws WorkspaceKey) []call {
 		}},
 		{"Run", func() error { _, err := w.Run(ctx, ws, run.ID, ""); return err }},
 		{"EndRun", func() error {
-			idle := func(tx *Tx) error { _, err := endRun(tx, ws, run.ID, RunFailed, EndedByIdle); return err }
-			err := w.write(ctx, idle)
-			_, err2 := w.EndRun(ctx, ws, run.ID, RunCompleted, EndedByClient)
+			idle := func(tx *Tx) error {
+				_, err := endRun(tx, Caller{Workspace: ws}, run.ID, RunFailed, EndedByIdle)
+				return err
+			}
+			err := w.write(ctx, bySQL, idle)
+			_, err2 := w.EndRun(ctx, Caller{Workspace: ws}, run.ID, RunCompleted, EndedByClient)
 			return errors.Join(err, err2)
 		}},
 	}
@@ -178,11 +189,16 @@ func runForms() []runForm {
 // queriesOf lists the texts that a store's connections have prepared, which
 // must be idle.
 func queriesOf(w *world) []string {
-	all := maps.Clone(w.writer.stmts)
+	all := map[string]bool{}
+	for query := range w.writer.(*conn).stmts {
+		all[query] = true
+	}
 	for _, pool := range []chan *session{w.readers, w.credentials} {
 		for range cap(pool) {
 			r := <-pool // idle ones queue up, so each comes by once
-			maps.Copy(all, r.stmts)
+			for query := range r.stmts {
+				all[query] = true
+			}
 			pool <- r
 		}
 	}

@@ -2,7 +2,6 @@ package storage
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 
 	"github.com/google/uuid"
@@ -18,22 +17,29 @@ type ModelPrice struct {
 	Active        bool
 }
 
-// internModel finds or makes the row of a model's name.
-func internModel(tx *Tx, ws WorkspaceKey, name string) (id sql.NullInt64, err error) {
-	err = tx.get(`SELECT id FROM models WHERE workspace_id = $1 AND name = $2`, []any{ws, name}, &id)
-	if !errors.Is(err, ErrNotFound) {
-		return id, err
+// internModel finds or makes the row of a model's name; 0 for no model.
+func internModel(tx *Tx, ws WorkspaceKey, model *string) (int64, error) {
+	if model == nil {
+		return 0, nil
 	}
-	newUUID := newID(tx.now)
+	key := name{ws, *model}
+	m, err := tx.memory.modelIDs.get(tx, key)
+	if !errors.Is(err, ErrNotFound) {
+		return m.id, err
+	}
+	id := newID(tx.now)
 	err = tx.get(`INSERT INTO models (uuid, workspace_id, name, is_active) VALUES ($1, $2, $3, 0) RETURNING id`,
-		[]any{newUUID[:], ws, name}, &id)
-	return id, err
+		[]any{id[:], ws, *model}, &m.id)
+	if err == nil {
+		tx.memory.modelIDs.put(tx, key, m)
+	}
+	return m.id, err
 }
 
 // SetPrice sets or replaces a model's price, for usage first reported from now on.
 func (s *Store) SetPrice(ctx context.Context, ws WorkspaceKey, in ModelPrice) (out ModelPrice, err error) {
-	err = s.write(ctx, func(tx *Tx) error {
-		id, err := internModel(tx, ws, in.Model)
+	err = s.write(ctx, bySQL, func(tx *Tx) error {
+		id, err := internModel(tx, ws, &in.Model)
 		if err != nil {
 			return err
 		}
@@ -50,7 +56,7 @@ func (s *Store) Prices(ctx context.Context, ws WorkspaceKey, includeInactive boo
 	err = s.read(ctx, func(tx *Tx) error {
 		return tx.each(`SELECT uuid, name, input_picos, output_picos, is_active FROM models
 			WHERE workspace_id = $1 AND input_picos IS NOT NULL AND is_active >= $2 ORDER BY name`,
-			[]any{ws, flag(!includeInactive)}, func(rows *sql.Rows) error {
+			[]any{ws, flag(!includeInactive)}, func(rows scanner) error {
 				var p ModelPrice
 				err := rows.Scan(&p.ID, &p.Model, &p.Input, &p.Output, &p.Active)
 				prices = append(prices, p)

@@ -36,7 +36,7 @@ func (w *world) startTogether(ws WorkspaceKey, n int) map[guard.Reason]int {
 	together(n, func(i int) {
 		var err error
 		in := NewRun{UserID: fmt.Sprintf("user %d", i%7)}
-		if answers[i], err = w.StartRun(context.Background(), ws, in, guard.Decide); err != nil {
+		if answers[i], err = w.StartRun(context.Background(), Caller{Workspace: ws}, in, guard.Decide); err != nil {
 			w.t.Error(err)
 		}
 	})
@@ -83,9 +83,9 @@ func TestOneRunLeftOfTheMonthIsGivenToExactlyOneOf200(t *testing.T) {
 	basic, err := plans.ByID(plans.Basic)
 	w.must(err)
 	together(int(basic.MonthlyRuns)-1, func(i int) {
-		a, err := w.StartRun(context.Background(), ws, NewRun{UserID: fmt.Sprintf("user %d", i%7)}, guard.Decide)
+		a, err := w.StartRun(context.Background(), Caller{Workspace: ws}, NewRun{UserID: fmt.Sprintf("user %d", i%7)}, guard.Decide)
 		if err == nil {
-			_, err = w.EndRun(context.Background(), ws, a.ID, RunCompleted, EndedByClient)
+			_, err = w.EndRun(context.Background(), Caller{Workspace: ws}, a.ID, RunCompleted, EndedByClient)
 		}
 		if err != nil {
 			t.Error(err)
@@ -140,7 +140,7 @@ func newBudgetRace(t *testing.T, change WorkspaceChange) *budgetRace {
 func (r *budgetRace) report(i int) {
 	one := int64(1)
 	in := StepUpdate{Status: StepCompleted, PromptTokens: &one}
-	if _, err := r.UpdateStep(context.Background(), r.ws, r.runs[i], r.steps[i], in); err != nil {
+	if _, err := r.UpdateStep(context.Background(), Caller{Workspace: r.ws}, r.runs[i], r.steps[i], in); err != nil {
 		r.t.Error(err)
 		return
 	}
@@ -155,11 +155,11 @@ func (r *budgetRace) ask(i int, reason guard.Reason) {
 	before := r.spent.Load()
 	switch i % 3 {
 	case 0:
-		a, err = r.StartRun(context.Background(), r.ws, NewRun{UserID: "spender"}, guard.Decide)
+		a, err = r.StartRun(context.Background(), Caller{Workspace: r.ws}, NewRun{UserID: "spender"}, guard.Decide)
 	case 1:
-		a, err = r.CreateStep(context.Background(), r.ws, r.runs[i%len(r.runs)], NewStep{Type: 2, Sequence: 1}, guard.Decide)
+		a, err = r.CreateStep(context.Background(), Caller{Workspace: r.ws}, r.runs[i%len(r.runs)], NewStep{Type: 2, Sequence: 1}, guard.Decide)
 	default:
-		a, err = r.Heartbeat(context.Background(), r.ws, r.runs[i%len(r.runs)], guard.Decide)
+		a, err = r.Heartbeat(context.Background(), Caller{Workspace: r.ws}, r.runs[i%len(r.runs)], guard.Decide)
 	}
 	if err != nil {
 		r.t.Error(err)
@@ -252,7 +252,7 @@ func TestKillSwitchAndBlockHoldForTheNextQuestion(t *testing.T) {
 					return
 				}
 				before := thrown.Load()
-				a, err := w.CreateStep(context.Background(), ws, run, NewStep{Type: 2, Sequence: 1}, guard.Decide)
+				a, err := w.CreateStep(context.Background(), Caller{Workspace: ws}, run, NewStep{Type: 2, Sequence: 1}, guard.Decide)
 				if err != nil || before && a.Decision.Allowed() || !a.Decision.Allowed() && a.Decision.Reason != reason {
 					t.Errorf("%+v, %v; %s before: %t", a.Decision, err, reason, before)
 				}
@@ -273,7 +273,7 @@ func TestRunEndedByManyAtOnceGivesItsSlotBackOnce(t *testing.T) {
 	run := w.start(ws, "u").ID
 	w.step(ws, run)
 	w.Advance(DefaultRunIdleTimeout + time.Second)
-	_, err := w.Heartbeat(t.Context(), ws, run, guard.Decide)
+	_, err := w.Heartbeat(t.Context(), Caller{Workspace: ws}, run, guard.Decide)
 	w.must(err)
 	w.Advance(DefaultRunIdleTimeout) // run is not idle yet, the other run is
 	var ends sync.Map
@@ -285,7 +285,7 @@ func TestRunEndedByManyAtOnceGivesItsSlotBackOnce(t *testing.T) {
 			return
 		}
 		status := RunStatus(2 + i%3)
-		end, err := w.EndRun(context.Background(), ws, run, status, EndedByClient)
+		end, err := w.EndRun(context.Background(), Caller{Workspace: ws}, run, status, EndedByClient)
 		var ended *EndedError
 		switch {
 		case err == nil:
@@ -319,7 +319,7 @@ func TestReportsOfOneStepAtOnceAreBookedOnce(t *testing.T) {
 	together(100, func(i int) {
 		tokens := int64(i % 10)
 		in := StepUpdate{Status: StepCompleted, PromptTokens: &tokens, CompletionTokens: &tokens}
-		s, err := w.UpdateStep(context.Background(), ws, run, step, in)
+		s, err := w.UpdateStep(context.Background(), Caller{Workspace: ws}, run, step, in)
 		if err != nil || s.PromptTokens != tokens || *s.Cost != plans.Money(2*tokens) {
 			t.Errorf("%+v, %v", s, err)
 		}

@@ -64,7 +64,7 @@ func (s *Store) Runs(ctx context.Context, ws WorkspaceKey, f RunFilter) (runs []
 	}
 	query, args := runsQuery(f, []any{ws, before[:], from[:], f.Limit + 1})
 	err = s.read(ctx, func(tx *Tx) error {
-		return tx.each(query+` ORDER BY r.uuid DESC LIMIT $4`, args, func(rows *sql.Rows) error {
+		return tx.each(query+` ORDER BY r.uuid DESC LIMIT $4`, args, func(rows scanner) error {
 			if int64(len(runs)) == f.Limit {
 				last := runs[len(runs)-1].ID
 				next = cursor(listRuns, int64(ws), last[:])

@@ -275,10 +275,10 @@ func TestOnlyTheOwnerCanReadTheFiles(t *testing.T) {
 
 func TestEveryConnectionHasItsPragmas(t *testing.T) {
 	w := newWorld(t)
-	check := func(name string, s *session, want [][2]string) {
+	check := func(name string, c connection, want [][2]string) {
 		for _, p := range want {
 			var got string
-			w.must(s.conn.QueryRowContext(t.Context(), "PRAGMA "+p[0]).Scan(&got))
+			w.must(c.query(t.Context(), "PRAGMA "+p[0], nil, func(row scanner) error { return row.Scan(&got) }))
 			if got != p[1] {
 				t.Errorf("%s: %s is %s, want %s", name, p[0], got, p[1])
 			}
@@ -307,7 +307,7 @@ func TestConnectionWithAnotherPragmaIsNotUsed(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := newSession(t.Context(), db, true); err == nil || !strings.Contains(err.Error(), p[0]) {
+		if _, err := newSession(t.Context(), db); err == nil || !strings.Contains(err.Error(), p[0]) {
 			t.Errorf("with another %s: %v", p[0], err)
 		}
 		if err := db.Close(); err != nil {

@@ -9,29 +9,55 @@ import (
 	"time"
 )
 
-// session is one connection with the statements it has prepared. It is used
-// by one goroutine at a time.
+// connection is one to the database: the writer's (conn.go), or a reader's.
+type connection interface {
+	// exec runs a statement and returns how many rows it changed.
+	exec(ctx context.Context, query string, args []any) (changed int64, err error)
+	// query calls each for every row of a query.
+	query(ctx context.Context, query string, args []any, each func(scanner) error) error
+}
+
+// writing is the writer's connection. Tests stand between it and the store.
+type writing interface {
+	connection
+	run(query string) error // a statement without parameters and rows
+	close() error
+}
+
+// scanner is a row that can be read.
+type scanner interface{ Scan(dest ...any) error }
+
+// session is a reader's connection with the statements it has prepared. It is
+// used by one goroutine at a time.
 type session struct {
 	conn  *sql.Conn
 	stmts map[string]*sql.Stmt
-	write bool
 }
 
-func newSession(ctx context.Context, db *sql.DB, readOnly bool) (*session, error) {
+func newSession(ctx context.Context, db *sql.DB) (*session, error) {
 	conn, err := db.Conn(ctx)
 	if err != nil {
 		return nil, err
 	}
+	s := &session{conn: conn, stmts: make(map[string]*sql.Stmt)}
+	if err := checkPragmas(ctx, s, true); err != nil {
+		return nil, errors.Join(err, s.close())
+	}
+	return s, nil
+}
+
+// checkPragmas reads back what a connection was opened with.
+func checkPragmas(ctx context.Context, c connection, readOnly bool) error {
 	for _, p := range pragmas(readOnly) {
 		var got string
-		if err := conn.QueryRowContext(ctx, "PRAGMA "+p[0]).Scan(&got); err != nil {
-			return nil, errors.Join(fmt.Errorf("read pragma %s: %w", p[0], err), conn.Close())
+		if err := c.query(ctx, "PRAGMA "+p[0], nil, func(row scanner) error { return row.Scan(&got) }); err != nil {
+			return fmt.Errorf("read pragma %s: %w", p[0], err)
 		}
 		if !strings.EqualFold(got, p[1]) {
-			return nil, errors.Join(fmt.Errorf("pragma %s is %q, want %q", p[0], got, p[1]), conn.Close())
+			return fmt.Errorf("pragma %s is %q, want %q", p[0], got, p[1])
 		}
 	}
-	return &session{conn: conn, stmts: make(map[string]*sql.Stmt), write: !readOnly}, nil
+	return nil
 }
 
 func (s *session) close() error {
@@ -42,8 +68,7 @@ func (s *session) close() error {
 	return errors.Join(append(errs, s.conn.Close())...)
 }
 
-// prepare returns the statement for a query text, prepared once. The texts
-// are constants or built from a handful of constants, so the map stays small.
+// prepare returns the statement for a query text, prepared once.
 func (s *session) prepare(query string) (*sql.Stmt, error) {
 	if stmt, ok := s.stmts[query]; ok {
 		return stmt, nil
@@ -56,49 +81,54 @@ func (s *session) prepare(query string) (*sql.Stmt, error) {
 	return stmt, nil
 }
 
-func (s *session) run(query string) error {
+func (s *session) exec(ctx context.Context, query string, args []any) (int64, error) {
+	stmt, err := s.prepare(query)
+	if err != nil {
+		return 0, err
+	}
+	res, err := stmt.ExecContext(ctx, args...)
+	if err != nil {
+		return 0, err
+	}
+	return res.RowsAffected()
+}
+
+func (s *session) query(ctx context.Context, query string, args []any, each func(scanner) error) (err error) {
 	stmt, err := s.prepare(query)
 	if err != nil {
 		return err
 	}
-	_, err = stmt.ExecContext(context.Background())
-	return err
-}
-
-// begin takes the write lock at once on the writer; on a reader it only opens the snapshot.
-func (s *session) begin(ctx context.Context) error {
-	if err := ctx.Err(); err != nil {
+	rows, err := stmt.QueryContext(ctx, args...)
+	if err != nil {
 		return err
 	}
-	if s.write {
-		return s.run("BEGIN IMMEDIATE")
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		if err := each(rows); err != nil {
+			return err
+		}
 	}
-	return s.run("BEGIN")
+	return rows.Err()
 }
-
-func (s *session) commit() error   { return s.run("COMMIT") }
-func (s *session) rollback() error { return s.run("ROLLBACK") }
 
 // Tx is a transaction: on the writer the part of a batch that is one job's, on
 // a reader a snapshot. Unexported functions take it; exported methods of Store own it.
 type Tx struct {
-	*session
-	ctx   context.Context
-	now   time.Time
-	notes *notes // nil on a reader
+	connection
+	ctx    context.Context
+	now    time.Time
+	memory *memory  // the writer's; nil on a reader
+	notes  *notes   // the writer's; nil on a reader
+	undo   []func() // forgets what a job that fails has put into memory
 }
 
 // exec runs a statement and returns how many rows it changed.
 func (tx *Tx) exec(query string, args ...any) (int64, error) {
-	stmt, err := tx.prepare(query)
-	if err != nil {
-		return 0, err
-	}
-	res, err := stmt.ExecContext(tx.ctx, args...)
+	n, err := tx.connection.exec(tx.ctx, query, args)
 	if err != nil {
 		return 0, fmt.Errorf("%s: %w", firstWords(query), err)
 	}
-	return res.RowsAffected()
+	return n, nil
 }
 
 // execOne is exec for a statement that must change a row: ErrNotFound when it did not.
@@ -110,44 +140,26 @@ func (tx *Tx) execOne(query string, args ...any) error {
 	return err
 }
 
-// get scans the only row of a query: ErrNotFound when there is none.
+// get scans the first row of a query: ErrNotFound when there is none.
 func (tx *Tx) get(query string, args []any, dest ...any) error {
-	stmt, err := tx.prepare(query)
-	if err != nil {
-		return err
-	}
-	err = stmt.QueryRowContext(tx.ctx, args...).Scan(dest...)
-	if errors.Is(err, sql.ErrNoRows) {
+	found := false
+	err := tx.each(query, args, func(row scanner) error {
+		if found {
+			return nil
+		}
+		found = true
+		return row.Scan(dest...)
+	})
+	if err == nil && !found {
 		return ErrNotFound
 	}
-	if err != nil {
-		return fmt.Errorf("%s: %w", firstWords(query), err)
-	}
-	return nil
+	return err
 }
 
 // each calls scan for every row of a query.
-func (tx *Tx) each(query string, args []any, scan func(*sql.Rows) error) (err error) {
-	stmt, err := tx.prepare(query)
-	if err != nil {
-		return err
-	}
-	rows, err := stmt.QueryContext(tx.ctx, args...)
-	if err != nil {
+func (tx *Tx) each(query string, args []any, scan func(scanner) error) error {
+	if err := tx.query(tx.ctx, query, args, scan); err != nil {
 		return fmt.Errorf("%s: %w", firstWords(query), err)
 	}
-	defer func() { err = errors.Join(err, rows.Close()) }()
-	for rows.Next() {
-		if err := scan(rows); err != nil {
-			return fmt.Errorf("%s: %w", firstWords(query), err)
-		}
-	}
-	return rows.Err()
-}
-
-// firstWords names a query in an error, without its values (there are none in
-// the text) and without its length.
-func firstWords(query string) string {
-	words := strings.Fields(query)
-	return strings.Join(words[:min(4, len(words))], " ")
+	return nil
 }

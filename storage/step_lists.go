@@ -55,7 +55,7 @@ func readSteps(tx *Tx, runID int64, after string) (steps []Step, next string, er
 	}
 	var keys []stepKey
 	err = tx.each(`SELECT sequence, uuid FROM steps WHERE run_id = $1 AND (sequence, uuid) > ($2, $3)
-		ORDER BY sequence, uuid LIMIT $4`, []any{runID, from.sequence, from.id[:], stepsPage + 1}, func(rows *sql.Rows) error {
+		ORDER BY sequence, uuid LIMIT $4`, []any{runID, from.sequence, from.id[:], stepsPage + 1}, func(rows scanner) error {
 		var k stepKey
 		err := rows.Scan(&k.sequence, &k.id)
 		keys = append(keys, k)
@@ -97,25 +97,58 @@ func parseStepKey(runID int64, text string) (k stepKey, err error) {
 	return k, nil
 }
 
-func readStep(tx *Tx, runID int64, id uuid.UUID) (Step, error) {
-	var s Step
+// stepRow is a step as it is stored.
+type stepRow struct {
+	Step
+	model sql.NullInt64
+	stepProgress
+}
+
+// stepProgress is what updates change, but for texts.
+type stepProgress struct {
+	status      StepStatus
+	completedAt sql.NullInt64
+	duration    sql.NullInt64
+	bookedDay   sql.NullInt64 // null until usage was reported
+	used        usage
+}
+
+func findStep(tx *Tx, runID int64, id uuid.UUID) (stepRow, error) {
+	var s stepRow
 	var input, output sql.NullString
-	var reason, limit, used, resets, completed sql.NullInt64
+	var reason, limit, used, resets, prompt, completion sql.NullInt64
 	var created int64
-	err := tx.get(`SELECT s.uuid, s.sequence, s.type, s.status, m.name, s.tool_name, p.input_data, p.output_data, p.error,
+	err := tx.get(`SELECT s.uuid, s.sequence, s.type, s.status, s.model_id, m.name, s.tool_name, p.input_data, p.output_data, p.error,
 			d.reason, d.limit_value, d.used_value, d.resets_at,
-			coalesce(s.prompt_tokens, 0), coalesce(s.completion_tokens, 0), s.cost_nanos, s.input_picos, s.output_picos,
+			s.prompt_tokens, s.completion_tokens, s.cost_nanos, s.input_picos, s.output_picos, s.booked_day,
 			s.created_at, s.completed_at, s.duration_ms
 		FROM steps s LEFT JOIN models m ON m.id = s.model_id
 		LEFT JOIN step_payloads p ON p.run_id = s.run_id AND p.step_uuid = s.uuid
 		LEFT JOIN denials d ON d.run_id = s.run_id AND d.step_uuid = s.uuid
 		WHERE s.run_id = $1 AND s.uuid = $2`, []any{runID, id[:]},
-		&s.ID, &s.Sequence, &s.Type, &s.Status, &s.Model, &s.ToolName, &input, &output, &s.Error,
+		&s.ID, &s.Sequence, &s.Type, &s.status, &s.model, &s.Model, &s.ToolName, &input, &output, &s.Error,
 		&reason, &limit, &used, &resets,
-		&s.PromptTokens, &s.CompletionTokens, &s.Cost, &s.InputPrice, &s.OutputPrice,
-		&created, &completed, &s.DurationMillis)
+		&prompt, &completion, &s.used.cost, &s.used.inputPrice, &s.used.outputPrice, &s.bookedDay,
+		&created, &s.completedAt, &s.duration)
 	s.InputData, s.OutputData = textOf(input), textOf(output)
 	s.Decision = recordedDecision(guard.Step, reason, limit, used, resets)
-	s.CreatedAt, s.CompletedAt = time.UnixMilli(created).UTC(), timeOf(completed)
+	s.CreatedAt = time.UnixMilli(created).UTC()
+	s.used.prompt, s.used.completion = prompt.Int64, completion.Int64
 	return s, err
+}
+
+func readStep(tx *Tx, runID int64, id uuid.UUID) (Step, error) {
+	s, err := findStep(tx, runID, id)
+	return s.shown(), err
+}
+
+// shown is the step with its progress.
+func (s stepRow) shown() Step {
+	out := s.Step
+	out.Status, out.CompletedAt = s.status, timeOf(s.completedAt)
+	out.PromptTokens, out.CompletionTokens = s.used.prompt, s.used.completion
+	out.DurationMillis = optionalInt[int64](s.duration)
+	out.Cost = optionalInt[plans.Money](s.used.cost)
+	out.InputPrice, out.OutputPrice = optionalInt[plans.Price](s.used.inputPrice), optionalInt[plans.Price](s.used.outputPrice)
+	return out
 }

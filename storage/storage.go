@@ -18,6 +18,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	lru "github.com/hashicorp/golang-lru/v2"
+
 	"github.com/pikarc/server/auth"
 
 	_ "modernc.org/sqlite" // registers the driver "sqlite"
@@ -36,6 +38,7 @@ type Options struct {
 	Secret     auth.Secret      // seals API keys
 	Now        func() time.Time // time.Now when nil
 	QueueSize  int              // writes that may wait; 4096 when 0
+	Held       int              // rows of each kind that the writer remembers; 20,000 when 0, and 1,024 at least
 }
 
 // Store is an open database. Its methods may be called from any goroutine.
@@ -50,13 +53,14 @@ type Store struct {
 	// credentials are readers of their own, so that no list, however slow,
 	// holds up the look-up that comes before every decision.
 	credentials chan *session
+	recalled    *lru.Cache[string, Credential] // of API keys, by prefix
 
-	writerDB *sql.DB
-	writer   *session
-	queue    chan *job
-	closing  sync.RWMutex // held for reading while a job is queued
-	closed   bool
-	drained  chan struct{}
+	writer  writing
+	memory  *memory // of the writer
+	queue   chan *job
+	closing sync.RWMutex // held for reading while a job is queued
+	closed  bool
+	drained chan struct{}
 
 	watcher     atomic.Pointer[func([]Change)] // nil while nobody watches
 	notes       notes                          // the writer's
@@ -74,6 +78,10 @@ func Open(ctx context.Context, path string, opts Options) (*Store, error) {
 	if opts.QueueSize == 0 {
 		opts.QueueSize = 4096
 	}
+	if opts.Held == 0 {
+		opts.Held = defaultHeld
+	}
+	opts.Held = max(opts.Held, minHeld)
 	status, err := SchemaStatus(ctx, path, opts.Migrations)
 	if err != nil {
 		return nil, err
@@ -84,6 +92,10 @@ func Open(ctx context.Context, path string, opts Options) (*Store, error) {
 	s := &Store{
 		path: path, secret: opts.Secret, now: opts.Now, version: status.Newest,
 		queue: make(chan *job, opts.QueueSize), drained: make(chan struct{}),
+		memory: newMemory(opts.Held),
+	}
+	if s.recalled, err = lru.New[string, Credential](opts.Held); err != nil {
+		return nil, fmt.Errorf("hold %d rows: %w", opts.Held, err)
 	}
 	if err := s.connect(ctx); err != nil {
 		return nil, errors.Join(err, s.disconnect())
@@ -107,13 +119,11 @@ func (s *Store) Close() error {
 }
 
 func (s *Store) connect(ctx context.Context) error {
-	var err error
-	if s.writerDB, err = sql.Open("sqlite", dsn(s.path, pragmas(false)...)); err != nil {
-		return fmt.Errorf("open the database for writing: %w", err)
+	writer, err := openConn(s.path)
+	if err != nil {
+		return fmt.Errorf("open the database for writing: %w", classify(err))
 	}
-	if s.writer, err = newSession(ctx, s.writerDB, false); err != nil {
-		return fmt.Errorf("open the database for writing: %w", err)
-	}
+	s.writer = writer
 	if s.db, err = sql.Open("sqlite", dsn(s.path, pragmas(true)...)); err != nil {
 		return fmt.Errorf("open the database for reading: %w", err)
 	}
@@ -127,7 +137,7 @@ func (s *Store) connect(ctx context.Context) error {
 func openReaders(ctx context.Context, db *sql.DB, n int) (chan *session, error) {
 	readers := make(chan *session, n)
 	for range n {
-		r, err := newSession(ctx, db, true)
+		r, err := newSession(ctx, db)
 		if err != nil {
 			return readers, fmt.Errorf("open the database for reading: %w", err)
 		}
@@ -150,9 +160,6 @@ func (s *Store) disconnect() error {
 	}
 	if s.writer != nil {
 		errs = append(errs, s.writer.close())
-	}
-	if s.writerDB != nil {
-		errs = append(errs, s.writerDB.Close())
 	}
 	return errors.Join(errs...)
 }
@@ -206,14 +213,14 @@ func (s *Store) readWith(ctx context.Context, readers chan *session, fn func(*Tx
 		return ctx.Err()
 	}
 	defer func() { readers <- r }()
-	if err := r.begin(ctx); err != nil {
+	if _, err := r.exec(ctx, "BEGIN", nil); err != nil {
 		return classify(err)
 	}
 	// Deferred, so that a panic of fn does not give the session back with its snapshot open.
 	defer func() {
-		if endErr := r.rollback(); err == nil {
+		if _, endErr := r.exec(context.Background(), "ROLLBACK", nil); err == nil {
 			err = classify(endErr)
 		}
 	}()
-	return classify(fn(&Tx{session: r, ctx: ctx, now: s.now()}))
+	return classify(fn(&Tx{connection: r, ctx: ctx, now: s.now()}))
 }

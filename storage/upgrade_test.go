@@ -118,7 +118,7 @@ func TestUpgradeCountsTheDenialsOfBeforeAndKeepsEverything(t *testing.T) {
 	if _, err := s.SetPlan(ctx, 1, scale); err != nil {
 		t.Errorf("a write after the upgrade: %v", err)
 	}
-	if _, err := s.CreateStep(ctx, 1, old.ID, NewStep{Type: 1, Sequence: 4}, deny); err != nil {
+	if _, err := s.CreateStep(ctx, Caller{Workspace: 1}, old.ID, NewStep{Type: 1, Sequence: 4}, deny); err != nil {
 		t.Errorf("a denial after the upgrade: %v", err)
 	}
 	if found, err := audit(path); err != nil || len(found) > 0 {

@@ -2,7 +2,6 @@ package storage
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"time"
@@ -15,14 +14,14 @@ const upkeepSlice = 15 * time.Millisecond
 // EndIdleRuns ends, as FAILED, every run that made no call for its
 // workspace's idle timeout, and returns how many.
 func (s *Store) EndIdleRuns(ctx context.Context) (ended int, err error) {
-	var idle []int64
+	var idle []runKey
 	err = s.read(ctx, func(tx *Tx) error {
-		return tx.each(`SELECT r.id FROM runs r JOIN workspaces w ON w.id = r.workspace_id
+		return tx.each(`SELECT r.workspace_id, r.uuid FROM runs r JOIN workspaces w ON w.id = r.workspace_id
 			WHERE r.status = $1 AND r.last_call_at < $2 - w.run_idle_timeout_seconds * 1000`,
-			[]any{int64(RunRunning), tx.now.UnixMilli()}, func(rows *sql.Rows) error {
-				var id int64
-				err := rows.Scan(&id)
-				idle = append(idle, id)
+			[]any{int64(RunRunning), tx.now.UnixMilli()}, func(rows scanner) error {
+				var key runKey
+				err := rows.Scan(&key.ws, &key.id)
+				idle = append(idle, key)
 				return err
 			})
 	})
@@ -30,7 +29,7 @@ func (s *Store) EndIdleRuns(ctx context.Context) (ended int, err error) {
 		return 0, fmt.Errorf("find idle runs: %w", err)
 	}
 	for len(idle) > 0 {
-		err := s.slice(ctx, func(tx *Tx) (bool, error) {
+		err := s.slice(ctx, inMemory, func(tx *Tx) (bool, error) {
 			if len(idle) == 0 {
 				return false, nil
 			}
@@ -46,15 +45,19 @@ func (s *Store) EndIdleRuns(ctx context.Context) (ended int, err error) {
 }
 
 // endIfIdle looks again: the run may have called, or ended, since it was found.
-func endIfIdle(tx *Tx, runID int64) (bool, error) {
-	var ws WorkspaceKey
-	err := tx.get(`SELECT r.workspace_id FROM runs r JOIN workspaces w ON w.id = r.workspace_id
-		WHERE r.id = $1 AND r.status = $2 AND r.last_call_at < $3 - w.run_idle_timeout_seconds * 1000`,
-		[]any{runID, int64(RunRunning), tx.now.UnixMilli()}, &ws)
+func endIfIdle(tx *Tx, key runKey) (bool, error) {
+	ws, err := tx.memory.workspaces.get(tx, key.ws)
+	if err != nil {
+		return false, err
+	}
+	r, err := tx.memory.runs.get(tx, key)
 	if err != nil {
 		return false, ignoreNotFound(err)
 	}
-	return true, finishRun(tx, ws, runID, RunFailed, EndedByIdle)
+	if r.status != RunRunning || r.lastCallAt >= tx.now.UnixMilli()-ws.idleTimeout.Milliseconds() {
+		return false, nil
+	}
+	return true, finishRun(tx, ws, r, RunFailed, EndedByIdle)
 }
 
 // Expire deletes what is past its time: runs beyond their plan's retention,
@@ -68,7 +71,7 @@ func (s *Store) Expire(ctx context.Context) (runs int, err error) {
 	for _, w := range workspaces {
 		more := true
 		for more {
-			err := s.slice(ctx, func(tx *Tx) (bool, error) {
+			err := s.slice(ctx, dropping, func(tx *Tx) (bool, error) {
 				deleted, left, err := expirePiece(tx, w)
 				runs, more = runs+deleted, left
 				return left, err
@@ -93,7 +96,7 @@ type retention struct {
 func (s *Store) retentions(ctx context.Context) (all []retention, err error) {
 	err = s.read(ctx, func(tx *Tx) error {
 		var keys []WorkspaceKey
-		err := tx.each(`SELECT id FROM workspaces`, nil, func(rows *sql.Rows) error {
+		err := tx.each(`SELECT id FROM workspaces`, nil, func(rows scanner) error {
 			var ws WorkspaceKey
 			err := rows.Scan(&ws)
 			keys = append(keys, ws)
@@ -114,8 +117,9 @@ func expirePiece(tx *Tx, r retention) (deleted int, left bool, err error) {
 	const piece = 200
 	bound := idFloor(tx.now.AddDate(0, 0, -int(r.days)))
 	var runID int64
-	err = tx.get(`SELECT id FROM runs WHERE workspace_id = $1 AND uuid < $2 AND status <> $3 ORDER BY uuid LIMIT 1`,
-		[]any{r.ws, bound[:], int64(RunRunning)}, &runID)
+	key := runKey{ws: r.ws}
+	err = tx.get(`SELECT id, uuid FROM runs WHERE workspace_id = $1 AND uuid < $2 AND status <> $3 ORDER BY uuid LIMIT 1`,
+		[]any{r.ws, bound[:], int64(RunRunning)}, &runID, &key.id)
 	if err != nil {
 		return 0, false, ignoreNotFound(err)
 	}
@@ -136,13 +140,14 @@ func expirePiece(tx *Tx, r retention) (deleted int, left bool, err error) {
 	if _, err := tx.exec(`DELETE FROM run_metadata WHERE run_id = $1`, runID); err != nil {
 		return 0, true, err
 	}
+	tx.memory.runs.drop(key)
 	return 1, true, tx.execOne(`DELETE FROM runs WHERE id = $1`, runID)
 }
 
 func (s *Store) expireKeys(ctx context.Context) error {
 	const piece = 200
 	for more := true; more; {
-		err := s.slice(ctx, func(tx *Tx) (bool, error) {
+		err := s.slice(ctx, dropping, func(tx *Tx) (bool, error) {
 			n, err := tx.exec(`DELETE FROM idempotency_keys WHERE (workspace_id, run_id, key) IN
 				(SELECT workspace_id, run_id, key FROM idempotency_keys WHERE created_at <= $1 LIMIT $2)`,
 				tx.now.Add(-idempotencyTTL).UnixMilli(), piece)
@@ -159,13 +164,13 @@ func (s *Store) expireKeys(ctx context.Context) error {
 // slice repeats a small piece of upkeep in one write until it has nothing
 // left to do or its time is over. It waits for a place in a full queue,
 // because nobody waits for upkeep.
-func (s *Store) slice(ctx context.Context, piece func(*Tx) (more bool, err error)) error {
+func (s *Store) slice(ctx context.Context, way way, piece func(*Tx) (more bool, err error)) error {
 	for {
-		err := s.write(ctx, func(tx *Tx) error {
+		err := s.write(ctx, way, func(tx *Tx) error {
 			started := time.Now() // the machine's time: how long the writer is held, not what day it is
 			for {
 				more, err := piece(tx)
-				if err != nil || !more || time.Since(started) > upkeepSlice {
+				if err != nil || !more || time.Since(started) > upkeepSlice || tx.memory.full() {
 					return err
 				}
 			}

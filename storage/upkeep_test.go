@@ -5,14 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
-	"modernc.org/sqlite"
-	sqlite3 "modernc.org/sqlite/lib"
 
 	"github.com/pikarc/server/guard"
 	"github.com/pikarc/server/plans"
@@ -52,7 +51,7 @@ func TestIdleSweepEndsExactlyTheIdleRuns(t *testing.T) {
 	beaten, stepped, patched := w.start(short, "u"), w.start(short, "u"), w.start(short, "u")
 	step := w.step(short, patched.ID)
 	w.Advance(time.Second)
-	_, err := w.Heartbeat(t.Context(), short, beaten.ID, guard.Decide)
+	_, err := w.Heartbeat(t.Context(), Caller{Workspace: short}, beaten.ID, guard.Decide)
 	w.must(err)
 	w.step(short, stepped.ID)
 	w.patch(short, patched.ID, step.ID, 1, 1)
@@ -107,7 +106,7 @@ func TestIdleSweepSparesARunThatCallsMeanwhile(t *testing.T) {
 		w.Advance(DefaultRunIdleTimeout + time.Second)
 		release, both := w.hold(), make(chan error, 2)
 		go func() {
-			_, err := w.Heartbeat(t.Context(), ws, run.ID, func(r guard.Request, s guard.State) guard.Decision {
+			_, err := w.Heartbeat(t.Context(), Caller{Workspace: ws}, run.ID, func(r guard.Request, s guard.State) guard.Decision {
 				w.Advance(DefaultRunIdleTimeout) // just not too long, once the sweep has its turn
 				return guard.Decide(r, s)
 			})
@@ -165,7 +164,7 @@ func TestClientsWordReplacesThatOfTheIdleSweep(t *testing.T) {
 		}
 		for _, other := range ends {
 			var ended *EndedError
-			_, err := w.EndRun(t.Context(), ws, run.ID, other, EndedByClient)
+			_, err := w.EndRun(t.Context(), Caller{Workspace: ws}, run.ID, other, EndedByClient)
 			if other != status && (!errors.As(err, &ended) || ended.Status != status) {
 				t.Errorf("%v, then ended as %v: %v", status, other, err)
 			}
@@ -176,31 +175,28 @@ func TestClientsWordReplacesThatOfTheIdleSweep(t *testing.T) {
 // history makes a run that started at an instant and has a row of every kind.
 func (w *world) history(ws WorkspaceKey, at time.Time, ended bool) (id uuid.UUID) {
 	w.t.Helper()
-	w.must(w.write(context.Background(), func(tx *Tx) error {
+	w.must(w.write(context.Background(), bySQL, func(tx *Tx) error {
 		tx.now = at
-		a, err := startRun(tx, ws, NewRun{UserID: "u", Metadata: []byte(`{}`), Idempotency: once(at.String(), "")}, allow)
+		a, err := startRun(tx, Caller{Workspace: ws}, NewRun{UserID: "u", Metadata: []byte(`{}`), Idempotency: once(at.String(), "")}, allow)
 		if err != nil {
 			return err
 		}
 		id = a.ID
 		model, tokens := "gpt-4o", int64(500)
-		step, err := createStep(tx, ws, id, NewStep{Type: 1, Model: &model, InputData: []byte(`{}`)}, allow)
+		step, err := createStep(tx, Caller{Workspace: ws}, id, NewStep{Type: 1, Model: &model, InputData: []byte(`{}`)}, allow)
 		if err != nil {
 			return err
 		}
-		row, err := findStep(tx, ws, id, step.ID)
-		if err != nil {
-			return err
-		}
-		if err := updateStep(tx, ws, row, step.ID, StepUpdate{PromptTokens: &tokens, OutputData: []byte(`1`)}); err != nil {
+		in := StepUpdate{PromptTokens: &tokens, OutputData: []byte(`1`)}
+		if _, err := updateStep(tx, Caller{Workspace: ws}, id, step.ID, in); err != nil {
 			return err
 		}
 		tx.now = w.Now() // its key is young, whatever the age of the run
-		_, err = createStep(tx, ws, id, NewStep{Type: 2, Idempotency: once("k", "")}, deny)
+		_, err = createStep(tx, Caller{Workspace: ws}, id, NewStep{Type: 2, Idempotency: once("k", "")}, deny)
 		if err != nil || !ended {
 			return err
 		}
-		_, err = endRun(tx, ws, id, RunCompleted, EndedByClient)
+		_, err = endRun(tx, Caller{Workspace: ws}, id, RunCompleted, EndedByClient)
 		return err
 	}))
 	return id
@@ -295,7 +291,7 @@ func TestExpireDeletesKeysOfMoreThanADay(t *testing.T) {
 	w := newWorld(t)
 	ws := w.roomy()
 	const old = 501 // several pieces
-	w.must(w.write(t.Context(), func(tx *Tx) error {
+	w.must(w.write(t.Context(), bySQL, func(tx *Tx) error {
 		for i := range old {
 			if err := keep(tx, ws, 0, once(fmt.Sprint("old", i), ""), Answer{}); err != nil {
 				return err
@@ -321,15 +317,11 @@ func TestExpireDeletesKeysOfMoreThanADay(t *testing.T) {
 // slowDeletions makes each deletion of a step take its time, in the time of
 // the test's bubble.
 func (w *world) slowDeletions(each time.Duration) {
-	w.t.Helper()
-	w.must(w.writer.conn.Raw(func(conn any) error {
-		conn.(sqlite.HookRegisterer).RegisterPreUpdateHook(func(change sqlite.SQLitePreUpdateData) {
-			if change.Op == sqlite3.SQLITE_DELETE && change.TableName == "steps" {
-				time.Sleep(each)
-			}
-		})
-		return nil
-	}))
+	w.hooks().onExec = func(query string, changed int64) {
+		if strings.HasPrefix(query, "DELETE FROM steps ") {
+			time.Sleep(time.Duration(changed) * each)
+		}
+	}
 }
 
 func TestOtherWritesGetInBetweenTheDeletionOfALargeRun(t *testing.T) {
@@ -355,7 +347,7 @@ func TestOtherWritesGetInBetweenTheDeletionOfALargeRun(t *testing.T) {
 		for left := int64(steps); left > 0; {
 			var now int64
 			asked := time.Now()
-			w.must(w.write(t.Context(), func(tx *Tx) error { return tx.get(`SELECT count(*) FROM steps`, nil, &now) }))
+			w.must(w.write(t.Context(), bySQL, func(tx *Tx) error { return tx.get(`SELECT count(*) FROM steps`, nil, &now) }))
 			if waited := time.Since(asked); left-now > atMost || waited > atMost*perRow {
 				t.Fatalf("a write waited %v, while %d steps were deleted", waited, left-now)
 			}

@@ -2,7 +2,6 @@ package storage
 
 import (
 	"context"
-	"database/sql"
 
 	"github.com/pikarc/server/plans"
 )
@@ -99,7 +98,7 @@ func modelUsage(tx *Tx, ws WorkspaceKey, from, to int64) (usage []ModelUsage, er
 		FROM (SELECT model_id, sum(spend_nanos) AS spend, sum(prompt_tokens) AS prompt, sum(completion_tokens) AS completion,
 				sum(unpriced_tokens) AS unpriced
 			FROM model_days WHERE workspace_id = $1 AND day >= $2 AND day <= $3 GROUP BY model_id) d
-		JOIN models m ON m.id = d.model_id ORDER BY d.spend DESC, m.name`, []any{ws, from, to}, func(rows *sql.Rows) error {
+		JOIN models m ON m.id = d.model_id ORDER BY d.spend DESC, m.name`, []any{ws, from, to}, func(rows scanner) error {
 		var m ModelUsage
 		err := rows.Scan(&m.Model, &m.Spend, &m.PromptTokens, &m.CompletionTokens, &m.UnpricedTokens)
 		usage = append(usage, m)
@@ -113,7 +112,7 @@ func userUsage(tx *Tx, ws WorkspaceKey, from, to int64) (usage []UserUsage, err 
 		FROM (SELECT user_id, sum(spend_nanos) AS spend, sum(run_count) AS runs
 			FROM user_days WHERE workspace_id = $1 AND day >= $2 AND day <= $3
 			GROUP BY user_id ORDER BY spend DESC, user_id LIMIT $4) d
-		JOIN users u ON u.id = d.user_id ORDER BY d.spend DESC, d.user_id`, []any{ws, from, to, topUsers}, func(rows *sql.Rows) error {
+		JOIN users u ON u.id = d.user_id ORDER BY d.spend DESC, d.user_id`, []any{ws, from, to, topUsers}, func(rows scanner) error {
 		var r UserUsage
 		err := rows.Scan(&r.UserID, &r.Spend, &r.Runs)
 		usage = append(usage, r)

@@ -12,9 +12,9 @@ import (
 // seedSpend books, for users u0, u1, … in the order they became known, spend on days before today.
 func seedSpend(w *world, ws WorkspaceKey, spends [][2]int64) {
 	w.t.Helper()
-	w.must(w.write(w.t.Context(), func(tx *Tx) error {
+	w.must(w.write(w.t.Context(), bySQL, func(tx *Tx) error {
 		for i, s := range spends {
-			id, err := seeUser(tx, ws, nil, fmt.Sprintf("u%d", i), 1)
+			id, err := insertUser(tx, ws, fmt.Sprintf("u%d", i))
 			if err != nil {
 				return err
 			}

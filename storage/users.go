@@ -21,67 +21,54 @@ type User struct {
 	LastSeenAt    time.Time // zero when never seen
 }
 
-// userRow is a user as a start finds it.
-type userRow struct {
-	id      int64
-	blocked bool
-}
-
-// findUser returns nil for a user whom the workspace has never seen.
-func findUser(tx *Tx, ws WorkspaceKey, externalID string) (*userRow, error) {
-	var u userRow
-	err := tx.get(`SELECT id, blocked_at IS NOT NULL FROM users WHERE workspace_id = $1 AND external_id = $2`,
-		[]any{ws, externalID}, &u.id, &u.blocked)
+// findUser returns 0 for a user whom the workspace has never seen.
+func findUser(tx *Tx, ws WorkspaceKey, externalID string) (int64, error) {
+	u, err := tx.memory.userIDs.get(tx, name{ws, externalID})
 	if errors.Is(err, ErrNotFound) {
-		return nil, nil
+		return 0, nil
 	}
-	return &u, err
+	if err != nil {
+		return 0, err
+	}
+	return u.id, nil
 }
 
-// seeUser marks a user as seen now, with so many more allowed runs, and returns its id.
-func seeUser(tx *Tx, ws WorkspaceKey, user *userRow, externalID string, runs int64) (int64, error) {
-	if user != nil {
-		return user.id, tx.execOne(`UPDATE users SET last_seen_at = $2, run_count = run_count + $3 WHERE id = $1`,
-			user.id, tx.now.UnixMilli(), runs)
-	}
-	var id int64
+func insertUser(tx *Tx, ws WorkspaceKey, externalID string) (int64, error) {
+	u := &heldID{}
 	err := tx.get(`INSERT INTO users (workspace_id, external_id, run_count, last_seen_at, created_at)
-		VALUES ($1, $2, $3, $4, $4) RETURNING id`, []any{ws, externalID, runs, tx.now.UnixMilli()}, &id)
-	return id, err
-}
-
-func seeUserAgain(tx *Tx, userID int64) error {
-	return tx.execOne(`UPDATE users SET last_seen_at = $2 WHERE id = $1`, userID, tx.now.UnixMilli())
-}
-
-func userSpend(tx *Tx, ws WorkspaceKey, userID, day int64) (spend plans.Money, err error) {
-	err = tx.get(`SELECT spend_nanos FROM user_days WHERE workspace_id = $1 AND day = $2 AND user_id = $3`,
-		[]any{ws, day, userID}, &spend)
-	return spend, ignoreNotFound(err)
+		VALUES ($1, $2, 0, $3, $3) RETURNING id`, []any{ws, externalID, tx.now.UnixMilli()}, &u.id)
+	if err == nil {
+		tx.memory.userIDs.put(tx, name{ws, externalID}, u)
+	}
+	return u.id, err
 }
 
 // BlockUser blocks a user, seen before or not. Blocking again replaces the
 // reason and keeps the time.
 func (s *Store) BlockUser(ctx context.Context, ws WorkspaceKey, externalID string, reason *string) (u User, err error) {
-	err = s.write(ctx, func(tx *Tx) error {
-		var id int64
-		err := tx.get(`INSERT INTO users (workspace_id, external_id, blocked_at, blocked_reason, run_count, created_at)
-			VALUES ($1, $2, $3, $4, 0, $3) ON CONFLICT (workspace_id, external_id) DO UPDATE SET
-				blocked_at = coalesce(users.blocked_at, excluded.blocked_at), blocked_reason = excluded.blocked_reason
-			RETURNING id`, []any{ws, externalID, tx.now.UnixMilli(), reason}, &id)
-		if err != nil {
-			return err
-		}
-		tx.note(Change{Workspace: ws, Kind: ConfigChanged, Part: PartUsers})
-		u, err = readUser(tx, ws, id)
+	err = s.write(ctx, bySQL, func(tx *Tx) error {
+		u, err = blockUser(tx, ws, externalID, reason)
 		return err
 	})
 	return u, err
 }
 
+func blockUser(tx *Tx, ws WorkspaceKey, externalID string, reason *string) (User, error) {
+	var id int64
+	err := tx.get(`INSERT INTO users (workspace_id, external_id, blocked_at, blocked_reason, run_count, created_at)
+		VALUES ($1, $2, $3, $4, 0, $3) ON CONFLICT (workspace_id, external_id) DO UPDATE SET
+			blocked_at = coalesce(users.blocked_at, excluded.blocked_at), blocked_reason = excluded.blocked_reason
+		RETURNING id`, []any{ws, externalID, tx.now.UnixMilli(), reason}, &id)
+	if err != nil {
+		return User{}, err
+	}
+	tx.note(Change{Workspace: ws, Kind: ConfigChanged, Part: PartUsers})
+	return readUser(tx, ws, id)
+}
+
 // UnblockUser lifts a block, if there is one. ErrNotFound for a user never seen.
 func (s *Store) UnblockUser(ctx context.Context, ws WorkspaceKey, externalID string) (u User, err error) {
-	err = s.write(ctx, func(tx *Tx) error {
+	err = s.write(ctx, bySQL, func(tx *Tx) error {
 		var id int64
 		err := tx.get(`UPDATE users SET blocked_at = NULL, blocked_reason = NULL
 			WHERE workspace_id = $1 AND external_id = $2 RETURNING id`, []any{ws, externalID}, &id)
@@ -113,7 +100,7 @@ func eachUser(tx *Tx, ws WorkspaceKey, from, where string, args []any, use func(
 				SELECT sum(d.spend_nanos) FROM days JOIN user_days d
 				ON d.workspace_id = u.workspace_id AND d.day = days.day AND d.user_id = u.id), 0) `
 	args = append([]any{ws, today, today - usageDays + 1}, args...)
-	return tx.each(selectUser+from+` WHERE `+where, args, func(rows *sql.Rows) error {
+	return tx.each(selectUser+from+` WHERE `+where, args, func(rows scanner) error {
 		var u User
 		var id int64
 		var blockedAt, seenAt sql.NullInt64

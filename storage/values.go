@@ -3,6 +3,7 @@ package storage
 import (
 	"database/sql"
 	"encoding/binary"
+	"math/rand/v2"
 	"time"
 
 	"github.com/google/uuid"
@@ -35,11 +36,10 @@ func floorDiv(a, b int64) int64 {
 // newID makes a UUIDv7 of the transaction's time: 48 bits of milliseconds, 12
 // of the fraction within it, the rest random. Ids of one clock so sort by time.
 func newID(now time.Time) uuid.UUID {
-	id := uuid.New()
-	low := idFloor(now)
-	copy(id[:6], low[:6])
+	id := idFloor(now)
 	fraction := uint16(now.Nanosecond() % int(time.Millisecond) * 4096 / int(time.Millisecond))
 	binary.BigEndian.PutUint16(id[6:8], 0x7000|fraction)
+	binary.BigEndian.PutUint64(id[8:], rand.Uint64()>>2|1<<63) // variant 10
 	return id
 }
 
@@ -76,6 +76,9 @@ func nullInt(p *int64) sql.NullInt64 {
 	return sql.NullInt64{Int64: *p, Valid: true}
 }
 
+// nullZero stores 0 as NULL.
+func nullZero(n int64) sql.NullInt64 { return sql.NullInt64{Int64: n, Valid: n != 0} }
+
 // nullText stores nothing as NULL, and JSON as the text it is.
 func nullText(b []byte) sql.NullString { return sql.NullString{String: string(b), Valid: b != nil} }
 
@@ -94,6 +97,13 @@ func optional(s sql.NullString) *string {
 		return nil
 	}
 	return &s.String
+}
+
+func optionalInt[T ~int64](n sql.NullInt64) *T {
+	if !n.Valid {
+		return nil
+	}
+	return new(T(n.Int64))
 }
 
 func budgetOf(nanos sql.NullInt64) plans.Budget {

@@ -181,7 +181,7 @@ func (s *Store) SetPlan(ctx context.Context, ws WorkspaceKey, plan plans.Plan) (
 }
 
 func (s *Store) changeWorkspace(ctx context.Context, ws WorkspaceKey, part ConfigPart, change func(*Workspace) error) (w Workspace, err error) {
-	err = s.write(ctx, func(tx *Tx) error {
+	err = s.write(ctx, bySQL, func(tx *Tx) error {
 		if w, err = workspace(tx, ws); err != nil {
 			return err
 		}

@@ -16,15 +16,25 @@ const maxBatch = 256
 type job struct {
 	ctx  context.Context
 	fn   func(*Tx) error
+	way  way
 	done chan error
 }
+
+// way is how a job's fn goes about the rows that the writer's memory may hold.
+type way uint8
+
+const (
+	bySQL    way = iota // reads and changes any by SQL: memory is flushed before, and read again after
+	dropping            // the same, but it drops from memory what it changed, so that nothing else is read again
+	inMemory            // reads and changes them in memory only
+)
 
 // write queues fn for the writer and waits for its outcome. A nil error means
 // committed and synced. It returns ErrBusy at once when the queue is full.
 // A context that ends keeps fn from starting, but once started it is waited
 // for: the answer must be the truth.
-func (s *Store) write(ctx context.Context, fn func(*Tx) error) error {
-	j := &job{ctx: ctx, fn: fn, done: make(chan error, 1)}
+func (s *Store) write(ctx context.Context, way way, fn func(*Tx) error) error {
+	j := &job{ctx: ctx, way: way, fn: fn, done: make(chan error, 1)}
 	if err := s.enqueue(j); err != nil {
 		return err
 	}
@@ -80,36 +90,71 @@ func (s *Store) commitBatch(batch []*job) {
 }
 
 func (s *Store) runBatch(batch []*job, results []error) error {
-	if err := s.writer.begin(context.Background()); err != nil {
+	if err := s.writer.run("BEGIN IMMEDIATE"); err != nil {
 		return classify(fmt.Errorf("begin: %w", err))
+	}
+	if err := s.runJobs(batch, results); err != nil {
+		s.memory.forget()
+		return errors.Join(ErrUnavailable, errBatchRollback, err, s.writer.run("ROLLBACK"))
+	}
+	if err := s.writer.run("COMMIT"); err != nil {
+		s.memory.forget()
+		// A failed COMMIT may leave the transaction open (when busy) or closed (when the disk is full).
+		return errors.Join(ErrUnavailable, fmt.Errorf("commit: %w", err), s.writer.run("ROLLBACK"))
+	}
+	return nil
+}
+
+// runJobs runs each job, and writes what they changed in memory. An error
+// means that the whole transaction is lost.
+func (s *Store) runJobs(batch []*job, results []error) error {
+	if err := s.memory.begin(s.transaction()); err != nil {
+		return fmt.Errorf("look for other processes: %w", err)
 	}
 	for i, j := range batch {
 		if results[i] = j.ctx.Err(); results[i] != nil {
 			continue
 		}
 		if err := s.runJob(j, &results[i]); err != nil {
-			return errors.Join(ErrUnavailable, errBatchRollback, err, s.writer.rollback())
+			return err
 		}
 	}
-	if err := s.writer.commit(); err != nil {
-		// A failed COMMIT may leave the transaction open (when busy) or closed (when the disk is full).
-		return errors.Join(ErrUnavailable, fmt.Errorf("commit: %w", err), s.writer.rollback())
-	}
-	return nil
+	return s.memory.flush(s.transaction())
+}
+
+func (s *Store) transaction() *Tx {
+	return &Tx{connection: s.writer, ctx: context.Background(), now: s.now().UTC(), memory: s.memory, notes: &s.notes}
 }
 
 // runJob runs one job inside a savepoint. Its own error goes to result; the
 // returned one means that the whole transaction is lost.
 func (s *Store) runJob(j *job, result *error) error {
+	tx := s.transaction()
+	if err := s.memory.atDay(tx); err != nil {
+		return err
+	}
+	if j.way != inMemory {
+		if err := s.memory.flush(tx); err != nil {
+			return err
+		}
+	}
+	if j.way == bySQL {
+		defer s.memory.distrust()
+	}
 	if err := s.writer.run("SAVEPOINT job"); err != nil {
 		return err
 	}
-	tx := &Tx{session: s.writer, ctx: context.Background(), now: s.now().UTC(), notes: &s.notes}
 	noted := len(s.notes.list)
 	if *result = classify(protect(j.fn, tx)); *result != nil {
 		s.notes.list = s.notes.list[:noted]
 		if err := s.writer.run("ROLLBACK TO job"); err != nil {
 			return errors.Join(*result, err)
+		}
+		for _, undo := range tx.undo {
+			undo()
+		}
+		if j.way == bySQL {
+			s.memory.forget() // it may have counted in several parts; nothing else is unwritten
 		}
 	}
 	return s.writer.run("RELEASE job")

@@ -10,8 +10,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"modernc.org/sqlite"
-
 	"github.com/pikarc/server/guard"
 )
 
@@ -56,15 +54,41 @@ func (w *world) hold() (release func()) {
 	}
 }
 
-// onCommit has the writer's connection call hook before each commit that
-// changes something; what is not 0 makes the commit fail.
-func (w *world) onCommit(hook func() int32) {
-	w.t.Helper()
-	w.must(w.writer.conn.Raw(func(conn any) error {
-		conn.(sqlite.HookRegisterer).RegisterCommitHook(hook)
-		return nil
-	}))
+// hooked is the writer's connection with what a test puts in between. It is
+// set while the writer is idle, or inside a write.
+type hooked struct {
+	writing
+	onCommit func() int32
+	onExec   func(query string, changed int64)
 }
+
+func (h *hooked) run(query string) error {
+	if query == "COMMIT" && h.onCommit != nil && h.onCommit() != 0 {
+		// As when SQLite's own commit hook objects.
+		return errors.Join(errors.New("the commit is refused"), h.writing.run("ROLLBACK"))
+	}
+	return h.writing.run(query)
+}
+
+func (h *hooked) exec(ctx context.Context, query string, args []any) (int64, error) {
+	n, err := h.writing.exec(ctx, query, args)
+	if h.onExec != nil {
+		h.onExec(query, n)
+	}
+	return n, err
+}
+
+func (w *world) hooks() *hooked {
+	h, ok := w.writer.(*hooked)
+	if !ok {
+		h = &hooked{writing: w.writer}
+		w.writer = h
+	}
+	return h
+}
+
+// onCommit calls hook before each commit; what is not 0 makes the commit fail.
+func (w *world) onCommit(hook func() int32) { w.hooks().onCommit = hook }
 
 func TestFailedOrPanickedWriteHarmsNoOtherInItsBatch(t *testing.T) {
 	w := newWorld(t)
@@ -119,7 +143,7 @@ func TestWriteWhoseContextEndedBeforeItsTurnDoesNotRun(t *testing.T) {
 func TestWriteThatStartedAnswersTheTruthThoughItsContextEnds(t *testing.T) {
 	w := newWorld(t)
 	ctx, cancel := context.WithCancel(t.Context())
-	err := w.write(ctx, func(tx *Tx) error {
+	err := w.write(ctx, bySQL, func(tx *Tx) error {
 		cancel()
 		return add("done")(tx)
 	})
@@ -190,7 +214,7 @@ func TestLoneWriteWaitsForNoCompany(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		started := time.Now()
-		w.must(w.write(t.Context(), add("lone")))
+		w.must(w.write(t.Context(), bySQL, add("lone")))
 		if waited := time.Since(started); waited != 0 {
 			t.Errorf("waited %v on a timer", waited)
 		}
@@ -202,14 +226,14 @@ func TestFullQueueIsBusyAtOnceAndOnlyWhileFull(t *testing.T) {
 		w := newWorld(t, func(o *Options) { o.QueueSize = 2 })
 		release := w.hold()
 		queued := []*job{w.submit(t.Context(), add("a")), w.submit(t.Context(), add("b"))}
-		if err := w.write(t.Context(), add("c")); !errors.Is(err, ErrBusy) {
+		if err := w.write(t.Context(), bySQL, add("c")); !errors.Is(err, ErrBusy) {
 			t.Errorf("third write: %v", err)
 		}
 		release()
 		for _, j := range queued {
 			w.must(<-j.done)
 		}
-		w.must(w.write(t.Context(), add("d")))
+		w.must(w.write(t.Context(), bySQL, add("d")))
 		if w.rows("c") != 0 || w.rows("d") != 1 {
 			t.Error("the refused write ran, or the later one did not")
 		}
@@ -227,7 +251,7 @@ func TestCloseAnswersWhatIsQueuedAndRefusesTheRest(t *testing.T) {
 		closed := make(chan error, 1)
 		go func() { closed <- w.Close() }()
 		synctest.Wait() // Close now waits for the writer
-		if err := w.write(t.Context(), add("late")); !errors.Is(err, ErrClosed) {
+		if err := w.write(t.Context(), bySQL, add("late")); !errors.Is(err, ErrClosed) {
 			t.Errorf("write while closing: %v", err)
 		}
 		if len(closed) != 0 {
@@ -238,7 +262,7 @@ func TestCloseAnswersWhatIsQueuedAndRefusesTheRest(t *testing.T) {
 			w.must(<-j.done)
 		}
 		w.must(<-closed)
-		if err := w.write(t.Context(), add("late")); !errors.Is(err, ErrClosed) {
+		if err := w.write(t.Context(), bySQL, add("late")); !errors.Is(err, ErrClosed) {
 			t.Errorf("write after closing: %v", err)
 		}
 		w.must(w.Close()) // again
@@ -257,7 +281,7 @@ func TestLockOfAnotherProcessIsUnavailableUntilReleased(t *testing.T) {
 		started := time.Now()
 		release := make(chan error, 2)
 		for _, name := range []string{"a", "b"} {
-			go func() { release <- w.write(t.Context(), add(name)) }()
+			go func() { release <- w.write(t.Context(), bySQL, add(name)) }()
 		}
 		for range 2 {
 			if err := <-release; !errors.Is(err, ErrUnavailable) {
@@ -269,7 +293,7 @@ func TestLockOfAnotherProcessIsUnavailableUntilReleased(t *testing.T) {
 		}
 		_, err = other.ExecContext(t.Context(), "ROLLBACK")
 		w.must(err)
-		w.must(w.write(t.Context(), add("c")))
+		w.must(w.write(t.Context(), bySQL, add("c")))
 		if n := w.number(countRows); n != 1 {
 			t.Errorf("%d rows, want that of the last write alone", n)
 		}
@@ -308,7 +332,7 @@ func TestFailedCommitIsUnavailableToTheWholeBatch(t *testing.T) {
 				t.Error("the last write of the batch never ran")
 			}
 			w.onCommit(nil)
-			w.must(w.write(t.Context(), add("later")))
+			w.must(w.write(t.Context(), bySQL, add("later")))
 			if n := w.number(countRows); n != 1 {
 				t.Errorf("%d rows, want that of the later write alone", n)
 			}
@@ -331,7 +355,7 @@ func TestFullDiskInAWriteLosesTheBatchWholeAndHeals(t *testing.T) {
 	w := newWorld(t)
 	ws := w.roomy()
 	limitPages := func(n int64) {
-		w.must(w.write(t.Context(), func(tx *Tx) error {
+		w.must(w.write(t.Context(), bySQL, func(tx *Tx) error {
 			var got int64
 			return tx.get(fmt.Sprintf(`PRAGMA max_page_count = %d`, n), nil, &got)
 		}))
@@ -347,7 +371,7 @@ func TestFullDiskInAWriteLosesTheBatchWholeAndHeals(t *testing.T) {
 		w.submit(t.Context(), add("a")),
 		w.submit(t.Context(), func(*Tx) error { return ErrNotFound }),
 		w.submit(t.Context(), func(tx *Tx) error {
-			_, err := startRun(tx, ws, large, guard.Decide)
+			_, err := startRun(tx, Caller{Workspace: ws}, large, guard.Decide)
 			if err == nil || !strings.Contains(err.Error(), "full") {
 				t.Errorf("the large run: %v", err)
 			}
@@ -359,12 +383,12 @@ func TestFullDiskInAWriteLosesTheBatchWholeAndHeals(t *testing.T) {
 	if after := w.number(rows); after != before {
 		t.Errorf("%d rows stayed of a lost batch", after-before)
 	}
-	if _, err := w.StartRun(t.Context(), ws, large, guard.Decide); !errors.Is(err, ErrUnavailable) {
+	if _, err := w.StartRun(t.Context(), Caller{Workspace: ws}, large, guard.Decide); !errors.Is(err, ErrUnavailable) {
 		t.Errorf("alone, on a full disk: %v", err)
 	}
 
 	limitPages(1 << 30)
-	if _, err := w.StartRun(t.Context(), ws, large, guard.Decide); err != nil {
+	if _, err := w.StartRun(t.Context(), Caller{Workspace: ws}, large, guard.Decide); err != nil {
 		t.Errorf("after there is room again: %v", err)
 	}
 }

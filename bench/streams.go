@@ -1,0 +1,76 @@
+//go:build linux
+
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+	"sync/atomic"
+
+	"github.com/pikarc/server/bench/load"
+)
+
+// audience is the readers of event streams beside a load.
+type audience struct {
+	open    []*http.Response
+	readers sync.WaitGroup
+	told    atomic.Int64 // events, the hellos too
+}
+
+// beside measures decisions while so many streams are open and read, spread
+// over all workspaces, and wants each of them to be told something.
+func beside(streams int, scripts scripts) func(context.Context, *field, string, int) (sample, error) {
+	return func(ctx context.Context, f *field, dir string, conns int) (sample, error) {
+		var a audience
+		s, err := decisions(func(ctx context.Context, f *field, host string, conns int) ([]load.Script, int64, error) {
+			for i := range streams {
+				if err := a.add(ctx, host, f.accounts[i%len(f.accounts)].Key); err != nil {
+					return nil, 0, err
+				}
+			}
+			return scripts(ctx, f, host, conns)
+		})(ctx, f, dir, conns)
+		a.readers.Wait() // the server has ended, and so have its streams
+		for _, answer := range a.open {
+			err = errors.Join(err, answer.Body.Close())
+		}
+		// A hello, and one event a second at the least.
+		if want := int64(float64(streams) * (1 + s.Seconds)); err == nil && a.told.Load() < want {
+			err = fmt.Errorf("%d streams were told %d events, want %d at least", streams, a.told.Load(), want)
+		}
+		return s, err
+	}
+}
+
+// add opens a stream and reads it to its end.
+func (a *audience) add(ctx context.Context, host, key string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+host+"/v1/events", nil)
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Authorization", "Bearer "+key)
+	answer, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	a.open = append(a.open, answer)
+	if answer.StatusCode != http.StatusOK {
+		return fmt.Errorf("a stream was answered %s", answer.Status)
+	}
+	a.readers.Go(func() {
+		const large = 1 << 20 // a line can hold fifty runs
+		lines := bufio.NewScanner(answer.Body)
+		lines.Buffer(make([]byte, 4096), large)
+		for lines.Scan() {
+			if bytes.HasPrefix(lines.Bytes(), []byte("event: ")) {
+				a.told.Add(1)
+			}
+		}
+	})
+	return nil
+}

@@ -1,0 +1,52 @@
+// Package demo makes a workspace that looks lived in: two weeks of history
+// written through the store, and simulated agents that go on from there over
+// HTTP, as real clients do. Everything in it is made up, from a seed.
+package demo
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/pikarc/server/plans"
+	"github.com/pikarc/server/storage"
+)
+
+// Limits of the demo's workspace: some busy days reach them, most do not.
+const (
+	dailyBudget     = 11 * plans.USD
+	userDailyBudget = 3 * plans.USD / 2
+	concurrentRuns  = 8
+)
+
+// Plan is the plan that the demo's workspace has: one with every feature.
+const Plan = plans.Scale
+
+// Fill gives a fresh workspace its limits, prices and two weeks of history up
+// to now. The same seed and the same now make the same history.
+func Fill(ctx context.Context, store *storage.Store, ws storage.WorkspaceKey, seed uint64, now time.Time) error {
+	most := int64(concurrentRuns)
+	_, err := store.UpdateWorkspace(ctx, ws, storage.WorkspaceChange{
+		DailyBudget:       &plans.Budget{Limit: dailyBudget, Set: true},
+		UserDailyBudget:   &plans.Budget{Limit: userDailyBudget, Set: true},
+		MaxConcurrentRuns: &most,
+	})
+	if err != nil {
+		return fmt.Errorf("set the demo's limits: %w", err)
+	}
+	for _, m := range models() {
+		if m.free() {
+			continue
+		}
+		price := storage.ModelPrice{Model: m.name, Input: m.input, Output: m.output, Active: true}
+		if _, err := store.SetPrice(ctx, ws, price); err != nil {
+			return fmt.Errorf("set the demo's prices: %w", err)
+		}
+	}
+	h := newHistory(ws, rand.New(rand.NewPCG(seed, 0)), now)
+	if err := h.write(ctx, store); err != nil {
+		return fmt.Errorf("make the demo's history: %w", err)
+	}
+	return nil
+}

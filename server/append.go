@@ -1,0 +1,147 @@
+package server
+
+import (
+	"encoding/hex"
+	"strconv"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/pikarc/server/guard"
+	"github.com/pikarc/server/plans"
+	"github.com/pikarc/server/storage"
+)
+
+// Answers that agents wait for, and the parts of them that lists repeat, are
+// written here piece by piece: encoding/json takes several times as long.
+
+func appendAnswer(b []byte, a storage.Answer) []byte {
+	b = appendID(append(b, `{"id":`...), a.ID)
+	b = append(append(b, `,"status":"`...), a.Status...)
+	return appendDecision(append(b, `","decision":`...), a.Decision, false)
+}
+
+func encodeAnswer(a storage.Answer) []byte {
+	return append(appendAnswer(make([]byte, 0, 256), a), '}')
+}
+
+// encodeStepAnswer adds what the client reads; it is null until there are reviews.
+func encodeStepAnswer(a storage.Answer) []byte {
+	return append(appendAnswer(make([]byte, 0, 256), a), `,"review_id":null}`...)
+}
+
+// appendDecision writes a decision; of a DENY also what the objecting rule
+// compared, null where it compares nothing, and of a recorded one the rules
+// that were looked at.
+func appendDecision(b []byte, d guard.Decision, recorded bool) []byte {
+	if d.Allowed() {
+		b = append(b, `{"outcome":"ALLOW","reason":null`...)
+	} else {
+		b = append(append(b, `{"outcome":"DENY","reason":"`...), d.Reason.String()...)
+		b = append(b, `","limit":`...)
+		b = appendCompared(b, d.Reason, d.Limit)
+		b = append(b, `,"used":`...)
+		b = appendCompared(b, d.Reason, d.Used)
+		b = append(b, `,"resets_at":`...)
+		b = appendTime(b, d.ResetsAt)
+	}
+	if recorded {
+		b = append(b, `,"evaluated":[`...)
+		for i, rule := range d.Evaluated {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = append(append(append(b, '"'), rule.String()...), '"')
+		}
+		b = append(b, ']')
+	}
+	return append(b, '}')
+}
+
+func appendCompared(b []byte, rule guard.Reason, n int64) []byte {
+	switch {
+	case rule.IsMoney():
+		return append(b, plans.Money(n).String()...)
+	case rule.HasLimit():
+		return strconv.AppendInt(b, n, 10)
+	default:
+		return append(b, "null"...)
+	}
+}
+
+// stepJSON is a step in an answer.
+type stepJSON storage.Step
+
+// MarshalJSON is append, for lists.
+func (s stepJSON) MarshalJSON() ([]byte, error) { return s.append(make([]byte, 0, 1024)), nil }
+
+func (s stepJSON) append(b []byte) []byte {
+	b = appendID(append(b, `{"id":`...), s.ID)
+	b = strconv.AppendInt(append(b, `,"sequence":`...), s.Sequence, 10)
+	b = append(append(b, `,"type":"`...), s.Type.String()...)
+	b = append(append(b, `","status":"`...), s.Status.String()...)
+	b = appendText(append(b, `","model":`...), s.Model)
+	b = appendText(append(b, `,"tool_name":`...), s.ToolName)
+	b = appendRaw(append(b, `,"input_data":`...), s.InputData)
+	b = appendRaw(append(b, `,"output_data":`...), s.OutputData)
+	b = appendText(append(b, `,"error":`...), s.Error)
+	b = appendDecision(append(b, `,"decision":`...), s.Decision, true)
+	b = strconv.AppendInt(append(b, `,"prompt_tokens":`...), s.PromptTokens, 10)
+	b = strconv.AppendInt(append(b, `,"completion_tokens":`...), s.CompletionTokens, 10)
+	b = appendMoney(append(b, `,"cost_usd":`...), s.Cost)
+	b = appendMoney(append(b, `,"input_cost_per_token":`...), s.InputPrice)
+	b = appendMoney(append(b, `,"output_cost_per_token":`...), s.OutputPrice)
+	b = appendTime(append(b, `,"created_at":`...), s.CreatedAt)
+	b = appendTime(append(b, `,"completed_at":`...), s.CompletedAt)
+	b = append(b, `,"duration_ms":`...)
+	if s.DurationMillis == nil {
+		b = append(b, "null"...)
+	} else {
+		b = strconv.AppendInt(b, *s.DurationMillis, 10)
+	}
+	return append(b, '}')
+}
+
+func appendID(b []byte, id uuid.UUID) []byte {
+	var text [36]byte
+	hex.Encode(text[:], id[:4])
+	hex.Encode(text[9:], id[4:6])
+	hex.Encode(text[14:], id[6:8])
+	hex.Encode(text[19:], id[8:10])
+	hex.Encode(text[24:], id[10:])
+	text[8], text[13], text[18], text[23] = '-', '-', '-', '-'
+	return append(append(append(b, '"'), text[:]...), '"')
+}
+
+// appendTime writes an instant as the API does; the zero time is null.
+func appendTime(b []byte, t time.Time) []byte {
+	if t.IsZero() {
+		return append(b, "null"...)
+	}
+	return t.UTC().AppendFormat(b, `"2006-01-02T15:04:05.000Z"`)
+}
+
+func appendText(b []byte, text *string) []byte {
+	switch {
+	case text == nil:
+		return append(b, "null"...)
+	case plainASCII(*text):
+		return append(append(append(b, '"'), *text...), '"')
+	default:
+		return append(b, mustEncode(*text)...)
+	}
+}
+
+func appendRaw(b, raw []byte) []byte {
+	if raw == nil {
+		return append(b, "null"...)
+	}
+	return append(b, raw...)
+}
+
+func appendMoney[T interface{ String() string }](b []byte, amount *T) []byte {
+	if amount == nil {
+		return append(b, "null"...)
+	}
+	return append(b, (*amount).String()...)
+}

@@ -1,0 +1,113 @@
+package storage
+
+import (
+	"context"
+	"database/sql"
+	"math"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+
+	"github.com/pikarc/server/embed"
+	"github.com/pikarc/server/plans"
+)
+
+func openedConn(t *testing.T) *conn {
+	t.Helper()
+	c, err := openConn(migrated(t, embed.Migrations()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.close(); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	})
+	return c
+}
+
+// values are those of one row, in kinds that the store reads and binds.
+type values struct {
+	Int    int64
+	Key    WorkspaceKey
+	Number int
+	None   sql.NullInt64
+	Some   sql.NullInt64
+	Text   string
+	NoText sql.NullString
+	Bytes  []byte
+	Empty  []byte
+	ID     uuid.UUID
+	Flag   bool
+	Status RunStatus
+	Price  *plans.Price
+	Money  *plans.Money
+	Named  *string
+}
+
+// What is bound is read back, in whatever order the parameters stand in the
+// query, and again when the statement is used again.
+func TestWritersConnectionReadsWhatItBinds(t *testing.T) {
+	c := openedConn(t)
+	const query = `SELECT $2, $1, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16`
+	for i := range 3 {
+		large := strings.Repeat("é\x01'", 1+i%2*50_000) // over and back below what is reserved
+		want := values{
+			Int: math.MinInt64 + int64(i), Key: 7, Number: -1, Some: sql.NullInt64{Int64: 3, Valid: true},
+			Text: large, Bytes: []byte("\x00\xff"), Empty: []byte{}, ID: uuid.New(), Flag: i%2 == 0, Status: RunBlocked,
+			Price: new(plans.Price(math.MaxInt64)), Named: new(""),
+		}
+		var got values
+		var null any
+		err := c.query(context.Background(), query, []any{
+			want.Key, want.Int, want.Number, want.None, want.Some, want.Text, want.NoText, want.Bytes, want.Empty,
+			want.ID[:], flag(want.Flag), int64(want.Status), int64(*want.Price), nil, want.Named, null,
+		}, func(row scanner) error {
+			var nothing *string
+			return row.Scan(&got.Int, &got.Key, &got.Number, &got.None, &got.Some, &got.Text, &got.NoText, &got.Bytes, &got.Empty,
+				&got.ID, &got.Flag, &got.Status, &got.Price, &got.Money, &got.Named, &nothing)
+		})
+		if diff := cmp.Diff(want, got); err != nil || diff != "" {
+			t.Fatalf("round %d: %v\n%.2000s", i, err, diff)
+		}
+	}
+}
+
+func TestWritersConnectionRefusesWhatItCannotKeep(t *testing.T) {
+	c := openedConn(t)
+	var n int64
+	var text struct{}
+	read := func(dest ...any) func(scanner) error {
+		return func(row scanner) error { return row.Scan(dest...) }
+	}
+	for want, do := range map[string]func() error{
+		"1 parameters, 0 values":          func() error { _, err := c.exec(t.Context(), `SELECT $1`, nil); return err },
+		"no value for $3":                 func() error { _, err := c.exec(t.Context(), `SELECT $3`, []any{1}); return err },
+		"is no $1, $2":                    func() error { _, err := c.exec(t.Context(), `SELECT ?`, []any{1}); return err },
+		"float64, which is bound":         func() error { _, err := c.exec(t.Context(), `SELECT $1`, []any{0.1}); return err },
+		"null, which a *int64 cannot be":  func() error { return c.query(t.Context(), `SELECT NULL`, nil, read(&n)) },
+		"2 columns, 1 destinations":       func() error { return c.query(t.Context(), `SELECT 1, 2`, nil, read(&n)) },
+		"nothing is read into a struct":   func() error { return c.query(t.Context(), `SELECT 1`, nil, read(&text)) },
+		"no such table":                   func() error { return c.run(`SELECT * FROM nowhere`) },
+		"UNIQUE constraint failed: probe": func() error { return c.run(`INSERT INTO probes VALUES (1, 0), (1, 0)`) },
+	} {
+		for range 2 { // a statement that failed once must work as if new
+			if err := do(); err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("%v, want %q", err, want)
+			}
+		}
+	}
+	if err := c.run(`INSERT INTO probes VALUES (1, 0)`); err != nil {
+		t.Errorf("after all that: %v", err)
+	}
+}
+
+func TestWritersConnectionMakesNoFile(t *testing.T) {
+	_, err := openConn(filepath.Join(t.TempDir(), "none.db"))
+	if err == nil || !strings.Contains(err.Error(), "unable to open") {
+		t.Error(err)
+	}
+}

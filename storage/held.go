@@ -1,0 +1,307 @@
+package storage
+
+import (
+	"database/sql"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/pikarc/server/guard"
+	"github.com/pikarc/server/plans"
+)
+
+// The rows that the writer remembers. Each holds what decisions ask for and,
+// of the columns that change, absolute values: writing one twice is harmless.
+
+// name is a text that stands for a row of a workspace: a user's or a model's.
+type name struct {
+	ws   WorkspaceKey
+	text string
+}
+
+// heldID is the id that a name stands for. It never changes.
+type heldID struct {
+	held
+	id int64
+}
+
+func (h *heldID) save(*Tx) error { return nil }
+
+func loadUserID(tx *Tx, n name) (*heldID, error) {
+	return loadID(tx, `SELECT id FROM users WHERE workspace_id = $1 AND external_id = $2`, n)
+}
+
+func loadModelID(tx *Tx, n name) (*heldID, error) {
+	return loadID(tx, `SELECT id FROM models WHERE workspace_id = $1 AND name = $2`, n)
+}
+
+func loadID(tx *Tx, query string, n name) (*heldID, error) {
+	h := &heldID{}
+	return h, tx.get(query, []any{n.ws, n.text}, &h.id)
+}
+
+// heldWorkspace is a workspace's rules, and the counter of its running runs.
+type heldWorkspace struct {
+	held
+	key               WorkspaceKey
+	plan              plans.Plan
+	killSwitch        bool
+	dailyBudget       plans.Budget
+	userDailyBudget   plans.Budget
+	maxConcurrentRuns int64
+	idleTimeout       time.Duration
+	apiKey            KeyID // the active one
+	runningRuns       int64
+}
+
+func loadWorkspace(tx *Tx, ws WorkspaceKey) (*heldWorkspace, error) {
+	w := &heldWorkspace{key: ws}
+	var planID plans.ID
+	var daily, userDaily sql.NullInt64
+	var idleSeconds int64
+	err := tx.get(`SELECT plan, kill_switch, daily_budget_nanos, user_daily_budget_nanos,
+			max_concurrent_runs, running_runs, run_idle_timeout_seconds,
+			coalesce((SELECT k.id FROM api_keys k WHERE k.workspace_id = w.id AND k.revoked_at IS NULL), 0)
+		FROM workspaces w WHERE id = $1`, []any{ws},
+		&planID, &w.killSwitch, &daily, &userDaily, &w.maxConcurrentRuns, &w.runningRuns, &idleSeconds, &w.apiKey)
+	if err != nil {
+		return w, err
+	}
+	w.idleTimeout = time.Duration(idleSeconds) * time.Second
+	w.dailyBudget, w.userDailyBudget = budgetOf(daily), budgetOf(userDaily)
+	w.plan, err = plans.ByID(planID)
+	return w, err
+}
+
+func (w *heldWorkspace) save(tx *Tx) error {
+	return tx.execOne(`UPDATE workspaces SET running_runs = $2 WHERE id = $1`, w.key, w.runningRuns)
+}
+
+// heldUser is an end user: whether blocked, and when and how often seen.
+type heldUser struct {
+	held
+	id         int64
+	blocked    bool
+	runCount   int64
+	lastSeenAt sql.NullInt64
+}
+
+func loadUser(tx *Tx, id int64) (*heldUser, error) {
+	u := &heldUser{id: id}
+	err := tx.get(`SELECT blocked_at IS NOT NULL, run_count, last_seen_at FROM users WHERE id = $1`,
+		[]any{id}, &u.blocked, &u.runCount, &u.lastSeenAt)
+	return u, err
+}
+
+func (u *heldUser) save(tx *Tx) error {
+	return tx.execOne(`UPDATE users SET run_count = $2, last_seen_at = $3 WHERE id = $1`, u.id, u.runCount, u.lastSeenAt)
+}
+
+// seen marks a user as seen now, with so many more allowed runs.
+func (u *heldUser) seen(tx *Tx, runs int64) {
+	u.runCount += runs
+	u.lastSeenAt = sql.NullInt64{Int64: tx.now.UnixMilli(), Valid: true}
+	tx.memory.changed(u)
+}
+
+// heldModel is a model and its active price, if it has one.
+type heldModel struct {
+	held
+	name                    string
+	inputPrice, outputPrice sql.NullInt64 // pico-USD a token
+}
+
+func loadModel(tx *Tx, id int64) (*heldModel, error) {
+	m := &heldModel{}
+	var active bool
+	err := tx.get(`SELECT name, input_picos, output_picos, is_active FROM models WHERE id = $1`,
+		[]any{id}, &m.name, &m.inputPrice, &m.outputPrice, &active)
+	if !active {
+		m.inputPrice, m.outputPrice = sql.NullInt64{}, sql.NullInt64{}
+	}
+	return m, err
+}
+
+func (m *heldModel) save(*Tx) error { return nil }
+
+type runKey struct {
+	ws WorkspaceKey
+	id uuid.UUID
+}
+
+// heldRun is a run as its next call sees it.
+type heldRun struct {
+	held
+	id, userID                     int64
+	status                         RunStatus
+	denyReason                     guard.Reason
+	endedAt                        int64 // milliseconds; 0 while RUNNING
+	endedBy                        EndedBy
+	lastCallAt                     int64 // milliseconds
+	stepCount, blockedStepCount    int64
+	promptTokens, completionTokens int64
+	spend                          int64 // nano-USD
+	standingChanged                bool  // status or deny_reason, which indexes are made of
+	open                           []stepRow
+}
+
+// Most steps are reported on soon after they were allowed, and once. So a run
+// holds its latest ones, as they are stored, for their first update.
+const (
+	maxOpenSteps   = 4
+	maxOpenPayload = 1 << 10
+)
+
+// opened holds an allowed step, unless what it carries is large.
+func (r *heldRun) opened(s stepRow) {
+	if len(s.InputData) > maxOpenPayload {
+		return
+	}
+	if len(r.open) == maxOpenSteps {
+		r.open = append(r.open[:0], r.open[1:]...)
+	}
+	r.open = append(r.open, s)
+}
+
+// step finds a step of the run as it is stored.
+func (r *heldRun) step(tx *Tx, id uuid.UUID) (stepRow, error) {
+	for _, s := range r.open {
+		if s.ID == id {
+			return s, nil
+		}
+	}
+	return findStep(tx, r.id, id)
+}
+
+// updated forgets a step, which is stored in another form now.
+func (r *heldRun) updated(id uuid.UUID) {
+	r.open = slices.DeleteFunc(r.open, func(s stepRow) bool { return s.ID == id })
+}
+
+func loadRun(tx *Tx, key runKey) (*heldRun, error) {
+	r := &heldRun{}
+	err := tx.get(`SELECT id, user_id, status, coalesce(deny_reason, 0), coalesce(ended_at, 0), coalesce(ended_by, 0), last_call_at,
+			step_count, blocked_step_count, prompt_tokens, completion_tokens, spend_nanos
+		FROM runs WHERE workspace_id = $1 AND uuid = $2`, []any{key.ws, key.id[:]},
+		&r.id, &r.userID, &r.status, &r.denyReason, &r.endedAt, &r.endedBy, &r.lastCallAt,
+		&r.stepCount, &r.blockedStepCount, &r.promptTokens, &r.completionTokens, &r.spend)
+	return r, err
+}
+
+// save leaves the indexed columns alone when they are as they were: naming
+// them costs a page of each index.
+func (r *heldRun) save(tx *Tx) error {
+	if r.standingChanged {
+		r.standingChanged = false
+		err := tx.execOne(`UPDATE runs SET status = $2, deny_reason = $3, ended_at = $4, ended_by = $5 WHERE id = $1`, r.id,
+			int64(r.status), nullZero(int64(r.denyReason)), nullZero(r.endedAt), nullZero(int64(r.endedBy)))
+		if err != nil {
+			return err
+		}
+	}
+	return tx.execOne(`UPDATE runs SET last_call_at = $2, step_count = $3, blocked_step_count = $4,
+			prompt_tokens = $5, completion_tokens = $6, spend_nanos = $7 WHERE id = $1`,
+		r.id, r.lastCallAt, r.stepCount, r.blockedStepCount, r.promptTokens, r.completionTokens, r.spend)
+}
+
+// called moves the idle clock of a run that is RUNNING.
+func (r *heldRun) called(tx *Tx) {
+	if r.status == RunRunning {
+		r.lastCallAt = tx.now.UnixMilli()
+		tx.memory.changed(r)
+	}
+}
+
+// stand moves a run out of RUNNING, or to another end.
+func (r *heldRun) stand(tx *Tx, status RunStatus, by EndedBy) {
+	r.status, r.endedAt, r.endedBy, r.standingChanged = status, tx.now.UnixMilli(), by, true
+	tx.memory.changed(r)
+}
+
+type dayKey struct {
+	ws  WorkspaceKey
+	day int64
+}
+
+// heldDay is what a workspace used on a day.
+type heldDay struct {
+	held
+	dayKey
+	spend, prompt, completion int64
+	runs, blockedRuns         int64
+	earlierRuns               int64 // of the month, before this day; not a column
+}
+
+func loadDay(tx *Tx, key dayKey) (*heldDay, error) {
+	d := &heldDay{dayKey: key}
+	err := tx.get(`SELECT spend_nanos, prompt_tokens, completion_tokens, run_count, blocked_run_count
+		FROM workspace_days WHERE workspace_id = $1 AND day = $2`, []any{key.ws, key.day},
+		&d.spend, &d.prompt, &d.completion, &d.runs, &d.blockedRuns)
+	if ignoreNotFound(err) != nil {
+		return d, err
+	}
+	err = tx.get(`SELECT coalesce(sum(run_count), 0) FROM workspace_days
+		WHERE workspace_id = $1 AND day >= $2 AND day < $3`, []any{key.ws, firstOfMonth(dayStart(key.day)), key.day}, &d.earlierRuns)
+	return d, err
+}
+
+func (d *heldDay) save(tx *Tx) error {
+	return tx.execOne(`INSERT INTO workspace_days
+			(workspace_id, day, spend_nanos, prompt_tokens, completion_tokens, run_count, blocked_run_count)
+		VALUES ($1, $2, $3, $4, $5, $6, $7)
+		ON CONFLICT (workspace_id, day) DO UPDATE SET spend_nanos = excluded.spend_nanos,
+			prompt_tokens = excluded.prompt_tokens, completion_tokens = excluded.completion_tokens,
+			run_count = excluded.run_count, blocked_run_count = excluded.blocked_run_count`,
+		d.ws, d.day, d.spend, d.prompt, d.completion, d.runs, d.blockedRuns)
+}
+
+// partKey is a user's or a model's part of a workspace's day.
+type partKey struct {
+	dayKey
+	id int64
+}
+
+// heldUserDay is what a user's runs used on a day.
+type heldUserDay struct {
+	held
+	partKey
+	spend, runs int64
+}
+
+func loadUserDay(tx *Tx, key partKey) (*heldUserDay, error) {
+	d := &heldUserDay{partKey: key}
+	err := tx.get(`SELECT spend_nanos, run_count FROM user_days WHERE workspace_id = $1 AND day = $2 AND user_id = $3`,
+		[]any{key.ws, key.day, key.id}, &d.spend, &d.runs)
+	return d, ignoreNotFound(err)
+}
+
+func (d *heldUserDay) save(tx *Tx) error {
+	return tx.execOne(`INSERT INTO user_days (workspace_id, day, user_id, spend_nanos, run_count) VALUES ($1, $2, $3, $4, $5)
+		ON CONFLICT (workspace_id, day, user_id) DO UPDATE SET spend_nanos = excluded.spend_nanos, run_count = excluded.run_count`,
+		d.ws, d.day, d.id, d.spend, d.runs)
+}
+
+// heldModelDay is what a model's calls used on a day.
+type heldModelDay struct {
+	held
+	partKey
+	spend, prompt, completion, unpriced int64
+}
+
+func loadModelDay(tx *Tx, key partKey) (*heldModelDay, error) {
+	d := &heldModelDay{partKey: key}
+	err := tx.get(`SELECT spend_nanos, prompt_tokens, completion_tokens, unpriced_tokens
+		FROM model_days WHERE workspace_id = $1 AND day = $2 AND model_id = $3`, []any{key.ws, key.day, key.id},
+		&d.spend, &d.prompt, &d.completion, &d.unpriced)
+	return d, ignoreNotFound(err)
+}
+
+func (d *heldModelDay) save(tx *Tx) error {
+	return tx.execOne(`INSERT INTO model_days
+			(workspace_id, day, model_id, spend_nanos, prompt_tokens, completion_tokens, unpriced_tokens)
+		VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (workspace_id, day, model_id)
+		DO UPDATE SET spend_nanos = excluded.spend_nanos, prompt_tokens = excluded.prompt_tokens,
+			completion_tokens = excluded.completion_tokens, unpriced_tokens = excluded.unpriced_tokens`,
+		d.ws, d.day, d.id, d.spend, d.prompt, d.completion, d.unpriced)
+}

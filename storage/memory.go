@@ -1,0 +1,185 @@
+package storage
+
+import (
+	"errors"
+	"fmt"
+
+	lru "github.com/hashicorp/golang-lru/v2/simplelru"
+)
+
+// memory is what the writer remembers of the rows that decisions read and
+// count in, so that a decision asks the database for nothing it has just read
+// or written. Only the writer's goroutine touches it, inside its transaction.
+//
+// The database stays the truth. A row is believed only in the epoch in which
+// it was read; an epoch ends when another process has committed, when a write
+// has changed rows behind the memory's back, and when the clock went back a
+// day. Rows of an old epoch are not dropped but read again, each when it is
+// next asked for, so an end of an epoch costs nothing by itself.
+//
+// Rows changed here are written by flush, before the batch's COMMIT and before
+// any job that reads them by SQL. Jobs run their own SQL first and change
+// memory last, when nothing can fail any more, so a job that is rolled back
+// leaves no trace here; if the whole batch is, everything is forgotten.
+type memory struct {
+	epoch   int64
+	version int64 // SQLite's data_version: another one tells of a commit by another process
+	today   int64 // day of the latest job
+	dirty   []row
+
+	workspaces *table[WorkspaceKey, *heldWorkspace]
+	users      *table[int64, *heldUser]
+	userIDs    *table[name, *heldID]
+	models     *table[int64, *heldModel]
+	modelIDs   *table[name, *heldID]
+	runs       *table[runKey, *heldRun]
+	days       *table[dayKey, *heldDay]
+	userDays   *table[partKey, *heldUserDay]
+	modelDays  *table[partKey, *heldModelDay]
+}
+
+// minHeld keeps a row that a batch has changed from being evicted before the
+// batch is written: no batch touches so many.
+const (
+	minHeld     = 4 * maxBatch
+	defaultHeld = 20_000
+)
+
+// newMemory makes one that holds at most so many rows of each kind.
+func newMemory(limit int) *memory {
+	return &memory{
+		workspaces: newTable(limit, loadWorkspace),
+		users:      newTable(limit, loadUser),
+		userIDs:    newTable(limit, loadUserID),
+		models:     newTable(limit, loadModel),
+		modelIDs:   newTable(limit, loadModelID),
+		runs:       newTable(limit, loadRun),
+		days:       newTable(limit, loadDay),
+		userDays:   newTable(limit, loadUserDay),
+		modelDays:  newTable(limit, loadModelDay),
+	}
+}
+
+// begin is called after BEGIN IMMEDIATE: from then on nobody else can commit.
+func (m *memory) begin(tx *Tx) error {
+	var version int64
+	err := tx.get("PRAGMA data_version", nil, &version)
+	if err == nil && version != m.version {
+		m.version = version
+		m.distrust()
+	}
+	return err
+}
+
+// distrust has every row read again when it is next asked for. Changed ones
+// must have been flushed.
+func (m *memory) distrust() { m.epoch++ }
+
+// atDay notices a clock that went back over midnight: the sums of the days
+// that then lie ahead, which later days take in, may still change.
+func (m *memory) atDay(tx *Tx) error {
+	day := dayOf(tx.now)
+	back := day < m.today
+	m.today = day
+	if !back {
+		return nil
+	}
+	if err := m.flush(tx); err != nil {
+		return err
+	}
+	m.distrust()
+	return nil
+}
+
+// changed notes a row to be written by the next flush.
+func (m *memory) changed(r row) {
+	if h := r.state(); !h.dirty {
+		h.dirty = true
+		m.dirty = append(m.dirty, r)
+	}
+}
+
+// full tells a job of many rows to stop, so that what it has changed is written
+// before it could be evicted.
+func (m *memory) full() bool { return len(m.dirty) > minHeld/2 }
+
+// flush writes what has changed. It runs outside of every job's savepoint.
+func (m *memory) flush(tx *Tx) error {
+	for i, r := range m.dirty {
+		if err := r.save(tx); err != nil {
+			return fmt.Errorf("write %T: %v", r, err) // not %w: that a row is gone is no caller's "not found"
+		}
+		r.state().dirty = false
+		m.dirty[i] = nil
+	}
+	m.dirty = m.dirty[:0]
+	return nil
+}
+
+// forget drops everything, after a rollback of what was flushed or was to be.
+func (m *memory) forget() {
+	m.dirty = nil
+	for _, t := range []interface{ forgetAll() }{
+		m.workspaces, m.users, m.userIDs, m.models, m.modelIDs, m.runs, m.days, m.userDays, m.modelDays,
+	} {
+		t.forgetAll()
+	}
+}
+
+// row is one row in memory.
+type row interface {
+	state() *held
+	save(*Tx) error
+}
+
+// held is the part that all rows in memory have.
+type held struct {
+	epoch int64
+	dirty bool // differs from the database
+}
+
+func (h *held) state() *held { return h }
+
+// table holds the most recently used rows of one kind.
+type table[K comparable, R row] struct {
+	rows *lru.LRU[K, R]
+	load func(*Tx, K) (R, error)
+}
+
+func newTable[K comparable, R row](limit int, load func(*Tx, K) (R, error)) *table[K, R] {
+	rows, err := lru.NewLRU[K, R](limit, nil)
+	if err != nil {
+		panic(err) // the limit is checked by Open
+	}
+	return &table[K, R]{rows: rows, load: load}
+}
+
+// get returns a row as this transaction sees it: ErrNotFound when there is none.
+func (t *table[K, R]) get(tx *Tx, key K) (R, error) {
+	if r, ok := t.rows.Get(key); ok {
+		if h := r.state(); h.dirty || h.epoch == tx.memory.epoch {
+			return r, nil
+		}
+	}
+	r, err := t.load(tx, key)
+	if err != nil {
+		if errors.Is(err, ErrNotFound) {
+			t.rows.Remove(key)
+		}
+		return r, err
+	}
+	t.put(tx, key, r)
+	return r, nil
+}
+
+// put remembers a row that the job has just read or inserted, unless the job fails.
+func (t *table[K, R]) put(tx *Tx, key K, r R) {
+	r.state().epoch = tx.memory.epoch
+	t.rows.Add(key, r)
+	tx.undo = append(tx.undo, func() { t.drop(key) })
+}
+
+// drop forgets a row that is not changed.
+func (t *table[K, R]) drop(key K) { t.rows.Remove(key) }
+
+func (t *table[K, R]) forgetAll() { t.rows.Purge() }

@@ -1,0 +1,303 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/google/uuid"
+
+	"github.com/pikarc/server/guard"
+	"github.com/pikarc/server/plans"
+)
+
+// mustRememberTheTruth compares every row that the writer would believe with
+// what the database says of it.
+func (w *world) mustRememberTheTruth() {
+	w.t.Helper()
+	var wrong []string
+	believed := 0
+	err := w.write(context.Background(), dropping, func(tx *Tx) error {
+		m := tx.memory
+		return errors.Join(
+			compare(tx, m.workspaces, &wrong, &believed), compare(tx, m.users, &wrong, &believed),
+			compare(tx, m.userIDs, &wrong, &believed), compare(tx, m.models, &wrong, &believed),
+			compare(tx, m.modelIDs, &wrong, &believed), compare(tx, m.runs, &wrong, &believed),
+			compare(tx, m.days, &wrong, &believed), compare(tx, m.userDays, &wrong, &believed),
+			compare(tx, m.modelDays, &wrong, &believed))
+	})
+	if err != nil || len(wrong) > 0 {
+		w.t.Errorf("of %d rows in memory %d are wrong: %.2000v, %v", believed, len(wrong), wrong[:min(2, len(wrong))], err)
+	}
+}
+
+func compare[K comparable, R row](tx *Tx, t *table[K, R], wrong *[]string, believed *int) error {
+	for _, key := range t.rows.Keys() {
+		held, _ := t.rows.Peek(key)
+		if held.state().epoch != tx.memory.epoch {
+			continue
+		}
+		*believed++
+		stored, err := t.load(tx, key)
+		if err != nil {
+			return fmt.Errorf("%T %v: %w", held, key, err)
+		}
+		*stored.state() = *held.state()
+		if run, ok := any(held).(*heldRun); ok {
+			if err := compareSteps(tx, run, wrong); err != nil {
+				return err
+			}
+			any(stored).(*heldRun).open = run.open
+		}
+		if h, s := fmt.Sprintf("%+v", held), fmt.Sprintf("%+v", stored); h != s {
+			*wrong = append(*wrong, fmt.Sprintf("%T %v is %s, stored %s", held, key, h, s))
+		}
+	}
+	return nil
+}
+
+// compareSteps compares the steps that a run holds.
+func compareSteps(tx *Tx, run *heldRun, wrong *[]string) error {
+	for _, held := range run.open {
+		stored, err := findStep(tx, run.id, held.ID)
+		if err != nil {
+			return fmt.Errorf("step %v: %w", held.ID, err)
+		}
+		diff := cmp.Diff(stored.shown(), held.shown(), cmpopts.EquateEmpty())
+		if diff != "" || held.stepProgress != stored.stepProgress || held.model != stored.model {
+			*wrong = append(*wrong, fmt.Sprintf("step %v: %s", held.ID, diff))
+		}
+	}
+	return nil
+}
+
+// A commit by another process, of whatever it likes, holds for the very next decision.
+func TestAnotherProcessIsBelievedAtOnce(t *testing.T) {
+	w := newWorld(t)
+	ws := w.roomy()
+	w.price(ws, "gpt-4o", 2_500_000, 10_000_000)
+	run := w.start(ws, "u").ID
+	elsewhere := func(query string, args ...any) {
+		t.Helper()
+		_, err := w.aside.ExecContext(t.Context(), query, args...)
+		w.must(err)
+	}
+	for i := range 50 {
+		w.step(ws, run)
+		elsewhere(`UPDATE workspaces SET kill_switch = 1 WHERE id = $1`, ws)
+		if d := w.step(ws, run).Decision; d.Reason != guard.KillSwitchActive {
+			t.Fatalf("round %d, kill switch: %+v", i, d)
+		}
+		elsewhere(`UPDATE workspaces SET kill_switch = 0 WHERE id = $1`, ws)
+		elsewhere(`UPDATE users SET blocked_at = 1 WHERE workspace_id = $1`, ws)
+		if d := w.step(ws, run).Decision; d.Reason != guard.UserBlocked {
+			t.Fatalf("round %d, block: %+v", i, d)
+		}
+		elsewhere(`UPDATE users SET blocked_at = NULL WHERE workspace_id = $1`, ws)
+		elsewhere(`UPDATE models SET input_picos = $2 WHERE workspace_id = $1`, ws, i*1000)
+		if s := w.patch(ws, run, w.step(ws, run).ID, 1, 0); *s.Cost != plans.Money(i) {
+			t.Fatalf("round %d, price: %+v", i, *s.Cost)
+		}
+		elsewhere(`UPDATE runs SET step_count = step_count + 1000 WHERE workspace_id = $1`, ws) // as verify --repair might
+		before := w.number(`SELECT step_count FROM runs`)
+		w.step(ws, run)
+		if n := w.number(`SELECT step_count FROM runs`); n != before+1 {
+			t.Fatalf("round %d, counter: %d after %d", i, n, before)
+		}
+	}
+	w.mustRememberTheTruth()
+}
+
+// A key that was recalled, not looked up, is refused as soon as another took its place.
+func TestRecalledKeyIsMadeSureOf(t *testing.T) {
+	w := newWorld(t)
+	ws := w.roomy()
+	key, err := w.APIKey(t.Context(), ws)
+	w.must(err)
+	found, err := w.KeyCredential(t.Context(), key.Prefix)
+	w.must(err)
+	recalled, ok := w.RecallKey(key.Prefix)
+	if !ok || recalled.Key != found.Key || found.Key == 0 {
+		t.Fatalf("recalled %+v, %t, looked up %+v", recalled, ok, found)
+	}
+	c := Caller{Workspace: ws, Key: recalled.Key}
+	run, err := w.StartRun(t.Context(), c, NewRun{UserID: "u"}, guard.Decide)
+	w.must(err)
+	step, err := w.CreateStep(t.Context(), c, run.ID, NewStep{Type: 1, Sequence: 1}, guard.Decide)
+	w.must(err)
+	_, err = w.RotateKey(t.Context(), ws, "new")
+	w.must(err)
+	before := w.contents()
+	_, starting := w.StartRun(t.Context(), c, NewRun{UserID: "u"}, guard.Decide)
+	_, stepping := w.CreateStep(t.Context(), c, run.ID, NewStep{Type: 1, Sequence: 1}, guard.Decide)
+	_, updating := w.UpdateStep(t.Context(), c, run.ID, step.ID, StepUpdate{Status: StepCompleted})
+	_, beating := w.Heartbeat(t.Context(), c, run.ID, guard.Decide)
+	_, ending := w.EndRun(t.Context(), c, run.ID, RunCompleted, EndedByClient)
+	for _, err := range []error{starting, stepping, updating, beating, ending} {
+		if !errors.Is(err, ErrKeyRevoked) {
+			t.Errorf("the old key: %v", err)
+		}
+	}
+	if after := w.contents(); fmt.Sprint(after) != fmt.Sprint(before) {
+		t.Error("a refused key changed something")
+	}
+	w.ForgetKey(key.Prefix)
+	if _, ok := w.RecallKey(key.Prefix); ok {
+		t.Error("the key is recalled after it was to be forgotten")
+	}
+}
+
+// A job that fails leaves nothing in memory of what it read, made or counted.
+func TestRolledBackJobLeavesNoTraceInMemory(t *testing.T) {
+	w := newWorld(t)
+	ws := w.roomy()
+	broken := errors.New("broken")
+	for range 3 {
+		err := w.write(t.Context(), inMemory, func(tx *Tx) error {
+			if _, err := insertUser(tx, ws, "ghost"); err != nil {
+				return err
+			}
+			if _, err := internModel(tx, ws, new("ghost")); err != nil {
+				return err
+			}
+			return broken
+		})
+		if !errors.Is(err, broken) {
+			t.Fatal(err)
+		}
+	}
+	run := w.start(ws, "ghost").ID
+	a, err := w.CreateStep(t.Context(), Caller{Workspace: ws}, run, NewStep{Type: 1, Sequence: 1, Model: new("ghost")}, guard.Decide)
+	w.must(err)
+	w.patch(ws, run, a.ID, 3, 4)
+	w.mustRememberTheTruth()
+	w.mustBalance()
+}
+
+// Memory is bounded, and what was evicted is read again as it was.
+func TestMemoryIsBoundedAndEvictionLosesNothing(t *testing.T) {
+	w := newWorld(t, func(o *Options) { o.Held = 1 }) // as small as it gets
+	ws := w.roomy()
+	w.price(ws, "gpt-4o", 2_500_000, 10_000_000)
+	var mu sync.Mutex
+	var all []uuid.UUID
+	together(32, func(int) {
+		for range 60 {
+			a, err := w.StartRun(context.Background(), Caller{Workspace: ws}, NewRun{UserID: uuid.NewString()}, guard.Decide)
+			if err != nil {
+				t.Error(err)
+			}
+			mu.Lock()
+			all = append(all, a.ID)
+			mu.Unlock()
+		}
+	})
+	together(32, func(i int) {
+		for n := i; n < len(all); n += 32 {
+			if _, err := w.CreateStep(context.Background(), Caller{Workspace: ws}, all[n], NewStep{Type: 1, Sequence: 1}, guard.Decide); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	m := w.memory
+	for what, n := range map[string]int{"runs": m.runs.rows.Len(), "users": m.users.rows.Len(), "user days": m.userDays.rows.Len()} {
+		if n != minHeld {
+			t.Errorf("%s in memory: %d, want %d", what, n, minHeld)
+		}
+	}
+	w.mustRememberTheTruth()
+	w.mustBalance()
+}
+
+// The runs of a month are right when the clock goes back over midnight, adds to
+// a day before, and comes forward again, within one batch and between batches.
+func TestClockGoingBackOverMidnightIsCountedInTheMonth(t *testing.T) {
+	w := newWorld(t)
+	ws := w.roomy()
+	month := func() (n int64) {
+		_, err := w.StartRun(t.Context(), Caller{Workspace: ws}, NewRun{UserID: "u"}, func(_ guard.Request, s guard.State) guard.Decision {
+			n = s.RunsThisMonth
+			return guard.Decision{}
+		})
+		w.must(err)
+		return n
+	}
+	today := w.Now()
+	for i := range int64(5) {
+		for at, d := range []time.Duration{0, -24 * time.Hour} {
+			w.Set(today.Add(d))
+			want := 2*i + int64(at)
+			if d < 0 {
+				want = i // the runs of the day ahead do not count
+			}
+			if n := month(); n != want {
+				t.Errorf("round %d, %v: %d runs this month, want %d", i, d, n, want)
+			}
+		}
+	}
+}
+
+// What a job counted in memory is seen by the next one of its batch, even when
+// the first also worked by SQL, after which nothing read before is believed.
+func TestNextJobOfTheBatchSeesWhatWasCounted(t *testing.T) {
+	w := newWorld(t)
+	ws := w.roomy()
+	w.start(ws, "u")
+	release := w.hold()
+	start := func(decide Decider) func(*Tx) error {
+		return func(tx *Tx) error {
+			_, err := startRun(tx, Caller{Workspace: ws}, NewRun{UserID: "u"}, decide)
+			return err
+		}
+	}
+	var seen guard.State
+	first := w.submit(t.Context(), start(allow))
+	look := func(_ guard.Request, s guard.State) guard.Decision { seen = s; return guard.Decision{} }
+	second := &job{ctx: t.Context(), way: inMemory, fn: start(look), done: make(chan error, 1)}
+	w.must(w.enqueue(second))
+	release()
+	w.must(errors.Join(<-first.done, <-second.done))
+	if seen.RunningRuns != 2 || seen.RunsThisMonth != 2 {
+		t.Errorf("the second of the batch sees %+v", seen)
+	}
+	w.mustRememberTheTruth()
+}
+
+// A run that retention has deleted is gone, however recently it was used.
+func TestExpiredRunIsForgotten(t *testing.T) {
+	w := newWorld(t)
+	ws := w.workspace(plans.Basic)
+	run := w.start(ws, "u").ID
+	w.end(ws, run, RunCompleted)
+	w.Advance(48 * time.Hour)
+	if n, err := w.Expire(t.Context()); n != 1 || err != nil {
+		t.Fatalf("%d runs are expired, %v", n, err)
+	}
+	c := Caller{Workspace: ws}
+	_, stepping := w.CreateStep(t.Context(), c, run, NewStep{Type: 1, Sequence: 1}, guard.Decide)
+	_, beating := w.Heartbeat(t.Context(), c, run, guard.Decide)
+	_, ending := w.EndRun(t.Context(), c, run, RunCompleted, EndedByClient)
+	for _, err := range []error{stepping, beating, ending} {
+		if !errors.Is(err, ErrNotFound) {
+			t.Errorf("a call of an expired run: %v", err)
+		}
+	}
+}
+
+// A step that the end of its run has abandoned stays so when only its usage is reported late.
+func TestLateUsageOfAnAbandonedStepIsBookedOnWhatIsStored(t *testing.T) {
+	w := newWorld(t)
+	ws := w.roomy()
+	run := w.start(ws, "u").ID
+	step := w.step(ws, run).ID
+	w.end(ws, run, RunCompleted)
+	s := w.update(ws, run, step, StepUpdate{PromptTokens: new(int64(5))})
+	if stored := w.detail(ws, run).Steps[0]; s.Status != StepAbandoned || stored.Status != StepAbandoned || stored.PromptTokens != 5 {
+		t.Errorf("answered %v, stored %+v", s.Status, stored)
+	}
+}
