@@ -1,0 +1,179 @@
+// Who costs what, and what a token costs: the pages on which people act on single rows.
+import { readFile } from 'node:fs/promises'
+import { createRequire } from 'node:module'
+import type { Browser, Page } from 'playwright-core'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { launch, settled, visit, type Visit } from './browser'
+import { type Account, Server } from './server'
+
+const axeFile = createRequire(import.meta.url).resolve('axe-core/axe.min.js')
+const hostile = ['<img src=x onerror="document.title=\'owned\'">', '\u202Egnp.exe', 'org/42/user-7', '用户-😀', 'w'.repeat(255)]
+
+let server: Server
+let browser: Browser
+let account: Account
+
+beforeAll(async () => {
+  server = await Server.start()
+  browser = await launch()
+  account = await server.account('ada@example.com')
+  await server.call(account.apiKey, 'PATCH', '/v1/workspace/', { max_concurrent_runs: 100 })
+  await price('gpt-4o', '0.0000025', '0.00001')
+  const agent = server.agent(account)
+  const use = { prompt: 500, completion: 100 }
+  for (const [i, user] of ['bob', 'carol', ...hostile].entries()) {
+    const run = await agent.start(user)
+    // The third costs most.
+    for (let step = 0; step < (i === 2 ? 3 : 1); step++) await agent.step(run.id, step + 1, { model: 'gpt-4o' }, use)
+    await agent.step(run.id, 9, { model: '<b>new</b>/model' }, use)
+    await agent.end(run.id)
+  }
+})
+
+afterAll(async () => {
+  await browser?.close()
+  await server?.close()
+})
+
+function price(model: string, input: string, output: string) {
+  const path = '/v1/model-pricing/' + encodeURIComponent(model)
+  return server.call(account.apiKey, 'PUT', path, { input_cost_per_token: input, output_cost_per_token: output })
+}
+
+async function open(path: string, use: (visit: Visit) => Promise<void>, options = {}) {
+  const visited = await visit(browser, server, account, options)
+  try {
+    await visited.page.goto(path)
+    await settled(visited.page)
+    await use(visited)
+    expect(visited.troubles).toEqual([])
+  } finally {
+    await visited.context.close()
+  }
+}
+
+async function violations(page: Page) {
+  // Through the debugger, which the Content-Security-Policy does not bind.
+  const inspector = await page.context().newCDPSession(page)
+  await inspector.send('Runtime.evaluate', { expression: await readFile(axeFile, 'utf8') })
+  const { result } = await inspector.send('Runtime.evaluate', {
+    expression: 'axe.run().then((r) => r.violations.map((v) => v.id + ": " + v.nodes[0].html))',
+    awaitPromise: true,
+    returnByValue: true,
+  })
+  return result.value
+}
+
+describe('users', () => {
+  test('the dearest user comes first, and strings of strangers are text', () =>
+    open('/users', async ({ page }) => {
+      const rows = page.locator('tbody th a')
+      expect(await rows.first().textContent()).toBe(hostile[0])
+      for (const text of hostile) await page.getByText(text, { exact: true }).first().waitFor()
+      expect(await page.title()).toBe('Users · Pikarc')
+      expect(await page.locator('tbody img').count()).toBe(0)
+    }))
+
+  test('one press blocks, the reason follows in place, and the agent is denied at once', () =>
+    open('/users', async ({ page }) => {
+      await page.getByRole('button', { name: 'Block bob', exact: true }).click()
+      await page.getByRole('button', { name: 'Unblock bob', exact: true }).waitFor()
+      const answer = await server.agent(account).start('bob')
+      expect(answer.decision).toMatchObject({ outcome: 'DENY', reason: 'USER_BLOCKED' })
+
+      const reason = page.getByLabel('Why is this user blocked?')
+      expect(await reason.evaluate((field) => field === document.activeElement)).toBe(true)
+      await reason.fill('<b>runaway</b> loop')
+      await page.keyboard.press('Enter')
+      await page.getByText('<b>runaway</b> loop').waitFor()
+
+      await page.goto('/users?blocked=true')
+      await page.getByText('<b>runaway</b> loop').waitFor()
+      expect(await page.locator('tbody tr').count()).toBe(1)
+      await page.getByRole('button', { name: 'Unblock bob' }).click()
+      await page.getByRole('button', { name: 'Block bob', exact: true }).waitFor()
+      expect((await server.agent(account).start('bob')).decision.outcome).toBe('ALLOW')
+    }))
+
+  test('a search is in the address, and back undoes a filter', () =>
+    open('/users', async ({ page }) => {
+      await page.keyboard.press('/')
+      await page.keyboard.type('GNP')
+      await page.waitForURL(/q=GNP/)
+      await page.waitForFunction(() => document.querySelectorAll('tbody tr').length === 1)
+      await page.getByLabel('Show').selectOption('true')
+      await page.getByText('No user id contains this text.').waitFor()
+      await page.goBack()
+      await page.waitForFunction(() => document.querySelectorAll('tbody tr').length === 1)
+    }))
+
+  test('somebody who never came can be blocked', () =>
+    open('/users?q=mallory', async ({ page }) => {
+      await page.getByRole('button', { name: 'Block mallory' }).click()
+      await page.getByRole('button', { name: 'Unblock mallory' }).waitFor()
+      const answer = await server.agent(account).start('mallory')
+      expect(answer.decision.reason).toBe('USER_BLOCKED')
+    }))
+})
+
+describe('prices', () => {
+  test('a model without a price is on top, and gets one', () =>
+    open('/prices', async ({ page }) => {
+      const warning = page.getByRole('region', { name: '1 model is used without a price' })
+      expect(await warning.textContent()).toContain('4,200')
+      await warning.getByRole('link', { name: 'Add price for <b>new</b>/model' }).click()
+      expect(await page.getByLabel('Model', { exact: true }).inputValue()).toBe('<b>new</b>/model')
+      await page.getByLabel('Input, 1M tokens').fill('0.30')
+      expect(await page.getByLabel('Input, 1 token').inputValue()).toBe('0.0000003')
+      await page.getByLabel('Output, 1 token').fill('0.0000012')
+      expect(await page.getByLabel('Output, 1M tokens').inputValue()).toBe('1.2')
+      await page.getByRole('button', { name: 'Save price' }).click()
+      await warning.waitFor({ state: 'detached' })
+      const listed = await server.call(account.apiKey, 'GET', '/v1/model-pricing/')
+      expect(listed).toContainEqual(
+        expect.objectContaining({ model: '<b>new</b>/model', input_cost_per_token: 3e-7, output_cost_per_token: 1.2e-6 }),
+      )
+    }))
+
+  test('a price is edited in place; what is wrong is said at the field', () =>
+    open('/prices', async ({ page }) => {
+      await page.getByRole('button', { name: 'Edit gpt-4o' }).click()
+      const form = page.getByRole('form', { name: 'Price of gpt-4o' })
+      await form.getByLabel('Output, 1M tokens').fill('12,5')
+      await page.keyboard.press('Enter')
+      await form.getByText('A number, such as 2.50.').waitFor()
+      await form.getByLabel('Output, 1M tokens').fill('12.5')
+      await page.keyboard.press('Enter')
+      await form.waitFor({ state: 'detached' })
+      await page.getByRole('cell', { name: '$12.50' }).waitFor()
+      await page.getByText('The price of gpt-4o is saved').waitFor()
+    }))
+
+  test('a deactivated price stays in sight until one leaves, then on demand', () =>
+    open('/prices', async ({ page }) => {
+      await price('old-model', '0.000001', '0.000001')
+      await page.getByRole('button', { name: 'Deactivate old-model' }).click()
+      await page.getByRole('button', { name: 'Activate old-model', exact: true }).waitFor()
+      await page.reload()
+      await page.getByRole('link', { name: 'Show inactive prices (1)' }).click()
+      await page.waitForURL(/inactive=true/)
+      await page.getByRole('button', { name: 'Activate old-model', exact: true }).waitFor()
+    }))
+})
+
+describe.each(['light', 'dark'] as const)('%s', (colorScheme) => {
+  test.each(['/users', '/users?q=nobody-at-all', '/prices', '/prices?add=x&inactive=true'])('%s is accessible', (path) =>
+    open(path, async ({ page }) => expect(await violations(page)).toEqual([]), { colorScheme }),
+  )
+})
+
+test.each(['/users', '/prices?add=x'])('%s fits a phone of 360 px', (path) =>
+  open(
+    path,
+    async ({ page }) => {
+      const beyond = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth)
+      expect(beyond).toBeLessThanOrEqual(0)
+    },
+    { viewport: { width: 360, height: 740 } },
+  ),
+)
