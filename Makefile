@@ -13,6 +13,7 @@ COMMIT := $(shell git rev-parse -q --verify HEAD 2>/dev/null || echo unknown)
 # The binary is static, and all but the race detector works without a C compiler.
 export CGO_ENABLED := 0
 
+DASHBOARD := embed/dashboard
 STATICCHECK := go tool -modfile=.ci/tools/go.mod staticcheck
 GO_FILES = find . \( -name '.?*' -o -name node_modules -o -name pikarc-data \) -prune -o -name '*.go' -print0
 
@@ -33,12 +34,15 @@ run: build ## build, then serve on http://localhost:8000 with its data in ./pika
 	@exec ./pikarc serve
 
 .PHONY: test
-test: ## everything: linters, Go tests with -race, the published clients against the binary
+test: ## everything: linters, Go tests with -race, dashboard tests, the published clients and a browser against the binary
 	@$(MAKE) lint
+	@$(MAKE) dashboard-test
 	@$(MAKE) race
 	@$(MAKE) build
 	$(call say,the published Python clients against ./pikarc (installs them in a venv of its own))
 	tests/client/run.sh ./pikarc
+	$(call say,the dashboard in a real browser against ./pikarc (installs Chromium where it is missing and it may))
+	tests/browser/run.sh ./pikarc
 	$(call say,all passed)
 
 .PHONY: check
@@ -54,8 +58,26 @@ bench: ## decisions a second beside a bare httprouter and PocketBase (5 minutes;
 bench-growth: ## the same at 0, 1, 5 and 10 million steps, with lists, start-up and retention (1.5 GB stay in bench/.cache)
 	cd bench && go run . -growth
 
+.PHONY: dashboard
+dashboard: $(DASHBOARD)/node_modules/.package-lock.json ## build the dashboard, which the binary then carries
+	$(call say,build the dashboard)
+	cd $(DASHBOARD) && npm run --silent build
+
+.PHONY: dashboard-test
+dashboard-test: $(DASHBOARD)/node_modules/.package-lock.json ## types, lint, format and unit tests of the dashboard
+	$(call say,dashboard: types and lint and format)
+	cd $(DASHBOARD) && npm run --silent check
+	$(call say,dashboard: unit tests and the size budget)
+	cd $(DASHBOARD) && npm test --silent
+
+.PHONY: screenshots
+screenshots: build ## every page at three sizes, light and dark, into tests/browser/screenshots
+	tests/browser/run.sh ./pikarc --screenshots
+
 .PHONY: build
-build: ## build ./pikarc: one static file
+build: ## build ./pikarc, with the dashboard where npm is there: one static file
+	@if command -v npm >/dev/null; then $(MAKE) dashboard; else \
+		printf '\n==> no npm: the binary gets the page that says how to build the dashboard, unless one was built before\n'; fi
 	$(call say,build ./pikarc $(VERSION))
 	go build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)' -o pikarc .
 
@@ -71,6 +93,11 @@ lint: format ## gofmt, go vet and staticcheck, changing nothing
 	$(STATICCHECK) ./...
 
 # Below are parts of the targets above.
+
+$(DASHBOARD)/node_modules/.package-lock.json: $(DASHBOARD)/package-lock.json
+	$(call say,install the dashboard's packages from its lock file)
+	cd $(DASHBOARD) && npm ci --no-audit --no-fund
+	@touch $@
 
 .PHONY: format
 format:

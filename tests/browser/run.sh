@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# Runs the browser tests: Debian's Chromium against a real Pikarc Server.
+#
+#   tests/browser/run.sh [BINARY] [--screenshots]     BINARY defaults to what `make build` leaves in the repository's root
+#
+# --screenshots  pictures of every page into tests/browser/screenshots, instead of the tests
+# CHROMIUM       the browser (default /usr/bin/chromium)
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+PIKARC_BINARY=$(realpath "${1:-$here/../../pikarc}")
+export PIKARC_BINARY CHROMIUM=${CHROMIUM:-/usr/bin/chromium}
+
+say() { printf '\n== %s\n' "$*"; }
+fail() { printf 'run.sh: %s\n' "$*" >&2; exit 2; }
+
+[[ -x $PIKARC_BINARY ]] || fail "no binary at $PIKARC_BINARY: run \`make build\`, or name one as the first argument"
+if [[ ! -x $CHROMIUM ]]; then
+  [[ $EUID -eq 0 ]] && command -v apt-get >/dev/null || fail "no browser at $CHROMIUM: install Debian's package chromium, or name another in CHROMIUM"
+  say "installing Debian's chromium"
+  apt-get update -q
+  DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends chromium
+fi
+
+cd "$here"
+if [[ ! node_modules/.package-lock.json -nt package-lock.json ]]; then
+  say "installing the packages of tests/browser from their lock file"
+  npm ci --no-audit --no-fund
+  touch node_modules/.package-lock.json
+fi
+# Loopback never goes through a proxy.
+export NO_PROXY="127.0.0.1,localhost${NO_PROXY:+,$NO_PROXY}"
+export no_proxy=$NO_PROXY
+
+if [[ ${2:-} == --screenshots ]]; then
+  npx vitest run --config vitest.screenshots.ts
+  say "look at them in $here/screenshots"
+  exit
+fi
+npx tsc --noEmit
+npx vitest run

@@ -1,0 +1,58 @@
+// Pictures of every page, to be looked at one by one: `make screenshots` puts them into screenshots/.
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdir } from 'node:fs/promises'
+import { join, resolve } from 'node:path'
+import { test } from 'vitest'
+import { launch, settled } from './browser'
+import { until } from './server'
+
+const binary = resolve(import.meta.dirname, process.env.PIKARC_BINARY ?? '../../pikarc')
+const out = join(import.meta.dirname, 'screenshots')
+const sizes = [
+  { width: 390, height: 844 },
+  { width: 1280, height: 900 },
+  { width: 1920, height: 1080 },
+]
+const pages = ['overview', 'runs', 'users', 'prices', 'limits', 'api-key', 'plan', 'account', 'docs']
+
+test('every page is pictured', async () => {
+  await mkdir(out, { recursive: true })
+  const demo = spawn(binary, ['demo', '--addr', 'localhost:0'], { stdio: ['ignore', 'pipe', 'inherit'] })
+  let said = ''
+  demo.stdout.on('data', (text) => (said += text))
+  const browser = await launch()
+  try {
+    await until('the demo to say where it is', () => /Password +\S+/.test(said))
+    const found = (pattern: RegExp) => pattern.exec(said)![1]!
+    const url = found(/demo: (http:\S+[^/])\/?\s/)
+    const login = await fetch(url + '/v1/auth/login', {
+      method: 'POST',
+      body: JSON.stringify({ email: found(/Email +(\S+)/), password: found(/Password +(\S+)/) }),
+    })
+    const { access_token: token } = (await login.json()) as { access_token: string }
+    const list = await fetch(url + '/v1/runs/?status=BLOCKED&limit=1', { headers: { Authorization: `Bearer ${token}` } })
+    const { items } = (await list.json()) as { items: { id: string }[] }
+    for (const colorScheme of ['light', 'dark'] as const) {
+      for (const viewport of sizes) {
+        const context = await browser.newContext({ baseURL: url, viewport, colorScheme, reducedMotion: 'reduce' })
+        const page = await context.newPage()
+        const shoot = async (path: string, name: string) => {
+          await page.goto(path)
+          await settled(page)
+          await page.screenshot({ path: join(out, `${name}-${viewport.width}-${colorScheme}.png`) })
+        }
+        await shoot('/sign-in', 'sign-in')
+        await shoot('/register', 'register')
+        await page.evaluate((value) => localStorage.setItem('pikarc.token', value), token)
+        for (const name of pages) await shoot('/' + name, name)
+        await shoot('/runs/' + items[0]!.id, 'run')
+        await context.close()
+      }
+    }
+  } finally {
+    await browser.close()
+    demo.kill('SIGTERM')
+    await once(demo, 'exit')
+  }
+}, 600_000)
