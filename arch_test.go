@@ -39,16 +39,16 @@ func rooms() map[string]room {
 		},
 		"server": {
 			uses:    []string{"storage", "auth", "guard", "plans"},
-			modules: []string{"github.com/julienschmidt/httprouter", "github.com/google/uuid"},
+			modules: []string{"github.com/julienschmidt/httprouter", "github.com/google/uuid", "github.com/stripe/stripe-go/v85"},
 			never:   []string{"database/sql"},
 		},
 		"storage": {
-			uses:    []string{"auth", "guard", "plans"},
+			uses: []string{"auth", "guard", "plans"},
 			modules: []string{
 				"modernc.org/sqlite", "modernc.org/libc", "github.com/pressly/goose/v3", "github.com/google/uuid",
 				"github.com/hashicorp/golang-lru/v2",
 			},
-			never:   []string{"net/http"},
+			never: []string{"net/http"},
 		},
 		"auth": {
 			modules: []string{"golang.org/x/crypto", "github.com/golang-jwt/jwt/v5"},

@@ -72,7 +72,7 @@ func runDemo(ctx context.Context, dir string, o demoOptions, stdout, stderr io.W
 	}
 	cfg, err := serveOptions{
 		defaultPlan: string(demo.Plan), registration: "open", logFormat: "text", logLevel: "warn",
-		tokenTTL: 24 * time.Hour, maxBody: server.DefaultMaxBody,
+		tokenTTL: 24 * time.Hour, maxBody: server.DefaultMaxBody, paymentGrace: server.DefaultPaymentGrace,
 	}.config(stderr)
 	if err != nil {
 		return err

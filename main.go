@@ -5,7 +5,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -131,7 +130,7 @@ func open(ctx context.Context, dir string, migrate bool) (*storage.Store, auth.S
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, auth.Secret{}, fmt.Errorf("make the data directory: %w", err)
 	}
-	fromEnv, err := secretFromEnvironment()
+	fromEnv, err := setting("PIKARC_SECRET")
 	if err != nil {
 		return nil, auth.Secret{}, err
 	}
@@ -146,20 +145,6 @@ func open(ctx context.Context, dir string, migrate bool) (*storage.Store, auth.S
 	}
 	store, err := storage.Open(ctx, databasePath(dir), storage.Options{Migrations: embed.Migrations(), Secret: secret})
 	return store, secret, err
-}
-
-func secretFromEnvironment() (string, error) {
-	if path := os.Getenv("PIKARC_SECRET_FILE"); path != "" {
-		content, err := os.ReadFile(path)
-		if err != nil {
-			return "", fmt.Errorf("read PIKARC_SECRET_FILE: %w", err)
-		}
-		if len(bytes.TrimSpace(content)) == 0 {
-			return "", fmt.Errorf("PIKARC_SECRET_FILE: %s is empty", path)
-		}
-		return string(content), nil
-	}
-	return os.Getenv("PIKARC_SECRET"), nil
 }
 
 func newVersion() *cobra.Command {

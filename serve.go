@@ -29,7 +29,7 @@ func newServe() *cobra.Command {
 		Short: "Serve the API and the dashboard",
 		Long: "Brings the database up to date, then serves the API and the dashboard until SIGINT or SIGTERM.\n" +
 			"Every flag can also be given as an environment variable, PIKARC_<FLAG>, such as PIKARC_ADDR.\n" +
-			"PIKARC_SECRET or PIKARC_SECRET_FILE replaces the server secret kept in the data directory.",
+			"PIKARC_SECRET or PIKARC_SECRET_FILE replaces the server secret kept in the data directory.\n" + stripeHelp,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return serve(cmd.Context(), dataDir(cmd), o, cmd.OutOrStdout(), cmd.ErrOrStderr())
@@ -43,14 +43,16 @@ func newServe() *cobra.Command {
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 	f.DurationVar(&o.tokenTTL, "jwt-ttl", 24*time.Hour, "how long a sign-in lasts")
 	f.Int64Var(&o.maxBody, "max-body", server.DefaultMaxBody, "largest request body, in bytes")
+	f.StringVar(&o.publicURL, "public-url", "", "where people reach this server, such as https://agents.example.com; needed to sell plans")
+	f.DurationVar(&o.paymentGrace, "payment-grace", server.DefaultPaymentGrace, "how long a workspace keeps its plan after a payment failed")
 	return cmd
 }
 
 type serveOptions struct {
-	addr, defaultPlan, registration, logFormat, logLevel string
+	addr, defaultPlan, registration, logFormat, logLevel, publicURL string
 
-	tokenTTL time.Duration
-	maxBody  int64
+	tokenTTL, paymentGrace time.Duration
+	maxBody                int64
 }
 
 // config checks the options and turns them into the server's.
@@ -76,10 +78,19 @@ func (o serveOptions) config(stderr io.Writer) (server.Config, error) {
 		return server.Config{}, usage(fmt.Errorf("--jwt-ttl %s: must be a minute or more", o.tokenTTL))
 	case o.maxBody < 1024:
 		return server.Config{}, usage(fmt.Errorf("--max-body %d: must be 1024 bytes or more", o.maxBody))
+	case o.paymentGrace < time.Hour:
+		return server.Config{}, usage(fmt.Errorf("--payment-grace %s: must be an hour or more", o.paymentGrace))
+	case checkPublicURL(o.publicURL) != nil:
+		return server.Config{}, usage(checkPublicURL(o.publicURL))
+	}
+	stripe, err := stripeConfig(o.publicURL, o.paymentGrace)
+	if err != nil {
+		return server.Config{}, err
 	}
 	return server.Config{
 		Version: version, TokenTTL: o.tokenTTL, OpenRegistration: o.registration == "open",
 		DefaultPlan: plan, MaxBody: o.maxBody, Dashboard: embed.Dashboard(), Log: slog.New(handler),
+		Stripe: stripe,
 	}, nil
 }
 

@@ -42,6 +42,7 @@ func TestEverySettingOfServeWorksFromTheEnvironment(t *testing.T) {
 	p := serveWith(t, []string{
 		"PIKARC_ADDR=127.0.0.1:0", "PIKARC_DATA_DIR=" + dir, "PIKARC_DEFAULT_PLAN=pro", "PIKARC_REGISTRATION=open",
 		"PIKARC_JWT_TTL=2h", "PIKARC_MAX_BODY=2048", "PIKARC_LOG_LEVEL=error",
+		"PIKARC_PUBLIC_URL=http://agents.example.com", "PIKARC_PAYMENT_GRACE=24h",
 	})
 	var registered struct {
 		ExpiresIn int `json:"expires_in"`
@@ -85,7 +86,8 @@ func TestEmptyEnvironmentValueIsNotSet(t *testing.T) {
 	t.Parallel()
 	p := serveWith(t, []string{
 		"PIKARC_DEFAULT_PLAN=", "PIKARC_REGISTRATION=", "PIKARC_LOG_FORMAT=", "PIKARC_LOG_LEVEL=", "PIKARC_JWT_TTL=",
-		"PIKARC_MAX_BODY=", "PIKARC_SECRET=", "PIKARC_SECRET_FILE=",
+		"PIKARC_MAX_BODY=", "PIKARC_SECRET=", "PIKARC_SECRET_FILE=", "PIKARC_PUBLIC_URL=", "PIKARC_PAYMENT_GRACE=",
+		"PIKARC_STRIPE_SECRET_KEY=", "PIKARC_STRIPE_WEBHOOK_SECRET_FILE=", "PIKARC_STRIPE_PRICE_PRO=", "PIKARC_STRIPE_PRICE_SCALE=",
 	}, "--addr", "127.0.0.1:0", "--data-dir", t.TempDir())
 	p.call(t, "GET", "/health", "", nil).want(t, http.StatusOK)
 }

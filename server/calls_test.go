@@ -39,13 +39,13 @@ const (
 	newToken   = `{"access_token":"<token>","token_type":"bearer","expires_in":86400}`
 
 	basicPlan = `{"id":"basic","name":"Basic","price_usd":0,"monthly_run_limit":1000,"max_concurrent_runs":3,"retention_days":1,` +
-		`"features":{"kill_switch":false,"user_daily_budget":false,"configurable_concurrency":false}}`
+		`"features":{"kill_switch":false,"user_daily_budget":false,"configurable_concurrency":false},"can_buy":false}`
 	proPlan = `{"id":"pro","name":"Pro","price_usd":25,"monthly_run_limit":50000,"max_concurrent_runs":null,"retention_days":14,` +
-		`"features":{"kill_switch":false,"user_daily_budget":true,"configurable_concurrency":true}}`
+		`"features":{"kill_switch":false,"user_daily_budget":true,"configurable_concurrency":true},"can_buy":false}`
 	scalePlan = `{"id":"scale","name":"Scale","price_usd":79,"monthly_run_limit":null,"max_concurrent_runs":null,"retention_days":90,` +
-		`"features":{"kill_switch":true,"user_daily_budget":true,"configurable_concurrency":true}}`
+		`"features":{"kill_switch":true,"user_daily_budget":true,"configurable_concurrency":true},"can_buy":false}`
 	enterprisePlan = `{"id":"enterprise","name":"Enterprise","price_usd":null,"monthly_run_limit":null,"max_concurrent_runs":null,"retention_days":365,` +
-		`"features":{"kill_switch":true,"user_daily_budget":true,"configurable_concurrency":true}}`
+		`"features":{"kill_switch":true,"user_daily_budget":true,"configurable_concurrency":true},"can_buy":false}`
 )
 
 // scaleWorkspace is a fixture's workspace, with some of its fields put otherwise.
@@ -206,8 +206,11 @@ func configurationCalls() []apiCase {
 		},
 		{
 			method: "GET", path: "/v1/billing/", as: "token", status: http.StatusOK, plan: plans.Pro,
-			want: `{"plan":"pro","status":"none","billing_enabled":false,"current_period_end":null,"cancel_at_period_end":false,` +
-				`"plans":[` + basicPlan + `,` + proPlan + `,` + scalePlan + `,` + enterprisePlan + `]}`,
+			want: `{"plan":"pro","status":"none","billing_enabled":false,"portal_enabled":false,"subscription_plan":null,"current_period_end":null,` +
+				`"cancel_at_period_end":false,"grace_ends_at":null,"plan_ends_at":null,"next_plan":null,` +
+				`"plans":[` + basicPlan + `,` + proPlan + `,` + scalePlan + `,` + enterprisePlan + `],` +
+				`"changes":[{"at":` + atStart + `,"from":null,"to":"pro","by":"sign_up",` +
+				`"reset":{"kill_switch":false,"user_daily_budget_usd":null,"max_concurrent_runs":null}}]}`,
 		},
 		{method: "GET", path: "/v1/server", status: http.StatusOK, want: `{"version":"1.2.3-test","registration":"open","billing_enabled":false}`},
 		{method: "GET", path: "/health", status: http.StatusOK, want: `{"status":"ok","version":"1.2.3-test"}`},

@@ -36,3 +36,9 @@ func (s *Server) Join(ws storage.WorkspaceKey) error {
 	_, err := s.hub.join(context.Background(), ws, func(context.Context) error { return nil }, func() {})
 	return err
 }
+
+// EndPlans is the job that ends plans which are no longer paid.
+func (s *Server) EndPlans(ctx context.Context) (int, error) { return s.endPlans(ctx) }
+
+// Reconcile is the job that compares all customers with Stripe.
+func (s *Server) Reconcile(ctx context.Context) (int, error) { return s.reconcile(ctx) }

@@ -189,6 +189,7 @@ func configurationRefusals() []apiCase {
 			want: problems(problem("literal_error", `["body","plan"]`, "Input should be 'pro' or 'scale'", `"basic"`, `{"expected":"'pro' or 'scale'"}`)),
 		},
 		{method: "POST", path: "/v1/billing/portal", as: "token", status: http.StatusBadRequest, want: noBilling},
+		{method: "POST", path: "/v1/billing/webhook", body: `{"id":"evt_1"}`, status: http.StatusBadRequest, want: noBilling},
 	}
 }
 

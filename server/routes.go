@@ -69,6 +69,7 @@ func (s *Server) routes() []route {
 		{"GET", "/v1/billing/", tokenOnly, s.readBilling},
 		{"POST", "/v1/billing/checkout", tokenOnly, s.startCheckout},
 		{"POST", "/v1/billing/portal", tokenOnly, s.openPortal},
+		{"POST", "/v1/billing/webhook", public, s.takeStripeEvent}, // signed by Stripe
 
 		{"GET", "/v1/server", public, s.describe},
 		{"GET", "/health", public, s.health},

@@ -96,7 +96,7 @@ func TestEachDocumentedAnswerHasATest(t *testing.T) {
 				if rt.Key || rt.Token {
 					continue
 				}
-			case "200": // there is no billing yet
+			case "200": // billing_test.go: it takes a Stripe
 				if strings.HasPrefix(rt.Path, "/v1/billing/") && rt.Method == "POST" {
 					continue
 				}

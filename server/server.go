@@ -36,6 +36,7 @@ type Config struct {
 	Now              func() time.Time // time.Now when nil
 	Timeouts         Timeouts         // zero fields have defaults
 	Streams          StreamLimits     // zero fields have defaults
+	Stripe           *StripeConfig    // sells plans; nil when this server sells none
 }
 
 // Timeouts bound how long a connection may take for each part of a request.
@@ -73,6 +74,7 @@ type Server struct {
 	hasher *auth.Hasher
 	logins *loginLimiter
 	hub    *hub
+	stripe payments // nil when this server sells nothing
 
 	dashboard func() (map[string]staticFile, error) // read at first use
 }
@@ -86,7 +88,8 @@ func New(store *storage.Store, cfg Config) *Server {
 		cfg.MaxBody = DefaultMaxBody
 	}
 	cfg.Timeouts, cfg.Streams = cfg.Timeouts.withDefaults(), cfg.Streams.withDefaults()
-	return &Server{
+	cfg.Stripe = cfg.Stripe.withDefaults()
+	s := &Server{
 		Config: cfg, store: store, decide: guard.Decide,
 		tokens:    auth.NewTokens(cfg.Secret, cfg.TokenTTL, cfg.Now),
 		hasher:    auth.NewHasher(runtime.GOMAXPROCS(0)),
@@ -94,6 +97,10 @@ func New(store *storage.Store, cfg Config) *Server {
 		hub:       newHub(store, cfg),
 		dashboard: sync.OnceValues(func() (map[string]staticFile, error) { return loadDashboard(cfg.Dashboard) }),
 	}
+	if cfg.Stripe != nil {
+		s.stripe = newStripeClient(cfg.Stripe)
+	}
+	return s
 }
 
 // Serve answers requests on a listener until the context ends, then finishes
@@ -113,6 +120,9 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	jobsDone := s.startJobs(jobs)
 	defer func() { stopJobs(); <-jobsDone }()
 
+	if s.stripe != nil {
+		s.Log.Info("plans are sold with Stripe", "real_money", s.Stripe.takesRealMoney(), "public_url", s.Stripe.PublicURL)
+	}
 	served := make(chan error, 1)
 	go func() { served <- hs.Serve(ln) }()
 	select {

@@ -42,6 +42,7 @@ func (w *world) makeWatched() watched {
 	step := w.call("POST", "/v1/runs/"+run+"/steps", a.key, body, "Idempotency-Key", canary).want(http.StatusCreated).text("id")
 	w.call("PATCH", "/v1/runs/"+run+"/steps/"+step, a.key, `{"prompt_tokens":1000,"output_data":"canary output","error":"canary error"}`).want(http.StatusOK)
 	w.call("PUT", "/v1/blocked-users/canary/user", a.key, `{"reason":"canary reason"}`).want(http.StatusOK)
+	w.must(w.store.SetCustomer(w.t.Context(), a.workspace, "", "cus_canary"))
 	// Enough further steps for a second page; one statement is quicker than 500 calls.
 	w.exec(`INSERT INTO steps (run_id, uuid, sequence, type, status, created_at)
 		WITH RECURSIVE n (i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < 502)
@@ -94,6 +95,7 @@ func intrusions() map[string]intrusion {
 		"POST /v1/billing/checkout":             {`{"plan":"pro"}`, http.StatusBadRequest},
 		"POST /v1/billing/portal":               {"", http.StatusBadRequest},
 		"GET /v1/server":                        {"", http.StatusOK},
+		"POST /v1/billing/webhook":              {`{"id":"evt_1","type":"invoice.paid"}`, http.StatusBadRequest},
 		"GET /health":                           {"", http.StatusOK},
 		"GET /health/ready":                     {"", http.StatusOK},
 		"GET /openapi.json":                     {"", http.StatusOK},
@@ -310,10 +312,11 @@ func TestEqualNamesInTwoWorkspacesAreTwoThings(t *testing.T) {
 	}
 }
 
-// tables are those of the tenants, with their columns: all but goose's own and the readiness probe's.
+// tables are those of the tenants, with their columns: all but goose's own, the
+// readiness probe's and the ids of Stripe's events.
 func tables(ctx context.Context, c *sql.Conn) (map[string][]string, error) {
 	found, err := c.QueryContext(ctx, `SELECT m.name, p.name FROM sqlite_master m, pragma_table_info(m.name) p WHERE m.type = 'table'
-		AND m.name NOT IN ('goose_db_version', 'sqlite_sequence', 'sqlite_stat1', 'probes')`)
+		AND m.name NOT IN ('goose_db_version', 'sqlite_sequence', 'sqlite_stat1', 'probes', 'stripe_events')`)
 	if err != nil {
 		return nil, err
 	}

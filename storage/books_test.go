@@ -530,6 +530,10 @@ func corruptions() []struct{ book, statement string } {
 		{"orphans", `INSERT INTO run_metadata VALUES (0, '{}')`},
 		{"orphans", `INSERT INTO idempotency_keys VALUES (1, 100, 'k', x'', x'', 0)`},
 		{"api_keys: active", `UPDATE api_keys SET revoked_at = 1`},
+		{"workspaces: beyond the plan", `UPDATE workspaces SET plan = 'basic'`},
+		{"workspaces: beyond the plan", `UPDATE workspaces SET plan = 'pro', kill_switch = 1`},
+		{"plan_changes", `UPDATE workspaces SET plan = 'pro'`},
+		{"plan_changes", `INSERT INTO plan_changes SELECT NULL, id, 0, 'pro', plan, 2, NULL, 0, NULL, NULL FROM workspaces`},
 	}
 }
 

@@ -22,6 +22,7 @@ var (
 	ErrStepBlocked   = errors.New("a blocked step takes no update")
 	ErrTooLarge      = errors.New("larger than can be booked")
 	ErrKeyRevoked    = errors.New("the API key is no longer active")
+	ErrOutdated      = errors.New("it was changed meanwhile: read it again")
 	ErrBadPassword   = errors.New("the password has changed meanwhile")
 	errUniqueBroken  = errors.New("unique constraint")
 	errJobPanicked   = errors.New("panic in a write")

@@ -33,7 +33,7 @@ func calls(t *testing.T, w *world) []call {
 	a, space, k, err := w.CreateAccount(ctx, NewAccount{Email: "a@example.com", PasswordHash: "x", Plan: plans.Scale})
 	w.must(err)
 	ws := space.Key()
-	return slices.Concat(accountCalls(w, a, space, k), runCalls(w, ws), []call{
+	return slices.Concat(accountCalls(w, a, space, k), runCalls(w, ws), billingCalls(w, ws), []call{
 		{"Users", func() error {
 			yes, no := true, false
 			for _, q := range []string{"", "u"} {
@@ -114,6 +114,40 @@ func accountCalls(w *world, a Account, space Workspace, k APIKey) []call {
 		}},
 		{"SetKillSwitch", func() error { _, err := w.SetKillSwitch(ctx, ws, false); return err }},
 		{"SetPlan", func() error { _, err := w.SetPlan(ctx, ws, space.Plan); return err }},
+	}
+}
+
+func billingCalls(w *world, ws WorkspaceKey) []call {
+	ctx := w.t.Context()
+	basic, err := plans.ByID(plans.Basic)
+	w.must(err)
+	settle := func(event string, st SubscriptionState) error {
+		read, err := w.CustomerSubscription(ctx, "cus_1")
+		if err != nil {
+			return err
+		}
+		_, err = w.Settle(ctx, Settlement{Read: read, Now: st, Event: event, Unpaid: basic})
+		return err
+	}
+	return []call{
+		{"SetCustomer", func() error { return w.SetCustomer(ctx, ws, "", "cus_1") }},
+		{"CustomerSubscription", func() error { _, err := w.CustomerSubscription(ctx, "cus_1"); return err }},
+		{"Settle", func() error {
+			return settle("evt_1", SubscriptionState{ID: "sub_1", Status: SubscriptionPastDue, Plan: plans.Pro, PlanEndsAt: w.Now().Add(time.Second)})
+		}},
+		{"StripeEventHandled", func() error { _, err := w.StripeEventHandled(ctx, "evt_1"); return err }},
+		{"Customers", func() error { all, err := w.Customers(ctx, 0, 1); return errors.Join(err, atLeastOne(len(all))) }},
+		{"EndedPlans", func() error {
+			w.Advance(time.Second)
+			all, err := w.EndedPlans(ctx, 1)
+			return errors.Join(err, atLeastOne(len(all)))
+		}},
+		{"Billing", func() error { _, err := w.Billing(ctx, ws); return err }},
+		{"ForgetStripeEvents", func() error {
+			w.Advance(stripeEventTTL)
+			n, err := w.ForgetStripeEvents(ctx)
+			return errors.Join(err, atLeastOne(n))
+		}},
 	}
 }
 
@@ -236,6 +270,7 @@ func costly() *regexp.Regexp {
 // exceptions are the costly lines that may be, each in queries that contain a text, and why.
 func exceptions() []struct{ line, query, why string } {
 	return []struct{ line, query, why string }{
+		{"plan_changes_workspace (workspace_id=?)", "ORDER BY id DESC LIMIT", "the last changes, in the index's order"},
 		{"SCAN workspaces", "SELECT id FROM workspaces", "upkeep looks at every tenant, a few times a day"},
 		{"runs_status (status=?)", "r.last_call_at < $2", "upkeep looks at every RUNNING run; concurrency limits them"},
 		{"api_keys_active (workspace_id=?)", "FROM api_keys", "one key a workspace is active"},

@@ -52,6 +52,9 @@ func insertWorkspace(tx *Tx, accountID int64, name string, plan plans.Plan) (Wor
 				w.ID[:], accountID, w.Name, w.Slug, string(plan.ID), w.MaxConcurrentRuns,
 				int64(w.RunIdleTimeout / time.Second), w.CreatedAt.UnixMilli(),
 			}, &w.key)
+		if err == nil {
+			return w, insertPlanChange(tx, w.key, PlanChange{At: tx.now, To: plan.ID, By: BySignUp})
+		}
 		if !errors.Is(err, ErrNotFound) {
 			return w, err
 		}
@@ -125,7 +128,7 @@ type WorkspaceChange struct {
 // UpdateWorkspace applies all of a change, or, with a *plans.FeatureError,
 // nothing of it.
 func (s *Store) UpdateWorkspace(ctx context.Context, ws WorkspaceKey, c WorkspaceChange) (Workspace, error) {
-	return s.changeWorkspace(ctx, ws, PartWorkspace, func(w *Workspace) error {
+	return s.changeWorkspace(ctx, ws, func(w *Workspace) error {
 		if c.UserDailyBudget != nil {
 			// Removing a budget that the plan does not have is no privilege.
 			if err := w.Plan.Require(plans.UserDailyBudget); err != nil && c.UserDailyBudget.Set {
@@ -154,7 +157,7 @@ func (s *Store) UpdateWorkspace(ctx context.Context, ws WorkspaceKey, c Workspac
 
 // SetKillSwitch turns the kill switch on, where the plan has it, or off, always.
 func (s *Store) SetKillSwitch(ctx context.Context, ws WorkspaceKey, active bool) (Workspace, error) {
-	return s.changeWorkspace(ctx, ws, PartWorkspace, func(w *Workspace) error {
+	return s.changeWorkspace(ctx, ws, func(w *Workspace) error {
 		if err := w.Plan.Require(plans.KillSwitch); err != nil && active {
 			return err
 		}
@@ -163,24 +166,7 @@ func (s *Store) SetKillSwitch(ctx context.Context, ws WorkspaceKey, active bool)
 	})
 }
 
-// SetPlan moves a workspace to a plan and resets what that plan lacks.
-func (s *Store) SetPlan(ctx context.Context, ws WorkspaceKey, plan plans.Plan) (Workspace, error) {
-	return s.changeWorkspace(ctx, ws, PartPlan, func(w *Workspace) error {
-		w.Plan = plan
-		if !plan.HasKillSwitch {
-			w.KillSwitch = false
-		}
-		if !plan.HasUserDailyBudget {
-			w.UserDailyBudget = plans.Budget{}
-		}
-		if !plan.HasConfigurableConcurrency {
-			w.MaxConcurrentRuns = plans.DefaultConcurrency
-		}
-		return nil
-	})
-}
-
-func (s *Store) changeWorkspace(ctx context.Context, ws WorkspaceKey, part ConfigPart, change func(*Workspace) error) (w Workspace, err error) {
+func (s *Store) changeWorkspace(ctx context.Context, ws WorkspaceKey, change func(*Workspace) error) (w Workspace, err error) {
 	err = s.write(ctx, bySQL, func(tx *Tx) error {
 		if w, err = workspace(tx, ws); err != nil {
 			return err
@@ -188,11 +174,15 @@ func (s *Store) changeWorkspace(ctx context.Context, ws WorkspaceKey, part Confi
 		if err := change(&w); err != nil {
 			return err
 		}
-		tx.note(Change{Workspace: ws, Kind: ConfigChanged, Part: part})
-		return tx.execOne(`UPDATE workspaces SET name = $2, plan = $3, kill_switch = $4, daily_budget_nanos = $5,
-				user_daily_budget_nanos = $6, max_concurrent_runs = $7, run_idle_timeout_seconds = $8 WHERE id = $1`,
-			ws, w.Name, string(w.Plan.ID), flag(w.KillSwitch), nullBudget(w.DailyBudget),
-			nullBudget(w.UserDailyBudget), w.MaxConcurrentRuns, int64(w.RunIdleTimeout/time.Second))
+		tx.note(Change{Workspace: ws, Kind: ConfigChanged, Part: PartWorkspace})
+		return saveWorkspace(tx, w)
 	})
 	return w, err
+}
+
+func saveWorkspace(tx *Tx, w Workspace) error {
+	return tx.execOne(`UPDATE workspaces SET name = $2, plan = $3, kill_switch = $4, daily_budget_nanos = $5,
+			user_daily_budget_nanos = $6, max_concurrent_runs = $7, run_idle_timeout_seconds = $8 WHERE id = $1`,
+		w.key, w.Name, string(w.Plan.ID), flag(w.KillSwitch), nullBudget(w.DailyBudget),
+		nullBudget(w.UserDailyBudget), w.MaxConcurrentRuns, int64(w.RunIdleTimeout/time.Second))
 }

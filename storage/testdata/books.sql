@@ -213,3 +213,25 @@ FROM model_days d WHERE NOT EXISTS (SELECT 1 FROM models m WHERE m.id = d.model_
 SELECT 'api_keys: active', w.id, count(k.id), 1
 FROM workspaces w LEFT JOIN api_keys k ON k.workspace_id = w.id AND k.revoked_at IS NULL
 GROUP BY w.id HAVING count(k.id) <> 1;
+
+-- Nobody holds what the plan forbids, whoever changed the plan and when.
+SELECT 'workspaces: beyond the plan', id,
+  printf('kill switch %d, user budget %s, concurrency %d', kill_switch, coalesce(user_daily_budget_nanos, 'none'), max_concurrent_runs),
+  'not on the ' || plan || ' plan'
+FROM workspaces
+WHERE plan IN ('basic', 'pro') AND kill_switch <> 0
+  OR plan = 'basic' AND (user_daily_budget_nanos IS NOT NULL OR max_concurrent_runs <> 3);
+
+-- The history of plans has no gap and ends with the plan there is. A workspace
+-- older than the history begins with its first change, or has none.
+SELECT 'plan_changes', workspace_id || '/' || id, 'from ' || coalesce(from_plan, 'nothing'), 'was ' || coalesce(was, 'nothing')
+FROM (
+  SELECT id, workspace_id, from_plan, to_plan,
+    lag(to_plan) OVER (PARTITION BY workspace_id ORDER BY id) AS was,
+    lag(id) OVER (PARTITION BY workspace_id ORDER BY id) AS earlier
+  FROM plan_changes)
+WHERE earlier IS NOT NULL AND from_plan IS NOT was OR from_plan IS to_plan
+UNION ALL
+SELECT 'plan_changes', w.id || '/newest', w.plan, c.to_plan
+FROM workspaces w JOIN plan_changes c ON c.workspace_id = w.id
+WHERE c.id = (SELECT max(id) FROM plan_changes WHERE workspace_id = w.id) AND c.to_plan <> w.plan;

@@ -1,0 +1,306 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/stripe/stripe-go/v85"
+
+	"github.com/pikarc/server/plans"
+)
+
+// This file is the edge to Stripe: all that is asked of it, in our words. How
+// the calls make up the life of a subscription is told in billing.go.
+
+// StripeConfig is what it takes to sell plans. The public URL is where people
+// reach this server, and come back to from Stripe's pages.
+type StripeConfig struct {
+	SecretKey     Hidden
+	WebhookSecret Hidden
+	// Prices are the ids that stand for each plan. The first is sold; the
+	// others are old ones, still paid by those who bought them.
+	Prices    map[plans.ID][]string
+	PublicURL string
+	APIURL    string        // of a stand-in for Stripe; Stripe's own when empty
+	Grace     time.Duration // how long a failed payment keeps the plan; DefaultPaymentGrace when 0
+	Timeout   time.Duration // of all that one request or check asks of Stripe; 20 s when 0
+}
+
+// DefaultPaymentGrace is how long a workspace keeps its plan after a payment failed.
+const DefaultPaymentGrace = 7 * 24 * time.Hour
+
+func (cfg *StripeConfig) withDefaults() *StripeConfig {
+	if cfg == nil {
+		return nil
+	}
+	out := *cfg
+	out.Grace, out.Timeout = positive(cfg.Grace, DefaultPaymentGrace), positive(cfg.Timeout, 20*time.Second)
+	return &out
+}
+
+// takesRealMoney tells the key of real money from one of the test mode.
+func (cfg *StripeConfig) takesRealMoney() bool {
+	return !strings.Contains(string(cfg.SecretKey), "_test_")
+}
+
+// Hidden is a text that no log and no error shows.
+type Hidden string
+
+// String redacts.
+func (Hidden) String() string { return "***" }
+
+// GoString redacts under %#v.
+func (Hidden) GoString() string { return "***" }
+
+// LogValue redacts.
+func (Hidden) LogValue() slog.Value { return slog.StringValue("***") }
+
+// MarshalText redacts, in JSON too.
+func (Hidden) MarshalText() ([]byte, error) { return []byte("***"), nil }
+
+// planOfPrice is empty for a price that no plan has.
+func (cfg *StripeConfig) planOfPrice(price string) plans.ID {
+	for plan, prices := range cfg.Prices {
+		for _, p := range prices {
+			if p == price {
+				return plan
+			}
+		}
+	}
+	return ""
+}
+
+// payments is what billing asks of Stripe.
+type payments interface {
+	// NewCustomer makes a customer. The same key makes it once.
+	NewCustomer(ctx context.Context, in newCustomer) (id string, err error)
+	// Subscriptions lists all that a customer ever had. errCustomerDeleted and
+	// errCustomerUnknown when Stripe has no such customer (any more).
+	Subscriptions(ctx context.Context, customer string) ([]stripeSubscription, error)
+	// NewestCheckout is the customer's last checkout; its zero value when there was none.
+	NewestCheckout(ctx context.Context, customer string) (checkout, error)
+	// NewCheckout opens a page where a plan is bought. errKeyConflict when the
+	// key was used for another plan, or is in use just now.
+	NewCheckout(ctx context.Context, in newCheckout) (checkout, error)
+	// CloseCheckout makes a page unusable. errCheckoutClosed when it was, or is paid.
+	CloseCheckout(ctx context.Context, id string) error
+	// OpenPortal opens a page where a customer manages the subscription.
+	OpenPortal(ctx context.Context, customer, returnURL string) (url string, err error)
+}
+
+var (
+	errCustomerDeleted = errors.New("the customer was deleted in Stripe")
+	errCustomerUnknown = errors.New("the customer is unknown to Stripe: is the secret key that of another account or mode?")
+	errCheckoutClosed  = errors.New("the checkout is no longer open")
+	errKeyConflict     = errors.New("the idempotency key is taken")
+	errStripeAway      = errors.New("asking Stripe failed")
+	errStripeRefused   = errors.New("refused by Stripe")
+)
+
+type newCustomer struct{ email, name, workspace, key string }
+
+type newCheckout struct {
+	customer, workspace, price, key string
+	plan                            plans.ID
+	successURL, cancelURL           string
+}
+
+// checkout is a page where a plan is bought.
+type checkout struct {
+	id, url string
+	plan    plans.ID
+	open    bool
+}
+
+// stripeSubscription is a subscription as Stripe tells it.
+type stripeSubscription struct {
+	id        string
+	status    stripe.SubscriptionStatus
+	prices    []string
+	created   time.Time
+	cancelAt  time.Time // when it is to end; zero when it goes on
+	start     time.Time // of the current period
+	end       time.Time // of the current period
+	ended     time.Time
+	unpaid    bool      // the last invoice was not paid
+	unpaidDue time.Time // when that invoice was made
+}
+
+// stripeClient asks the real Stripe, or what speaks like it.
+type stripeClient struct{ api *stripe.Client }
+
+func newStripeClient(cfg *StripeConfig) *stripeClient {
+	backend := &stripe.BackendConfig{
+		EnableTelemetry:   stripe.Bool(false),
+		HTTPClient:        &http.Client{Timeout: cfg.Timeout},
+		LeveledLogger:     &stripe.LeveledLogger{Level: stripe.LevelNull}, // we log once, at our edge
+		MaxNetworkRetries: stripe.Int64(1),
+	}
+	if cfg.APIURL != "" {
+		backend.URL = stripe.String(cfg.APIURL)
+	}
+	return &stripeClient{stripe.NewClient(string(cfg.SecretKey), stripe.WithBackends(stripe.NewBackendsWithConfig(backend)))}
+}
+
+func (c *stripeClient) NewCustomer(ctx context.Context, in newCustomer) (string, error) {
+	params := &stripe.CustomerCreateParams{
+		Email: stripe.String(in.email), Name: stripe.String(in.name),
+		Metadata: map[string]string{"pikarc_workspace": in.workspace},
+	}
+	params.SetIdempotencyKey(in.key)
+	made, err := c.api.V1Customers.Create(ctx, params)
+	if err != nil {
+		return "", stripeError("make a customer", err)
+	}
+	return made.ID, nil
+}
+
+func (c *stripeClient) Subscriptions(ctx context.Context, customer string) (all []stripeSubscription, err error) {
+	params := &stripe.SubscriptionListParams{Customer: stripe.String(customer), Status: stripe.String("all")}
+	params.Limit = stripe.Int64(100)
+	params.AddExpand("data.latest_invoice")
+	for sub, err := range c.api.V1Subscriptions.List(ctx, params).All(ctx) {
+		if isStripeCode(err, stripe.ErrorCodeResourceMissing) {
+			return nil, c.missing(ctx, customer)
+		}
+		if err != nil {
+			return nil, stripeError("list subscriptions", err)
+		}
+		all = append(all, subscriptionOf(sub))
+	}
+	return all, nil
+}
+
+// missing tells a customer that was deleted from one that never was here.
+func (c *stripeClient) missing(ctx context.Context, customer string) error {
+	found, err := c.api.V1Customers.Retrieve(ctx, customer, nil)
+	switch {
+	case isStripeCode(err, stripe.ErrorCodeResourceMissing):
+		return errCustomerUnknown
+	case err != nil:
+		return stripeError("read a customer", err)
+	case found.Deleted:
+		return errCustomerDeleted
+	default:
+		return errCustomerUnknown
+	}
+}
+
+func subscriptionOf(sub *stripe.Subscription) stripeSubscription {
+	out := stripeSubscription{
+		id: sub.ID, status: sub.Status, created: unixTime(sub.Created),
+		cancelAt: unixTime(sub.CancelAt), ended: unixTime(sub.EndedAt),
+	}
+	if sub.Items != nil {
+		for _, item := range sub.Items.Data {
+			out.start, out.end = unixTime(item.CurrentPeriodStart), unixTime(item.CurrentPeriodEnd)
+			if item.Price != nil {
+				out.prices = append(out.prices, item.Price.ID)
+			}
+		}
+	}
+	if sub.CancelAtPeriodEnd {
+		out.cancelAt = out.end
+	}
+	if last := sub.LatestInvoice; last != nil {
+		out.unpaid = last.Status == stripe.InvoiceStatusOpen || last.Status == stripe.InvoiceStatusUncollectible
+		out.unpaidDue = unixTime(last.Created)
+	}
+	return out
+}
+
+func (c *stripeClient) NewestCheckout(ctx context.Context, customer string) (checkout, error) {
+	params := &stripe.CheckoutSessionListParams{Customer: stripe.String(customer)}
+	params.Limit = stripe.Int64(1)
+	for session, err := range c.api.V1CheckoutSessions.List(ctx, params).All(ctx) {
+		if isStripeCode(err, stripe.ErrorCodeResourceMissing) {
+			return checkout{}, c.missing(ctx, customer)
+		}
+		if err != nil {
+			return checkout{}, stripeError("list checkouts", err)
+		}
+		return checkoutOf(session), nil
+	}
+	return checkout{}, nil
+}
+
+func (c *stripeClient) NewCheckout(ctx context.Context, in newCheckout) (checkout, error) {
+	ours := map[string]string{"pikarc_workspace": in.workspace, "pikarc_plan": string(in.plan)}
+	params := &stripe.CheckoutSessionCreateParams{
+		Mode: stripe.String("subscription"), Customer: stripe.String(in.customer), ClientReferenceID: stripe.String(in.workspace),
+		LineItems:  []*stripe.CheckoutSessionCreateLineItemParams{{Price: stripe.String(in.price), Quantity: stripe.Int64(1)}},
+		SuccessURL: stripe.String(in.successURL), CancelURL: stripe.String(in.cancelURL), Metadata: ours,
+		SubscriptionData: &stripe.CheckoutSessionCreateSubscriptionDataParams{Metadata: ours},
+	}
+	params.SetIdempotencyKey(in.key)
+	session, err := c.api.V1CheckoutSessions.Create(ctx, params)
+	var refusal *stripe.Error
+	if errors.As(err, &refusal) && (refusal.Type == stripe.ErrorTypeIdempotency || refusal.Code == stripe.ErrorCodeIdempotencyKeyInUse) {
+		return checkout{}, errKeyConflict
+	}
+	if err != nil {
+		return checkout{}, stripeError("open a checkout", err)
+	}
+	return checkoutOf(session), nil
+}
+
+func checkoutOf(session *stripe.CheckoutSession) checkout {
+	return checkout{
+		id: session.ID, url: session.URL, plan: plans.ID(session.Metadata["pikarc_plan"]),
+		open: session.Status == stripe.CheckoutSessionStatusOpen,
+	}
+}
+
+func (c *stripeClient) CloseCheckout(ctx context.Context, id string) error {
+	_, err := c.api.V1CheckoutSessions.Expire(ctx, id, nil)
+	var refusal *stripe.Error
+	if errors.As(err, &refusal) && refusal.HTTPStatusCode == http.StatusBadRequest {
+		return errCheckoutClosed
+	}
+	return stripeError("close a checkout", err)
+}
+
+func (c *stripeClient) OpenPortal(ctx context.Context, customer, returnURL string) (string, error) {
+	params := &stripe.BillingPortalSessionCreateParams{Customer: stripe.String(customer), ReturnURL: stripe.String(returnURL)}
+	session, err := c.api.V1BillingPortalSessions.Create(ctx, params)
+	if err != nil {
+		return "", stripeError("open the customer portal", err)
+	}
+	return session.URL, nil
+}
+
+// stripeError says what was asked, and is errStripeAway when asking again may
+// help: no answer, a busy Stripe, trouble of its own, or a key that it does
+// not take. A refusal of the request itself is errStripeRefused. Neither text holds the key.
+func stripeError(asked string, err error) error {
+	var refusal *stripe.Error
+	if err == nil {
+		return nil
+	}
+	if !errors.As(err, &refusal) {
+		return fmt.Errorf("%s: %w: %w", asked, errStripeAway, err)
+	}
+	kind := errStripeRefused
+	switch status := refusal.HTTPStatusCode; {
+	case status >= 500, status == http.StatusTooManyRequests, status == http.StatusUnauthorized, status == http.StatusForbidden:
+		kind = errStripeAway
+	}
+	return fmt.Errorf("%s: %w (%d %s, request %q): %s", asked, kind, refusal.HTTPStatusCode, refusal.Code, refusal.RequestID, refusal.Msg)
+}
+
+func isStripeCode(err error, code stripe.ErrorCode) bool {
+	var refusal *stripe.Error
+	return errors.As(err, &refusal) && refusal.Code == code
+}
+
+func unixTime(seconds int64) time.Time {
+	if seconds == 0 {
+		return time.Time{}
+	}
+	return time.Unix(seconds, 0).UTC()
+}
