@@ -122,14 +122,14 @@ test.each<[string, Billing, string, string[], string[]]>([
     'past due',
     { ...pro, ...ends, status: 'past_due', grace_ends_at: end },
     'Manage subscription',
-    ['What follows when the plan ends.', '', 'Upgrade to Scale', ask],
+    ['What follows when the plan ends.', '', '', ask],
     ['denied: A payment failed. Mend it by 20 Dec 2026: otherwise this workspace moves to Basic.'],
   ],
   [
     'past due, the grace is over',
     { ...pro, plan: 'basic', status: 'past_due' },
     'Manage subscription',
-    ['', '', 'Upgrade to Scale', ask],
+    ['', '', '', ask],
     ['denied: A payment failed, and Pro has ended. It comes back once the payment is mended.'],
   ],
   [
@@ -143,7 +143,7 @@ test.each<[string, Billing, string, string[], string[]]>([
     'paused',
     { ...base, status: 'paused', portal_enabled: true },
     'Manage subscription',
-    ['', 'Upgrade to Pro', 'Upgrade to Scale', ask],
+    ['', '', '', ask],
     ['waiting: The subscription is paused: its trial ended without a way to pay. Add one to go on.'],
   ],
   [

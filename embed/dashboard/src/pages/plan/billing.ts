@@ -39,19 +39,14 @@ export function choose(billing: Billing, plan: Plan): Action | null {
   if (plan.id !== 'pro' && plan.id !== 'scale') return null
   const own = plan.id === billing.plan
   if (isLive(billing)) {
-    // One portal for all: the plan that is paid for is managed above.
-    if (
-      own ||
-      !billing.portal_enabled ||
-      billing.status === 'incomplete' ||
-      plan.id === billing.subscription_plan
-    )
-      return null
+    // Changing plans needs a subscription in good order; all else is mended with the button on top.
+    if (own || !billing.portal_enabled || billing.status !== 'active') return null
+    if (plan.id === billing.subscription_plan) return null
     return { to: 'portal', label: direction(billing, plan) }
   }
   const { id } = plan
   if (!own) return { to: 'checkout', plan: id, label: direction(billing, plan) }
-  // Its own plan can only be bought when it was given for nothing, or when it is about to end.
+  // Its own plan is offered only when it is about to end.
   return billing.plan_ends_at ? { to: 'checkout', plan: id, label: `Subscribe to ${plan.name} again` } : null
 }
 
