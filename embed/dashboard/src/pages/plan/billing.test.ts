@@ -123,7 +123,7 @@ test.each<[string, Billing, string, string[], string[]]>([
     { ...pro, ...ends, status: 'past_due', grace_ends_at: end },
     'Manage subscription',
     ['What follows when the plan ends.', '', '', ask],
-    ['denied: A payment failed. Mend it by 20 Dec 2026: otherwise this workspace moves to Basic.'],
+    ['denied: A payment failed. Mend it by 20 Dec 2026; otherwise this workspace moves to Basic.'],
   ],
   [
     'past due, the grace is over',

@@ -123,7 +123,7 @@ function subscription(billing: Billing, workspace: Workspace): Sentence[] {
 
 function pastDue(billing: Billing, paid: string, then: string): string {
   const until = billing.grace_ends_at ?? billing.plan_ends_at
-  if (until) return `A payment failed. Mend it by ${dayOf(until)}: ${then}`
+  if (until) return `A payment failed. Mend it by ${dayOf(until)}; ${then}`
   return billing.plans.findIndex(({ id }) => id === billing.plan) <
     billing.plans.findIndex(({ id }) => id === billing.subscription_plan)
     ? `A payment failed, and ${paid} has ended. It comes back once the payment is mended.`
