@@ -1,0 +1,36 @@
+import { describe, expect, test } from 'vitest'
+import { change, missing, resets, wrong, type Workspace } from './limits'
+
+describe('what is typed', () => {
+  test.each(['0', '25', '2.50', '0.000000001'])('%s is an amount', (text) => {
+    expect(wrong('daily_budget_usd', text)).toBeUndefined()
+    expect(change('daily_budget_usd', text)).toEqual({ daily_budget_usd: text })
+  })
+
+  test.each(['', '2,50', '1e3', '-1', '.5', '$5', ' 5'])('"%s" is no amount', (text) => {
+    expect(wrong('user_daily_budget_usd', text)).toContain('dollars')
+  })
+
+  test('whole numbers are sent as numbers, and nothing else is', () => {
+    expect(change('max_concurrent_runs', '12')).toEqual({ max_concurrent_runs: 12 })
+    expect(wrong('max_concurrent_runs', '12')).toBeUndefined()
+    for (const text of ['', '1.5', '-1', 'many'])
+      expect(wrong('run_idle_timeout_seconds', text)).toBeDefined()
+  })
+})
+
+test('what a plan lacks is said with the plans that have it', () => {
+  const features = { kill_switch: false, user_daily_budget: true, configurable_concurrency: false }
+  const workspace = { features } as Workspace
+  expect(missing(workspace, 'kill_switch')).toContain('Scale and Enterprise')
+  expect(missing(workspace, 'user_daily_budget')).toBeNull()
+  expect(missing(workspace, 'configurable_concurrency')).toContain('Pro, Scale and Enterprise')
+})
+
+test('days and months end in UTC, over the end of a year too', () => {
+  expect(resets(Date.parse('2026-12-31T23:59:59.999Z'))).toEqual({
+    day: '2027-01-01T00:00:00.000Z',
+    month: '2027-01-01T00:00:00.000Z',
+  })
+  expect(resets(Date.parse('2026-02-28T00:00:00Z')).month).toBe('2026-03-01T00:00:00.000Z')
+})

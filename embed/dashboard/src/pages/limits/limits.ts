@@ -1,0 +1,51 @@
+// What the limits page sends and says. Whether the server takes it is the server's to tell; this only turns what is
+// typed into what the API takes, and what the plan lacks into a sentence.
+import type { Schema } from '../../api/client'
+
+export type Workspace = Schema<'Workspace'>
+export type Change = Partial<Record<Name, string | number | null>>
+
+/** A field of the workspace that this page changes. */
+export type Name =
+  'daily_budget_usd' | 'user_daily_budget_usd' | 'max_concurrent_runs' | 'run_idle_timeout_seconds'
+
+const whole = /^\d{1,15}$/
+const amount = /^\d+(\.\d+)?$/
+
+/** What is wrong with a text before it is sent, or nothing. */
+export function wrong(name: Name, text: string): string | undefined {
+  if (isMoney(name)) return amount.test(text) ? undefined : 'Write an amount in dollars, such as 25 or 2.50.'
+  return whole.test(text) ? undefined : 'Write a whole number.'
+}
+
+/** The change that sets a field to a checked text; an amount goes as text, so that no digit is lost. */
+export function change(name: Name, text: string): Change {
+  return { [name]: isMoney(name) ? text : Number(text) }
+}
+
+export function isMoney(name: Name): boolean {
+  return name.endsWith('_usd')
+}
+
+/** Why a plan's workspace cannot change something, with the plans that can; null where it can. */
+export function missing(workspace: Workspace, feature: keyof Workspace['features']): string | null {
+  if (workspace.features[feature]) return null
+  switch (feature) {
+    case 'kill_switch':
+      return 'The Scale and Enterprise plans have the kill switch.'
+    case 'user_daily_budget':
+      return 'The Pro, Scale and Enterprise plans have a budget for each user.'
+    case 'configurable_concurrency':
+      return 'The Pro, Scale and Enterprise plans let you choose this.'
+  }
+}
+
+/** The next midnight and the next first of a month in UTC, when budgets and months begin anew. */
+export function resets(now: number): { day: string; month: string } {
+  const at = new Date(now)
+  const [y, m, d] = [at.getUTCFullYear(), at.getUTCMonth(), at.getUTCDate()]
+  return {
+    day: new Date(Date.UTC(y, m, d + 1)).toISOString(),
+    month: new Date(Date.UTC(y, m + 1, 1)).toISOString(),
+  }
+}
