@@ -72,7 +72,7 @@ func createUser(ctx context.Context, dir string, o createUserOptions, stdin *os.
 	if in.PasswordHash, err = auth.NewHasher(1).Hash(ctx, password); err != nil {
 		return err
 	}
-	store, _, err := open(ctx, dir, true)
+	store, _, err := open(ctx, dir, true, 0)
 	if err != nil {
 		return err
 	}
@@ -144,7 +144,7 @@ func withWorkspace(ctx context.Context, dir, email string, fn func(*storage.Stor
 	if _, err := os.Stat(databasePath(dir)); err != nil {
 		return fmt.Errorf("no database in %s: is --data-dir right?", dir)
 	}
-	store, _, err := open(ctx, dir, false)
+	store, _, err := open(ctx, dir, false, 0)
 	if err != nil {
 		return err
 	}

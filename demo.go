@@ -72,12 +72,12 @@ func runDemo(ctx context.Context, dir string, o demoOptions, stdout, stderr io.W
 	}
 	cfg, err := serveOptions{
 		defaultPlan: string(demo.Plan), registration: "open", logFormat: "text", logLevel: "warn",
-		tokenTTL: 24 * time.Hour, maxBody: server.DefaultMaxBody, paymentGrace: server.DefaultPaymentGrace,
+		tokenTTL: 24 * time.Hour, maxBody: server.DefaultMaxBody, paymentGrace: server.DefaultPaymentGrace, heldRows: storage.DefaultHeld,
 	}.config(stderr)
 	if err != nil {
 		return err
 	}
-	store, secret, err := open(ctx, dir, true)
+	store, secret, err := open(ctx, dir, true, 0)
 	if err != nil {
 		return unlessEnded(ctx, err)
 	}

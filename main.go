@@ -126,7 +126,7 @@ func databasePath(dir string) string { return filepath.Join(dir, "pikarc.db") }
 
 // open opens the data directory. Only serve and create-user, which may be the
 // first to come, bring the schema up to date.
-func open(ctx context.Context, dir string, migrate bool) (*storage.Store, auth.Secret, error) {
+func open(ctx context.Context, dir string, migrate bool, heldRows int) (*storage.Store, auth.Secret, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, auth.Secret{}, fmt.Errorf("make the data directory: %w", err)
 	}
@@ -143,7 +143,7 @@ func open(ctx context.Context, dir string, migrate bool) (*storage.Store, auth.S
 			return nil, auth.Secret{}, err
 		}
 	}
-	store, err := storage.Open(ctx, databasePath(dir), storage.Options{Migrations: embed.Migrations(), Secret: secret})
+	store, err := storage.Open(ctx, databasePath(dir), storage.Options{Migrations: embed.Migrations(), Secret: secret, Held: heldRows})
 	return store, secret, err
 }
 

@@ -20,6 +20,7 @@ import (
 	"github.com/pikarc/server/embed"
 	"github.com/pikarc/server/plans"
 	"github.com/pikarc/server/server"
+	"github.com/pikarc/server/storage"
 )
 
 func newServe() *cobra.Command {
@@ -42,6 +43,7 @@ func newServe() *cobra.Command {
 	f.StringVar(&o.logFormat, "log-format", "text", "text or json")
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 	f.DurationVar(&o.tokenTTL, "jwt-ttl", 24*time.Hour, "how long a sign-in lasts")
+	f.IntVar(&o.heldRows, "held-rows", storage.DefaultHeld, "rows of each kind (runs, users, counters) that the writer keeps in memory")
 	f.Int64Var(&o.maxBody, "max-body", server.DefaultMaxBody, "largest request body, in bytes")
 	f.StringVar(&o.publicURL, "public-url", "", "where people reach this server, such as https://agents.example.com; needed to sell plans")
 	f.DurationVar(&o.paymentGrace, "payment-grace", server.DefaultPaymentGrace, "how long a workspace keeps its plan after a payment failed")
@@ -52,6 +54,7 @@ type serveOptions struct {
 	addr, defaultPlan, registration, logFormat, logLevel, publicURL string
 
 	tokenTTL, paymentGrace time.Duration
+	heldRows               int
 	maxBody                int64
 }
 
@@ -78,6 +81,8 @@ func (o serveOptions) config(stderr io.Writer) (server.Config, error) {
 		return server.Config{}, usage(fmt.Errorf("--jwt-ttl %s: must be a minute or more", o.tokenTTL))
 	case o.maxBody < 1024:
 		return server.Config{}, usage(fmt.Errorf("--max-body %d: must be 1024 bytes or more", o.maxBody))
+	case o.heldRows < storage.MinHeld:
+		return server.Config{}, usage(fmt.Errorf("--held-rows %d: must be %d or more", o.heldRows, storage.MinHeld))
 	case o.paymentGrace < time.Hour:
 		return server.Config{}, usage(fmt.Errorf("--payment-grace %s: must be an hour or more", o.paymentGrace))
 	case checkPublicURL(o.publicURL) != nil:
@@ -116,7 +121,7 @@ func serve(ctx context.Context, dir string, o serveOptions, stdout, stderr io.Wr
 	if err != nil {
 		return err
 	}
-	store, secret, err := open(ctx, dir, true)
+	store, secret, err := open(ctx, dir, true, o.heldRows)
 	if err != nil {
 		return err
 	}

@@ -38,11 +38,11 @@ type memory struct {
 	modelDays  *table[partKey, *heldModelDay]
 }
 
-// minHeld keeps a row that a batch has changed from being evicted before the
-// batch is written: no batch touches so many.
+// How many rows of each kind may be held. MinHeld keeps a row that a batch has
+// changed from being evicted before the batch is written: no batch touches so many.
 const (
-	minHeld     = 4 * maxBatch
-	defaultHeld = 20_000
+	MinHeld     = 4 * maxBatch
+	DefaultHeld = 20_000
 )
 
 // newMemory makes one that holds at most so many rows of each kind.
@@ -101,7 +101,7 @@ func (m *memory) changed(r row) {
 
 // full tells a job of many rows to stop, so that what it has changed is written
 // before it could be evicted.
-func (m *memory) full() bool { return len(m.dirty) > minHeld/2 }
+func (m *memory) full() bool { return len(m.dirty) > MinHeld/2 }
 
 // flush writes what has changed. It runs outside of every job's savepoint.
 func (m *memory) flush(tx *Tx) error {

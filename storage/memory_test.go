@@ -206,8 +206,8 @@ func TestMemoryIsBoundedAndEvictionLosesNothing(t *testing.T) {
 	})
 	m := w.memory
 	for what, n := range map[string]int{"runs": m.runs.rows.Len(), "users": m.users.rows.Len(), "user days": m.userDays.rows.Len()} {
-		if n != minHeld {
-			t.Errorf("%s in memory: %d, want %d", what, n, minHeld)
+		if n != MinHeld {
+			t.Errorf("%s in memory: %d, want %d", what, n, MinHeld)
 		}
 	}
 	w.mustRememberTheTruth()

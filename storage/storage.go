@@ -79,9 +79,9 @@ func Open(ctx context.Context, path string, opts Options) (*Store, error) {
 		opts.QueueSize = 4096
 	}
 	if opts.Held == 0 {
-		opts.Held = defaultHeld
+		opts.Held = DefaultHeld
 	}
-	opts.Held = max(opts.Held, minHeld)
+	opts.Held = max(opts.Held, MinHeld)
 	status, err := SchemaStatus(ctx, path, opts.Migrations)
 	if err != nil {
 		return nil, err
