@@ -17,13 +17,16 @@ export type Account = { email: string; apiKey: string; token: string }
 export class Server {
   #child: ChildProcess | null = null
   #flags: string[]
+  #settings: Record<string, string>
 
   private constructor(
     readonly dir: string,
     readonly port: number,
     flags: string[],
+    settings: Record<string, string>,
   ) {
     this.#flags = flags
+    this.#settings = settings
   }
 
   get url(): string {
@@ -31,8 +34,16 @@ export class Server {
   }
 
   static async start(...flags: string[]): Promise<Server> {
-    const dir = await mkdtemp(join(tmpdir(), 'pikarc-browser-'))
-    const server = new Server(dir, await freePort(), flags)
+    return Server.#make(await freePort(), flags, {})
+  }
+
+  /** With settings of the environment, on a port that is known before. */
+  static startWith(settings: Record<string, string>, port: number): Promise<Server> {
+    return Server.#make(port, [], settings)
+  }
+
+  static async #make(port: number, flags: string[], settings: Record<string, string>): Promise<Server> {
+    const server = new Server(await mkdtemp(join(tmpdir(), 'pikarc-browser-')), port, flags, settings)
     await server.up()
     return server
   }
@@ -40,7 +51,8 @@ export class Server {
   /** Starts it (again) on the same address and data. */
   async up() {
     const args = ['serve', '--data-dir', this.dir, '--addr', `localhost:${this.port}`, ...this.#flags]
-    const child = spawn(binary, args, { stdio: ['ignore', 'ignore', 'pipe'] })
+    const env = { ...process.env, ...this.#settings }
+    const child = spawn(binary, args, { stdio: ['ignore', 'ignore', 'pipe'], env })
     this.#child = child
     let said = ''
     child.stderr!.on('data', (text) => (said += text))
@@ -153,7 +165,7 @@ export async function until(what: string, condition: () => Promise<boolean> | bo
   }
 }
 
-async function freePort(): Promise<number> {
+export async function freePort(): Promise<number> {
   const probe = createServer().listen(0, 'localhost')
   await once(probe, 'listening')
   const { port } = probe.address() as { port: number }
