@@ -185,10 +185,10 @@ func (d delta) check(tx *Tx, on dayKey, r *heldRun, model sql.NullInt64) (book f
 	}, nil
 }
 
-func (m *heldModelDay) book(tx *Tx, d delta) {
-	m.spend, m.unpriced = m.spend+d.spend, m.unpriced+d.unpriced
-	m.prompt, m.completion = m.prompt+d.prompt, m.completion+d.completion
-	tx.memory.changed(m)
+func (d *heldModelDay) book(tx *Tx, by delta) {
+	d.spend, d.unpriced = d.spend+by.spend, d.unpriced+by.unpriced
+	d.prompt, d.completion = d.prompt+by.prompt, d.completion+by.completion
+	tx.memory.changed(d)
 }
 
 func tooLarge(what string) error {

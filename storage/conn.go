@@ -159,7 +159,7 @@ func (c *conn) prepare(query string) (*statement, error) {
 		number, err := strconv.Atoi(strings.TrimPrefix(name, "$"))
 		if err != nil || number < 1 {
 			sqlite3.Xsqlite3_finalize(c.tls, s.handle)
-			return nil, fmt.Errorf("prepare %s: parameter %q is no $1, $2 ...", firstWords(query), name)
+			return nil, fmt.Errorf("prepare %s: parameter %q is not numbered as $1 is", firstWords(query), name)
 		}
 		s.params = append(s.params, number-1)
 	}

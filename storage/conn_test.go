@@ -86,7 +86,7 @@ func TestWritersConnectionRefusesWhatItCannotKeep(t *testing.T) {
 	for want, do := range map[string]func() error{
 		"1 parameters, 0 values":          func() error { _, err := c.exec(t.Context(), `SELECT $1`, nil); return err },
 		"no value for $3":                 func() error { _, err := c.exec(t.Context(), `SELECT $3`, []any{1}); return err },
-		"is no $1, $2":                    func() error { _, err := c.exec(t.Context(), `SELECT ?`, []any{1}); return err },
+		"not numbered":                    func() error { _, err := c.exec(t.Context(), `SELECT ?`, []any{1}); return err },
 		"float64, which is bound":         func() error { _, err := c.exec(t.Context(), `SELECT $1`, []any{0.1}); return err },
 		"null, which a *int64 cannot be":  func() error { return c.query(t.Context(), `SELECT NULL`, nil, read(&n)) },
 		"2 columns, 1 destinations":       func() error { return c.query(t.Context(), `SELECT 1, 2`, nil, read(&n)) },

@@ -143,12 +143,12 @@ func readStep(tx *Tx, runID int64, id uuid.UUID) (Step, error) {
 }
 
 // shown is the step with its progress.
-func (s stepRow) shown() Step {
-	out := s.Step
-	out.Status, out.CompletedAt = s.status, timeOf(s.completedAt)
-	out.PromptTokens, out.CompletionTokens = s.used.prompt, s.used.completion
-	out.DurationMillis = optionalInt[int64](s.duration)
-	out.Cost = optionalInt[plans.Money](s.used.cost)
-	out.InputPrice, out.OutputPrice = optionalInt[plans.Price](s.used.inputPrice), optionalInt[plans.Price](s.used.outputPrice)
+func (row stepRow) shown() Step {
+	out := row.Step
+	out.Status, out.CompletedAt = row.status, timeOf(row.completedAt)
+	out.PromptTokens, out.CompletionTokens = row.used.prompt, row.used.completion
+	out.DurationMillis = optionalInt[int64](row.duration)
+	out.Cost = optionalInt[plans.Money](row.used.cost)
+	out.InputPrice, out.OutputPrice = optionalInt[plans.Price](row.used.inputPrice), optionalInt[plans.Price](row.used.outputPrice)
 	return out
 }
