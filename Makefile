@@ -95,7 +95,7 @@ lint: format ## gofmt, go vet and staticcheck, changing nothing
 # Below are parts of the targets above.
 
 $(DASHBOARD)/node_modules/.package-lock.json: $(DASHBOARD)/package-lock.json
-	$(call say,install the dashboard's packages from its lock file)
+	$(call say,install the packages of the dashboard from its lock file)
 	cd $(DASHBOARD) && npm ci --no-audit --no-fund
 	@touch $@
 

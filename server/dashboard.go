@@ -20,7 +20,7 @@ const indexFile = "index.html"
 func pages() []string {
 	return []string{
 		"/", "/sign-in", "/register", "/welcome", "/overview", "/runs", "/runs/*", "/users", "/prices", "/limits",
-		"/api-key", "/plan", "/account", "/docs", "/audit",
+		"/api-key", "/plan", "/account", "/docs",
 	}
 }
 

@@ -75,7 +75,7 @@ func TestEachPageOfTheDashboardIsTheIndexAndNothingElseIs(t *testing.T) {
 	index := string(dashboardFiles()["index.html"].Data)
 	for _, path := range []string{
 		"/", "/sign-in", "/register", "/welcome", "/overview", "/runs", "/runs/" + unknownID, hostilePath, "/users", "/prices", "/limits", "/api-key",
-		"/plan", "/account", "/docs", "/audit", "/runs/", "/runs/" + unknownID + "/", "/overview/", "/runs?status=RUNNING",
+		"/plan", "/account", "/docs", "/runs/", "/runs/" + unknownID + "/", "/overview/", "/runs?status=RUNNING",
 	} {
 		r := w.call("GET", path, "", nil).want(http.StatusOK)
 		if string(r.body) != index || r.header.Get("Cache-Control") != "no-cache" {

@@ -1,4 +1,6 @@
 // Debian's Chromium, and pages that tell what must never happen: errors, refused styles or scripts, other hosts.
+import { readFile } from 'node:fs/promises'
+import { createRequire } from 'node:module'
 import { chromium, type Browser, type BrowserContext, type BrowserContextOptions, type Page } from 'playwright-core'
 import type { Account, Server } from './server'
 
@@ -68,4 +70,19 @@ export async function settled(page: Page) {
   await page.waitForFunction(
     () => document.querySelector('h1') !== null && document.querySelector('.skeleton') === null,
   )
+}
+
+const axeFile = createRequire(import.meta.url).resolve('axe-core/axe.min.js')
+
+/** What axe-core finds wrong with a page. */
+export async function violations(page: Page) {
+  // Through the debugger, which the Content-Security-Policy does not bind.
+  const inspector = await page.context().newCDPSession(page)
+  await inspector.send('Runtime.evaluate', { expression: await readFile(axeFile, 'utf8') })
+  const { result } = await inspector.send('Runtime.evaluate', {
+    expression: 'axe.run().then((r) => r.violations.map((v) => v.id + ": " + v.nodes[0].html))',
+    awaitPromise: true,
+    returnByValue: true,
+  })
+  return result.value
 }

@@ -1,12 +1,9 @@
 // Who costs what, and what a token costs: the pages on which people act on single rows.
-import { readFile } from 'node:fs/promises'
-import { createRequire } from 'node:module'
-import type { Browser, Page } from 'playwright-core'
+import type { Browser } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { launch, settled, visit, type Visit } from './browser'
+import { launch, settled, violations, visit, type Visit } from './browser'
 import { type Account, Server } from './server'
 
-const axeFile = createRequire(import.meta.url).resolve('axe-core/axe.min.js')
 const hostile = ['<img src=x onerror="document.title=\'owned\'">', '\u202Egnp.exe', 'org/42/user-7', '用户-😀', 'w'.repeat(255)]
 
 let server: Server
@@ -50,18 +47,6 @@ async function open(path: string, use: (visit: Visit) => Promise<void>, options 
   } finally {
     await visited.context.close()
   }
-}
-
-async function violations(page: Page) {
-  // Through the debugger, which the Content-Security-Policy does not bind.
-  const inspector = await page.context().newCDPSession(page)
-  await inspector.send('Runtime.evaluate', { expression: await readFile(axeFile, 'utf8') })
-  const { result } = await inspector.send('Runtime.evaluate', {
-    expression: 'axe.run().then((r) => r.violations.map((v) => v.id + ": " + v.nodes[0].html))',
-    awaitPromise: true,
-    returnByValue: true,
-  })
-  return result.value
 }
 
 describe('users', () => {

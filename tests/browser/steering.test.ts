@@ -1,0 +1,200 @@
+// What people do here: begin, watch, find out why, and stop.
+import type { Browser } from 'playwright-core'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { launch, settled, visit } from './browser'
+import { type Account, PASSWORD, Server, until } from './server'
+
+let server: Server
+let browser: Browser
+let made = 0
+
+beforeAll(async () => {
+  server = await Server.start()
+  browser = await launch()
+})
+
+afterAll(async () => {
+  await browser?.close()
+  await server?.close()
+})
+
+/** An account of its own, so that no test meets another's. */
+function account(plan?: string): Promise<Account> {
+  return server.account(`person-${++made}@example.com`, plan)
+}
+
+test('one registers, sees the key, and the first run turns the page into that run', async () => {
+  const { page, context, troubles } = await visit(browser, server)
+  await page.goto('/')
+  await page.getByRole('link', { name: 'Register' }).click()
+  await page.getByLabel('Email').fill('new@example.com')
+  await page.getByLabel('Password').fill('short')
+  await page.getByRole('button', { name: 'Register' }).click()
+  await page.getByText('at least 8 characters').first().waitFor()
+  await page.getByLabel('Password').fill(PASSWORD)
+  await page.getByRole('button', { name: 'Register' }).click()
+  await page.waitForURL('**/welcome')
+  const key = await page.locator('.key code').textContent()
+  expect(key).toMatch(/^lg_[0-9a-f]{8}_[0-9a-f]{64}$/)
+  const { id } = await server.call(key!, 'POST', '/v1/runs/', { user_id: 'first', metadata: { task: 'Say hello' } })
+  await page.locator(`a[href="/runs/${id}"]`).first().click()
+  await page.getByRole('heading', { name: 'Say hello' }).waitFor()
+  expect(troubles).toEqual([])
+  await context.close()
+})
+
+test('a wrong password is told, and closed registration too', async () => {
+  const { email } = await account()
+  const { page, context } = await visit(browser, server)
+  await page.goto('/sign-in')
+  await page.getByLabel('Email').fill(email)
+  await page.getByLabel('Password').fill('not the password')
+  await page.getByRole('button', { name: 'Sign in' }).click()
+  await page.getByText('Incorrect email or password').waitFor()
+  await context.close()
+
+  const closed = await Server.start('--registration', 'closed')
+  try {
+    const outside = await visit(browser, closed)
+    await outside.page.goto('/register')
+    await outside.page.getByText('closed').first().waitFor()
+    await outside.context.close()
+  } finally {
+    await closed.close()
+  }
+})
+
+test('the kill switch asks first, and stops a running agent at its next step', async () => {
+  const ada = await account()
+  const agent = server.agent(ada)
+  const { id } = await agent.start('user')
+  const { page, context } = await visit(browser, server, ada)
+  await page.goto('/overview')
+  await settled(page)
+  await page.getByRole('button', { name: 'Stop all agents' }).click()
+  const dialog = page.getByRole('dialog')
+  await dialog.getByText('1 running agent').waitFor()
+  await page.waitForFunction(() => document.activeElement?.textContent?.trim() === 'Cancel')
+  await page.keyboard.press('Escape')
+  await dialog.waitFor({ state: 'hidden' })
+  expect((await agent.ask(id, 1)).decision.outcome).toBe('ALLOW')
+
+  await page.getByRole('button', { name: 'Stop all agents' }).click()
+  await dialog.getByRole('button', { name: 'Stop all agents' }).click()
+  await page.getByText('All agents are stopped.').first().waitFor()
+  expect((await agent.ask(id, 2)).decision).toMatchObject({ outcome: 'DENY', reason: 'KILL_SWITCH_ACTIVE' })
+  await page.getByRole('button', { name: 'Let agents run again' }).click()
+  await until('agents to be allowed', async () => (await agent.ask(id, 3)).decision.outcome === 'ALLOW')
+  await context.close()
+})
+
+test('what the plan lacks is shown, disabled, with the plans that have it', async () => {
+  const { page, context } = await visit(browser, server, await account('basic'))
+  await page.goto('/limits')
+  await settled(page)
+  await page.getByText('The Scale and Enterprise plans have the kill switch.').waitFor()
+  await page.getByText('The Pro, Scale and Enterprise plans have a budget for each user.').waitFor()
+  expect(await page.getByRole('textbox', { name: 'Runs at once' }).isDisabled()).toBe(true)
+  await context.close()
+})
+
+test('a budget set on the limits page denies the next step, and two clicks from the overview say why', async () => {
+  const ada = await account()
+  const price = { input_cost_per_token: '0.0000025', output_cost_per_token: '0.00001' }
+  await server.call(ada.apiKey, 'PUT', '/v1/model-pricing/gpt-4o', price)
+  const agent = server.agent(ada)
+  const { id } = await agent.start('user', { task: 'Spend too much' })
+  await agent.step(id, 1, { model: 'gpt-4o' }, { prompt: 500, completion: 100 })
+
+  const { page, context } = await visit(browser, server, ada)
+  await page.goto('/limits')
+  await settled(page)
+  await page.getByLabel('Budget a day', { exact: true }).fill('2,5')
+  await page.getByRole('button', { name: 'Save: Budget a day', exact: true }).click()
+  await page.getByText('Write an amount in dollars').waitFor()
+  await page.getByLabel('Budget a day', { exact: true }).fill('0.002')
+  await page.getByRole('button', { name: 'Save: Budget a day', exact: true }).click()
+  await page.getByText('limit reached').first().waitFor()
+  expect((await agent.ask(id, 2)).decision.reason).toBe('WORKSPACE_DAILY_BUDGET_EXCEEDED')
+  await agent.end(id, 'BLOCKED')
+
+  await page.goto('/overview')
+  await settled(page)
+  await page.getByRole('link', { name: /1 denial/ }).first().click()
+  await page.getByRole('link', { name: 'Spend too much' }).first().click()
+  await page.getByText(/budget of \$0\.002 was reached \(\$0\.00225 spent\)/).first().waitFor()
+  await context.close()
+})
+
+test('filters are in the address and survive a reload', async () => {
+  const ada = await account()
+  const agent = server.agent(ada)
+  await agent.end((await agent.start('kept')).id, 'FAILED')
+  await agent.end((await agent.start('other')).id)
+  const { page, context } = await visit(browser, server, ada)
+  await page.goto('/runs?status=FAILED')
+  await settled(page)
+  const rows = page.locator('tbody tr')
+  await rows.first().waitFor()
+  await page.reload()
+  await settled(page)
+  await rows.first().waitFor()
+  expect(await rows.count()).toBe(1)
+  expect(await rows.first().textContent()).toContain('kept')
+  await context.close()
+})
+
+test('two browsers show the same without a reload', async () => {
+  const ada = await account()
+  const one = await visit(browser, server, ada)
+  const two = await visit(browser, server, ada)
+  await two.page.goto('/overview')
+  await settled(two.page)
+  await one.page.goto('/overview')
+  await settled(one.page)
+  const agent = server.agent(ada)
+  const { id } = await agent.start('user', { task: 'Seen by both' })
+  for (const { page } of [one, two]) await page.getByText('Seen by both').first().waitFor()
+  await one.page.getByRole('button', { name: 'Stop all agents' }).click()
+  await one.page.getByRole('dialog').getByRole('button', { name: 'Stop all agents' }).click()
+  await two.page.getByText('All agents are stopped.').first().waitFor()
+  await agent.end(id)
+  await one.context.close()
+  await two.context.close()
+})
+
+test('a session that ends leads to sign-in, and back to where one was', async () => {
+  const ada = await account()
+  const { page, context } = await visit(browser, server, ada)
+  await page.goto('/prices')
+  await settled(page)
+  const body = { current_password: PASSWORD, new_password: PASSWORD + '!' }
+  await server.call(ada.token, 'POST', '/v1/auth/change-password', body)
+  await page.goto('/prices')
+  await page.getByText('Your session has ended').waitFor()
+  await page.getByLabel('Email').fill(ada.email)
+  await page.getByLabel('Password').fill(PASSWORD + '!')
+  await page.getByRole('button', { name: 'Sign in' }).click()
+  await page.waitForURL('**/prices')
+  await page.getByRole('heading', { name: 'Prices' }).waitFor()
+  await context.close()
+})
+
+test('a lost connection is a small line, and what was missed is there when it is back', async () => {
+  const own = await Server.start()
+  try {
+    const ada = await own.account('ada@example.com')
+    const { page, context } = await visit(browser, own, ada)
+    await page.goto('/runs')
+    await settled(page)
+    await own.down('SIGKILL')
+    await page.getByText('Connection lost').waitFor()
+    await own.up()
+    await own.agent(ada).start('user', { task: 'Missed meanwhile' })
+    await page.getByText('Missed meanwhile').first().waitFor()
+    await page.getByText('Connection lost').waitFor({ state: 'hidden' })
+    await context.close()
+  } finally {
+    await own.close()
+  }
+})
