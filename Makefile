@@ -21,7 +21,7 @@ say = @printf '\n==> %s\n' '$(1)'
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-22s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: run
 run: build ## build, then serve on http://localhost:8000 with its data in ./pikarc-data
@@ -72,7 +72,11 @@ dashboard-test: $(DASHBOARD)/node_modules/.package-lock.json ## types, lint, for
 
 .PHONY: screenshots
 screenshots: build ## every page at three sizes, light and dark, into tests/browser/screenshots
-	tests/browser/run.sh ./pikarc --screenshots
+	tests/browser/run.sh ./pikarc screenshots
+
+.PHONY: dashboard-performance
+dashboard-performance: build ## how fast the dashboard loads and scrolls, with the processor slowed down four times
+	tests/browser/run.sh ./pikarc performance
 
 .PHONY: build
 build: ## build ./pikarc, with the dashboard where npm is there: one static file

@@ -147,10 +147,11 @@ type heldRun struct {
 }
 
 // Most steps are reported on soon after they were allowed, and once. So a run
-// holds its latest ones, as they are stored, for their first update.
+// holds its latest ones, as they are stored, for their first update: few and
+// small ones, because there may be many runs.
 const (
-	maxOpenSteps   = 4
-	maxOpenPayload = 1 << 10
+	maxOpenSteps   = 2
+	maxOpenPayload = 512 // bytes
 )
 
 // opened holds an allowed step, unless what it carries is large.

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Runs the browser tests: Debian's Chromium against a real Pikarc Server.
 #
-#   tests/browser/run.sh [BINARY] [--screenshots]     BINARY defaults to what `make build` leaves in the repository's root
+#   tests/browser/run.sh [BINARY] [screenshots|performance]     BINARY defaults to what `make build` leaves in the root
 #
-# --screenshots  pictures of every page into tests/browser/screenshots, instead of the tests
-# CHROMIUM       the browser (default /usr/bin/chromium)
+# screenshots  pictures of every page into tests/browser/screenshots, instead of the tests
+# performance  figures of loading and scrolling, instead of the tests
+# CHROMIUM     the browser (default /usr/bin/chromium)
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -32,10 +33,8 @@ fi
 export NO_PROXY="127.0.0.1,localhost${NO_PROXY:+,$NO_PROXY}"
 export no_proxy=$NO_PROXY
 
-if [[ ${2:-} == --screenshots ]]; then
-  npx vitest run --config vitest.screenshots.ts
-  say "look at them in $here/screenshots"
-  exit
-fi
 npx tsc --noEmit
+if [[ -n ${2:-} ]]; then
+  exec npx vitest run --config vitest.commands.ts "$2.ts"
+fi
 npx vitest run

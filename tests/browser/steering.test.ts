@@ -1,4 +1,7 @@
 // What people do here: begin, watch, find out why, and stop.
+import { execFile } from 'node:child_process'
+import { join, resolve } from 'node:path'
+import { promisify } from 'node:util'
 import type { Browser } from 'playwright-core'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { launch, settled, visit } from './browser'
@@ -36,12 +39,33 @@ test('one registers, sees the key, and the first run turns the page into that ru
   await page.waitForURL('**/welcome')
   const key = await page.locator('.key code').textContent()
   expect(key).toMatch(/^lg_[0-9a-f]{8}_[0-9a-f]{64}$/)
-  const { id } = await server.call(key!, 'POST', '/v1/runs/', { user_id: 'first', metadata: { task: 'Say hello' } })
-  await page.locator(`a[href="/runs/${id}"]`).first().click()
+  await publishedClient(key!)
+  await page.locator('a[href^="/runs/"]').first().click()
   await page.getByRole('heading', { name: 'Say hello' }).waitFor()
+  await page.getByText('gpt-4o').first().waitFor()
   expect(troubles).toEqual([])
   await context.close()
 })
+
+/** A first agent under the published Python client, which tests/client/run.sh has installed. */
+async function publishedClient(key: string) {
+  const venv = resolve(import.meta.dirname, '../client/.venv')
+  const agent = `
+import asyncio, sys
+from pikarc import AsyncPikarc
+
+async def main():
+    guard = AsyncPikarc(api_key=sys.argv[1], base_url=sys.argv[2])
+    async with guard.run(user_id="first", metadata={"task": "Say hello"}) as run:
+        async def answer():
+            return (12, 3)
+        await run.model_call(answer, model="gpt-4o", token_extractor=lambda used: used)
+
+asyncio.run(main())
+`
+  const env = { ...process.env, PYTHONPATH: join(venv, 'clients/0.1.0'), PYTHONDONTWRITEBYTECODE: '1' }
+  await promisify(execFile)(join(venv, 'bin/python'), ['-c', agent, key, server.url], { env })
+}
 
 test('a wrong password is told, and closed registration too', async () => {
   const { email } = await account()

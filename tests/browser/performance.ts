@@ -1,0 +1,78 @@
+// How fast the dashboard is, by the browser's own figures with the processor slowed down four times:
+// `make dashboard-performance`. It prints and judges nothing: machines differ, and one differs from minute to minute.
+import type { Page } from 'playwright-core'
+import { test } from 'vitest'
+import { launch, settled, visit } from './browser'
+import { Server } from './server'
+
+const STEPS = 2000
+
+test('figures', async () => {
+  const server = await Server.start()
+  const browser = await launch()
+  try {
+    const account = await server.account('ada@example.com')
+    const agent = server.agent(account)
+    const { id } = await agent.start('user', { task: 'A long run' })
+    for (let n = 0; n < STEPS; n += 50) {
+      await Promise.all(Array.from({ length: 50 }, (_, i) => agent.step(id, n + i + 1, { model: 'gpt-4o' }, { prompt: 5 })))
+    }
+    for (const path of ['/sign-in', '/overview', '/runs', `/runs/${id}`]) {
+      const paints: number[] = []
+      const ready: number[] = []
+      for (let round = 0; round < 5; round++) {
+        const { page, context } = await visit(browser, server, path === '/sign-in' ? undefined : account)
+        await slow(page)
+        await page.goto(path)
+        await settled(page)
+        ready.push(await page.evaluate(() => performance.now()))
+        paints.push(
+          await page.evaluate(() => performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? NaN),
+        )
+        await context.close()
+      }
+      const name = path.replace(id, '{id}')
+      console.log(`${name}: first paint ${median(paints)} ms, all it shows first ${median(ready)} ms`)
+    }
+    const { page, context } = await visit(browser, server, account)
+    await page.goto(`/runs/${id}`)
+    await settled(page)
+    for (let more = page.getByRole('button', { name: /more steps/i }); await more.count(); ) {
+      await more.first().click()
+      await page.waitForLoadState('networkidle')
+    }
+    const frames = await page.evaluate(scroll)
+    console.log(`scrolling ${frames.height} px of timeline: ${frames.count} frames, the longest ${frames.longest} ms`)
+    await context.close()
+  } finally {
+    await browser.close()
+    await server.close()
+  }
+}, 300_000)
+
+async function slow(page: Page) {
+  const inspector = await page.context().newCDPSession(page)
+  await inspector.send('Emulation.setCPUThrottlingRate', { rate: 4 })
+}
+
+function median(values: number[]): number {
+  return Math.round(values.sort((a, b) => a - b)[Math.floor(values.length / 2)]!)
+}
+
+function scroll(): Promise<{ height: number; count: number; longest: number }> {
+  return new Promise((resolve) => {
+    const root = document.scrollingElement!
+    let last = performance.now()
+    let count = 0
+    let longest = 0
+    const next = (now: number) => {
+      if (count++ > 1) longest = Math.max(longest, now - last)
+      last = now
+      const before = root.scrollTop
+      root.scrollTop += 200
+      if (root.scrollTop === before) resolve({ height: root.scrollHeight, count, longest: Math.round(longest) })
+      else requestAnimationFrame(next)
+    }
+    requestAnimationFrame(next)
+  })
+}
