@@ -23,6 +23,8 @@ if [[ ! -x $CHROMIUM ]]; then
   DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends chromium
 fi
 
+[[ -n ${2:-} || -x $here/../client/.venv/bin/python ]] || fail "the published Python client is not installed: run tests/client/run.sh first"
+
 cd "$here"
 if [[ ! node_modules/.package-lock.json -nt package-lock.json ]]; then
   say "installing the packages of tests/browser from their lock file"
