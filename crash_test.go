@@ -2,12 +2,12 @@ package main_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -212,14 +212,10 @@ func (c *crew) fill(t *testing.T, p *process, counted int) (ids []string) {
 // balanced fails the test if the file is damaged or its books differ from its ledger.
 func balanced(t *testing.T, dataDir string) {
 	t.Helper()
-	database, queries := filepath.Join(dataDir, "pikarc.db"), filepath.Join("storage", "testdata", "books.sql")
-	out, err := exec.CommandContext(t.Context(), booksChecker, database, queries).CombinedOutput()
-	if err != nil {
-		t.Fatalf("the books cannot be checked: %v\n%s", err, out)
-	}
-	var checks int
-	if _, err := fmt.Sscanf(string(out), "checked %d\n", &checks); err != nil || checks < 10 {
-		t.Fatalf("the books are wrong:\n%s", out)
+	out := run(t, "verify", "--json", "--data-dir", dataDir)
+	var report struct{ Checks, Found int }
+	if err := json.Unmarshal([]byte(out.stdout), &report); err != nil || out.code != 0 || report.Found != 0 || report.Checks < 20 {
+		t.Fatalf("the books are wrong (%v): exit code %d\n%s\n%s", err, out.code, out.stdout, out.stderr)
 	}
 }
 

@@ -33,33 +33,26 @@ const (
 	password = "correct horse battery staple"
 )
 
-// The programs that the tests run; TestMain sets the paths, nothing changes them.
-var (
-	pikarc       string // the binary under test
-	booksChecker string // testdata/books
-)
+// pikarc is the binary under test; TestMain sets the path, nothing changes it.
+var pikarc string
 
-func TestMain(m *testing.M) { os.Exit(withPrograms(m.Run)) }
+func TestMain(m *testing.M) { os.Exit(withBinary(m.Run)) }
 
-// withPrograms builds the binary as it is released: without cgo, and so without the race detector.
-func withPrograms(run func() int) int {
+// withBinary builds the binary as it is released: without cgo, and so without the race detector.
+func withBinary(run func() int) int {
 	dir, err := os.MkdirTemp("", "pikarc-test-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	defer os.RemoveAll(dir)
-	pikarc, booksChecker = filepath.Join(dir, "pikarc"), filepath.Join(dir, "books")
-	for _, args := range [][]string{
-		{"-ldflags", "-X main.version=" + builtVersion + " -X main.commit=" + builtCommit, "-o", pikarc, "."},
-		{"-o", booksChecker, "./testdata/books"},
-	} {
-		build := exec.Command("go", append([]string{"build", "-buildvcs=false"}, args...)...)
-		build.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := build.CombinedOutput(); err != nil {
-			fmt.Fprintf(os.Stderr, "go build: %v\n%s", err, out)
-			return 1
-		}
+	pikarc = filepath.Join(dir, "pikarc")
+	build := exec.Command("go", "build", "-buildvcs=false", "-o", pikarc,
+		"-ldflags", "-X main.version="+builtVersion+" -X main.commit="+builtCommit, ".")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "go build: %v\n%s", err, out)
+		return 1
 	}
 	return run()
 }

@@ -88,9 +88,15 @@ func (w *workshop) pikarc(ctx context.Context, dir, stdin string, args ...string
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	if err != nil {
-		return nil, fmt.Errorf("pikarc %s: %w\n%s", args[0], err, stderr.Bytes())
+		return nil, fmt.Errorf("pikarc %s: %w\n%s%s", args[0], err, out, stderr.Bytes())
 	}
 	return out, nil
+}
+
+// prove lets our binary compare its counters with its ledger.
+func (w *workshop) prove(ctx context.Context, dir string) error {
+	_, err := w.pikarc(ctx, dir, "", "verify")
+	return err
 }
 
 // makeAccounts makes n accounts in a directory, each of which may run as many

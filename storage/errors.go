@@ -54,6 +54,12 @@ func classify(err error) error {
 	return err
 }
 
+// isDamage tells that SQLite found the file to be no sound database.
+func isDamage(err error) bool {
+	var e *sqlite.Error
+	return errors.As(err, &e) && (e.Code()&0xff == sqlite3.SQLITE_CORRUPT || e.Code()&0xff == sqlite3.SQLITE_NOTADB)
+}
+
 // ignoreNotFound is for look-ups whose absence means something.
 func ignoreNotFound(err error) error {
 	if errors.Is(err, ErrNotFound) {

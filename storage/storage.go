@@ -39,10 +39,11 @@ type Options struct {
 
 // Store is an open database. Its methods may be called from any goroutine.
 type Store struct {
-	path    string
-	secret  auth.Secret
-	now     func() time.Time
-	version int64 // of the schema that this binary knows
+	path       string
+	migrations fs.FS
+	secret     auth.Secret
+	now        func() time.Time
+	version    int64 // of the schema that this binary knows
 
 	db      *sql.DB // readers
 	readers chan *session
@@ -77,7 +78,7 @@ func Open(ctx context.Context, path string, opts Options) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{
-		path: path, secret: opts.Secret, now: opts.Now, version: status.Newest,
+		path: path, migrations: opts.Migrations, secret: opts.Secret, now: opts.Now, version: status.Newest,
 		queue: make(chan *job, opts.QueueSize), drained: make(chan struct{}),
 	}
 	if err := s.connect(ctx); err != nil {
