@@ -44,7 +44,7 @@ func rooms() map[string]room {
 		},
 		"storage": {
 			uses:    []string{"auth", "guard", "plans"},
-			modules: []string{"modernc.org/sqlite", "github.com/pressly/goose/v3", "github.com/google/uuid"},
+			modules: []string{"modernc.org/sqlite", "github.com/pressly/goose/v3", "github.com/google/uuid", "github.com/gofrs/flock"},
 			never:   []string{"net/http"},
 		},
 		"auth": {

@@ -236,6 +236,7 @@ func TestOnlyTheOwnerCanReadTheDataDirectory(t *testing.T) {
 	p.call(t, "GET", "/health/ready", "", nil).want(t, http.StatusOK) // a write, so that the WAL is there
 	want := map[string]fs.FileMode{
 		".": fs.ModeDir | 0o700, "secret.key": 0o600, "pikarc.db": 0o600, "pikarc.db-wal": 0o600, "pikarc.db-shm": 0o600,
+		"pikarc.db.lock": 0o600,
 	}
 	err := fs.WalkDir(os.DirFS(dir), ".", func(path string, d fs.DirEntry, err error) error {
 		if err != nil {

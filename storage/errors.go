@@ -23,6 +23,11 @@ var (
 	ErrStepBlocked   = errors.New("a blocked step takes no update")
 	ErrTooLarge      = errors.New("larger than can be booked")
 	ErrBadPassword   = errors.New("the password has changed meanwhile")
+	ErrDamaged       = errors.New("the database is damaged: stop the server, and restore the latest backup with `pikarc restore FILE --force` (the damaged file is kept; see docs/ops/backup.md)")
+	ErrReadOnly      = errors.New("the database cannot be written: check owner and mode of the data directory and its files")
+	ErrInUse         = errors.New("the database is in use: stop the server and every other pikarc command first")
+	ErrRestoring     = errors.New("the database is being restored: try again when that is done")
+	ErrExists        = errors.New("there is a database already: with --force it is kept under another name, and replaced")
 	errUniqueBroken  = errors.New("unique constraint")
 	errJobPanicked   = errors.New("panic in a write")
 	errBatchRollback = errors.New("the batch was rolled back")
@@ -58,6 +63,11 @@ func classify(err error) error {
 func isDamage(err error) bool {
 	var e *sqlite.Error
 	return errors.As(err, &e) && (e.Code()&0xff == sqlite3.SQLITE_CORRUPT || e.Code()&0xff == sqlite3.SQLITE_NOTADB)
+}
+
+func isReadOnly(err error) bool {
+	var e *sqlite.Error
+	return errors.As(err, &e) && (e.Code()&0xff == sqlite3.SQLITE_READONLY || e.Code()&0xff == sqlite3.SQLITE_CANTOPEN)
 }
 
 // ignoreNotFound is for look-ups whose absence means something.

@@ -17,6 +17,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/gofrs/flock"
+
 	"github.com/pikarc/server/auth"
 
 	_ "modernc.org/sqlite" // registers the driver "sqlite"
@@ -29,6 +31,9 @@ const SQLiteVersion = sqlite3.SQLITE_VERSION
 // busyTimeout is how long a connection waits for another process's lock.
 const busyTimeout = 5 * time.Second
 
+// walLimit is the size in bytes to which the WAL is cut back.
+const walLimit = 64 << 20
+
 // Options of a store. The zero value of each field but Migrations has a sensible meaning.
 type Options struct {
 	Migrations fs.FS            // goose migrations; says which schema is current
@@ -40,6 +45,7 @@ type Options struct {
 // Store is an open database. Its methods may be called from any goroutine.
 type Store struct {
 	path       string
+	lock       *flock.Flock // shared: no restore may replace the file meanwhile
 	migrations fs.FS
 	secret     auth.Secret
 	now        func() time.Time
@@ -81,6 +87,9 @@ func Open(ctx context.Context, path string, opts Options) (*Store, error) {
 		path: path, migrations: opts.Migrations, secret: opts.Secret, now: opts.Now, version: status.Newest,
 		queue: make(chan *job, opts.QueueSize), drained: make(chan struct{}),
 	}
+	if s.lock, err = share(path); err != nil {
+		return nil, err
+	}
 	if err := s.connect(ctx); err != nil {
 		return nil, errors.Join(err, s.disconnect())
 	}
@@ -109,6 +118,9 @@ func (s *Store) connect(ctx context.Context) error {
 	}
 	if s.writer, err = newSession(ctx, s.writerDB, false); err != nil {
 		return fmt.Errorf("open the database for writing: %w", err)
+	}
+	if err := requireWritable(ctx, s.writer); err != nil {
+		return err
 	}
 	if s.db, err = sql.Open("sqlite", dsn(s.path, pragmas(true)...)); err != nil {
 		return fmt.Errorf("open the database for reading: %w", err)
@@ -150,6 +162,9 @@ func (s *Store) disconnect() error {
 	if s.writerDB != nil {
 		errs = append(errs, s.writerDB.Close())
 	}
+	if s.lock != nil {
+		errs = append(errs, s.lock.Close())
+	}
 	return errors.Join(errs...)
 }
 
@@ -162,9 +177,10 @@ func pragmas(readOnly bool) [][2]string {
 		{"foreign_keys", "1"},
 	}
 	if readOnly {
-		p = append(p, [2]string{"query_only", "1"})
+		return append(p, [2]string{"query_only", "1"})
 	}
-	return p
+	// A WAL that a long read has let grow shrinks again once it is folded.
+	return append(p, [2]string{"journal_size_limit", strconv.Itoa(walLimit)})
 }
 
 func waitForLocks() [2]string {
