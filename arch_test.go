@@ -39,7 +39,7 @@ func rooms() map[string]room {
 		},
 		"server": {
 			uses:    []string{"storage", "auth", "guard", "plans"},
-			modules: []string{"github.com/julienschmidt/httprouter", "github.com/google/uuid"},
+			modules: []string{"github.com/julienschmidt/httprouter", "github.com/google/uuid", "github.com/prometheus/client_golang"},
 			never:   []string{"database/sql"},
 		},
 		"storage": {

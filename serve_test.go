@@ -115,6 +115,9 @@ func TestServeRefusesWrongFlagValues(t *testing.T) {
 		"--jwt-ttl=-1h":          "a minute or more",
 		"--max-body=1MB":         "1MB",
 		"--max-body=10":          "1024 bytes or more",
+		"--backup-every=1s":      "a minute or more",
+		"--backup-keep=0":        "1 or more",
+		"--verify-every=1s":      "0 or a minute or more",
 	} {
 		dir := filepath.Join(t.TempDir(), "data")
 		name, _, _ := strings.Cut(flag, "=")

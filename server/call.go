@@ -26,6 +26,7 @@ type call struct {
 	status  int
 	written int
 	who     principal
+	meter   *routeMeter
 }
 
 func (c *call) ctx() context.Context { return c.r.Context() }
@@ -33,13 +34,16 @@ func (c *call) ctx() context.Context { return c.r.Context() }
 // answer makes the handler of a route: it names the request, authenticates,
 // calls, turns an error into its answer, and logs.
 func (s *Server) answer(rt route) httprouter.Handle {
+	meter := s.metrics.meter(rt)
 	return func(w http.ResponseWriter, r *http.Request, params httprouter.Params) {
-		c := &call{w: w, r: r, params: params, route: rt, id: requestID(r), started: time.Now()}
+		c := &call{w: w, r: r, params: params, route: rt, id: requestID(r), started: time.Now(), meter: meter}
 		w.Header().Set("X-Request-Id", c.id)
 		if err := s.handle(c); err != nil {
 			s.fail(c, err)
 		}
-		s.logAccess(c)
+		took := time.Since(c.started)
+		meter.answered(c.status, took)
+		s.logAccess(c, took)
 	}
 }
 
@@ -75,7 +79,7 @@ func requestID(r *http.Request) string {
 
 // logAccess writes one line a request. It names the route, not the path:
 // paths carry user ids.
-func (s *Server) logAccess(c *call) {
+func (s *Server) logAccess(c *call, took time.Duration) {
 	level := slog.LevelInfo
 	if c.status >= http.StatusInternalServerError {
 		level = slog.LevelWarn
@@ -84,7 +88,7 @@ func (s *Server) logAccess(c *call) {
 		slog.String("method", c.r.Method),
 		slog.String("route", c.route.path),
 		slog.Int("status", c.status),
-		slog.Int64("us", time.Since(c.started).Microseconds()),
+		slog.Int64("us", took.Microseconds()),
 		slog.Int("bytes", c.written),
 		slog.String("remote", c.r.RemoteAddr),
 		slog.String("request_id", c.id))

@@ -1,6 +1,11 @@
 package server
 
-import "github.com/pikarc/server/storage"
+import (
+	"context"
+	"time"
+
+	"github.com/pikarc/server/storage"
+)
 
 // TestRoute is a row of the route table, for tests that hold it against the OpenAPI document.
 type TestRoute struct {
@@ -23,3 +28,9 @@ func (s *Server) TestRoutes() []TestRoute {
 
 // SetDecider puts any verdict in the place of guard.Decide. Call it before the first request.
 func (s *Server) SetDecider(d storage.Decider) { s.decide = d }
+
+// BackupDue, Backup, VerifyDue and Verify are the jobs that otherwise wait for their hour.
+func (s *Server) BackupDue(now time.Time) bool     { return s.backupDue(now) }
+func (s *Server) Backup(ctx context.Context) error { return s.backup(ctx) }
+func (s *Server) VerifyDue() func(time.Time) bool  { return s.verifyDue() }
+func (s *Server) Verify(ctx context.Context) error { return s.verify(ctx) }

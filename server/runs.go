@@ -55,6 +55,7 @@ func (c *call) decided(a storage.Answer, encode func(storage.Answer) []byte) {
 	body := a.Replay
 	if body == nil {
 		body = encode(a)
+		c.meter.decided(a.Decision)
 	} else {
 		c.w.Header().Set("Idempotent-Replay", "true")
 	}
@@ -102,6 +103,9 @@ func (s *Server) heartbeatRun(c *call) error {
 		return err
 	}
 	a, err := s.store.Heartbeat(c.ctx(), c.who.workspace, id, s.decide)
+	if err == nil {
+		c.meter.decided(a.Decision)
+	}
 	return c.ok(answerOf(a), orNotFound(err, "Run not found"))
 }
 

@@ -34,6 +34,8 @@ type Config struct {
 	Log              *slog.Logger
 	Now              func() time.Time // time.Now when nil
 	Timeouts         Timeouts         // zero fields have defaults
+	Backups          Backups
+	VerifyEvery      time.Duration // how often the books are verified; never when 0
 }
 
 // Timeouts bound how long a connection may take for each part of a request.
@@ -70,6 +72,8 @@ type Server struct {
 	tokens *auth.Tokens
 	hasher *auth.Hasher
 	logins *loginLimiter
+
+	metrics *metrics
 }
 
 // New makes a server on an open store.
@@ -81,17 +85,21 @@ func New(store *storage.Store, cfg Config) *Server {
 		cfg.MaxBody = DefaultMaxBody
 	}
 	cfg.Timeouts = cfg.Timeouts.withDefaults()
-	return &Server{
+	s := &Server{
 		Config: cfg, store: store, decide: guard.Decide,
 		tokens: auth.NewTokens(cfg.Secret, cfg.TokenTTL, cfg.Now),
 		hasher: auth.NewHasher(runtime.GOMAXPROCS(0)),
 		logins: newLoginLimiter(cfg.Now),
 	}
+	s.metrics = newMetrics(s)
+	return s
 }
 
 // Serve answers requests on a listener until the context ends, then finishes
-// those that are open. The jobs of jobs.go run meanwhile.
-func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
+// those that are open. The jobs of jobs.go run meanwhile, and the endpoints
+// for operators answer.
+func (s *Server) Serve(ctx context.Context, ln net.Listener, endpoints ...Endpoint) error {
+	defer s.serveEndpoints(endpoints)()
 	hs := &http.Server{
 		Handler:           s.Handler(),
 		ReadHeaderTimeout: s.Timeouts.Header,

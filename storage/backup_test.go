@@ -17,19 +17,10 @@ import (
 func restored(t *testing.T, file string, now func() time.Time) (*Store, string) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "pikarc.db")
-	if kept, err := Restore(t.Context(), file, path, newestVersion(t), false); err != nil || kept != "" {
+	if kept, err := Restore(t.Context(), file, path, embed.Migrations(), false); err != nil || kept != "" {
 		t.Fatalf("restore: kept %q, %v", kept, err)
 	}
 	return openStore(t, path, now), path
-}
-
-func newestVersion(t *testing.T) int64 {
-	t.Helper()
-	versions, err := migrationVersions(embed.Migrations())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return versions[len(versions)-1]
 }
 
 func TestBackupUnderLoadIsOneSnapshot(t *testing.T) {
@@ -157,16 +148,15 @@ func TestRestoreKeepsTheOldDatabaseAndItsWAL(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "copy.db")
 	_, err := w.Backup(t.Context(), file)
 	w.must(err)
-	newest := newestVersion(t)
-	if _, err := Restore(t.Context(), file, w.path, newest, true); !errors.Is(err, ErrInUse) {
+	if _, err := Restore(t.Context(), file, w.path, embed.Migrations(), true); !errors.Is(err, ErrInUse) {
 		t.Fatalf("over an open store: %v", err)
 	}
 	w.start(ws, "late") // not in the backup
 	w.must(w.Close())
-	if _, err := Restore(t.Context(), file, w.path, newest, false); !errors.Is(err, ErrExists) {
+	if _, err := Restore(t.Context(), file, w.path, embed.Migrations(), false); !errors.Is(err, ErrExists) {
 		t.Fatalf("without force: %v", err)
 	}
-	kept, err := Restore(t.Context(), file, w.path, newest, true)
+	kept, err := Restore(t.Context(), file, w.path, embed.Migrations(), true)
 	w.must(err)
 	if len(texts(t, w.path, `SELECT external_id FROM users WHERE external_id = 'late'`)) != 0 {
 		t.Error("the database is not the backup")
@@ -180,7 +170,7 @@ func TestRestoreKeepsTheOldDatabaseAndItsWAL(t *testing.T) {
 
 func TestRestoreRefusesWhatIsNoBackup(t *testing.T) {
 	t.Parallel()
-	dir, newest := t.TempDir(), newestVersion(t)
+	dir := t.TempDir()
 	path := filepath.Join(dir, "pikarc.db")
 	letter := filepath.Join(t.TempDir(), "letter.db")
 	if err := os.WriteFile(letter, []byte(strings.Repeat("Dear database, ", 1000)), 0o600); err != nil {
@@ -199,7 +189,7 @@ func TestRestoreRefusesWhatIsNoBackup(t *testing.T) {
 		"of a newer version":  {newer, ErrSchemaNewer},
 		"a directory":         {t.TempDir(), nil},
 	} {
-		if _, err := Restore(t.Context(), c.file, path, newest, false); err == nil || c.want != nil && !errors.Is(err, c.want) {
+		if _, err := Restore(t.Context(), c.file, path, embed.Migrations(), false); err == nil || c.want != nil && !errors.Is(err, c.want) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

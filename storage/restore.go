@@ -17,7 +17,11 @@ import (
 //
 // The backup is read as a backup is written, so that it is checked again, and
 // the file given stays as it is. An older schema is migrated by the next serve.
-func Restore(ctx context.Context, file, path string, newest int64, force bool) (kept string, err error) {
+func Restore(ctx context.Context, file, path string, migrations fs.FS, force bool) (kept string, err error) {
+	versions, err := migrationVersions(migrations)
+	if err != nil {
+		return "", err
+	}
 	if _, err := os.Stat(file); err != nil {
 		return "", fmt.Errorf("read the backup: %w", err)
 	}
@@ -43,7 +47,7 @@ func Restore(ctx context.Context, file, path string, newest int64, force bool) (
 			os.Remove(c.name)
 		}
 	}()
-	if c.version > newest {
+	if c.version > versions[len(versions)-1] {
 		return "", ErrSchemaNewer
 	}
 	if exists {

@@ -63,6 +63,7 @@ type Store struct {
 	closing  sync.RWMutex // held for reading while a job is queued
 	closed   bool
 	drained  chan struct{}
+	stats    *stats
 
 	probe probe
 }
@@ -85,7 +86,7 @@ func Open(ctx context.Context, path string, opts Options) (*Store, error) {
 	}
 	s := &Store{
 		path: path, migrations: opts.Migrations, secret: opts.Secret, now: opts.Now, version: status.Newest,
-		queue: make(chan *job, opts.QueueSize), drained: make(chan struct{}),
+		queue: make(chan *job, opts.QueueSize), drained: make(chan struct{}), stats: newStats(),
 	}
 	if s.lock, err = share(path); err != nil {
 		return nil, err

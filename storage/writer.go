@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"time"
 )
 
 // maxBatch bounds how many jobs share a commit, and so how long the first of
@@ -41,6 +42,7 @@ func (s *Store) enqueue(j *job) error {
 	case s.queue <- j:
 		return nil
 	default:
+		s.stats.refused.Add(1)
 		return ErrBusy
 	}
 }
@@ -63,8 +65,10 @@ func (s *Store) runWriter() {
 // every job that ran gets that error, whatever it found: it may have read
 // what was then rolled back.
 func (s *Store) commitBatch(batch []*job) {
-	results := make([]error, len(batch))
-	if err := s.runBatch(batch, results); err != nil {
+	results, began := make([]error, len(batch)), time.Now()
+	err := s.runBatch(batch, results)
+	s.stats.batch(len(batch), time.Since(began), err)
+	if err != nil {
 		for i := range results {
 			results[i] = err
 		}
@@ -86,7 +90,10 @@ func (s *Store) runBatch(batch []*job, results []error) error {
 			return errors.Join(ErrUnavailable, errBatchRollback, err, s.writer.rollback())
 		}
 	}
-	if err := s.writer.commit(); err != nil {
+	began := time.Now()
+	err := s.writer.commit()
+	s.stats.commits.observe(int64(time.Since(began)))
+	if err != nil {
 		// A failed COMMIT may leave the transaction open (when busy) or closed (when the disk is full).
 		return errors.Join(ErrUnavailable, fmt.Errorf("commit: %w", err), s.writer.rollback())
 	}
