@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -21,6 +22,13 @@ import (
 // seedVariable repeats a failed test's choices; which calls are under way at
 // the kill remains the machine's choice.
 const seedVariable = "CRASH_SEED"
+
+// kills and startWithin are for make crash: more rounds, and a bound that a
+// busy machine would not always keep.
+var (
+	kills       = flag.Int("kills", 20, "how often the server is killed")
+	startWithin = flag.Duration("start-within", 0, "how long a start after a kill may take; 0 for any time")
+)
 
 func seededRandom(t *testing.T) *rand.Rand {
 	t.Helper()
@@ -123,11 +131,11 @@ func (c *crew) workUntilKilled(t *testing.T, p *process, round int) {
 // was answered is there after a crash, exactly once, and the books are right.
 func TestEveryAnswerOutlivesAKill(t *testing.T) {
 	t.Parallel()
-	const kills, agents = 20, 16
+	const agents = 16
 	c := newCrew(t, agents)
 	p := serve(t, c.dir)
 	var slowest time.Duration
-	for round := range kills {
+	for round := range *kills {
 		c.workUntilKilled(t, p, round)
 		if round%5 == 4 { // and again before it is up
 			spawn(t, nil, "serve", "--addr", "127.0.0.1:0", "--data-dir", c.dir).killSoon(c.random, 60*time.Millisecond)
@@ -139,9 +147,12 @@ func TestEveryAnswerOutlivesAKill(t *testing.T) {
 		for _, a := range c.agents {
 			a.url = p.url
 		}
-		everything := round == kills-1
+		everything := round == *kills-1
 		c.all(t, func(ctx context.Context, a *agent) error { return a.check(ctx, everything) })
 		balanced(t, c.dir)
+	}
+	if *startWithin > 0 && slowest > *startWithin {
+		t.Errorf("the slowest start took %v", slowest)
 	}
 	found := tally(c.agents)
 	t.Logf("%d calls were answered, the slowest start took %v: %v", c.answered.Load(), slowest, found)

@@ -46,6 +46,10 @@ func withBinary(run func() int) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
+	if err := os.Chmod(dir, 0o755); err != nil { // some tests run it as somebody else
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	pikarc = filepath.Join(dir, "pikarc")
 	build := exec.Command("go", "build", "-buildvcs=false", "-o", pikarc,
 		"-ldflags", "-X main.version="+builtVersion+" -X main.commit="+builtCommit, ".")
@@ -165,7 +169,12 @@ func serve(t *testing.T, dataDir string, args ...string) *process {
 
 func serveWith(t *testing.T, settings []string, args ...string) *process {
 	t.Helper()
-	p := spawn(t, settings, append([]string{"serve"}, args...)...)
+	return serveBinary(t, pikarc, settings, args...)
+}
+
+func serveBinary(t *testing.T, binary string, settings []string, args ...string) *process {
+	t.Helper()
+	p := spawnBinary(t, binary, settings, append([]string{"serve"}, args...)...)
 	serves := regexp.MustCompile(`(?m)^Pikarc \S+ serves (http://\S+)\n`)
 	p.await(t, "says where it serves", func() bool {
 		found := serves.FindStringSubmatch(p.stdout.String())
@@ -180,7 +189,12 @@ func serveWith(t *testing.T, settings []string, args ...string) *process {
 // spawn starts the binary and kills it at the end of the test if it still runs then.
 func spawn(t *testing.T, settings []string, args ...string) *process {
 	t.Helper()
-	p := &process{cmd: exec.Command(pikarc, args...), ended: make(chan struct{})}
+	return spawnBinary(t, pikarc, settings, args...)
+}
+
+func spawnBinary(t *testing.T, binary string, settings []string, args ...string) *process {
+	t.Helper()
+	p := &process{cmd: exec.Command(binary, args...), ended: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr, p.cmd.Env = &p.stdout, &p.stderr, environment(settings...)
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)

@@ -36,7 +36,7 @@ func CheckSound(ctx context.Context, path string) (err error) {
 	for _, check := range checks {
 		var answer string
 		if err := db.QueryRowContext(ctx, check).Scan(&answer); err != nil {
-			return asDamage(classify(fmt.Errorf("check %s: %w", path, err)))
+			return asReadOnly(asDamage(classify(fmt.Errorf("check %s: %w", path, err))))
 		}
 		if answer != "ok" {
 			return fmt.Errorf("check %s: %w: %s", path, ErrDamaged, answer)
@@ -54,14 +54,23 @@ func asDamage(err error) error {
 }
 
 // requireWritable returns ErrReadOnly when no write can ever succeed. That
-// another process writes just now is no such thing.
+// another process writes just now is no such thing. BEGIN IMMEDIATE alone would
+// do with a read lock on a file that is read-only, so it takes a statement.
 func requireWritable(ctx context.Context, writer *session) error {
 	err := writer.begin(ctx)
 	if err == nil {
-		return writer.rollback()
+		err = errors.Join(writer.run(`UPDATE probes SET checked_at = checked_at WHERE id = 1`), writer.rollback())
 	}
+	if isReadOnly(err) {
+		return asReadOnly(err)
+	}
+	return nil
+}
+
+// asReadOnly adds ErrReadOnly to what SQLite says of files it may not write.
+func asReadOnly(err error) error {
 	if isReadOnly(err) {
 		return fmt.Errorf("%w: %w", ErrReadOnly, err)
 	}
-	return nil
+	return err
 }
