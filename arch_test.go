@@ -38,9 +38,12 @@ func rooms() map[string]room {
 			never:   []string{"database/sql"},
 		},
 		"server": {
-			uses:    []string{"storage", "auth", "guard", "plans"},
-			modules: []string{"github.com/julienschmidt/httprouter", "github.com/google/uuid", "github.com/prometheus/client_golang"},
-			never:   []string{"database/sql"},
+			uses: []string{"storage", "auth", "guard", "plans"},
+			modules: []string{
+				"github.com/julienschmidt/httprouter", "github.com/google/uuid",
+				"github.com/prometheus/client_golang", "go.opentelemetry.io/otel",
+			},
+			never: []string{"database/sql"},
 		},
 		"storage": {
 			uses:    []string{"auth", "guard", "plans"},

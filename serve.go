@@ -29,7 +29,8 @@ func newServe() *cobra.Command {
 		Short: "Serve the API and the dashboard",
 		Long: "Brings the database up to date, then serves the API and the dashboard until SIGINT or SIGTERM.\n" +
 			"Every flag can also be given as an environment variable, PIKARC_<FLAG>, such as PIKARC_ADDR.\n" +
-			"PIKARC_SECRET or PIKARC_SECRET_FILE replaces the server secret kept in the data directory.",
+			"PIKARC_SECRET or PIKARC_SECRET_FILE replaces the server secret kept in the data directory.\n" +
+			"Traces are sent when OpenTelemetry's variables say where, such as OTEL_EXPORTER_OTLP_ENDPOINT.",
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return serve(cmd.Context(), dataDir(cmd), o, cmd.OutOrStdout(), cmd.ErrOrStderr())
@@ -134,6 +135,10 @@ func serve(ctx context.Context, dir string, o serveOptions, stdout, stderr io.Wr
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
 	cfg.Secret, cfg.Now = secret, now
+	if cfg.Tracing, err = server.NewTracing(ctx, version, os.Getenv, cfg.Log); err != nil {
+		return usage(err)
+	}
+	defer func() { err = errors.Join(err, closeTracing(ctx, cfg.Tracing)) }()
 	ln, err := listen("--addr", o.addr)
 	if err != nil {
 		return err
@@ -146,6 +151,14 @@ func serve(ctx context.Context, dir string, o serveOptions, stdout, stderr io.Wr
 		return errors.Join(err, ln.Close())
 	}
 	return srv.Serve(ctx, ln, endpoints...)
+}
+
+// closeTracing sends the last spans, though the context has ended.
+func closeTracing(ctx context.Context, t *server.Tracing) error {
+	const patience = 5 * time.Second
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	defer cancel()
+	return t.Close(ctx)
 }
 
 // endpoints opens the addresses for operators, and says where they are.

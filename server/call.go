@@ -13,6 +13,9 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/julienschmidt/httprouter"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/pikarc/server/guard"
 )
 
 // call is one request on its way through the server.
@@ -27,6 +30,9 @@ type call struct {
 	written int
 	who     principal
 	meter   *routeMeter
+
+	isDecision bool
+	decision   guard.Decision
 }
 
 func (c *call) ctx() context.Context { return c.r.Context() }
@@ -38,13 +44,26 @@ func (s *Server) answer(rt route) httprouter.Handle {
 	return func(w http.ResponseWriter, r *http.Request, params httprouter.Params) {
 		c := &call{w: w, r: r, params: params, route: rt, id: requestID(r), started: time.Now(), meter: meter}
 		w.Header().Set("X-Request-Id", c.id)
+		var span trace.Span
+		if s.Tracing != nil {
+			span = s.Tracing.begin(c)
+		}
 		if err := s.handle(c); err != nil {
 			s.fail(c, err)
 		}
 		took := time.Since(c.started)
 		meter.answered(c.status, took)
+		if span != nil {
+			s.Tracing.end(span, c)
+		}
 		s.logAccess(c, took)
 	}
+}
+
+// counted keeps and counts the decision that the call has come to.
+func (c *call) counted(d guard.Decision) {
+	c.isDecision, c.decision = true, d
+	c.meter.decided(d)
 }
 
 // handle turns a panic into an error, as any other bug.

@@ -55,7 +55,7 @@ func (c *call) decided(a storage.Answer, encode func(storage.Answer) []byte) {
 	body := a.Replay
 	if body == nil {
 		body = encode(a)
-		c.meter.decided(a.Decision)
+		c.counted(a.Decision)
 	} else {
 		c.w.Header().Set("Idempotent-Replay", "true")
 	}
@@ -104,7 +104,7 @@ func (s *Server) heartbeatRun(c *call) error {
 	}
 	a, err := s.store.Heartbeat(c.ctx(), c.who.workspace, id, s.decide)
 	if err == nil {
-		c.meter.decided(a.Decision)
+		c.counted(a.Decision)
 	}
 	return c.ok(answerOf(a), orNotFound(err, "Run not found"))
 }

@@ -36,6 +36,7 @@ type Config struct {
 	Timeouts         Timeouts         // zero fields have defaults
 	Backups          Backups
 	VerifyEvery      time.Duration // how often the books are verified; never when 0
+	Tracing          *Tracing      // nil for none
 }
 
 // Timeouts bound how long a connection may take for each part of a request.

@@ -78,7 +78,9 @@ func TestBackupsBeyondTheNumberToKeepGoAndNothingElse(t *testing.T) {
 func TestBackupThatFailsIsLoggedAndCounted(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "file")
-	w := newWorld(t, func(c *server.Config) { c.Backups = server.Backups{Dir: filepath.Join(file, "dir"), Every: time.Hour, Keep: 3} })
+	w := newWorld(t, func(c *server.Config) {
+		c.Backups = server.Backups{Dir: filepath.Join(file, "dir"), Every: time.Hour, Keep: 3}
+	})
 	w.must(os.WriteFile(file, nil, 0o600))
 	if err := w.server.Backup(t.Context()); err == nil {
 		t.Fatal("backed up below a file")
