@@ -70,10 +70,10 @@ type account struct {
 }
 
 // serve starts our server on a directory.
-func (w *workshop) serve(ctx context.Context, dir string) (*proc.Process, error) {
+func (w *workshop) serve(ctx context.Context, dir string, flags ...string) (*proc.Process, error) {
 	return proc.Start(ctx, proc.Command{
 		Path:  w.binary("pikarc"),
-		Args:  []string{"serve", "--data-dir", dir, "--addr", "127.0.0.1:0"},
+		Args:  append([]string{"serve", "--data-dir", dir, "--addr", "127.0.0.1:0"}, flags...),
 		Log:   filepath.Join(dir, "server.log"),
 		Ready: "/health/ready",
 	})
