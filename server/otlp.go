@@ -167,9 +167,9 @@ func otlpSpan(s sdk.ReadOnlySpan) members {
 
 func otlpAttributes(all []attribute.KeyValue) []members {
 	return each(all, func(a attribute.KeyValue) members {
-		value := members{"stringValue": a.Value.Emit()}
+		value := members{"stringValue": a.Value.String()}
 		if a.Value.Type() == attribute.INT64 {
-			value = members{"intValue": a.Value.Emit()} // 64 bits are text in OTLP's JSON
+			value = members{"intValue": a.Value.String()} // 64 bits are text in OTLP's JSON
 		}
 		return members{"key": string(a.Key), "value": value}
 	})

@@ -17,7 +17,7 @@ const lockSuffix = ".lock"
 // share holds the lock together with all others that use the database. Only a
 // restore keeps it from them.
 func share(path string) (*flock.Flock, error) {
-	lock := flock.New(path+lockSuffix)
+	lock := flock.New(path + lockSuffix)
 	ok, err := lock.TryRLock()
 	switch {
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
@@ -32,7 +32,7 @@ func share(path string) (*flock.Flock, error) {
 
 // own holds the lock alone: nobody uses the database, and nobody will.
 func own(path string) (*flock.Flock, error) {
-	lock := flock.New(path+lockSuffix)
+	lock := flock.New(path + lockSuffix)
 	ok, err := lock.TryLock()
 	if err != nil {
 		return nil, fmt.Errorf("lock the database: %w", err)
