@@ -12,3 +12,7 @@ INSERT INTO expired_history (workspace_id, started_before, complete_from)
 SELECT d.workspace_id, (max(d.day) + 1) * 86400000, max(d.day) + 1
 FROM workspace_days d GROUP BY d.workspace_id
 HAVING sum(d.run_count + d.blocked_run_count) <> (SELECT count(*) FROM runs r WHERE r.workspace_id = d.workspace_id);
+
+-- What a readiness check writes is as large as a run's start, so that a disk
+-- with room for a page and no more is not called ready.
+ALTER TABLE probes ADD COLUMN room BLOB;

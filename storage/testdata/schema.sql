@@ -85,7 +85,7 @@ CREATE TABLE probes (
   -- One row that readiness checks rewrite, to prove that commits work.
   id         INTEGER PRIMARY KEY CHECK (id = 1),
   checked_at INTEGER NOT NULL
-) STRICT;
+, room BLOB) STRICT;
 
 CREATE TABLE run_metadata (
   -- What the caller attached to a run; apart, so that lists never read it.
