@@ -31,6 +31,11 @@ type route struct {
 	handle func(*call) error
 }
 
+// configures tells whether the call may change the configuration or sign in,
+// so that the store must know who does it: all that is not read, but what
+// agents call all the time, which is in the ledger.
+func (rt route) configures() bool { return rt.method != http.MethodGet && !rt.access.sure() }
+
 // routes is the whole API.
 func (s *Server) routes() []route {
 	return []route{
@@ -63,6 +68,8 @@ func (s *Server) routes() []route {
 
 		{"GET", "/v1/model-pricing/", keyOrToken, s.listPrices},
 		{"PUT", "/v1/model-pricing/*model", keyOrToken, s.setPrice},
+
+		{"GET", "/v1/audit/", keyOrToken, s.listAudit},
 
 		{"GET", "/v1/billing/", tokenOnly, s.readBilling},
 		{"POST", "/v1/billing/checkout", tokenOnly, s.startCheckout},

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"runtime"
 	"time"
 
@@ -34,6 +35,7 @@ type Config struct {
 	Log              *slog.Logger
 	Now              func() time.Time // time.Now when nil
 	Timeouts         Timeouts         // zero fields have defaults
+	TrustedProxies   []netip.Prefix   // believed about whom they speak for
 }
 
 // Timeouts bound how long a connection may take for each part of a request.

@@ -13,6 +13,7 @@ const (
 	listRuns  list = 1
 	listSteps list = 2
 	listUsers list = 3
+	listAudit list = 4
 )
 
 const cursorSumSize = 4
