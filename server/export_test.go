@@ -8,6 +8,7 @@ type TestRoute struct {
 	Path   string // httprouter's form
 	Key    bool   // takes an API key
 	Token  bool   // takes an account's token
+	Audit  bool   // may change the configuration
 }
 
 // TestRoutes lists the whole API.
@@ -17,6 +18,7 @@ func (s *Server) TestRoutes() []TestRoute {
 			Method: r.method, Path: r.path,
 			Key:   r.access == keyOnly || r.access == keyOrToken || r.access == agentOrToken,
 			Token: r.access == tokenOnly || r.access == keyOrToken || r.access == agentOrToken,
+			Audit: r.configures(),
 		}
 	})
 }
