@@ -43,12 +43,12 @@ func rooms() map[string]room {
 			never:   []string{"database/sql"},
 		},
 		"storage": {
-			uses:    []string{"auth", "guard", "plans"},
+			uses: []string{"auth", "guard", "plans"},
 			modules: []string{
 				"modernc.org/sqlite", "github.com/pressly/goose/v3", "github.com/google/uuid",
 				"github.com/hashicorp/golang-lru/v2",
 			},
-			never:   []string{"net/http"},
+			never: []string{"net/http"},
 		},
 		"auth": {
 			modules: []string{"golang.org/x/crypto", "github.com/golang-jwt/jwt/v5"},
