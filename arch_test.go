@@ -39,7 +39,10 @@ func rooms() map[string]room {
 		},
 		"server": {
 			uses:    []string{"storage", "auth", "guard", "plans"},
-			modules: []string{"github.com/julienschmidt/httprouter", "github.com/google/uuid"},
+			modules: []string{
+				"github.com/julienschmidt/httprouter", "github.com/google/uuid", "golang.org/x/time",
+				"github.com/hashicorp/golang-lru/v2", "golang.org/x/crypto/acme",
+			},
 			never:   []string{"database/sql"},
 		},
 		"storage": {

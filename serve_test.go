@@ -107,7 +107,7 @@ func TestServeRefusesWrongFlagValues(t *testing.T) {
 	t.Parallel()
 	for flag, says := range map[string]string{
 		"--default-plan=gold":    "basic, pro, scale or enterprise",
-		"--registration=perhaps": "open or closed",
+		"--registration=perhaps": "auto, open or closed",
 		"--log-format=xml":       "text or json",
 		"--log-level=loud":       "debug, info, warn or error",
 		"--jwt-ttl=soon":         "soon",

@@ -56,7 +56,15 @@ func (s *Server) handle(c *call) (err error) {
 			err = fmt.Errorf("panic: %v\n%s", v, debug.Stack())
 		}
 	}()
+	s.secureHeaders(c)
+	s.corsHeaders(c)
+	if err := s.limitAddress(c); err != nil {
+		return err
+	}
 	if err := s.authenticate(c); err != nil {
+		return err
+	}
+	if err := s.limitKey(c); err != nil {
 		return err
 	}
 	if c.route.configures() {

@@ -1,6 +1,10 @@
 package server
 
-import "github.com/pikarc/server/storage"
+import (
+	"time"
+
+	"github.com/pikarc/server/storage"
+)
 
 // TestRoute is a row of the route table, for tests that hold it against the OpenAPI document.
 type TestRoute struct {
@@ -25,3 +29,12 @@ func (s *Server) TestRoutes() []TestRoute {
 
 // SetDecider puts any verdict in the place of guard.Decide. Call it before the first request.
 func (s *Server) SetDecider(d storage.Decider) { s.decide = d }
+
+// HeldAfterFlood is how many subjects a limiter remembers after so many, and its bound.
+func HeldAfterFlood(n int) (held, limit int) {
+	l := newRateLimiter[int](1, time.Now)
+	for i := range n {
+		l.wait(i)
+	}
+	return l.bucket.Len(), limitedSubjects
+}

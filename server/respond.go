@@ -38,7 +38,6 @@ func (c *call) body(status int, contentType []string, body []byte) {
 	h := c.w.Header()
 	h["Content-Type"] = contentType
 	h["Content-Length"] = []string{strconv.Itoa(len(body))}
-	h["X-Content-Type-Options"] = noSniff
 	c.status = status
 	c.w.WriteHeader(status)
 	if c.r.Method != http.MethodHead {

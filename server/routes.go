@@ -94,13 +94,16 @@ func (s *Server) Handler() http.Handler {
 		}
 	}
 	router.NotFound = s.fallback(route{access: public, handle: s.serveDashboard})
-	router.MethodNotAllowed = s.fallback(route{access: public, handle: methodNotAllowed})
+	router.MethodNotAllowed = s.fallback(route{access: public, handle: s.methodNotAllowed})
 	return router
 }
 
 // methodNotAllowed answers with the router's Allow header, of which OPTIONS is
 // not true: the router adds it to every path.
-func methodNotAllowed(c *call) error {
+func (s *Server) methodNotAllowed(c *call) error {
+	if s.preflight(c) {
+		return nil
+	}
 	methods := strings.Split(c.w.Header().Get("Allow"), ", ")
 	methods = slices.DeleteFunc(methods, func(m string) bool { return m == http.MethodOptions })
 	c.w.Header().Set("Allow", strings.Join(methods, ", "))

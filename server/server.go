@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/netip"
 	"runtime"
+	"sync"
 	"time"
 
 	"github.com/pikarc/server/auth"
@@ -36,6 +37,11 @@ type Config struct {
 	Now              func() time.Time // time.Now when nil
 	Timeouts         Timeouts         // zero fields have defaults
 	TrustedProxies   []netip.Prefix   // believed about whom they speak for
+	CORSOrigins      []string         // whose pages may read the API's answers
+	RatePerAddress   int              // requests a second; 0: no limit
+	RatePerKey       int              // requests a second; 0: no limit
+	MaxConnections   int              // open at once; 0: no limit
+	TLS              *TLS             // nil: plain HTTP
 }
 
 // Timeouts bound how long a connection may take for each part of a request.
@@ -72,6 +78,8 @@ type Server struct {
 	tokens *auth.Tokens
 	hasher *auth.Hasher
 	logins *loginLimiter
+	limiters
+	hintAtProxy sync.Once
 }
 
 // New makes a server on an open store.
@@ -88,6 +96,10 @@ func New(store *storage.Store, cfg Config) *Server {
 		tokens: auth.NewTokens(cfg.Secret, cfg.TokenTTL, cfg.Now),
 		hasher: auth.NewHasher(runtime.GOMAXPROCS(0)),
 		logins: newLoginLimiter(cfg.Now),
+		limiters: limiters{
+			addresses: newRateLimiter[netip.Prefix](cfg.RatePerAddress, cfg.Now),
+			keys:      newRateLimiter[string](cfg.RatePerKey, cfg.Now),
+		},
 	}
 }
 
@@ -101,6 +113,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 		WriteTimeout:      s.Timeouts.Write,
 		IdleTimeout:       s.Timeouts.Idle,
 		MaxHeaderBytes:    64 << 10,
+		ConnState:         newConnections(s.MaxConnections).note,
 		ErrorLog:          slog.NewLogLogger(s.Log.Handler(), slog.LevelDebug),
 	}
 	jobs, stopJobs := context.WithCancel(context.WithoutCancel(ctx))
@@ -108,7 +121,14 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	defer func() { stopJobs(); <-jobsDone }()
 
 	served := make(chan error, 1)
-	go func() { served <- hs.Serve(ln) }()
+	go func() {
+		if s.TLS == nil {
+			served <- hs.Serve(ln)
+			return
+		}
+		hs.TLSConfig = s.TLS.config
+		served <- hs.ServeTLS(ln, "", "")
+	}()
 	select {
 	case err := <-served:
 		return err

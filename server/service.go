@@ -42,7 +42,6 @@ func (s *Server) serveDashboard(c *call) error {
 	}
 	h := c.w.Header()
 	h.Set("Content-Security-Policy", "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'")
-	h.Set("Referrer-Policy", "no-referrer")
 	c.body(http.StatusOK, []string{mime.TypeByExtension(path.Ext(name))}, content)
 	return nil
 }
