@@ -38,12 +38,12 @@ func rooms() map[string]room {
 			never:   []string{"database/sql"},
 		},
 		"server": {
-			uses:    []string{"storage", "auth", "guard", "plans"},
+			uses: []string{"storage", "auth", "guard", "plans"},
 			modules: []string{
 				"github.com/julienschmidt/httprouter", "github.com/google/uuid", "golang.org/x/time",
 				"github.com/hashicorp/golang-lru/v2", "golang.org/x/crypto/acme",
 			},
-			never:   []string{"database/sql"},
+			never: []string{"database/sql"},
 		},
 		"storage": {
 			uses: []string{"auth", "guard", "plans"},

@@ -56,6 +56,11 @@ func (s *Server) handle(c *call) (err error) {
 			err = fmt.Errorf("panic: %v\n%s", v, debug.Stack())
 		}
 	}()
+	if len(c.r.TransferEncoding) > 0 && c.r.ProtoMajor == 1 {
+		// There may have been a Content-Length too, which net/http drops, and a
+		// proxy may have gone by it: what follows then is no request of its own.
+		c.w.Header()["Connection"] = closing
+	}
 	s.secureHeaders(c)
 	s.corsHeaders(c)
 	if err := s.limitAddress(c); err != nil {

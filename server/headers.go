@@ -23,6 +23,7 @@ func (s *Server) secureHeaders(c *call) {
 
 // The header's names above are in their canonical form.
 var (
+	closing        = []string{"close"}
 	noReferrer     = []string{"no-referrer"}
 	noStore        = []string{"no-store"}
 	nothingAllowed = []string{"default-src 'none'; frame-ancestors 'none'"}

@@ -131,6 +131,7 @@ func (s *Server) ServeRedirect(ctx context.Context, ln net.Listener, httpsPort s
 		ConnState:         newConnections(s.MaxConnections).note,
 		ErrorLog:          slog.NewLogLogger(s.Log.Handler(), slog.LevelDebug),
 	}
+	s.Log.Info("plain HTTP is sent to https", "address", ln.Addr().String())
 	stop := context.AfterFunc(ctx, func() { _ = hs.Close() }) // nothing here is worth waiting for
 	defer stop()
 	if err := hs.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
