@@ -75,6 +75,7 @@ const (
 type listed struct {
 	Dir, ImportPath, Doc string
 	GoFiles              []string
+	EmbedFiles           []string
 	CgoFiles             []string
 	IgnoredGoFiles       []string // for another system or tag
 	Module               struct{ Path string }
@@ -187,7 +188,7 @@ func TestNothingNeedsCgo(t *testing.T) {
 func packages(t *testing.T) []listed {
 	t.Helper()
 	cmd := exec.Command("go", "list", "-e",
-		"-json=Dir,ImportPath,Doc,GoFiles,CgoFiles,IgnoredGoFiles,Module", "./...")
+		"-json=Dir,ImportPath,Doc,GoFiles,EmbedFiles,CgoFiles,IgnoredGoFiles,Module", "./...")
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()

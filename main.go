@@ -86,7 +86,7 @@ func newRoot(stdin *os.File) *cobra.Command {
 	}
 	root.PersistentFlags().String("data-dir", "./pikarc-data", "where the database and the server secret are")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(err) })
-	root.AddCommand(newServe(), newMigrate(), newCreateUser(stdin), newRotateKey(), newSetPlan(), newVersion())
+	root.AddCommand(newServe(), newMigrate(), newCreateUser(stdin), newRotateKey(), newSetPlan(), newHealth(), newVersion())
 	return root
 }
 
