@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -24,32 +23,6 @@ func (p *process) hold(t *testing.T, n int, says string) []net.Conn {
 		}
 	}
 	return held
-}
-
-// As many as the file descriptors of this machine allow, up to 10,000: the
-// server and this test need one each for every connection.
-func TestTenThousandIdleConnectionsDoNotHinderAgents(t *testing.T) {
-	var limit syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
-		t.Fatal(err)
-	}
-	connections := min(10_000, int(limit.Cur)-1000)
-	p, u := roomy(t, t.TempDir(), "--max-connections", "0")
-	// Each has made a call and may make another, so that none is closed for saying nothing.
-	held := p.hold(t, connections, "GET /health HTTP/1.1\r\nHost: pikarc\r\n\r\n")
-	for i, conn := range held {
-		if status, _, err := readAnswer(bufio.NewReader(conn)); status != http.StatusOK {
-			t.Fatalf("connection %d of %d was answered %d, %v", i, connections, status, err)
-		}
-	}
-	for range 50 {
-		if d := p.start(t, u.APIKey, "someone"); d.Decision.Outcome != "ALLOW" {
-			t.Fatalf("beside %d idle connections: %+v", connections, d)
-		}
-	}
-	if connections < 10_000 {
-		t.Logf("%d connections: this machine allows %d open files", connections, limit.Cur)
-	}
 }
 
 func TestMoreConnectionsThanAllowedCloseTheOneThatWaitsLongest(t *testing.T) {

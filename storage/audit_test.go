@@ -70,3 +70,17 @@ func (w *world) accountOf(ws WorkspaceKey) (a Account) {
 	}))
 	return a
 }
+
+// A failed sign-in of a known email writes an entry, so one of an unknown email
+// must write as well: else the time of the answer would tell them apart.
+func TestASignInOfNobodyWritesToo(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.must(w.SignedIn(t.Context(), Account{}, false))
+	if at := w.number(`SELECT checked_at FROM probes`); at != w.Now().UnixMilli() {
+		t.Errorf("nothing was written (the last write is of %d)", at)
+	}
+	if n := w.number(`SELECT count(*) FROM audit_entries`); n != 0 {
+		t.Errorf("%d entries of nobody", n)
+	}
+}

@@ -4,7 +4,7 @@
 #
 #   tests/schema/run.sh [--full] [BINARY]
 #
-# --full goes on until 20,000 requests at least (about five minutes); without it
+# --full goes on until 20,000 requests at least (about ten minutes); without it
 # a run takes under a minute. BINARY defaults to what `make build` leaves.
 #
 # PYTHON  the interpreter to start from, 3.11 or later (default python3)
@@ -66,12 +66,14 @@ check() {
     --continue-on-failure --no-color --warnings off --seed "$seed" "$@" | tee report || failed=yes
   generated=$((generated + $(sed -n 's/^ *\([0-9]*\) generated.*/\1/p' report)))
 }
-check --exclude-operation-id regenerateApiKey --exclude-operation-id listModelPrices --max-examples "$examples"
+while ((generated < least)) && [[ -z $failed ]]; do
+  check --exclude-operation-id regenerateApiKey --exclude-operation-id listModelPrices --max-examples "$examples"
+  seed=$((seed + 1))
+done
 # Below this path others take a PUT, and so does this one, though only to say that the model's name is missing.
 check --include-operation-id listModelPrices --max-examples "$examples" --exclude-checks unsupported_method,allow_header_conformance
 # This one revokes the key of this run, so it comes last.
 check --include-operation-id regenerateApiKey --max-examples 20 --exclude-checks ignored_auth
 [[ -z $failed ]] || fail "the server does not keep to its document (SEED=$seed repeats it)"
 if grep -q 'internal error' log; then grep 'internal error' log; fail "the server has bugs"; fi
-((generated >= least)) || fail "only $generated requests were generated, $least were to be"
-printf '%d requests, no failure (SEED=%s)\n' "$generated" "$seed"
+printf '%d requests, no failure\n' "$generated"
