@@ -30,8 +30,14 @@ func TestMoreConnectionsThanAllowedCloseTheOneThatWaitsLongest(t *testing.T) {
 	p, u := roomy(t, t.TempDir(), "--max-connections", "20")
 	busy := p.openRequest(t, u.APIKey) // in the middle of a request
 	held := p.hold(t, 100, "")
+	// A connection for each call: one that were kept open would be one of those that wait.
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	for range 30 {
-		p.start(t, u.APIKey, "someone")
+		a, err := send(t.Context(), client, "POST", p.url+"/v1/runs/", u.APIKey, map[string]string{"user_id": "someone"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.want(t, http.StatusCreated)
 	}
 	if _, err := held[0].Read(make([]byte, 1)); err == nil || isTimeout(err) {
 		t.Errorf("the connection that said nothing for longest is still open (%v)", err)
