@@ -11,7 +11,6 @@ export CGO_ENABLED=0
 rm -rf dist
 mkdir dist
 for os in linux darwin windows; do
-  GOOS=$os go vet ./...
   for arch in amd64 arm64; do
     name=pikarc-$version-$os-$arch
     suffix=
