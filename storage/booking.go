@@ -78,6 +78,9 @@ func updateStep(tx *Tx, c Caller, run, step uuid.UUID, in StepUpdate) (Step, err
 		return Step{}, err
 	}
 	book()
+	if row.stepProgress != was || in.OutputData != nil || in.Error != nil {
+		tx.note(Change{Workspace: ws.key, Kind: RunProgressed, Run: r.id})
+	}
 	r.updated(step)
 	r.called(tx)
 	return row.shown(), nil
@@ -172,7 +175,6 @@ func (d delta) check(tx *Tx, on dayKey, r *heldRun, model sql.NullInt64) (book f
 		return nil, tooLarge("the run")
 	}
 	return func() {
-		tx.note(Change{Workspace: on.ws, Kind: RunProgressed, Run: r.id})
 		day.spend, day.prompt, day.completion = day.spend+d.spend, day.prompt+d.prompt, day.completion+d.completion
 		userDay.spend += d.spend
 		r.spend, r.promptTokens, r.completionTokens = r.spend+d.spend, r.promptTokens+d.prompt, r.completionTokens+d.completion

@@ -59,7 +59,9 @@ func TestEveryChangeIsToldInItsOrder(t *testing.T) {
 	run := w.start(ws, "u")
 	step := w.step(ws, run.ID)
 	w.patch(ws, run.ID, step.ID, 5, 5)
-	w.patch(ws, run.ID, step.ID, 5, 5) // repeats, and changes no figure
+	w.patch(ws, run.ID, step.ID, 5, 5) // repeats, and changes nothing
+	tool := w.step(ws, run.ID)
+	w.patch(ws, run.ID, tool.ID, 0, 0) // ends without a token
 	_, err := w.SetKillSwitch(t.Context(), ws, true)
 	w.must(err)
 	denied := w.step(ws, run.ID)
@@ -81,6 +83,7 @@ func TestEveryChangeIsToldInItsOrder(t *testing.T) {
 	config := func(part ConfigPart) Change { return Change{Workspace: ws, Kind: ConfigChanged, Part: part} }
 	want := []Change{
 		{Workspace: ws, Kind: RunStarted, Run: 1},
+		{Workspace: ws, Kind: RunProgressed, Run: 1}, {Workspace: ws, Kind: RunProgressed, Run: 1},
 		{Workspace: ws, Kind: RunProgressed, Run: 1}, {Workspace: ws, Kind: RunProgressed, Run: 1},
 		config(PartWorkspace),
 		{Workspace: ws, Kind: StepDenied, Run: 1, Denial: &Denial{denied.ID, denied.Decision}},
