@@ -33,7 +33,8 @@ export function draw(
     width: box.clientWidth,
     height: HEIGHT,
     legend: { show: false },
-    padding: [8, 0, 0, 0],
+    // The label of the last day stands out to the right of its bar.
+    padding: [8, 16, 0, 0],
     cursor: { y: false, points: { show: false }, drag: { setScale: false, x: false, y: false } },
     scales: {
       x: { time: false, range: [-0.6, spend.dates.length - 0.4] },
