@@ -14,7 +14,7 @@ const sizes = [
   { width: 1280, height: 900 },
   { width: 1920, height: 1080 },
 ]
-const pages = ['overview', 'runs', 'users', 'prices', 'limits', 'api-key', 'plan', 'account', 'docs']
+const pages = ['overview', 'welcome', 'runs', 'users', 'prices', 'limits', 'api-key', 'plan', 'account', 'docs']
 
 test('every page is pictured', async () => {
   await mkdir(out, { recursive: true })
@@ -31,8 +31,14 @@ test('every page is pictured', async () => {
       body: JSON.stringify({ email: found(/Email +(\S+)/), password: found(/Password +(\S+)/) }),
     })
     const { access_token: token } = (await login.json()) as { access_token: string }
-    const list = await fetch(url + '/v1/runs/?status=BLOCKED&limit=1', { headers: { Authorization: `Bearer ${token}` } })
-    const { items } = (await list.json()) as { items: { id: string }[] }
+    const newest = async (filter: string) => {
+      const list = await fetch(url + '/v1/runs/?limit=200&' + filter, { headers: { Authorization: `Bearer ${token}` } })
+      const { items } = (await list.json()) as { items: { id: string; step_count: number }[] }
+      return items.sort((a, b) => b.step_count - a.step_count)[0]!.id
+    }
+    // The longest of the newest: one that did well, and one that was stopped on its way.
+    const done = await newest('status=COMPLETED')
+    const stopped = await newest('reason=WORKSPACE_DAILY_BUDGET_EXCEEDED')
     for (const colorScheme of ['light', 'dark'] as const) {
       for (const viewport of sizes) {
         const context = await browser.newContext({ baseURL: url, viewport, colorScheme, reducedMotion: 'reduce' })
@@ -46,7 +52,8 @@ test('every page is pictured', async () => {
         await shoot('/register', 'register')
         await page.evaluate((value) => localStorage.setItem('pikarc.token', value), token)
         for (const name of pages) await shoot('/' + name, name)
-        await shoot('/runs/' + items[0]!.id, 'run')
+        await shoot('/runs/' + done, 'run')
+        await shoot('/runs/' + stopped, 'run-stopped')
         await context.close()
       }
     }

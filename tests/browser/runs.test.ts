@@ -1,0 +1,215 @@
+// Watching runs: what is new never moves what one reads, and a run can be read, explained and ended.
+import type { Browser, Page } from 'playwright-core'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { launch, settled, visit } from './browser'
+import { type Account, type Agent, Server } from './server'
+
+let server: Server
+let browser: Browser
+let made = 0
+
+beforeAll(async () => {
+  server = await Server.start()
+  browser = await launch()
+})
+
+afterAll(async () => {
+  await browser?.close()
+  await server?.close()
+})
+
+/** An account of its own with room for many runs. */
+async function account(): Promise<Account> {
+  const one = await server.account(`watcher-${++made}@example.com`)
+  await server.call(one.apiKey, 'PATCH', '/v1/workspace/', { max_concurrent_runs: 1000 })
+  return one
+}
+
+async function history(agent: Agent, runs: number) {
+  for (let n = 1; n <= runs; n++) await agent.end((await agent.start('user', { task: `Old ${n}` })).id)
+}
+
+const rows = (page: Page) => page.locator('tbody tr')
+
+/** Where a run's row stands in the window. */
+const place = (page: Page, name: string) =>
+  page.getByRole('link', { name, exact: true }).evaluate((link) => Math.round(link.getBoundingClientRect().top))
+
+test('at the top new runs come in; further down they wait behind a button and nothing moves', async () => {
+  const ada = await account()
+  const agent = server.agent(ada)
+  await history(agent, 45)
+  const { page, context, troubles } = await visit(browser, server, ada)
+  await page.goto('/runs')
+  await settled(page)
+  await agent.start('user', { task: 'Came in' })
+  await page.getByRole('link', { name: 'Came in' }).waitFor()
+
+  await page.mouse.wheel(0, 600)
+  await page.waitForFunction(() => window.scrollY > 300)
+  const before = await place(page, 'Old 20')
+  for (const n of [1, 2]) await agent.start('user', { task: `Waits ${n}` })
+  const button = page.getByRole('button', { name: '2 new runs' })
+  await button.waitFor()
+  expect(await place(page, 'Old 20')).toBe(before)
+  expect(await page.getByRole('link', { name: 'Waits 1' }).count()).toBe(0)
+  await button.click()
+  await page.getByRole('link', { name: 'Waits 2' }).waitFor()
+  expect(await page.evaluate(() => window.scrollY)).toBe(0)
+  expect(troubles).toEqual([])
+  await context.close()
+})
+
+test('older runs are added below, each once, while newer ones start', async () => {
+  const ada = await account()
+  const agent = server.agent(ada)
+  await history(agent, 70)
+  const { page, context } = await visit(browser, server, ada)
+  await page.goto('/runs')
+  await settled(page)
+  expect(await rows(page).count()).toBe(50)
+  await agent.start('user', { task: 'Meanwhile' })
+  await page.getByRole('link', { name: 'Meanwhile' }).waitFor()
+  const more = page.getByRole('button', { name: 'Show older runs' })
+  await more.scrollIntoViewIfNeeded()
+  const before = await place(page, 'Old 25')
+  await more.click()
+  await page.getByRole('link', { name: 'Old 1', exact: true }).waitFor()
+  expect(await place(page, 'Old 25')).toBe(before)
+  const links = await rows(page).getByRole('link').evaluateAll((all) => all.map((link) => link.getAttribute('href')))
+  expect(new Set(links).size).toBe(71)
+  expect(links).toHaveLength(71)
+  expect(await more.count()).toBe(0)
+  await context.close()
+})
+
+test('a running run is followed, read and ended by hand, and its agent is refused', async () => {
+  const ada = await account()
+  const agent = server.agent(ada)
+  const { id } = await agent.start('user', { task: 'Followed' })
+  const { page, context, troubles } = await visit(browser, server, ada)
+  await page.goto(`/runs/${id}`)
+  await page.getByText('No step yet.').waitFor()
+  expect(await page.title()).toBe('Followed · Pikarc')
+
+  const text = 'word '.repeat(2000)
+  await agent.step(id, 1, { tool_name: 'search', input_data: { text } }, { output: 'found it', ms: 3210 })
+  const step = page.getByRole('button', { name: /Tool call search/ })
+  await step.waitFor()
+  await page.getByText('3.2 s', { exact: true }).waitFor()
+  expect(await page.getByText('found it').count()).toBe(0)
+  await step.click()
+  await page.getByText('found it').waitFor()
+  const shown = () => page.locator('pre').first().textContent()
+  expect((await shown())!.length).toBeLessThan(2100)
+  await page.getByRole('button', { name: /^Show all \(\d+ KB\)$/ }).click()
+  expect((await shown())!.length).toBeGreaterThan(10_000)
+
+  await page.getByRole('button', { name: 'End this run' }).click()
+  await page.getByRole('dialog').getByRole('button', { name: 'End this run' }).click()
+  await page.getByText('Ended by hand in the dashboard.').waitFor()
+  expect((await agent.ask(id, 2)).decision.reason).toBe('RUN_ALREADY_ENDED')
+  await page.getByText('Denied: the run had already ended.').waitFor()
+  expect(troubles).toEqual([])
+  await context.close()
+})
+
+test('a run with more steps than one answer holds is shown to its end', async () => {
+  const ada = await account()
+  const agent = server.agent(ada)
+  const { id } = await agent.start('user')
+  for (let n = 1; n <= 520; n += 40) {
+    await Promise.all(Array.from({ length: 40 }, (_, i) => agent.step(id, n + i, { tool_name: `tool-${n + i}` })))
+  }
+  const { page, context } = await visit(browser, server, ada)
+  await page.goto(`/runs/${id}`)
+  await settled(page)
+  await page.waitForFunction(() => {
+    window.scrollTo(0, document.documentElement.scrollHeight)
+    return document.querySelectorAll('main ol > li').length >= 520
+  })
+  await page.getByRole('button', { name: 'tool-520' }).waitFor()
+  expect(await page.locator('main ol > li').count()).toBe(520)
+  await context.close()
+})
+
+test('a run that does not exist says so', async () => {
+  const { page, context } = await visit(browser, server, await account())
+  for (const id of ['01a2073c-1a43-7c31-9f0a-6a1f0b8e4d52', 'nonsense']) {
+    await page.goto(`/runs/${id}`)
+    await page.getByText('There is no such run.').waitFor()
+  }
+  await page.goto('/runs?user_id=nobody')
+  await page.getByText('No run matches these filters.').waitFor()
+  await page.getByRole('link', { name: 'Show all runs' }).click()
+  await page.getByText('No run yet.').waitFor()
+  await context.close()
+})
+
+test('the keys go to pages, search, move and open, and can be turned off', async () => {
+  const ada = await account()
+  await history(server.agent(ada), 3)
+  const { page, context } = await visit(browser, server, ada)
+  await page.goto('/overview')
+  await settled(page)
+  await page.keyboard.press('g')
+  await page.keyboard.press('r')
+  await page.waitForURL('**/runs')
+  await page.waitForFunction(() => document.activeElement?.tagName === 'H1')
+  await page.getByRole('link', { name: 'Old 3' }).waitFor()
+  for (const key of ['j', 'j', 'j', 'k']) await page.keyboard.press(key)
+  await page.keyboard.press('Enter')
+  await page.getByRole('heading', { name: 'Old 2' }).waitFor()
+  await page.goBack()
+  await page.getByRole('link', { name: 'Old 3' }).waitFor()
+  await page.keyboard.press('/')
+  await page.keyboard.type('grep')
+  expect(await page.getByRole('textbox', { name: 'User' }).inputValue()).toBe('grep')
+  await page.keyboard.press('Enter')
+  await page.waitForURL('**/runs?user_id=grep')
+
+  await page.getByRole('heading', { name: 'Runs' }).focus()
+  await page.keyboard.press('?')
+  const help = page.getByRole('dialog', { name: 'Keys' })
+  await help.getByRole('checkbox').uncheck()
+  await page.keyboard.press('Escape')
+  await help.waitFor({ state: 'hidden' })
+  await page.keyboard.press('?')
+  await page.keyboard.press('g')
+  await page.keyboard.press('o')
+  expect(page.url()).toContain('/runs')
+  expect(await help.isVisible()).toBe(false)
+  await context.close()
+})
+
+test('the chart’s numbers are one click away as a table, and the address keeps it', async () => {
+  const ada = await account()
+  const price = { input_cost_per_token: '0.0000025', output_cost_per_token: '0.00001' }
+  await server.call(ada.apiKey, 'PUT', '/v1/model-pricing/gpt-4o', price)
+  const agent = server.agent(ada)
+  const { id } = await agent.start('user')
+  await agent.step(id, 1, { model: 'gpt-4o' }, { prompt: 500, completion: 100 })
+  const { page, context, troubles } = await visit(browser, server, ada)
+  await page.goto('/overview')
+  await page.getByRole('img', { name: /today \$0\.00225/ }).waitFor()
+  await page.locator('canvas').waitFor()
+  await page.getByRole('button', { name: 'Table' }).click()
+  await page.waitForURL('**/overview?as=table')
+  await page.reload()
+  const table = page.getByRole('table', { name: 'Spend a day by model' })
+  await table.getByText('$0.00225').first().waitFor()
+  expect(await table.locator('tbody tr').count()).toBe(30)
+  expect(troubles).toEqual([])
+  await context.close()
+})
+
+test('copying says so', async () => {
+  const ada = await account()
+  const { page, context } = await visit(browser, server, ada, { permissions: ['clipboard-read', 'clipboard-write'] })
+  await page.goto('/welcome')
+  await page.getByRole('button', { name: 'Copy API key' }).click()
+  await page.getByText('Copied', { exact: true }).waitFor()
+  await page.getByText('API key copied').waitFor()
+  expect(await page.evaluate(() => navigator.clipboard.readText())).toBe(ada.apiKey)
+  await context.close()
+})
