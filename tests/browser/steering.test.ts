@@ -106,8 +106,11 @@ test('the kill switch asks first, and stops a running agent at its next step', a
   await page.getByRole('button', { name: 'Stop all agents' }).click()
   await dialog.getByRole('button', { name: 'Stop all agents' }).click()
   await page.getByText('All agents are stopped.').first().waitFor()
+  await page.waitForFunction(() => document.activeElement?.textContent?.trim() === 'Let agents run again')
   expect((await agent.ask(id, 2)).decision).toMatchObject({ outcome: 'DENY', reason: 'KILL_SWITCH_ACTIVE' })
-  await page.getByRole('button', { name: 'Let agents run again' }).click()
+  // The button that has the focus stands where the other one was; the banner's is another.
+  await page.keyboard.press('Enter')
+  await page.waitForFunction(() => document.activeElement?.textContent?.trim() === 'Stop all agents')
   await until('agents to be allowed', async () => (await agent.ask(id, 3)).decision.outcome === 'ALLOW')
   await context.close()
 })

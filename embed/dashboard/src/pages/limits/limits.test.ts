@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { change, missing, resets, wrong, type Workspace } from './limits'
+import { change, dearestToday, missing, resets, wrong, type Workspace } from './limits'
 
 describe('what is typed', () => {
   test.each(['0', '25', '2.50', '0.000000001'])('%s is an amount', (text) => {
@@ -22,9 +22,17 @@ describe('what is typed', () => {
 test('what a plan lacks is said with the plans that have it', () => {
   const features = { kill_switch: false, user_daily_budget: true, configurable_concurrency: false }
   const workspace = { features } as Workspace
-  expect(missing(workspace, 'kill_switch')).toContain('Scale and Enterprise')
   expect(missing(workspace, 'user_daily_budget')).toBeNull()
   expect(missing(workspace, 'configurable_concurrency')).toContain('Pro, Scale and Enterprise')
+})
+
+test('the dearest user of the day is found however little was spent', () => {
+  const users = (...spent: number[]) => spent.map((today_usd, i) => ({ user_id: `u${i}`, today_usd }))
+  expect(dearestToday(users(0.000000001, 0))?.user_id).toBe('u0')
+  expect(dearestToday(users(0.00012, 0.00019, 0.00018))?.user_id).toBe('u1')
+  expect(dearestToday(users(9, 10, 2))?.user_id).toBe('u1')
+  expect(dearestToday(users(0, 0))).toBeUndefined()
+  expect(dearestToday([])).toBeUndefined()
 })
 
 test('days and months end in UTC, over the end of a year too', () => {

@@ -1,6 +1,7 @@
 // What the limits page sends and says. Whether the server takes it is the server's to tell; this only turns what is
 // typed into what the API takes, and what the plan lacks into a sentence.
 import type { Schema } from '../../api/client'
+import { nano } from '../../api/exact'
 
 export type Workspace = Schema<'Workspace'>
 export type Change = Partial<Record<Name, string | number | null>>
@@ -28,16 +29,23 @@ export function isMoney(name: Name): boolean {
 }
 
 /** Why a plan's workspace cannot change something, with the plans that can; null where it can. */
-export function missing(workspace: Workspace, feature: keyof Workspace['features']): string | null {
+export function missing(
+  workspace: Workspace,
+  feature: 'user_daily_budget' | 'configurable_concurrency',
+): string | null {
   if (workspace.features[feature]) return null
-  switch (feature) {
-    case 'kill_switch':
-      return 'The Scale and Enterprise plans have the kill switch.'
-    case 'user_daily_budget':
-      return 'The Pro, Scale and Enterprise plans have a budget for each user.'
-    case 'configurable_concurrency':
-      return 'The Pro, Scale and Enterprise plans let you choose this.'
-  }
+  return feature === 'user_daily_budget'
+    ? 'The Pro, Scale and Enterprise plans have a budget for each user.'
+    : 'The Pro, Scale and Enterprise plans let you choose this.'
+}
+
+type Spender = Pick<Schema<'User'>, 'user_id' | 'today_usd'>
+
+/** Who has spent most today, to the last billionth; nobody when nothing was spent. */
+export function dearestToday<U extends Spender>(users: U[]): U | undefined {
+  let most: U | undefined
+  for (const user of users) if (nano(user.today_usd) > (most ? nano(most.today_usd) : 0n)) most = user
+  return most
 }
 
 /** The next midnight and the next first of a month in UTC, when budgets and months begin anew. */
