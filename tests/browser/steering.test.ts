@@ -154,6 +154,28 @@ test('a budget set on the limits page denies the next step, and two clicks from 
   await context.close()
 })
 
+test('a changed limit keeps the focus, and midnight in UTC is noticed without an event', async () => {
+  const ada = await account()
+  const { page, context } = await visit(browser, server, ada)
+  await page.clock.install({ time: new Date('2026-11-25T23:59:50Z') })
+  await page.goto('/limits')
+  await settled(page)
+  const field = page.getByLabel('Budget a day', { exact: true })
+  const focused = () => field.evaluate((input) => input === document.activeElement)
+  await field.fill('5')
+  await page.getByRole('button', { name: 'Cancel' }).click()
+  await until('the focus after cancelling', focused)
+  await field.fill('5')
+  await page.keyboard.press('Enter')
+  await page.getByRole('button', { name: 'Remove: Budget a day', exact: true }).click()
+  await until('the focus after removing', focused)
+
+  const read = page.waitForRequest('**/v1/usage/')
+  await page.clock.fastForward(20_000)
+  await read
+  await context.close()
+})
+
 test('filters are in the address and survive a reload', async () => {
   const ada = await account()
   const agent = server.agent(ada)

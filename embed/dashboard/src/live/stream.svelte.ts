@@ -106,12 +106,13 @@ class Stream {
       this.state = 'open'
       this.#failures = 0
     }
-    if (event === 'hello' || event === 'missed') this.#gap()
+    if (event === 'hello' || event === 'missed') this.readAgain()
     const value = parseExact(data)
     for (const handlers of [...this.#handlers]) handlers[event as EventName]?.(value as never)
   }
 
-  #gap() {
+  /** What is shown is whole no longer: all of it is read again. */
+  readAgain() {
     this.wholeSince = performance.now()
     for (const refetch of [...this.#refetchers]) refetch()
   }

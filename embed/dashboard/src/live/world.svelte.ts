@@ -1,5 +1,6 @@
 // What several pages show: the workspace, its usage, the server. Read once, then kept true by the stream.
 import { api } from '../api/client'
+import { afterMidnight } from './midnight'
 import { atMostEvery, Resource } from './resource.svelte'
 import { stream } from './stream.svelte'
 
@@ -16,6 +17,7 @@ class World {
     for (const each of all) void each.refetch()
     const ends = [
       ...all.map((each) => stream.onGap(each.refetchAfterGap)),
+      afterMidnight(() => stream.readAgain()),
       stream.on({
         'config.changed': ({ what }) => {
           if (what === 'workspace' || what === 'plan') void this.workspace.refetch()
