@@ -166,6 +166,7 @@ func (w *world) serve(secret string, opts storage.Options, changes ...func(*serv
 	ts := httptest.NewServer(w.server.Handler())
 	t.Cleanup(ts.Close)
 	w.url, w.client = ts.URL, ts.Client()
+	w.client.Transport.(*http.Transport).DisableCompression = true // answers are looked at as they were sent
 	w.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 }
 
