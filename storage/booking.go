@@ -65,7 +65,7 @@ func updateStep(tx *Tx, c Caller, run, step uuid.UUID, in StepUpdate) (Step, err
 		return Step{}, ErrStepBlocked
 	}
 	was := row.stepProgress
-	book, err := row.report(tx, ws.key, r, in)
+	used, err := row.report(tx, ws.key, r, in)
 	if err != nil {
 		return Step{}, err
 	}
@@ -77,7 +77,7 @@ func updateStep(tx *Tx, c Caller, run, step uuid.UUID, in StepUpdate) (Step, err
 	if err := savePayload(tx, r.id, &row, in); err != nil {
 		return Step{}, err
 	}
-	book()
+	used.book(tx)
 	if row.stepProgress != was || in.OutputData != nil || in.Error != nil {
 		tx.note(Change{Workspace: ws.key, Kind: RunProgressed, Run: r.id})
 	}
@@ -86,12 +86,11 @@ func updateStep(tx *Tx, c Caller, run, step uuid.UUID, in StepUpdate) (Step, err
 	return row.shown(), nil
 }
 
-// report applies an update to the step, and returns what books its usage.
-func (row *stepRow) report(tx *Tx, ws WorkspaceKey, r *heldRun, in StepUpdate) (book func(), err error) {
-	book = func() {}
+// report applies an update to the step, and returns the usage that is then to be booked.
+func (row *stepRow) report(tx *Tx, ws WorkspaceKey, r *heldRun, in StepUpdate) (used booking, err error) {
 	if in.PromptTokens != nil || in.CompletionTokens != nil {
-		if book, err = row.use(tx, ws, r, in); err != nil {
-			return nil, err
+		if used, err = row.use(tx, ws, r, in); err != nil {
+			return used, err
 		}
 	}
 	if in.Status != 0 {
@@ -103,12 +102,12 @@ func (row *stepRow) report(tx *Tx, ws WorkspaceKey, r *heldRun, in StepUpdate) (
 	if in.DurationMillis != nil {
 		row.duration = nullInt(in.DurationMillis)
 	}
-	return book, nil
+	return used, nil
 }
 
 // use settles the price at the first report, and finds by how much run and
 // rollups then differ from what they already hold of this step.
-func (row *stepRow) use(tx *Tx, ws WorkspaceKey, r *heldRun, in StepUpdate) (book func(), err error) {
+func (row *stepRow) use(tx *Tx, ws WorkspaceKey, r *heldRun, in StepUpdate) (booking, error) {
 	old := row.used
 	if in.PromptTokens != nil {
 		row.used.prompt = *in.PromptTokens
@@ -121,7 +120,7 @@ func (row *stepRow) use(tx *Tx, ws WorkspaceKey, r *heldRun, in StepUpdate) (boo
 		if row.model.Valid {
 			model, err := tx.memory.models.get(tx, row.model.Int64)
 			if err != nil {
-				return nil, err
+				return booking{}, err
 			}
 			row.used.inputPrice, row.used.outputPrice = model.inputPrice, model.outputPrice
 		}
@@ -130,7 +129,7 @@ func (row *stepRow) use(tx *Tx, ws WorkspaceKey, r *heldRun, in StepUpdate) (boo
 		cost, err := plans.Cost(row.used.prompt, row.used.completion,
 			plans.Price(row.used.inputPrice.Int64), plans.Price(row.used.outputPrice.Int64))
 		if err != nil {
-			return nil, errors.Join(ErrTooLarge, err)
+			return booking{}, errors.Join(ErrTooLarge, err)
 		}
 		row.used.cost = sql.NullInt64{Int64: int64(cost), Valid: true}
 	}
@@ -141,56 +140,72 @@ func (row *stepRow) use(tx *Tx, ws WorkspaceKey, r *heldRun, in StepUpdate) (boo
 		unpriced:   row.used.unpriced() - old.unpriced(),
 	}
 	if d == (delta{}) {
-		return func() {}, nil
+		return booking{}, nil
 	}
-	return d.check(tx, dayKey{ws, row.bookedDay.Int64}, r, row.model)
+	return d.booking(tx, dayKey{ws, row.bookedDay.Int64}, r, row.model)
 }
 
 // delta is by how much a report moves the counters.
 type delta struct{ spend, prompt, completion, unpriced int64 }
 
-// check reads every counter that holds a step's usage, on the step's day, and
-// returns what moves them all, unless one would outgrow its bound. The user's and
-// the model's days are parts of the workspace's, so its bound is theirs; a run
-// may live for many days, so it has the bound of a day too.
-func (d delta) check(tx *Tx, on dayKey, r *heldRun, model sql.NullInt64) (book func(), err error) {
-	day, err := tx.memory.days.get(tx, on)
-	if err != nil {
-		return nil, err
-	}
-	userDay, err := tx.memory.userDays.get(tx, partKey{on, r.userID})
-	if err != nil {
-		return nil, err
-	}
-	modelDay := &heldModelDay{}
-	if model.Valid {
-		if modelDay, err = tx.memory.modelDays.get(tx, partKey{on, model.Int64}); err != nil {
-			return nil, err
-		}
-	}
-	if max(day.spend+d.spend, day.prompt+d.prompt, day.completion+d.completion) > plans.MaxDay {
-		return nil, tooLarge("the workspace's day")
-	}
-	if max(r.spend+d.spend, r.promptTokens+d.prompt, r.completionTokens+d.completion) > plans.MaxDay {
-		return nil, tooLarge("the run")
-	}
-	return func() {
-		day.spend, day.prompt, day.completion = day.spend+d.spend, day.prompt+d.prompt, day.completion+d.completion
-		userDay.spend += d.spend
-		r.spend, r.promptTokens, r.completionTokens = r.spend+d.spend, r.promptTokens+d.prompt, r.completionTokens+d.completion
-		tx.memory.changed(day)
-		tx.memory.changed(userDay)
-		tx.memory.changed(r)
-		if model.Valid {
-			modelDay.book(tx, d)
-		}
-	}, nil
+// booking is a delta with every counter that it moves. The zero value moves none.
+type booking struct {
+	delta
+	run      *heldRun
+	day      *heldDay
+	userDay  *heldUserDay
+	modelDay *heldModelDay // nil for a step without a model
 }
 
-func (d *heldModelDay) book(tx *Tx, by delta) {
-	d.spend, d.unpriced = d.spend+by.spend, d.unpriced+by.unpriced
-	d.prompt, d.completion = d.prompt+by.prompt, d.completion+by.completion
-	tx.memory.changed(d)
+// booking reads every counter that holds a step's usage, on the step's day,
+// and fails if one would outgrow its bound. The user's and the model's days are
+// parts of the workspace's, so its bound is theirs; a run may live for many
+// days, so it has the bound of a day too.
+func (d delta) booking(tx *Tx, on dayKey, r *heldRun, model sql.NullInt64) (b booking, err error) {
+	b.delta, b.run = d, r
+	if b.day, err = tx.memory.days.get(tx, on); err != nil {
+		return b, err
+	}
+	if b.userDay, err = tx.memory.userDays.get(tx, partKey{on, r.userID}); err != nil {
+		return b, err
+	}
+	if model.Valid {
+		if b.modelDay, err = tx.memory.modelDays.get(tx, partKey{on, model.Int64}); err != nil {
+			return b, err
+		}
+	}
+	if max(b.day.spend+d.spend, b.day.prompt+d.prompt, b.day.completion+d.completion) > plans.MaxDay {
+		return b, tooLarge("the workspace's day")
+	}
+	if max(r.spend+d.spend, r.promptTokens+d.prompt, r.completionTokens+d.completion) > plans.MaxDay {
+		return b, tooLarge("the run")
+	}
+	return b, nil
+}
+
+// book moves the counters. It cannot fail.
+func (b booking) book(tx *Tx) {
+	if b.run == nil {
+		return
+	}
+	b.run.spend += b.spend
+	b.run.promptTokens += b.prompt
+	b.run.completionTokens += b.completion
+	tx.memory.changed(b.run)
+	b.day.spend += b.spend
+	b.day.prompt += b.prompt
+	b.day.completion += b.completion
+	tx.memory.changed(b.day)
+	b.userDay.spend += b.spend
+	tx.memory.changed(b.userDay)
+	if b.modelDay == nil {
+		return
+	}
+	b.modelDay.spend += b.spend
+	b.modelDay.prompt += b.prompt
+	b.modelDay.completion += b.completion
+	b.modelDay.unpriced += b.unpriced
+	tx.memory.changed(b.modelDay)
 }
 
 func tooLarge(what string) error {

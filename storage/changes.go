@@ -104,12 +104,8 @@ func (s *Store) Unwatch() { s.watcher.Store(nil) }
 // since the last time it was asked.
 func (s *Store) ChangedElsewhere(ctx context.Context) (changed bool, err error) {
 	err = s.write(ctx, inMemory, func(tx *Tx) error {
-		var version int64
-		if err := tx.get(`PRAGMA data_version`, nil, &version); err != nil {
-			return err
-		}
-		changed = version != s.dataVersion
-		s.dataVersion = version
+		changed = tx.memory.version != s.dataVersion
+		s.dataVersion = tx.memory.version
 		return nil
 	})
 	return changed, err

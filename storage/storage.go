@@ -64,7 +64,7 @@ type Store struct {
 
 	watcher     atomic.Pointer[func([]Change)] // nil while nobody watches
 	notes       notes                          // the writer's
-	dataVersion int64                          // the writer's: as ChangedElsewhere saw it last
+	dataVersion int64                          // the writer's: that of its memory when ChangedElsewhere was last asked
 
 	probe probe
 }
