@@ -27,9 +27,8 @@ help: ## list the targets
 run: build ## build, then serve on http://localhost:8000 with its data in ./pikarc-data
 	@echo
 	@echo 'Once it says that it serves:'
-	@echo '  1. in another terminal, make an account: ./pikarc create-user --email you@example.com'
-	@echo '     (it prints the API key for your agents)'
-	@echo '  2. open http://localhost:8000'
+	@echo '  open http://localhost:8000 and register: it shows the API key for your agents, and what to do next'
+	@echo '  (or, in another terminal: ./pikarc create-user --email you@example.com)'
 	@echo
 	@exec ./pikarc serve
 
