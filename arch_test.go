@@ -38,15 +38,18 @@ func rooms() map[string]room {
 			never:   []string{"database/sql"},
 		},
 		"server": {
-			uses:    []string{"storage", "auth", "guard", "plans"},
-			modules: []string{"github.com/julienschmidt/httprouter", "github.com/google/uuid", "github.com/stripe/stripe-go/v85"},
-			never:   []string{"database/sql"},
+			uses: []string{"storage", "auth", "guard", "plans"},
+			modules: []string{
+				"github.com/julienschmidt/httprouter", "github.com/google/uuid", "github.com/stripe/stripe-go/v85",
+				"github.com/prometheus/client_golang", "go.opentelemetry.io/otel",
+			},
+			never: []string{"database/sql"},
 		},
 		"storage": {
 			uses: []string{"auth", "guard", "plans"},
 			modules: []string{
 				"modernc.org/sqlite", "modernc.org/libc", "github.com/pressly/goose/v3", "github.com/google/uuid",
-				"github.com/hashicorp/golang-lru/v2",
+				"github.com/hashicorp/golang-lru/v2", "github.com/gofrs/flock",
 			},
 			never: []string{"net/http"},
 		},

@@ -23,6 +23,7 @@ import (
 // options are what the flags say.
 type options struct {
 	growth bool
+	soak   time.Duration
 	rounds int
 	window time.Duration // measured, of each contender in each round
 	only   []string
@@ -51,6 +52,7 @@ func main() {
 func parse(args []string) (o options, err error) {
 	f := flag.NewFlagSet("bench", flag.ExitOnError)
 	f.BoolVar(&o.growth, "growth", false, "measure how figures change with the size of the file")
+	f.DurationVar(&o.soak, "soak", 0, "keep a server busy for so long, and fail if it grows")
 	f.IntVar(&o.rounds, "rounds", 5, "how often each contender is measured")
 	seconds := f.Float64("seconds", 3, "how long each is measured in each round")
 	only := f.String("only", "", "comma-separated contenders to measure; the yardsticks always are")
@@ -91,6 +93,9 @@ func run(ctx context.Context, o options) error {
 	}
 	defer w.close()
 	say("building the contenders")
+	if o.soak > 0 {
+		return runSoak(ctx, w, o)
+	}
 	if o.growth {
 		return runGrowth(ctx, w, o)
 	}

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"time"
 
 	"github.com/pikarc/server/storage"
 )
@@ -42,3 +43,12 @@ func (s *Server) EndPlans(ctx context.Context) (int, error) { return s.endPlans(
 
 // Reconcile is the job that compares all customers with Stripe.
 func (s *Server) Reconcile(ctx context.Context) (int, error) { return s.reconcile(ctx) }
+
+// BackupDue, Backup, VerifyDue and Verify are the jobs that otherwise wait for their hour.
+func (s *Server) BackupDue(now time.Time) bool     { return s.backupDue(now) }
+func (s *Server) Backup(ctx context.Context) error { return s.backup(ctx) }
+func (s *Server) VerifyDue() func(time.Time) bool  { return s.verifyDue() }
+func (s *Server) Verify(ctx context.Context) error { return s.verify(ctx) }
+
+// Flush sends what waits.
+func (t *Tracing) Flush(ctx context.Context) error { return t.provider.ForceFlush(ctx) }

@@ -37,6 +37,9 @@ type Config struct {
 	Timeouts         Timeouts         // zero fields have defaults
 	Streams          StreamLimits     // zero fields have defaults
 	Stripe           *StripeConfig    // sells plans; nil when this server sells none
+	Backups          Backups
+	VerifyEvery      time.Duration // how often the books are verified; never when 0
+	Tracing          *Tracing      // nil for none
 }
 
 // Timeouts bound how long a connection may take for each part of a request.
@@ -76,6 +79,7 @@ type Server struct {
 	hub    *hub
 	stripe payments // nil when this server sells nothing
 
+	metrics   *metrics
 	dashboard func() (map[string]staticFile, error) // read at first use
 }
 
@@ -100,12 +104,15 @@ func New(store *storage.Store, cfg Config) *Server {
 	if cfg.Stripe != nil {
 		s.stripe = newStripeClient(cfg.Stripe)
 	}
+	s.metrics = newMetrics(s)
 	return s
 }
 
 // Serve answers requests on a listener until the context ends, then finishes
-// those that are open. The jobs of jobs.go run meanwhile.
-func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
+// those that are open. The jobs of jobs.go run meanwhile, and the endpoints
+// for operators answer.
+func (s *Server) Serve(ctx context.Context, ln net.Listener, endpoints ...Endpoint) error {
+	defer s.serveEndpoints(endpoints)()
 	hs := &http.Server{
 		Handler:           s.Handler(),
 		ReadHeaderTimeout: s.Timeouts.Header,
