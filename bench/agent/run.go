@@ -56,6 +56,36 @@ func (s *steps) Answer(status int, body []byte) error {
 	return allowed(status, body, s.step[:])
 }
 
+// insisting asks again for what was refused because the server is overloaded.
+type insisting struct {
+	load.Script
+	refused *int64
+	request []byte
+	kind    int
+	again   bool
+}
+
+// Insist sends what a script sends, and again at once, without a rest, when the
+// answer is 503. It counts those.
+func Insist(s load.Script, refused *int64) load.Script {
+	return &insisting{Script: s, refused: refused}
+}
+
+func (i *insisting) Next(buf []byte) ([]byte, int) {
+	if !i.again {
+		i.request, i.kind = i.Script.Next(i.request[:0])
+	}
+	return append(buf, i.request...), i.kind
+}
+
+func (i *insisting) Answer(status int, body []byte) error {
+	if i.again = status == http.StatusServiceUnavailable; i.again {
+		*i.refused++
+		return nil
+	}
+	return i.Script.Answer(status, body)
+}
+
 // life lives one run after another.
 type life struct {
 	server Server
