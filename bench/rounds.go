@@ -102,7 +102,7 @@ func find(samples []sample, name string, round int) sample {
 func printRounds(chosen []contender, samples []sample) error {
 	fmt.Printf("\nRatios are to the bare GET of the same round at as many connections; everything else is a median.\n\n")
 	t := report.Table{Columns: []string{
-		"contender", "conns", "ratio min", "median", "max", "/s", "p50 ms", "p99 ms", "p99.9 ms", "cpu µs/call", "MiB", "bytes/step",
+		"contender", "conns", "ratio min", "median", "max", "/s", "p50 ms", "p99 ms", "p99.9 ms", "cpu µs/call", "MiB", "WAL MiB", "bytes/step",
 	}}
 	for _, c := range chosen {
 		mine := slices.DeleteFunc(slices.Clone(samples), func(s sample) bool { return s.Name != c.name })
@@ -115,6 +115,7 @@ func printRounds(chosen []contender, samples []sample) error {
 			median(func(s sample) float64 { return s.P999 }),
 			median(func(s sample) float64 { return s.CPU }),
 			median(func(s sample) float64 { return float64(s.Memory) / (1 << 20) }),
+			median(func(s sample) float64 { return orNone(float64(s.WAL) / (1 << 20)) }),
 			median(func(s sample) float64 { return orNone(s.StepBytes) }))
 	}
 	return t.Write(os.Stdout)
