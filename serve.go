@@ -33,13 +33,13 @@ func newServe() *cobra.Command {
 			"PIKARC_SECRET or PIKARC_SECRET_FILE replaces the server secret kept in the data directory.\n" + stripeHelp,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			o.complete(cmd.Flags())
 			return serve(cmd.Context(), dataDir(cmd), o, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.addr, "addr", "localhost:8000", "address to listen on")
+	o.networkOptions.flags(f)
 	f.StringVar(&o.defaultPlan, "default-plan", "basic", "plan of new workspaces: basic, pro, scale or enterprise")
-	f.StringVar(&o.registration, "registration", "open", "who may register in the dashboard: open (anyone) or closed (nobody)")
 	f.StringVar(&o.logFormat, "log-format", "text", "text or json")
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 	f.DurationVar(&o.tokenTTL, "jwt-ttl", 24*time.Hour, "how long a sign-in lasts")
@@ -51,7 +51,8 @@ func newServe() *cobra.Command {
 }
 
 type serveOptions struct {
-	addr, defaultPlan, registration, logFormat, logLevel, publicURL string
+	networkOptions
+	defaultPlan, logFormat, logLevel, publicURL string
 
 	tokenTTL, paymentGrace time.Duration
 	heldRows               int
@@ -75,8 +76,6 @@ func (o serveOptions) config(stderr io.Writer) (server.Config, error) {
 	switch {
 	case !slices.Contains([]string{"text", "json"}, o.logFormat):
 		return server.Config{}, usage(fmt.Errorf("--log-format %q: choose text or json", o.logFormat))
-	case !slices.Contains([]string{"open", "closed"}, o.registration):
-		return server.Config{}, usage(fmt.Errorf("--registration %q: choose open or closed", o.registration))
 	case o.tokenTTL < time.Minute:
 		return server.Config{}, usage(fmt.Errorf("--jwt-ttl %s: must be a minute or more", o.tokenTTL))
 	case o.maxBody < 1024:
@@ -92,11 +91,12 @@ func (o serveOptions) config(stderr io.Writer) (server.Config, error) {
 	if err != nil {
 		return server.Config{}, err
 	}
-	return server.Config{
-		Version: version, TokenTTL: o.tokenTTL, OpenRegistration: o.registration == "open",
+	cfg := server.Config{
+		Version: version, TokenTTL: o.tokenTTL,
 		DefaultPlan: plan, MaxBody: o.maxBody, Dashboard: embed.Dashboard(), Log: slog.New(handler),
 		Stripe: stripe,
-	}, nil
+	}
+	return cfg, usage(o.configure(&cfg))
 }
 
 // tune fits the runtime to a server that waits for its disk: a thread that
@@ -127,13 +127,43 @@ func serve(ctx context.Context, dir string, o serveOptions, stdout, stderr io.Wr
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
 	cfg.Secret = secret
+	if cfg.TLS, err = o.encryption(dir, cfg.Log); err != nil {
+		return err
+	}
 	ln, err := listen(o.addr)
 	if err != nil {
 		return err
 	}
-	url := "http://" + publicAddr(o.addr, ln)
-	fmt.Fprintf(stdout, "Pikarc %s serves %s\nDashboard: %s/   API: %s/v1/   Reference: %s/openapi.json\n", version, url, url, url, url)
-	return server.New(store, cfg).Serve(ctx, ln)
+	url := o.url(ln)
+	fmt.Fprintf(stdout, "Pikarc %s serves %s\nDashboard: %s/   API: %s/v1/   Reference: %s/openapi.json\nRegistration: %s\n",
+		version, url, url, url, url, o.registrationSaid(cfg.OpenRegistration))
+	return serveOn(ctx, server.New(store, cfg), ln, o.redirectAddr)
+}
+
+// serveOn serves, and beside it sends plain HTTP to https where that is asked
+// for. When one of the two ends, so does the other.
+func serveOn(ctx context.Context, s *server.Server, ln net.Listener, redirectAddr string) error {
+	if redirectAddr == "" {
+		return s.Serve(ctx, ln)
+	}
+	plain, err := listen(redirectAddr)
+	if err != nil {
+		return errors.Join(err, ln.Close())
+	}
+	_, port, err := net.SplitHostPort(ln.Addr().String())
+	if err != nil {
+		return errors.Join(err, plain.Close(), ln.Close())
+	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	redirected := make(chan error, 1)
+	go func() {
+		defer stop()
+		redirected <- s.ServeRedirect(ctx, plain, port)
+	}()
+	err = s.Serve(ctx, ln)
+	stop()
+	return errors.Join(err, <-redirected)
 }
 
 func listen(addr string) (net.Listener, error) {

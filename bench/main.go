@@ -23,6 +23,7 @@ import (
 // options are what the flags say.
 type options struct {
 	growth bool
+	slow   bool
 	rounds int
 	window time.Duration // measured, of each contender in each round
 	only   []string
@@ -51,6 +52,7 @@ func main() {
 func parse(args []string) (o options, err error) {
 	f := flag.NewFlagSet("bench", flag.ExitOnError)
 	f.BoolVar(&o.growth, "growth", false, "measure how figures change with the size of the file")
+	f.BoolVar(&o.slow, "slow", false, "measure what slow clients do to others")
 	f.IntVar(&o.rounds, "rounds", 5, "how often each contender is measured")
 	seconds := f.Float64("seconds", 3, "how long each is measured in each round")
 	only := f.String("only", "", "comma-separated contenders to measure; the yardsticks always are")
@@ -93,6 +95,9 @@ func run(ctx context.Context, o options) error {
 	say("building the contenders")
 	if o.growth {
 		return runGrowth(ctx, w, o)
+	}
+	if o.slow {
+		return runSlow(ctx, w, o)
 	}
 	return runRounds(ctx, w, o)
 }

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"runtime/debug"
 	"strings"
@@ -15,6 +16,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/julienschmidt/httprouter"
+
+	"github.com/pikarc/server/storage"
 )
 
 // call is one request on its way through the server.
@@ -27,6 +30,7 @@ type call struct {
 	started time.Time
 	status  int
 	written int
+	from    netip.Addr // the caller's; zero when there is none
 	who     principal
 }
 
@@ -36,7 +40,7 @@ func (c *call) ctx() context.Context { return c.r.Context() }
 // calls, turns an error into its answer, and logs.
 func (s *Server) answer(rt route) httprouter.Handle {
 	return func(w http.ResponseWriter, r *http.Request, params httprouter.Params) {
-		c := &call{w: w, r: r, params: params, route: rt, id: requestID(r), started: time.Now()}
+		c := &call{w: w, r: r, params: params, route: rt, id: requestID(r), started: time.Now(), from: clientAddress(r, s.TrustedProxies)}
 		w.Header()["X-Request-Id"] = []string{c.id}
 		if err := s.handle(c); err != nil {
 			s.fail(c, err)
@@ -52,8 +56,24 @@ func (s *Server) handle(c *call) (err error) {
 			err = fmt.Errorf("panic: %v\n%s", v, debug.Stack())
 		}
 	}()
+	if len(c.r.TransferEncoding) > 0 && c.r.ProtoMajor == 1 {
+		// There may have been a Content-Length too, which net/http drops, and a
+		// proxy may have gone by it: what follows then is no request of its own.
+		c.w.Header()["Connection"] = closing
+	}
+	s.secureHeaders(c)
+	s.corsHeaders(c)
+	if err := s.limitAddress(c); err != nil {
+		return err
+	}
 	if err := s.authenticate(c); err != nil {
 		return err
+	}
+	if err := s.limitKey(c); err != nil {
+		return err
+	}
+	if c.route.configures() {
+		c.r = c.r.WithContext(storage.WithActor(c.ctx(), c.actor()))
 	}
 	return c.route.handle(c)
 }
@@ -92,7 +112,7 @@ func (s *Server) logAccess(c *call) {
 		slog.Int("status", c.status),
 		slog.Int64("us", time.Since(c.started).Microseconds()),
 		slog.Int("bytes", c.written),
-		slog.String("remote", c.r.RemoteAddr),
+		slog.String("remote", c.remote()),
 		slog.String("request_id", c.id))
 }
 

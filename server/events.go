@@ -69,10 +69,8 @@ func (s *Server) watchEvents(c *call) error {
 	}
 	h := c.w.Header()
 	h.Set("Content-Type", "text/event-stream")
-	h.Set("Cache-Control", "no-store")
 	h.Set("Connection", "close") // so that nothing else is ever sent on a connection that may be cut
 	h.Set("X-Accel-Buffering", "no")
-	h.Set("X-Content-Type-Options", "nosniff")
 	c.status = http.StatusOK
 	c.w.WriteHeader(c.status)
 	_ = conn.SetReadDeadline(time.Time{}) // the server's is for requests; a stream reads nothing

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"time"
 
 	"github.com/pikarc/server/storage"
 )
@@ -12,6 +13,7 @@ type TestRoute struct {
 	Path   string // httprouter's form
 	Key    bool   // takes an API key
 	Token  bool   // takes an account's token
+	Audit  bool   // may change the configuration
 }
 
 // TestRoutes lists the whole API.
@@ -21,6 +23,7 @@ func (s *Server) TestRoutes() []TestRoute {
 			Method: r.method, Path: r.path,
 			Key:   r.access == keyOnly || r.access == keyOrToken || r.access == agentOrToken,
 			Token: r.access == tokenOnly || r.access == keyOrToken || r.access == agentOrToken,
+			Audit: r.configures(),
 		}
 	})
 }
@@ -42,3 +45,12 @@ func (s *Server) EndPlans(ctx context.Context) (int, error) { return s.endPlans(
 
 // Reconcile is the job that compares all customers with Stripe.
 func (s *Server) Reconcile(ctx context.Context) (int, error) { return s.reconcile(ctx) }
+
+// HeldAfterFlood is how many subjects a limiter remembers after so many, and its bound.
+func HeldAfterFlood(n int) (held, limit int) {
+	l := newRateLimiter[int](1, time.Now)
+	for i := range n {
+		l.wait(i)
+	}
+	return l.bucket.Len(), limitedSubjects
+}
