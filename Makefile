@@ -56,9 +56,17 @@ check: format ## the inner loop: gofmt, go vet, go test
 	go vet ./...
 	go test ./...
 
+.PHONY: crash
+crash: ## kill the server 100 times under load, and check every answer and the books (5 minutes)
+	go test . -run TestEveryAnswerOutlivesAKill -count 1 -v -timeout 30m -args -kills 100 -start-within 2s
+
 .PHONY: bench
 bench: ## decisions a second beside a bare httprouter and PocketBase (5 minutes; see bench/main.go)
 	cd bench && go run .
+
+.PHONY: soak
+soak: ## 30 minutes of mixed load, backups and verifications; fails if memory, goroutines, files or the WAL grow
+	cd bench && go run . -soak 30m
 
 .PHONY: bench-growth
 bench-growth: ## the same at 0, 1, 5 and 10 million steps, with lists, start-up and retention (1.5 GB stay in bench/.cache)

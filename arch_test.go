@@ -40,8 +40,9 @@ func rooms() map[string]room {
 		"server": {
 			uses: []string{"storage", "auth", "guard", "plans"},
 			modules: []string{
-				"github.com/julienschmidt/httprouter", "github.com/google/uuid", "golang.org/x/time",
-				"github.com/hashicorp/golang-lru/v2", "golang.org/x/crypto/acme", "github.com/stripe/stripe-go/v85",
+				"github.com/julienschmidt/httprouter", "github.com/google/uuid", "github.com/stripe/stripe-go/v85",
+				"github.com/prometheus/client_golang", "go.opentelemetry.io/otel", "golang.org/x/time",
+				"github.com/hashicorp/golang-lru/v2", "golang.org/x/crypto/acme",
 			},
 			never: []string{"database/sql"},
 		},
@@ -49,7 +50,7 @@ func rooms() map[string]room {
 			uses: []string{"auth", "guard", "plans"},
 			modules: []string{
 				"modernc.org/sqlite", "modernc.org/libc", "github.com/pressly/goose/v3", "github.com/google/uuid",
-				"github.com/hashicorp/golang-lru/v2",
+				"github.com/hashicorp/golang-lru/v2", "github.com/gofrs/flock",
 			},
 			never: []string{"net/http"},
 		},

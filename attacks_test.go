@@ -59,6 +59,7 @@ func callsOut() map[string]string {
 		"health.go":        "the server on this machine, for the operator",
 		"server/tls.go":    "the certificate authority, named by the operator",
 		"server/stripe.go": "Stripe, or the stand-in that the operator names",
+		"server/otlp.go":   "the operator's OpenTelemetry collector",
 		"demo/agents.go":   "the demo's own server",
 	}
 }

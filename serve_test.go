@@ -116,6 +116,9 @@ func TestServeRefusesWrongFlagValues(t *testing.T) {
 		"--jwt-ttl=-1h":          "a minute or more",
 		"--max-body=1MB":         "1MB",
 		"--max-body=10":          "1024 bytes or more",
+		"--backup-every=1s":      "a minute or more",
+		"--backup-keep=0":        "1 or more",
+		"--verify-every=1s":      "0 or a minute or more",
 	} {
 		dir := filepath.Join(t.TempDir(), "data")
 		name, _, _ := strings.Cut(flag, "=")
@@ -237,6 +240,7 @@ func TestOnlyTheOwnerCanReadTheDataDirectory(t *testing.T) {
 	p.call(t, "GET", "/health/ready", "", nil).want(t, http.StatusOK) // a write, so that the WAL is there
 	want := map[string]fs.FileMode{
 		".": fs.ModeDir | 0o700, "secret.key": 0o600, "pikarc.db": 0o600, "pikarc.db-wal": 0o600, "pikarc.db-shm": 0o600,
+		"pikarc.db.lock": 0o600,
 	}
 	err := fs.WalkDir(os.DirFS(dir), ".", func(path string, d fs.DirEntry, err error) error {
 		if err != nil {

@@ -117,7 +117,6 @@ func millis(d time.Duration) float64 { return float64(d) / float64(time.Millisec
 type field struct {
 	*workshop
 	window   time.Duration
-	checks   string // the queries that compare counters with ledger
 	template string // our directory with accounts and nothing else
 	accounts []account
 	peer     string // PocketBase's directory with its collection and no record
@@ -126,11 +125,6 @@ type field struct {
 // prepare builds what the chosen contenders need.
 func prepare(ctx context.Context, w *workshop, o options, chosen []contender) (*field, error) {
 	f := &field{workshop: w, window: o.window, template: filepath.Join(w.tmp, "template"), peer: filepath.Join(w.tmp, "peer")}
-	checks, err := os.ReadFile(filepath.Join(pikarcRoot, "storage", "testdata", "books.sql"))
-	if err != nil {
-		return nil, err
-	}
-	f.checks = string(checks)
 	if err := errors.Join(w.build(ctx, "bare", "bare"), w.build(ctx, "pikarc", pikarcRoot)); err != nil {
 		return nil, err
 	}
@@ -150,6 +144,7 @@ func prepare(ctx context.Context, w *workshop, o options, chosen []contender) (*
 		}
 	}
 	say("making %d accounts", workspaces)
+	var err error
 	f.accounts, err = w.makeAccounts(ctx, f.template, workspaces)
 	return f, err
 }
@@ -243,7 +238,7 @@ func decisions(make scripts) func(context.Context, *field, string, int) (sample,
 		s.StepBytes = float64(sizeOf(file)-sizeOf(filepath.Join(f.template, database))) / float64(answers.Steps)
 		answers.Starts += started
 		s.Booked = (*booked)(&answers)
-		return s, books.Verify(ctx, file, f.checks, answers)
+		return s, errors.Join(books.Verify(ctx, file, answers), f.prove(ctx, dir))
 	}
 }
 

@@ -54,3 +54,12 @@ func HeldAfterFlood(n int) (held, limit int) {
 	}
 	return l.bucket.Len(), limitedSubjects
 }
+
+// BackupDue, Backup, VerifyDue and Verify are the jobs that otherwise wait for their hour.
+func (s *Server) BackupDue(now time.Time) bool     { return s.backupDue(now) }
+func (s *Server) Backup(ctx context.Context) error { return s.backup(ctx) }
+func (s *Server) VerifyDue() func(time.Time) bool  { return s.verifyDue() }
+func (s *Server) Verify(ctx context.Context) error { return s.verify(ctx) }
+
+// Flush sends what waits.
+func (t *Tracing) Flush(ctx context.Context) error { return t.provider.ForceFlush(ctx) }

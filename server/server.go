@@ -44,6 +44,9 @@ type Config struct {
 	RatePerKey       int              // requests a second; 0: no limit
 	MaxConnections   int              // open at once; 0: no limit
 	TLS              *TLS             // nil: plain HTTP
+	Backups          Backups
+	VerifyEvery      time.Duration // how often the books are verified; never when 0
+	Tracing          *Tracing      // nil for none
 }
 
 // Timeouts bound how long a connection may take for each part of a request.
@@ -85,6 +88,7 @@ type Server struct {
 	limiters
 	hintAtProxy sync.Once
 
+	metrics   *metrics
 	dashboard func() (map[string]staticFile, error) // read at first use
 }
 
@@ -113,12 +117,15 @@ func New(store *storage.Store, cfg Config) *Server {
 	if cfg.Stripe != nil {
 		s.stripe = newStripeClient(cfg.Stripe)
 	}
+	s.metrics = newMetrics(s)
 	return s
 }
 
 // Serve answers requests on a listener until the context ends, then finishes
-// those that are open. The jobs of jobs.go run meanwhile.
-func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
+// those that are open. The jobs of jobs.go run meanwhile, and the endpoints
+// for operators answer.
+func (s *Server) Serve(ctx context.Context, ln net.Listener, endpoints ...Endpoint) error {
+	defer s.serveEndpoints(endpoints)()
 	hs := &http.Server{
 		Handler:           s.Handler(),
 		ReadHeaderTimeout: s.Timeouts.Header,

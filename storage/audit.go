@@ -170,7 +170,7 @@ func (s *Store) SignedIn(ctx context.Context, account Account, ok bool) error {
 	}
 	return s.write(ctx, inMemory, func(tx *Tx) error {
 		if account.ID == uuid.Nil {
-			return probeWrite(tx)
+			return touchProbe(tx)
 		}
 		var ws WorkspaceKey
 		err := tx.get(`SELECT w.id FROM workspaces w JOIN accounts a ON a.id = w.account_id WHERE a.uuid = $1`,

@@ -73,6 +73,9 @@ func calls(t *testing.T, w *world) []call {
 			n, err := w.Expire(ctx)
 			return errors.Join(err, atLeastOne(n))
 		}},
+		{"Verify", func() error { _, err := w.Store.Verify(ctx); return err }},
+		{"Backup", func() error { _, err := w.Store.Backup(ctx, filepath.Join(t.TempDir(), "copy.db")); return err }},
+		{"Stats", func() error { return atLeastOne(int(w.Stats().FileBytes)) }},
 		{"Close", func() error { return nil }}, // at the end of the test
 	})
 }
@@ -341,7 +344,9 @@ func mustCoverTheSource(t *testing.T, queries []string) {
 	isSQL, found := regexp.MustCompile(`^(SELECT|INSERT|UPDATE|DELETE|WITH|FROM|AND|ORDER BY|[a-z]+\.[a-z_]+ =) `), 0
 	for _, name := range files {
 		// migrate.go looks at goose's one small table, before there is a store.
-		if strings.HasSuffix(name, "_test.go") || name == "migrate.go" {
+		// The others verify everything, and so must read everything.
+		aside := []string{"migrate.go", "ledger.go", "rules.go", "verify.go", "bookcheck.go", "backup.go", "restore.go", "sound.go"}
+		if strings.HasSuffix(name, "_test.go") || slices.Contains(aside, name) {
 			continue
 		}
 		source, err := os.ReadFile(name)

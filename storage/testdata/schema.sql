@@ -60,6 +60,14 @@ CREATE TABLE denials (
   PRIMARY KEY (run_id, step_uuid)
 ) STRICT, WITHOUT ROWID;
 
+CREATE TABLE expired_history (
+  -- How much of a workspace's history retention has deleted: what the ledger's
+  -- rows can no longer prove. No row where nothing was ever deleted.
+  workspace_id   INTEGER PRIMARY KEY,
+  started_before INTEGER NOT NULL, -- runs that started at this time or later are whole
+  complete_from  INTEGER NOT NULL  -- rows that count on this day or later are all there
+) STRICT;
+
 CREATE TABLE idempotency_keys (
   -- First answers of calls that carried an Idempotency-Key, for 24 hours.
   workspace_id INTEGER NOT NULL,
@@ -118,7 +126,7 @@ CREATE TABLE probes (
   -- One row that readiness checks rewrite, to prove that commits work.
   id         INTEGER PRIMARY KEY CHECK (id = 1),
   checked_at INTEGER NOT NULL
-) STRICT;
+, room BLOB) STRICT;
 
 CREATE TABLE run_metadata (
   -- What the caller attached to a run; apart, so that lists never read it.
