@@ -18,7 +18,7 @@ import (
 
 // networkOptions say where the server is reached, by whom, and how much.
 type networkOptions struct {
-	addr, registration                   string
+	addr, publicURL, registration        string
 	trustedProxies, corsOrigins          []string
 	ratePerAddress, ratePerKey, maxConns int
 	tlsCert, tlsKey, tlsEmail, tlsACME   string
@@ -35,12 +35,13 @@ const (
 
 func (o *networkOptions) flags(f *pflag.FlagSet) {
 	f.StringVar(&o.addr, "addr", defaultAddr, "address to listen on")
+	f.StringVar(&o.publicURL, "public-url", "", "where people reach this server, such as https://agents.example.com; needed to sell plans")
 	f.StringVar(&o.registration, "registration", "auto",
 		"who may register in the dashboard: open (anyone), closed (nobody), or auto (open while only this machine can reach the address)")
 	f.StringSliceVar(&o.trustedProxies, "trusted-proxies", nil, "networks of proxies whose X-Forwarded-For is believed, such as 127.0.0.1/32,10.0.0.0/8")
 	f.StringSliceVar(&o.corsOrigins, "cors-origins", nil, "origins whose pages may read the API, such as https://app.example.com")
-	f.IntVar(&o.ratePerAddress, "rate-per-address", 2000, "requests a second that an address may make, twice that at once; 0: no limit, as for this machine itself")
-	f.IntVar(&o.ratePerKey, "rate-per-key", 5000, "requests a second that an API key may make from other machines, twice that at once; 0: no limit")
+	f.IntVar(&o.ratePerAddress, "rate-per-address", 5000, "requests a second that an address may make, twice that at once; 0: no limit, as for this machine itself")
+	f.IntVar(&o.ratePerKey, "rate-per-key", 10_000, "requests a second that an API key may make from other machines, twice that at once; 0: no limit")
 	f.IntVar(&o.maxConns, "max-connections", 10_000, "connections that may be open at once; one more closes the one idle longest. 0: no limit")
 	f.StringVar(&o.tlsCert, "tls-cert", "", "file of the TLS certificate, PEM; read again when it changes")
 	f.StringVar(&o.tlsKey, "tls-key", "", "file of its key, PEM")
@@ -97,12 +98,22 @@ func (o networkOptions) configure(cfg *server.Config) error {
 func (o networkOptions) tls() bool { return o.tlsCert != "" || len(o.tlsDomains) > 0 }
 
 // private tells whether only this machine can reach the server. A proxy that is
-// trusted speaks for others.
+// trusted speaks for others, and a public URL is told to others.
 func (o networkOptions) private() bool {
-	host, _, err := net.SplitHostPort(o.addr)
-	if err != nil || len(o.trustedProxies) > 0 || len(o.tlsDomains) > 0 {
+	public, err := url.Parse(o.publicURL)
+	if err != nil || o.publicURL != "" && !isLocal(public.Hostname()) {
 		return false
 	}
+	return isLoopback(o.addr) && len(o.trustedProxies) == 0 && len(o.tlsDomains) == 0
+}
+
+// isLoopback tells whether only this machine reaches an address.
+func isLoopback(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	return err == nil && isLocal(host)
+}
+
+func isLocal(host string) bool {
 	ip, err := netip.ParseAddr(host)
 	return host == "localhost" || err == nil && ip.IsLoopback()
 }

@@ -47,7 +47,6 @@ func newServe() *cobra.Command {
 	f.DurationVar(&o.tokenTTL, "jwt-ttl", 24*time.Hour, "how long a sign-in lasts")
 	f.IntVar(&o.heldRows, "held-rows", storage.DefaultHeld, "rows of each kind (runs, users, counters) that the writer keeps in memory")
 	f.Int64Var(&o.maxBody, "max-body", server.DefaultMaxBody, "largest request body, in bytes")
-	f.StringVar(&o.publicURL, "public-url", "", "where people reach this server, such as https://agents.example.com; needed to sell plans")
 	f.DurationVar(&o.paymentGrace, "payment-grace", server.DefaultPaymentGrace, "how long a workspace keeps its plan after a payment failed")
 	f.StringVar(&o.backups.Dir, "backup-dir", "", "directory for scheduled backups; none are made when empty")
 	f.DurationVar(&o.backups.Every, "backup-every", 24*time.Hour, "how often to back up")
@@ -60,7 +59,7 @@ func newServe() *cobra.Command {
 
 type serveOptions struct {
 	networkOptions
-	defaultPlan, logFormat, logLevel, publicURL string
+	defaultPlan, logFormat, logLevel string
 
 	tokenTTL, paymentGrace, verifyEvery time.Duration
 	heldRows                            int
@@ -126,13 +125,6 @@ func (o serveOptions) checkUpkeep() error {
 	default:
 		return nil
 	}
-}
-
-// isLoopback tells whether only this machine reaches an address.
-func isLoopback(addr string) bool {
-	host, _, err := net.SplitHostPort(addr)
-	ip := net.ParseIP(host)
-	return err == nil && (host == "localhost" || ip != nil && ip.IsLoopback())
 }
 
 // tune fits the runtime to a server that waits for its disk: a thread that

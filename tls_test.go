@@ -196,6 +196,8 @@ func TestRegistrationIsOpenOnlyWhereNobodyElseIs(t *testing.T) {
 		{[]string{"--addr=0.0.0.0:0"}, "closed, because others can reach this address", false},
 		{[]string{"--addr=:0"}, "closed, because others can reach this address", false},
 		{[]string{"--addr=127.0.0.1:0", "--trusted-proxies=127.0.0.1"}, "closed, because others can reach this address", false},
+		{[]string{"--addr=127.0.0.1:0", "--public-url=https://agents.example.com"}, "closed, because others can reach this address", false},
+		{[]string{"--addr=127.0.0.1:0", "--public-url=http://localhost:8000"}, "open: anyone on this machine", true},
 		{[]string{"--addr=0.0.0.0:0", "--registration=open"}, "open: anyone who can reach this address", true},
 		{[]string{"--addr=127.0.0.1:0", "--registration=closed"}, "closed\n", false},
 	} {

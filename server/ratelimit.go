@@ -63,12 +63,14 @@ func (s *Server) limitAddress(c *call) error {
 	if !c.from.IsValid() {
 		return nil
 	}
+	near := c.from.IsLoopback() || c.from.IsPrivate()
+	if near && len(s.TrustedProxies) == 0 && c.r.Header.Get("X-Forwarded-For") != "" {
+		s.hintAtProxy.Do(func() {
+			s.Log.Warn("a proxy seems to stand before this server: name it with --trusted-proxies, or all its clients look like one",
+				"address", c.remote())
+		})
+	}
 	if c.from.IsLoopback() {
-		if len(s.TrustedProxies) == 0 && c.r.Header.Get("X-Forwarded-For") != "" {
-			s.hintAtProxy.Do(func() {
-				s.Log.Warn("a proxy seems to stand before this server: name it with --trusted-proxies, or all its clients look like one")
-			})
-		}
 		return nil
 	}
 	return tooMany(s.addresses.wait(neighbourhood(c.from)), "this address")
