@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
 # Builds what a release consists of, in dist: a static binary for each system,
-# with its list of parts (SBOM), and the checksums of all.
+# the dashboard inside, with its list of parts (SBOM), and the checksums of all.
 #
 #   .ci/release.sh VERSION COMMIT
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 version=$1 commit=$2
 export CGO_ENABLED=0
+
+(cd embed/dashboard && npm ci --no-audit --no-fund && npm run --silent build)
 
 rm -rf dist
 mkdir dist

@@ -131,6 +131,9 @@ func (s *Server) logAccess(c *call, took time.Duration) {
 	if c.status >= http.StatusInternalServerError {
 		level = slog.LevelWarn
 	}
+	if !s.Log.Enabled(c.ctx(), level) {
+		return // before the line is put together
+	}
 	s.Log.LogAttrs(c.ctx(), level, "request",
 		slog.String("method", c.r.Method),
 		slog.String("route", c.route.path),
