@@ -71,7 +71,11 @@ func TestTheSameSourceElsewhereIsTheSameBinary(t *testing.T) {
 
 func TestTheListOfPartsNamesEachModuleInside(t *testing.T) {
 	t.Parallel()
-	out, err := exec.Command("go", "run", "./.ci/sbom", pikarc, "1.2.3").Output()
+	parts := filepath.Join(t.TempDir(), "parts.json")
+	if err := os.WriteFile(parts, []byte(`[{"name":"svelte","version":"5.0.0"},{"name":"@a/b","version":"1.0.0"}]`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command("go", "run", "./.ci/sbom", pikarc, "1.2.3", parts).Output()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,8 +89,9 @@ func TestTheListOfPartsNamesEachModuleInside(t *testing.T) {
 	found := make(map[string]bool)
 	for _, c := range list.Components {
 		found[c.Name] = c.Version != "" && c.PURL != ""
+		found[c.PURL] = true
 	}
-	for _, name := range []string{"std", "modernc.org/sqlite", "github.com/julienschmidt/httprouter", "golang.org/x/crypto"} {
+	for _, name := range []string{"std", "modernc.org/sqlite", "github.com/julienschmidt/httprouter", "golang.org/x/crypto", "pkg:npm/svelte@5.0.0", "pkg:npm/%40a/b@1.0.0"} {
 		if !found[name] {
 			t.Errorf("%s is not in the list", name)
 		}

@@ -1,7 +1,8 @@
 // Command sbom writes what a Go binary is made of as a CycloneDX document, from
-// what the linker has left in it: exactly what is inside, and nothing else.
+// what the linker has left in it, and what the dashboard's build says that it
+// took: exactly what is inside, and nothing else.
 //
-//	go run ./.ci/sbom BINARY > BINARY.cdx.json
+//	go run ./.ci/sbom BINARY VERSION DASHBOARD_PARTS > BINARY.cdx.json
 package main
 
 import (
@@ -13,6 +14,7 @@ import (
 	"net/url"
 	"os"
 	"runtime/debug"
+	"strings"
 )
 
 type component struct {
@@ -41,17 +43,17 @@ type document struct {
 }
 
 func main() {
-	if len(os.Args) != 3 {
-		fmt.Fprintln(os.Stderr, "usage: sbom BINARY VERSION")
+	if len(os.Args) != 4 {
+		fmt.Fprintln(os.Stderr, "usage: sbom BINARY VERSION DASHBOARD_PARTS")
 		os.Exit(2)
 	}
-	if err := write(os.Args[1], os.Args[2]); err != nil {
+	if err := write(os.Args[1], os.Args[2], os.Args[3]); err != nil {
 		fmt.Fprintln(os.Stderr, "sbom:", err)
 		os.Exit(1)
 	}
 }
 
-func write(path, version string) error {
+func write(path, version, dashboard string) error {
 	info, err := buildinfo.ReadFile(path)
 	if err != nil {
 		return err
@@ -72,9 +74,31 @@ func write(path, version string) error {
 	for _, m := range info.Deps {
 		d.Components = append(d.Components, of(m))
 	}
+	packages, err := packagesOf(dashboard)
+	if err != nil {
+		return err
+	}
+	d.Components = append(d.Components, packages...)
 	out := json.NewEncoder(os.Stdout)
 	out.SetIndent("", "  ")
 	return out.Encode(d)
+}
+
+// packagesOf reads what embed/dashboard/parts.ts writes.
+func packagesOf(path string) (all []component, err error) {
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	var packages []struct{ Name, Version string }
+	if err := json.Unmarshal(content, &packages); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	for _, p := range packages {
+		purl := "pkg:npm/" + strings.Replace(p.Name, "@", "%40", 1) + "@" + url.QueryEscape(p.Version)
+		all = append(all, component{Type: "library", Ref: purl, Name: p.Name, Version: p.Version, PURL: purl})
+	}
+	return all, nil
 }
 
 func of(m *debug.Module) component {
