@@ -29,6 +29,10 @@ func TestMoreConnectionsThanAllowedCloseTheOneThatWaitsLongest(t *testing.T) {
 	t.Parallel()
 	p, u := roomy(t, t.TempDir(), "--max-connections", "20")
 	busy := p.openRequest(t, u.APIKey) // in the middle of a request
+	stream := p.dial(t)                // of events: always in the middle of one
+	fmt.Fprintf(stream, "GET /v1/events HTTP/1.1\r\nHost: pikarc\r\nAuthorization: Bearer %s\r\n\r\n", u.APIKey)
+	events := bufio.NewScanner(stream)
+	awaitLine(t, events, "event: hello")
 	held := p.hold(t, 100, "")
 	// A connection for each call: one that were kept open would be one of those that wait.
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
@@ -48,6 +52,18 @@ func TestMoreConnectionsThanAllowedCloseTheOneThatWaitsLongest(t *testing.T) {
 	if status, _, err := readAnswer(busy.answer); status != http.StatusCreated {
 		t.Errorf("a request that was under way was answered %d, %v", status, err)
 	}
+	awaitLine(t, events, "event: run.started") // the dashboard has missed nothing
+}
+
+// awaitLine reads on until a line comes.
+func awaitLine(t *testing.T, lines *bufio.Scanner, want string) {
+	t.Helper()
+	for lines.Scan() {
+		if lines.Text() == want {
+			return
+		}
+	}
+	t.Fatalf("no %q came: %v", want, lines.Err())
 }
 
 func TestAConnectionTooManyIsClosedWhenAllAreBusy(t *testing.T) {
