@@ -54,6 +54,32 @@ func TestOnlyATrustedProxyIsBelievedAboutTheAddress(t *testing.T) {
 	}
 }
 
+// Whatever is sent, the address is the connection's own, or one that the header
+// holds behind nothing but proxies of ours.
+func FuzzClientAddress(f *testing.F) {
+	for _, said := range []string{"", "203.0.113.7", "1.2.3.4, 10.0.0.1:80", "[2001:db8::7]:1, fd00::1", "::ffff:10.0.0.1,x", ",", "fe80::1%eth0"} {
+		f.Add(said)
+	}
+	trusted := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+	f.Fuzz(func(t *testing.T, said string) {
+		ours, foreign := netip.MustParseAddr("10.1.2.3"), netip.MustParseAddr("192.0.2.1")
+		r := &http.Request{Header: http.Header{"X-Forwarded-For": {said}}, RemoteAddr: netip.AddrPortFrom(foreign, 80).String()}
+		if got := server.ClientAddress(r, trusted); got != foreign {
+			t.Errorf("a stranger who says %q is taken for %s", said, got)
+		}
+		r.RemoteAddr = netip.AddrPortFrom(ours, 80).String()
+		got := server.ClientAddress(r, trusted)
+		if !got.IsValid() || got.Is4In6() || got.Zone() != "" {
+			t.Errorf("%q is taken for %s, which has another spelling", said, got)
+		}
+		// Whatever a client puts before what the proxies say changes nothing, once they have named a stranger.
+		r.Header.Set("X-Forwarded-For", "198.51.100.1,"+said)
+		if again := server.ClientAddress(r, trusted); !trusted[0].Contains(got) && again != got {
+			t.Errorf("with an address before %q, %s becomes %s", said, got, again)
+		}
+	})
+}
+
 func TestARateIsKeptAndGivenBackWithTime(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, behindProxy, func(cfg *server.Config) { cfg.RatePerAddress = 5 })

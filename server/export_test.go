@@ -2,6 +2,8 @@ package server
 
 import (
 	"context"
+	"net/http"
+	"net/netip"
 	"time"
 
 	"github.com/pikarc/server/storage"
@@ -45,6 +47,11 @@ func (s *Server) EndPlans(ctx context.Context) (int, error) { return s.endPlans(
 
 // Reconcile is the job that compares all customers with Stripe.
 func (s *Server) Reconcile(ctx context.Context) (int, error) { return s.reconcile(ctx) }
+
+// ClientAddress is where a request comes from.
+func ClientAddress(r *http.Request, proxies []netip.Prefix) netip.Addr {
+	return clientAddress(r, proxies)
+}
 
 // HeldAfterFlood is how many subjects a limiter remembers after so many, and its bound.
 func HeldAfterFlood(n int) (held, limit int) {
