@@ -71,7 +71,8 @@ func runDemo(ctx context.Context, dir string, o demoOptions, stdout, stderr io.W
 		return fmt.Errorf("%s holds a database already: the demo only fills a new one", dir)
 	}
 	cfg, err := serveOptions{
-		defaultPlan: string(demo.Plan), registration: "open", logFormat: "text", logLevel: "warn",
+		networkOptions: networkOptions{addr: o.addr, registration: "auto"},
+		defaultPlan:    string(demo.Plan), logFormat: "text", logLevel: "warn",
 		tokenTTL: 24 * time.Hour, maxBody: server.DefaultMaxBody, paymentGrace: server.DefaultPaymentGrace, heldRows: storage.DefaultHeld,
 		backups: server.Backups{Every: 24 * time.Hour, Keep: 7},
 	}.config(stderr)

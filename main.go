@@ -77,12 +77,16 @@ func newRoot(stdin *os.File) *cobra.Command {
 			}
 			return nil
 		},
-		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return fromEnvironment(cmd.Flags()) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			cmd.SetContext(storage.WithActor(cmd.Context(), storage.Actor{Kind: storage.ActorCommand, Name: cmd.Name()}))
+			return fromEnvironment(cmd.Flags())
+		},
 	}
 	root.PersistentFlags().String("data-dir", "./pikarc-data", "where the database and the server secret are")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(err) })
-	root.AddCommand(newServe(), newMigrate(), newVerify(), newBackup(), newRestore(), newCreateUser(stdin), newRotateKey(), newSetPlan(), newDemo(), newVersion())
+	root.AddCommand(newServe(), newMigrate(), newVerify(), newBackup(), newRestore(), newCreateUser(stdin), newRotateKey(), newSetPlan(),
+		newDemo(), newHealth(), newVersion())
 	return root
 }
 

@@ -35,19 +35,18 @@ func newServe() *cobra.Command {
 			"Traces are sent when OpenTelemetry's variables say where, such as OTEL_EXPORTER_OTLP_ENDPOINT.",
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			o.complete(cmd.Flags())
 			return serve(cmd.Context(), dataDir(cmd), o, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.addr, "addr", "localhost:8000", "address to listen on")
+	o.networkOptions.flags(f)
 	f.StringVar(&o.defaultPlan, "default-plan", "basic", "plan of new workspaces: basic, pro, scale or enterprise")
-	f.StringVar(&o.registration, "registration", "open", "who may register in the dashboard: open (anyone) or closed (nobody)")
 	f.StringVar(&o.logFormat, "log-format", "text", "text or json")
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 	f.DurationVar(&o.tokenTTL, "jwt-ttl", 24*time.Hour, "how long a sign-in lasts")
 	f.IntVar(&o.heldRows, "held-rows", storage.DefaultHeld, "rows of each kind (runs, users, counters) that the writer keeps in memory")
 	f.Int64Var(&o.maxBody, "max-body", server.DefaultMaxBody, "largest request body, in bytes")
-	f.StringVar(&o.publicURL, "public-url", "", "where people reach this server, such as https://agents.example.com; needed to sell plans")
 	f.DurationVar(&o.paymentGrace, "payment-grace", server.DefaultPaymentGrace, "how long a workspace keeps its plan after a payment failed")
 	f.StringVar(&o.backups.Dir, "backup-dir", "", "directory for scheduled backups; none are made when empty")
 	f.DurationVar(&o.backups.Every, "backup-every", 24*time.Hour, "how often to back up")
@@ -59,7 +58,8 @@ func newServe() *cobra.Command {
 }
 
 type serveOptions struct {
-	addr, defaultPlan, registration, logFormat, logLevel, publicURL string
+	networkOptions
+	defaultPlan, logFormat, logLevel string
 
 	tokenTTL, paymentGrace, verifyEvery time.Duration
 	heldRows                            int
@@ -85,8 +85,6 @@ func (o serveOptions) config(stderr io.Writer) (server.Config, error) {
 	switch {
 	case !slices.Contains([]string{"text", "json"}, o.logFormat):
 		return server.Config{}, usage(fmt.Errorf("--log-format %q: choose text or json", o.logFormat))
-	case !slices.Contains([]string{"open", "closed"}, o.registration):
-		return server.Config{}, usage(fmt.Errorf("--registration %q: choose open or closed", o.registration))
 	case o.tokenTTL < time.Minute:
 		return server.Config{}, usage(fmt.Errorf("--jwt-ttl %s: must be a minute or more", o.tokenTTL))
 	case o.maxBody < 1024:
@@ -105,11 +103,12 @@ func (o serveOptions) config(stderr io.Writer) (server.Config, error) {
 	if err := o.checkUpkeep(); err != nil {
 		return server.Config{}, usage(err)
 	}
-	return server.Config{
-		Version: version, TokenTTL: o.tokenTTL, OpenRegistration: o.registration == "open",
+	cfg := server.Config{
+		Version: version, TokenTTL: o.tokenTTL,
 		DefaultPlan: plan, MaxBody: o.maxBody, Dashboard: embed.Dashboard(), Log: slog.New(handler),
 		Stripe: stripe, Backups: o.backups, VerifyEvery: o.verifyEvery,
-	}, nil
+	}
+	return cfg, usage(o.configure(&cfg))
 }
 
 // checkUpkeep checks what concerns backups, verification and watching.
@@ -126,13 +125,6 @@ func (o serveOptions) checkUpkeep() error {
 	default:
 		return nil
 	}
-}
-
-// isLoopback tells whether only this machine reaches an address.
-func isLoopback(addr string) bool {
-	host, _, err := net.SplitHostPort(addr)
-	ip := net.ParseIP(host)
-	return err == nil && (host == "localhost" || ip != nil && ip.IsLoopback())
 }
 
 // tune fits the runtime to a server that waits for its disk: a thread that
@@ -166,6 +158,9 @@ func serve(ctx context.Context, dir string, o serveOptions, stdout, stderr io.Wr
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
 	cfg.Secret, cfg.Now = secret, now
+	if cfg.TLS, err = o.encryption(dir, cfg.Log); err != nil {
+		return err
+	}
 	if cfg.Tracing, err = server.NewTracing(ctx, version, os.Getenv, cfg.Log); err != nil {
 		return usage(err)
 	}
@@ -174,14 +169,41 @@ func serve(ctx context.Context, dir string, o serveOptions, stdout, stderr io.Wr
 	if err != nil {
 		return err
 	}
-	url := "http://" + publicAddr(o.addr, ln)
-	fmt.Fprintf(stdout, "Pikarc %s serves %s\nDashboard: %s/   API: %s/v1/   Reference: %s/openapi.json\n", version, url, url, url, url)
+	url := o.url(ln)
+	fmt.Fprintf(stdout, "Pikarc %s serves %s\nDashboard: %s/   API: %s/v1/   Reference: %s/openapi.json\nRegistration: %s\n",
+		version, url, url, url, url, o.registrationSaid(cfg.OpenRegistration))
 	srv := server.New(store, cfg)
 	endpoints, err := o.endpoints(srv, stdout)
 	if err != nil {
 		return errors.Join(err, ln.Close())
 	}
-	return srv.Serve(ctx, ln, endpoints...)
+	return serveOn(ctx, srv, ln, o.redirectAddr, endpoints...)
+}
+
+// serveOn serves, and beside it sends plain HTTP to https where that is asked
+// for. When one of the two ends, so does the other.
+func serveOn(ctx context.Context, s *server.Server, ln net.Listener, redirectAddr string, endpoints ...server.Endpoint) error {
+	if redirectAddr == "" {
+		return s.Serve(ctx, ln, endpoints...)
+	}
+	plain, err := listen("--http-redirect-addr", redirectAddr)
+	if err != nil {
+		return errors.Join(err, ln.Close())
+	}
+	_, port, err := net.SplitHostPort(ln.Addr().String())
+	if err != nil {
+		return errors.Join(err, plain.Close(), ln.Close())
+	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	redirected := make(chan error, 1)
+	go func() {
+		defer stop()
+		redirected <- s.ServeRedirect(ctx, plain, port)
+	}()
+	err = s.Serve(ctx, ln, endpoints...)
+	stop()
+	return errors.Join(err, <-redirected)
 }
 
 // closeTracing sends the last spans, though the context has ended.

@@ -33,7 +33,8 @@ func TestServeSaysWhereItServesAndEndsCleanlyOnASignal(t *testing.T) {
 			if state := p.exit(t); state.ExitCode() != 0 {
 				t.Errorf("ended with %v", state)
 			}
-			want := fmt.Sprintf("Pikarc %s serves %s\nDashboard: %s/   API: %s/v1/   Reference: %s/openapi.json\n",
+			want := fmt.Sprintf("Pikarc %s serves %s\nDashboard: %s/   API: %s/v1/   Reference: %s/openapi.json\n"+
+				"Registration: open: anyone on this machine may make an account\n",
 				builtVersion, p.url, p.url, p.url, p.url)
 			if p.stdout.String() != want {
 				t.Errorf("stdout %q, want %q", &p.stdout, want)
@@ -107,7 +108,7 @@ func TestServeRefusesWrongFlagValues(t *testing.T) {
 	t.Parallel()
 	for flag, says := range map[string]string{
 		"--default-plan=gold":    "basic, pro, scale or enterprise",
-		"--registration=perhaps": "open or closed",
+		"--registration=perhaps": "auto, open or closed",
 		"--log-format=xml":       "text or json",
 		"--log-level=loud":       "debug, info, warn or error",
 		"--jwt-ttl=soon":         "soon",

@@ -24,6 +24,7 @@ import (
 type options struct {
 	growth bool
 	crowd  bool
+	slow   bool
 	soak   time.Duration
 	rounds int
 	window time.Duration // measured, of each contender in each round
@@ -54,6 +55,7 @@ func parse(args []string) (o options, err error) {
 	f := flag.NewFlagSet("bench", flag.ExitOnError)
 	f.BoolVar(&o.growth, "growth", false, "measure how figures change with the size of the file")
 	f.BoolVar(&o.crowd, "crowd", false, "measure a million users and 100,000 open runs")
+	f.BoolVar(&o.slow, "slow", false, "measure what slow clients do to others")
 	f.DurationVar(&o.soak, "soak", 0, "keep a server busy for so long, and fail if it grows")
 	f.IntVar(&o.rounds, "rounds", 5, "how often each contender is measured")
 	seconds := f.Float64("seconds", 3, "how long each is measured in each round")
@@ -103,6 +105,9 @@ func run(ctx context.Context, o options) error {
 	}
 	if o.growth {
 		return runGrowth(ctx, w, o)
+	}
+	if o.slow {
+		return runSlow(ctx, w, o)
 	}
 	return runRounds(ctx, w, o)
 }

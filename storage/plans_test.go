@@ -97,6 +97,16 @@ func accountCalls(w *world, a Account, space Workspace, k APIKey) []call {
 		{"AccountByEmail", func() error { _, err := w.AccountByEmail(ctx, a.Email); return err }},
 		{"Account", func() error { _, err := w.Account(ctx, a.ID); return err }},
 		{"ChangePassword", func() error { _, err := w.ChangePassword(ctx, a.ID, "x", "y"); return err }},
+		{"SignedIn", func() error {
+			byAccount := WithActor(ctx, Actor{Kind: ActorAccount, Account: a.ID})
+			_, err := w.BlockUser(byAccount, ws, "blocked by an account", nil)
+			return errors.Join(err, w.SignedIn(ctx, a, true), w.SignedIn(ctx, Account{}, false))
+		}},
+		{"Audit", func() error {
+			_, _, err := w.Audit(ctx, ws, AuditFilter{Limit: 10})
+			_, _, err2 := w.Audit(ctx, ws, AuditFilter{Action: ActionSignIn, Limit: 10})
+			return errors.Join(err, err2)
+		}},
 		{"KeyCredential", func() error { _, err := w.KeyCredential(ctx, k.Prefix); return err }},
 		{"RecallKey", func() error {
 			if _, ok := w.RecallKey(k.Prefix); !ok {

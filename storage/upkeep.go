@@ -68,8 +68,8 @@ func endIfIdle(tx *Tx, key runKey) (bool, error) {
 }
 
 // Expire deletes what is past its time: runs beyond their plan's retention,
-// except RUNNING ones, and idempotency keys. Usage figures stay. It returns
-// how many runs it deleted.
+// except RUNNING ones, entries of the audit log, and idempotency keys. Usage
+// figures stay. It returns how many runs it deleted.
 func (s *Store) Expire(ctx context.Context) (runs int, err error) {
 	workspaces, err := s.retentions(ctx)
 	if err != nil {
@@ -80,6 +80,9 @@ func (s *Store) Expire(ctx context.Context) (runs int, err error) {
 		for more {
 			err := s.slice(ctx, dropping, func(tx *Tx) (bool, error) {
 				deleted, left, err := expirePiece(tx, w)
+				if err == nil && !left {
+					left, err = expireAudit(tx, w.ws)
+				}
 				runs, more = runs+deleted, left
 				return left, err
 			})
