@@ -47,9 +47,9 @@ type Command struct {
 	Path  string
 	Args  []string
 	Env   []string // besides ours
-	Log   string // file that gets what it writes
-	Addr  string // where it listens; read from its output when empty
-	Ready string // path that answers 200 once it serves; the address alone tells it when empty
+	Log   string   // file that gets what it writes
+	Addr  string   // where it listens; read from its output when empty
+	Ready string   // path that answers 200 once it serves; the address alone tells it when empty
 }
 
 // Process is a contender that runs.
