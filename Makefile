@@ -68,6 +68,10 @@ bench: ## decisions a second beside a bare httprouter and PocketBase (5 minutes;
 soak: ## 30 minutes of mixed load, backups and verifications; fails if memory, goroutines, files or the WAL grow
 	cd bench && go run . -soak 30m
 
+.PHONY: bench-crowd
+bench-crowd: ## memory and speed with a million users and 100,000 open runs (5 minutes)
+	cd bench && go run . -crowd
+
 .PHONY: bench-growth
 bench-growth: ## the same at 0, 1, 5 and 10 million steps, with lists, start-up and retention (1.5 GB stay in bench/.cache)
 	cd bench && go run . -growth

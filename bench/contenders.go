@@ -45,7 +45,8 @@ func contenders() []contender {
 		{"hot", "step decisions, one workspace, 64 runs", 64, decisions(hot)},
 		{"spread", "step decisions, 64 workspaces", 64, decisions(spread)},
 		{"streams-1000", "the same beside 1,000 event streams", 64, beside(1000, spread)},
-		{"streams-2000", "the same beside 2,000 event streams", 64, beside(2000, spread)},
+		{"hot-2000", "step decisions, one workspace, 2,000 runs", 2000, decisions(hot)},
+		{"overload", "the same, more than may wait, nobody rests when refused", 6000, overload},
 		{"patched", "step and PATCH, one workspace, 64 runs", 64, decisions(patched)},
 		{"life-1", "life of a run, decisions", 1, decisions(living)},
 		{"life", "life of a run, decisions", 64, decisions(living)},
@@ -56,24 +57,25 @@ func contenders() []contender {
 
 // sample is what one contender did in one round.
 type sample struct {
-	Name        string  `json:"name"`
-	Round       int     `json:"round"`
-	Connections int     `json:"connections"`
-	PerSecond   float64 `json:"per_second"`      // GETs, decisions or records
-	Calls       float64 `json:"calls_a_second"`  // all of them
-	Ratio       float64 `json:"ratio,omitempty"` // of PerSecond, to the yardstick's
-	P50         float64 `json:"p50_ms"`
-	P99         float64 `json:"p99_ms"`
-	P999        float64 `json:"p999_ms"`
-	Max         float64 `json:"max_ms"`
-	CPU         float64 `json:"cpu_us_a_call"` // of the server, also while warming up
-	Memory      int64   `json:"memory_bytes"`
-	WAL         int64   `json:"wal_bytes,omitempty"`         // while it still ran
-	StepBytes   float64 `json:"file_bytes_a_step,omitempty"` // by which the file grew, or bytes a record
-	Seconds     float64 `json:"seconds"`                     // that were measured
-	Answers     int64   `json:"answers_in_all"`              // also while warming up
-	StartUp     float64 `json:"start_up_seconds,omitempty"`  // until ready
-	Booked      *booked `json:"rows_and_answers,omitempty"`  // equal, or the bench had failed
+	Name        string     `json:"name"`
+	Round       int        `json:"round"`
+	Connections int        `json:"connections"`
+	PerSecond   float64    `json:"per_second"`      // GETs, decisions or records
+	Calls       float64    `json:"calls_a_second"`  // all of them
+	Ratio       float64    `json:"ratio,omitempty"` // of PerSecond, to the yardstick's
+	P50         float64    `json:"p50_ms"`
+	P99         float64    `json:"p99_ms"`
+	P999        float64    `json:"p999_ms"`
+	Max         float64    `json:"max_ms"`
+	CPU         float64    `json:"cpu_us_a_call"` // of the server, also while warming up
+	Memory      int64      `json:"memory_bytes"`
+	WAL         int64      `json:"wal_bytes,omitempty"`         // while it still ran
+	StepBytes   float64    `json:"file_bytes_a_step,omitempty"` // by which the file grew, or bytes a record
+	Seconds     float64    `json:"seconds"`                     // that were measured
+	Answers     int64      `json:"answers_in_all"`              // also while warming up
+	StartUp     float64    `json:"start_up_seconds,omitempty"`  // until ready
+	Overload    *recovered `json:"overload,omitempty"`
+	Booked      *booked    `json:"rows_and_answers,omitempty"` // equal, or the bench had failed
 }
 
 type booked struct{ Starts, Steps, Patches, Ends int64 }

@@ -62,6 +62,7 @@ type Store struct {
 	recalled    *lru.Cache[string, Credential] // of API keys, by prefix
 
 	writer  writing
+	folder  *checkpointer
 	memory  *memory // of the writer
 	queue   chan *job
 	closing sync.RWMutex // held for reading while a job is queued
@@ -137,6 +138,9 @@ func (s *Store) connect(ctx context.Context) error {
 	if err := requireWritable(s.writer); err != nil {
 		return err
 	}
+	if s.folder, err = newCheckpointer(s.path, writer); err != nil {
+		return fmt.Errorf("open the database for checkpoints: %w", classify(err))
+	}
 	if s.db, err = sql.Open("sqlite", dsn(s.path, pragmas(true)...)); err != nil {
 		return fmt.Errorf("open the database for reading: %w", err)
 	}
@@ -170,6 +174,9 @@ func (s *Store) disconnect() error {
 	}
 	if s.db != nil {
 		errs = append(errs, s.db.Close())
+	}
+	if s.folder != nil {
+		errs = append(errs, s.folder.close())
 	}
 	if s.writer != nil {
 		errs = append(errs, s.writer.close())

@@ -89,6 +89,7 @@ func (s *Store) commitBatch(batch []*job) {
 	}
 	if err == nil {
 		s.notes.tell()
+		s.folder.committed()
 	}
 }
 
