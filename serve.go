@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
-	"runtime/debug"
 	"slices"
 	"syscall"
 	"time"
@@ -129,19 +128,25 @@ func (o serveOptions) checkUpkeep() error {
 
 // tune fits the runtime to a server that waits for its disk: a thread that
 // syncs keeps its processor from goroutines that could run, so there are twice
-// as many; and the heap is so small that collecting it seldom costs little
-// memory. GOGC and GOMAXPROCS in the environment win.
-func tune() {
+// as many. GOGC and GOMAXPROCS in the environment win.
+//
+// The heap of a server with few connections is so small that it would be
+// collected many times a second. It counts as larger by the ballast, which is
+// never touched and so takes no memory; a higher GOGC would also multiply the
+// heap of a server with thousands of connections.
+func tune() (ballast []byte) {
 	if os.Getenv("GOMAXPROCS") == "" {
 		runtime.GOMAXPROCS(2 * runtime.GOMAXPROCS(0))
 	}
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(400)
+		const bytes = 24 << 20
+		ballast = make([]byte, bytes)
 	}
+	return ballast
 }
 
 func serve(ctx context.Context, dir string, o serveOptions, stdout, stderr io.Writer) (err error) {
-	tune()
+	defer runtime.KeepAlive(tune())
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/pikarc/server/bench/agent"
@@ -51,7 +53,8 @@ func contenders() []contender {
 		{"life-1", "life of a run, decisions", 1, decisions(living)},
 		{"life", "life of a run, decisions", 64, decisions(living)},
 		{"life-256", "life of a run, decisions", 256, decisions(living)},
-		{"pocketbase", "PocketBase, create a like record", 64, measurePocketBase},
+		{"pocketbase", "PocketBase, create a like record", 64, pocketBase()},
+		{"pocketbase-durable", "the same, on disk when answered, as ours", 64, pocketBase("BENCH_DURABLE=1")},
 	}
 }
 
@@ -130,10 +133,7 @@ func prepare(ctx context.Context, w *workshop, o options, chosen []contender) (*
 	if err := errors.Join(w.build(ctx, "bare", "bare"), w.build(ctx, "pikarc", pikarcRoot)); err != nil {
 		return nil, err
 	}
-	for _, c := range chosen {
-		if c.name != "pocketbase" {
-			continue
-		}
+	if slices.ContainsFunc(chosen, func(c contender) bool { return strings.HasPrefix(c.name, "pocketbase") }) {
 		if err := w.build(ctx, "pocketbase", "pocketbase"); err != nil {
 			return nil, err
 		}
@@ -260,7 +260,7 @@ func answersOf(r *load.Result) books.Answers {
 	}
 }
 
-func (f *field) servePocketBase(ctx context.Context, dir string) (*proc.Process, error) {
+func (f *field) servePocketBase(ctx context.Context, dir string, env ...string) (*proc.Process, error) {
 	addr, err := proc.FreeAddr()
 	if err != nil {
 		return nil, err
@@ -269,16 +269,23 @@ func (f *field) servePocketBase(ctx context.Context, dir string) (*proc.Process,
 		return nil, err
 	}
 	return proc.Start(ctx, proc.Command{
-		Path: f.binary("pocketbase"), Args: []string{"serve", "--http", addr, "--dir", dir},
+		Path: f.binary("pocketbase"), Args: []string{"serve", "--http", addr, "--dir", dir}, Env: env,
 		Log: filepath.Join(dir, "server.log"), Addr: addr, Ready: "/api/health",
 	})
 }
 
-func measurePocketBase(ctx context.Context, f *field, dir string, conns int) (sample, error) {
+// pocketBase measures PocketBase with something in its environment.
+func pocketBase(env ...string) func(context.Context, *field, string, int) (sample, error) {
+	return func(ctx context.Context, f *field, dir string, conns int) (sample, error) {
+		return measurePocketBase(ctx, f, dir, conns, env)
+	}
+}
+
+func measurePocketBase(ctx context.Context, f *field, dir string, conns int, env []string) (sample, error) {
 	if err := copyDir(f.peer, dir); err != nil {
 		return sample{}, err
 	}
-	p, err := f.servePocketBase(ctx, dir)
+	p, err := f.servePocketBase(ctx, dir, env...)
 	if err != nil {
 		return sample{}, err
 	}

@@ -104,12 +104,13 @@ func (c *checkpointer) run() {
 }
 
 // passes folds until the rest is small, or says that it is not: because a
-// reader still needs the frames, or the disk fails.
+// reader still needs many of the frames, or the disk fails. The writer itself
+// may need the last ones just then.
 func (c *checkpointer) passes() bool {
 	var before int32
 	for range foldPasses {
 		frames, folded, err := c.beside.checkpoint()
-		if err != nil || folded < frames {
+		if err != nil || frames-folded > foldRest {
 			return false
 		}
 		if folded-before <= foldRest {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"runtime/debug"
 	"time"
 )
@@ -58,10 +59,16 @@ func (s *Store) enqueue(j *job) error {
 }
 
 // runWriter commits what is queued until the queue is closed and empty. It
-// never waits for company: while one batch commits, the next one gathers.
+// does not wait for company: while one batch commits, the next one gathers. But
+// it lets those run first that are ready to, such as everybody whom the last
+// batch has just answered, as long as they bring something.
 func (s *Store) runWriter() {
 	defer close(s.drained)
 	for first := range s.queue {
+		for had := -1; had < len(s.queue); {
+			had = len(s.queue)
+			runtime.Gosched()
+		}
 		batch := []*job{first}
 		for len(batch) < maxBatch && len(s.queue) > 0 {
 			batch = append(batch, <-s.queue)

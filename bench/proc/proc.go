@@ -46,6 +46,7 @@ func Environment() []string {
 type Command struct {
 	Path  string
 	Args  []string
+	Env   []string // besides ours
 	Log   string // file that gets what it writes
 	Addr  string // where it listens; read from its output when empty
 	Ready string // path that answers 200 once it serves; the address alone tells it when empty
@@ -72,7 +73,7 @@ func Start(ctx context.Context, c Command) (*Process, error) {
 	defer log.Close() // the process has its own descriptor
 	cmd := exec.Command(c.Path, c.Args...)
 	cmd.Stdout, cmd.Stderr = log, log
-	cmd.Env = Environment()
+	cmd.Env = append(Environment(), c.Env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	started := time.Now()
 	if err := cmd.Start(); err != nil {
