@@ -68,8 +68,9 @@ func awaitLine(t *testing.T, lines *bufio.Scanner, want string) {
 
 func TestAConnectionTooManyIsClosedWhenAllAreBusy(t *testing.T) {
 	t.Parallel()
-	p, u := roomy(t, t.TempDir(), "--max-connections", "3")
-	http.DefaultClient.CloseIdleConnections()
+	dir := t.TempDir()
+	u := createUser(t, dir, "ann@example.com", "basic")
+	p := serve(t, dir, "--max-connections", "3") // nothing has connected before
 	var busy []request
 	for range 3 {
 		busy = append(busy, p.openRequest(t, u.APIKey))
