@@ -65,6 +65,11 @@ function watch(page: Page, server: Server, troubles: string[]) {
   })
 }
 
+/** How a page shows the text of a stranger: the mark that turns the direction of a line is written out. */
+export function shown(text: string): string {
+  return text.replaceAll('\u202E', '⟨U+202E⟩')
+}
+
 /** Waits until what a page reads first has come. */
 export async function settled(page: Page) {
   await page.waitForFunction(

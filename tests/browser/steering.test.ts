@@ -139,7 +139,7 @@ test('a budget set on the limits page denies the next step, and two clicks from 
   await page.getByLabel('Budget a day', { exact: true }).fill('2,5')
   await page.getByRole('button', { name: 'Save: Budget a day', exact: true }).click()
   await page.getByText('Write an amount in dollars').waitFor()
-  await page.getByLabel('Budget a day', { exact: true }).fill('0.002')
+  await page.getByLabel('Budget a day', { exact: true }).fill('$2e-3')
   await page.getByRole('button', { name: 'Save: Budget a day', exact: true }).click()
   await page.getByText('limit reached').first().waitFor()
   expect((await agent.ask(id, 2)).decision.reason).toBe('WORKSPACE_DAILY_BUDGET_EXCEEDED')
