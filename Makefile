@@ -14,6 +14,10 @@ COMMIT := $(shell git rev-parse -q --verify HEAD 2>/dev/null || echo unknown)
 export CGO_ENABLED := 0
 
 DASHBOARD := embed/dashboard
+FUZZTIME ?= 60s
+# Run where they are asked for, and in no go.mod of ours.
+GOSEC := github.com/securego/gosec/v2/cmd/gosec@v2.30.0
+GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 STATICCHECK := go tool -modfile=.ci/tools/go.mod staticcheck
 GO_FILES = find . \( -name '.?*' -o -name node_modules -o -name pikarc-data \) -prune -o -name '*.go' -print0
 
@@ -33,7 +37,7 @@ run: build ## build, then serve on http://localhost:8000 with its data in ./pika
 	@exec ./pikarc serve
 
 .PHONY: test
-test: ## everything: linters, Go tests with -race, dashboard tests, the published clients and a browser against the binary
+test: ## everything: linters, Go tests with -race, dashboard tests, the published clients, a browser and schemathesis against the binary
 	@$(MAKE) lint
 	@$(MAKE) dashboard-test
 	@$(MAKE) race
@@ -42,6 +46,9 @@ test: ## everything: linters, Go tests with -race, dashboard tests, the publishe
 	tests/client/run.sh ./pikarc
 	$(call say,the dashboard in a real browser against ./pikarc (installs Chromium where it is missing and it may))
 	tests/browser/run.sh ./pikarc
+	$(call say,schemathesis against ./pikarc (in a venv of its own))
+	tests/schema/run.sh ./pikarc
+	@$(MAKE) acme
 	$(call say,all passed)
 
 .PHONY: check
@@ -49,9 +56,21 @@ check: format ## the inner loop: gofmt, go vet, go test
 	go vet ./...
 	go test ./...
 
+.PHONY: crash
+crash: ## kill the server 100 times under load, and check every answer and the books (5 minutes)
+	go test . -run TestEveryAnswerOutlivesAKill -count 1 -v -timeout 30m -args -kills 100 -start-within 2s
+
 .PHONY: bench
 bench: ## decisions a second beside a bare httprouter and PocketBase (5 minutes; see bench/main.go)
 	cd bench && go run .
+
+.PHONY: soak
+soak: ## 30 minutes of mixed load, backups and verifications; fails if memory, goroutines, files or the WAL grow
+	cd bench && go run . -soak 30m
+
+.PHONY: bench-crowd
+bench-crowd: ## memory and speed with a million users and 100,000 open runs (5 minutes)
+	cd bench && go run . -crowd
 
 .PHONY: bench-growth
 bench-growth: ## the same at 0, 1, 5 and 10 million steps, with lists, start-up and retention (1.5 GB stay in bench/.cache)
@@ -84,6 +103,36 @@ build: ## build ./pikarc, with the dashboard where npm is there: one static file
 	$(call say,build ./pikarc $(VERSION))
 	go build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)' -o pikarc .
 
+.PHONY: release
+release: ## binaries for linux, darwin and windows with checksums and lists of parts, in dist
+	$(call say,release $(VERSION))
+	.ci/release.sh $(VERSION) $(COMMIT)
+
+.PHONY: schema
+schema: build ## 20,000 requests that schemathesis makes from the OpenAPI document (10 minutes)
+	tests/schema/run.sh --full ./pikarc
+
+.PHONY: fuzz
+fuzz: ## every fuzz target for FUZZTIME (60s)
+	@for package in $$(go list ./...); do \
+		for target in $$(go test -list '^Fuzz' $$package | grep '^Fuzz' || true); do \
+			printf '\n==> %s %s\n' "$$package" "$$target"; \
+			go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$package; \
+		done; \
+	done
+
+.PHONY: slow
+slow: ## what 200 slow clients do to others
+	cd bench && go run . -slow
+
+.PHONY: gosec
+gosec: ## read the source for security mistakes (docs/security.md says which rules are off, and why)
+	go run $(GOSEC) -quiet -exclude=G101,G104,G115,G304,G404,G407,G703 -exclude-rules="storage/conn.go:G103" -exclude-dir=bench -exclude-dir=tests -exclude-dir=testdata -exclude-dir=.ci ./...
+
+.PHONY: vulncheck
+vulncheck: ## look for known vulnerabilities (needs vuln.go.dev)
+	go run $(GOVULNCHECK) ./...
+
 .PHONY: fmt
 fmt: ## format the Go source
 	$(GO_FILES) | xargs -0 gofmt -w
@@ -101,6 +150,11 @@ $(DASHBOARD)/node_modules/.package-lock.json: $(DASHBOARD)/package-lock.json
 	$(call say,install the packages of the dashboard from its lock file)
 	cd $(DASHBOARD) && npm ci --no-audit --no-fund
 	@touch $@
+
+.PHONY: acme
+acme:
+	$(call say,a certificate from pebble (in a module of its own))
+	cd tests/acme && go vet ./... && go test -count=1 ./...
 
 .PHONY: format
 format:

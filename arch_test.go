@@ -38,15 +38,19 @@ func rooms() map[string]room {
 			never:   []string{"database/sql"},
 		},
 		"server": {
-			uses:    []string{"storage", "auth", "guard", "plans"},
-			modules: []string{"github.com/julienschmidt/httprouter", "github.com/google/uuid", "github.com/stripe/stripe-go/v85"},
-			never:   []string{"database/sql"},
+			uses: []string{"storage", "auth", "guard", "plans"},
+			modules: []string{
+				"github.com/julienschmidt/httprouter", "github.com/google/uuid", "github.com/stripe/stripe-go/v85",
+				"github.com/prometheus/client_golang", "go.opentelemetry.io/otel", "golang.org/x/time",
+				"github.com/hashicorp/golang-lru/v2", "golang.org/x/crypto/acme",
+			},
+			never: []string{"database/sql"},
 		},
 		"storage": {
 			uses: []string{"auth", "guard", "plans"},
 			modules: []string{
 				"modernc.org/sqlite", "modernc.org/libc", "github.com/pressly/goose/v3", "github.com/google/uuid",
-				"github.com/hashicorp/golang-lru/v2",
+				"github.com/hashicorp/golang-lru/v2", "github.com/gofrs/flock",
 			},
 			never: []string{"net/http"},
 		},
@@ -77,6 +81,7 @@ const (
 type listed struct {
 	Dir, ImportPath, Doc string
 	GoFiles              []string
+	EmbedFiles           []string
 	CgoFiles             []string
 	IgnoredGoFiles       []string // for another system or tag
 	Module               struct{ Path string }
@@ -189,7 +194,7 @@ func TestNothingNeedsCgo(t *testing.T) {
 func packages(t *testing.T) []listed {
 	t.Helper()
 	cmd := exec.Command("go", "list", "-e",
-		"-json=Dir,ImportPath,Doc,GoFiles,CgoFiles,IgnoredGoFiles,Module", "./...")
+		"-json=Dir,ImportPath,Doc,GoFiles,EmbedFiles,CgoFiles,IgnoredGoFiles,Module", "./...")
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()

@@ -16,10 +16,10 @@ import (
 )
 
 // roomy starts a server with a workspace that may have many runs at once.
-func roomy(t *testing.T, dir string) (*process, newUser) {
+func roomy(t *testing.T, dir string, args ...string) (*process, newUser) {
 	t.Helper()
 	u := createUser(t, dir, "ann@example.com", "enterprise")
-	p := serve(t, dir)
+	p := serve(t, dir, args...)
 	p.call(t, "PATCH", "/v1/workspace/", u.APIKey, map[string]any{"max_concurrent_runs": 100_000}).want(t, http.StatusOK)
 	return p, u
 }

@@ -57,7 +57,7 @@ func runDemo(ctx context.Context, dir string, o demoOptions, stdout, stderr io.W
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
-	ln, err := listen(o.addr)
+	ln, err := listen("--addr", o.addr)
 	if err != nil {
 		return err
 	}
@@ -71,8 +71,10 @@ func runDemo(ctx context.Context, dir string, o demoOptions, stdout, stderr io.W
 		return fmt.Errorf("%s holds a database already: the demo only fills a new one", dir)
 	}
 	cfg, err := serveOptions{
-		defaultPlan: string(demo.Plan), registration: "open", logFormat: "text", logLevel: "warn",
+		networkOptions: networkOptions{addr: o.addr, registration: "auto"},
+		defaultPlan:    string(demo.Plan), logFormat: "text", logLevel: "warn",
 		tokenTTL: 24 * time.Hour, maxBody: server.DefaultMaxBody, paymentGrace: server.DefaultPaymentGrace, heldRows: storage.DefaultHeld,
+		backups: server.Backups{Every: 24 * time.Hour, Keep: 7},
 	}.config(stderr)
 	if err != nil {
 		return err
@@ -82,7 +84,7 @@ func runDemo(ctx context.Context, dir string, o demoOptions, stdout, stderr io.W
 		return unlessEnded(ctx, err)
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
-	cfg.Secret = secret
+	cfg.Secret, cfg.Now = secret, now
 	password, key, err := fillDemo(ctx, store, o.seed)
 	if err != nil {
 		return unlessEnded(ctx, err)

@@ -77,12 +77,16 @@ func newRoot(stdin *os.File) *cobra.Command {
 			}
 			return nil
 		},
-		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return fromEnvironment(cmd.Flags()) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			cmd.SetContext(storage.WithActor(cmd.Context(), storage.Actor{Kind: storage.ActorCommand, Name: cmd.Name()}))
+			return fromEnvironment(cmd.Flags())
+		},
 	}
 	root.PersistentFlags().String("data-dir", "./pikarc-data", "where the database and the server secret are")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(err) })
-	root.AddCommand(newServe(), newMigrate(), newCreateUser(stdin), newRotateKey(), newSetPlan(), newDemo(), newVersion())
+	root.AddCommand(newServe(), newMigrate(), newVerify(), newBackup(), newRestore(), newCreateUser(stdin), newRotateKey(), newSetPlan(),
+		newDemo(), newHealth(), newVersion())
 	return root
 }
 
@@ -143,7 +147,9 @@ func open(ctx context.Context, dir string, migrate bool, heldRows int) (*storage
 			return nil, auth.Secret{}, err
 		}
 	}
-	store, err := storage.Open(ctx, databasePath(dir), storage.Options{Migrations: embed.Migrations(), Secret: secret, Held: heldRows})
+	store, err := storage.Open(ctx, databasePath(dir), storage.Options{
+		Migrations: embed.Migrations(), Secret: secret, Now: now, Held: heldRows,
+	})
 	return store, secret, err
 }
 
@@ -163,20 +169,22 @@ func newVersion() *cobra.Command {
 func printJSON(w io.Writer, v any) error { return json.NewEncoder(w).Encode(v) }
 
 func newMigrate() *cobra.Command {
-	var status bool
+	var status, noBackup bool
 	cmd := &cobra.Command{
 		Use:   "migrate",
 		Short: "Bring the database's schema up to date",
+		Long:  "Brings the database's schema up to date. Where there is something to do, a copy of the database is kept beside it.",
 		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return migrate(cmd.Context(), dataDir(cmd), status, cmd.OutOrStdout())
+			return migrate(cmd.Context(), dataDir(cmd), status, noBackup, cmd.OutOrStdout())
 		},
 	}
 	cmd.Flags().BoolVar(&status, "status", false, "only say what is pending")
+	cmd.Flags().BoolVar(&noBackup, "no-backup", false, "keep no copy of the database as it was")
 	return cmd
 }
 
-func migrate(ctx context.Context, dir string, statusOnly bool, stdout io.Writer) error {
+func migrate(ctx context.Context, dir string, statusOnly, noBackup bool, stdout io.Writer) error {
 	path := databasePath(dir)
 	if statusOnly {
 		st, err := storage.SchemaStatus(ctx, path, embed.Migrations())
@@ -192,7 +200,11 @@ func migrate(ctx context.Context, dir string, statusOnly bool, stdout io.Writer)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("make the data directory: %w", err)
 	}
-	applied, err := storage.Migrate(ctx, path, embed.Migrations())
+	var options []storage.MigrateOption
+	if noBackup {
+		options = append(options, storage.WithoutBackup)
+	}
+	applied, err := storage.Migrate(ctx, path, embed.Migrations(), options...)
 	if err != nil {
 		return err
 	}

@@ -111,6 +111,7 @@ func TestNewerDatabaseIsRefusedByEveryCommandAndLeftAsItIs(t *testing.T) {
 		{"create-user", "--email", "bob@example.com", "--password-stdin"},
 		{"rotate-key", "--email", "ann@example.com"},
 		{"set-plan", "--email", "ann@example.com", "pro"},
+		{"verify", "--repair"},
 	} {
 		invocation{args: append(args, "--data-dir", dir), stdin: password}.run(t).fails(t, 1, "newer pikarc", "unchanged")
 	}

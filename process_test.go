@@ -35,9 +35,8 @@ const (
 
 // The programs that the tests run; TestMain sets the paths, nothing changes them.
 var (
-	pikarc       string // the binary under test
-	booksChecker string // testdata/books
-	meddler      string // testdata/meddle
+	pikarc  string // the binary under test
+	meddler string // testdata/meddle
 )
 
 func TestMain(m *testing.M) { os.Exit(withPrograms(m.Run)) }
@@ -50,10 +49,13 @@ func withPrograms(run func() int) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
-	pikarc, booksChecker, meddler = filepath.Join(dir, "pikarc"), filepath.Join(dir, "books"), filepath.Join(dir, "meddle")
+	if err := os.Chmod(dir, 0o755); err != nil { // some tests run it as somebody else
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	pikarc, meddler = filepath.Join(dir, "pikarc"), filepath.Join(dir, "meddle")
 	for _, args := range [][]string{
 		{"-ldflags", "-X main.version=" + builtVersion + " -X main.commit=" + builtCommit, "-o", pikarc, "."},
-		{"-o", booksChecker, "./testdata/books"},
 		{"-o", meddler, "./testdata/meddle"},
 	} {
 		build := exec.Command("go", append([]string{"build", "-buildvcs=false"}, args...)...)
@@ -174,7 +176,12 @@ func serve(t *testing.T, dataDir string, args ...string) *process {
 
 func serveWith(t *testing.T, settings []string, args ...string) *process {
 	t.Helper()
-	p := spawn(t, settings, append([]string{"serve"}, args...)...)
+	return serveBinary(t, pikarc, settings, args...)
+}
+
+func serveBinary(t *testing.T, binary string, settings []string, args ...string) *process {
+	t.Helper()
+	p := spawnBinary(t, binary, settings, append([]string{"serve"}, args...)...)
 	serves := regexp.MustCompile(`(?m)^Pikarc \S+ serves (http://\S+)\n`)
 	p.await(t, "says where it serves", func() bool {
 		found := serves.FindStringSubmatch(p.stdout.String())
@@ -189,7 +196,12 @@ func serveWith(t *testing.T, settings []string, args ...string) *process {
 // spawn starts the binary and kills it at the end of the test if it still runs then.
 func spawn(t *testing.T, settings []string, args ...string) *process {
 	t.Helper()
-	p := &process{cmd: exec.Command(pikarc, args...), ended: make(chan struct{})}
+	return spawnBinary(t, pikarc, settings, args...)
+}
+
+func spawnBinary(t *testing.T, binary string, settings []string, args ...string) *process {
+	t.Helper()
+	p := &process{cmd: exec.Command(binary, args...), ended: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr, p.cmd.Env = &p.stdout, &p.stderr, environment(settings...)
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)

@@ -33,7 +33,8 @@ func TestServeSaysWhereItServesAndEndsCleanlyOnASignal(t *testing.T) {
 			if state := p.exit(t); state.ExitCode() != 0 {
 				t.Errorf("ended with %v", state)
 			}
-			want := fmt.Sprintf("Pikarc %s serves %s\nDashboard: %s/   API: %s/v1/   Reference: %s/openapi.json\n",
+			want := fmt.Sprintf("Pikarc %s serves %s\nDashboard: %s/   API: %s/v1/   Reference: %s/openapi.json\n"+
+				"Registration: open: anyone on this machine may make an account\n",
 				builtVersion, p.url, p.url, p.url, p.url)
 			if p.stdout.String() != want {
 				t.Errorf("stdout %q, want %q", &p.stdout, want)
@@ -107,7 +108,7 @@ func TestServeRefusesWrongFlagValues(t *testing.T) {
 	t.Parallel()
 	for flag, says := range map[string]string{
 		"--default-plan=gold":    "basic, pro, scale or enterprise",
-		"--registration=perhaps": "open or closed",
+		"--registration=perhaps": "auto, open or closed",
 		"--log-format=xml":       "text or json",
 		"--log-level=loud":       "debug, info, warn or error",
 		"--jwt-ttl=soon":         "soon",
@@ -115,6 +116,9 @@ func TestServeRefusesWrongFlagValues(t *testing.T) {
 		"--jwt-ttl=-1h":          "a minute or more",
 		"--max-body=1MB":         "1MB",
 		"--max-body=10":          "1024 bytes or more",
+		"--backup-every=1s":      "a minute or more",
+		"--backup-keep=0":        "1 or more",
+		"--verify-every=1s":      "0 or a minute or more",
 	} {
 		dir := filepath.Join(t.TempDir(), "data")
 		name, _, _ := strings.Cut(flag, "=")
@@ -236,6 +240,7 @@ func TestOnlyTheOwnerCanReadTheDataDirectory(t *testing.T) {
 	p.call(t, "GET", "/health/ready", "", nil).want(t, http.StatusOK) // a write, so that the WAL is there
 	want := map[string]fs.FileMode{
 		".": fs.ModeDir | 0o700, "secret.key": 0o600, "pikarc.db": 0o600, "pikarc.db-wal": 0o600, "pikarc.db-shm": 0o600,
+		"pikarc.db.lock": 0o600,
 	}
 	err := fs.WalkDir(os.DirFS(dir), ".", func(path string, d fs.DirEntry, err error) error {
 		if err != nil {

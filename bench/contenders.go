@@ -45,7 +45,8 @@ func contenders() []contender {
 		{"hot", "step decisions, one workspace, 64 runs", 64, decisions(hot)},
 		{"spread", "step decisions, 64 workspaces", 64, decisions(spread)},
 		{"streams-1000", "the same beside 1,000 event streams", 64, beside(1000, spread)},
-		{"streams-2000", "the same beside 2,000 event streams", 64, beside(2000, spread)},
+		{"hot-2000", "step decisions, one workspace, 2,000 runs", 2000, decisions(hot)},
+		{"overload", "the same, more than may wait, nobody rests when refused", 6000, overload},
 		{"patched", "step and PATCH, one workspace, 64 runs", 64, decisions(patched)},
 		{"life-1", "life of a run, decisions", 1, decisions(living)},
 		{"life", "life of a run, decisions", 64, decisions(living)},
@@ -56,24 +57,25 @@ func contenders() []contender {
 
 // sample is what one contender did in one round.
 type sample struct {
-	Name        string  `json:"name"`
-	Round       int     `json:"round"`
-	Connections int     `json:"connections"`
-	PerSecond   float64 `json:"per_second"`      // GETs, decisions or records
-	Calls       float64 `json:"calls_a_second"`  // all of them
-	Ratio       float64 `json:"ratio,omitempty"` // of PerSecond, to the yardstick's
-	P50         float64 `json:"p50_ms"`
-	P99         float64 `json:"p99_ms"`
-	P999        float64 `json:"p999_ms"`
-	Max         float64 `json:"max_ms"`
-	CPU         float64 `json:"cpu_us_a_call"` // of the server, also while warming up
-	Memory      int64   `json:"memory_bytes"`
-	WAL         int64   `json:"wal_bytes,omitempty"`         // while it still ran
-	StepBytes   float64 `json:"file_bytes_a_step,omitempty"` // by which the file grew, or bytes a record
-	Seconds     float64 `json:"seconds"`                     // that were measured
-	Answers     int64   `json:"answers_in_all"`              // also while warming up
-	StartUp     float64 `json:"start_up_seconds,omitempty"`  // until ready
-	Booked      *booked `json:"rows_and_answers,omitempty"`  // equal, or the bench had failed
+	Name        string     `json:"name"`
+	Round       int        `json:"round"`
+	Connections int        `json:"connections"`
+	PerSecond   float64    `json:"per_second"`      // GETs, decisions or records
+	Calls       float64    `json:"calls_a_second"`  // all of them
+	Ratio       float64    `json:"ratio,omitempty"` // of PerSecond, to the yardstick's
+	P50         float64    `json:"p50_ms"`
+	P99         float64    `json:"p99_ms"`
+	P999        float64    `json:"p999_ms"`
+	Max         float64    `json:"max_ms"`
+	CPU         float64    `json:"cpu_us_a_call"` // of the server, also while warming up
+	Memory      int64      `json:"memory_bytes"`
+	WAL         int64      `json:"wal_bytes,omitempty"`         // while it still ran
+	StepBytes   float64    `json:"file_bytes_a_step,omitempty"` // by which the file grew, or bytes a record
+	Seconds     float64    `json:"seconds"`                     // that were measured
+	Answers     int64      `json:"answers_in_all"`              // also while warming up
+	StartUp     float64    `json:"start_up_seconds,omitempty"`  // until ready
+	Overload    *recovered `json:"overload,omitempty"`
+	Booked      *booked    `json:"rows_and_answers,omitempty"` // equal, or the bench had failed
 }
 
 type booked struct{ Starts, Steps, Patches, Ends int64 }
@@ -117,7 +119,6 @@ func millis(d time.Duration) float64 { return float64(d) / float64(time.Millisec
 type field struct {
 	*workshop
 	window   time.Duration
-	checks   string // the queries that compare counters with ledger
 	template string // our directory with accounts and nothing else
 	accounts []account
 	peer     string // PocketBase's directory with its collection and no record
@@ -126,11 +127,6 @@ type field struct {
 // prepare builds what the chosen contenders need.
 func prepare(ctx context.Context, w *workshop, o options, chosen []contender) (*field, error) {
 	f := &field{workshop: w, window: o.window, template: filepath.Join(w.tmp, "template"), peer: filepath.Join(w.tmp, "peer")}
-	checks, err := os.ReadFile(filepath.Join(pikarcRoot, "storage", "testdata", "books.sql"))
-	if err != nil {
-		return nil, err
-	}
-	f.checks = string(checks)
 	if err := errors.Join(w.build(ctx, "bare", "bare"), w.build(ctx, "pikarc", pikarcRoot)); err != nil {
 		return nil, err
 	}
@@ -150,6 +146,7 @@ func prepare(ctx context.Context, w *workshop, o options, chosen []contender) (*
 		}
 	}
 	say("making %d accounts", workspaces)
+	var err error
 	f.accounts, err = w.makeAccounts(ctx, f.template, workspaces)
 	return f, err
 }
@@ -243,7 +240,7 @@ func decisions(make scripts) func(context.Context, *field, string, int) (sample,
 		s.StepBytes = float64(sizeOf(file)-sizeOf(filepath.Join(f.template, database))) / float64(answers.Steps)
 		answers.Starts += started
 		s.Booked = (*booked)(&answers)
-		return s, books.Verify(ctx, file, f.checks, answers)
+		return s, errors.Join(books.Verify(ctx, file, answers), f.prove(ctx, dir))
 	}
 }
 

@@ -23,6 +23,9 @@ import (
 // options are what the flags say.
 type options struct {
 	growth bool
+	crowd  bool
+	slow   bool
+	soak   time.Duration
 	rounds int
 	window time.Duration // measured, of each contender in each round
 	only   []string
@@ -51,6 +54,9 @@ func main() {
 func parse(args []string) (o options, err error) {
 	f := flag.NewFlagSet("bench", flag.ExitOnError)
 	f.BoolVar(&o.growth, "growth", false, "measure how figures change with the size of the file")
+	f.BoolVar(&o.crowd, "crowd", false, "measure a million users and 100,000 open runs")
+	f.BoolVar(&o.slow, "slow", false, "measure what slow clients do to others")
+	f.DurationVar(&o.soak, "soak", 0, "keep a server busy for so long, and fail if it grows")
 	f.IntVar(&o.rounds, "rounds", 5, "how often each contender is measured")
 	seconds := f.Float64("seconds", 3, "how long each is measured in each round")
 	only := f.String("only", "", "comma-separated contenders to measure; the yardsticks always are")
@@ -91,8 +97,17 @@ func run(ctx context.Context, o options) error {
 	}
 	defer w.close()
 	say("building the contenders")
+	if o.soak > 0 {
+		return runSoak(ctx, w, o)
+	}
+	if o.crowd {
+		return runCrowd(ctx, w, o)
+	}
 	if o.growth {
 		return runGrowth(ctx, w, o)
+	}
+	if o.slow {
+		return runSlow(ctx, w, o)
 	}
 	return runRounds(ctx, w, o)
 }

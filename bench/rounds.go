@@ -83,7 +83,9 @@ func (f *field) round(ctx context.Context, round int, chosen []contender) ([]sam
 	}
 	for i := range samples {
 		s := &samples[i]
-		s.Ratio = s.PerSecond / find(samples, yardstick(s.Connections), round).PerSecond
+		if bare := find(samples, yardstick(s.Connections), round); bare.PerSecond > 0 {
+			s.Ratio = s.PerSecond / bare.PerSecond
+		}
 	}
 	return samples, nil
 }
@@ -100,11 +102,11 @@ func find(samples []sample, name string, round int) sample {
 func printRounds(chosen []contender, samples []sample) error {
 	fmt.Printf("\nRatios are to the bare GET of the same round at as many connections; everything else is a median.\n\n")
 	t := report.Table{Columns: []string{
-		"contender", "conns", "ratio min", "median", "max", "/s", "p50 ms", "p99 ms", "p99.9 ms", "cpu µs/call", "MiB", "bytes/step",
+		"contender", "conns", "ratio min", "median", "max", "/s", "p50 ms", "p99 ms", "p99.9 ms", "cpu µs/call", "MiB", "WAL MiB", "bytes/step",
 	}}
 	for _, c := range chosen {
 		mine := slices.DeleteFunc(slices.Clone(samples), func(s sample) bool { return s.Name != c.name })
-		ratio := report.SpreadOf(report.Values(mine, func(s sample) float64 { return s.Ratio }))
+		ratio := report.SpreadOf(report.Values(mine, func(s sample) float64 { return orNone(s.Ratio) }))
 		median := func(f func(sample) float64) string { return report.Number(report.Median(mine, f)) }
 		t.Add(c.title, strconv.Itoa(c.conns), report.Number(ratio.Min), report.Number(ratio.Median), report.Number(ratio.Max),
 			median(func(s sample) float64 { return s.PerSecond }),
@@ -113,6 +115,7 @@ func printRounds(chosen []contender, samples []sample) error {
 			median(func(s sample) float64 { return s.P999 }),
 			median(func(s sample) float64 { return s.CPU }),
 			median(func(s sample) float64 { return float64(s.Memory) / (1 << 20) }),
+			median(func(s sample) float64 { return orNone(float64(s.WAL) / (1 << 20)) }),
 			median(func(s sample) float64 { return orNone(s.StepBytes) }))
 	}
 	return t.Write(os.Stdout)
@@ -156,6 +159,9 @@ func goalsOf(samples []sample) []report.Goal {
 		{Name: "p99 ÷ p50 of hot, 64 connections", Value: of("hot", func(s sample) float64 { return s.P99 / s.P50 }), Goal: 3, Floor: 5},
 		{Name: "p50 of hot, one connection", Unit: " ×bare", Goal: 5, Floor: 7,
 			Value: of("hot-1", against("bare-1", func(a, b sample) float64 { return a.P50 / b.P50 }))},
+		{Name: "p99 ÷ p50 of hot, 2,000 connections", Value: of("hot-2000", func(s sample) float64 { return s.P99 / s.P50 }), Goal: 5, Floor: 10},
+		{Name: "p99 of 64 connections after an overload, of that before", Unit: " ×", Goal: 1.5, Floor: 3,
+			Value: of("overload", func(s sample) float64 { return s.Overload.After / s.Overload.Before })},
 		{Name: "decisions beside 1,000 streams, of those without", Unit: " ×", Goal: 0.95, Floor: 0.85, Higher: true,
 			Value: of("streams-1000", against("spread", func(a, b sample) float64 { return a.PerSecond / b.PerSecond }))},
 		{Name: "hot against PocketBase's create", Unit: " ×", Goal: 7, Floor: 5, Higher: true,

@@ -70,10 +70,10 @@ type account struct {
 }
 
 // serve starts our server on a directory.
-func (w *workshop) serve(ctx context.Context, dir string) (*proc.Process, error) {
+func (w *workshop) serve(ctx context.Context, dir string, flags ...string) (*proc.Process, error) {
 	return proc.Start(ctx, proc.Command{
 		Path:  w.binary("pikarc"),
-		Args:  []string{"serve", "--data-dir", dir, "--addr", "127.0.0.1:0"},
+		Args:  append([]string{"serve", "--data-dir", dir, "--addr", "127.0.0.1:0"}, flags...),
 		Log:   filepath.Join(dir, "server.log"),
 		Ready: "/health/ready",
 	})
@@ -88,9 +88,15 @@ func (w *workshop) pikarc(ctx context.Context, dir, stdin string, args ...string
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	if err != nil {
-		return nil, fmt.Errorf("pikarc %s: %w\n%s", args[0], err, stderr.Bytes())
+		return nil, fmt.Errorf("pikarc %s: %w\n%s%s", args[0], err, out, stderr.Bytes())
 	}
 	return out, nil
+}
+
+// prove lets our binary compare its counters with its ledger.
+func (w *workshop) prove(ctx context.Context, dir string) error {
+	_, err := w.pikarc(ctx, dir, "", "verify")
+	return err
 }
 
 // makeAccounts makes n accounts in a directory, each of which may run as many

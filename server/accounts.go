@@ -2,7 +2,6 @@ package server
 
 import (
 	"errors"
-	"net"
 	"net/http"
 	"net/mail"
 	"time"
@@ -119,12 +118,14 @@ func (s *Server) login(c *call) error {
 	if err := o.Err(); err != nil {
 		return err
 	}
-	address, _, _ := net.SplitHostPort(c.r.RemoteAddr)
-	attempt, wait := s.logins.begin(email, address)
+	attempt, wait := s.logins.begin(email, neighbourhood(c.from).String())
 	if wait > 0 {
 		return retryLater(http.StatusTooManyRequests, "Too many failed attempts. Try again later.", seconds(wait))
 	}
 	account, ok, err := s.checkPassword(c, email, password)
+	if err == nil {
+		err = s.store.SignedIn(c.ctx(), account, ok)
+	}
 	if err != nil || ok {
 		attempt.forgive() // neither a broken server nor the right password counts as a failure
 	}

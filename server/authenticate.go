@@ -56,10 +56,9 @@ func (s *Server) identify(ctx context.Context, may access, header string) (princ
 
 // checkKey looks a key up, or recalls it where the store makes sure of it later.
 func (s *Server) checkKey(ctx context.Context, credential string, recall bool) (principal, error) {
-	invalidKey := unauthenticated("Invalid API key")
 	key, err := auth.ParseAPIKey(credential)
 	if err != nil {
-		return principal{}, invalidKey
+		return principal{}, invalidKey()
 	}
 	if recall {
 		if found, ok := s.store.RecallKey(key.Prefix); ok && key.Matches(found.Hash) {
@@ -72,14 +71,16 @@ func (s *Server) checkKey(ctx context.Context, credential string, recall bool) (
 	found, err := s.store.KeyCredential(ctx, key.Prefix)
 	switch {
 	case errors.Is(err, storage.ErrNotFound):
-		return principal{}, invalidKey
+		return principal{}, invalidKey()
 	case err != nil:
 		return principal{}, err
 	case !key.Matches(found.Hash):
-		return principal{}, invalidKey
+		return principal{}, invalidKey()
 	}
 	return principal{workspace: found.Workspace, account: found.Account, byKey: true, prefix: key.Prefix}, nil
 }
+
+func invalidKey() error { return unauthenticated("Invalid API key") }
 
 func (s *Server) checkToken(ctx context.Context, credential string) (principal, error) {
 	claims, err := s.tokens.Parse(credential)

@@ -252,7 +252,7 @@ func TestACursorOfAnotherListIsRefused(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	v, other := w.makeWatched(), w.makeFixture(plans.Scale)
-	asked := []string{"/v1/runs?limit=1&cursor=", "/v1/users?limit=1&cursor=", v.fill("/v1/runs/{run}?steps_cursor=")}
+	asked := []string{"/v1/runs?limit=1&cursor=", "/v1/users?limit=1&cursor=", "/v1/audit?limit=1&cursor=", v.fill("/v1/runs/{run}?steps_cursor=")}
 	for i, path := range asked {
 		name := strings.TrimSuffix(path[strings.LastIndexAny(path, "&?")+1:], "=")
 		for j, cursor := range v.cursors {

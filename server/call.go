@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"runtime/debug"
 	"strings"
@@ -15,6 +16,10 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/julienschmidt/httprouter"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/pikarc/server/guard"
+	"github.com/pikarc/server/storage"
 )
 
 // call is one request on its way through the server.
@@ -27,7 +32,12 @@ type call struct {
 	started time.Time
 	status  int
 	written int
+	from    netip.Addr // the caller's; zero when there is none
 	who     principal
+	meter   *routeMeter
+
+	isDecision bool
+	decision   guard.Decision
 }
 
 func (c *call) ctx() context.Context { return c.r.Context() }
@@ -35,14 +45,33 @@ func (c *call) ctx() context.Context { return c.r.Context() }
 // answer makes the handler of a route: it names the request, authenticates,
 // calls, turns an error into its answer, and logs.
 func (s *Server) answer(rt route) httprouter.Handle {
+	meter := s.metrics.meter(rt)
 	return func(w http.ResponseWriter, r *http.Request, params httprouter.Params) {
-		c := &call{w: w, r: r, params: params, route: rt, id: requestID(r), started: time.Now()}
+		c := &call{
+			w: w, r: r, params: params, route: rt, id: requestID(r), started: time.Now(),
+			from: clientAddress(r, s.TrustedProxies), meter: meter,
+		}
 		w.Header()["X-Request-Id"] = []string{c.id}
+		var span trace.Span
+		if s.Tracing != nil {
+			span = s.Tracing.begin(c)
+		}
 		if err := s.handle(c); err != nil {
 			s.fail(c, err)
 		}
-		s.logAccess(c)
+		took := time.Since(c.started)
+		meter.answered(c.status, took)
+		if span != nil {
+			s.Tracing.end(span, c)
+		}
+		s.logAccess(c, took)
 	}
+}
+
+// counted keeps and counts the decision that the call has come to.
+func (c *call) counted(d guard.Decision) {
+	c.isDecision, c.decision = true, d
+	c.meter.decided(d)
 }
 
 // handle turns a panic into an error, as any other bug.
@@ -52,8 +81,24 @@ func (s *Server) handle(c *call) (err error) {
 			err = fmt.Errorf("panic: %v\n%s", v, debug.Stack())
 		}
 	}()
+	if len(c.r.TransferEncoding) > 0 && c.r.ProtoMajor == 1 {
+		// There may have been a Content-Length too, which net/http drops, and a
+		// proxy may have gone by it: what follows then is no request of its own.
+		c.w.Header()["Connection"] = closing
+	}
+	s.secureHeaders(c)
+	s.corsHeaders(c)
+	if err := s.limitAddress(c); err != nil {
+		return err
+	}
 	if err := s.authenticate(c); err != nil {
 		return err
+	}
+	if err := s.limitKey(c); err != nil {
+		return err
+	}
+	if c.route.configures() {
+		c.r = c.r.WithContext(storage.WithActor(c.ctx(), c.actor()))
 	}
 	return c.route.handle(c)
 }
@@ -81,18 +126,21 @@ func requestID(r *http.Request) string {
 
 // logAccess writes one line a request. It names the route, not the path:
 // paths carry user ids.
-func (s *Server) logAccess(c *call) {
+func (s *Server) logAccess(c *call, took time.Duration) {
 	level := slog.LevelInfo
 	if c.status >= http.StatusInternalServerError {
 		level = slog.LevelWarn
+	}
+	if !s.Log.Enabled(c.ctx(), level) {
+		return // before the line is put together
 	}
 	s.Log.LogAttrs(c.ctx(), level, "request",
 		slog.String("method", c.r.Method),
 		slog.String("route", c.route.path),
 		slog.Int("status", c.status),
-		slog.Int64("us", time.Since(c.started).Microseconds()),
+		slog.Int64("us", took.Microseconds()),
 		slog.Int("bytes", c.written),
-		slog.String("remote", c.r.RemoteAddr),
+		slog.String("remote", c.remote()),
 		slog.String("request_id", c.id))
 }
 

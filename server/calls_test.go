@@ -205,6 +205,11 @@ func configurationCalls() []apiCase {
 			want: `{"id":"<id>","model":"openai/gpt-4o mini","input_cost_per_token":0.000000000001,"output_cost_per_token":1000000,"is_active":false}`,
 		},
 		{
+			method: "GET", path: "/v1/audit/?action=model_price.set&since=2026-11-23T07:08:30Z&limit=1", as: "token", status: http.StatusOK,
+			want: `{"items":[{"id":"<id>","at":` + atRun + `,"actor":{"kind":"system","name":null},"action":"model_price.set","target":"gpt-4o",` +
+				`"before":null,"after":{"input_cost_per_token":0.0000025,"is_active":true,"output_cost_per_token":0.00001},"address":null}],"next_cursor":null}`,
+		},
+		{
 			method: "GET", path: "/v1/billing/", as: "token", status: http.StatusOK, plan: plans.Pro,
 			want: `{"plan":"pro","status":"none","billing_enabled":false,"portal_enabled":false,"subscription_plan":null,"current_period_end":null,` +
 				`"cancel_at_period_end":false,"grace_ends_at":null,"plan_ends_at":null,"next_plan":null,` +

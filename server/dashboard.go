@@ -20,7 +20,7 @@ const indexFile = "index.html"
 func pages() []string {
 	return []string{
 		"/", "/sign-in", "/register", "/welcome", "/overview", "/runs", "/runs/*", "/users", "/prices", "/limits",
-		"/api-key", "/plan", "/account", "/docs",
+		"/api-key", "/audit", "/plan", "/account", "/docs",
 	}
 }
 
@@ -113,14 +113,14 @@ func (s *Server) serveDashboard(c *call) error {
 		return notFound("Not Found")
 	}
 	h := c.w.Header()
-	setSecurityHeaders(h)
+	pageHeaders(h)
 	h.Set("Cache-Control", "no-cache")
 	if f.immutable {
 		h.Set("Cache-Control", "public, max-age=31536000, immutable")
 	}
 	form := f.choose(c.r.Header.Get("Accept-Encoding"))
 	if len(f.forms) > 1 {
-		h.Set("Vary", "Accept-Encoding")
+		h.Add("Vary", "Accept-Encoding")
 	}
 	if form.encoding != "" {
 		h.Set("Content-Encoding", form.encoding)
@@ -145,15 +145,6 @@ func isPage(name string) bool {
 		}
 		return name == page || name == page+"/" && page != "/"
 	})
-}
-
-// setSecurityHeaders lets the page load and call this server alone.
-func setSecurityHeaders(h http.Header) {
-	h.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "+
-		"font-src 'self'; connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'")
-	h.Set("Referrer-Policy", "no-referrer")
-	h.Set("Permissions-Policy", "camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()")
-	h.Set("Cross-Origin-Opener-Policy", "same-origin")
 }
 
 // choose takes the smallest form that the caller accepts.

@@ -208,6 +208,8 @@ func documentedForAll(r *response) bool {
 	switch r.status {
 	case http.StatusBadRequest:
 		return bytes.Contains(r.body, []byte("The request body could not be read"))
+	case http.StatusTooManyRequests:
+		return bytes.Contains(r.body, []byte("Too many requests from "))
 	case http.StatusServiceUnavailable, http.StatusInternalServerError:
 		return true
 	default:

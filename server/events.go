@@ -69,10 +69,10 @@ func (s *Server) watchEvents(c *call) error {
 	}
 	h := c.w.Header()
 	h.Set("Content-Type", "text/event-stream")
-	h.Set("Cache-Control", "no-store")
-	h.Set("Connection", "close") // so that nothing else is ever sent on a connection that may be cut
+	if c.r.ProtoMajor == 1 {
+		h.Set("Connection", "close") // so that nothing else is ever sent on a connection that may be cut
+	}
 	h.Set("X-Accel-Buffering", "no")
-	h.Set("X-Content-Type-Options", "nosniff")
 	c.status = http.StatusOK
 	c.w.WriteHeader(c.status)
 	_ = conn.SetReadDeadline(time.Time{}) // the server's is for requests; a stream reads nothing
@@ -83,7 +83,9 @@ func (s *Server) watchEvents(c *call) error {
 	if c.send(conn, hello) {
 		c.pass(conn, st)
 	}
-	if !st.slow.Load() { // time to say that this is the end
+	if st.slow.Load() {
+		abort() // again: a frame that was taken at last may have lifted the deadline
+	} else { // time to say that this is the end
 		_ = conn.SetWriteDeadline(time.Now().Add(frameTimeout))
 	}
 	return nil
@@ -114,12 +116,16 @@ func (c *call) pass(conn *http.ResponseController, st *stream) {
 }
 
 // send writes a frame, and tells whether the reader took it in time. The
-// deadline replaces that which the server set for a whole answer.
+// deadline replaces that which the server set for a whole answer. It is lifted
+// after: HTTP/2 would end a stream at it in which nothing waits to be written.
 func (c *call) send(conn *http.ResponseController, frame []byte) bool {
 	if err := conn.SetWriteDeadline(time.Now().Add(frameTimeout)); err != nil {
 		return false
 	}
 	n, err := c.w.Write(frame)
 	c.written += n
-	return err == nil && conn.Flush() == nil
+	if err != nil || conn.Flush() != nil {
+		return false
+	}
+	return conn.SetWriteDeadline(time.Time{}) == nil
 }

@@ -2,6 +2,9 @@ package server
 
 import (
 	"context"
+	"net/http"
+	"net/netip"
+	"time"
 
 	"github.com/pikarc/server/storage"
 )
@@ -12,6 +15,7 @@ type TestRoute struct {
 	Path   string // httprouter's form
 	Key    bool   // takes an API key
 	Token  bool   // takes an account's token
+	Audit  bool   // may change the configuration
 }
 
 // TestRoutes lists the whole API.
@@ -21,6 +25,7 @@ func (s *Server) TestRoutes() []TestRoute {
 			Method: r.method, Path: r.path,
 			Key:   r.access == keyOnly || r.access == keyOrToken || r.access == agentOrToken,
 			Token: r.access == tokenOnly || r.access == keyOrToken || r.access == agentOrToken,
+			Audit: r.configures(),
 		}
 	})
 }
@@ -42,3 +47,26 @@ func (s *Server) EndPlans(ctx context.Context) (int, error) { return s.endPlans(
 
 // Reconcile is the job that compares all customers with Stripe.
 func (s *Server) Reconcile(ctx context.Context) (int, error) { return s.reconcile(ctx) }
+
+// ClientAddress is where a request comes from.
+func ClientAddress(r *http.Request, proxies []netip.Prefix) netip.Addr {
+	return clientAddress(r, proxies)
+}
+
+// HeldAfterFlood is how many subjects a limiter remembers after so many, and its bound.
+func HeldAfterFlood(n int) (held, limit int) {
+	l := newRateLimiter[int](1, time.Now)
+	for i := range n {
+		l.wait(i)
+	}
+	return l.bucket.Len(), limitedSubjects
+}
+
+// BackupDue, Backup, VerifyDue and Verify are the jobs that otherwise wait for their hour.
+func (s *Server) BackupDue(now time.Time) bool     { return s.backupDue(now) }
+func (s *Server) Backup(ctx context.Context) error { return s.backup(ctx) }
+func (s *Server) VerifyDue() func(time.Time) bool  { return s.verifyDue() }
+func (s *Server) Verify(ctx context.Context) error { return s.verify(ctx) }
+
+// Flush sends what waits.
+func (t *Tracing) Flush(ctx context.Context) error { return t.provider.ForceFlush(ctx) }

@@ -15,34 +15,61 @@ const (
 	endPlansEvery  = time.Minute
 	reconcileEvery = 24 * time.Hour
 	reconcileTry   = 10 * time.Minute // after it failed
+	lookEvery      = time.Minute      // whether a backup or a verification is due
+)
+
+// The jobs, as metrics name them.
+const (
+	jobIdle      = "end_idle_runs"
+	jobExpire    = "delete_expired_runs"
+	jobEndPlans  = "end_unpaid_plans"
+	jobReconcile = "repair_customers"
+	jobVerify    = "verify"
+	jobBackup    = "backup"
 )
 
 // startJobs runs the upkeep until the context ends; the channel closes when
 // all of it has stopped. Each job also runs at the start, so that a server
-// restarted often is still kept tidy.
+// restarted often is still kept tidy; backups and verifications only when due.
 func (s *Server) startJobs(ctx context.Context) <-chan struct{} {
 	var group sync.WaitGroup
-	group.Go(func() { s.every(ctx, idleSweepEvery, "end idle runs", "runs", s.store.EndIdleRuns) })
-	group.Go(func() { s.every(ctx, expireEvery, "delete expired runs", "runs", s.store.Expire) })
+	group.Go(func() { s.every(ctx, idleSweepEvery, jobIdle, "end idle runs", "runs", s.store.EndIdleRuns) })
+	group.Go(func() { s.every(ctx, expireEvery, jobExpire, "delete expired runs", "runs", s.store.Expire) })
 	if s.stripe != nil {
-		group.Go(func() { s.every(ctx, endPlansEvery, "end plans that are no longer paid", "customers", s.endPlans) })
+		group.Go(func() {
+			s.every(ctx, endPlansEvery, jobEndPlans, "end plans that are no longer paid", "customers", s.endPlans)
+		})
 		reconcile := s.until(reconcileEvery, s.reconcile)
-		group.Go(func() { s.every(ctx, reconcileTry, "repair customers", "customers", reconcile) })
+		group.Go(func() { s.every(ctx, reconcileTry, jobReconcile, "repair customers", "customers", reconcile) })
+	}
+	if s.VerifyEvery > 0 {
+		due := s.verifyDue()
+		group.Go(func() { s.every(ctx, lookEvery, "", "", "", s.whenDue(due, s.verify)) })
+	}
+	if s.Backups.Dir != "" {
+		group.Go(func() { s.every(ctx, lookEvery, "", "", "", s.whenDue(s.backupDue, s.backup)) })
 	}
 	done := make(chan struct{})
 	go func() { group.Wait(); close(done) }()
 	return done
 }
 
-// every runs a job now and then again and again. It logs how much a job did, counted in things.
-func (s *Server) every(ctx context.Context, interval time.Duration, name, things string, job func(context.Context) (int, error)) {
+// every runs a job now and then again and again, and logs how much it did,
+// counted in things. One without a label is a look at the clock, which counts
+// what it starts itself.
+func (s *Server) every(ctx context.Context, interval time.Duration, label, name, things string, job func(context.Context) (int, error)) {
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
 	for {
+		began := time.Now()
 		n, err := job(ctx)
-		switch {
-		case errors.Is(err, context.Canceled), errors.Is(err, storage.ErrClosed):
+		if stopped(err) {
 			return
+		}
+		if label != "" {
+			s.metrics.jobs.done(label, began, n, err)
+		}
+		switch {
 		case err != nil:
 			s.Log.Error(name, "error", err.Error(), things, n)
 		case n > 0:
@@ -69,5 +96,24 @@ func (s *Server) until(interval time.Duration, job func(context.Context) (int, e
 			due = s.Now().Add(interval)
 		}
 		return n, err
+	}
+}
+
+// stopped tells the errors that only say that the server ends.
+func stopped(err error) bool {
+	return errors.Is(err, context.Canceled) || errors.Is(err, storage.ErrClosed)
+}
+
+// whenDue makes a job of one that is to run at certain times. Such a job logs
+// its own failures.
+func (s *Server) whenDue(due func(time.Time) bool, job func(context.Context) error) func(context.Context) (int, error) {
+	return func(ctx context.Context) (int, error) {
+		if !due(s.Now()) {
+			return 0, ctx.Err()
+		}
+		if err := job(ctx); stopped(err) {
+			return 0, err
+		}
+		return 0, nil
 	}
 }

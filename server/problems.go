@@ -43,14 +43,14 @@ func invalid(loc []any, msg string, input any) error {
 func joinProblems(errs ...error) error {
 	var all []problem
 	for _, err := range errs {
+		if err == nil {
+			continue
+		}
 		var v *validationError
-		switch {
-		case err == nil:
-		case errors.As(err, &v):
-			all = append(all, v.Problems...)
-		default:
+		if !errors.As(err, &v) {
 			return err
 		}
+		all = append(all, v.Problems...)
 	}
 	if len(all) == 0 {
 		return nil

@@ -155,6 +155,11 @@ func configurationRefusals() []apiCase {
 				problem("bool_parsing", `["query","blocked"]`, "Input should be a valid boolean, unable to interpret input", `"maybe"`, ""),
 				problem("int_parsing", `["query","limit"]`, "Input should be a valid integer, unable to parse string as an integer", `"many"`, "")),
 		},
+		{
+			name: "audit", method: "GET", path: "/v1/audit/?cursor=AAAA&limit=0", as: "token", status: http.StatusUnprocessableEntity,
+			want: problems(tooSmall(`["query","limit"]`, `"0"`)),
+		},
+		{name: "audit cursor", method: "GET", path: "/v1/audit/?cursor=AAAA", as: "token", status: http.StatusUnprocessableEntity, want: problems(badCursor("cursor"))},
 		{name: "cursor", method: "GET", path: "/v1/users/?cursor=AAAA", as: "token", status: http.StatusUnprocessableEntity, want: problems(badCursor("cursor"))},
 		{
 			method: "PUT", path: "/v1/blocked-users/" + strings.Repeat("x", 256), as: "key", body: `{"reason":5,"why":1}`, status: http.StatusUnprocessableEntity,

@@ -29,16 +29,12 @@ func (c *call) ok(v any, err error) error {
 
 // The header's names below are in their canonical form, so that setting them
 // asks for no check of it.
-var (
-	jsonType = []string{"application/json"}
-	noSniff  = []string{"nosniff"}
-)
+var jsonType = []string{"application/json"}
 
 func (c *call) body(status int, contentType []string, body []byte) {
 	h := c.w.Header()
 	h["Content-Type"] = contentType
 	h["Content-Length"] = []string{strconv.Itoa(len(body))}
-	h["X-Content-Type-Options"] = noSniff
 	c.status = status
 	c.w.WriteHeader(status)
 	if c.r.Method != http.MethodHead {

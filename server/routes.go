@@ -31,6 +31,11 @@ type route struct {
 	handle func(*call) error
 }
 
+// configures tells whether the call may change the configuration or sign in,
+// so that the store must know who does it: all that is not read, but what
+// agents call all the time, which is in the ledger.
+func (rt route) configures() bool { return rt.method != http.MethodGet && !rt.access.sure() }
+
 // routes is the whole API.
 func (s *Server) routes() []route {
 	return []route{
@@ -66,6 +71,8 @@ func (s *Server) routes() []route {
 		{"GET", "/v1/model-pricing/", keyOrToken, s.listPrices},
 		{"PUT", "/v1/model-pricing/*model", keyOrToken, s.setPrice},
 
+		{"GET", "/v1/audit/", keyOrToken, s.listAudit},
+
 		{"GET", "/v1/billing/", tokenOnly, s.readBilling},
 		{"POST", "/v1/billing/checkout", tokenOnly, s.startCheckout},
 		{"POST", "/v1/billing/portal", tokenOnly, s.openPortal},
@@ -91,13 +98,16 @@ func (s *Server) Handler() http.Handler {
 		}
 	}
 	router.NotFound = s.fallback(route{access: public, handle: s.serveDashboard})
-	router.MethodNotAllowed = s.fallback(route{access: public, handle: methodNotAllowed})
+	router.MethodNotAllowed = s.fallback(route{access: public, handle: s.methodNotAllowed})
 	return router
 }
 
 // methodNotAllowed answers with the router's Allow header, of which OPTIONS is
 // not true: the router adds it to every path.
-func methodNotAllowed(c *call) error {
+func (s *Server) methodNotAllowed(c *call) error {
+	if s.preflight(c) {
+		return nil
+	}
 	methods := strings.Split(c.w.Header().Get("Allow"), ", ")
 	methods = slices.DeleteFunc(methods, func(m string) bool { return m == http.MethodOptions })
 	c.w.Header().Set("Allow", strings.Join(methods, ", "))

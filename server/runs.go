@@ -43,6 +43,7 @@ func (c *call) decided(a storage.Answer, encode func(storage.Answer) []byte) {
 	body := a.Replay
 	if body == nil {
 		body = encode(a)
+		c.counted(a.Decision)
 	} else {
 		c.w.Header().Set("Idempotent-Replay", "true")
 	}
@@ -92,6 +93,7 @@ func (s *Server) heartbeatRun(c *call) error {
 	if err != nil {
 		return orNotFound(err, "Run not found")
 	}
+	c.counted(a.Decision)
 	c.body(http.StatusOK, jsonType, encodeAnswer(a))
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"runtime"
 	"sync"
 	"time"
@@ -37,6 +38,15 @@ type Config struct {
 	Timeouts         Timeouts         // zero fields have defaults
 	Streams          StreamLimits     // zero fields have defaults
 	Stripe           *StripeConfig    // sells plans; nil when this server sells none
+	TrustedProxies   []netip.Prefix   // believed about whom they speak for
+	CORSOrigins      []string         // whose pages may read the API's answers
+	RatePerAddress   int              // requests a second; 0: no limit
+	RatePerKey       int              // requests a second; 0: no limit
+	MaxConnections   int              // open at once; 0: no limit
+	TLS              *TLS             // nil: plain HTTP
+	Backups          Backups
+	VerifyEvery      time.Duration // how often the books are verified; never when 0
+	Tracing          *Tracing      // nil for none
 }
 
 // Timeouts bound how long a connection may take for each part of a request.
@@ -75,7 +85,10 @@ type Server struct {
 	logins *loginLimiter
 	hub    *hub
 	stripe payments // nil when this server sells nothing
+	limiters
+	hintAtProxy sync.Once
 
+	metrics   *metrics
 	dashboard func() (map[string]staticFile, error) // read at first use
 }
 
@@ -91,21 +104,28 @@ func New(store *storage.Store, cfg Config) *Server {
 	cfg.Stripe = cfg.Stripe.withDefaults()
 	s := &Server{
 		Config: cfg, store: store, decide: guard.Decide,
-		tokens:    auth.NewTokens(cfg.Secret, cfg.TokenTTL, cfg.Now),
-		hasher:    auth.NewHasher(runtime.GOMAXPROCS(0)),
-		logins:    newLoginLimiter(cfg.Now),
-		hub:       newHub(store, cfg),
+		tokens: auth.NewTokens(cfg.Secret, cfg.TokenTTL, cfg.Now),
+		hasher: auth.NewHasher(runtime.GOMAXPROCS(0)),
+		logins: newLoginLimiter(cfg.Now),
+		hub:    newHub(store, cfg),
+		limiters: limiters{
+			addresses: newRateLimiter[netip.Prefix](cfg.RatePerAddress, cfg.Now),
+			keys:      newRateLimiter[string](cfg.RatePerKey, cfg.Now),
+		},
 		dashboard: sync.OnceValues(func() (map[string]staticFile, error) { return loadDashboard(cfg.Dashboard) }),
 	}
 	if cfg.Stripe != nil {
 		s.stripe = newStripeClient(cfg.Stripe)
 	}
+	s.metrics = newMetrics(s)
 	return s
 }
 
 // Serve answers requests on a listener until the context ends, then finishes
-// those that are open. The jobs of jobs.go run meanwhile.
-func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
+// those that are open. The jobs of jobs.go run meanwhile, and the endpoints
+// for operators answer.
+func (s *Server) Serve(ctx context.Context, ln net.Listener, endpoints ...Endpoint) error {
+	defer s.serveEndpoints(endpoints)()
 	hs := &http.Server{
 		Handler:           s.Handler(),
 		ReadHeaderTimeout: s.Timeouts.Header,
@@ -113,6 +133,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 		WriteTimeout:      s.Timeouts.Write,
 		IdleTimeout:       s.Timeouts.Idle,
 		MaxHeaderBytes:    64 << 10,
+		ConnState:         newConnections(s.MaxConnections).note,
 		ErrorLog:          slog.NewLogLogger(s.Log.Handler(), slog.LevelDebug),
 	}
 	hs.RegisterOnShutdown(s.hub.close) // streams never finish by themselves
@@ -124,7 +145,14 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 		s.Log.Info("plans are sold with Stripe", "real_money", s.Stripe.takesRealMoney(), "public_url", s.Stripe.PublicURL)
 	}
 	served := make(chan error, 1)
-	go func() { served <- hs.Serve(ln) }()
+	go func() {
+		if s.TLS == nil {
+			served <- hs.Serve(ln)
+			return
+		}
+		hs.TLSConfig = s.TLS.config
+		served <- hs.ServeTLS(ln, "", "")
+	}()
 	select {
 	case err := <-served:
 		return err

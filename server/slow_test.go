@@ -67,8 +67,13 @@ type patient struct {
 // start starts a run, without waiting for anybody slow.
 func (p patient) start(t *testing.T) {
 	t.Helper()
+	p.startOver(t, "http")
+}
+
+func (p patient) startOver(t *testing.T, scheme string) {
+	t.Helper()
 	began := time.Now()
-	req, err := http.NewRequestWithContext(t.Context(), "POST", "http://pikarc/v1/runs/", strings.NewReader(`{"user_id":"someone"}`))
+	req, err := http.NewRequestWithContext(t.Context(), "POST", scheme+"://pikarc/v1/runs/", strings.NewReader(`{"user_id":"someone"}`))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,7 +92,7 @@ func (p patient) start(t *testing.T) {
 }
 
 // inBubble runs a test beside a server with its default timeouts.
-func inBubble(t *testing.T, test func(t *testing.T, network *pipes, other patient)) {
+func inBubble(t *testing.T, test func(t *testing.T, network *pipes, other patient), changes ...func(*server.Config)) {
 	t.Helper()
 	database, err := emptyDatabase() // made out here, where other tests share it
 	if err != nil {
@@ -119,7 +124,11 @@ func inBubble(t *testing.T, test func(t *testing.T, network *pipes, other patien
 		client := &http.Client{Transport: &http.Transport{
 			DialContext: func(context.Context, string, string) (net.Conn, error) { return network.dial(), nil },
 		}}
-		s := server.New(store, server.Config{Secret: secret, Dashboard: fstest.MapFS{}, Log: slog.New(slog.DiscardHandler)})
+		cfg := server.Config{Secret: secret, Dashboard: fstest.MapFS{}, Log: slog.New(slog.DiscardHandler)}
+		for _, change := range changes {
+			change(&cfg)
+		}
+		s := server.New(store, cfg)
 		ctx, stop := context.WithCancel(context.Background())
 		ended := make(chan error)
 		go func() { ended <- s.Serve(ctx, network) }()

@@ -35,10 +35,10 @@ func (s *Store) CreateAccount(ctx context.Context, in NewAccount) (a Account, w 
 	if in.WorkspaceName == "" {
 		in.WorkspaceName = "My workspace"
 	}
-	err = s.write(ctx, bySQL, func(tx *Tx) error {
+	err = s.configure(ctx, func(tx *Tx) (deed, error) {
 		plan, err := plans.ByID(in.Plan)
 		if err != nil {
-			return err
+			return deed{}, err
 		}
 		a = Account{
 			ID: newID(tx.now), Email: in.Email, PasswordHash: in.PasswordHash, TokenVersion: 1,
@@ -46,14 +46,16 @@ func (s *Store) CreateAccount(ctx context.Context, in NewAccount) (a Account, w 
 		}
 		accountID, err := insertAccount(tx, a)
 		if err != nil {
-			return err
+			return deed{}, err
 		}
 		if w, err = insertWorkspace(tx, accountID, in.WorkspaceName, plan); err != nil {
-			return err
+			return deed{}, err
 		}
 		a.Workspace = w.ID
 		k, err = s.insertKey(tx, w.key, DefaultKeyLabel)
-		return err
+		return deed{ws: w.key, action: ActionRegister, target: a.Email, became: facts{
+			"email": a.Email, "workspace_name": w.Name, "plan": plan.ID, "api_key_prefix": k.Prefix,
+		}}, err
 	})
 	return a, w, k, err
 }
@@ -104,21 +106,22 @@ func scanAccount(tx *Tx, query string, arg any) (a Account, err error) {
 // which ends every earlier token. ErrBadPassword when the hash that the caller
 // verified is no longer the one stored.
 func (s *Store) ChangePassword(ctx context.Context, account uuid.UUID, verified, replacement string) (version int64, err error) {
-	err = s.write(ctx, bySQL, func(tx *Tx) error {
+	err = s.configure(ctx, func(tx *Tx) (deed, error) {
+		var accountID int64
+		var done deed
 		err := tx.get(`UPDATE accounts SET password_hash = $3, token_version = token_version + 1
-			WHERE uuid = $1 AND password_hash = $2 RETURNING token_version`,
-			[]any{account[:], verified, replacement}, &version)
+			WHERE uuid = $1 AND password_hash = $2 RETURNING id, email, token_version`,
+			[]any{account[:], verified, replacement}, &accountID, &done.target, &version)
 		if errors.Is(err, ErrNotFound) {
-			return ErrBadPassword
+			return done, ErrBadPassword
 		}
 		if err != nil {
-			return err
+			return done, err
 		}
-		c := Change{Kind: CredentialsChanged}
-		err = tx.get(`SELECT w.id FROM workspaces w JOIN accounts a ON a.id = w.account_id WHERE a.uuid = $1`,
-			[]any{account[:]}, &c.Workspace)
-		tx.note(c)
-		return err
+		done.action, done.outcome = ActionChangePassword, true
+		err = tx.get(`SELECT id FROM workspaces WHERE account_id = $1`, []any{accountID}, &done.ws)
+		tx.note(Change{Workspace: done.ws, Kind: CredentialsChanged})
+		return done, err
 	})
 	return version, err
 }

@@ -7,10 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
-	"regexp"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -19,6 +16,7 @@ import (
 	gocmp "github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/pikarc/server/embed"
 	"github.com/pikarc/server/guard"
 	"github.com/pikarc/server/plans"
 )
@@ -37,83 +35,23 @@ func audited(t *testing.T) *world {
 	return w
 }
 
-// mustBalance wants no query of testdata/books.sql to find a difference,
-// except in the books named.
-func (w *world) mustBalance(except ...string) {
+// mustBalance wants Verify to find no difference.
+func (w *world) mustBalance() {
 	w.t.Helper()
-	found, err := audit(w.path)
+	found, err := verified(w.path)
 	w.must(err)
 	for _, d := range found {
-		if !slices.Contains(except, d.book) {
-			w.t.Errorf("books differ: %v", d)
-		}
+		w.t.Errorf("books differ: %+v", d)
 	}
 }
 
-// difference is a row of testdata/books.sql.
-type difference struct{ book, key, stored, recomputed string }
-
-func (d difference) String() string {
-	return fmt.Sprintf("%s of %s: stored %q, recomputed %q", d.book, d.key, d.stored, d.recomputed)
-}
-
-// audit recomputes the books of a file on a read-only connection of its own,
-// in one snapshot, so that it may also run under load.
-func audit(path string) (found []difference, err error) {
-	ctx := context.Background()
-	db, err := sql.Open("sqlite", "file:"+path+"?mode=ro&_pragma=busy_timeout(5000)&_pragma=query_only(1)")
-	if err != nil {
-		return nil, err
+// verified asks Verify, which may also run under load.
+func verified(path string) ([]Difference, error) {
+	report, err := Verify(context.Background(), path, VerifyOptions{Migrations: embed.Migrations()})
+	if err == nil && report.Checks < 20 {
+		err = fmt.Errorf("only %d checks were made", report.Checks)
 	}
-	defer func() { err = errors.Join(err, db.Close()) }()
-	tx, err := db.BeginTx(ctx, nil)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, tx.Rollback()) }()
-	queries, err := bookQueries()
-	if err != nil {
-		return nil, err
-	}
-	return differences(ctx, tx.QueryContext, queries)
-}
-
-// asker is the QueryContext of a connection or a transaction.
-type asker func(ctx context.Context, query string, args ...any) (*sql.Rows, error)
-
-func differences(ctx context.Context, ask asker, queries []string) (found []difference, err error) {
-	for _, query := range queries {
-		rows, err := ask(ctx, query)
-		if err != nil {
-			return nil, fmt.Errorf("%w in %s", err, query)
-		}
-		for rows.Next() {
-			var d difference
-			if err := rows.Scan(&d.book, &d.key, &d.stored, &d.recomputed); err != nil {
-				return nil, fmt.Errorf("%w in %s", err, query)
-			}
-			found = append(found, d)
-		}
-		if err := errors.Join(rows.Err(), rows.Close()); err != nil {
-			return nil, fmt.Errorf("%w in %s", err, query)
-		}
-	}
-	return found, nil
-}
-
-// bookQueries reads testdata/books.sql as its head says.
-func bookQueries() (queries []string, err error) {
-	file, err := os.ReadFile("testdata/books.sql")
-	if err != nil {
-		return nil, err
-	}
-	text := regexp.MustCompile(`(?m)^--.*$`).ReplaceAllString(string(file), "")
-	for query := range strings.SplitSeq(text, ";") {
-		if query = strings.TrimSpace(query); query != "" {
-			queries = append(queries, query)
-		}
-	}
-	return queries, nil
+	return report.Differences, err
 }
 
 // entry is what one ledger row adds to the books: a start, or a step's usage.
@@ -419,122 +357,6 @@ func (d RunDetail) fault() string {
 		return "was not born BLOCKED for its own reason"
 	}
 	return ""
-}
-
-// The books would prove nothing if they did not notice.
-func TestBooksNoticeEveryKindOfDifference(t *testing.T) {
-	w := audited(t)
-	ws := w.roomy()
-	w.price(ws, "gpt-4o", 2_500_000, 10_000_000)
-	run := w.start(ws, "u")
-	w.patch(ws, run.ID, w.step(ws, run.ID).ID, 500, 100)
-	w.step(ws, run.ID)
-	w.end(ws, run.ID, RunCompleted)
-	w.step(ws, run.ID)
-	w.start(ws, "u")
-	_, err := w.BlockUser(t.Context(), ws, "u", nil)
-	w.must(err)
-	w.start(ws, "u")
-
-	queries, err := bookQueries()
-	w.must(err)
-	conn, noticed := w.conn(), map[string]bool{}
-	for _, c := range corruptions() {
-		noticed[c.book] = true
-		query := slices.IndexFunc(queries, func(q string) bool { return strings.Contains(q, "SELECT '"+c.book+"',") })
-		if query < 0 {
-			t.Fatalf("no query about %s", c.book)
-		}
-		for _, statement := range []string{`PRAGMA foreign_keys = 0`, `BEGIN IMMEDIATE`, c.statement} {
-			_, err := conn.ExecContext(t.Context(), statement)
-			w.must(err)
-		}
-		found, err := differences(t.Context(), conn.QueryContext, queries[query:query+1])
-		w.must(err)
-		if len(found) == 0 {
-			t.Errorf("%s: no difference in %s", c.statement, c.book)
-		}
-		_, err = conn.ExecContext(t.Context(), `ROLLBACK`)
-		w.must(err)
-	}
-
-	for _, query := range queries {
-		for _, name := range regexp.MustCompile(`SELECT '([^']+)',`).FindAllStringSubmatch(query, -1) {
-			if !noticed[name[1]] {
-				t.Errorf("nothing shows that %q notices anything", name[1])
-			}
-		}
-	}
-}
-
-// corruptions are ways to break the books of the test above, and who must notice.
-func corruptions() []struct{ book, statement string } {
-	return []struct{ book, statement string }{
-		{"workspaces.running_runs", `UPDATE workspaces SET running_runs = 0`},
-		{"workspaces.running_runs", `UPDATE runs SET status = 2, ended_at = 1, ended_by = 1 WHERE status = 1`},
-		{"runs", `UPDATE runs SET step_count = step_count - 1 WHERE step_count > 0`},
-		{"runs", `UPDATE runs SET blocked_step_count = 0`},
-		{"runs", `UPDATE runs SET prompt_tokens = 501 WHERE prompt_tokens = 500`},
-		{"runs", `UPDATE runs SET completion_tokens = 99 WHERE completion_tokens = 100`},
-		{"runs", `UPDATE runs SET spend_nanos = spend_nanos + 1 WHERE spend_nanos > 0`},
-		{"runs", `DELETE FROM steps WHERE status = 5`},
-		{"users.run_count", `UPDATE users SET run_count = 3`},
-		{"workspace_days", `UPDATE workspace_days SET spend_nanos = spend_nanos - 1`},
-		{"workspace_days", `UPDATE workspace_days SET prompt_tokens = 0`},
-		{"workspace_days", `UPDATE workspace_days SET completion_tokens = 0`},
-		{"workspace_days", `UPDATE workspace_days SET run_count = 3`},
-		{"workspace_days", `UPDATE workspace_days SET blocked_run_count = 0`},
-		{"workspace_days", `UPDATE workspace_days SET day = day + 1`},
-		{"workspace_days", `DELETE FROM workspace_days`},
-		{"workspace_days", `INSERT INTO workspace_days VALUES (1, 1, 1, 0, 0, 0, 0)`},
-		{"user_days", `UPDATE user_days SET spend_nanos = 0`},
-		{"user_days", `UPDATE user_days SET run_count = 1`},
-		{"model_days", `UPDATE model_days SET spend_nanos = 0`},
-		{"model_days", `UPDATE model_days SET prompt_tokens = 0`},
-		{"model_days", `UPDATE model_days SET completion_tokens = 0`},
-		{"model_days", `UPDATE model_days SET unpriced_tokens = 600`},
-		{"model_days", `DELETE FROM model_days`},
-		{"denial_days", `UPDATE denial_days SET denial_count = denial_count + 1`},
-		{"denial_days", `UPDATE denial_days SET day = day - 1`},
-		{"denial_days", `DELETE FROM denial_days`},
-		{"denial_days", `INSERT INTO denial_days VALUES (1, 1, 2, 1)`},
-		{"denial_days", `DELETE FROM denials WHERE step_uuid <> x''`},
-		{"denials", `DELETE FROM denials WHERE step_uuid = x''`},
-		{"denials", `DELETE FROM denials WHERE step_uuid <> x''`},
-		{"denials", `INSERT INTO denials SELECT run_id, uuid, 2, 0, 0, NULL FROM steps WHERE status = 2`},
-		{"denials: contents", `UPDATE denials SET reason = 1`},
-		{"denials: contents", `UPDATE denials SET reason = 7 WHERE step_uuid <> x''`},
-		{"denials: contents", `UPDATE denials SET reason = 4, limit_value = 2, used_value = 1, resets_at = 1`},
-		{"denials: contents", `UPDATE denials SET reason = 4`},
-		{"runs.deny_reason", `UPDATE runs SET deny_reason = NULL`},
-		{"runs.deny_reason", `UPDATE runs SET deny_reason = 4`},
-		{"runs: ends", `UPDATE runs SET ended_at = NULL`},
-		{"runs: ends", `UPDATE runs SET ended_by = NULL`},
-		{"runs: ends", `UPDATE runs SET status = 5 WHERE status = 1`},
-		{"steps: open in an ended run", `UPDATE steps SET status = 1 WHERE status = 5`},
-		{"steps: completion", `UPDATE steps SET completed_at = 1`},
-		{"steps: completion", `UPDATE steps SET completed_at = NULL`},
-		{"steps: usage", `UPDATE steps SET cost_nanos = NULL`},
-		{"steps: usage", `UPDATE steps SET booked_day = NULL`},
-		{"steps: usage", `UPDATE steps SET completion_tokens = NULL`},
-		{"steps: usage", `UPDATE steps SET output_picos = NULL`},
-		{"steps: usage", `UPDATE steps SET status = 4`},
-		{"steps.cost_nanos", `UPDATE steps SET cost_nanos = cost_nanos + 1`},
-		{"steps.cost_nanos", `UPDATE steps SET input_picos = input_picos + 1`},
-		{"below zero", `UPDATE workspace_days SET blocked_run_count = -1`},
-		{"below zero", `UPDATE steps SET duration_ms = -1`},
-		{"orphans", `DELETE FROM runs`},
-		{"orphans", `DELETE FROM models`},
-		{"orphans", `UPDATE users SET workspace_id = 0`},
-		{"orphans", `INSERT INTO step_payloads (run_id, step_uuid) VALUES (1, x'01')`},
-		{"orphans", `INSERT INTO run_metadata VALUES (0, '{}')`},
-		{"orphans", `INSERT INTO idempotency_keys VALUES (1, 100, 'k', x'', x'', 0)`},
-		{"api_keys: active", `UPDATE api_keys SET revoked_at = 1`},
-		{"workspaces: beyond the plan", `UPDATE workspaces SET plan = 'basic'`},
-		{"workspaces: beyond the plan", `UPDATE workspaces SET plan = 'pro', kill_switch = 1`},
-		{"plan_changes", `UPDATE workspaces SET plan = 'pro'`},
-		{"plan_changes", `INSERT INTO plan_changes SELECT NULL, id, 0, 'pro', plan, 2, NULL, 0, NULL, NULL FROM workspaces`},
-	}
 }
 
 // A product of tokens and picos that exceeds 64 bits is recomputed all the same.

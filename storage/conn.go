@@ -28,6 +28,7 @@ type conn struct {
 	// texts holds a statement's texts and blobs while it runs, outside of Go's heap.
 	texts     uintptr
 	textsSize int
+	counted   uintptr // where SQLite puts the frames of the WAL after a commit; 0 unless asked to
 }
 
 const pointerSize = int(unsafe.Sizeof(uintptr(0)))
@@ -85,6 +86,42 @@ func waitForLock(_ *libc.TLS, _ uintptr, asked int32) int32 {
 	return 1
 }
 
+// countFrames has SQLite count the frames of the WAL at each commit. It also
+// takes the place of SQLite's own checkpoints (checkpoint.go).
+func (c *conn) countFrames() (err error) {
+	if c.counted, err = c.malloc(pointerSize); err != nil {
+		return err
+	}
+	*(*int32)(address(c.counted)) = 0
+	hook := struct {
+		note func(tls *libc.TLS, counted, db, name uintptr, frames int32) int32
+	}{noteFrames}
+	sqlite3.Xsqlite3_wal_hook(c.tls, c.db, *(*uintptr)(unsafe.Pointer(&hook)), c.counted)
+	return nil
+}
+
+func noteFrames(_ *libc.TLS, counted, _, _ uintptr, frames int32) int32 {
+	*(*int32)(address(counted)) = frames
+	return sqlite3.SQLITE_OK
+}
+
+// frames is how many the WAL had after the latest commit.
+func (c *conn) frames() int32 { return *(*int32)(address(c.counted)) }
+
+// checkpoint folds as much of the WAL into the file as can be done without
+// waiting for anybody. It returns how many frames there were, and how many of
+// them are folded now.
+func (c *conn) checkpoint() (frames, folded int32, err error) {
+	var busy, all, done int64
+	err = c.query(context.Background(), "PRAGMA wal_checkpoint(PASSIVE)", nil, func(row scanner) error {
+		return row.Scan(&busy, &all, &done)
+	})
+	if err == nil && busy != 0 {
+		err = &sqliteError{code: sqlite3.SQLITE_BUSY, text: "another checkpoint runs"}
+	}
+	return int32(all), int32(done), err
+}
+
 func (c *conn) close() error {
 	for _, s := range c.stmts {
 		sqlite3.Xsqlite3_finalize(c.tls, s.handle) // repeats the error of its last step, which was told
@@ -97,6 +134,7 @@ func (c *conn) close() error {
 	}
 	libc.Xfree(c.tls, c.out)
 	libc.Xfree(c.tls, c.texts)
+	libc.Xfree(c.tls, c.counted)
 	c.tls.Close()
 	return err
 }

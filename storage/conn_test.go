@@ -92,7 +92,7 @@ func TestWritersConnectionRefusesWhatItCannotKeep(t *testing.T) {
 		"2 columns, 1 destinations":       func() error { return c.query(t.Context(), `SELECT 1, 2`, nil, read(&n)) },
 		"nothing is read into a struct":   func() error { return c.query(t.Context(), `SELECT 1`, nil, read(&text)) },
 		"no such table":                   func() error { return c.run(`SELECT * FROM nowhere`) },
-		"UNIQUE constraint failed: probe": func() error { return c.run(`INSERT INTO probes VALUES (1, 0), (1, 0)`) },
+		"UNIQUE constraint failed: probe": func() error { return c.run(`INSERT INTO probes (id, checked_at) VALUES (1, 0), (1, 0)`) },
 	} {
 		for range 2 { // a statement that failed once must work as if new
 			if err := do(); err == nil || !strings.Contains(err.Error(), want) {
@@ -100,7 +100,7 @@ func TestWritersConnectionRefusesWhatItCannotKeep(t *testing.T) {
 			}
 		}
 	}
-	if err := c.run(`INSERT INTO probes VALUES (1, 0)`); err != nil {
+	if err := c.run(`INSERT INTO probes (id, checked_at) VALUES (1, 0)`); err != nil {
 		t.Errorf("after all that: %v", err)
 	}
 }

@@ -15,6 +15,7 @@ const (
 	listUsers list = 3
 	// listUsersBySpend is another order, so its cursors fit no other.
 	listUsersBySpend list = 4
+	listAudit        list = 5
 )
 
 const cursorSumSize = 4

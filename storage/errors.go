@@ -24,6 +24,11 @@ var (
 	ErrKeyRevoked    = errors.New("the API key is no longer active")
 	ErrOutdated      = errors.New("it was changed meanwhile: read it again")
 	ErrBadPassword   = errors.New("the password has changed meanwhile")
+	ErrDamaged       = errors.New("the database is damaged: stop the server, and restore the latest backup with `pikarc restore FILE --force` (the damaged file is kept; see docs/ops/backup.md)")
+	ErrReadOnly      = errors.New("the database cannot be written: check owner and mode of the data directory and its files")
+	ErrInUse         = errors.New("the database is in use: stop the server and every other pikarc command first")
+	ErrRestoring     = errors.New("the database is being restored: try again when that is done")
+	ErrExists        = errors.New("there is a database already: with --force it is kept under another name, and replaced")
 	errUniqueBroken  = errors.New("unique constraint")
 	errJobPanicked   = errors.New("panic in a write")
 	errBatchRollback = errors.New("the batch was rolled back")
@@ -36,10 +41,13 @@ func (e *EndedError) Error() string {
 	return fmt.Sprintf("Run has already ended as %s", e.Status)
 }
 
+// coded is an error of SQLite, from the writer's connection or from the driver's.
+type coded interface{ Code() int }
+
 // classify adds ErrUnavailable to errors of the environment (disk, locks),
 // and errUniqueBroken to broken unique constraints, by SQLite's code.
 func classify(err error) error {
-	var e interface{ Code() int } // of the writer's connection, or of the driver's
+	var e coded
 	if !errors.As(err, &e) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
@@ -53,6 +61,17 @@ func classify(err error) error {
 		return errors.Join(errUniqueBroken, err)
 	}
 	return err
+}
+
+// isDamage tells that SQLite found the file to be no sound database.
+func isDamage(err error) bool {
+	var e coded
+	return errors.As(err, &e) && (e.Code()&0xff == sqlite3.SQLITE_CORRUPT || e.Code()&0xff == sqlite3.SQLITE_NOTADB)
+}
+
+func isReadOnly(err error) bool {
+	var e coded
+	return errors.As(err, &e) && (e.Code()&0xff == sqlite3.SQLITE_READONLY || e.Code()&0xff == sqlite3.SQLITE_CANTOPEN)
 }
 
 // ignoreNotFound is for look-ups whose absence means something.

@@ -95,16 +95,22 @@ func (s *Store) APIKey(ctx context.Context, ws WorkspaceKey) (k APIKey, err erro
 
 // RotateKey makes a new key and ends the old one, for the very next request.
 func (s *Store) RotateKey(ctx context.Context, ws WorkspaceKey, label string) (k APIKey, err error) {
-	err = s.write(ctx, bySQL, func(tx *Tx) error {
-		_, err := tx.exec(`UPDATE api_keys SET revoked_at = $2 WHERE workspace_id = $1 AND revoked_at IS NULL`,
-			ws, tx.now.UnixMilli())
-		if err != nil {
-			return err
+	err = s.configure(ctx, func(tx *Tx) (deed, error) {
+		done := deed{ws: ws, action: ActionRotateKey}
+		var prefix, oldLabel string
+		err := tx.get(`UPDATE api_keys SET revoked_at = $2 WHERE workspace_id = $1 AND revoked_at IS NULL
+			RETURNING prefix, label`, []any{ws, tx.now.UnixMilli()}, &prefix, &oldLabel)
+		switch {
+		case err == nil:
+			done.was = facts{"prefix": prefix, "label": oldLabel}
+		case !errors.Is(err, ErrNotFound): // there may be no active key
+			return done, err
 		}
 		tx.note(Change{Workspace: ws, Kind: ConfigChanged, Part: PartAPIKey})
 		tx.note(Change{Workspace: ws, Kind: CredentialsChanged})
 		k, err = s.insertKey(tx, ws, label)
-		return err
+		done.became = facts{"prefix": k.Prefix, "label": label}
+		return done, err
 	})
 	return k, err
 }

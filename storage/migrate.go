@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 
 	"github.com/pressly/goose/v3"
 )
@@ -52,9 +53,16 @@ func SchemaStatus(ctx context.Context, path string, migrations fs.FS) (Schema, e
 	return status, nil
 }
 
+// MigrateOption changes how Migrate works.
+type MigrateOption uint8
+
+// WithoutBackup migrates without the copy that is kept otherwise.
+const WithoutBackup MigrateOption = 1
+
 // Migrate brings the database up to date, making the file if need be, and
-// returns the versions it applied. A newer database is refused, unchanged.
-func Migrate(ctx context.Context, path string, migrations fs.FS) ([]int64, error) {
+// returns the versions it applied. A newer database is refused, unchanged. A
+// copy of what there was before is kept beside it.
+func Migrate(ctx context.Context, path string, migrations fs.FS, options ...MigrateOption) (applied []int64, err error) {
 	before, err := SchemaStatus(ctx, path, migrations)
 	if err != nil {
 		return nil, err
@@ -64,6 +72,16 @@ func Migrate(ctx context.Context, path string, migrations fs.FS) ([]int64, error
 	}
 	if err := createFile(path); err != nil {
 		return nil, err
+	}
+	lock, err := share(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, lock.Close()) }()
+	if !slices.Contains(options, WithoutBackup) {
+		if err := backupBeforeMigrating(ctx, path, before); err != nil {
+			return nil, err
+		}
 	}
 	// Another process may migrate at the same moment (create-user beside
 	// serve on a fresh directory). Each migration is one transaction, so the

@@ -73,6 +73,9 @@ func calls(t *testing.T, w *world) []call {
 			n, err := w.Expire(ctx)
 			return errors.Join(err, atLeastOne(n))
 		}},
+		{"Verify", func() error { _, err := w.Store.Verify(ctx); return err }},
+		{"Backup", func() error { _, err := w.Store.Backup(ctx, filepath.Join(t.TempDir(), "copy.db")); return err }},
+		{"Stats", func() error { return atLeastOne(int(w.Stats().FileBytes)) }},
 		{"Close", func() error { return nil }}, // at the end of the test
 	})
 }
@@ -94,6 +97,16 @@ func accountCalls(w *world, a Account, space Workspace, k APIKey) []call {
 		{"AccountByEmail", func() error { _, err := w.AccountByEmail(ctx, a.Email); return err }},
 		{"Account", func() error { _, err := w.Account(ctx, a.ID); return err }},
 		{"ChangePassword", func() error { _, err := w.ChangePassword(ctx, a.ID, "x", "y"); return err }},
+		{"SignedIn", func() error {
+			byAccount := WithActor(ctx, Actor{Kind: ActorAccount, Account: a.ID})
+			_, err := w.BlockUser(byAccount, ws, "blocked by an account", nil)
+			return errors.Join(err, w.SignedIn(ctx, a, true), w.SignedIn(ctx, Account{}, false))
+		}},
+		{"Audit", func() error {
+			_, _, err := w.Audit(ctx, ws, AuditFilter{Limit: 10})
+			_, _, err2 := w.Audit(ctx, ws, AuditFilter{Action: ActionSignIn, Limit: 10})
+			return errors.Join(err, err2)
+		}},
 		{"KeyCredential", func() error { _, err := w.KeyCredential(ctx, k.Prefix); return err }},
 		{"RecallKey", func() error {
 			if _, ok := w.RecallKey(k.Prefix); !ok {
@@ -331,7 +344,9 @@ func mustCoverTheSource(t *testing.T, queries []string) {
 	isSQL, found := regexp.MustCompile(`^(SELECT|INSERT|UPDATE|DELETE|WITH|FROM|AND|ORDER BY|[a-z]+\.[a-z_]+ =) `), 0
 	for _, name := range files {
 		// migrate.go looks at goose's one small table, before there is a store.
-		if strings.HasSuffix(name, "_test.go") || name == "migrate.go" {
+		// The others verify everything, and so must read everything.
+		aside := []string{"migrate.go", "ledger.go", "rules.go", "verify.go", "bookcheck.go", "backup.go", "restore.go", "sound.go"}
+		if strings.HasSuffix(name, "_test.go") || slices.Contains(aside, name) {
 			continue
 		}
 		source, err := os.ReadFile(name)

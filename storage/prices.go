@@ -38,17 +38,37 @@ func internModel(tx *Tx, ws WorkspaceKey, model *string) (int64, error) {
 
 // SetPrice sets or replaces a model's price, for usage first reported from now on.
 func (s *Store) SetPrice(ctx context.Context, ws WorkspaceKey, in ModelPrice) (out ModelPrice, err error) {
-	err = s.write(ctx, bySQL, func(tx *Tx) error {
+	err = s.configure(ctx, func(tx *Tx) (deed, error) {
+		done := deed{ws: ws, action: ActionSetPrice, target: in.Model, became: factsOfPrice(in)}
 		id, err := internModel(tx, ws, &in.Model)
 		if err != nil {
-			return err
+			return done, err
+		}
+		if done.was, err = priceFacts(tx, ws, id); err != nil {
+			return done, err
 		}
 		tx.note(Change{Workspace: ws, Kind: ConfigChanged, Part: PartPrices})
 		out = in
-		return tx.get(`UPDATE models SET input_picos = $2, output_picos = $3, is_active = $4 WHERE id = $1 RETURNING uuid`,
-			[]any{id, int64(in.Input), int64(in.Output), flag(in.Active)}, &out.ID)
+		return done, tx.get(`UPDATE models SET input_picos = $3, output_picos = $4, is_active = $5
+			WHERE workspace_id = $1 AND id = $2 RETURNING uuid`,
+			[]any{ws, id, int64(in.Input), int64(in.Output), flag(in.Active)}, &out.ID)
 	})
 	return out, err
+}
+
+// priceFacts is what the audit log says of a model's price; nil when it has none.
+func priceFacts(tx *Tx, ws WorkspaceKey, model int64) (facts, error) {
+	var p ModelPrice
+	err := tx.get(`SELECT input_picos, output_picos, is_active FROM models
+		WHERE workspace_id = $1 AND id = $2 AND input_picos IS NOT NULL`, []any{ws, model}, &p.Input, &p.Output, &p.Active)
+	if errors.Is(err, ErrNotFound) {
+		return nil, nil
+	}
+	return factsOfPrice(p), err
+}
+
+func factsOfPrice(p ModelPrice) facts {
+	return facts{"input_cost_per_token": p.Input, "output_cost_per_token": p.Output, "is_active": p.Active}
 }
 
 // Prices lists the priced models by name.

@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"bytes"
 	"context"
 	"sync"
 	"time"
@@ -9,15 +10,19 @@ import (
 // probeInterval bounds how often readiness checks may write.
 const probeInterval = time.Second
 
+// probeBytes is how much a readiness check writes: more pages than a run's start.
+const probeBytes = 48 << 10
+
 // probe remembers the latest readiness check.
 type probe struct {
 	sync.Mutex
-	at  time.Time
-	err error
+	at   time.Time
+	err  error
+	fill byte // of what it writes: SQLite does not write what has not changed
 }
 
-// Ready proves that the schema is the one this binary knows and that the
-// writer commits; it asks at most once a second, and repeats the answer in
+// Ready proves that the schema is the one this binary knows, that the writer
+// commits, and that the disk has room for what a run's start writes; it asks at most once a second, and repeats the answer in
 // between. ErrSchemaOld, ErrSchemaNewer, ErrBusy or ErrUnavailable otherwise.
 func (s *Store) Ready(ctx context.Context) error {
 	s.probe.Lock()
@@ -41,8 +46,17 @@ func (s *Store) checkReady(ctx context.Context) error {
 		return err
 	}
 	return s.write(ctx, inMemory, func(tx *Tx) error {
-		_, err := tx.exec(`INSERT INTO probes (id, checked_at) VALUES (1, $1)
-			ON CONFLICT (id) DO UPDATE SET checked_at = excluded.checked_at`, tx.now.UnixMilli())
+		s.probe.fill++
+		room := bytes.Repeat([]byte{s.probe.fill}, probeBytes)
+		_, err := tx.exec(`INSERT INTO probes (id, checked_at, room) VALUES (1, $1, $2)
+			ON CONFLICT (id) DO UPDATE SET checked_at = excluded.checked_at, room = excluded.room`, tx.now.UnixMilli(), room)
 		return err
 	})
+}
+
+// touchProbe is a small write that changes nothing that matters.
+func touchProbe(tx *Tx) error {
+	_, err := tx.exec(`INSERT INTO probes (id, checked_at) VALUES (1, $1)
+		ON CONFLICT (id) DO UPDATE SET checked_at = excluded.checked_at`, tx.now.UnixMilli())
+	return err
 }

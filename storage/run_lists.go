@@ -46,21 +46,9 @@ const selectRun = `SELECT r.uuid, u.external_id, r.title, r.status, r.deny_reaso
 // Runs lists runs, newest first, and the cursor of the next page ("" at the end).
 // A run's id begins with its start, so ids serve as bounds in time and as cursor.
 func (s *Store) Runs(ctx context.Context, ws WorkspaceKey, f RunFilter) (runs []Run, next string, err error) {
-	before, from := idCeiling(), uuid.UUID{}
-	if !f.Until.IsZero() {
-		before = idFloor(roundUp(f.Until))
-	}
-	if !f.Since.IsZero() {
-		from = idFloor(roundUp(f.Since))
-	}
-	if f.Cursor != "" {
-		key, err := parseCursor(listRuns, int64(ws), f.Cursor, len(before))
-		if err != nil {
-			return nil, "", err
-		}
-		if string(key) < string(before[:]) {
-			copy(before[:], key)
-		}
+	before, from, err := idBounds(listRuns, ws, f.Since, f.Until, f.Cursor)
+	if err != nil {
+		return nil, "", err
 	}
 	query, args := runsQuery(f, []any{ws, before[:], from[:], f.Limit + 1})
 	err = s.read(ctx, func(tx *Tx) error {
@@ -102,6 +90,26 @@ func runsQuery(f RunFilter, args []any) (string, []any) {
 	}
 	return strings.Replace(selectRun, "FROM runs r", `FROM (SELECT id FROM runs WHERE workspace_id = $1
 		AND uuid < $2 AND uuid >= $3`+more+` ORDER BY uuid DESC LIMIT $4) page JOIN runs r ON r.id = page.id`, 1), args
+}
+
+// idBounds are the ids that a page of a newest-first list lies between: below
+// before, and from there on back to from.
+func idBounds(l list, ws WorkspaceKey, since, until time.Time, cursor string) (before, from uuid.UUID, err error) {
+	before = idCeiling()
+	if !until.IsZero() {
+		before = idFloor(roundUp(until))
+	}
+	if !since.IsZero() {
+		from = idFloor(roundUp(since))
+	}
+	if cursor == "" {
+		return before, from, nil
+	}
+	key, err := parseCursor(l, int64(ws), cursor, len(before))
+	if err == nil && string(key) < string(before[:]) {
+		copy(before[:], key)
+	}
+	return before, from, err
 }
 
 // roundUp is the first whole millisecond at or after t: starts are kept in milliseconds.

@@ -233,7 +233,7 @@ func TestPathMayHoldAnyCharacter(t *testing.T) {
 	if _, err := Migrate(t.Context(), path, embed.Migrations()); err != nil {
 		t.Fatal(err)
 	}
-	if files := everyByte(t, filepath.Dir(path)); len(files) != 1 || files[name] == "" {
+	if files := everyByte(t, filepath.Dir(path)); len(files) != 2 || files[name] == "" {
 		t.Errorf("%d files, that of the name given has %d bytes", len(files), len(files[name]))
 	}
 }
@@ -263,8 +263,8 @@ func TestOnlyTheOwnerCanReadTheFiles(t *testing.T) {
 	w.roomy()
 	files, err := os.ReadDir(filepath.Dir(w.path))
 	w.must(err)
-	if len(files) != 3 {
-		t.Errorf("files %v, want the database, its WAL and its index", files)
+	if len(files) != 4 {
+		t.Errorf("files %v, want the database, its WAL, its index and its lock", files)
 	}
 	for _, f := range files {
 		if info, err := f.Info(); err != nil || info.Mode().Perm() != 0o600 {

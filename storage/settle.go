@@ -31,45 +31,54 @@ type Settled struct {
 // plan that follows, in one transaction with the event that brought the news.
 // ErrOutdated: read the subscription and ask Stripe again.
 func (s *Store) Settle(ctx context.Context, in Settlement) (out Settled, err error) {
-	err = s.write(ctx, bySQL, func(tx *Tx) error {
-		out, err = settle(tx, in)
-		return err
+	err = s.configure(WithActor(ctx, settler(ctx, in.Event)), func(tx *Tx) (done deed, err error) {
+		out, done, err = settle(tx, in)
+		return done, err
 	})
 	return out, err
 }
 
-func settle(tx *Tx, in Settlement) (Settled, error) {
+// settler is who the audit log says has changed a plan: Stripe by its event,
+// or this server, which asked Stripe of its own accord.
+func settler(ctx context.Context, event string) Actor {
+	if event == "" {
+		return Actor{Kind: ActorSystem, Name: ByStripeCheck.String()}
+	}
+	return Actor{Kind: ActorStripe, Name: event, Address: actorOf(ctx).Address}
+}
+
+func settle(tx *Tx, in Settlement) (out Settled, done deed, err error) {
 	by := ByStripeCheck
 	if in.Event != "" {
 		by = ByStripeEvent
 		n, err := tx.exec(`INSERT INTO stripe_events (id, handled_at) VALUES ($1, $2) ON CONFLICT (id) DO NOTHING`,
 			in.Event, tx.now.UnixMilli())
 		if err != nil || n == 0 {
-			return Settled{Repeated: true}, err
+			return Settled{Repeated: true}, deed{}, err
 		}
 	}
 	before, had, err := scanSubscription(tx, selectSubscription+`workspace_id = $1`, in.Read.Workspace)
 	if err != nil {
-		return Settled{}, err
+		return Settled{}, deed{}, err
 	}
 	if before.version != in.Read.version {
-		return Settled{}, ErrOutdated
+		return Settled{}, deed{}, ErrOutdated
 	}
 	gets := in.Now.grantedAt(tx.now)
 	if err := saveSubscription(tx, before.Workspace, in.Now, gets); err != nil {
-		return Settled{}, err
+		return Settled{}, deed{}, err
 	}
 	w, err := workspace(tx, before.Workspace)
 	if err != nil {
-		return Settled{}, err
+		return Settled{}, deed{}, err
 	}
-	out := Settled{Changed: before.SubscriptionState != in.Now || had != gets, From: w.Plan.ID}
+	out = Settled{Changed: before.SubscriptionState != in.Now || had != gets, From: w.Plan.ID}
 	next, err := planAfter(w.Plan, had, gets, in.Unpaid)
 	if err == nil {
-		err = changePlan(tx, &w, next, by, in.Event)
+		done, err = changePlan(tx, &w, next, by, in.Event)
 	}
 	out.To = w.Plan.ID
-	return out, err
+	return out, done, err
 }
 
 // planAfter is the plan of a workspace whose subscription gave it one plan and

@@ -18,6 +18,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/gofrs/flock"
 	lru "github.com/hashicorp/golang-lru/v2"
 
 	"github.com/pikarc/server/auth"
@@ -32,6 +33,9 @@ const SQLiteVersion = sqlite3.SQLITE_VERSION
 // busyTimeout is how long a connection waits for another process's lock.
 const busyTimeout = 5 * time.Second
 
+// walLimit is the size in bytes to which the WAL is cut back.
+const walLimit = 64 << 20
+
 // Options of a store. The zero value of each field but Migrations has a sensible meaning.
 type Options struct {
 	Migrations fs.FS            // goose migrations; says which schema is current
@@ -43,10 +47,12 @@ type Options struct {
 
 // Store is an open database. Its methods may be called from any goroutine.
 type Store struct {
-	path    string
-	secret  auth.Secret
-	now     func() time.Time
-	version int64 // of the schema that this binary knows
+	path       string
+	lock       *flock.Flock // shared: no restore may replace the file meanwhile
+	migrations fs.FS
+	secret     auth.Secret
+	now        func() time.Time
+	version    int64 // of the schema that this binary knows
 
 	db      *sql.DB // readers
 	readers chan *session
@@ -56,6 +62,7 @@ type Store struct {
 	recalled    *lru.Cache[string, Credential] // of API keys, by prefix
 
 	writer  writing
+	folder  *checkpointer
 	memory  *memory // of the writer
 	queue   chan *job
 	closing sync.RWMutex // held for reading while a job is queued
@@ -65,6 +72,7 @@ type Store struct {
 	watcher     atomic.Pointer[func([]Change)] // nil while nobody watches
 	notes       notes                          // the writer's
 	dataVersion int64                          // the writer's: that of its memory when ChangedElsewhere was last asked
+	stats       *stats
 
 	probe probe
 }
@@ -90,12 +98,15 @@ func Open(ctx context.Context, path string, opts Options) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{
-		path: path, secret: opts.Secret, now: opts.Now, version: status.Newest,
+		path: path, migrations: opts.Migrations, secret: opts.Secret, now: opts.Now, version: status.Newest,
 		queue: make(chan *job, opts.QueueSize), drained: make(chan struct{}),
-		memory: newMemory(opts.Held),
+		memory: newMemory(opts.Held), stats: newStats(),
 	}
 	if s.recalled, err = lru.New[string, Credential](opts.Held); err != nil {
 		return nil, fmt.Errorf("hold %d rows: %w", opts.Held, err)
+	}
+	if s.lock, err = share(path); err != nil {
+		return nil, err
 	}
 	if err := s.connect(ctx); err != nil {
 		return nil, errors.Join(err, s.disconnect())
@@ -124,6 +135,12 @@ func (s *Store) connect(ctx context.Context) error {
 		return fmt.Errorf("open the database for writing: %w", classify(err))
 	}
 	s.writer = writer
+	if err := requireWritable(s.writer); err != nil {
+		return err
+	}
+	if s.folder, err = newCheckpointer(s.path, writer); err != nil {
+		return fmt.Errorf("open the database for checkpoints: %w", classify(err))
+	}
 	if s.db, err = sql.Open("sqlite", dsn(s.path, pragmas(true)...)); err != nil {
 		return fmt.Errorf("open the database for reading: %w", err)
 	}
@@ -158,8 +175,14 @@ func (s *Store) disconnect() error {
 	if s.db != nil {
 		errs = append(errs, s.db.Close())
 	}
+	if s.folder != nil {
+		errs = append(errs, s.folder.close())
+	}
 	if s.writer != nil {
 		errs = append(errs, s.writer.close())
+	}
+	if s.lock != nil {
+		errs = append(errs, s.lock.Close())
 	}
 	return errors.Join(errs...)
 }
@@ -173,9 +196,10 @@ func pragmas(readOnly bool) [][2]string {
 		{"foreign_keys", "1"},
 	}
 	if readOnly {
-		p = append(p, [2]string{"query_only", "1"})
+		return append(p, [2]string{"query_only", "1"})
 	}
-	return p
+	// A WAL that a long read has let grow shrinks again once it is folded.
+	return append(p, [2]string{"journal_size_limit", strconv.Itoa(walLimit)})
 }
 
 func waitForLocks() [2]string {

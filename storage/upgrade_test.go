@@ -88,7 +88,7 @@ func TestUpgradeCountsTheDenialsOfBeforeAndKeepsEverything(t *testing.T) {
 	clock := &clock{}
 	clock.Set(day.AddDate(0, 0, 1).Add(time.Hour))
 	s := openStore(t, path, clock.Now)
-	found, err := audit(path)
+	found, err := verified(path)
 	if err != nil || len(found) > 0 {
 		t.Errorf("books after the upgrade: %v, %v", found, err)
 	}
@@ -121,7 +121,7 @@ func TestUpgradeCountsTheDenialsOfBeforeAndKeepsEverything(t *testing.T) {
 	if _, err := s.CreateStep(ctx, Caller{Workspace: 1}, old.ID, NewStep{Type: 1, Sequence: 4}, deny); err != nil {
 		t.Errorf("a denial after the upgrade: %v", err)
 	}
-	if found, err := audit(path); err != nil || len(found) > 0 {
+	if found, err := verified(path); err != nil || len(found) > 0 {
 		t.Errorf("books after more denials: %v, %v", found, err)
 	}
 }

@@ -68,8 +68,8 @@ func endIfIdle(tx *Tx, key runKey) (bool, error) {
 }
 
 // Expire deletes what is past its time: runs beyond their plan's retention,
-// except RUNNING ones, and idempotency keys. Usage figures stay. It returns
-// how many runs it deleted.
+// except RUNNING ones, entries of the audit log, and idempotency keys. Usage
+// figures stay. It returns how many runs it deleted.
 func (s *Store) Expire(ctx context.Context) (runs int, err error) {
 	workspaces, err := s.retentions(ctx)
 	if err != nil {
@@ -80,6 +80,9 @@ func (s *Store) Expire(ctx context.Context) (runs int, err error) {
 		for more {
 			err := s.slice(ctx, dropping, func(tx *Tx) (bool, error) {
 				deleted, left, err := expirePiece(tx, w)
+				if err == nil && !left {
+					left, err = expireAudit(tx, w.ws)
+				}
 				runs, more = runs+deleted, left
 				return left, err
 			})
@@ -123,21 +126,33 @@ func (s *Store) retentions(ctx context.Context) (all []retention, err error) {
 func expirePiece(tx *Tx, r retention) (deleted int, left bool, err error) {
 	const piece = upkeepPiece
 	bound := idFloor(tx.now.AddDate(0, 0, -int(r.days)))
-	var runID int64
+	var runID, startedAt int64
 	key := runKey{ws: r.ws}
-	err = tx.get(`SELECT id, uuid FROM runs WHERE workspace_id = $1 AND uuid < $2 AND status <> $3 ORDER BY uuid LIMIT 1`,
-		[]any{r.ws, bound[:], int64(RunRunning)}, &runID, &key.id)
+	err = tx.get(`SELECT id, uuid, started_at FROM runs WHERE workspace_id = $1 AND uuid < $2 AND status <> $3 ORDER BY uuid LIMIT 1`,
+		[]any{r.ws, bound[:], int64(RunRunning)}, &runID, &key.id, &startedAt)
 	if err != nil {
 		return 0, false, ignoreNotFound(err)
 	}
+	latest := startedAt
 	for _, query := range []string{
-		`DELETE FROM step_payloads WHERE run_id = $1 AND step_uuid IN (SELECT step_uuid FROM step_payloads WHERE run_id = $1 LIMIT $2)`,
-		`DELETE FROM denials WHERE run_id = $1 AND step_uuid IN (SELECT step_uuid FROM denials WHERE run_id = $1 LIMIT $2)`,
-		`DELETE FROM steps WHERE run_id = $1 AND uuid IN (SELECT uuid FROM steps WHERE run_id = $1 LIMIT $2)`,
+		`DELETE FROM step_payloads WHERE run_id = $1 AND step_uuid IN (SELECT step_uuid FROM step_payloads WHERE run_id = $1 LIMIT $2)
+			RETURNING 0`,
+		`DELETE FROM denials WHERE run_id = $1 AND step_uuid IN (SELECT step_uuid FROM denials WHERE run_id = $1 LIMIT $2)
+			RETURNING coalesce((SELECT created_at FROM steps s WHERE s.run_id = denials.run_id AND s.uuid = denials.step_uuid), 0)`,
+		`DELETE FROM steps WHERE run_id = $1 AND uuid IN (SELECT uuid FROM steps WHERE run_id = $1 LIMIT $2)
+			RETURNING CASE WHEN booked_day * 86400000 > created_at THEN booked_day * 86400000 ELSE created_at END`,
 	} {
-		if n, err := tx.exec(query, runID, piece); err != nil || n == piece {
+		n, counted, err := expireRows(tx, query, runID, piece)
+		latest = max(latest, counted)
+		if err != nil {
 			return 0, true, err
 		}
+		if n == piece {
+			return 0, true, noteExpired(tx, r.ws, startedAt, latest)
+		}
+	}
+	if err := noteExpired(tx, r.ws, startedAt, latest); err != nil {
+		return 0, true, err
 	}
 	n, err := tx.exec(`DELETE FROM idempotency_keys WHERE workspace_id = $1 AND run_id = $2 AND key IN
 		(SELECT key FROM idempotency_keys WHERE workspace_id = $1 AND run_id = $2 LIMIT $3)`, r.ws, runID, piece)
@@ -149,6 +164,31 @@ func expirePiece(tx *Tx, r retention) (deleted int, left bool, err error) {
 	}
 	tx.memory.runs.drop(key)
 	return 1, true, tx.execOne(`DELETE FROM runs WHERE id = $1`, runID)
+}
+
+// expireRows runs a DELETE that returns, of each row, the instant at which it
+// counts in the books. It answers how many rows went, and the latest instant.
+func expireRows(tx *Tx, query string, runID, piece int64) (n, latest int64, err error) {
+	err = tx.each(query, []any{runID, piece}, func(rows scanner) error {
+		var at int64
+		err := rows.Scan(&at)
+		n, latest = n+1, max(latest, at)
+		return err
+	})
+	return n, latest, err
+}
+
+// noteExpired keeps how far the ledger is no longer whole, for the books:
+// something of a run that started then is gone, and of what counts until latest.
+func noteExpired(tx *Tx, ws WorkspaceKey, startedAt, latest int64) error {
+	_, err := tx.exec(`INSERT INTO expired_history (workspace_id, started_before, complete_from) VALUES ($1, $2, $3)
+		ON CONFLICT (workspace_id) DO UPDATE SET
+			started_before = CASE WHEN excluded.started_before > expired_history.started_before
+				THEN excluded.started_before ELSE expired_history.started_before END,
+			complete_from = CASE WHEN excluded.complete_from > expired_history.complete_from
+				THEN excluded.complete_from ELSE expired_history.complete_from END`,
+		ws, startedAt+1, floorDiv(latest, millisPerDay)+1)
+	return err
 }
 
 func (s *Store) expireKeys(ctx context.Context) error {

@@ -317,9 +317,9 @@ func TestExpireDeletesKeysOfMoreThanADay(t *testing.T) {
 // slowDeletions makes each deletion of a step take its time, in the time of
 // the test's bubble.
 func (w *world) slowDeletions(each time.Duration) {
-	w.hooks().onExec = func(query string, changed int64) {
+	w.hooks().onQuery = func(query string, deleted int) {
 		if strings.HasPrefix(query, "DELETE FROM steps ") {
-			time.Sleep(time.Duration(changed) * each)
+			time.Sleep(time.Duration(deleted) * each)
 		}
 	}
 }

@@ -128,7 +128,7 @@ type WorkspaceChange struct {
 // UpdateWorkspace applies all of a change, or, with a *plans.FeatureError,
 // nothing of it.
 func (s *Store) UpdateWorkspace(ctx context.Context, ws WorkspaceKey, c WorkspaceChange) (Workspace, error) {
-	return s.changeWorkspace(ctx, ws, func(w *Workspace) error {
+	return s.changeWorkspace(ctx, ws, ActionUpdate, func(w *Workspace) error {
 		if c.UserDailyBudget != nil {
 			// Removing a budget that the plan does not have is no privilege.
 			if err := w.Plan.Require(plans.UserDailyBudget); err != nil && c.UserDailyBudget.Set {
@@ -157,7 +157,7 @@ func (s *Store) UpdateWorkspace(ctx context.Context, ws WorkspaceKey, c Workspac
 
 // SetKillSwitch turns the kill switch on, where the plan has it, or off, always.
 func (s *Store) SetKillSwitch(ctx context.Context, ws WorkspaceKey, active bool) (Workspace, error) {
-	return s.changeWorkspace(ctx, ws, func(w *Workspace) error {
+	return s.changeWorkspace(ctx, ws, ActionKillSwitch, func(w *Workspace) error {
 		if err := w.Plan.Require(plans.KillSwitch); err != nil && active {
 			return err
 		}
@@ -166,16 +166,19 @@ func (s *Store) SetKillSwitch(ctx context.Context, ws WorkspaceKey, active bool)
 	})
 }
 
-func (s *Store) changeWorkspace(ctx context.Context, ws WorkspaceKey, change func(*Workspace) error) (w Workspace, err error) {
-	err = s.write(ctx, bySQL, func(tx *Tx) error {
+func (s *Store) changeWorkspace(ctx context.Context, ws WorkspaceKey, action Action, change func(*Workspace) error) (w Workspace, err error) {
+	err = s.configure(ctx, func(tx *Tx) (deed, error) {
+		done := deed{ws: ws, action: action}
 		if w, err = workspace(tx, ws); err != nil {
-			return err
+			return done, err
 		}
+		done.was = factsOfWorkspace(w)
 		if err := change(&w); err != nil {
-			return err
+			return done, err
 		}
+		done.became = factsOfWorkspace(w)
 		tx.note(Change{Workspace: ws, Kind: ConfigChanged, Part: PartWorkspace})
-		return saveWorkspace(tx, w)
+		return done, saveWorkspace(tx, w)
 	})
 	return w, err
 }
@@ -185,4 +188,13 @@ func saveWorkspace(tx *Tx, w Workspace) error {
 			user_daily_budget_nanos = $6, max_concurrent_runs = $7, run_idle_timeout_seconds = $8 WHERE id = $1`,
 		w.key, w.Name, string(w.Plan.ID), flag(w.KillSwitch), nullBudget(w.DailyBudget),
 		nullBudget(w.UserDailyBudget), w.MaxConcurrentRuns, int64(w.RunIdleTimeout/time.Second))
+}
+
+// factsOfWorkspace is what the audit log says of a workspace.
+func factsOfWorkspace(w Workspace) facts {
+	return facts{
+		"name": w.Name, "plan": w.Plan.ID, "kill_switch": w.KillSwitch,
+		"daily_budget_usd": w.DailyBudget, "user_daily_budget_usd": w.UserDailyBudget,
+		"max_concurrent_runs": w.MaxConcurrentRuns, "run_idle_timeout_seconds": int64(w.RunIdleTimeout / time.Second),
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"time"
 )
 
 // maxBatch bounds how many jobs share a commit, and so how long the first of
@@ -51,6 +52,7 @@ func (s *Store) enqueue(j *job) error {
 	case s.queue <- j:
 		return nil
 	default:
+		s.stats.refused.Add(1)
 		return ErrBusy
 	}
 }
@@ -73,9 +75,10 @@ func (s *Store) runWriter() {
 // every job that ran gets that error, whatever it found: it may have read
 // what was then rolled back.
 func (s *Store) commitBatch(batch []*job) {
-	results := make([]error, len(batch))
+	results, began := make([]error, len(batch)), time.Now()
 	s.notes.begin(s)
 	err := s.runBatch(batch, results)
+	s.stats.batch(len(batch), time.Since(began), err)
 	if err != nil {
 		for i := range results {
 			results[i] = err
@@ -86,6 +89,7 @@ func (s *Store) commitBatch(batch []*job) {
 	}
 	if err == nil {
 		s.notes.tell()
+		s.folder.committed()
 	}
 }
 
@@ -97,7 +101,10 @@ func (s *Store) runBatch(batch []*job, results []error) error {
 		s.memory.forget()
 		return errors.Join(ErrUnavailable, errBatchRollback, err, s.writer.run("ROLLBACK"))
 	}
-	if err := s.writer.run("COMMIT"); err != nil {
+	began := time.Now()
+	err := s.writer.run("COMMIT")
+	s.stats.commits.observe(int64(time.Since(began)))
+	if err != nil {
 		s.memory.forget()
 		// A failed COMMIT may leave the transaction open (when busy) or closed (when the disk is full).
 		return errors.Join(ErrUnavailable, fmt.Errorf("commit: %w", err), s.writer.run("ROLLBACK"))

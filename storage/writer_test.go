@@ -59,7 +59,7 @@ func (w *world) hold() (release func()) {
 type hooked struct {
 	writing
 	onCommit func() int32
-	onExec   func(query string, changed int64)
+	onQuery  func(query string, rows int) // after it
 }
 
 func (h *hooked) run(query string) error {
@@ -70,12 +70,16 @@ func (h *hooked) run(query string) error {
 	return h.writing.run(query)
 }
 
-func (h *hooked) exec(ctx context.Context, query string, args []any) (int64, error) {
-	n, err := h.writing.exec(ctx, query, args)
-	if h.onExec != nil {
-		h.onExec(query, n)
+func (h *hooked) query(ctx context.Context, query string, args []any, each func(scanner) error) error {
+	rows := 0
+	err := h.writing.query(ctx, query, args, func(row scanner) error {
+		rows++
+		return each(row)
+	})
+	if h.onQuery != nil {
+		h.onQuery(query, rows)
 	}
-	return n, err
+	return err
 }
 
 func (w *world) hooks() *hooked {

@@ -94,3 +94,46 @@ func TestADenialEndsTheLoad(t *testing.T) {
 		}
 	}
 }
+
+func TestInsistRepeatsWhatWasRefused(t *testing.T) {
+	var refused int64
+	s := Insist(Steps(Server{"localhost:1", "key"}, run, false), &refused)
+	first, kind := s.Next(nil)
+	for _, status := range []int{http.StatusServiceUnavailable, http.StatusServiceUnavailable} {
+		if err := s.Answer(status, []byte(`{}`)); err != nil {
+			t.Fatal(err)
+		}
+		again, sameKind := s.Next(nil)
+		if !bytes.Equal(again, first) || sameKind != kind || kind != Step {
+			t.Errorf("%s\nand then\n%s", first, again)
+		}
+	}
+	if err := s.Answer(http.StatusCreated, fmt.Appendf(nil, `{"id":"%s","decision":{"outcome":"ALLOW"}}`, step)); err != nil {
+		t.Error(err)
+	}
+	if next, _ := s.Next(nil); bytes.Equal(next, first) || refused != 2 {
+		t.Errorf("%d refusals, then %s", refused, next)
+	}
+	if s.Answer(http.StatusInternalServerError, nil) == nil {
+		t.Error("an error passes")
+	}
+}
+
+func TestArriveEndsRunsThatAreNotKept(t *testing.T) {
+	n := 0
+	s := Arrive(Server{"localhost:1", "key"}, func() string { n++; return fmt.Sprint(n) }, func(id string) bool { return id == run && n == 2 })
+	got := play(t, s, 5)
+	want := []string{"POST /v1/runs/", "POST /v1/runs/" + run + "/end", "POST /v1/runs/", "POST /v1/runs/", "POST /v1/runs/" + run + "/end"}
+	if !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+}
+
+func TestWanderAsksForAStepOfThePickedRun(t *testing.T) {
+	other, n := "01936f2e-8a3b-7c4d-9e5f-000000000003", 0
+	s := Wander(Server{"localhost:1", "key"}, []string{run, other}, func(of int) int { n++; return n % of })
+	want := []string{"POST /v1/runs/" + other + "/steps", "POST /v1/runs/" + run + "/steps"}
+	if got := play(t, s, 2); !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+}

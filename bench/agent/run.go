@@ -56,6 +56,88 @@ func (s *steps) Answer(status int, body []byte) error {
 	return allowed(status, body, s.step[:])
 }
 
+// wander asks for steps of many runs.
+type wander struct {
+	server   Server
+	runs     []string
+	pick     func(n int) int
+	sequence int64
+	step     [idLength]byte
+	body     []byte
+}
+
+// Wander asks for a step of one of some runs after another, as picked of n.
+func Wander(s Server, runs []string, pick func(n int) int) load.Script {
+	return &wander{server: s, runs: runs, pick: pick}
+}
+
+func (w *wander) Next(buf []byte) ([]byte, int) {
+	w.sequence++
+	w.body = appendStep(w.body[:0], w.sequence)
+	run := w.runs[w.pick(len(w.runs))]
+	return appendBody(w.server.appendHead(buf, "POST", "/v1/runs/", run, "/steps"), w.body), Step
+}
+
+func (w *wander) Answer(status int, body []byte) error { return allowed(status, body, w.step[:]) }
+
+// arrive starts runs.
+type arrive struct {
+	life
+	keep func(run string) bool
+}
+
+// Arrive starts a run for a user, and ends it unless it is kept, again and again.
+func Arrive(s Server, user func() string, keep func(run string) bool) load.Script {
+	return &arrive{life: life{server: s, user: user, kind: End, asked: StepsOfLife}, keep: keep}
+}
+
+func (a *arrive) Next(buf []byte) ([]byte, int) {
+	buf, kind := a.life.Next(buf)
+	a.asked = StepsOfLife // none
+	return buf, kind
+}
+
+func (a *arrive) Answer(status int, body []byte) error {
+	started := a.kind == Start
+	if err := a.life.Answer(status, body); err != nil || !started {
+		return err
+	}
+	if a.keep(string(a.run[:])) {
+		a.kind = End
+	}
+	return nil
+}
+
+// insisting asks again for what was refused because the server is overloaded.
+type insisting struct {
+	load.Script
+	refused *int64
+	request []byte
+	kind    int
+	again   bool
+}
+
+// Insist sends what a script sends, and again at once, without a rest, when the
+// answer is 503. It counts those.
+func Insist(s load.Script, refused *int64) load.Script {
+	return &insisting{Script: s, refused: refused}
+}
+
+func (i *insisting) Next(buf []byte) ([]byte, int) {
+	if !i.again {
+		i.request, i.kind = i.Script.Next(i.request[:0])
+	}
+	return append(buf, i.request...), i.kind
+}
+
+func (i *insisting) Answer(status int, body []byte) error {
+	if i.again = status == http.StatusServiceUnavailable; i.again {
+		*i.refused++
+		return nil
+	}
+	return i.Script.Answer(status, body)
+}
+
 // life lives one run after another.
 type life struct {
 	server Server

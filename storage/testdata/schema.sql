@@ -24,6 +24,22 @@ CREATE TABLE api_keys (
 
 CREATE UNIQUE INDEX api_keys_active ON api_keys (workspace_id) WHERE revoked_at IS NULL;
 
+CREATE TABLE audit_entries (
+  -- Changes of configuration and sign-ins, written with the change itself and
+  -- kept for 365 days. The uuid begins with the millisecond, so that the key
+  -- serves newest-first lists and bounds in time. No secret is ever in here.
+  workspace_id INTEGER NOT NULL,
+  uuid         BLOB    NOT NULL,
+  actor_kind   TEXT    NOT NULL,
+  actor_name   TEXT,            -- email, prefix of an API key, command; null for nobody known
+  action       TEXT    NOT NULL,
+  target       TEXT,            -- what was changed, where a workspace has several of it
+  was          TEXT,            -- JSON object of what differs, before; null when it did not exist
+  became       TEXT,            -- the same, after
+  address      TEXT,            -- where the request came from; null for what came over no network
+  PRIMARY KEY (workspace_id, uuid)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE denial_days (
   -- Denials of a workspace on a UTC day, of starts and of steps, by the rule that objected.
   workspace_id INTEGER NOT NULL,
@@ -43,6 +59,14 @@ CREATE TABLE denials (
   resets_at   INTEGER,
   PRIMARY KEY (run_id, step_uuid)
 ) STRICT, WITHOUT ROWID;
+
+CREATE TABLE expired_history (
+  -- How much of a workspace's history retention has deleted: what the ledger's
+  -- rows can no longer prove. No row where nothing was ever deleted.
+  workspace_id   INTEGER PRIMARY KEY,
+  started_before INTEGER NOT NULL, -- runs that started at this time or later are whole
+  complete_from  INTEGER NOT NULL  -- rows that count on this day or later are all there
+) STRICT;
 
 CREATE TABLE idempotency_keys (
   -- First answers of calls that carried an Idempotency-Key, for 24 hours.
@@ -102,7 +126,7 @@ CREATE TABLE probes (
   -- One row that readiness checks rewrite, to prove that commits work.
   id         INTEGER PRIMARY KEY CHECK (id = 1),
   checked_at INTEGER NOT NULL
-) STRICT;
+, room BLOB) STRICT;
 
 CREATE TABLE run_metadata (
   -- What the caller attached to a run; apart, so that lists never read it.

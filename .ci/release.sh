@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Builds what a release consists of, in dist: a static binary for each system,
+# the dashboard inside, with its list of parts (SBOM), and the checksums of all.
+#
+#   .ci/release.sh VERSION COMMIT
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+version=$1 commit=$2
+export CGO_ENABLED=0
+
+(cd embed/dashboard && npm ci --no-audit --no-fund && npm run --silent build)
+
+rm -rf dist
+mkdir dist
+for os in linux darwin windows; do
+  for arch in amd64 arm64; do
+    name=pikarc-$version-$os-$arch
+    suffix=
+    if [[ $os == windows ]]; then suffix=.exe; fi
+    echo "$name"
+    # The same flags as `make build`: the same source is the same file (see reproducible_test.go).
+    GOOS=$os GOARCH=$arch go build -trimpath -buildvcs=false \
+      -ldflags "-s -w -X main.version=$version -X main.commit=$commit" -o "dist/$name$suffix" .
+    go run ./.ci/sbom "dist/$name$suffix" "$version" embed/dashboard/dist/.parts.json >"dist/$name.cdx.json"
+  done
+done
+(cd dist && sha256sum -- pikarc-* >SHA256SUMS)

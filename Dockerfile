@@ -1,0 +1,38 @@
+# A static binary on an empty image. It runs as nobody in particular, and writes
+# only to /data:
+#
+#   docker build -t pikarc .
+#   docker run --read-only --cap-drop ALL --security-opt no-new-privileges \
+#     -v pikarc:/data -p 127.0.0.1:8000:8000 pikarc
+FROM node:24 AS dashboard
+WORKDIR /src/embed/dashboard
+COPY embed/dashboard/package.json embed/dashboard/package-lock.json ./
+RUN npm ci --no-audit --no-fund
+COPY server/openapi.json /src/server/
+COPY embed/dashboard ./
+RUN npm run --silent build
+
+FROM golang:1.26 AS build
+WORKDIR /src
+COPY go.mod go.sum ./
+RUN go mod download
+COPY . .
+COPY --from=dashboard /src/embed/dashboard/dist embed/dashboard/dist
+ARG VERSION=dev COMMIT=unknown
+RUN CGO_ENABLED=0 go build -trimpath -buildvcs=false \
+      -ldflags "-s -w -X main.version=$VERSION -X main.commit=$COMMIT" -o /out/pikarc . \
+ && mkdir -m 0700 /out/data
+
+FROM scratch
+# To ask the certificate authority for a certificate.
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
+COPY --from=build /out/pikarc /pikarc
+COPY --from=build --chown=65532:65532 /out/data /data
+USER 65532:65532
+# There is no /tmp, which backups would want.
+ENV PIKARC_ADDR=0.0.0.0:8000 PIKARC_DATA_DIR=/data SQLITE_TMPDIR=/data
+VOLUME /data
+EXPOSE 8000
+HEALTHCHECK --interval=10s --timeout=5s --start-period=10s CMD ["/pikarc", "health"]
+ENTRYPOINT ["/pikarc"]
+CMD ["serve"]

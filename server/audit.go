@@ -1,0 +1,60 @@
+package server
+
+import (
+	"encoding/json"
+
+	"github.com/google/uuid"
+
+	"github.com/pikarc/server/storage"
+)
+
+// actor is who makes the call, for the audit log.
+func (c *call) actor() storage.Actor {
+	a := storage.Actor{Kind: storage.ActorNobody, Address: c.remote()}
+	switch {
+	case c.who.byKey:
+		a.Kind, a.Name = storage.ActorKey, c.who.prefix
+	case c.who.account != uuid.Nil:
+		a.Kind, a.Account = storage.ActorAccount, c.who.account
+	}
+	return a
+}
+
+type actorJSON struct {
+	Kind storage.ActorKind `json:"kind"`
+	Name word              `json:"name"`
+}
+
+type auditJSON struct {
+	ID      uuid.UUID       `json:"id"`
+	At      instant         `json:"at"`
+	Actor   actorJSON       `json:"actor"`
+	Action  storage.Action  `json:"action"`
+	Target  word            `json:"target"`
+	Before  json.RawMessage `json:"before"` // nil is null
+	After   json.RawMessage `json:"after"`
+	Address word            `json:"address"`
+}
+
+func auditOf(e storage.AuditEntry) auditJSON {
+	return auditJSON{
+		ID: e.ID, At: instant(e.At), Actor: actorJSON{e.Actor.Kind, word(e.Actor.Name)}, Action: e.Action,
+		Target: word(e.Target), Before: e.Before, After: e.After, Address: word(e.Address),
+	}
+}
+
+func (s *Server) listAudit(c *call) error {
+	q := readQuery(c.r)
+	f := storage.AuditFilter{
+		Action: storage.Action(q.Literal("action", each(storage.Actions(), func(a storage.Action) string { return string(a) })...)),
+		Since:  q.OptionalTime("since"),
+		Until:  q.OptionalTime("until"),
+		Limit:  q.Int("limit", pageLength, 1, maxPage),
+		Cursor: q.String("cursor", maxCursor),
+	}
+	if err := q.Err(); err != nil {
+		return err
+	}
+	entries, next, err := s.store.Audit(c.ctx(), c.who.workspace, f)
+	return c.ok(page{each(entries, auditOf), word(next)}, badCursor(err, "cursor", f.Cursor))
+}

@@ -1,0 +1,130 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Backups says where and how often the database is backed up while serving.
+type Backups struct {
+	Dir   string // none when empty
+	Every time.Duration
+	Keep  int // the latest so many
+}
+
+// backupName is the layout of a scheduled backup's name: its moment, UTC. Only
+// files of such a name are ever deleted.
+const backupName = "pikarc-20060102T150405Z.db"
+
+// backupDue tells that the latest backup is old enough. The files themselves
+// say when that was, so that a restart neither forgets nor repeats one. One
+// from the future (the clock was wrong) says nothing.
+func (s *Server) backupDue(now time.Time) bool {
+	taken, err := scheduledBackups(s.Backups.Dir)
+	if err != nil {
+		return true // and the backup itself will say what is wrong
+	}
+	for _, b := range slices.Backward(taken) {
+		if !b.at.After(now) {
+			return now.Sub(b.at) >= s.Backups.Every
+		}
+	}
+	return true
+}
+
+// backup makes one and then deletes those beyond the number to keep.
+func (s *Server) backup(ctx context.Context) error {
+	began := time.Now()
+	bytes, deleted, err := s.takeBackup(ctx)
+	if stopped(err) {
+		return err
+	}
+	s.metrics.jobs.done(jobBackup, began, deleted, err)
+	if err != nil {
+		s.Log.Error("backup", "error", err.Error())
+		return err
+	}
+	s.metrics.jobs.backupBytes.Set(float64(bytes))
+	s.Log.Info("backed up", "dir", s.Backups.Dir, "bytes", bytes, "seconds", time.Since(began).Seconds(), "deleted", deleted)
+	return nil
+}
+
+func (s *Server) takeBackup(ctx context.Context) (bytes int64, deleted int, err error) {
+	if err := os.MkdirAll(s.Backups.Dir, 0o700); err != nil {
+		return 0, 0, fmt.Errorf("make the backup directory: %w", err)
+	}
+	name := s.Now().UTC().Format(backupName)
+	if bytes, err = s.store.Backup(ctx, filepath.Join(s.Backups.Dir, name)); err != nil {
+		return 0, 0, err
+	}
+	deleted, err = pruneBackups(s.Backups.Dir, s.Backups.Keep, name)
+	return bytes, deleted, err
+}
+
+// scheduled is a file that a scheduled backup has made.
+type scheduled struct {
+	name string
+	at   time.Time
+}
+
+// scheduledBackups lists them, the oldest first.
+func scheduledBackups(dir string) (all []scheduled, err error) {
+	files, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range files { // sorted by name, and so by time
+		if at, err := time.Parse(backupName, f.Name()); err == nil {
+			all = append(all, scheduled{f.Name(), at})
+		}
+	}
+	return all, nil
+}
+
+// pruneBackups deletes the oldest ones beyond the number to keep, never the one
+// just made, and what a crash has left of unfinished ones.
+func pruneBackups(dir string, keep int, made string) (deleted int, err error) {
+	taken, err := scheduledBackups(dir)
+	if err != nil {
+		return 0, fmt.Errorf("list the backups: %w", err)
+	}
+	taken = slices.DeleteFunc(taken, func(b scheduled) bool { return b.name == made })
+	for _, b := range taken[:max(0, len(taken)-(keep-1))] {
+		if err := os.Remove(filepath.Join(dir, b.name)); err != nil {
+			return deleted, fmt.Errorf("delete an old backup: %w", err)
+		}
+		deleted++
+	}
+	return deleted, removeUnfinished(dir)
+}
+
+// removeUnfinished deletes partial copies that nobody has touched for a day.
+func removeUnfinished(dir string) error {
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		if !strings.HasPrefix(f.Name(), ".pikarc-") || !strings.HasSuffix(f.Name(), ".partial") {
+			continue
+		}
+		info, err := f.Info()
+		if err != nil || time.Since(info.ModTime()) < 24*time.Hour {
+			continue // gone meanwhile, or perhaps still being written
+		}
+		if err := os.Remove(filepath.Join(dir, f.Name())); err != nil {
+			return fmt.Errorf("delete an unfinished backup: %w", err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,91 @@
+package server_test
+
+import (
+	"io"
+	"net/http"
+	"testing"
+
+	"github.com/pikarc/server/plans"
+	"github.com/pikarc/server/server"
+)
+
+func TestNoAnswerCanBeFramedSniffedOrKept(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	f := w.makeFixture(plans.Scale)
+	for _, c := range samples(t, w.routes) {
+		var body any
+		if c.body != "" {
+			body = f.fill(c.body)
+		}
+		r := w.call(c.method, f.fill(c.path), c.credential(f.account), body)
+		for name, want := range map[string]string{
+			"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Strict-Transport-Security": "", "Set-Cookie": "",
+			"Access-Control-Allow-Origin": "",
+		} {
+			if got := r.header.Get(name); got != want {
+				t.Errorf("%s: %s is %q, want %q", r.what, name, got, want)
+			}
+		}
+		if c.path[:4] != "/v1/" {
+			continue
+		}
+		for name, want := range map[string]string{
+			"Cache-Control": "no-store", "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+		} {
+			if got := r.header.Get(name); got != want {
+				t.Errorf("%s: %s is %q, want %q", r.what, name, got, want)
+			}
+		}
+	}
+}
+
+// ask sends a request as a browser does for a page of an origin.
+func (w *world) ask(method, path, origin, wants string) http.Header {
+	w.t.Helper()
+	req, err := http.NewRequestWithContext(w.t.Context(), method, w.url+path, nil)
+	w.must(err)
+	req.Header.Set("Origin", origin)
+	if wants != "" {
+		req.Header.Set("Access-Control-Request-Method", wants)
+	}
+	answer, err := w.client.Do(req)
+	w.must(err)
+	defer answer.Body.Close()
+	_, err = io.Copy(io.Discard, answer.Body)
+	w.must(err)
+	if preflight := answer.StatusCode == http.StatusNoContent; preflight != (method == "OPTIONS" && answer.Header.Get("Access-Control-Allow-Methods") != "") {
+		w.t.Errorf("%s from %s answered %d", method, origin, answer.StatusCode)
+	}
+	return answer.Header
+}
+
+func TestOnlyNamedOriginsMayReadAnswers(t *testing.T) {
+	t.Parallel()
+	const app = "https://app.example.com"
+	off, on := newWorld(t), newWorld(t, func(cfg *server.Config) { cfg.CORSOrigins = []string{app} })
+	for _, path := range []string{"/v1/workspace", "/v1/blocked-users/a/b", "/health"} {
+		for _, wants := range []string{"", "PUT"} {
+			method := "GET"
+			if wants != "" {
+				method = "OPTIONS"
+			}
+			if got := on.ask(method, path, app, wants).Get("Access-Control-Allow-Origin"); got != app {
+				t.Errorf("%s %s: the named origin gets %q", method, path, got)
+			}
+			for _, other := range []string{"https://evil.example", "null", app + ".evil.example", "http://app.example.com", "*"} {
+				for name, values := range on.ask(method, path, other, wants) {
+					if len(name) > 14 && name[:14] == "Access-Control" {
+						t.Errorf("%s %s: %s gets %s %q", method, path, other, name, values)
+					}
+				}
+			}
+			if got := off.ask(method, path, app, wants).Get("Access-Control-Allow-Origin"); got != "" {
+				t.Errorf("%s %s: without a setting an origin gets %q", method, path, got)
+			}
+			if got := on.ask(method, path, app, wants).Get("Access-Control-Allow-Credentials"); got != "" {
+				t.Errorf("%s %s allows credentials", method, path)
+			}
+		}
+	}
+}

@@ -1,0 +1,65 @@
+package server
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// jobMetrics are what upkeep tells of itself.
+type jobMetrics struct {
+	runs        *prometheus.CounterVec
+	lastSuccess *prometheus.GaugeVec
+	seconds     *prometheus.GaugeVec
+	handled     *prometheus.CounterVec
+	differences prometheus.Gauge
+	backupBytes prometheus.Gauge
+}
+
+func newJobMetrics() jobMetrics {
+	m := jobMetrics{
+		runs: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "pikarc_job_runs_total", Help: "Finished rounds of upkeep.",
+		}, []string{"job", "outcome"}),
+		lastSuccess: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "pikarc_job_last_success_timestamp_seconds", Help: "When upkeep last succeeded; 0 when not since the start.",
+		}, []string{"job"}),
+		seconds: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "pikarc_job_last_seconds", Help: "How long the latest round of upkeep took.",
+		}, []string{"job"}),
+		handled: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "pikarc_job_handled_total", Help: "What upkeep has handled: runs ended as idle, runs deleted by retention.",
+		}, []string{"job"}),
+		differences: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "pikarc_verify_differences", Help: "What the latest verification found wrong. 0 is right.",
+		}),
+		backupBytes: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "pikarc_backup_bytes", Help: "Size of the latest scheduled backup.",
+		}),
+	}
+	for _, job := range []string{jobIdle, jobExpire, jobVerify, jobBackup} {
+		m.runs.WithLabelValues(job, "success")
+		m.runs.WithLabelValues(job, "failure")
+		m.lastSuccess.WithLabelValues(job)
+		m.seconds.WithLabelValues(job)
+		m.handled.WithLabelValues(job)
+	}
+	return m
+}
+
+func (m jobMetrics) collectors() []prometheus.Collector {
+	return []prometheus.Collector{m.runs, m.lastSuccess, m.seconds, m.handled, m.differences, m.backupBytes}
+}
+
+// done counts a finished round. Its end is told by the machine's clock, as
+// whoever reads the metric takes the time.
+func (m jobMetrics) done(job string, began time.Time, handled int, err error) {
+	m.seconds.WithLabelValues(job).Set(time.Since(began).Seconds())
+	m.handled.WithLabelValues(job).Add(float64(handled))
+	if err != nil {
+		m.runs.WithLabelValues(job, "failure").Inc()
+		return
+	}
+	m.runs.WithLabelValues(job, "success").Inc()
+	m.lastSuccess.WithLabelValues(job).SetToCurrentTime()
+}

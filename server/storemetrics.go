@@ -1,0 +1,77 @@
+package server
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/pikarc/server/storage"
+)
+
+// storeCollector turns the store's own figures into metrics, when asked.
+type storeCollector struct {
+	store                          *storage.Store
+	queued, queueSize              *prometheus.Desc
+	refused, failed                *prometheus.Desc
+	batches, transactions, commits *prometheus.Desc
+	fileBytes, walBytes            *prometheus.Desc
+}
+
+func newStoreCollector(store *storage.Store) *storeCollector {
+	desc := func(name, help string) *prometheus.Desc {
+		return prometheus.NewDesc("pikarc_"+name, help, nil, nil)
+	}
+	return &storeCollector{
+		store:        store,
+		queued:       desc("writer_queue_depth", "Writes that wait for the writer now."),
+		queueSize:    desc("writer_queue_capacity", "Writes that may wait; more are refused."),
+		refused:      desc("writer_refused_total", "Writes that found the queue full, answered 503."),
+		failed:       desc("writer_failed_batches_total", "Transactions lost as a whole, each of whose writes was answered 503."),
+		batches:      desc("writer_batch_writes", "Writes that shared a transaction."),
+		transactions: desc("writer_transaction_seconds", "Time from BEGIN to the end of a transaction."),
+		commits:      desc("writer_commit_seconds", "Time of COMMIT alone: mostly the disk's sync."),
+		fileBytes:    desc("database_file_bytes", "Size of the database file."),
+		walBytes:     desc("database_wal_bytes", "Size of the write-ahead log beside it."),
+	}
+}
+
+// Describe lists the metrics.
+func (c *storeCollector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{
+		c.queued, c.queueSize, c.refused, c.failed, c.batches, c.transactions, c.commits, c.fileBytes, c.walBytes,
+	} {
+		ch <- d
+	}
+}
+
+// Collect reads the figures.
+func (c *storeCollector) Collect(ch chan<- prometheus.Metric) {
+	st := c.store.Stats()
+	gauge := func(d *prometheus.Desc, v float64) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v)
+	}
+	counter := func(d *prometheus.Desc, v uint64) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v))
+	}
+	gauge(c.queued, float64(st.Queued))
+	gauge(c.queueSize, float64(st.QueueSize))
+	counter(c.refused, st.Refused)
+	counter(c.failed, st.FailedBatches)
+	ch <- histogram(c.batches, st.Batches, 1)
+	ch <- histogram(c.transactions, st.Transactions, float64(time.Second))
+	ch <- histogram(c.commits, st.Commits, float64(time.Second))
+	gauge(c.fileBytes, float64(st.FileBytes))
+	gauge(c.walBytes, float64(st.WALBytes))
+}
+
+// histogram adds up a distribution's counts, in another unit.
+func histogram(desc *prometheus.Desc, d storage.Distribution, unit float64) prometheus.Metric {
+	var total uint64
+	buckets := make(map[float64]uint64, len(d.Bounds))
+	for i, bound := range d.Bounds {
+		total += d.Counts[i]
+		buckets[float64(bound)/unit] = total
+	}
+	total += d.Counts[len(d.Bounds)]
+	return prometheus.MustNewConstHistogram(desc, total, float64(d.Sum)/unit, buckets)
+}

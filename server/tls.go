@@ -1,0 +1,166 @@
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/crypto/acme"
+	"golang.org/x/crypto/acme/autocert"
+)
+
+// TLS is how a server proves its name and keeps what it says private.
+type TLS struct {
+	config *tls.Config
+	// challenge answers the certificate authority's questions over plain HTTP, and passes on the rest.
+	challenge func(http.Handler) http.Handler
+}
+
+// modern is what both kinds of certificates share. Go chooses the suites.
+func modern(certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)) *tls.Config {
+	return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: certificate, NextProtos: []string{"h2", "http/1.1"}}
+}
+
+// ACME gets certificates for domains by itself, and renews them. They are kept
+// in dir. The empty directory is Let's Encrypt's.
+func ACME(domains []string, email, directory, dir string) *TLS {
+	m := &autocert.Manager{
+		Prompt: autocert.AcceptTOS, HostPolicy: autocert.HostWhitelist(domains...), Cache: autocert.DirCache(dir), Email: email,
+		Client: &acme.Client{DirectoryURL: directory, UserAgent: "pikarc"},
+	}
+	if directory == "" {
+		m.Client.DirectoryURL = autocert.DefaultACMEDirectory
+	}
+	config := modern(m.GetCertificate)
+	config.NextProtos = append(config.NextProtos, acme.ALPNProto)
+	return &TLS{config: config, challenge: m.HTTPHandler}
+}
+
+// certificateCheck is how often a handshake looks whether the files have changed.
+const certificateCheck = time.Second
+
+// keyPair is a certificate in files, read again when they change.
+type keyPair struct {
+	certFile, keyFile string
+	log               *slog.Logger
+
+	mu      sync.Mutex
+	current *tls.Certificate
+	stamp   [2]os.FileInfo
+	looked  time.Time
+}
+
+// CertificateFiles takes a certificate from files, which may be replaced while
+// the server runs. What cannot be read then is logged, and the one before stays.
+func CertificateFiles(certFile, keyFile string, log *slog.Logger) (*TLS, error) {
+	k := &keyPair{certFile: certFile, keyFile: keyFile, log: log}
+	if err := k.load(); err != nil {
+		return nil, err
+	}
+	return &TLS{config: modern(k.certificate), challenge: func(h http.Handler) http.Handler { return h }}, nil
+}
+
+func (k *keyPair) certificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if now := time.Now(); now.Sub(k.looked) >= certificateCheck {
+		k.looked = now
+		if k.changed() {
+			if err := k.load(); err != nil {
+				k.log.Error("the new certificate cannot be used; the old one stays", "error", err.Error())
+			} else {
+				k.log.Info("the certificate was replaced")
+			}
+		}
+	}
+	return k.current, nil
+}
+
+func (k *keyPair) files() [2]string { return [2]string{k.certFile, k.keyFile} }
+
+// changed is false while a file is missing, as in the middle of its replacement.
+func (k *keyPair) changed() bool {
+	differs := false
+	for i, file := range k.files() {
+		info, err := os.Stat(file)
+		if err != nil {
+			return false
+		}
+		old := k.stamp[i]
+		differs = differs || !os.SameFile(info, old) || !info.ModTime().Equal(old.ModTime()) || info.Size() != old.Size()
+	}
+	return differs
+}
+
+// load notes the files' stamps first, so that what changes meanwhile is noticed
+// next time, and a broken pair is complained of once.
+func (k *keyPair) load() error {
+	for i, file := range k.files() {
+		info, err := os.Stat(file)
+		if err != nil {
+			return fmt.Errorf("read the certificate: %w", err)
+		}
+		k.stamp[i] = info
+	}
+	pair, err := tls.LoadX509KeyPair(k.certFile, k.keyFile)
+	if err != nil {
+		return fmt.Errorf("read the certificate of %s and %s: %w", k.certFile, k.keyFile, err)
+	}
+	k.current = &pair
+	return nil
+}
+
+// ServeRedirect sends what comes over plain HTTP to the same place over HTTPS,
+// until the context ends. httpsPort is where that is.
+func (s *Server) ServeRedirect(ctx context.Context, ln net.Listener, httpsPort string) error {
+	hs := &http.Server{
+		Handler:           s.TLS.challenge(redirectTo(httpsPort)),
+		ReadHeaderTimeout: s.Timeouts.Header,
+		ReadTimeout:       s.Timeouts.Header,
+		WriteTimeout:      s.Timeouts.Header,
+		IdleTimeout:       s.Timeouts.Header,
+		MaxHeaderBytes:    8 << 10,
+		ConnState:         newConnections(s.MaxConnections).note,
+		ErrorLog:          slog.NewLogLogger(s.Log.Handler(), slog.LevelDebug),
+	}
+	s.Log.Info("plain HTTP is sent to https", "address", ln.Addr().String())
+	stop := context.AfterFunc(ctx, func() { _ = hs.Close() }) // nothing here is worth waiting for
+	defer stop()
+	if err := hs.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("redirect to https: %w", err)
+	}
+	return nil
+}
+
+// redirectTo answers readers with the address to use. Whoever sends something
+// is told so instead: their credential has just crossed the network in the
+// clear, and a redirect would hide that.
+func redirectTo(httpsPort string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		host := r.Host
+		if name, _, err := net.SplitHostPort(host); err == nil {
+			host = name
+		}
+		readOnly := r.Method == http.MethodGet || r.Method == http.MethodHead
+		if host == "" || !readOnly || r.Header.Get("Authorization") != "" {
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(http.StatusBadRequest)
+			_, _ = w.Write([]byte(`{"detail":"Use https. If you sent a credential here, replace it: it was not encrypted."}`))
+			return
+		}
+		if httpsPort != "443" {
+			host = net.JoinHostPort(host, httpsPort)
+		}
+		target := url.URL{Scheme: "https", Host: host, Path: r.URL.Path, RawPath: r.URL.RawPath, RawQuery: r.URL.RawQuery}
+		w.Header().Set("Location", target.String())
+		w.WriteHeader(http.StatusPermanentRedirect)
+	})
+}

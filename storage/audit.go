@@ -1,0 +1,254 @@
+package storage
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// auditDays is how long entries are kept.
+const auditDays = 365
+
+// ActorKind is what kind of somebody has changed something.
+type ActorKind string
+
+// The kinds of actors.
+const (
+	ActorNobody  ActorKind = "anonymous" // nobody has proven who they are
+	ActorAccount ActorKind = "account"   // a person who has signed in; named by email
+	ActorKey     ActorKind = "api_key"   // an agent; named by its key's prefix
+	ActorCommand ActorKind = "command"   // the operator; named by the command
+	ActorStripe  ActorKind = "stripe"    // the payment service; named by the event
+	ActorSystem  ActorKind = "system"    // the server itself; named by the job
+)
+
+// Actor is who changes the configuration, and from where.
+type Actor struct {
+	Kind    ActorKind
+	Name    string    // "" for nobody, and for an account whose email is to be looked up
+	Account uuid.UUID // of an account without a name
+	Address string    // "" for what came over no network
+}
+
+type actorKey struct{}
+
+// WithActor says who makes the changes that are asked for with a context. It
+// is the only way to say it, so that no call can say it twice or forget to
+// pass it on; without it a change is the system's.
+func WithActor(ctx context.Context, a Actor) context.Context {
+	return context.WithValue(ctx, actorKey{}, a)
+}
+
+func actorOf(ctx context.Context) Actor {
+	if a, ok := ctx.Value(actorKey{}).(Actor); ok {
+		return a
+	}
+	return Actor{Kind: ActorSystem}
+}
+
+// Action is what an entry says was done.
+type Action string
+
+// The actions, in alphabetical order.
+const (
+	ActionChangePassword Action = "account.change_password"
+	ActionRegister       Action = "account.register"
+	ActionSignIn         Action = "account.sign_in"
+	ActionSignInFailed   Action = "account.sign_in_failed"
+	ActionRotateKey      Action = "api_key.regenerate"
+	ActionSetPrice       Action = "model_price.set"
+	ActionBlockUser      Action = "user.block"
+	ActionUnblockUser    Action = "user.unblock"
+	ActionKillSwitch     Action = "workspace.kill_switch"
+	ActionPlan           Action = "workspace.plan"
+	ActionUpdate         Action = "workspace.update"
+)
+
+// Actions lists all of them.
+func Actions() []Action {
+	return []Action{
+		ActionChangePassword, ActionRegister, ActionSignIn, ActionSignInFailed, ActionRotateKey, ActionSetPrice,
+		ActionBlockUser, ActionUnblockUser, ActionKillSwitch, ActionPlan, ActionUpdate,
+	}
+}
+
+// facts are what an entry says of a thing, by the API's names. nil is a thing
+// that does not exist; values must be what the API shows, and never a secret.
+type facts map[string]any
+
+// deed is a change as it is to be recorded.
+type deed struct {
+	ws      WorkspaceKey
+	action  Action
+	target  string // "" when there is only one of it
+	was     facts
+	became  facts
+	outcome bool // recorded even if nothing differs: that it happened is the news
+}
+
+// configure is write for a change of configuration. What fn did is recorded in
+// the same transaction, so that neither is ever there without the other. A
+// call that changed nothing leaves no entry.
+func (s *Store) configure(ctx context.Context, fn func(*Tx) (deed, error)) error {
+	actor := actorOf(ctx)
+	return s.write(ctx, bySQL, func(tx *Tx) error {
+		done, err := fn(tx)
+		if err != nil {
+			return err
+		}
+		return recordAudit(tx, actor, done)
+	})
+}
+
+func recordAudit(tx *Tx, actor Actor, a deed) error {
+	was, became, err := differing(a.was, a.became)
+	if err != nil || was == nil && became == nil && !a.outcome {
+		return err
+	}
+	if actor.Kind == ActorAccount && actor.Name == "" {
+		if err := tx.get(`SELECT email FROM accounts WHERE uuid = $1`, []any{actor.Account[:]}, &actor.Name); err != nil {
+			return fmt.Errorf("name the actor: %w", err)
+		}
+	}
+	id := newID(tx.now)
+	_, err = tx.exec(`INSERT INTO audit_entries (workspace_id, uuid, actor_kind, actor_name, action, target, was, became, address)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`, a.ws, id[:], string(actor.Kind), nullWord(actor.Name), string(a.action),
+		nullWord(a.target), nullText(was), nullText(became), nullWord(actor.Address))
+	return err
+}
+
+// differing writes both as JSON objects of what differs; both nil when nothing
+// does. A thing that came or went differs in all it has.
+func differing(was, became facts) (before, after []byte, err error) {
+	kept := [2]facts{make(facts), make(facts)}
+	for i, side := range [2]facts{was, became} {
+		other := [2]facts{became, was}[i]
+		for name, value := range side {
+			same, err := equalJSON(value, other[name])
+			if err != nil {
+				return nil, nil, fmt.Errorf("write %s for the audit log: %w", name, err)
+			}
+			if _, both := other[name]; !both || !same {
+				kept[i][name] = value
+			}
+		}
+	}
+	if len(kept[0]) == 0 && len(kept[1]) == 0 {
+		return nil, nil, nil
+	}
+	if was != nil {
+		before, err = json.Marshal(kept[0])
+	}
+	if became != nil && err == nil {
+		after, err = json.Marshal(kept[1])
+	}
+	return before, after, err
+}
+
+func equalJSON(a, b any) (bool, error) {
+	left, err := json.Marshal(a)
+	if err != nil {
+		return false, err
+	}
+	right, err := json.Marshal(b)
+	return bytes.Equal(left, right), err
+}
+
+// SignedIn records that an account's password was shown, rightly or not. An
+// account that does not exist leaves no entry, but takes a write as well, so
+// that the time of the answer tells nothing.
+func (s *Store) SignedIn(ctx context.Context, account Account, ok bool) error {
+	actor, action := actorOf(ctx), ActionSignInFailed
+	if ok {
+		actor, action = Actor{Kind: ActorAccount, Name: account.Email, Address: actor.Address}, ActionSignIn
+	}
+	return s.write(ctx, inMemory, func(tx *Tx) error {
+		if account.ID == uuid.Nil {
+			return touchProbe(tx)
+		}
+		var ws WorkspaceKey
+		err := tx.get(`SELECT w.id FROM workspaces w JOIN accounts a ON a.id = w.account_id WHERE a.uuid = $1`,
+			[]any{account.ID[:]}, &ws)
+		if err != nil {
+			return err
+		}
+		return recordAudit(tx, actor, deed{ws: ws, action: action, target: account.Email, outcome: true})
+	})
+}
+
+// AuditEntry is one change or sign-in.
+type AuditEntry struct {
+	ID      uuid.UUID
+	At      time.Time
+	Actor   Actor
+	Action  Action
+	Target  string // "" when there is only one of it
+	Before  []byte // JSON object; nil when it did not exist
+	After   []byte // JSON object; nil when it is gone
+	Address string // "" for what came over no network
+}
+
+// AuditFilter narrows a list of entries; zero values ask for all.
+type AuditFilter struct {
+	Action Action
+	Since  time.Time // inclusive
+	Until  time.Time // exclusive
+	Limit  int64
+	Cursor string
+}
+
+// Audit lists a workspace's entries, newest first, and the cursor of the next
+// page ("" at the end).
+func (s *Store) Audit(ctx context.Context, ws WorkspaceKey, f AuditFilter) (entries []AuditEntry, next string, err error) {
+	before, from, err := idBounds(listAudit, ws, f.Since, f.Until, f.Cursor)
+	if err != nil {
+		return nil, "", err
+	}
+	query, args := `SELECT uuid, actor_kind, actor_name, action, target, was, became, address FROM audit_entries
+		WHERE workspace_id = $1 AND uuid < $2 AND uuid >= $3`, []any{ws, before[:], from[:], f.Limit + 1}
+	if f.Action != "" {
+		query, args = query+` AND action = $5`, append(args, string(f.Action))
+	}
+	err = s.read(ctx, func(tx *Tx) error {
+		return tx.each(query+` ORDER BY uuid DESC LIMIT $4`, args, func(rows scanner) error {
+			if int64(len(entries)) == f.Limit {
+				last := entries[len(entries)-1].ID
+				next = cursor(listAudit, int64(ws), last[:])
+				return nil
+			}
+			e, err := scanAudit(rows)
+			entries = append(entries, e)
+			return err
+		})
+	})
+	return entries, next, err
+}
+
+func scanAudit(rows scanner) (e AuditEntry, err error) {
+	var name, target, was, became, address sql.NullString
+	err = rows.Scan(&e.ID, &e.Actor.Kind, &name, &e.Action, &target, &was, &became, &address)
+	e.At = idTime(e.ID)
+	e.Actor.Name, e.Target, e.Address = name.String, target.String, address.String
+	e.Before, e.After = textOf(was), textOf(became)
+	return e, err
+}
+
+// idTime is the millisecond with which an id of newID begins.
+func idTime(id uuid.UUID) time.Time {
+	return time.UnixMilli(int64(binary.BigEndian.Uint64(id[:8]) >> 16)).UTC()
+}
+
+// expireAudit deletes a piece of a workspace's entries that are past their time.
+func expireAudit(tx *Tx, ws WorkspaceKey) (left bool, err error) {
+	const piece = 200
+	bound := idFloor(tx.now.AddDate(0, 0, -auditDays))
+	n, err := tx.exec(`DELETE FROM audit_entries WHERE workspace_id = $1 AND uuid IN
+		(SELECT uuid FROM audit_entries WHERE workspace_id = $1 AND uuid < $2 ORDER BY uuid LIMIT $3)`, ws, bound[:], piece)
+	return n == piece, err
+}

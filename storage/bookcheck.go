@@ -1,0 +1,201 @@
+package storage
+
+import (
+	"context"
+	"database/sql"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// wrong is the temporary table that takes the rows of a book that differ: the
+// key, what is stored and what should be, and whether that is a lower bound.
+func (b book) wrong() string { return "wrong_" + b.table }
+
+func (b book) createWrong() string {
+	return fmt.Sprintf(`CREATE TEMP TABLE %s (%s, at_least, %s, %s)`, b.wrong(),
+		strings.Join(b.key, ", "), joined(b.figures, "was_%[1]s"), joined(b.figures, "is_%[1]s"))
+}
+
+// compare selects the rows of a book that differ, in the columns of wrong.
+func (b book) compare() string {
+	rows, stored, proved := b.beside()
+	if b.open {
+		rows, stored, proved = b.together()
+	}
+	bound, history := "0 = 1", ""
+	if b.atLeast != "" {
+		bound, history = b.atLeast, "LEFT JOIN expired_history x ON x.workspace_id = t.workspace_id"
+	}
+	should := "CASE WHEN " + bound + " AND " + stored + " > " + proved + " THEN " + stored + " ELSE " + proved + " END"
+	differs := "CASE WHEN " + bound + " THEN " + stored + " < " + proved + " ELSE " + stored + " <> " + proved + " END"
+	return fmt.Sprintf(`SELECT %s, CASE WHEN %s THEN 1 ELSE 0 END, %s, %s FROM %s %s WHERE %s`,
+		joined(b.key, "t.%[1]s"), bound, joined(b.figures, stored), joined(b.figures, should),
+		rows, history, joinedWith(b.figures, differs, " OR "))
+}
+
+// beside puts what the ledger says beside each row of the table.
+func (b book) beside() (rows, stored, proved string) {
+	table := b.table
+	if b.pieces {
+		table = fmt.Sprintf(`(SELECT * FROM %s WHERE id > $1 AND id <= $2)`, b.table)
+	}
+	on := joinedWith(b.key, "t.%[1]s = l.%[1]s", " AND ")
+	return fmt.Sprintf("%s t LEFT JOIN (%s) l ON %s", table, b.ledger, on), "t.%[1]s", "coalesce(l.%[1]s, 0)"
+}
+
+// together adds both up by their key, so that a row may be missing on either
+// side. It is a sort, where a full join would look for every row in all others.
+func (b book) together() (rows, stored, proved string) {
+	key := joined(b.key, "%[1]s")
+	return fmt.Sprintf(`(SELECT %s, %s FROM (SELECT %s, %s FROM %s UNION ALL SELECT %s, %s FROM (%s) l) b GROUP BY %s) t`,
+		key, joined(b.figures, "sum(was_%[1]s) AS was_%[1]s, sum(is_%[1]s) AS is_%[1]s"),
+		key, joined(b.figures, "%[1]s AS was_%[1]s, 0 AS is_%[1]s"), b.table,
+		key, joined(b.figures, "0, coalesce(%[1]s, 0)"), b.ledger, key), "t.was_%[1]s", "t.is_%[1]s"
+}
+
+// fix writes what wrong says that the figures should be.
+func (b book) fix() string {
+	if b.open {
+		return fmt.Sprintf(`INSERT INTO %s (%s, %s) SELECT %s, %s FROM %s WHERE true ON CONFLICT (%s) DO UPDATE SET %s`,
+			b.table, joined(b.key, "%[1]s"), joined(b.figures, "%[1]s"), joined(b.key, "%[1]s"), joined(b.figures, "is_%[1]s"),
+			b.wrong(), joined(b.key, "%[1]s"), joined(b.figures, "%[1]s = excluded.%[1]s"))
+	}
+	same := joinedWith(b.key, "w.%[1]s = "+b.table+".%[1]s", " AND ")
+	from := fmt.Sprintf("FROM %s w WHERE %s", b.wrong(), same)
+	return fmt.Sprintf(`UPDATE %s SET %s WHERE EXISTS (SELECT 1 %s)`,
+		b.table, joined(b.figures, "%[1]s = (SELECT w.is_%[1]s "+from+")"), from)
+}
+
+// joined formats each name, with commas between.
+func joined(names []string, format string) string { return joinedWith(names, format, ", ") }
+
+func joinedWith(names []string, format, between string) string {
+	all := make([]string, len(names))
+	for i, name := range names {
+		all[i] = fmt.Sprintf(format, name)
+	}
+	return strings.Join(all, between)
+}
+
+// checkBook compares a book, or a piece of it, and in a repair sets it right.
+func (a *audit) checkBook(b book, piece []any) error {
+	if err := a.exec([]string{"DELETE FROM " + b.wrong()}); err != nil {
+		return err
+	}
+	if err := a.exec([]string{"INSERT INTO " + b.wrong() + " " + b.compare()}, piece...); err != nil {
+		return err
+	}
+	found := a.report.Found
+	err := eachRow(a.ctx, a.conn, "SELECT * FROM "+b.wrong(), nil, func(_ []string, values []any) {
+		a.report.add(b.difference(values, a.repair))
+	})
+	if err != nil || !a.repair || a.report.Found == found {
+		return err
+	}
+	return a.exec([]string{b.fix()})
+}
+
+// difference reads a row of wrong.
+func (b book) difference(values []any, repaired bool) Difference {
+	d := Difference{Check: b.name(), Row: describe(b.key, values[:len(b.key)]), Repaired: repaired}
+	atLeast, values := values[len(b.key)] == int64(1), values[len(b.key)+1:]
+	var names []string
+	var stored, should []any
+	for i, name := range b.figures {
+		if was, is := values[i], values[len(b.figures)+i]; was != is {
+			names, stored, should = append(names, name), append(stored, was), append(should, is)
+		}
+	}
+	d.Stored, d.ShouldBe = describe(names, stored), describe(names, should)
+	if atLeast {
+		d.ShouldBe += " or more"
+	}
+	return d
+}
+
+// eachRow calls use with every row of a query.
+func eachRow(ctx context.Context, conn asker, query string, args []any, use func(columns []string, values []any)) (err error) {
+	rows, err := conn.QueryContext(ctx, query, args...)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	columns, err := rows.Columns()
+	if err != nil {
+		return err
+	}
+	for rows.Next() {
+		values, into := make([]any, len(columns)), make([]any, len(columns))
+		for i := range values {
+			into[i] = &values[i]
+		}
+		if err := rows.Scan(into...); err != nil {
+			return err
+		}
+		use(columns, values)
+	}
+	return rows.Err()
+}
+
+// describe writes columns for people: days as dates, ids in hexadecimal digits.
+func describe(columns []string, values []any) string {
+	words := make([]string, len(columns))
+	for i, name := range columns {
+		var text string
+		switch v := values[i].(type) {
+		case nil:
+			text = "null"
+		case []byte:
+			text = hex.EncodeToString(v)
+		case int64:
+			text = fmt.Sprint(v)
+			if name == "day" || name == "booked_day" {
+				text = dayStart(v).Format("2006-01-02")
+			}
+		default:
+			text = fmt.Sprint(v)
+		}
+		words[i] = name + " " + text
+	}
+	return strings.Join(words, ", ")
+}
+
+// soundness is what SQLite itself checks of a file. Each query selects one
+// text a fault.
+func soundness() []rule {
+	return []rule{
+		{name: "integrity", holds: "ok", query: `SELECT integrity_check AS fault FROM pragma_integrity_check WHERE integrity_check <> 'ok'`},
+		{
+			name: "foreign keys", holds: "a row that exists", key: 2,
+			query: `SELECT "table", rowid, parent FROM pragma_foreign_key_check`,
+		},
+	}
+}
+
+// damageOf makes SQLite's own checks. They come before all others: what is
+// read from a damaged file proves nothing.
+func damageOf(ctx context.Context, path string) (report Report, err error) {
+	db, err := sql.Open("sqlite", dsn(path, waitForLocks(), [2]string{"query_only", "1"})+"&mode=rw")
+	if err != nil {
+		return report, err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	a := audit{ctx: ctx, conn: db, report: &report}
+	for _, check := range soundness() {
+		report.Checks++
+		err := a.find(check, nil)
+		if isDamage(err) { // too damaged to be checked
+			report.add(Difference{Check: check.name, Stored: err.Error(), ShouldBe: check.holds})
+			return report, nil
+		}
+		if err != nil {
+			return report, classify(fmt.Errorf("check the file: %w", err))
+		}
+		if report.Found > 0 {
+			return report, nil
+		}
+	}
+	return report, nil
+}

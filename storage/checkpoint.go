@@ -1,0 +1,121 @@
+package storage
+
+import (
+	"errors"
+	"sync/atomic"
+)
+
+// A WAL is folded into the file (a checkpoint, as SQLite calls it) beside the
+// writer. By itself SQLite would do it inside a COMMIT, for which everybody
+// would wait: while old pages are deleted, most of a checkpoint is random
+// writes. A checkpoint beside the writer never ends under load, though: the
+// writer has added frames meanwhile, and SQLite begins the WAL anew only when
+// all of them are folded. So the writer folds the last few itself.
+const (
+	// foldAt is how many frames make a checkpoint worth its syncs: 8 MiB.
+	foldAt = 2000
+	// foldRest is how few frames the writer folds itself, in a millisecond or so.
+	foldRest = 200
+	// foldPasses bounds how often the rest is folded once more to make it small.
+	foldPasses = 4
+	// foldNow is when the writer waits for the disk, because the WAL outgrows it.
+	foldNow = 16 * foldAt
+)
+
+// checkpointer folds the WAL of one writer.
+type checkpointer struct {
+	writer *conn
+	beside *conn // of its own goroutine
+	wake   chan struct{}
+	done   chan struct{}
+
+	folding chan struct{} // holds one while somebody folds
+	small   atomic.Bool   // the passes have left but little
+	due     int32         // the writer's: frames at which to fold next
+}
+
+func newCheckpointer(path string, writer *conn) (*checkpointer, error) {
+	beside, err := openConn(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := writer.countFrames(); err != nil {
+		return nil, errors.Join(err, beside.close())
+	}
+	c := &checkpointer{
+		writer: writer, beside: beside, due: foldAt,
+		wake: make(chan struct{}, 1), done: make(chan struct{}), folding: make(chan struct{}, 1),
+	}
+	go c.run()
+	return c, nil
+}
+
+// close ends the goroutine. The connection that closes last, the writer's, folds what is left.
+func (c *checkpointer) close() error {
+	close(c.wake)
+	<-c.done
+	return c.beside.close()
+}
+
+// committed is called by the writer after each transaction.
+func (c *checkpointer) committed() {
+	frames := c.writer.frames()
+	switch {
+	case c.small.Load():
+		select {
+		case c.folding <- struct{}{}:
+			c.finish()
+		default: // one more round of passes, and small again after it
+		}
+	case frames < foldAt:
+		c.due = foldAt
+	case frames >= c.due:
+		// While a reader keeps the WAL from beginning anew, every transaction
+		// finds it too large: that is no reason to sync after each of them.
+		c.due = frames + foldAt/2
+		if frames >= foldNow {
+			c.folding <- struct{}{}
+			c.finish()
+			return
+		}
+		select {
+		case c.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// finish folds what the passes have left, and lets others fold. The next
+// transaction then begins the WAL anew, unless a reader still needs it. An
+// error refuses nothing: every commit is safe in the WAL, and there is a next time.
+func (c *checkpointer) finish() {
+	defer func() { <-c.folding }()
+	c.small.Store(false)
+	_, _, _ = c.writer.checkpoint()
+}
+
+func (c *checkpointer) run() {
+	defer close(c.done)
+	for range c.wake {
+		c.folding <- struct{}{}
+		c.small.Store(c.passes())
+		<-c.folding
+	}
+}
+
+// passes folds until the rest is small, or says that it is not: because a
+// reader still needs the frames, or the disk fails.
+func (c *checkpointer) passes() bool {
+	var before int32
+	for range foldPasses {
+		frames, folded, err := c.beside.checkpoint()
+		if err != nil || folded < frames {
+			return false
+		}
+		if folded-before <= foldRest {
+			break
+		}
+		before = folded
+	}
+	return true
+}

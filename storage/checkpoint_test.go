@@ -1,0 +1,116 @@
+package storage
+
+import (
+	"bytes"
+	"testing"
+	"testing/synctest"
+)
+
+// pages is how many frames of the WAL a write of fill takes, or a few more.
+const pages = 64
+
+// fill writes as much as many small writes do, and returns the frames before it.
+func (w *world) fill() (frames int32) {
+	w.t.Helper()
+	w.filled++
+	room := bytes.Repeat([]byte{byte(w.filled)}, pages*4096)
+	w.must(w.write(w.t.Context(), inMemory, func(tx *Tx) error {
+		frames = w.folder.writer.frames()
+		_, err := tx.exec(`INSERT INTO probes (id, checked_at, room) VALUES (1, 0, $1)
+			ON CONFLICT (id) DO UPDATE SET room = excluded.room`, room)
+		return err
+	}))
+	return frames
+}
+
+// fillTo writes until the WAL has that many frames.
+func (w *world) fillTo(frames int32) {
+	w.t.Helper()
+	for w.fill() < frames {
+	}
+}
+
+func TestWALBeginsAnewBesideTheWriter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.fillTo(foldAt - 2*pages)
+		before := w.fill()
+		w.fillTo(foldAt)
+		synctest.Wait() // for the passes
+		w.fill()        // after it the writer folds the rest
+		w.fill()
+		if frames := w.fill(); before < foldAt/2 || frames > 4*pages {
+			t.Errorf("%d frames, then %d", before, frames)
+		}
+	})
+}
+
+// What was written while the passes folded is left for the writer.
+func TestWriterFoldsWhatThePassesLeft(t *testing.T) {
+	w := newWorld(t)
+	w.fillTo(foldAt / 4)
+	w.folder.small.Store(true)
+	w.fill()
+	w.fill()
+	if frames := w.fill(); frames > 4*pages {
+		t.Errorf("%d frames", frames)
+	}
+}
+
+// A list that takes its time keeps its snapshot, and everybody else goes on.
+func TestReaderHoldsUpTheWALAndNobodyElse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.fill()
+		over, ended := make(chan struct{}), make(chan error, 1)
+		go func() {
+			ended <- w.read(t.Context(), func(tx *Tx) error {
+				var n int64
+				err := tx.get(`SELECT count(*) FROM probes`, nil, &n) // the snapshot begins here
+				<-over
+				return err
+			})
+		}()
+		synctest.Wait()
+		w.fillTo(2 * foldAt)
+		synctest.Wait()
+		if frames := w.fill(); frames < 2*foldAt {
+			t.Errorf("the WAL began anew under a reader: %d frames", frames)
+		}
+		close(over)
+		w.must(<-ended)
+		for range foldAt / pages {
+			w.fill()
+			synctest.Wait()
+		}
+		if frames := w.fill(); frames > foldAt {
+			t.Errorf("%d frames, long after the reader", frames)
+		}
+	})
+}
+
+// When checkpoints fall behind, writes wait for them: the WAL is bounded.
+func TestWritesWaitForTheDiskWhenTheWALOutgrowsIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.folder.folding <- struct{}{} // a disk that takes for ever
+		most, over := int32(0), make(chan struct{})
+		go func() {
+			defer close(over)
+			for range (foldNow + 2*foldAt) / pages {
+				most = max(most, w.fill())
+			}
+		}()
+		synctest.Wait()
+		select {
+		case <-over:
+			t.Error("nobody waits")
+		default:
+		}
+		<-w.folder.folding
+		<-over
+		if frames := w.fill(); most < foldNow-2*pages || most > foldNow+foldAt || frames > foldNow/2 {
+			t.Errorf("%d frames at most, then %d", most, frames)
+		}
+	})
+}

@@ -1,0 +1,127 @@
+package storage
+
+// The books are figures that are kept beside the ledger (runs, steps, denials)
+// in the transactions that write it: counters that decisions read, and rollups
+// that usage pages read. This file says, for each of them, how the ledger
+// proves it. verify.go asks, and can set right; the tests ask the same.
+
+// book is a table's figures, and the query that recomputes them.
+type book struct {
+	table   string
+	key     []string // its primary key
+	figures []string
+	// ledger selects the key and the figures, under their names.
+	ledger string
+	// pieces says that ledger takes one piece of runs, $1 < id <= $2, for the
+	// tables that are too large to be compared at once.
+	pieces bool
+	// atLeast holds for a row (t) of which retention (x, see expired_history)
+	// may have deleted some of the ledger: then what is left proves only that
+	// its figures must not be lower.
+	atLeast string
+	// open says that a missing row stands for zeros.
+	open bool
+}
+
+// name is what differences of the book are listed under.
+func (b book) name() string {
+	if len(b.figures) == 1 {
+		return b.table + "." + b.figures[0]
+	}
+	return b.table
+}
+
+// ledgerByDay collects, piece by piece ($1 < id <= $2), what the days' books
+// are recomputed from. A run was born BLOCKED when its status is 4 and nobody
+// ended it: a client may end a run as BLOCKED too.
+func ledgerByDay() (create, fill []string) {
+	create = []string{
+		`CREATE TEMP TABLE ledger_starts (workspace_id INTEGER, day INTEGER, user_id INTEGER, allowed INTEGER, blocked INTEGER)`,
+		`CREATE TEMP TABLE ledger_usage (workspace_id INTEGER, day INTEGER, user_id INTEGER, model_id INTEGER,
+			spend INTEGER, prompt INTEGER, completion INTEGER, unpriced INTEGER)`,
+		`CREATE TEMP TABLE ledger_denials (workspace_id INTEGER, day INTEGER, reason INTEGER, n INTEGER)`,
+	}
+	fill = []string{
+		`INSERT INTO ledger_starts
+		SELECT workspace_id, started_at / 86400000, user_id,
+			sum(CASE WHEN status = 4 AND ended_by IS NULL THEN 0 ELSE 1 END),
+			sum(CASE WHEN status = 4 AND ended_by IS NULL THEN 1 ELSE 0 END)
+		FROM runs WHERE id > $1 AND id <= $2
+		GROUP BY workspace_id, started_at / 86400000, user_id`,
+		`INSERT INTO ledger_usage
+		SELECT r.workspace_id, s.booked_day, r.user_id, s.model_id, coalesce(sum(s.cost_nanos), 0),
+			sum(s.prompt_tokens), sum(s.completion_tokens),
+			sum(CASE WHEN s.cost_nanos IS NULL THEN s.prompt_tokens + s.completion_tokens ELSE 0 END)
+		FROM steps s JOIN runs r ON r.id = s.run_id
+		WHERE s.run_id > $1 AND s.run_id <= $2 AND s.booked_day IS NOT NULL
+		GROUP BY r.workspace_id, s.booked_day, r.user_id, s.model_id`,
+		// A start is denied on the day of the run's start, a step on that of its creation.
+		`INSERT INTO ledger_denials
+		SELECT r.workspace_id, coalesce(s.created_at, r.started_at) / 86400000 AS day, d.reason, count(*)
+		FROM denials d JOIN runs r ON r.id = d.run_id LEFT JOIN steps s ON s.run_id = d.run_id AND s.uuid = d.step_uuid
+		WHERE d.run_id > $1 AND d.run_id <= $2
+		GROUP BY r.workspace_id, day, d.reason`,
+	}
+	return create, fill
+}
+
+// expiredDay is the atLeast of a book by days.
+const expiredDay = `t.day < x.complete_from`
+
+// books lists all of them. The order matters to a repair: users.run_count is
+// recomputed from user_days where the ledger is gone.
+func books() []book {
+	return []book{
+		{
+			table: "runs", key: []string{"id"}, pieces: true,
+			figures: []string{"step_count", "blocked_step_count", "prompt_tokens", "completion_tokens", "spend_nanos"},
+			ledger: `SELECT run_id AS id, count(*) AS step_count, sum(CASE WHEN status = 4 THEN 1 ELSE 0 END) AS blocked_step_count,
+					sum(prompt_tokens) AS prompt_tokens, sum(completion_tokens) AS completion_tokens, sum(cost_nanos) AS spend_nanos
+				FROM steps WHERE run_id > $1 AND run_id <= $2 GROUP BY run_id`,
+			atLeast: `t.status <> 1 AND t.started_at < x.started_before`,
+		},
+		{
+			table: "workspaces", key: []string{"id"}, figures: []string{"running_runs"},
+			ledger: `SELECT workspace_id AS id, count(*) AS running_runs FROM runs WHERE status = 1 GROUP BY workspace_id`,
+		},
+		{
+			table: "workspace_days", key: []string{"workspace_id", "day"}, open: true, atLeast: expiredDay,
+			figures: []string{"spend_nanos", "prompt_tokens", "completion_tokens", "run_count", "blocked_run_count"},
+			ledger: `SELECT workspace_id, day, sum(spend) AS spend_nanos, sum(prompt) AS prompt_tokens,
+					sum(completion) AS completion_tokens, sum(allowed) AS run_count, sum(blocked) AS blocked_run_count
+				FROM (SELECT workspace_id, day, spend, prompt, completion, 0 AS allowed, 0 AS blocked FROM ledger_usage
+					UNION ALL SELECT workspace_id, day, 0, 0, 0, allowed, blocked FROM ledger_starts) e
+				GROUP BY workspace_id, day`,
+		},
+		{
+			table: "user_days", key: []string{"workspace_id", "day", "user_id"}, open: true, atLeast: expiredDay,
+			figures: []string{"spend_nanos", "run_count"},
+			ledger: `SELECT workspace_id, day, user_id, sum(spend) AS spend_nanos, sum(allowed) AS run_count
+				FROM (SELECT workspace_id, day, user_id, spend, 0 AS allowed FROM ledger_usage
+					UNION ALL SELECT workspace_id, day, user_id, 0, allowed FROM ledger_starts) e
+				GROUP BY workspace_id, day, user_id`,
+		},
+		{
+			table: "model_days", key: []string{"workspace_id", "day", "model_id"}, open: true, atLeast: expiredDay,
+			figures: []string{"spend_nanos", "prompt_tokens", "completion_tokens", "unpriced_tokens"},
+			ledger: `SELECT workspace_id, day, model_id, sum(spend) AS spend_nanos, sum(prompt) AS prompt_tokens,
+					sum(completion) AS completion_tokens, sum(unpriced) AS unpriced_tokens
+				FROM ledger_usage WHERE model_id IS NOT NULL GROUP BY workspace_id, day, model_id`,
+		},
+		{
+			table: "denial_days", key: []string{"workspace_id", "day", "reason"}, open: true, atLeast: expiredDay,
+			figures: []string{"denial_count"},
+			ledger: `SELECT workspace_id, day, reason, sum(n) AS denial_count
+				FROM ledger_denials GROUP BY workspace_id, day, reason`,
+		},
+		{
+			table: "users", key: []string{"id"}, figures: []string{"run_count"},
+			ledger: `SELECT user_id AS id, sum(n) AS run_count
+				FROM (SELECT d.user_id, d.run_count AS n FROM user_days d
+						JOIN expired_history x ON x.workspace_id = d.workspace_id WHERE d.day < x.complete_from
+					UNION ALL SELECT s.user_id, s.allowed FROM ledger_starts s
+						LEFT JOIN expired_history x ON x.workspace_id = s.workspace_id WHERE s.day >= coalesce(x.complete_from, s.day)) e
+				GROUP BY user_id`,
+		},
+	}
+}

@@ -1,0 +1,44 @@
+package storage
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"syscall"
+
+	"github.com/gofrs/flock"
+)
+
+// lockSuffix names the file beside the database whose lock says who uses it.
+// SQLite's own locks cannot say so for a file that is damaged, and a restore
+// is needed most for those. The system lets go of it when a process dies.
+const lockSuffix = ".lock"
+
+// share holds the lock together with all others that use the database. Only a
+// restore keeps it from them.
+func share(path string) (*flock.Flock, error) {
+	lock := flock.New(path + lockSuffix)
+	ok, err := lock.TryRLock()
+	switch {
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
+		return nil, fmt.Errorf("%w: %w", ErrReadOnly, err)
+	case err != nil:
+		return nil, fmt.Errorf("lock the database: %w", err)
+	case !ok:
+		return nil, ErrRestoring
+	}
+	return lock, nil
+}
+
+// own holds the lock alone: nobody uses the database, and nobody will.
+func own(path string) (*flock.Flock, error) {
+	lock := flock.New(path + lockSuffix)
+	ok, err := lock.TryLock()
+	if err != nil {
+		return nil, fmt.Errorf("lock the database: %w", err)
+	}
+	if !ok {
+		return nil, ErrInUse
+	}
+	return lock, nil
+}

@@ -1,0 +1,93 @@
+package storage
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// Restore puts a backup in the place of a database, which nobody may use: then
+// it returns ErrInUse. It replaces an existing one only with force (ErrExists
+// otherwise), and returns under which name that is kept.
+//
+// The backup is read as a backup is written, so that it is checked again, and
+// the file given stays as it is. An older schema is migrated by the next serve.
+func Restore(ctx context.Context, file, path string, migrations fs.FS, force bool) (kept string, err error) {
+	versions, err := migrationVersions(migrations)
+	if err != nil {
+		return "", err
+	}
+	if _, err := os.Stat(file); err != nil {
+		return "", fmt.Errorf("read the backup: %w", err)
+	}
+	lock, err := own(path)
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, lock.Close()) }()
+	_, err = os.Stat(path)
+	exists := err == nil
+	switch {
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return "", fmt.Errorf("read the database: %w", err)
+	case exists && !force:
+		return "", ErrExists
+	}
+	c, err := copyTo(ctx, file, filepath.Dir(path), filepath.Base(path))
+	if err != nil {
+		return "", err
+	}
+	defer func() {
+		if err != nil {
+			os.Remove(c.name)
+		}
+	}()
+	if c.version > versions[len(versions)-1] {
+		return "", ErrSchemaNewer
+	}
+	if exists {
+		if kept, err = keepAside(ctx, path); err != nil {
+			return "", fmt.Errorf("keep the old database aside: %w", err)
+		}
+	}
+	if err := os.Rename(c.name, path); err != nil {
+		return kept, fmt.Errorf("put the backup in place: %w", err)
+	}
+	return kept, syncDir(filepath.Dir(path))
+}
+
+// keepAside gives a database a second name, with all that belongs to it. Its
+// own stays until the new one takes it: a crash between leaves the old in place.
+func keepAside(ctx context.Context, path string) (kept string, err error) {
+	// A damaged database may refuse. Then its WAL is kept beside it.
+	foldErr := foldWAL(ctx, path)
+	kept = besides(path, "before-restore", time.Now())
+	if err := os.Link(path, kept); err != nil {
+		return "", err
+	}
+	err = os.Rename(path+"-wal", kept+"-wal")
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", errors.Join(err, foldErr)
+	}
+	if err := os.Remove(path + "-shm"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	return kept, nil
+}
+
+// foldWAL moves what a killed server has left in the WAL into the file: the
+// last connection does so when it closes.
+func foldWAL(ctx context.Context, path string) (err error) {
+	db, err := sql.Open("sqlite", dsn(path, waitForLocks())+"&mode=rw")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	_, err = db.ExecContext(ctx, `PRAGMA wal_checkpoint(TRUNCATE)`)
+	return err
+}

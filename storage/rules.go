@@ -1,0 +1,262 @@
+package storage
+
+// rule is what holds between rows at every commit. Its query selects the rows
+// that break it: first the columns that name one, then those that show how.
+type rule struct {
+	name   string
+	holds  string // what should be, for people
+	key    int    // how many columns name the row
+	pieces bool   // the query takes one piece of runs, $1 < id <= $2
+	query  string
+}
+
+// wholeRun leaves out ended runs of which retention may have deleted a part.
+const wholeRun = `NOT EXISTS (SELECT 1 FROM expired_history x
+	WHERE x.workspace_id = r.workspace_id AND r.status <> 1 AND r.started_at < x.started_before)`
+
+// rules lists all of them. A break is for a person to judge: no repair can know
+// which of two rows is the wrong one.
+func rules() []rule {
+	all := append(denialRules(), runRules()...)
+	all = append(all, usageRules()...)
+	all = append(all, signRules()...)
+	all = append(all, planRules()...)
+	return append(all, orphanRules()...)
+}
+
+func denialRules() []rule {
+	return []rule{
+		{
+			name: "denials", holds: "a run born BLOCKED has a denial", key: 1, pieces: true,
+			query: `SELECT r.id AS run_id FROM runs r WHERE r.id > $1 AND r.id <= $2 AND r.status = 4 AND r.ended_by IS NULL
+				AND NOT EXISTS (SELECT 1 FROM denials d WHERE d.run_id = r.id AND d.step_uuid = x'') AND ` + wholeRun,
+		},
+		{
+			name: "denials", holds: "a BLOCKED step has a denial", key: 2, pieces: true,
+			query: `SELECT s.run_id, s.uuid FROM steps s JOIN runs r ON r.id = s.run_id
+				WHERE s.run_id > $1 AND s.run_id <= $2 AND s.status = 4
+				AND NOT EXISTS (SELECT 1 FROM denials d WHERE d.run_id = s.run_id AND d.step_uuid = s.uuid) AND ` + wholeRun,
+		},
+		{
+			name: "denials", holds: "a denial belongs to something BLOCKED", key: 2, pieces: true,
+			query: `SELECT d.run_id, d.step_uuid FROM denials d WHERE d.run_id > $1 AND d.run_id <= $2
+				AND NOT EXISTS (SELECT 1 FROM steps s WHERE s.run_id = d.run_id AND s.uuid = d.step_uuid AND s.status = 4)
+				AND NOT (d.step_uuid = x''
+					AND EXISTS (SELECT 1 FROM runs r WHERE r.id = d.run_id AND r.status = 4 AND r.ended_by IS NULL))`,
+		},
+		// Which rules can object where, and what they keep: the ended run (1)
+		// objects to steps only, the month (6) and concurrency (7) to starts
+		// only. 1 to 3 have no limit, 4 to 7 object from their limit on, 4 to 6
+		// reset by themselves.
+		{
+			name: "denials: contents", holds: "a reason with its limit, use and reset", key: 2, pieces: true,
+			query: `SELECT run_id, step_uuid, reason, limit_value, used_value, resets_at FROM denials
+				WHERE run_id > $1 AND run_id <= $2
+				AND NOT (CASE WHEN step_uuid = x'' THEN reason BETWEEN 2 AND 7 ELSE reason BETWEEN 1 AND 5 END
+					AND CASE WHEN reason < 4 THEN limit_value = 0 AND used_value = 0 ELSE used_value >= limit_value END
+					AND (resets_at IS NOT NULL) = (reason BETWEEN 4 AND 6))`,
+		},
+		{
+			name: "runs.deny_reason", holds: "the reason of a denied start, or of a step denied before the end", key: 1, pieces: true,
+			query: `SELECT r.id AS run_id, r.deny_reason FROM runs r LEFT JOIN denials d ON d.run_id = r.id AND d.reason <> 1
+				WHERE r.id > $1 AND r.id <= $2 AND ` + wholeRun + `
+				GROUP BY r.id, r.deny_reason
+				HAVING (r.deny_reason IS NULL) <> (count(d.reason) = 0)
+					OR sum(CASE WHEN d.reason = r.deny_reason THEN 1 ELSE 0 END) = 0 AND count(d.reason) > 0`,
+		},
+	}
+}
+
+func runRules() []rule {
+	return []rule{
+		{
+			name: "runs: ends", holds: "RUNNING without, BLOCKED with or without, others with an end", key: 1, pieces: true,
+			query: `SELECT id AS run_id, status, ended_at, ended_by FROM runs WHERE id > $1 AND id <= $2
+				AND NOT (status BETWEEN 1 AND 4 AND (status = 1) = (ended_at IS NULL)
+					AND CASE WHEN status = 1 THEN ended_by IS NULL ELSE status = 4 OR ended_by IS NOT NULL END)`,
+		},
+		{
+			name: "steps: open in an ended run", holds: "ABANDONED", key: 2, pieces: true,
+			query: `SELECT s.run_id, s.uuid, r.status AS run_status, s.status FROM steps s JOIN runs r ON r.id = s.run_id
+				WHERE s.run_id > $1 AND s.run_id <= $2 AND r.status <> 1 AND s.status = 1`,
+		},
+		{
+			name: "steps: completion", holds: "a time for COMPLETED and FAILED alone", key: 2, pieces: true,
+			query: `SELECT run_id, uuid, status, completed_at FROM steps WHERE run_id > $1 AND run_id <= $2
+				AND NOT (status BETWEEN 1 AND 5 AND (completed_at IS NOT NULL) = (status IN (2, 3)))`,
+		},
+		{
+			name: "api_keys: active", holds: "one active key", key: 1,
+			query: `SELECT w.id AS workspace_id, count(k.id) AS active_keys
+				FROM workspaces w LEFT JOIN api_keys k ON k.workspace_id = w.id AND k.revoked_at IS NULL
+				GROUP BY w.id HAVING count(k.id) <> 1`,
+		},
+	}
+}
+
+func usageRules() []rule {
+	return []rule{
+		// Usage is reported as a whole or not at all, never on a blocked step,
+		// and it costs something exactly when there were prices.
+		{
+			name: "steps: usage", holds: "usage whole or absent, a cost exactly where there are prices, none when BLOCKED", key: 2, pieces: true,
+			query: `SELECT run_id, uuid, status, booked_day, prompt_tokens, completion_tokens, input_picos, output_picos, cost_nanos
+				FROM steps WHERE run_id > $1 AND run_id <= $2
+				AND ((booked_day IS NULL) <> (prompt_tokens IS NULL) OR (booked_day IS NULL) <> (completion_tokens IS NULL)
+					OR (input_picos IS NULL) <> (output_picos IS NULL) OR (input_picos IS NULL) <> (cost_nanos IS NULL)
+					OR booked_day IS NULL AND cost_nanos IS NOT NULL OR model_id IS NULL AND cost_nanos IS NOT NULL
+					OR status = 4 AND booked_day IS NOT NULL)`,
+		},
+		// Prices in thousands of picos and the rest, because tokens times picos
+		// can exceed 64 bits where the cost does not.
+		{
+			name: "steps.cost_nanos", holds: "tokens times prices, rounded up", key: 2, pieces: true,
+			query: `SELECT run_id, uuid, prompt_tokens, input_picos, completion_tokens, output_picos, cost_nanos
+				FROM steps WHERE run_id > $1 AND run_id <= $2 AND cost_nanos IS NOT NULL
+				AND cost_nanos <> prompt_tokens * (input_picos / 1000) + completion_tokens * (output_picos / 1000)
+					+ (prompt_tokens * (input_picos % 1000) + completion_tokens * (output_picos % 1000) + 999) / 1000`,
+		},
+		// What the ledger no longer proves, the rollups still prove of each
+		// other: every dollar and run of a workspace is one of a user's, and
+		// every dollar one of a model's. Tokens may belong to no model.
+		{
+			name: "days agree", holds: "the same by workspace and by user", key: 2,
+			query: `SELECT d.workspace_id, d.day, d.spend_nanos, u.spend AS spend_by_user, d.run_count, u.runs AS runs_by_user
+				FROM workspace_days d JOIN expired_history x ON x.workspace_id = d.workspace_id AND d.day < x.complete_from
+				LEFT JOIN (SELECT workspace_id, day, sum(spend_nanos) AS spend, sum(run_count) AS runs
+					FROM user_days GROUP BY workspace_id, day) u ON u.workspace_id = d.workspace_id AND u.day = d.day
+				WHERE d.spend_nanos <> coalesce(u.spend, 0) OR d.run_count <> coalesce(u.runs, 0)`,
+		},
+		{
+			name: "days agree", holds: "the same spend by workspace and by model, and no more tokens by model", key: 2,
+			query: `SELECT d.workspace_id, d.day, d.spend_nanos, m.spend AS spend_by_model, d.prompt_tokens, m.prompt AS prompt_by_model,
+					d.completion_tokens, m.completion AS completion_by_model
+				FROM workspace_days d JOIN expired_history x ON x.workspace_id = d.workspace_id AND d.day < x.complete_from
+				LEFT JOIN (SELECT workspace_id, day, sum(spend_nanos) AS spend, sum(prompt_tokens) AS prompt,
+					sum(completion_tokens) AS completion
+					FROM model_days GROUP BY workspace_id, day) m ON m.workspace_id = d.workspace_id AND m.day = d.day
+				WHERE d.spend_nanos <> coalesce(m.spend, 0) OR d.prompt_tokens < coalesce(m.prompt, 0)
+					OR d.completion_tokens < coalesce(m.completion, 0)`,
+		},
+	}
+}
+
+// signRules: nothing that is counted is below zero.
+func signRules() []rule {
+	const name, holds = "below zero", "0 or more"
+	return []rule{
+		{name: name, holds: holds, key: 1, query: `SELECT id AS workspace_id, running_runs FROM workspaces WHERE running_runs < 0`},
+		{name: name, holds: holds, key: 1, query: `SELECT id AS user_id, run_count FROM users WHERE run_count < 0`},
+		{
+			name: name, holds: holds, key: 1, pieces: true,
+			query: `SELECT id AS run_id, step_count, blocked_step_count, prompt_tokens, completion_tokens, spend_nanos
+				FROM runs WHERE id > $1 AND id <= $2 AND (step_count < 0 OR blocked_step_count < 0
+					OR prompt_tokens < 0 OR completion_tokens < 0 OR spend_nanos < 0)`,
+		},
+		{
+			name: name, holds: holds, key: 2, pieces: true,
+			query: `SELECT run_id, uuid, duration_ms, prompt_tokens, completion_tokens, input_picos, output_picos, cost_nanos
+				FROM steps WHERE run_id > $1 AND run_id <= $2 AND (duration_ms < 0 OR prompt_tokens < 0
+					OR completion_tokens < 0 OR input_picos < 0 OR output_picos < 0 OR cost_nanos < 0)`,
+		},
+		{
+			name: name, holds: holds, key: 2, pieces: true,
+			query: `SELECT run_id, step_uuid, limit_value, used_value FROM denials
+				WHERE run_id > $1 AND run_id <= $2 AND (limit_value < 0 OR used_value < 0)`,
+		},
+		{
+			name: name, holds: holds, key: 2,
+			query: `SELECT workspace_id, day, spend_nanos, prompt_tokens, completion_tokens, run_count, blocked_run_count
+				FROM workspace_days WHERE spend_nanos < 0 OR prompt_tokens < 0 OR completion_tokens < 0
+					OR run_count < 0 OR blocked_run_count < 0`,
+		},
+		{
+			name: name, holds: holds, key: 3,
+			query: `SELECT workspace_id, day, user_id, spend_nanos, run_count FROM user_days WHERE spend_nanos < 0 OR run_count < 0`,
+		},
+		{
+			name: name, holds: holds, key: 3,
+			query: `SELECT workspace_id, day, model_id, spend_nanos, prompt_tokens, completion_tokens, unpriced_tokens
+				FROM model_days WHERE spend_nanos < 0 OR prompt_tokens < 0 OR completion_tokens < 0 OR unpriced_tokens < 0`,
+		},
+		{
+			name: name, holds: holds, key: 3,
+			query: `SELECT workspace_id, day, reason, denial_count FROM denial_days WHERE denial_count < 0`,
+		},
+	}
+}
+
+func planRules() []rule {
+	return []rule{
+		{
+			name: "workspaces: beyond the plan", holds: "nothing that the plan forbids, whoever changed the plan and when", key: 1,
+			query: `SELECT id AS workspace_id, plan, kill_switch, user_daily_budget_nanos, max_concurrent_runs FROM workspaces
+				WHERE plan IN ('basic', 'pro') AND kill_switch <> 0
+					OR plan = 'basic' AND (user_daily_budget_nanos IS NOT NULL OR max_concurrent_runs <> 3)`,
+		},
+		// A workspace older than the history begins with its first change, or has none.
+		{
+			name: "plan_changes", holds: "from the plan that the change before led to, and to another", key: 2,
+			query: `SELECT workspace_id, id, from_plan, to_plan, was FROM (
+					SELECT id, workspace_id, from_plan, to_plan,
+						lag(to_plan) OVER (PARTITION BY workspace_id ORDER BY id) AS was,
+						lag(id) OVER (PARTITION BY workspace_id ORDER BY id) AS earlier
+					FROM plan_changes) c
+				WHERE earlier IS NOT NULL AND coalesce(from_plan, '') <> coalesce(was, '') OR from_plan = to_plan`,
+		},
+		{
+			name: "plan_changes", holds: "the newest leads to the plan that the workspace has", key: 1,
+			query: `SELECT w.id AS workspace_id, w.plan, c.to_plan FROM workspaces w JOIN plan_changes c ON c.workspace_id = w.id
+				WHERE c.id = (SELECT max(id) FROM plan_changes WHERE workspace_id = w.id) AND c.to_plan <> w.plan`,
+		},
+	}
+}
+
+// orphanRules: what belongs to something belongs to what exists, in the same
+// workspace. These rows have no foreign keys (docs/adr/0006).
+func orphanRules() []rule {
+	const name = "orphans"
+	return []rule{
+		{
+			name: name, holds: "the run's user is one of the workspace", key: 1, pieces: true,
+			query: `SELECT r.id AS run_id, r.user_id FROM runs r WHERE r.id > $1 AND r.id <= $2
+				AND NOT EXISTS (SELECT 1 FROM users u WHERE u.id = r.user_id AND u.workspace_id = r.workspace_id)`,
+		},
+		{
+			name: name, holds: "the step's run exists", key: 2, pieces: true,
+			query: `SELECT s.run_id, s.uuid FROM steps s WHERE s.run_id > $1 AND s.run_id <= $2
+				AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.id = s.run_id)`,
+		},
+		{
+			name: name, holds: "the step's model is one of the workspace", key: 2, pieces: true,
+			query: `SELECT s.run_id, s.uuid, s.model_id FROM steps s JOIN runs r ON r.id = s.run_id
+				WHERE s.run_id > $1 AND s.run_id <= $2 AND s.model_id IS NOT NULL
+				AND NOT EXISTS (SELECT 1 FROM models m WHERE m.id = s.model_id AND m.workspace_id = r.workspace_id)`,
+		},
+		{
+			name: name, holds: "the payload's step exists", key: 2, pieces: true,
+			query: `SELECT p.run_id, p.step_uuid FROM step_payloads p WHERE p.run_id > $1 AND p.run_id <= $2
+				AND NOT EXISTS (SELECT 1 FROM steps s WHERE s.run_id = p.run_id AND s.uuid = p.step_uuid)`,
+		},
+		{
+			name: name, holds: "the metadata's run exists", key: 1, pieces: true,
+			query: `SELECT m.run_id FROM run_metadata m WHERE m.run_id > $1 AND m.run_id <= $2
+				AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.id = m.run_id)`,
+		},
+		{
+			name: name, holds: "the idempotency key's run is one of the workspace", key: 3,
+			query: `SELECT k.workspace_id, k.run_id, k.key FROM idempotency_keys k WHERE k.run_id <> 0
+				AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.id = k.run_id AND r.workspace_id = k.workspace_id)`,
+		},
+		{
+			name: name, holds: "the user is one of the workspace", key: 3,
+			query: `SELECT d.workspace_id, d.day, d.user_id FROM user_days d
+				WHERE NOT EXISTS (SELECT 1 FROM users u WHERE u.id = d.user_id AND u.workspace_id = d.workspace_id)`,
+		},
+		{
+			name: name, holds: "the model is one of the workspace", key: 3,
+			query: `SELECT d.workspace_id, d.day, d.model_id FROM model_days d
+				WHERE NOT EXISTS (SELECT 1 FROM models m WHERE m.id = d.model_id AND m.workspace_id = d.workspace_id)`,
+		},
+	}
+}

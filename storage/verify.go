@@ -1,0 +1,247 @@
+package storage
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"os"
+	"time"
+)
+
+const (
+	// listed is how many differences a report names; it counts all of them.
+	listed = 1000
+	// runsOfPiece is how many runs are looked at between two pauses.
+	runsOfPiece = 2000
+)
+
+// Difference is where a figure is not what the ledger proves, or where rows
+// contradict each other.
+type Difference struct {
+	Check    string `json:"check"`
+	Row      string `json:"row"`
+	Stored   string `json:"stored"`
+	ShouldBe string `json:"should_be"`
+	Repaired bool   `json:"repaired"`
+}
+
+// Report is what a verification has found.
+type Report struct {
+	Runs        int64         // that were looked at, with all their steps
+	Checks      int           // that were made
+	Found       int64         // differences
+	Repaired    int64         // of those found
+	Differences []Difference  // the first thousand
+	Took        time.Duration // by the machine's clock
+}
+
+// Clean tells that nothing is wrong, or nothing any more.
+func (r Report) Clean() bool { return r.Found == r.Repaired }
+
+// VerifyOptions say how to verify. The zero value looks, at full speed.
+type VerifyOptions struct {
+	Migrations fs.FS
+	Repair     bool // set figures right that the ledger proves
+	Gentle     bool // rest after each piece for as long as it took, for the sake of decisions
+}
+
+// Verify compares the books of a file with its ledger (ledger.go), and rows
+// with each other (rules.go), after SQLite's own checks. It looks at one
+// snapshot, over a connection of its own, so that it may run beside a server
+// under load.
+//
+// With Repair, and when there is something to repair, it looks once more while
+// it holds the write lock, and sets right all it finds in that one transaction.
+func Verify(ctx context.Context, path string, opts VerifyOptions) (Report, error) {
+	if _, err := os.Stat(path); err != nil {
+		return Report{}, fmt.Errorf("read the database: %w", err)
+	}
+	if damage, err := damageOf(ctx, path); err != nil || damage.Found > 0 {
+		return damage, err
+	}
+	status, err := SchemaStatus(ctx, path, opts.Migrations)
+	if err := errors.Join(err, status.Err()); err != nil {
+		return Report{}, err
+	}
+	report, err := verify(ctx, path, "BEGIN", "ROLLBACK", opts)
+	if err != nil || !opts.Repair || report.Found == 0 {
+		return report, err
+	}
+	return verify(ctx, path, "BEGIN IMMEDIATE", "COMMIT", opts)
+}
+
+// Verify is the store's own, gentle and without repair: what the server does every night.
+func (s *Store) Verify(ctx context.Context) (Report, error) {
+	return Verify(ctx, s.path, VerifyOptions{Migrations: s.migrations, Gentle: true})
+}
+
+func verify(ctx context.Context, path, begin, end string, opts VerifyOptions) (report Report, err error) {
+	started := time.Now()
+	conn, err := openAlone(ctx, path)
+	if err != nil {
+		return report, err
+	}
+	defer func() { err = errors.Join(err, conn.Close()) }()
+	if _, err := conn.ExecContext(ctx, begin); err != nil {
+		return report, classify(fmt.Errorf("begin to verify: %w", err))
+	}
+	a := audit{ctx: ctx, conn: conn, report: &report, piece: runsOfPiece, repair: begin == "BEGIN IMMEDIATE", gentle: opts.Gentle}
+	if err := a.run(); err != nil {
+		_, endErr := conn.ExecContext(context.WithoutCancel(ctx), "ROLLBACK")
+		return report, classify(errors.Join(ctx.Err(), err, endErr))
+	}
+	if _, err := conn.ExecContext(ctx, end); err != nil {
+		return report, classify(fmt.Errorf("end to verify: %w", err))
+	}
+	report.Took = time.Since(started)
+	return report, nil
+}
+
+// alone is a connection and the pool that holds nothing else.
+type alone struct {
+	*sql.Conn
+	db *sql.DB
+}
+
+// openAlone opens a connection that shares nothing with a Store. It may make
+// temporary tables, which go to disk when they are large.
+func openAlone(ctx context.Context, path string) (alone, error) {
+	const cacheKiB = "-16384"
+	db, err := sql.Open("sqlite", dsn(path, append(pragmas(false), [2]string{"temp_store", "1"}, [2]string{"cache_size", cacheKiB})...))
+	if err != nil {
+		return alone{}, fmt.Errorf("open the database to verify it: %w", err)
+	}
+	conn, err := db.Conn(ctx)
+	if err != nil {
+		return alone{}, classify(errors.Join(fmt.Errorf("open the database to verify it: %w", err), db.Close()))
+	}
+	return alone{conn, db}, nil
+}
+
+// Close closes both.
+func (a alone) Close() error { return errors.Join(a.Conn.Close(), a.db.Close()) }
+
+// audit is one verification, inside its transaction.
+type audit struct {
+	ctx    context.Context
+	conn   asker
+	report *Report
+	piece  int // runs
+	repair bool
+	gentle bool
+}
+
+// asker is a connection or a transaction.
+type asker interface {
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
+// run makes every check. Books come before rules, so that rules judge what a
+// repair has left.
+func (a *audit) run() error {
+	create, fill := ledgerByDay()
+	for _, b := range books() {
+		create = append(create, b.createWrong())
+	}
+	if err := a.exec(create); err != nil {
+		return err
+	}
+	for low := int64(math.MinInt64); low < math.MaxInt64; {
+		started := time.Now()
+		high, err := a.pieceAfter(low)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(a.exec(fill, low, high), a.check(true, low, high)); err != nil {
+			return err
+		}
+		low = high
+		if err := a.rest(time.Since(started)); err != nil {
+			return err
+		}
+	}
+	if err := a.check(false); err != nil {
+		return err
+	}
+	a.report.Checks = len(books()) + len(rules()) + len(soundness())
+	return a.conn.QueryRowContext(a.ctx, `SELECT coalesce(sum(allowed + blocked), 0) FROM ledger_starts`).Scan(&a.report.Runs)
+}
+
+func (a *audit) exec(statements []string, args ...any) error {
+	for _, statement := range statements {
+		if _, err := a.conn.ExecContext(a.ctx, statement, args...); err != nil {
+			return fmt.Errorf("%s: %w", firstWords(statement), err)
+		}
+	}
+	return nil
+}
+
+// pieceAfter returns the last id of the next piece of runs. The last piece has
+// no end, so that rows of runs that do not exist belong to a piece too.
+func (a *audit) pieceAfter(low int64) (high int64, err error) {
+	err = a.conn.QueryRowContext(a.ctx, `SELECT id FROM runs WHERE id > $1 ORDER BY id LIMIT 1 OFFSET $2`, low, a.piece-1).Scan(&high)
+	if errors.Is(err, sql.ErrNoRows) {
+		return math.MaxInt64, nil
+	}
+	return high, err
+}
+
+// check asks those books and rules that work on pieces, or the others.
+func (a *audit) check(pieces bool, piece ...any) error {
+	for _, b := range books() {
+		if b.pieces != pieces {
+			continue
+		}
+		if err := a.checkBook(b, piece); err != nil {
+			return fmt.Errorf("verify %s: %w", b.name(), err)
+		}
+	}
+	for _, r := range rules() {
+		if r.pieces != pieces {
+			continue
+		}
+		if err := a.find(r, piece); err != nil {
+			return fmt.Errorf("verify %s: %w", r.name, err)
+		}
+	}
+	return nil
+}
+
+// find lists what a rule's query selects.
+func (a *audit) find(r rule, args []any) error {
+	return eachRow(a.ctx, a.conn, r.query, args, func(columns []string, values []any) {
+		a.report.add(Difference{
+			Check: r.name, ShouldBe: r.holds,
+			Row:    describe(columns[:r.key], values[:r.key]),
+			Stored: describe(columns[r.key:], values[r.key:]),
+		})
+	})
+}
+
+// rest lets decisions have the machine for as long as they had to share it.
+func (a *audit) rest(took time.Duration) error {
+	if !a.gentle {
+		return nil
+	}
+	select {
+	case <-a.ctx.Done():
+		return a.ctx.Err()
+	case <-time.After(took):
+		return nil
+	}
+}
+
+func (r *Report) add(d Difference) {
+	r.Found++
+	if d.Repaired {
+		r.Repaired++
+	}
+	if len(r.Differences) < listed {
+		r.Differences = append(r.Differences, d)
+	}
+}

@@ -1,0 +1,327 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pikarc/server/embed"
+)
+
+// everyKind makes a workspace whose books hold something of every kind.
+func (w *world) everyKind() WorkspaceKey {
+	w.t.Helper()
+	ws := w.roomy()
+	w.price(ws, "gpt-4o", 2_500_000, 10_000_000)
+	run := w.start(ws, "u")
+	w.patch(ws, run.ID, w.step(ws, run.ID).ID, 500, 100)
+	w.step(ws, run.ID)
+	w.end(ws, run.ID, RunCompleted)
+	w.step(ws, run.ID)
+	w.start(ws, "u")
+	_, err := w.BlockUser(context.Background(), ws, "u", nil)
+	w.must(err)
+	w.start(ws, "u")
+	return ws
+}
+
+// The books would prove nothing if they did not notice.
+func TestBooksNoticeEveryKindOfDifference(t *testing.T) {
+	w := audited(t)
+	w.everyKind()
+	conn, noticed := w.conn(), map[string]bool{}
+	for _, c := range corruptions() {
+		noticed[c.book] = true
+		for _, statement := range []string{`PRAGMA foreign_keys = 0`, `BEGIN IMMEDIATE`, c.statement} {
+			_, err := conn.ExecContext(t.Context(), statement)
+			w.must(err)
+		}
+		var report Report
+		a := audit{ctx: t.Context(), conn: conn, report: &report, piece: 1}
+		w.must(a.run())
+		if !slices.ContainsFunc(report.Differences, func(d Difference) bool { return d.Check == c.book }) {
+			t.Errorf("%s: no difference in %s, only %+v", c.statement, c.book, report.Differences)
+		}
+		_, err := conn.ExecContext(t.Context(), `ROLLBACK`)
+		w.must(err)
+	}
+	for _, b := range books() {
+		if !noticed[b.name()] {
+			t.Errorf("nothing shows that the book %s notices anything", b.name())
+		}
+	}
+	for _, r := range rules() {
+		if !noticed[r.name] {
+			t.Errorf("nothing shows that the rule %s notices anything", r.name)
+		}
+	}
+}
+
+// verify asks Verify with options of its own.
+func (w *world) verify(opts VerifyOptions) Report {
+	w.t.Helper()
+	opts.Migrations = embed.Migrations()
+	report, err := Verify(context.Background(), w.path, opts)
+	w.must(err)
+	return report
+}
+
+// books of a world, as text, without the ledger.
+func (w *world) figuresOf(tables ...string) string {
+	w.t.Helper()
+	var all strings.Builder
+	for _, table := range tables {
+		w.must(eachRow(context.Background(), w.aside, "SELECT * FROM "+table+" ORDER BY 1, 2, 3", nil, func(columns []string, values []any) {
+			all.WriteString(table + ": " + describe(columns, values) + "\n")
+		}))
+	}
+	return all.String()
+}
+
+func TestRepairSetsEveryFigureRightAndNothingElse(t *testing.T) {
+	w := audited(t)
+	w.everyKind()
+	w.everyKind()
+	tables := []string{"runs", "users", "workspaces", "workspace_days", "user_days", "model_days", "steps", "denials"}
+	before := w.figuresOf(tables...)
+	for _, statement := range []string{
+		`UPDATE runs SET step_count = 77, spend_nanos = -3 WHERE status = 2`,
+		`UPDATE users SET run_count = 12`,
+		`UPDATE workspaces SET running_runs = 0 WHERE id = 1`,
+		`UPDATE workspace_days SET spend_nanos = spend_nanos + 1, run_count = 0 WHERE workspace_id = 1`,
+		`DELETE FROM workspace_days WHERE workspace_id = 2`,
+		`UPDATE user_days SET run_count = run_count + 5`,
+		`DELETE FROM model_days`,
+	} {
+		_, err := w.aside.ExecContext(t.Context(), statement)
+		w.must(err)
+	}
+	spoilt := w.figuresOf(tables...)
+	if looked := w.verify(VerifyOptions{}); looked.Clean() || looked.Repaired != 0 || w.figuresOf(tables...) != spoilt {
+		t.Errorf("looking found %+v, or changed something", looked)
+	}
+	repaired := w.verify(VerifyOptions{Repair: true})
+	if !repaired.Clean() || repaired.Found < 10 {
+		t.Errorf("repaired %+v", repaired)
+	}
+	if after := w.figuresOf(tables...); after != before {
+		t.Errorf("before:\n%s\nafter:\n%s", before, after)
+	}
+	if again := w.verify(VerifyOptions{Repair: true}); again.Found != 0 {
+		t.Errorf("again: %+v", again)
+	}
+}
+
+func TestDifferenceSaysWhatIsStoredAndWhatShouldBe(t *testing.T) {
+	w := audited(t)
+	ws := w.everyKind()
+	_, err := w.aside.ExecContext(t.Context(), `UPDATE workspace_days SET run_count = 9`)
+	w.must(err)
+	report := w.verify(VerifyOptions{Repair: true})
+	want := Difference{
+		Check: "workspace_days", Row: "workspace_id " + strconv.Itoa(int(ws)) + ", day 2026-11-15",
+		Stored: "run_count 9", ShouldBe: "run_count 2", Repaired: true,
+	}
+	if !slices.Contains(report.Differences, want) {
+		t.Errorf("%+v lacks %+v", report.Differences, want)
+	}
+}
+
+// Which of two rows is wrong, only a person can tell.
+func TestRepairLeavesAloneWhatTheLedgerDoesNotProve(t *testing.T) {
+	w := newWorld(t)
+	w.everyKind()
+	_, err := w.aside.ExecContext(t.Context(), `UPDATE runs SET deny_reason = NULL; UPDATE workspaces SET running_runs = 8`)
+	w.must(err)
+	report := w.verify(VerifyOptions{Repair: true})
+	if report.Clean() || report.Repaired != 1 || w.number(`SELECT running_runs FROM workspaces`) != 1 {
+		t.Errorf("%+v", report)
+	}
+}
+
+func TestBooksOutliveTheirLedger(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	ws := w.everyKind()
+	old := w.start(ws, "v") // stays RUNNING, and is kept
+	w.Advance(100 * 24 * time.Hour)
+	w.everyKind()
+	if n, err := w.Expire(t.Context()); err != nil || n != 2 {
+		t.Fatalf("%d runs expired, %v", n, err)
+	}
+	w.mustBalance()
+	// What is left still proves a lower bound, and what came later everything.
+	_, err := w.aside.ExecContext(t.Context(), `
+		UPDATE workspace_days SET run_count = run_count + 1, spend_nanos = spend_nanos - 1;
+		UPDATE user_days SET spend_nanos = spend_nanos - 1 WHERE spend_nanos > 0;
+		UPDATE model_days SET spend_nanos = spend_nanos - 1`)
+	w.must(err)
+	lower := dateOf(dayOf(noon())).Format("2006-01-02")
+	for _, d := range w.verify(VerifyOptions{}).Differences {
+		if d.Check != "days agree" && strings.Contains(d.Row, lower) {
+			t.Errorf("the day without a ledger: %+v", d)
+		}
+	}
+	_, err = w.aside.ExecContext(t.Context(), `
+		UPDATE workspace_days SET run_count = run_count - 1, spend_nanos = spend_nanos + 1;
+		UPDATE user_days SET spend_nanos = spend_nanos + 1 WHERE spend_nanos > 0;
+		UPDATE model_days SET spend_nanos = spend_nanos + 1;
+		UPDATE workspace_days SET run_count = 0 WHERE workspace_id = 1`)
+	w.must(err)
+	report := w.verify(VerifyOptions{})
+	if !slices.ContainsFunc(report.Differences, func(d Difference) bool { return d.ShouldBe == "run_count 2 or more" }) {
+		t.Errorf("two runs of the day are left: %+v", report.Differences)
+	}
+	_, err = w.aside.ExecContext(t.Context(), `UPDATE workspace_days SET run_count = 3 WHERE workspace_id = 1`)
+	w.must(err)
+	w.end(ws, old.ID, RunCompleted)
+	w.mustBalance()
+}
+
+// Retention works in pieces, and a crash may come between two.
+func TestBooksHoldBetweenTheDeletionOfARunsSteps(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	ws := w.roomy()
+	w.price(ws, "gpt-4o", 2_500_000, 10_000_000)
+	run := w.start(ws, "u")
+	for range 220 {
+		w.patch(ws, run.ID, w.step(ws, run.ID).ID, 500, 100)
+		w.Advance(4 * time.Minute) // past midnight
+	}
+	w.end(ws, run.ID, RunCompleted)
+	for range 220 {
+		w.step(ws, run.ID) // denied: the run has ended
+	}
+	w.Advance(100 * 24 * time.Hour)
+	pieces := 0
+	for more := true; more; pieces++ {
+		w.must(w.write(t.Context(), dropping, func(tx *Tx) (err error) {
+			_, more, err = expirePiece(tx, retention{ws, 90})
+			return err
+		}))
+		w.mustBalance()
+	}
+	if pieces < 5 || w.number(`SELECT count(*) FROM steps`) != 0 {
+		t.Errorf("%d pieces, %d steps are left", pieces, w.number(`SELECT count(*) FROM steps`))
+	}
+}
+
+func TestDamagedFileIsReportedAndNothingElseIsBelieved(t *testing.T) {
+	w := newWorld(t)
+	w.everyKind()
+	w.must(w.Close())
+	content, err := os.ReadFile(w.path)
+	w.must(err)
+	for i := range content[4096*3 : 4096*6] {
+		content[4096*3+i] ^= 0x5a
+	}
+	w.must(os.WriteFile(w.path, content, 0o600))
+	report := w.verify(VerifyOptions{Repair: true})
+	if report.Clean() || report.Differences[0].Check != "integrity" {
+		t.Errorf("%+v", report)
+	}
+	if after, err := os.ReadFile(w.path); err != nil || string(after) != string(content) {
+		t.Errorf("a damaged file was changed (%v)", err)
+	}
+}
+
+func TestVerifyEndsWithItsContext(t *testing.T) {
+	w := newWorld(t)
+	w.everyKind()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	opts := VerifyOptions{Migrations: embed.Migrations(), Gentle: true}
+	if _, err := Verify(ctx, w.path, opts); !errors.Is(err, context.Canceled) {
+		t.Errorf("err %v", err)
+	}
+	if _, err := Verify(t.Context(), w.path+"x", opts); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("no file: %v", err)
+	}
+}
+
+// corruptions are ways to break the books of the test above, and who must notice.
+func corruptions() []struct{ book, statement string } {
+	// As if retention had been there: then the figures may be higher, not lower.
+	const expired = `INSERT INTO expired_history SELECT id, 9e15, 99999 FROM workspaces; `
+	return []struct{ book, statement string }{
+		{"workspaces.running_runs", `UPDATE workspaces SET running_runs = 0`},
+		{"workspaces.running_runs", `UPDATE runs SET status = 2, ended_at = 1, ended_by = 1 WHERE status = 1`},
+		{"runs", `UPDATE runs SET step_count = step_count - 1 WHERE step_count > 0`},
+		{"runs", `UPDATE runs SET blocked_step_count = 0`},
+		{"runs", `UPDATE runs SET prompt_tokens = 501 WHERE prompt_tokens = 500`},
+		{"runs", `UPDATE runs SET completion_tokens = 99 WHERE completion_tokens = 100`},
+		{"runs", `UPDATE runs SET spend_nanos = spend_nanos + 1 WHERE spend_nanos > 0`},
+		{"runs", `DELETE FROM steps WHERE status = 5`},
+		{"users.run_count", `UPDATE users SET run_count = 3`},
+		{"workspace_days", `UPDATE workspace_days SET spend_nanos = spend_nanos - 1`},
+		{"workspace_days", `UPDATE workspace_days SET prompt_tokens = 0`},
+		{"workspace_days", `UPDATE workspace_days SET completion_tokens = 0`},
+		{"workspace_days", `UPDATE workspace_days SET run_count = 3`},
+		{"workspace_days", `UPDATE workspace_days SET blocked_run_count = 0`},
+		{"workspace_days", `UPDATE workspace_days SET day = day + 1`},
+		{"workspace_days", `DELETE FROM workspace_days`},
+		{"workspace_days", `INSERT INTO workspace_days VALUES (1, 1, 1, 0, 0, 0, 0)`},
+		{"user_days", `UPDATE user_days SET spend_nanos = 0`},
+		{"user_days", `UPDATE user_days SET run_count = 1`},
+		{"model_days", `UPDATE model_days SET spend_nanos = 0`},
+		{"model_days", `UPDATE model_days SET prompt_tokens = 0`},
+		{"model_days", `UPDATE model_days SET completion_tokens = 0`},
+		{"model_days", `UPDATE model_days SET unpriced_tokens = 600`},
+		{"model_days", `DELETE FROM model_days`},
+		{"denial_days.denial_count", `UPDATE denial_days SET denial_count = denial_count + 1`},
+		{"denial_days.denial_count", `UPDATE denial_days SET day = day - 1`},
+		{"denial_days.denial_count", `DELETE FROM denial_days`},
+		{"denial_days.denial_count", `INSERT INTO denial_days VALUES (1, 1, 2, 1)`},
+		{"denial_days.denial_count", `DELETE FROM denials WHERE step_uuid <> x''`},
+		{"denial_days.denial_count", expired + `UPDATE denial_days SET denial_count = denial_count - 1`},
+		{"denials", `DELETE FROM denials WHERE step_uuid = x''`},
+		{"denials", `DELETE FROM denials WHERE step_uuid <> x''`},
+		{"denials", `INSERT INTO denials SELECT run_id, uuid, 2, 0, 0, NULL FROM steps WHERE status = 2`},
+		{"denials: contents", `UPDATE denials SET reason = 1`},
+		{"denials: contents", `UPDATE denials SET reason = 7 WHERE step_uuid <> x''`},
+		{"denials: contents", `UPDATE denials SET reason = 4, limit_value = 2, used_value = 1, resets_at = 1`},
+		{"denials: contents", `UPDATE denials SET reason = 4`},
+		{"runs.deny_reason", `UPDATE runs SET deny_reason = NULL`},
+		{"runs.deny_reason", `UPDATE runs SET deny_reason = 4`},
+		{"runs: ends", `UPDATE runs SET ended_at = NULL`},
+		{"runs: ends", `UPDATE runs SET ended_by = NULL`},
+		{"runs: ends", `UPDATE runs SET status = 5 WHERE status = 1`},
+		{"steps: open in an ended run", `UPDATE steps SET status = 1 WHERE status = 5`},
+		{"steps: completion", `UPDATE steps SET completed_at = 1`},
+		{"steps: completion", `UPDATE steps SET completed_at = NULL`},
+		{"steps: usage", `UPDATE steps SET cost_nanos = NULL`},
+		{"steps: usage", `UPDATE steps SET booked_day = NULL`},
+		{"steps: usage", `UPDATE steps SET completion_tokens = NULL`},
+		{"steps: usage", `UPDATE steps SET output_picos = NULL`},
+		{"steps: usage", `UPDATE steps SET status = 4`},
+		{"steps.cost_nanos", `UPDATE steps SET cost_nanos = cost_nanos + 1`},
+		{"steps.cost_nanos", `UPDATE steps SET input_picos = input_picos + 1`},
+		{"below zero", `UPDATE workspace_days SET blocked_run_count = -1`},
+		{"below zero", `UPDATE steps SET duration_ms = -1`},
+		{"days agree", expired + `UPDATE workspace_days SET spend_nanos = spend_nanos + 1`},
+		{"days agree", expired + `DELETE FROM user_days`},
+		{"days agree", expired + `UPDATE model_days SET prompt_tokens = prompt_tokens + 1`},
+		{"workspace_days", expired + `UPDATE workspace_days SET run_count = run_count - 1`},
+		{"runs", expired + `UPDATE runs SET step_count = step_count - 1 WHERE status = 2`},
+		{"users.run_count", expired + `UPDATE users SET run_count = run_count + 1`},
+		{"orphans", `DELETE FROM runs`},
+		{"orphans", `DELETE FROM models`},
+		{"orphans", `UPDATE users SET workspace_id = 0`},
+		{"orphans", `INSERT INTO step_payloads (run_id, step_uuid) VALUES (1, x'01')`},
+		{"orphans", `INSERT INTO run_metadata VALUES (0, '{}')`},
+		{"orphans", `INSERT INTO idempotency_keys VALUES (1, 100, 'k', x'', x'', 0)`},
+		{"below zero", `UPDATE denial_days SET denial_count = -1`},
+		{"api_keys: active", `UPDATE api_keys SET revoked_at = 1`},
+		{"workspaces: beyond the plan", `UPDATE workspaces SET plan = 'basic'`},
+		{"workspaces: beyond the plan", `UPDATE workspaces SET plan = 'pro', kill_switch = 1`},
+		{"plan_changes", `UPDATE workspaces SET plan = 'pro'`},
+		{"plan_changes", `INSERT INTO plan_changes SELECT NULL, id, 0, 'pro', plan, 2, NULL, 0, NULL, NULL FROM workspaces`},
+	}
+}
