@@ -85,7 +85,7 @@ export async function violations(page: Page) {
   const inspector = await page.context().newCDPSession(page)
   await inspector.send('Runtime.evaluate', { expression: await readFile(axeFile, 'utf8') })
   const { result } = await inspector.send('Runtime.evaluate', {
-    expression: 'axe.run().then((r) => r.violations.map((v) => v.id + ": " + v.nodes[0].html))',
+    expression: 'axe.run().then((r) => r.violations.map((v) => v.id + ": " + v.nodes[0].html + v.nodes[0].any[0].message))',
     awaitPromise: true,
     returnByValue: true,
   })
