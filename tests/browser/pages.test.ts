@@ -66,6 +66,20 @@ test.each(visits)('%s (signed in: %s) is accessible, fits, and breaks no policy'
   await context.close()
 })
 
+test.each(['/sign-in', '/overview', '/runs', '/runs/{id}', '/limits'])('%s takes all that was asked for before its code was there', async (path) => {
+  const { page, context } = await visit(browser, server, path === '/sign-in' ? undefined : account)
+  // The first word of the stream would throw away what is left.
+  await page.route('**/v1/events', () => {})
+  await page.goto(path.replace('{id}', run))
+  await settled(page)
+  const left = await page.evaluate(() => {
+    const { pikarcEarly } = window as unknown as { pikarcEarly: { answers: Map<string, unknown> } }
+    return [...pikarcEarly.answers.keys()]
+  })
+  expect(left).toEqual([])
+  await context.close()
+})
+
 test('texts of strangers are shown as text in a list of runs and in a run', async () => {
   const { page, context, troubles } = await visit(browser, server, account)
   await page.goto('/runs')
