@@ -1,5 +1,6 @@
 import { svelte } from '@sveltejs/vite-plugin-svelte'
 import { defineConfig } from 'vitest/config'
+import { boot } from './boot.ts'
 import { parts } from './parts.ts'
 import { precompress } from './precompress.ts'
 
@@ -7,13 +8,26 @@ import { precompress } from './precompress.ts'
 const api = process.env.PIKARC_URL ?? 'http://localhost:8000'
 
 export default defineConfig({
-  plugins: [svelte(), parts(), precompress()],
+  plugins: [svelte(), parts(), boot(), precompress()],
   server: { proxy: { '/v1': api, '/openapi.json': api, '/health': api } },
   build: {
     target: 'es2022',
     // The Content-Security-Policy allows files of this server only: nothing is inlined as data:.
     assetsInlineLimit: 0,
     reportCompressedSize: false,
+    // A request costs a slow phone more than the bytes in it: all styles in one file, and what pages share in
+    // one chunk, so that a page is that chunk and its own.
+    cssCodeSplit: false,
+    modulePreload: { resolveDependencies: (_, names, { hostType }) => (hostType === 'html' ? names : []) },
+    rolldownOptions: {
+      output: {
+        codeSplitting: {
+          groups: [
+            { name: 'shared', test: /preload-helper|\/svelte\/|\/src\/(api|format|live|parts|runs|shell)\// },
+          ],
+        },
+      },
+    },
   },
   test: {
     include: ['src/**/*.test.ts', 'tests/**/*.test.ts'],

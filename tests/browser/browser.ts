@@ -65,6 +65,11 @@ function watch(page: Page, server: Server, troubles: string[]) {
   })
 }
 
+/** How a page shows the text of a stranger: the mark that turns the direction of a line is written out. */
+export function shown(text: string): string {
+  return text.replaceAll('\u202E', '⟨U+202E⟩')
+}
+
 /** Waits until what a page reads first has come. */
 export async function settled(page: Page) {
   await page.waitForFunction(
@@ -80,7 +85,7 @@ export async function violations(page: Page) {
   const inspector = await page.context().newCDPSession(page)
   await inspector.send('Runtime.evaluate', { expression: await readFile(axeFile, 'utf8') })
   const { result } = await inspector.send('Runtime.evaluate', {
-    expression: 'axe.run().then((r) => r.violations.map((v) => v.id + ": " + v.nodes[0].html))',
+    expression: 'axe.run().then((r) => r.violations.map((v) => v.id + ": " + v.nodes[0].html + v.nodes[0].any[0].message))',
     awaitPromise: true,
     returnByValue: true,
   })

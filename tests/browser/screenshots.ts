@@ -5,6 +5,7 @@ import { mkdir } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { test } from 'vitest'
 import { launch, settled } from './browser'
+import { routes } from './routes'
 import { until } from './server'
 
 const binary = resolve(import.meta.dirname, process.env.PIKARC_BINARY ?? '../../pikarc')
@@ -14,7 +15,7 @@ const sizes = [
   { width: 1280, height: 900 },
   { width: 1920, height: 1080 },
 ]
-const pages = ['overview', 'welcome', 'runs', 'users', 'prices', 'limits', 'api-key', 'plan', 'account', 'docs']
+const pages = routes.filter(({ path, access }) => access !== 'outside' && !path.includes('{'))
 
 test('every page is pictured', async () => {
   await mkdir(out, { recursive: true })
@@ -51,7 +52,7 @@ test('every page is pictured', async () => {
         await shoot('/sign-in', 'sign-in')
         await shoot('/register', 'register')
         await page.evaluate((value) => localStorage.setItem('pikarc.token', value), token)
-        for (const name of pages) await shoot('/' + name, name)
+        for (const { path } of pages) await shoot(path, path.slice(1))
         await shoot('/runs/' + done, 'run')
         await shoot('/runs/' + stopped, 'run-stopped')
         await context.close()

@@ -1,5 +1,6 @@
 import './look/tokens.css'
 import './look/base.css'
+import './look/frame.css'
 import { mount } from 'svelte'
 import App from './shell/App.svelte'
 
@@ -12,4 +13,6 @@ window.addEventListener('vite:preloadError', (event) => {
   location.reload()
 })
 
-mount(App, { target: document.getElementById('app')! })
+const target = document.getElementById('app')!
+target.replaceChildren()
+mount(App, { target })

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest'
 import { Exact } from '../api/exact'
 import { bytes, count, plural, tokens } from './count'
 import { exactUsd, perMillion, perToken, share, shift, usd } from './money'
-import { age, duration, until, utc, utcClock } from './time'
+import { age, clock, day, dayOf, duration, local, until, utc, utcClock } from './time'
 
 describe('usd', () => {
   test.each([
@@ -86,4 +86,18 @@ test('ages and instants', () => {
   expect(until('2026-11-23T20:00:00Z', now)).toBe('now')
   expect(utc('2026-11-23T20:47:48.123Z')).toBe('2026-11-23 20:47:48 UTC')
   expect(utcClock('2026-11-24T00:00:00.000Z')).toBe('00:00 UTC')
+})
+
+test('instants and days are as British English writes them, in the reader’s zone', () => {
+  for (let hour = 0; hour < 24 * 400; hour += 61) {
+    const at = new Date(Date.UTC(2026, 0, 1, hour, 5, 9))
+    const iso = at.toISOString()
+    // "Sept" is the one month that the browser's own words write in four letters.
+    const written = (options: Intl.DateTimeFormatOptions) =>
+      at.toLocaleString('en-GB', options).replace('Sept', 'Sep')
+    expect(clock(iso)).toBe(written({ timeStyle: 'medium' }))
+    expect(dayOf(iso)).toBe(written({ dateStyle: 'medium' }))
+    expect(local(iso)).toBe(written({ dateStyle: 'medium', timeStyle: 'medium' }))
+    expect(day(iso.slice(0, 10))).toBe(written({ day: 'numeric', month: 'short', timeZone: 'UTC' }))
+  }
 })

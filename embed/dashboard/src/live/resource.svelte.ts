@@ -42,11 +42,15 @@ export class Resource<T> {
       this.problem = error instanceof Problem ? error : new Problem(0, String(error))
     }
     this.busy = false
+    this.refetchAfterGap()
   }
 
-  /** Reads it again if events may have been missed since it was read. */
+  /** Reads it again if events may have been missed since it was asked for. */
   refetchAfterGap = () => {
-    if (this.#began > 0 && this.#began < stream.wholeSince) void this.refetch()
+    if (this.#began === 0 || this.#began >= stream.wholeSince) return
+    // While a page opens, the stream comes between: what is on its way is shown first, then read again.
+    if (this.busy && stream.hellos === 1) return
+    void this.refetch()
   }
 
   /** Puts in what is known from elsewhere: an event, or the answer to a change. */

@@ -21,6 +21,8 @@ class Stream {
   state: 'off' | 'opening' | 'open' | 'lost' = $state('off')
   /** When what is shown was last known to be whole (performance.now()). */
   wholeSince = 0
+  /** How often it was opened. */
+  hellos = 0
 
   #handlers = new Set<Handlers>()
   #refetchers = new Set<() => void>()
@@ -104,7 +106,10 @@ class Stream {
   #tell(event: string, data: string) {
     if (event === 'hello') {
       this.state = 'open'
+      this.hellos++
       this.#failures = 0
+      // What was asked for before it may lack what has happened since.
+      delete window.pikarcEarly
     }
     if (event === 'hello' || event === 'missed') this.readAgain()
     const value = parseExact(data)

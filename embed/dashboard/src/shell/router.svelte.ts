@@ -38,15 +38,21 @@ export function navigate(url: string, { replace = false } = {}) {
   router.go(url, replace)
 }
 
-/** Sets filters in the address; an empty value removes one. The page stays, back undoes it. */
-export function setQuery(changes: Record<string, string | null>, { replace = false } = {}) {
-  const query = new URLSearchParams(location.search)
+/** The address of this page with other filters, for a link; null removes one, and the rest stays. */
+export function addressWith(changes: Record<string, string | null>): string {
+  const query = new URLSearchParams(router.search)
   for (const [name, value] of Object.entries(changes)) {
-    if (value) query.set(name, value)
-    else query.delete(name)
+    if (value === null) query.delete(name)
+    else query.set(name, value)
   }
   const text = query.toString()
-  navigate(location.pathname + (text ? '?' + text : ''), { replace })
+  return router.path + (text ? '?' + text : '')
+}
+
+/** Sets filters in the address; an empty value removes one. The page stays, back undoes it. */
+export function setQuery(changes: Record<string, string | null>, { replace = false } = {}) {
+  const set = Object.entries(changes).map(([name, value]) => [name, value || null])
+  navigate(addressWith(Object.fromEntries(set)), { replace })
 }
 
 function onClick(event: MouseEvent) {

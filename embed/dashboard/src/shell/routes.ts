@@ -36,6 +36,7 @@ export const routes: Route[] = [
   { path: '/prices', title: 'Prices', load: () => import('../pages/prices/Prices.svelte') },
   { path: '/limits', title: 'Limits', load: () => import('../pages/limits/Limits.svelte') },
   { path: '/api-key', title: 'API key', load: () => import('../pages/api-key/ApiKey.svelte') },
+  { path: '/audit', title: 'Audit log', load: () => import('../pages/audit/Audit.svelte') },
   { path: '/plan', title: 'Plan', load: () => import('../pages/plan/Plan.svelte') },
   { path: '/account', title: 'Account', load: () => import('../pages/account/Account.svelte') },
   { path: '/docs', title: 'API reference', access: 'both', load: () => import('../pages/docs/Docs.svelte') },

@@ -2,12 +2,21 @@ import { describe, expect, test } from 'vitest'
 import { change, dearestToday, missing, resets, wrong, type Workspace } from './limits'
 
 describe('what is typed', () => {
-  test.each(['0', '25', '2.50', '0.000000001'])('%s is an amount', (text) => {
+  test.each([
+    ['0', '0'],
+    ['25', '25'],
+    ['2.50', '2.5'],
+    ['0.000000001', '0.000000001'],
+    ['$5', '5'],
+    ['1e3', '1000'],
+    ['.5', '0.5'],
+    [' 1,000 ', '1000'],
+  ])('"%s" is an amount', (text, sent) => {
     expect(wrong('daily_budget_usd', text)).toBeUndefined()
-    expect(change('daily_budget_usd', text)).toEqual({ daily_budget_usd: text })
+    expect(change('daily_budget_usd', text)).toEqual({ daily_budget_usd: sent })
   })
 
-  test.each(['', '2,50', '1e3', '-1', '.5', '$5', ' 5'])('"%s" is no amount', (text) => {
+  test.each(['', '2,50', '-1', '5 €', '1.2.3', 'much'])('"%s" is no amount', (text) => {
     expect(wrong('user_daily_budget_usd', text)).toContain('dollars')
   })
 

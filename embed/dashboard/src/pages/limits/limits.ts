@@ -2,6 +2,7 @@
 // typed into what the API takes, and what the plan lacks into a sentence.
 import type { Schema } from '../../api/client'
 import { nano } from '../../api/exact'
+import { decimalOf } from '../../format/typed'
 
 export type Workspace = Schema<'Workspace'>
 export type Change = Partial<Record<Name, string | number | null>>
@@ -11,17 +12,17 @@ export type Name =
   'daily_budget_usd' | 'user_daily_budget_usd' | 'max_concurrent_runs' | 'run_idle_timeout_seconds'
 
 const whole = /^\d{1,15}$/
-const amount = /^\d+(\.\d+)?$/
 
 /** What is wrong with a text before it is sent, or nothing. */
 export function wrong(name: Name, text: string): string | undefined {
-  if (isMoney(name)) return amount.test(text) ? undefined : 'Write an amount in dollars, such as 25 or 2.50.'
+  if (isMoney(name))
+    return decimalOf(text) === null ? 'Write an amount in dollars, such as 25 or 2.50.' : undefined
   return whole.test(text) ? undefined : 'Write a whole number.'
 }
 
 /** The change that sets a field to a checked text; an amount goes as text, so that no digit is lost. */
 export function change(name: Name, text: string): Change {
-  return { [name]: isMoney(name) ? text : Number(text) }
+  return { [name]: isMoney(name) ? decimalOf(text) : Number(text) }
 }
 
 export function isMoney(name: Name): boolean {

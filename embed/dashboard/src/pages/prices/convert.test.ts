@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
-import { decimalOf, priceProblem, toMillion, toToken } from './convert'
+import { decimalOf } from '../../format/typed'
+import { priceProblem, toMillion, toToken } from './convert'
 
 describe('what is typed', () => {
   test.each([

@@ -81,7 +81,12 @@ export class Detail {
       query: { steps_cursor: cursor },
       signal: this.#abort.signal,
     })
-    this.#pages[at] = { cursor, steps: run.steps, next: run.next_steps_cursor }
+    const known = new Map(this.steps.map((step) => [step.id, step]))
+    this.#pages[at] = {
+      cursor,
+      steps: run.steps.map((step) => same(known.get(step.id), step)),
+      next: run.next_steps_cursor,
+    }
     this.run = run
     this.steps = [
       ...new Map(this.#pages.flatMap(({ steps }) => steps).map((step) => [step.id, step])).values(),
@@ -105,4 +110,9 @@ export class Detail {
       await this.refresh()
     }
   }
+}
+
+/** The step as it was known, where nothing of it has changed: its row is then not drawn again. */
+function same(known: Step | undefined, news: Step): Step {
+  return known && JSON.stringify(known) === JSON.stringify(news) ? known : news
 }

@@ -1,0 +1,16 @@
+// What boot.ts asks for early must be what the pages ask for: an address nobody takes is a request for nothing.
+import { readdirSync, readFileSync } from 'node:fs'
+import { expect, test } from 'vitest'
+import { routes } from './shell/routes'
+
+const boot = readFileSync(new URL('boot.ts', import.meta.url), 'utf8')
+
+test('the folder of a page’s code follows from its path, which boot.ts relies on', () => {
+  const folders = readdirSync(new URL('pages/', import.meta.url))
+  const expected = routes.map(({ path }) => (path === '/runs/{id}' ? 'run' : path.slice(1)))
+  expect(folders.sort()).toEqual(expected.sort())
+})
+
+test('boot.ts imports nothing: it must stay tiny and classic', () => {
+  expect(boot).not.toMatch(/^import (?!type)/m)
+})

@@ -1,0 +1,106 @@
+// What was done, in plain words, and what it changed from and to.
+import type { Schema } from '../../api/client'
+import { decimalText, Exact } from '../../api/exact'
+import { plural } from '../../format/count'
+import { exactUsd, perMillion } from '../../format/money'
+
+export type Entry = Schema<'AuditEntry'>
+export type Action = Schema<'AuditAction'>
+
+/** Every action, as the filter lists it. */
+export const actions: { value: Action; label: string }[] = [
+  { value: 'workspace.kill_switch', label: 'Kill switch' },
+  { value: 'workspace.update', label: 'Limits and settings' },
+  { value: 'model_price.set', label: 'Prices' },
+  { value: 'user.block', label: 'Users blocked' },
+  { value: 'user.unblock', label: 'Users unblocked' },
+  { value: 'api_key.regenerate', label: 'API key regenerated' },
+  { value: 'workspace.plan', label: 'Plan' },
+  { value: 'account.sign_in', label: 'Sign-ins' },
+  { value: 'account.sign_in_failed', label: 'Failed sign-ins' },
+  { value: 'account.change_password', label: 'Password changed' },
+  { value: 'account.register', label: 'Account registered' },
+]
+
+/** What was done; the target, which a stranger may have chosen, is not in it. */
+export function deed({ action, after }: Pick<Entry, 'action' | 'after'>): string {
+  if (action === 'workspace.kill_switch')
+    return after?.kill_switch ? 'Stopped all agents' : 'Let agents run again'
+  return deeds[action] ?? action
+}
+
+const deeds: Partial<Record<Action, string>> = {
+  'workspace.update': 'Changed the settings',
+  'workspace.plan': 'Changed the plan',
+  'model_price.set': 'Set the price of',
+  'user.block': 'Blocked',
+  'user.unblock': 'Unblocked',
+  'api_key.regenerate': 'Regenerated the API key',
+  'account.sign_in': 'Signed in',
+  'account.sign_in_failed': 'Failed to sign in as',
+  'account.change_password': 'Changed the password',
+  'account.register': 'Registered',
+}
+
+/** Whether the target says more than the deed and the actor do. */
+export function namesTarget({ action, actor, target }: Entry): boolean {
+  return target !== null && !(action.startsWith('account.') && target === actor.name)
+}
+
+/** Who did it: the kind in words, where a name alone would not say it. */
+export function actorKind(kind: Entry['actor']['kind']): string {
+  const kinds: Record<Entry['actor']['kind'], string> = {
+    account: '',
+    anonymous: 'Somebody not signed in',
+    api_key: 'API key',
+    command: 'Operator, command',
+    stripe: 'Stripe, event',
+    system: 'The server',
+  }
+  return kinds[kind] ?? kind
+}
+
+export type Difference = { field: string; from: string | null; to: string | null }
+
+/** Each field that differs, in words; null is what was not there. What the deed says already is left out. */
+export function differences({ before, after }: Pick<Entry, 'before' | 'after'>): Difference[] {
+  const names = new Set([...Object.keys(before ?? {}), ...Object.keys(after ?? {})])
+  return [...names]
+    .filter((name) => name !== 'blocked' && name !== 'kill_switch')
+    .map((name) => ({
+      field: fields[name] ?? name,
+      from: before && name in before ? said(name, before[name]) : null,
+      to: after && name in after ? said(name, after[name]) : null,
+    }))
+    .filter(({ from, to }) => from !== to)
+}
+
+const fields: Record<string, string> = {
+  daily_budget_usd: 'Budget a day',
+  user_daily_budget_usd: 'Budget a user and day',
+  max_concurrent_runs: 'Runs at once',
+  run_idle_timeout_seconds: 'Idle timeout',
+  name: 'Name',
+  workspace_name: 'Workspace',
+  plan: 'Plan',
+  reason: 'Reason',
+  label: 'Label',
+  prefix: 'Key',
+  api_key_prefix: 'Key',
+  email: 'Email',
+  input_cost_per_token: 'Input, 1M tokens',
+  output_cost_per_token: 'Output, 1M tokens',
+  is_active: 'Active',
+}
+
+function said(name: string, value: unknown): string {
+  if (value === null) return 'none'
+  if (typeof value === 'boolean') return value ? 'yes' : 'no'
+  if (typeof value === 'number' || value instanceof Exact) {
+    if (name.endsWith('_per_token')) return perMillion(value)
+    if (name.endsWith('_usd')) return exactUsd(value)
+    if (name.endsWith('_seconds')) return plural(Number(value), 'second')
+    return decimalText(value)
+  }
+  return typeof value === 'string' ? value : JSON.stringify(value)
+}

@@ -1,0 +1,14 @@
+// The pages, as the dashboard's own list of routes has them: a new page is walked without a word here.
+import { readFileSync } from 'node:fs'
+
+const source = readFileSync(new URL('../../embed/dashboard/src/shell/routes.ts', import.meta.url), 'utf8')
+
+export type Route = { path: string; access: 'inside' | 'outside' | 'both' }
+
+export const routes: Route[] = source
+  .split(/(?=\{\s*path: ')/)
+  .slice(1)
+  .map((entry) => ({
+    path: /path: '([^']+)'/.exec(entry)![1]!,
+    access: (/access: '(outside|both)',/.exec(entry)?.[1] ?? 'inside') as Route['access'],
+  }))
