@@ -64,6 +64,7 @@ func (s *Server) answer(rt route) httprouter.Handle {
 		if span != nil {
 			s.Tracing.end(span, c)
 		}
+		_ = http.NewResponseController(w).Flush() // who called need not wait for the log; who is gone does not matter
 		s.logAccess(c, took)
 	}
 }
