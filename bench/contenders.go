@@ -53,8 +53,9 @@ func contenders() []contender {
 		{"life-1", "life of a run, decisions", 1, decisions(living)},
 		{"life", "life of a run, decisions", 64, decisions(living)},
 		{"life-256", "life of a run, decisions", 256, decisions(living)},
-		{"pocketbase", "PocketBase, create a like record", 64, pocketBase()},
+		{"pocketbase", "PocketBase, create a like record, signed in", 64, pocketBase()},
 		{"pocketbase-durable", "the same, on disk when answered, as ours", 64, pocketBase("BENCH_DURABLE=1")},
+		{"pocketbase-open", "PocketBase, create a like record, by anybody", 64, pocketBase("BENCH_OPEN=1")},
 	}
 }
 
@@ -285,14 +286,23 @@ func measurePocketBase(ctx context.Context, f *field, dir string, conns int, env
 	if err := copyDir(f.peer, dir); err != nil {
 		return sample{}, err
 	}
+	token, err := os.ReadFile(filepath.Join(dir, "token"))
+	if err != nil {
+		return sample{}, err
+	}
+	server := agent.Server{Key: string(token)}
+	if slices.Contains(env, "BENCH_OPEN=1") {
+		server.Key = ""
+	}
 	p, err := f.servePocketBase(ctx, dir, env...)
 	if err != nil {
 		return sample{}, err
 	}
 	defer p.Kill()
+	server.Host = p.Addr
 	list := make([]load.Script, conns)
 	for i := range list {
-		list[i] = agent.Records(agent.Server{Host: p.Addr}, fmt.Sprintf("01936f2e-8a3b-7c4d-9e5f-%012d", i))
+		list[i] = agent.Records(server, fmt.Sprintf("01936f2e-8a3b-7c4d-9e5f-%012d", i))
 	}
 	s, r, err := measured(ctx, p, load.Options{Scripts: list, Warm: warm, For: f.window}, agent.Record)
 	if err != nil {

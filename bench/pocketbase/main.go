@@ -1,15 +1,19 @@
 // Command pocketbase is PocketBase with one collection, whose records are like
 // our steps: the peer that the bench compares with.
 //
-// Everything is PocketBase's default, request log included. Two things favour
-// it: creating a record needs no credential, and its default is
-// synchronous=NORMAL, which does not wait for the disk. With BENCH_DURABLE=1 in
-// the environment it waits, as we do.
+// Everything is PocketBase's default, request log included. Who creates a
+// record must be signed in, as who asks us for a decision must have a key; the
+// file "token" in its data directory holds what to sign in with. Unlike ours,
+// its default is synchronous=NORMAL, which does not wait for the disk.
+//
+// In the environment, BENCH_DURABLE=1 makes it wait, and BENCH_OPEN=1 lets
+// anybody create records.
 package main
 
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"github.com/pocketbase/dbx"
 	"github.com/pocketbase/pocketbase"
@@ -24,11 +28,8 @@ func main() {
 	app := pocketbase.NewWithConfig(config)
 	app.OnServe().BindFunc(func(e *core.ServeEvent) error {
 		e.InstallerFunc = nil // opens a browser
-		if _, err := e.App.FindCollectionByNameOrId("steps"); err == nil {
-			return e.Next() // made by an earlier start
-		}
-		if err := createSteps(e.App); err != nil {
-			return fmt.Errorf("create the collection: %w", err)
+		if err := allow(e.App, os.Getenv("BENCH_OPEN") == "1"); err != nil {
+			return fmt.Errorf("say who may create records: %w", err)
 		}
 		return e.Next()
 	})
@@ -44,11 +45,25 @@ func connectDurably(path string) (*dbx.DB, error) {
 		"&_pragma=synchronous(FULL)&_pragma=foreign_keys(ON)&_pragma=temp_store(MEMORY)&_pragma=cache_size(-32000)")
 }
 
-// createSteps makes the collection "steps", with no index but PocketBase's own.
-func createSteps(app core.App) error {
-	open := ""
+// allow lets anybody create steps, or only who is signed in.
+func allow(app core.App, anybody bool) error {
+	rule := `@request.auth.id != ""`
+	if anybody {
+		rule = ""
+	}
+	steps, err := app.FindCollectionByNameOrId("steps")
+	if err != nil { // at the first start
+		if steps, err = newSteps(), makeUser(app); err != nil {
+			return err
+		}
+	}
+	steps.CreateRule = &rule
+	return app.Save(steps)
+}
+
+// newSteps is the collection "steps", with no index but PocketBase's own.
+func newSteps() *core.Collection {
 	steps := core.NewBaseCollection("steps")
-	steps.CreateRule = &open
 	steps.Fields.Add(
 		&core.TextField{Name: "run", Required: true, Max: 36},
 		&core.NumberField{Name: "sequence", Required: true, OnlyInt: true},
@@ -57,5 +72,24 @@ func createSteps(app core.App) error {
 		&core.TextField{Name: "model", Max: 255},
 		&core.AutodateField{Name: "created", OnCreate: true},
 	)
-	return app.Save(steps)
+	return steps
+}
+
+// makeUser makes a user and leaves its token in the data directory.
+func makeUser(app core.App) error {
+	users, err := app.FindCollectionByNameOrId("users")
+	if err != nil {
+		return err
+	}
+	user := core.NewRecord(users)
+	user.SetEmail("agent@example.com")
+	user.SetRandomPassword()
+	if err := app.Save(user); err != nil {
+		return err
+	}
+	token, err := user.NewAuthToken()
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(app.DataDir(), "token"), []byte(token), 0o600)
 }
