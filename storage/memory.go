@@ -9,7 +9,7 @@ import (
 
 // memory is what the writer remembers of the rows that decisions read and
 // count in, so that a decision asks the database for nothing it has just read
-// or written. Only the writer's goroutine touches it, inside its transaction.
+// or written. Only the writer touches it, inside its transaction.
 //
 // The database stays the truth. A row is believed only in the epoch in which
 // it was read; an epoch ends when another process has committed, when a write

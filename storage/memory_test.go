@@ -259,7 +259,7 @@ func TestNextJobOfTheBatchSeesWhatWasCounted(t *testing.T) {
 	first := w.submit(t.Context(), start(allow))
 	look := func(_ guard.Request, s guard.State) guard.Decision { seen = s; return guard.Decision{} }
 	second := &job{ctx: t.Context(), way: inMemory, fn: start(look), done: make(chan error, 1)}
-	w.must(w.enqueue(second))
+	w.must(w.admit(second, false))
 	release()
 	w.must(errors.Join(<-first.done, <-second.done))
 	if seen.RunningRuns != 2 || seen.RunsThisMonth != 2 {

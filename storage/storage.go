@@ -61,13 +61,15 @@ type Store struct {
 	credentials chan *session
 	recalled    *lru.Cache[string, Credential] // of API keys, by prefix
 
-	writer  writing
-	folder  *checkpointer
-	memory  *memory // of the writer
-	queue   chan *job
-	closing sync.RWMutex // held for reading while a job is queued
-	closed  bool
-	drained chan struct{}
+	writer   writing
+	folder   *checkpointer
+	memory   *memory       // of the writer
+	turn     chan struct{} // holds one while somebody writes, who alone may use what is the writer's
+	underWay atomic.Int64
+	queue    chan *job
+	closing  sync.RWMutex // held for reading while a job is let in
+	closed   bool
+	drained  chan struct{}
 
 	watcher     atomic.Pointer[func([]Change)] // nil while nobody watches
 	notes       notes                          // the writer's
@@ -99,7 +101,7 @@ func Open(ctx context.Context, path string, opts Options) (*Store, error) {
 	}
 	s := &Store{
 		path: path, migrations: opts.Migrations, secret: opts.Secret, now: opts.Now, version: status.Newest,
-		queue: make(chan *job, opts.QueueSize), drained: make(chan struct{}),
+		turn: make(chan struct{}, 1), queue: make(chan *job, opts.QueueSize), drained: make(chan struct{}),
 		memory: newMemory(opts.Held), stats: newStats(),
 	}
 	if s.recalled, err = lru.New[string, Credential](opts.Held); err != nil {

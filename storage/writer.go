@@ -31,23 +31,37 @@ const (
 	inMemory            // reads and changes them in memory only
 )
 
-// write queues fn for the writer and waits for its outcome. A nil error means
+// write has fn run by the writer and waits for its outcome. A nil error means
 // committed and synced. It returns ErrBusy at once when the queue is full.
 // A context that ends keeps fn from starting, but once started it is waited
 // for: the answer must be the truth.
 func (s *Store) write(ctx context.Context, way way, fn func(*Tx) error) error {
+	alone := s.underWay.Add(1) == 1
+	defer s.underWay.Add(-1)
 	j := &job{ctx: ctx, way: way, fn: fn, done: make(chan error, 1)}
-	if err := s.enqueue(j); err != nil {
+	if err := s.admit(j, alone); err != nil {
 		return err
 	}
 	return <-j.done
 }
 
-func (s *Store) enqueue(j *job) error {
+// admit queues a job. One that is alone is the writer itself if nobody writes:
+// it waits for the disk, and should not wait for another goroutine besides.
+func (s *Store) admit(j *job, alone bool) error {
 	s.closing.RLock()
 	defer s.closing.RUnlock()
 	if s.closed {
 		return ErrClosed
+	}
+	if alone {
+		select {
+		case s.turn <- struct{}{}:
+			defer dieOfPanic()
+			s.commitBatch([]*job{j})
+			<-s.turn
+			return nil
+		default:
+		}
 	}
 	select {
 	case s.queue <- j:
@@ -55,6 +69,15 @@ func (s *Store) enqueue(j *job) error {
 	default:
 		s.stats.refused.Add(1)
 		return ErrBusy
+	}
+}
+
+// dieOfPanic ends the process, as a panic of the writer's goroutine does, where
+// a caller would otherwise recover from it: nothing may follow half a batch.
+func dieOfPanic() {
+	if v := recover(); v != nil {
+		go panic(fmt.Sprintf("%v\n%s", v, debug.Stack()))
+		select {}
 	}
 }
 
@@ -73,7 +96,9 @@ func (s *Store) runWriter() {
 		for len(batch) < maxBatch && len(s.queue) > 0 {
 			batch = append(batch, <-s.queue)
 		}
+		s.turn <- struct{}{}
 		s.commitBatch(batch)
+		<-s.turn
 	}
 }
 

@@ -32,7 +32,7 @@ func (w *world) rows(name string) int64 {
 func (w *world) submit(ctx context.Context, fn func(*Tx) error) *job {
 	w.t.Helper()
 	j := &job{ctx: ctx, fn: fn, done: make(chan error, 1)}
-	w.must(w.enqueue(j))
+	w.must(w.admit(j, false))
 	return j
 }
 
