@@ -17,6 +17,19 @@ test('what differs is said in the words of the pages', () => {
   expect(change(null, { email: 'ada@example.com' })).toEqual([
     { field: 'Email', from: null, to: 'ada@example.com' },
   ])
+  expect(
+    change(null, {
+      colour: 'red',
+      is_active: true,
+      output_cost_per_token: 0.00001,
+      input_cost_per_token: 0.000005,
+    }),
+  ).toMatchObject([
+    { field: 'Input, 1M tokens' },
+    { field: 'Output, 1M tokens' },
+    { field: 'Active' },
+    { field: 'colour' },
+  ])
   // What this page does not know yet is shown as it came.
   expect(change(null, { colour: ['red'] })).toEqual([{ field: 'colour', from: null, to: '["red"]' }])
   expect(change({ kill_switch: false }, { kill_switch: true })).toEqual([])

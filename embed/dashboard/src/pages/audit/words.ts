@@ -62,9 +62,9 @@ export function actorKind(kind: Entry['actor']['kind']): string {
 
 export type Difference = { field: string; from: string | null; to: string | null }
 
-/** Each field that differs, in words; null is what was not there. What the deed says already is left out. */
+/** Each field that differs, in words and in the order of the forms; null is what was not there. What the deed says already is left out. */
 export function differences({ before, after }: Pick<Entry, 'before' | 'after'>): Difference[] {
-  const names = new Set([...Object.keys(before ?? {}), ...Object.keys(after ?? {})])
+  const names = new Set([...Object.keys(fields), ...Object.keys({ ...before, ...after })])
   return [...names]
     .filter((name) => name !== 'blocked' && name !== 'kill_switch')
     .map((name) => ({
