@@ -58,7 +58,7 @@ func parse(args []string) (o options, err error) {
 	f.BoolVar(&o.slow, "slow", false, "measure what slow clients do to others")
 	f.DurationVar(&o.soak, "soak", 0, "keep a server busy for so long, and fail if it grows")
 	f.IntVar(&o.rounds, "rounds", 5, "how often each contender is measured")
-	seconds := f.Float64("seconds", 3, "how long each is measured in each round")
+	seconds := f.Float64("seconds", 2.5, "how long each is measured in each round")
 	only := f.String("only", "", "comma-separated contenders to measure; the yardsticks always are")
 	sizes := f.String("steps", "0,1000000,5000000,10000000", "with -growth: steps in the file, ascending")
 	f.StringVar(&o.json, "json", "", "file that gets every figure as JSON")
