@@ -75,20 +75,20 @@ func (m *memory) begin(tx *Tx) error {
 // must have been flushed.
 func (m *memory) distrust() { m.epoch++ }
 
-// atDay notices a clock that went back over midnight: the sums of the days
-// that then lie ahead, which later days take in, may still change.
+// atDay notices midnight. The row of a new day takes in the sums of those
+// before, which must be in the file by then. When the clock went back over it,
+// the sums of the days that then lie ahead may still change.
 func (m *memory) atDay(tx *Tx) error {
 	day := dayOf(tx.now)
 	back := day < m.today
-	m.today = day
-	if !back {
+	if day == m.today {
 		return nil
 	}
-	if err := m.flush(tx); err != nil {
-		return err
+	m.today = day
+	if back {
+		defer m.distrust()
 	}
-	m.distrust()
-	return nil
+	return m.flush(tx)
 }
 
 // changed notes a row to be written by the next flush.

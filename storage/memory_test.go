@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -299,5 +300,34 @@ func TestLateUsageOfAnAbandonedStepIsBookedOnWhatIsStored(t *testing.T) {
 	s := w.update(ws, run, step, StepUpdate{PromptTokens: new(int64(5))})
 	if stored := w.detail(ws, run).Steps[0]; s.Status != StepAbandoned || stored.Status != StepAbandoned || stored.PromptTokens != 5 {
 		t.Errorf("answered %v, stored %+v", s.Status, stored)
+	}
+}
+
+func TestMidnightInsideABatchLosesNoRunOfTheMonth(t *testing.T) {
+	w := newWorld(t)
+	ws := w.roomy()
+	w.clock.Set(time.Date(2026, 11, 15, 23, 59, 59, 0, time.UTC))
+	w.start(ws, "u")
+	var seen []int64
+	start := func(tx *Tx) error {
+		_, err := startRun(tx, Caller{Workspace: ws}, NewRun{UserID: "u"}, func(r guard.Request, s guard.State) guard.Decision {
+			seen = append(seen, s.RunsThisMonth)
+			return guard.Decide(r, s)
+		})
+		return err
+	}
+	release := w.hold()
+	var queued []*job
+	for _, fn := range []func(*Tx) error{start, func(*Tx) error { w.clock.Advance(2 * time.Second); return nil }, start, start} {
+		j := &job{ctx: t.Context(), way: inMemory, fn: fn, done: make(chan error, 1)}
+		w.must(w.admit(j, false))
+		queued = append(queued, j)
+	}
+	release()
+	for _, j := range queued {
+		w.must(<-j.done)
+	}
+	if !slices.Equal(seen, []int64{1, 2, 3}) {
+		t.Errorf("three starts around midnight saw %d runs in the month, want 1, 2 and 3", seen)
 	}
 }
