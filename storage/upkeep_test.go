@@ -399,3 +399,38 @@ func TestUpkeepWaitsForAPlaceInAFullQueue(t *testing.T) {
 		}
 	})
 }
+
+// failing breaks the second of its statements that begin with a text.
+type failing struct {
+	writing
+	text string
+	seen int
+}
+
+func (f *failing) exec(ctx context.Context, query string, args []any) (int64, error) {
+	if strings.HasPrefix(query, f.text) {
+		if f.seen++; f.seen == 2 {
+			return 0, errors.New("a disk error")
+		}
+	}
+	return f.writing.exec(ctx, query, args)
+}
+
+func TestASweepThatFailsEndsNoRunByHalf(t *testing.T) {
+	w := newWorld(t)
+	ws := w.roomy()
+	for range 2 {
+		w.step(ws, w.start(ws, "u").ID)
+	}
+	w.clock.Advance(48 * time.Hour)
+	w.writer = &failing{writing: w.writer, text: "UPDATE steps"}
+	if n, err := w.EndIdleRuns(t.Context()); err == nil {
+		t.Fatalf("ended %d runs though the disk failed", n)
+	}
+	runs := w.number(`SELECT count(*) FROM runs WHERE status = $1`, int64(RunRunning))
+	steps := w.number(`SELECT count(*) FROM steps WHERE status = $1`, int64(StepRunning))
+	running := w.number(`SELECT running_runs FROM workspaces WHERE id = $1`, int64(ws))
+	if runs != 2 || steps != 2 || running != 2 {
+		t.Errorf("after the failure %d runs and %d steps are RUNNING, %d counted; want 2 of each", runs, steps, running)
+	}
+}
