@@ -60,24 +60,26 @@ func (c *checkpointer) close() error {
 // committed is called by the writer after each transaction.
 func (c *checkpointer) committed() {
 	frames := c.writer.frames()
+	if frames < c.due-foldAt/2 { // fewer than when it was last set: the WAL has begun anew
+		c.due = foldAt
+	}
+	// While a reader keeps the WAL from beginning anew, every transaction finds
+	// it too large: that is no reason to sync after each of them.
+	due := frames >= c.due
+	if due {
+		c.due = frames + foldAt/2
+	}
 	switch {
+	case due && frames >= foldNow:
+		c.folding <- struct{}{}
+		c.finish()
 	case c.small.Load():
 		select {
 		case c.folding <- struct{}{}:
 			c.finish()
 		default: // one more round of passes, and small again after it
 		}
-	case frames < foldAt:
-		c.due = foldAt
-	case frames >= c.due:
-		// While a reader keeps the WAL from beginning anew, every transaction
-		// finds it too large: that is no reason to sync after each of them.
-		c.due = frames + foldAt/2
-		if frames >= foldNow {
-			c.folding <- struct{}{}
-			c.finish()
-			return
-		}
+	case due:
 		select {
 		case c.wake <- struct{}{}:
 		default:

@@ -114,3 +114,47 @@ func TestWritesWaitForTheDiskWhenTheWALOutgrowsIt(t *testing.T) {
 		}
 	})
 }
+
+// One round of passes may begin while what the last one left is not folded yet.
+func TestWritesWaitAlsoWhileTheLastPassesHaveLeftButLittle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.folder.small.Store(true)
+		w.folder.folding <- struct{}{} // a disk that takes for ever
+		over := make(chan struct{})
+		go func() {
+			defer close(over)
+			for range (foldNow + 2*foldAt) / pages {
+				w.fill()
+			}
+		}()
+		synctest.Wait()
+		select {
+		case <-over:
+			t.Error("nobody waits")
+		default:
+		}
+		<-w.folder.folding
+		<-over
+	})
+}
+
+func TestALongReadDelaysNoLaterCheckpoint(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.folder.due = 20 * foldAt // as a long read leaves it
+		room := bytes.Repeat([]byte{7}, (foldAt+100)*4096)
+		w.must(w.write(t.Context(), inMemory, func(tx *Tx) error {
+			_, err := tx.exec(`INSERT INTO probes (id, checked_at, room) VALUES (1, 0, $1)`, room)
+			return err
+		}))
+		most := int32(0)
+		for range 3 * foldAt / pages {
+			most = max(most, w.fill())
+			synctest.Wait()
+		}
+		if most > 2*foldAt+4*pages {
+			t.Errorf("nobody folds: %d frames, due at %d", most, w.folder.due)
+		}
+	})
+}
