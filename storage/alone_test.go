@@ -85,3 +85,25 @@ func TestAPanicOutsideOfAJobEndsTheProcess(t *testing.T) {
 	defer func() { _ = recover() }()
 	_ = w.write(t.Context(), bySQL, add("a"))
 }
+
+func TestWhoComesDuringALoneWriteSharesOneCommit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		freed, ended := make(chan struct{}), make(chan error, 5)
+		go func() { ended <- w.write(t.Context(), bySQL, func(*Tx) error { <-freed; return nil }) }()
+		synctest.Wait()
+		for _, name := range []string{"a", "b", "c", "d"} {
+			go func() { ended <- w.write(t.Context(), bySQL, add(name)) }()
+			synctest.Wait() // each finds the writer waiting for its turn
+		}
+		commits := 0
+		w.onCommit(func() int32 { commits++; return 0 })
+		close(freed)
+		for range 5 {
+			w.must(<-ended)
+		}
+		if commits != 2 {
+			t.Errorf("%d commits for one write and four that came meanwhile", commits)
+		}
+	})
+}

@@ -103,10 +103,10 @@ func (s *Store) Unwatch() { s.watcher.Store(nil) }
 // ChangedElsewhere tells whether another process has committed to the file
 // since the last time it was asked.
 func (s *Store) ChangedElsewhere(ctx context.Context) (changed bool, err error) {
-	err = s.write(ctx, inMemory, func(tx *Tx) error {
-		changed = tx.memory.version != s.dataVersion
-		s.dataVersion = tx.memory.version
-		return nil
-	})
+	var version int64
+	err = s.write(ctx, inMemory, func(tx *Tx) error { version = tx.memory.version; return nil })
+	if err == nil {
+		changed = s.dataVersion.Swap(version) != version
+	}
 	return changed, err
 }

@@ -237,3 +237,20 @@ func TestAMomentIsOfItsWorkspaceAlone(t *testing.T) {
 		t.Errorf("moment %+v", m)
 	}
 }
+
+func TestAChangeElsewhereOutlivesACommitThatFails(t *testing.T) {
+	w := newWorld(t)
+	_, err := w.ChangedElsewhere(t.Context())
+	w.must(err)
+	_, err = w.aside.ExecContext(t.Context(), `INSERT INTO probes (id, checked_at) VALUES (1, 0) ON CONFLICT (id) DO UPDATE SET checked_at = checked_at + 1`)
+	w.must(err)
+	w.onCommit(func() int32 { return 1 })
+	if _, err := w.ChangedElsewhere(t.Context()); err == nil {
+		t.Fatal("the commit did not fail")
+	}
+	w.onCommit(nil)
+	changed, err := w.ChangedElsewhere(t.Context())
+	if err != nil || !changed {
+		t.Errorf("after a failed commit: changed %v, %v", changed, err)
+	}
+}

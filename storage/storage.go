@@ -67,13 +67,14 @@ type Store struct {
 	turn     chan struct{} // holds one while somebody writes, who alone may use what is the writer's
 	underWay atomic.Int64
 	queue    chan *job
-	closing  sync.RWMutex // held for reading while a job is let in
+	wake     chan struct{} // holds one while something is queued that the writer has not seen
+	closing  sync.RWMutex  // held for reading while a job is let in
 	closed   bool
 	drained  chan struct{}
 
 	watcher     atomic.Pointer[func([]Change)] // nil while nobody watches
 	notes       notes                          // the writer's
-	dataVersion int64                          // the writer's: that of its memory when ChangedElsewhere was last asked
+	dataVersion atomic.Int64                   // the memory's, when ChangedElsewhere was last told
 	stats       *stats
 
 	probe probe
@@ -101,7 +102,7 @@ func Open(ctx context.Context, path string, opts Options) (*Store, error) {
 	}
 	s := &Store{
 		path: path, migrations: opts.Migrations, secret: opts.Secret, now: opts.Now, version: status.Newest,
-		turn: make(chan struct{}, 1), queue: make(chan *job, opts.QueueSize), drained: make(chan struct{}),
+		turn: make(chan struct{}, 1), queue: make(chan *job, opts.QueueSize), wake: make(chan struct{}, 1), drained: make(chan struct{}),
 		memory: newMemory(opts.Held), stats: newStats(),
 	}
 	if s.recalled, err = lru.New[string, Credential](opts.Held); err != nil {
@@ -125,7 +126,7 @@ func (s *Store) Close() error {
 		return nil
 	}
 	s.closed = true
-	close(s.queue)
+	close(s.wake)
 	s.closing.Unlock()
 	<-s.drained
 	return s.disconnect()

@@ -65,11 +65,15 @@ func (s *Store) admit(j *job, alone bool) error {
 	}
 	select {
 	case s.queue <- j:
-		return nil
 	default:
 		s.stats.refused.Add(1)
 		return ErrBusy
 	}
+	select {
+	case s.wake <- struct{}{}:
+	default: // it is awake, and will find the job
+	}
+	return nil
 }
 
 // dieOfPanic ends the process, as a panic of the writer's goroutine does, where
@@ -81,25 +85,30 @@ func dieOfPanic() {
 	}
 }
 
-// runWriter commits what is queued until the queue is closed and empty. It
-// does not wait for company: while one batch commits, the next one gathers. But
-// it lets those run first that are ready to, such as everybody whom the last
-// batch has just answered, as long as they bring something.
+// runWriter commits what is queued, until there will be no more. It does not
+// wait for company: while one batch commits, the next one gathers.
 func (s *Store) runWriter() {
 	defer close(s.drained)
-	for first := range s.queue {
-		for had := -1; had < len(s.queue); {
-			had = len(s.queue)
-			runtime.Gosched()
-		}
-		batch := []*job{first}
-		for len(batch) < maxBatch && len(s.queue) > 0 {
-			batch = append(batch, <-s.queue)
-		}
+	for range s.wake {
 		s.turn <- struct{}{}
-		s.commitBatch(batch)
+		for len(s.queue) > 0 {
+			s.commitBatch(s.nextBatch())
+		}
 		<-s.turn
 	}
+}
+
+// nextBatch lets those run first that are ready to, such as everybody whom the
+// last batch has just answered, as long as they bring something.
+func (s *Store) nextBatch() (batch []*job) {
+	for had := -1; had < len(s.queue); {
+		had = len(s.queue)
+		runtime.Gosched()
+	}
+	for len(batch) < maxBatch && len(s.queue) > 0 {
+		batch = append(batch, <-s.queue)
+	}
+	return batch
 }
 
 // commitBatch runs the jobs in one transaction and answers each of them. A
