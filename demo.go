@@ -39,15 +39,12 @@ func newDemo() *cobra.Command {
 			"unless --data-dir was given; that one must not hold a database yet.",
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			dir := ""
-			if cmd.Flags().Changed("data-dir") {
-				dir = dataDir(cmd)
-			}
-			return runDemo(cmd.Context(), dir, o, cmd.OutOrStdout(), cmd.ErrOrStderr())
+			return runDemo(cmd.Context(), dataDir(cmd), o, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.addr, "addr", "localhost:8000", "address to listen on")
+	f.String("data-dir", "", "where to keep the demo's data; a throw-away directory when empty")
 	f.Uint64Var(&o.seed, "seed", 1, "from which everything is made up")
 	return cmd
 }

@@ -75,6 +75,9 @@ func health(ctx context.Context, o healthOptions, stdout io.Writer) error {
 		return err
 	}
 	if resp.StatusCode != http.StatusOK {
+		if resp.Header.Get("Content-Type") != "application/json" {
+			return fmt.Errorf("%s answers %s, which is not Pikarc", url, resp.Status)
+		}
 		return fmt.Errorf("the server is not ready: %s %s", resp.Status, body)
 	}
 	_, err = fmt.Fprintln(stdout, "ready")

@@ -1,6 +1,8 @@
 package main_test
 
 import (
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 )
@@ -17,6 +19,9 @@ func TestHealthTellsWhetherTheServerIsReady(t *testing.T) {
 	run(t, "health", "--addr", addr, "--tls").fails(t, 1, "does not answer")
 	p.stop(t)
 	run(t, "health", "--addr", addr).fails(t, 1, "does not answer")
+	other := httptest.NewServer(http.NotFoundHandler())
+	defer other.Close()
+	run(t, "health", "--addr", strings.TrimPrefix(other.URL, "http://")).fails(t, 1, "404 Not Found, which is not Pikarc")
 	run(t, "health", "--addr", "nowhere").fails(t, 2, "--addr")
 }
 

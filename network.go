@@ -91,6 +91,7 @@ func (o networkOptions) configure(cfg *server.Config) error {
 	}
 	cfg.CORSOrigins, cfg.MaxConnections = o.corsOrigins, o.maxConns
 	cfg.RatePerAddress, cfg.RatePerKey = o.ratePerAddress, o.ratePerKey
+	cfg.LocalRegistration = o.registration == "auto"
 	cfg.OpenRegistration = o.registration == "open" || o.registration == "auto" && o.private()
 	return nil
 }

@@ -162,6 +162,11 @@ func serve(ctx context.Context, dir string, o serveOptions, stdout, stderr io.Wr
 		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
+	serving, err := storage.Serve(databasePath(dir))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, serving.Close()) }()
 	cfg.Secret, cfg.Now = secret, now
 	if cfg.TLS, err = o.encryption(dir, cfg.Log); err != nil {
 		return err
@@ -174,26 +179,28 @@ func serve(ctx context.Context, dir string, o serveOptions, stdout, stderr io.Wr
 	if err != nil {
 		return err
 	}
-	url := o.url(ln)
-	fmt.Fprintf(stdout, "Pikarc %s serves %s\nDashboard: %s/   API: %s/v1/   Reference: %s/openapi.json\nRegistration: %s\n",
-		version, url, url, url, url, o.registrationSaid(cfg.OpenRegistration))
 	srv := server.New(store, cfg)
-	endpoints, err := o.endpoints(srv, stdout)
+	endpoints, said, err := o.endpoints(srv)
 	if err != nil {
 		return errors.Join(err, ln.Close())
 	}
-	return serveOn(ctx, srv, ln, o.redirectAddr, endpoints...)
+	var plain net.Listener
+	if o.redirectAddr != "" {
+		if plain, err = listen("--http-redirect-addr", o.redirectAddr); err != nil {
+			return errors.Join(err, ln.Close(), closeEndpoints(endpoints))
+		}
+	}
+	url := o.url(ln)
+	fmt.Fprintf(stdout, "Pikarc %s serves %s\nDashboard: %s/   API: %s/v1/   Reference: %s/openapi.json\nRegistration: %s\n%s",
+		version, url, url, url, url, o.registrationSaid(cfg.OpenRegistration), said)
+	return serveOn(ctx, srv, ln, plain, endpoints...)
 }
 
 // serveOn serves, and beside it sends plain HTTP to https where that is asked
 // for. When one of the two ends, so does the other.
-func serveOn(ctx context.Context, s *server.Server, ln net.Listener, redirectAddr string, endpoints ...server.Endpoint) error {
-	if redirectAddr == "" {
+func serveOn(ctx context.Context, s *server.Server, ln, plain net.Listener, endpoints ...server.Endpoint) error {
+	if plain == nil {
 		return s.Serve(ctx, ln, endpoints...)
-	}
-	plain, err := listen("--http-redirect-addr", redirectAddr)
-	if err != nil {
-		return errors.Join(err, ln.Close())
 	}
 	_, port, err := net.SplitHostPort(ln.Addr().String())
 	if err != nil {
@@ -219,8 +226,8 @@ func closeTracing(ctx context.Context, t *server.Tracing) error {
 	return t.Close(ctx)
 }
 
-// endpoints opens the addresses for operators, and says where they are.
-func (o serveOptions) endpoints(srv *server.Server, stdout io.Writer) (all []server.Endpoint, err error) {
+// endpoints opens the addresses for operators. said tells where they are.
+func (o serveOptions) endpoints(srv *server.Server) (all []server.Endpoint, said string, err error) {
 	for _, e := range []struct {
 		flag, addr, name, path string
 		handler                http.Handler
@@ -233,15 +240,19 @@ func (o serveOptions) endpoints(srv *server.Server, stdout io.Writer) (all []ser
 		}
 		ln, err := listen(e.flag, e.addr)
 		if err != nil {
-			for _, open := range all {
-				err = errors.Join(err, open.Listener.Close())
-			}
-			return nil, err
+			return nil, "", errors.Join(err, closeEndpoints(all))
 		}
 		all = append(all, server.Endpoint{Listener: ln, Handler: e.handler})
-		fmt.Fprintf(stdout, "%s: http://%s%s\n", e.name, publicAddr(e.addr, ln), e.path)
+		said += fmt.Sprintf("%s: http://%s%s\n", e.name, publicAddr(e.addr, ln), e.path)
 	}
-	return all, nil
+	return all, said, nil
+}
+
+func closeEndpoints(all []server.Endpoint) (err error) {
+	for _, e := range all {
+		err = errors.Join(err, e.Listener.Close())
+	}
+	return err
 }
 
 func listen(flag, addr string) (net.Listener, error) {

@@ -97,6 +97,32 @@ func TestPortInUseIsSaidWithAWayOut(t *testing.T) {
 	run(t, "serve", "--addr", addr, "--data-dir", t.TempDir()).fails(t, 1, addr+" is in use", "--addr")
 }
 
+func TestNothingIsSaidToServeUntilEveryAddressIsOpen(t *testing.T) {
+	t.Parallel()
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	addr := taken.Addr().String()
+	for _, flag := range []string{"--metrics-addr", "--debug-addr"} {
+		out := run(t, "serve", "--addr", "127.0.0.1:0", flag, addr, "--data-dir", t.TempDir())
+		out.fails(t, 1, addr+" is in use", flag)
+		if out.stdout != "" {
+			t.Errorf("%s is taken, and before that is said: %s", flag, out.stdout)
+		}
+	}
+}
+
+func TestASecondServerOnADirectoryIsRefused(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	p := serve(t, dir)
+	run(t, "serve", "--addr", "127.0.0.1:0", "--data-dir", dir).fails(t, 1, "another `pikarc serve` uses this data directory")
+	p.stop(t)
+	serve(t, dir).stop(t)
+}
+
 func TestAddressThatCannotBeUsedIsSaid(t *testing.T) {
 	t.Parallel()
 	for _, addr := range []string{"127.0.0.1", "127.0.0.1:99999", "192.0.2.1:8000"} {
@@ -240,7 +266,7 @@ func TestOnlyTheOwnerCanReadTheDataDirectory(t *testing.T) {
 	p.call(t, "GET", "/health/ready", "", nil).want(t, http.StatusOK) // a write, so that the WAL is there
 	want := map[string]fs.FileMode{
 		".": fs.ModeDir | 0o700, "secret.key": 0o600, "pikarc.db": 0o600, "pikarc.db-wal": 0o600, "pikarc.db-shm": 0o600,
-		"pikarc.db.lock": 0o600,
+		"pikarc.db.lock": 0o600, "pikarc.db.server.lock": 0o600,
 	}
 	err := fs.WalkDir(os.DirFS(dir), ".", func(path string, d fs.DirEntry, err error) error {
 		if err != nil {

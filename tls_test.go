@@ -208,7 +208,17 @@ func TestRegistrationIsOpenOnlyWhereNobodyElseIs(t *testing.T) {
 		if c.open {
 			status = http.StatusCreated
 		}
-		p.call(t, "POST", "/v1/auth/register", "", map[string]string{"email": "a@example.com", "password": password}).want(t, status)
+		account := map[string]string{"email": "a@example.com", "password": password}
+		if c.open && strings.Contains(c.says, "this machine") {
+			for _, header := range []string{"X-Forwarded-For", "X-Real-Ip", "Forwarded"} {
+				a, err := send(t.Context(), http.DefaultClient, "POST", p.url+"/v1/auth/register", "", account, header, "203.0.113.5")
+				if err != nil {
+					t.Fatal(err)
+				}
+				a.want(t, http.StatusForbidden)
+			}
+		}
+		p.call(t, "POST", "/v1/auth/register", "", account).want(t, status)
 		p.stop(t)
 	}
 }

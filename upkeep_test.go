@@ -1,6 +1,7 @@
 package main_test
 
 import (
+	"bytes"
 	"database/sql"
 	"net/http"
 	"os"
@@ -20,6 +21,18 @@ func damage(t *testing.T, dir, statement string) {
 	defer db.Close()
 	if _, err := db.ExecContext(t.Context(), "PRAGMA busy_timeout = 5000; "+statement); err != nil {
 		t.Fatal(err)
+	}
+}
+
+func TestVerifySaysThatAFileIsDamaged(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	createUser(t, dir, "ann@example.com", "scale")
+	if err := os.WriteFile(filepath.Join(dir, "pikarc.db"), bytes.Repeat([]byte("noise"), 4000), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out := run(t, "verify", "--data-dir", dir); out.code != 1 || !strings.Contains(out.stderr, "the database is damaged") {
+		t.Errorf("exit code %d, stderr %q", out.code, out.stderr)
 	}
 }
 

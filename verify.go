@@ -42,6 +42,9 @@ func verify(ctx context.Context, dir string, repair, asJSON bool, stdout io.Writ
 	if err := printReport(stdout, report, asJSON); err != nil {
 		return err
 	}
+	if report.Damaged() {
+		return storage.ErrDamaged
+	}
 	if left := report.Found - report.Repaired; left > 0 {
 		return fmt.Errorf("%d differences are left: see docs/ops/verify.md", left)
 	}
@@ -56,11 +59,14 @@ func printReport(w io.Writer, r storage.Report, asJSON bool) error {
 		})
 	}
 	for _, d := range r.Differences {
-		mark := ""
+		where, mark := d.Check, ""
+		if d.Row != "" {
+			where += ": " + d.Row
+		}
 		if d.Repaired {
 			mark = " (repaired)"
 		}
-		if _, err := fmt.Fprintf(w, "%s: %s: is %s, should be %s%s\n", d.Check, d.Row, d.Stored, d.ShouldBe, mark); err != nil {
+		if _, err := fmt.Fprintf(w, "%s: is %s, should be %s%s\n", where, d.Stored, d.ShouldBe, mark); err != nil {
 			return err
 		}
 	}

@@ -59,8 +59,14 @@ func CheckEmail(email string) error {
 	return nil
 }
 
+// mayRegister tells whether a caller may make an account. Registration that is
+// open for this machine alone is not for those whom a proxy on it lets in.
+func (s *Server) mayRegister(r *http.Request) bool {
+	return s.OpenRegistration && !(s.LocalRegistration && forwarded(r))
+}
+
 func (s *Server) register(c *call) error {
-	if !s.OpenRegistration {
+	if !s.mayRegister(c.r) {
 		return forbidden("Registration is closed on this server")
 	}
 	o, err := s.object(c)

@@ -34,6 +34,11 @@ func clientAddress(r *http.Request, proxies []netip.Prefix) netip.Addr {
 	return client
 }
 
+// forwarded tells whether a proxy says that it passes a request on.
+func forwarded(r *http.Request) bool {
+	return r.Header.Get("X-Forwarded-For") != "" || r.Header.Get("X-Real-Ip") != "" || r.Header.Get("Forwarded") != ""
+}
+
 // forwardedAddr reads an entry of X-Forwarded-For; some proxies add the port.
 func forwardedAddr(text string) (netip.Addr, bool) {
 	if addr, err := netip.ParseAddr(strings.Trim(text, "[]")); err == nil {

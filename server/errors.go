@@ -66,6 +66,7 @@ func (s *Server) fail(c *call, err error) {
 	}
 	if c.isGone(err) {
 		c.status = statusClientGone
+		c.w.WriteHeader(c.status) // or net/http answers 200 to who closed but one direction
 		return
 	}
 	e := toAPIError(err)

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"net/http"
 	"slices"
 	"strings"
@@ -12,7 +13,7 @@ func (s *Server) secureHeaders(c *call) {
 	h := c.w.Header()
 	h["X-Content-Type-Options"] = noSniff
 	h["Referrer-Policy"] = noReferrer
-	if strings.HasPrefix(c.route.path, "/v1/") {
+	if strings.HasPrefix(cmp.Or(c.route.path, c.r.URL.Path), "/v1/") {
 		h["Cache-Control"] = noStore
 		h["Content-Security-Policy"] = nothingAllowed
 	}

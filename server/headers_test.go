@@ -27,15 +27,22 @@ func TestNoAnswerCanBeFramedSniffedOrKept(t *testing.T) {
 				t.Errorf("%s: %s is %q, want %q", r.what, name, got, want)
 			}
 		}
-		if c.path[:4] != "/v1/" {
-			continue
+		if c.path[:4] == "/v1/" {
+			wantNoPage(r)
 		}
-		for name, want := range map[string]string{
-			"Cache-Control": "no-store", "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-		} {
-			if got := r.header.Get(name); got != want {
-				t.Errorf("%s: %s is %q, want %q", r.what, name, got, want)
-			}
+	}
+	wantNoPage(w.call("GET", "/v1/nothing", "", nil))
+	wantNoPage(w.call("DELETE", "/v1/runs/", "", nil))
+}
+
+// wantNoPage checks that an answer of the API can be neither framed nor kept.
+func wantNoPage(r *response) {
+	r.t.Helper()
+	for name, want := range map[string]string{
+		"Cache-Control": "no-store", "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+	} {
+		if got := r.header.Get(name); got != want {
+			r.t.Errorf("%s: %s is %q, want %q", r.what, name, got, want)
 		}
 	}
 }

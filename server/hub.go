@@ -97,6 +97,7 @@ func (h *hub) join(ctx context.Context, ws storage.WorkspaceKey, prove func(cont
 			return nil, err
 		}
 	}
+	defer h.stopIfIdle()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.closed {

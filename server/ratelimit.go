@@ -64,7 +64,7 @@ func (s *Server) limitAddress(c *call) error {
 		return nil
 	}
 	near := c.from.IsLoopback() || c.from.IsPrivate()
-	if near && len(s.TrustedProxies) == 0 && c.r.Header.Get("X-Forwarded-For") != "" {
+	if near && len(s.TrustedProxies) == 0 && forwarded(c.r) {
 		s.hintAtProxy.Do(func() {
 			s.Log.Warn("a proxy seems to stand before this server: name it with --trusted-proxies, or all its clients look like one",
 				"address", c.remote())

@@ -26,27 +26,28 @@ const DefaultMaxBody = 1 << 20
 
 // Config is what a server needs besides its store.
 type Config struct {
-	Version          string
-	Secret           auth.Secret
-	TokenTTL         time.Duration
-	OpenRegistration bool
-	DefaultPlan      plans.Plan // of workspaces made by registration
-	MaxBody          int64      // bytes; DefaultMaxBody when 0
-	Dashboard        fs.FS      // index.html at its root
-	Log              *slog.Logger
-	Now              func() time.Time // time.Now when nil
-	Timeouts         Timeouts         // zero fields have defaults
-	Streams          StreamLimits     // zero fields have defaults
-	Stripe           *StripeConfig    // sells plans; nil when this server sells none
-	TrustedProxies   []netip.Prefix   // believed about whom they speak for
-	CORSOrigins      []string         // whose pages may read the API's answers
-	RatePerAddress   int              // requests a second; 0: no limit
-	RatePerKey       int              // requests a second; 0: no limit
-	MaxConnections   int              // open at once; 0: no limit
-	TLS              *TLS             // nil: plain HTTP
-	Backups          Backups
-	VerifyEvery      time.Duration // how often the books are verified; never when 0
-	Tracing          *Tracing      // nil for none
+	Version           string
+	Secret            auth.Secret
+	TokenTTL          time.Duration
+	OpenRegistration  bool
+	LocalRegistration bool       // whom a proxy forwards may not register all the same
+	DefaultPlan       plans.Plan // of workspaces made by registration
+	MaxBody           int64      // bytes; DefaultMaxBody when 0
+	Dashboard         fs.FS      // index.html at its root
+	Log               *slog.Logger
+	Now               func() time.Time // time.Now when nil
+	Timeouts          Timeouts         // zero fields have defaults
+	Streams           StreamLimits     // zero fields have defaults
+	Stripe            *StripeConfig    // sells plans; nil when this server sells none
+	TrustedProxies    []netip.Prefix   // believed about whom they speak for
+	CORSOrigins       []string         // whose pages may read the API's answers
+	RatePerAddress    int              // requests a second; 0: no limit
+	RatePerKey        int              // requests a second; 0: no limit
+	MaxConnections    int              // open at once; 0: no limit
+	TLS               *TLS             // nil: plain HTTP
+	Backups           Backups
+	VerifyEvery       time.Duration // how often the books are verified; never when 0
+	Tracing           *Tracing      // nil for none
 }
 
 // Timeouts bound how long a connection may take for each part of a request.

@@ -16,7 +16,7 @@ func (s *Server) health(c *call) error {
 // describe tells what a page must know before anybody has signed in.
 func (s *Server) describe(c *call) error {
 	registration := "closed"
-	if s.OpenRegistration {
+	if s.mayRegister(c.r) {
 		registration = "open"
 	}
 	c.json(http.StatusOK, struct {

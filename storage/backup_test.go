@@ -184,7 +184,7 @@ func TestRestoreRefusesWhatIsNoBackup(t *testing.T) {
 		want error
 	}{
 		"no file":             {letter + "x", fs.ErrNotExist},
-		"a letter":            {letter, ErrDamaged},
+		"a letter":            {letter, ErrBadBackup},
 		"another application": {other, nil},
 		"of a newer version":  {newer, ErrSchemaNewer},
 		"a directory":         {t.TempDir(), nil},

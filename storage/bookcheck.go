@@ -164,9 +164,11 @@ func describe(columns []string, values []any) string {
 
 // soundness is what SQLite itself checks of a file. Each query selects one
 // text a fault.
+const integrity = "integrity"
+
 func soundness() []rule {
 	return []rule{
-		{name: "integrity", holds: "ok", query: `SELECT integrity_check AS fault FROM pragma_integrity_check WHERE integrity_check <> 'ok'`},
+		{name: integrity, holds: "ok", query: `SELECT integrity_check AS fault FROM pragma_integrity_check WHERE integrity_check <> 'ok'`},
 		{
 			name: "foreign keys", holds: "a row that exists", key: 2,
 			query: `SELECT "table", rowid, parent FROM pragma_foreign_key_check`,

@@ -3,6 +3,7 @@ package storage
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"syscall"
 
@@ -26,6 +27,21 @@ func share(path string) (*flock.Flock, error) {
 		return nil, fmt.Errorf("lock the database: %w", err)
 	case !ok:
 		return nil, ErrRestoring
+	}
+	return lock, nil
+}
+
+// Serve holds what only one server may hold, until it is closed: two would not
+// hear of each other's changes, and do each nightly job twice. ErrServed says
+// that another has it.
+func Serve(path string) (io.Closer, error) {
+	lock := flock.New(path + ".server" + lockSuffix)
+	ok, err := lock.TryLock()
+	if err != nil {
+		return nil, fmt.Errorf("lock the database for a server: %w", err)
+	}
+	if !ok {
+		return nil, ErrServed
 	}
 	return lock, nil
 }

@@ -39,6 +39,9 @@ func Restore(ctx context.Context, file, path string, migrations fs.FS, force boo
 		return "", ErrExists
 	}
 	c, err := copyTo(ctx, file, filepath.Dir(path), filepath.Base(path))
+	if errors.Is(err, ErrDamaged) {
+		return "", ErrBadBackup
+	}
 	if err != nil {
 		return "", err
 	}

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"math"
 	"os"
+	"slices"
 	"time"
 )
 
@@ -40,6 +41,11 @@ type Report struct {
 
 // Clean tells that nothing is wrong, or nothing any more.
 func (r Report) Clean() bool { return r.Found == r.Repaired }
+
+// Damaged tells that the file itself is broken: nothing in it was compared.
+func (r Report) Damaged() bool {
+	return slices.ContainsFunc(r.Differences, func(d Difference) bool { return d.Check == integrity })
+}
 
 // VerifyOptions say how to verify. The zero value looks, at full speed.
 type VerifyOptions struct {
