@@ -69,21 +69,24 @@ func build(t *testing.T, dir string) {
 	}
 }
 
-// start runs a program until the end of the test.
-func start(t *testing.T, env []string, name string, args ...string) *output {
+// start runs a program until it is ended, or the test is.
+func start(t *testing.T, env []string, name string, args ...string) (said *output, end func()) {
 	t.Helper()
-	said := new(output)
+	said = new(output)
 	cmd := exec.CommandContext(t.Context(), name, args...)
 	cmd.Env, cmd.Stdout, cmd.Stderr = append(os.Environ(), env...), said, said
 	must(t, cmd.Start())
-	t.Cleanup(func() {
+	end = sync.OnceFunc(func() {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
+	})
+	t.Cleanup(func() {
+		end()
 		if t.Failed() {
 			t.Logf("%s said:\n%s", filepath.Base(name), said)
 		}
 	})
-	return said
+	return said, end
 }
 
 // await waits for words of a process's, and returns the first part of them in parentheses.
@@ -140,7 +143,7 @@ func startAuthority(t *testing.T, dir, addr, cert, key string, port int) {
 	must(t, err)
 	file := filepath.Join(dir, "pebble.json")
 	must(t, os.WriteFile(file, config, 0o600))
-	said := start(t, []string{"PEBBLE_VA_NOSLEEP=1", "PEBBLE_WFE_NONCEREJECT=0"}, filepath.Join(dir, "pebble"), "-config", file, "-dnsserver", dns)
+	said, _ := start(t, []string{"PEBBLE_VA_NOSLEEP=1", "PEBBLE_WFE_NONCEREJECT=0"}, filepath.Join(dir, "pebble"), "-config", file, "-dnsserver", dns)
 	await(t, said, `ACME directory available`)
 }
 
@@ -160,12 +163,12 @@ func TestTheServerGetsItsCertificateByItself(t *testing.T) {
 	build(t, dir)
 	cert, key := ownCertificate(t, dir)
 	authority, data := free(t), filepath.Join(dir, "data")
-	serve := func() (addr string) {
-		said := start(t, []string{"SSL_CERT_FILE=" + cert}, filepath.Join(dir, "pikarc"), "serve", "--addr", "127.0.0.1:0", "--data-dir", data,
+	serve := func() (addr string, end func()) {
+		said, end := start(t, []string{"SSL_CERT_FILE=" + cert}, filepath.Join(dir, "pikarc"), "serve", "--addr", "127.0.0.1:0", "--data-dir", data,
 			"--tls-domain", domain, "--tls-acme-url", "https://"+authority+"/dir", "--log-level", "debug")
-		return "127.0.0.1:" + await(t, said, `serves https://`+regexp.QuoteMeta(domain)+`:(\d+)`)
+		return "127.0.0.1:" + await(t, said, `serves https://`+regexp.QuoteMeta(domain)+`:(\d+)`), end
 	}
-	addr := serve()
+	addr, end := serve()
 	port, err := strconv.Atoi(addr[strings.LastIndex(addr, ":")+1:])
 	must(t, err)
 	startAuthority(t, dir, authority, cert, key, port)
@@ -187,7 +190,9 @@ func TestTheServerGetsItsCertificateByItself(t *testing.T) {
 	if resp.StatusCode != http.StatusOK || resp.Header.Get("Strict-Transport-Security") == "" {
 		t.Errorf("answered %d, %v", resp.StatusCode, resp.Header)
 	}
-	again, err := handshake(serve(), domain) // another process takes it from the data directory
+	end()
+	addr, _ = serve()
+	again, err := handshake(addr, domain) // another process takes it from the data directory
 	must(t, err)
 	if again.SerialNumber.Cmp(first.SerialNumber) != 0 {
 		t.Error("a new certificate was asked for, though there was one")
