@@ -57,7 +57,7 @@ check: format ## the inner loop: gofmt, go vet, go test
 	go test ./...
 
 .PHONY: crash
-crash: ## kill the server 100 times under load, and check every answer and the books (5 minutes)
+crash: ## kill the server 100 times under load, and check every answer and the books (a minute)
 	go test . -run TestEveryAnswerOutlivesAKill -count 1 -v -timeout 30m -args -kills 100 -start-within 2s
 
 .PHONY: bench
