@@ -86,25 +86,26 @@ func TestSecondSignalEndsTheServerAtOnce(t *testing.T) {
 	}
 }
 
-func TestPortInUseIsSaidWithAWayOut(t *testing.T) {
-	t.Parallel()
-	taken, err := net.Listen("tcp", "127.0.0.1:0")
+// takenAddr is an address that somebody listens on until the end of the test.
+func takenAddr(t *testing.T) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer taken.Close()
-	addr := taken.Addr().String()
+	t.Cleanup(func() { _ = ln.Close() })
+	return ln.Addr().String()
+}
+
+func TestPortInUseIsSaidWithAWayOut(t *testing.T) {
+	t.Parallel()
+	addr := takenAddr(t)
 	run(t, "serve", "--addr", addr, "--data-dir", t.TempDir()).fails(t, 1, addr+" is in use", "--addr")
 }
 
 func TestNothingIsSaidToServeUntilEveryAddressIsOpen(t *testing.T) {
 	t.Parallel()
-	taken, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer taken.Close()
-	addr := taken.Addr().String()
+	addr := takenAddr(t)
 	for _, flag := range []string{"--metrics-addr", "--debug-addr"} {
 		out := run(t, "serve", "--addr", "127.0.0.1:0", flag, addr, "--data-dir", t.TempDir())
 		out.fails(t, 1, addr+" is in use", flag)

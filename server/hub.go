@@ -85,6 +85,7 @@ func (h *hub) join(ctx context.Context, ws storage.WorkspaceKey, prove func(cont
 	if err := h.start(ctx); err != nil {
 		return nil, err
 	}
+	defer h.stopIfIdle() // when it comes to no stream
 	st := &stream{prove: prove, abort: abort, frames: make(chan []byte, framesAhead), gone: make(chan struct{})}
 	h.mu.Lock()
 	f := h.feeds[ws]
@@ -93,11 +94,9 @@ func (h *hub) join(ctx context.Context, ws storage.WorkspaceKey, prove func(cont
 		f = &feed{ws: ws, streams: make(map[*stream]struct{})}
 		var err error
 		if f.config, err = h.store.Config(ctx, ws); err != nil {
-			h.stopIfIdle()
 			return nil, err
 		}
 	}
-	defer h.stopIfIdle()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.closed {

@@ -23,26 +23,32 @@ func TestAWriteThatIsAloneRunsWhereItIsCalled(t *testing.T) {
 func TestWritesBesideALoneOneShareTheNextCommit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
-		freed, ended := make(chan struct{}), make(chan error, 3)
+		freed, ended := make(chan struct{}), make(chan error, 5)
 		go func() {
 			ended <- w.write(t.Context(), bySQL, func(*Tx) error { <-freed; return nil })
 		}()
 		synctest.Wait() // it is inside
-		for _, name := range []string{"a", "b"} {
+		names := []string{"a", "b", "c", "d"}
+		for _, name := range names {
 			go func() { ended <- w.write(t.Context(), bySQL, add(name)) }()
+			synctest.Wait() // each finds the writer waiting for its turn
 		}
-		synctest.Wait()
 		if len(ended) != 0 || w.number(countRows) != 0 {
 			t.Fatal("a write was done while another one was under way")
 		}
 		commits := 0
 		w.onCommit(func() int32 { commits++; return 0 })
 		close(freed)
-		for range 3 {
+		for range 5 {
 			w.must(<-ended)
 		}
-		if commits != 2 || w.rows("a") != 1 || w.rows("b") != 1 {
-			t.Errorf("%d commits for one write and two beside it; %d rows", commits, w.number(countRows))
+		if commits != 2 {
+			t.Errorf("%d commits for one write and four that came meanwhile", commits)
+		}
+		for _, name := range names {
+			if w.rows(name) != 1 {
+				t.Errorf("%d rows of %s", w.rows(name), name)
+			}
 		}
 	})
 }
@@ -84,26 +90,4 @@ func TestAPanicOutsideOfAJobEndsTheProcess(t *testing.T) {
 	w.onCommit(func() int32 { panic("a bug") })
 	defer func() { _ = recover() }()
 	_ = w.write(t.Context(), bySQL, add("a"))
-}
-
-func TestWhoComesDuringALoneWriteSharesOneCommit(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
-		freed, ended := make(chan struct{}), make(chan error, 5)
-		go func() { ended <- w.write(t.Context(), bySQL, func(*Tx) error { <-freed; return nil }) }()
-		synctest.Wait()
-		for _, name := range []string{"a", "b", "c", "d"} {
-			go func() { ended <- w.write(t.Context(), bySQL, add(name)) }()
-			synctest.Wait() // each finds the writer waiting for its turn
-		}
-		commits := 0
-		w.onCommit(func() int32 { commits++; return 0 })
-		close(freed)
-		for range 5 {
-			w.must(<-ended)
-		}
-		if commits != 2 {
-			t.Errorf("%d commits for one write and four that came meanwhile", commits)
-		}
-	})
 }

@@ -162,10 +162,11 @@ func describe(columns []string, values []any) string {
 	return strings.Join(words, ", ")
 }
 
-// soundness is what SQLite itself checks of a file. Each query selects one
-// text a fault.
+// integrity is the check that fails when the file itself is broken.
 const integrity = "integrity"
 
+// soundness is what SQLite itself checks of a file. Each query selects one
+// text a fault.
 func soundness() []rule {
 	return []rule{
 		{name: integrity, holds: "ok", query: `SELECT integrity_check AS fault FROM pragma_integrity_check WHERE integrity_check <> 'ok'`},

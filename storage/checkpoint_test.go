@@ -89,54 +89,34 @@ func TestReaderHoldsUpTheWALAndNobodyElse(t *testing.T) {
 	})
 }
 
-// When checkpoints fall behind, writes wait for them: the WAL is bounded.
+// When checkpoints fall behind, writes wait for them: the WAL is bounded, also
+// when one round of passes begins before what the last one left is folded.
 func TestWritesWaitForTheDiskWhenTheWALOutgrowsIt(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
-		w.folder.folding <- struct{}{} // a disk that takes for ever
-		most, over := int32(0), make(chan struct{})
-		go func() {
-			defer close(over)
-			for range (foldNow + 2*foldAt) / pages {
-				most = max(most, w.fill())
+	for _, small := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t)
+			w.folder.small.Store(small)
+			w.folder.folding <- struct{}{} // a disk that takes for ever
+			most, over := int32(0), make(chan struct{})
+			go func() {
+				defer close(over)
+				for range (foldNow + 2*foldAt) / pages {
+					most = max(most, w.fill())
+				}
+			}()
+			synctest.Wait()
+			select {
+			case <-over:
+				t.Errorf("small %v: nobody waits", small)
+			default:
 			}
-		}()
-		synctest.Wait()
-		select {
-		case <-over:
-			t.Error("nobody waits")
-		default:
-		}
-		<-w.folder.folding
-		<-over
-		if frames := w.fill(); most < foldNow-2*pages || most > foldNow+foldAt || frames > foldNow/2 {
-			t.Errorf("%d frames at most, then %d", most, frames)
-		}
-	})
-}
-
-// One round of passes may begin while what the last one left is not folded yet.
-func TestWritesWaitAlsoWhileTheLastPassesHaveLeftButLittle(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
-		w.folder.small.Store(true)
-		w.folder.folding <- struct{}{} // a disk that takes for ever
-		over := make(chan struct{})
-		go func() {
-			defer close(over)
-			for range (foldNow + 2*foldAt) / pages {
-				w.fill()
+			<-w.folder.folding
+			<-over
+			if frames := w.fill(); most < foldNow-2*pages || most > foldNow+foldAt || frames > foldNow/2 {
+				t.Errorf("small %v: %d frames at most, then %d", small, most, frames)
 			}
-		}()
-		synctest.Wait()
-		select {
-		case <-over:
-			t.Error("nobody waits")
-		default:
-		}
-		<-w.folder.folding
-		<-over
-	})
+		})
+	}
 }
 
 func TestALongReadDelaysNoLaterCheckpoint(t *testing.T) {

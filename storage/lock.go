@@ -34,27 +34,20 @@ func share(path string) (*flock.Flock, error) {
 // Serve holds what only one server may hold, until it is closed: two would not
 // hear of each other's changes, and do each nightly job twice. ErrServed says
 // that another has it.
-func Serve(path string) (io.Closer, error) {
-	lock := flock.New(path + ".server" + lockSuffix)
-	ok, err := lock.TryLock()
-	if err != nil {
-		return nil, fmt.Errorf("lock the database for a server: %w", err)
-	}
-	if !ok {
-		return nil, ErrServed
-	}
-	return lock, nil
-}
+func Serve(path string) (io.Closer, error) { return hold(path+".server"+lockSuffix, ErrServed) }
 
 // own holds the lock alone: nobody uses the database, and nobody will.
-func own(path string) (*flock.Flock, error) {
-	lock := flock.New(path + lockSuffix)
+func own(path string) (*flock.Flock, error) { return hold(path+lockSuffix, ErrInUse) }
+
+// hold holds a lock alone, or returns the error for one that is taken.
+func hold(file string, taken error) (*flock.Flock, error) {
+	lock := flock.New(file)
 	ok, err := lock.TryLock()
 	if err != nil {
 		return nil, fmt.Errorf("lock the database: %w", err)
 	}
 	if !ok {
-		return nil, ErrInUse
+		return nil, taken
 	}
 	return lock, nil
 }

@@ -259,8 +259,7 @@ func TestNextJobOfTheBatchSeesWhatWasCounted(t *testing.T) {
 	var seen guard.State
 	first := w.submit(t.Context(), start(allow))
 	look := func(_ guard.Request, s guard.State) guard.Decision { seen = s; return guard.Decision{} }
-	second := &job{ctx: t.Context(), way: inMemory, fn: start(look), done: make(chan error, 1)}
-	w.must(w.admit(second, false))
+	second := w.submitAs(t.Context(), inMemory, start(look))
 	release()
 	w.must(errors.Join(<-first.done, <-second.done))
 	if seen.RunningRuns != 2 || seen.RunsThisMonth != 2 {
@@ -319,9 +318,7 @@ func TestMidnightInsideABatchLosesNoRunOfTheMonth(t *testing.T) {
 	release := w.hold()
 	var queued []*job
 	for _, fn := range []func(*Tx) error{start, func(*Tx) error { w.clock.Advance(2 * time.Second); return nil }, start, start} {
-		j := &job{ctx: t.Context(), way: inMemory, fn: fn, done: make(chan error, 1)}
-		w.must(w.admit(j, false))
-		queued = append(queued, j)
+		queued = append(queued, w.submitAs(t.Context(), inMemory, fn))
 	}
 	release()
 	for _, j := range queued {

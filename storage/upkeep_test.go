@@ -400,22 +400,6 @@ func TestUpkeepWaitsForAPlaceInAFullQueue(t *testing.T) {
 	})
 }
 
-// failing breaks the second of its statements that begin with a text.
-type failing struct {
-	writing
-	text string
-	seen int
-}
-
-func (f *failing) exec(ctx context.Context, query string, args []any) (int64, error) {
-	if strings.HasPrefix(query, f.text) {
-		if f.seen++; f.seen == 2 {
-			return 0, errors.New("a disk error")
-		}
-	}
-	return f.writing.exec(ctx, query, args)
-}
-
 func TestASweepThatFailsEndsNoRunByHalf(t *testing.T) {
 	w := newWorld(t)
 	ws := w.roomy()
@@ -423,7 +407,15 @@ func TestASweepThatFailsEndsNoRunByHalf(t *testing.T) {
 		w.step(ws, w.start(ws, "u").ID)
 	}
 	w.clock.Advance(48 * time.Hour)
-	w.writer = &failing{writing: w.writer, text: "UPDATE steps"}
+	ends := 0
+	w.hooks().onExec = func(query string) error {
+		if strings.HasPrefix(query, "UPDATE steps") {
+			if ends++; ends == 2 {
+				return errors.New("a disk error")
+			}
+		}
+		return nil
+	}
 	if n, err := w.EndIdleRuns(t.Context()); err == nil {
 		t.Fatalf("ended %d runs though the disk failed", n)
 	}

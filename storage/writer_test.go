@@ -31,7 +31,12 @@ func (w *world) rows(name string) int64 {
 // submit queues a write without waiting for it.
 func (w *world) submit(ctx context.Context, fn func(*Tx) error) *job {
 	w.t.Helper()
-	j := &job{ctx: ctx, fn: fn, done: make(chan error, 1)}
+	return w.submitAs(ctx, bySQL, fn)
+}
+
+func (w *world) submitAs(ctx context.Context, way way, fn func(*Tx) error) *job {
+	w.t.Helper()
+	j := &job{ctx: ctx, way: way, fn: fn, done: make(chan error, 1)}
 	w.must(w.admit(j, false))
 	return j
 }
@@ -59,6 +64,7 @@ func (w *world) hold() (release func()) {
 type hooked struct {
 	writing
 	onCommit func() int32
+	onExec   func(query string) error     // before it, and instead of it when there is an error
 	onQuery  func(query string, rows int) // after it
 }
 
@@ -68,6 +74,15 @@ func (h *hooked) run(query string) error {
 		return errors.Join(errors.New("the commit is refused"), h.writing.run("ROLLBACK"))
 	}
 	return h.writing.run(query)
+}
+
+func (h *hooked) exec(ctx context.Context, query string, args []any) (int64, error) {
+	if h.onExec != nil {
+		if err := h.onExec(query); err != nil {
+			return 0, err
+		}
+	}
+	return h.writing.exec(ctx, query, args)
 }
 
 func (h *hooked) query(ctx context.Context, query string, args []any, each func(scanner) error) error {
