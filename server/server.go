@@ -126,9 +126,10 @@ func New(store *storage.Store, cfg Config) *Server {
 // those that are open. The jobs of jobs.go run meanwhile, and the endpoints
 // for operators answer.
 func (s *Server) Serve(ctx context.Context, ln net.Listener, endpoints ...Endpoint) error {
+	handler := s.Handler() // which makes the routes' metrics, so that the first scrape has them all
 	defer s.serveEndpoints(endpoints)()
 	hs := &http.Server{
-		Handler:           s.Handler(),
+		Handler:           handler,
 		ReadHeaderTimeout: s.Timeouts.Header,
 		ReadTimeout:       s.Timeouts.Read,
 		WriteTimeout:      s.Timeouts.Write,
