@@ -236,7 +236,7 @@ func (f *field) grown(ctx context.Context, s *size, round int) (growth, error) {
 // those of runs above an id.
 func newRunsRight(lastRun int64) string {
 	return fmt.Sprintf(`
-SELECT 'runs', id, step_count, (SELECT count(*) FROM steps s WHERE s.run_id = r.id) AS recomputed
+SELECT 'runs', id, step_count, (SELECT count(*) FROM run_steps s WHERE s.run_id = r.id) AS recomputed
 FROM runs r WHERE id > %d AND step_count <> recomputed;
 SELECT 'workspaces.running_runs', id, running_runs, (SELECT count(*) FROM runs r WHERE r.workspace_id = w.id AND r.status = 1) AS recomputed
 FROM workspaces w WHERE running_runs <> recomputed;`, lastRun)

@@ -44,9 +44,9 @@ func (w *world) makeWatched() watched {
 	w.call("PUT", "/v1/blocked-users/canary/user", a.key, `{"reason":"canary reason"}`).want(http.StatusOK)
 	w.must(w.store.SetCustomer(w.t.Context(), a.workspace, "", "cus_canary"))
 	// Enough further steps for a second page; one statement is quicker than 500 calls.
-	w.exec(`INSERT INTO steps (run_id, uuid, sequence, type, status, created_at)
+	w.exec(`INSERT INTO steps (segment, run_id, uuid, sequence, type, status, created_at)
 		WITH RECURSIVE n (i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < 502)
-		SELECT r.id, unhex(printf('01a00000000070008000%012x', i)), i, 3, 2, r.started_at FROM n, runs r WHERE r.uuid = x'` + strings.ReplaceAll(run, "-", "") + `'`)
+		SELECT 1, r.id, unhex(printf('01a00000000070008000%012x', i)), i, 3, 2, r.started_at FROM n, runs r WHERE r.uuid = x'` + strings.ReplaceAll(run, "-", "") + `'`)
 	v.names["{run}"], v.names["{step}"] = run, step
 	for _, list := range [][2]string{
 		{"/v1/runs?limit=1", "next_cursor"}, {"/v1/users?limit=1", "next_cursor"}, {"/v1/audit?limit=1", "next_cursor"}, {"/v1/runs/" + run, "next_steps_cursor"},

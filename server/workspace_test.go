@@ -269,8 +269,9 @@ func TestARunShowsItsStepsFiveHundredAtATime(t *testing.T) {
 	a := w.account(plans.Basic)
 	run := w.start(a, "ada")
 	w.exec(`WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1001)
-		INSERT INTO steps (run_id, uuid, sequence, type, status, created_at)
-		SELECT r.id, unhex(printf('01a00000000070008000%012x', i)), (i + 1) / 2, 3, 1, r.started_at FROM n, runs r`)
+		INSERT INTO steps (segment, run_id, uuid, sequence, type, status, created_at)
+		SELECT 1, r.id, unhex(printf('01a00000000070008000%012x', i)), (i + 1) / 2, 3, 1, r.started_at FROM n, runs r`)
+	w.exec(`INSERT INTO run_segments SELECT id, 1 FROM runs`)
 	seen, cursor := 0, ""
 	for _, want := range []int{500, 500, 1} {
 		r := w.call("GET", "/v1/runs/"+run+"?steps_cursor="+cursor, a.token, nil).want(http.StatusOK)

@@ -34,12 +34,13 @@ func fill(b *testing.B, w *world, ws WorkspaceKey, steps int) {
 					2, at, at + 1, 1, at, $4, 0, $4 * 500, $4 * 100, $4 * $5 FROM n ORDER BY at`,
 				[]any{ws, runs, now, stepsPerRun, perStep}},
 			{`WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < $2)
-				INSERT INTO steps (run_id, uuid, sequence, type, status, created_at, model_id, completed_at, duration_ms,
+				INSERT INTO steps (segment, run_id, uuid, sequence, type, status, created_at, model_id, completed_at, duration_ms,
 					booked_day, prompt_tokens, completion_tokens, input_picos, output_picos, cost_nanos)
-				SELECT r.id, unhex(printf('%012x7%03x8%015x', r.started_at, n.i, r.id)), n.i, 1, 2, r.started_at, m.id, r.ended_at, 1,
+				SELECT 0, r.id, unhex(printf('%012x7%03x8%015x', r.started_at, n.i, r.id)), n.i, 1, 2, r.started_at, m.id, r.ended_at, 1,
 					r.started_at / 86400000, 500, 100, m.input_picos, m.output_picos, $3
 				FROM runs r CROSS JOIN n CROSS JOIN models m WHERE r.workspace_id = $1 AND m.workspace_id = $1`,
 				[]any{ws, stepsPerRun, perStep}},
+			{`INSERT INTO run_segments SELECT id, 0 FROM runs WHERE workspace_id = $1`, []any{ws}},
 			{`INSERT INTO workspace_days SELECT $1, started_at / 86400000, sum(spend_nanos), sum(prompt_tokens), sum(completion_tokens), count(*), 0
 				FROM runs WHERE workspace_id = $1 GROUP BY 2`, []any{ws}},
 			{`INSERT INTO user_days SELECT $1, started_at / 86400000, user_id, sum(spend_nanos), count(*)

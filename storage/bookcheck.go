@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 )
 
 // wrong is the temporary table that takes the rows of a book that differ: the
@@ -95,6 +96,36 @@ func (a *audit) checkBook(b book, piece []any) error {
 		return err
 	}
 	return a.exec([]string{b.fix()})
+}
+
+// checkListing looks for steps that run_segments does not list under their run,
+// and which therefore no other check can see; a repair lists them.
+func (a *audit) checkListing() error {
+	const segmentsOfPiece = 100
+	const listed = `EXISTS (SELECT 1 FROM run_segments l WHERE l.run_id = s.run_id AND l.segment = s.segment)`
+	var newest int64
+	if err := a.conn.QueryRowContext(a.ctx, `SELECT coalesce(max(segment), 0) FROM steps`).Scan(&newest); err != nil {
+		return err
+	}
+	found := a.report.Found
+	for low := int64(-1); low < newest; low += segmentsOfPiece {
+		started := time.Now()
+		err := eachRow(a.ctx, a.conn, `SELECT run_id, segment, count(*) AS steps FROM steps s
+			WHERE segment > $1 AND segment <= $2 AND NOT `+listed+` GROUP BY segment, run_id`,
+			[]any{low, low + segmentsOfPiece}, func(columns []string, values []any) {
+				a.report.add(Difference{
+					Check: "run_segments", Row: describe(columns[:2], values[:2]), Repaired: a.repair,
+					Stored: describe(columns[2:], values[2:]) + ", listed nowhere", ShouldBe: "listed under the run",
+				})
+			})
+		if err := errors.Join(err, a.rest(time.Since(started))); err != nil {
+			return err
+		}
+	}
+	if !a.repair || a.report.Found == found {
+		return nil
+	}
+	return a.exec([]string{`INSERT INTO run_segments SELECT DISTINCT run_id, segment FROM steps s WHERE NOT ` + listed})
 }
 
 // difference reads a row of wrong.

@@ -216,9 +216,9 @@ func saveStep(tx *Tx, runID int64, row stepRow) error {
 	tokens := func(n int64) sql.NullInt64 { return sql.NullInt64{Int64: n, Valid: row.bookedDay.Valid} }
 	return tx.execOne(`UPDATE steps SET status = $3, completed_at = $4, duration_ms = $5, booked_day = $6,
 			prompt_tokens = $7, completion_tokens = $8, input_picos = $9, output_picos = $10, cost_nanos = $11
-		WHERE run_id = $1 AND uuid = $2`,
+		WHERE run_id = $1 AND uuid = $2 AND segment = $12`,
 		runID, row.ID[:], int64(row.status), row.completedAt, row.duration, row.bookedDay,
-		tokens(row.used.prompt), tokens(row.used.completion), row.used.inputPrice, row.used.outputPrice, row.used.cost)
+		tokens(row.used.prompt), tokens(row.used.completion), row.used.inputPrice, row.used.outputPrice, row.used.cost, row.segment)
 }
 
 func savePayload(tx *Tx, runID int64, row *stepRow, in StepUpdate) error {

@@ -76,12 +76,12 @@ func (w *world) entries(ws WorkspaceKey) (all []entry) {
 		UNION ALL
 		SELECT s.booked_day, u.id, u.external_id, m.name, 0, 0, s.prompt_tokens, s.completion_tokens,
 			s.input_picos, s.output_picos, s.cost_nanos, 0
-		FROM runs r JOIN users u ON u.id = r.user_id JOIN steps s ON s.run_id = r.id
+		FROM runs r JOIN users u ON u.id = r.user_id JOIN run_steps s ON s.run_id = r.id
 		LEFT JOIN models m ON m.id = s.model_id WHERE r.workspace_id = $1 AND s.booked_day IS NOT NULL
 		UNION ALL
 		SELECT coalesce(s.created_at, r.started_at) / 86400000, u.id, u.external_id, NULL, 0, 0, 0, 0, NULL, NULL, NULL, d.reason
 		FROM runs r JOIN users u ON u.id = r.user_id JOIN denials d ON d.run_id = r.id
-		LEFT JOIN steps s ON s.run_id = r.id AND s.uuid = d.step_uuid WHERE r.workspace_id = $1`, ws)
+		LEFT JOIN run_steps s ON s.run_id = r.id AND s.uuid = d.step_uuid WHERE r.workspace_id = $1`, ws)
 	w.must(err)
 	for rows.Next() {
 		var e entry

@@ -143,6 +143,7 @@ type heldRun struct {
 	promptTokens, completionTokens int64
 	spend                          int64 // nano-USD
 	standingChanged                bool  // status or deny_reason, which indexes are made of
+	segment                        int64 // the latest in which it is known to be listed; 0 when none is
 	open                           []stepRow
 }
 

@@ -52,14 +52,19 @@ func ledgerByDay() (create, fill []string) {
 		SELECT r.workspace_id, s.booked_day, r.user_id, s.model_id, coalesce(sum(s.cost_nanos), 0),
 			sum(s.prompt_tokens), sum(s.completion_tokens),
 			sum(CASE WHEN s.cost_nanos IS NULL THEN s.prompt_tokens + s.completion_tokens ELSE 0 END)
-		FROM steps s JOIN runs r ON r.id = s.run_id
+		FROM run_steps s JOIN runs r ON r.id = s.run_id
 		WHERE s.run_id > $1 AND s.run_id <= $2 AND s.booked_day IS NOT NULL
 		GROUP BY r.workspace_id, s.booked_day, r.user_id, s.model_id`,
 		// A start is denied on the day of the run's start, a step on that of its creation.
 		`INSERT INTO ledger_denials
-		SELECT r.workspace_id, coalesce(s.created_at, r.started_at) / 86400000 AS day, d.reason, count(*)
-		FROM denials d JOIN runs r ON r.id = d.run_id LEFT JOIN steps s ON s.run_id = d.run_id AND s.uuid = d.step_uuid
-		WHERE d.run_id > $1 AND d.run_id <= $2
+		SELECT r.workspace_id, r.started_at / 86400000 AS day, d.reason, count(*)
+		FROM denials d JOIN runs r ON r.id = d.run_id
+		WHERE d.run_id > $1 AND d.run_id <= $2 AND d.step_uuid = x''
+		GROUP BY r.workspace_id, day, d.reason`,
+		`INSERT INTO ledger_denials
+		SELECT r.workspace_id, s.created_at / 86400000 AS day, d.reason, count(*)
+		FROM run_steps s JOIN runs r ON r.id = s.run_id JOIN denials d ON d.run_id = s.run_id AND d.step_uuid = s.uuid
+		WHERE s.run_id > $1 AND s.run_id <= $2 AND s.status = 4
 		GROUP BY r.workspace_id, day, d.reason`,
 	}
 	return create, fill
@@ -77,7 +82,7 @@ func books() []book {
 			figures: []string{"step_count", "blocked_step_count", "prompt_tokens", "completion_tokens", "spend_nanos"},
 			ledger: `SELECT run_id AS id, count(*) AS step_count, sum(CASE WHEN status = 4 THEN 1 ELSE 0 END) AS blocked_step_count,
 					sum(prompt_tokens) AS prompt_tokens, sum(completion_tokens) AS completion_tokens, sum(cost_nanos) AS spend_nanos
-				FROM steps WHERE run_id > $1 AND run_id <= $2 GROUP BY run_id`,
+				FROM run_steps WHERE run_id > $1 AND run_id <= $2 GROUP BY run_id`,
 			atLeast: `t.status <> 1 AND t.started_at < x.started_before`,
 		},
 		{

@@ -27,6 +27,9 @@ type memory struct {
 	today   int64 // day of the latest job
 	dirty   []row
 
+	segment      int64 // that is being filled; 0 before the first step
+	segmentSteps int64 // that it has, about
+
 	workspaces *table[WorkspaceKey, *heldWorkspace]
 	users      *table[int64, *heldUser]
 	userIDs    *table[name, *heldID]

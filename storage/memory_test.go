@@ -53,7 +53,8 @@ func compare[K comparable, R row](tx *Tx, t *table[K, R], wrong *[]string, belie
 			if err := compareSteps(tx, run, wrong); err != nil {
 				return err
 			}
-			any(stored).(*heldRun).open = run.open
+			stored := any(stored).(*heldRun)
+			stored.open, stored.segment = run.open, run.segment
 		}
 		if h, s := fmt.Sprintf("%+v", held), fmt.Sprintf("%+v", stored); h != s {
 			*wrong = append(*wrong, fmt.Sprintf("%T %v is %s, stored %s", held, key, h, s))
@@ -62,8 +63,16 @@ func compare[K comparable, R row](tx *Tx, t *table[K, R], wrong *[]string, belie
 	return nil
 }
 
-// compareSteps compares the steps that a run holds.
+// compareSteps compares the steps that a run holds, and whether it is listed where it thinks so.
 func compareSteps(tx *Tx, run *heldRun, wrong *[]string) error {
+	var listed int64
+	err := tx.get(`SELECT count(*) FROM run_segments WHERE run_id = $1 AND segment = $2`, []any{run.id, run.segment}, &listed)
+	if err != nil {
+		return err
+	}
+	if listed == 0 && run.segment != 0 {
+		*wrong = append(*wrong, fmt.Sprintf("run %d is not listed in segment %d", run.id, run.segment))
+	}
 	for _, held := range run.open {
 		stored, err := findStep(tx, run.id, held.ID)
 		if err != nil {

@@ -188,7 +188,8 @@ func runCalls(w *world, ws WorkspaceKey) []call {
 			one := int64(1)
 			in := StepUpdate{Status: StepCompleted, PromptTokens: &one, CompletionTokens: &one, OutputData: object}
 			_, err := w.UpdateStep(ctx, Caller{Workspace: ws}, run.ID, step.ID, in)
-			return err
+			_, again := w.UpdateStep(ctx, Caller{Workspace: ws}, run.ID, step.ID, in) // which memory has forgotten
+			return errors.Join(err, again)
 		}},
 		{"Heartbeat", func() error { _, err := w.Heartbeat(ctx, Caller{Workspace: ws}, run.ID, guard.Decide); return err }},
 		{"Runs", func() error {

@@ -33,16 +33,19 @@ func denialRules() []rule {
 		},
 		{
 			name: "denials", holds: "a BLOCKED step has a denial", key: 2, pieces: true,
-			query: `SELECT s.run_id, s.uuid FROM steps s JOIN runs r ON r.id = s.run_id
+			query: `SELECT s.run_id, s.uuid FROM run_steps s JOIN runs r ON r.id = s.run_id
 				WHERE s.run_id > $1 AND s.run_id <= $2 AND s.status = 4
 				AND NOT EXISTS (SELECT 1 FROM denials d WHERE d.run_id = s.run_id AND d.step_uuid = s.uuid) AND ` + wholeRun,
 		},
 		{
-			name: "denials", holds: "a denial belongs to something BLOCKED", key: 2, pieces: true,
-			query: `SELECT d.run_id, d.step_uuid FROM denials d WHERE d.run_id > $1 AND d.run_id <= $2
-				AND NOT EXISTS (SELECT 1 FROM steps s WHERE s.run_id = d.run_id AND s.uuid = d.step_uuid AND s.status = 4)
-				AND NOT (d.step_uuid = x''
-					AND EXISTS (SELECT 1 FROM runs r WHERE r.id = d.run_id AND r.status = 4 AND r.ended_by IS NULL))`,
+			name: "denials", holds: "a start's denial belongs to a run born BLOCKED", key: 2, pieces: true,
+			query: `SELECT d.run_id, d.step_uuid FROM denials d WHERE d.run_id > $1 AND d.run_id <= $2 AND d.step_uuid = x''
+				AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.id = d.run_id AND r.status = 4 AND r.ended_by IS NULL)`,
+		},
+		{
+			name: "denials", holds: "a step's denial belongs to a BLOCKED step", key: 2, pieces: true,
+			query: `SELECT run_id, step_uuid FROM denials WHERE run_id > $1 AND run_id <= $2 AND step_uuid <> x''
+				EXCEPT SELECT run_id, uuid FROM run_steps WHERE run_id > $1 AND run_id <= $2 AND status = 4`,
 		},
 		// Which rules can object where, and what they keep: the ended run (1)
 		// objects to steps only, the month (6) and concurrency (7) to starts
@@ -77,12 +80,12 @@ func runRules() []rule {
 		},
 		{
 			name: "steps: open in an ended run", holds: "ABANDONED", key: 2, pieces: true,
-			query: `SELECT s.run_id, s.uuid, r.status AS run_status, s.status FROM steps s JOIN runs r ON r.id = s.run_id
+			query: `SELECT s.run_id, s.uuid, r.status AS run_status, s.status FROM run_steps s JOIN runs r ON r.id = s.run_id
 				WHERE s.run_id > $1 AND s.run_id <= $2 AND r.status <> 1 AND s.status = 1`,
 		},
 		{
 			name: "steps: completion", holds: "a time for COMPLETED and FAILED alone", key: 2, pieces: true,
-			query: `SELECT run_id, uuid, status, completed_at FROM steps WHERE run_id > $1 AND run_id <= $2
+			query: `SELECT run_id, uuid, status, completed_at FROM run_steps WHERE run_id > $1 AND run_id <= $2
 				AND NOT (status BETWEEN 1 AND 5 AND (completed_at IS NOT NULL) = (status IN (2, 3)))`,
 		},
 		{
@@ -101,7 +104,7 @@ func usageRules() []rule {
 		{
 			name: "steps: usage", holds: "usage whole or absent, a cost exactly where there are prices, none when BLOCKED", key: 2, pieces: true,
 			query: `SELECT run_id, uuid, status, booked_day, prompt_tokens, completion_tokens, input_picos, output_picos, cost_nanos
-				FROM steps WHERE run_id > $1 AND run_id <= $2
+				FROM run_steps WHERE run_id > $1 AND run_id <= $2
 				AND ((booked_day IS NULL) <> (prompt_tokens IS NULL) OR (booked_day IS NULL) <> (completion_tokens IS NULL)
 					OR (input_picos IS NULL) <> (output_picos IS NULL) OR (input_picos IS NULL) <> (cost_nanos IS NULL)
 					OR booked_day IS NULL AND cost_nanos IS NOT NULL OR model_id IS NULL AND cost_nanos IS NOT NULL
@@ -112,7 +115,7 @@ func usageRules() []rule {
 		{
 			name: "steps.cost_nanos", holds: "tokens times prices, rounded up", key: 2, pieces: true,
 			query: `SELECT run_id, uuid, prompt_tokens, input_picos, completion_tokens, output_picos, cost_nanos
-				FROM steps WHERE run_id > $1 AND run_id <= $2 AND cost_nanos IS NOT NULL
+				FROM run_steps WHERE run_id > $1 AND run_id <= $2 AND cost_nanos IS NOT NULL
 				AND cost_nanos <> prompt_tokens * (input_picos / 1000) + completion_tokens * (output_picos / 1000)
 					+ (prompt_tokens * (input_picos % 1000) + completion_tokens * (output_picos % 1000) + 999) / 1000`,
 		},
@@ -156,7 +159,7 @@ func signRules() []rule {
 		{
 			name: name, holds: holds, key: 2, pieces: true,
 			query: `SELECT run_id, uuid, duration_ms, prompt_tokens, completion_tokens, input_picos, output_picos, cost_nanos
-				FROM steps WHERE run_id > $1 AND run_id <= $2 AND (duration_ms < 0 OR prompt_tokens < 0
+				FROM run_steps WHERE run_id > $1 AND run_id <= $2 AND (duration_ms < 0 OR prompt_tokens < 0
 					OR completion_tokens < 0 OR input_picos < 0 OR output_picos < 0 OR cost_nanos < 0)`,
 		},
 		{
@@ -224,19 +227,24 @@ func orphanRules() []rule {
 		},
 		{
 			name: name, holds: "the step's run exists", key: 2, pieces: true,
-			query: `SELECT s.run_id, s.uuid FROM steps s WHERE s.run_id > $1 AND s.run_id <= $2
+			query: `SELECT s.run_id, s.uuid FROM run_steps s WHERE s.run_id > $1 AND s.run_id <= $2
 				AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.id = s.run_id)`,
 		},
 		{
+			name: "run_segments", holds: "the run has steps in the segment", key: 2, pieces: true,
+			query: `SELECT l.run_id, l.segment FROM run_segments l WHERE l.run_id > $1 AND l.run_id <= $2
+				AND NOT EXISTS (SELECT 1 FROM steps s WHERE s.segment = l.segment AND s.run_id = l.run_id)`,
+		},
+		{
 			name: name, holds: "the step's model is one of the workspace", key: 2, pieces: true,
-			query: `SELECT s.run_id, s.uuid, s.model_id FROM steps s JOIN runs r ON r.id = s.run_id
+			query: `SELECT s.run_id, s.uuid, s.model_id FROM run_steps s JOIN runs r ON r.id = s.run_id
 				WHERE s.run_id > $1 AND s.run_id <= $2 AND s.model_id IS NOT NULL
 				AND NOT EXISTS (SELECT 1 FROM models m WHERE m.id = s.model_id AND m.workspace_id = r.workspace_id)`,
 		},
 		{
 			name: name, holds: "the payload's step exists", key: 2, pieces: true,
-			query: `SELECT p.run_id, p.step_uuid FROM step_payloads p WHERE p.run_id > $1 AND p.run_id <= $2
-				AND NOT EXISTS (SELECT 1 FROM steps s WHERE s.run_id = p.run_id AND s.uuid = p.step_uuid)`,
+			query: `SELECT run_id, step_uuid FROM step_payloads WHERE run_id > $1 AND run_id <= $2
+				EXCEPT SELECT run_id, uuid FROM run_steps WHERE run_id > $1 AND run_id <= $2`,
 		},
 		{
 			name: name, holds: "the metadata's run exists", key: 1, pieces: true,

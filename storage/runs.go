@@ -164,7 +164,8 @@ func endRun(tx *Tx, c Caller, id uuid.UUID, status RunStatus, by EndedBy) (RunEn
 
 // finishRun takes a run out of RUNNING: its slot is free again and its open steps are abandoned.
 func finishRun(tx *Tx, ws *heldWorkspace, r *heldRun, status RunStatus, by EndedBy) error {
-	if _, err := tx.exec(`UPDATE steps SET status = $2 WHERE run_id = $1 AND status = $3`,
+	if _, err := tx.exec(`UPDATE steps SET status = $2
+		WHERE segment IN (SELECT segment FROM run_segments WHERE run_id = $1) AND run_id = $1 AND status = $3`,
 		r.id, int64(StepAbandoned), int64(StepRunning)); err != nil {
 		return err
 	}

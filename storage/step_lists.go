@@ -54,11 +54,13 @@ func readSteps(tx *Tx, runID int64, after string) (steps []Step, next string, er
 		}
 	}
 	var keys []stepKey
-	err = tx.each(`SELECT sequence, uuid FROM steps WHERE run_id = $1 AND (sequence, uuid) > ($2, $3)
+	var segments []int64
+	err = tx.each(`SELECT sequence, uuid, segment FROM run_steps WHERE run_id = $1 AND (sequence, uuid) > ($2, $3)
 		ORDER BY sequence, uuid LIMIT $4`, []any{runID, from.sequence, from.id[:], stepsPage + 1}, func(rows scanner) error {
 		var k stepKey
-		err := rows.Scan(&k.sequence, &k.id)
-		keys = append(keys, k)
+		var segment int64
+		err := rows.Scan(&k.sequence, &k.id, &segment)
+		keys, segments = append(keys, k), append(segments, segment)
 		return err
 	})
 	if err != nil {
@@ -69,10 +71,11 @@ func readSteps(tx *Tx, runID int64, after string) (steps []Step, next string, er
 		if i == stepsPage || size > stepsPageBytes {
 			return steps, stepCursor(runID, keys[i-1]), nil
 		}
-		s, err := readStep(tx, runID, k.id)
+		row, err := readStep(tx, segments[i], runID, k.id)
 		if err != nil {
 			return nil, "", err
 		}
+		s := row.shown()
 		steps, size = append(steps, s), size+len(s.InputData)+len(s.OutputData)
 		if s.Error != nil {
 			size += len(*s.Error)
@@ -100,7 +103,8 @@ func parseStepKey(runID int64, text string) (k stepKey, err error) {
 // stepRow is a step as it is stored.
 type stepRow struct {
 	Step
-	model sql.NullInt64
+	segment int64
+	model   sql.NullInt64
 	stepProgress
 }
 
@@ -114,7 +118,15 @@ type stepProgress struct {
 }
 
 func findStep(tx *Tx, runID int64, id uuid.UUID) (stepRow, error) {
-	var s stepRow
+	segment, err := segmentOf(tx, runID, id[:])
+	if err != nil {
+		return stepRow{}, err
+	}
+	return readStep(tx, segment, runID, id)
+}
+
+func readStep(tx *Tx, segment, runID int64, id uuid.UUID) (stepRow, error) {
+	s := stepRow{segment: segment}
 	var input, output sql.NullString
 	var reason, limit, used, resets, prompt, completion sql.NullInt64
 	var created int64
@@ -125,7 +137,7 @@ func findStep(tx *Tx, runID int64, id uuid.UUID) (stepRow, error) {
 		FROM steps s LEFT JOIN models m ON m.id = s.model_id
 		LEFT JOIN step_payloads p ON p.run_id = s.run_id AND p.step_uuid = s.uuid
 		LEFT JOIN denials d ON d.run_id = s.run_id AND d.step_uuid = s.uuid
-		WHERE s.run_id = $1 AND s.uuid = $2`, []any{runID, id[:]},
+		WHERE s.segment = $1 AND s.run_id = $2 AND s.uuid = $3`, []any{segment, runID, id[:]},
 		&s.ID, &s.Sequence, &s.Type, &s.status, &s.model, &s.Model, &s.ToolName, &input, &output, &s.Error,
 		&reason, &limit, &used, &resets,
 		&prompt, &completion, &s.used.cost, &s.used.inputPrice, &s.used.outputPrice, &s.bookedDay,
@@ -135,11 +147,6 @@ func findStep(tx *Tx, runID int64, id uuid.UUID) (stepRow, error) {
 	s.CreatedAt = time.UnixMilli(created).UTC()
 	s.used.prompt, s.used.completion = prompt.Int64, completion.Int64
 	return s, err
-}
-
-func readStep(tx *Tx, runID int64, id uuid.UUID) (Step, error) {
-	s, err := findStep(tx, runID, id)
-	return s.shown(), err
 }
 
 // shown is the step with its progress.

@@ -48,7 +48,7 @@ func createStep(tx *Tx, c Caller, run uuid.UUID, in NewStep, decide Decider) (An
 	if d.Allowed() {
 		r.opened(row)
 	}
-	r.stepped(tx, d)
+	r.stepped(tx, row.segment, d)
 	noteStep(tx, c.Workspace, r.id, row.ID, d)
 	return a, nil
 }
@@ -78,8 +78,11 @@ func insertStep(tx *Tx, ws WorkspaceKey, r *heldRun, in NewStep, d guard.Decisio
 		return row, err
 	}
 	row.model = nullZero(model)
-	_, err = tx.exec(`INSERT INTO steps (run_id, uuid, sequence, type, status, created_at, model_id, tool_name)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
+	if row.segment, err = r.place(tx); err != nil {
+		return row, err
+	}
+	_, err = tx.exec(`INSERT INTO steps (segment, run_id, uuid, sequence, type, status, created_at, model_id, tool_name)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`, row.segment,
 		r.id, row.ID[:], in.Sequence, int64(in.Type), int64(row.status), tx.now.UnixMilli(), row.model, in.ToolName)
 	if err != nil || in.InputData == nil {
 		return row, err
@@ -89,9 +92,10 @@ func insertStep(tx *Tx, ws WorkspaceKey, r *heldRun, in NewStep, d guard.Decisio
 	return row, err
 }
 
-// stepped counts a step. A denial after the end says nothing about why the run
+// stepped counts a step, and knows where it is. A denial after the end says nothing about why the run
 // was stopped, so it leaves denyReason alone.
-func (r *heldRun) stepped(tx *Tx, d guard.Decision) {
+func (r *heldRun) stepped(tx *Tx, segment int64, d guard.Decision) {
+	r.segment = segment
 	r.stepCount++
 	if !d.Allowed() {
 		r.blockedStepCount++

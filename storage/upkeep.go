@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/google/uuid"
 )
 
 const (
@@ -125,7 +127,7 @@ func (s *Store) retentions(ctx context.Context) (all []retention, err error) {
 // expirePiece deletes some rows of the oldest expired run. left says
 // whether to call again.
 func expirePiece(tx *Tx, r retention) (deleted int, left bool, err error) {
-	const piece = upkeepPiece
+	const piece = int64(upkeepPiece)
 	bound := idFloor(tx.now.AddDate(0, 0, -int(r.days)))
 	var runID, startedAt int64
 	key := runKey{ws: r.ws}
@@ -134,16 +136,10 @@ func expirePiece(tx *Tx, r retention) (deleted int, left bool, err error) {
 	if err != nil {
 		return 0, false, ignoreNotFound(err)
 	}
+	tx.memory.runs.drop(key) // which knows segments that may be gone in a moment
 	latest := startedAt
-	for _, query := range []string{
-		`DELETE FROM step_payloads WHERE run_id = $1 AND step_uuid IN (SELECT step_uuid FROM step_payloads WHERE run_id = $1 LIMIT $2)
-			RETURNING 0`,
-		`DELETE FROM denials WHERE run_id = $1 AND step_uuid IN (SELECT step_uuid FROM denials WHERE run_id = $1 LIMIT $2)
-			RETURNING coalesce((SELECT created_at FROM steps s WHERE s.run_id = denials.run_id AND s.uuid = denials.step_uuid), 0)`,
-		`DELETE FROM steps WHERE run_id = $1 AND uuid IN (SELECT uuid FROM steps WHERE run_id = $1 LIMIT $2)
-			RETURNING CASE WHEN booked_day * 86400000 > created_at THEN booked_day * 86400000 ELSE created_at END`,
-	} {
-		n, counted, err := expireRows(tx, query, runID, piece)
+	for _, expire := range []func(tx *Tx, runID, piece int64) (n, latest int64, err error){expirePayloads, expireDenials, expireSteps} {
+		n, counted, err := expire(tx, runID, piece)
 		latest = max(latest, counted)
 		if err != nil {
 			return 0, true, err
@@ -163,20 +159,59 @@ func expirePiece(tx *Tx, r retention) (deleted int, left bool, err error) {
 	if _, err := tx.exec(`DELETE FROM run_metadata WHERE run_id = $1`, runID); err != nil {
 		return 0, true, err
 	}
-	tx.memory.runs.drop(key)
 	return 1, true, tx.execOne(`DELETE FROM runs WHERE id = $1`, runID)
 }
 
-// expireRows runs a DELETE that returns, of each row, the instant at which it
-// counts in the books. It answers how many rows went, and the latest instant.
-func expireRows(tx *Tx, query string, runID, piece int64) (n, latest int64, err error) {
-	err = tx.each(query, []any{runID, piece}, func(rows scanner) error {
-		var at int64
-		err := rows.Scan(&at)
-		n, latest = n+1, max(latest, at)
+// The expire functions delete some rows of a run. They answer how many went,
+// and the latest instant at which one of them counts in the books.
+
+func expirePayloads(tx *Tx, runID, piece int64) (n, latest int64, err error) {
+	n, err = tx.exec(`DELETE FROM step_payloads WHERE run_id = $1 AND step_uuid IN
+		(SELECT step_uuid FROM step_payloads WHERE run_id = $1 LIMIT $2)`, runID, piece)
+	return n, 0, err
+}
+
+func expireDenials(tx *Tx, runID, piece int64) (n, latest int64, err error) {
+	err = tx.each(`DELETE FROM denials WHERE run_id = $1 AND step_uuid IN
+		(SELECT step_uuid FROM denials WHERE run_id = $1 LIMIT $2) RETURNING step_uuid`, []any{runID, piece}, func(rows scanner) error {
+		var step []byte
+		err := rows.Scan(&step)
+		n++
+		if len(step) > 0 { // else it is the denial of the run's start
+			latest = max(latest, madeAt(uuid.UUID(step)))
+		}
 		return err
 	})
 	return n, latest, err
+}
+
+// expireSteps deletes segment by segment, each from the run's list when it is done.
+func expireSteps(tx *Tx, runID, piece int64) (n, latest int64, err error) {
+	for n < piece {
+		var segment int64
+		err := tx.get(`SELECT segment FROM run_segments WHERE run_id = $1 ORDER BY segment LIMIT 1`, []any{runID}, &segment)
+		if err != nil {
+			return n, latest, ignoreNotFound(err)
+		}
+		some := piece - n
+		err = tx.each(`DELETE FROM steps WHERE segment = $1 AND run_id = $2 AND uuid IN
+				(SELECT uuid FROM steps WHERE segment = $1 AND run_id = $2 LIMIT $3)
+			RETURNING CASE WHEN booked_day * 86400000 > created_at THEN booked_day * 86400000 ELSE created_at END`,
+			[]any{segment, runID, some}, func(rows scanner) error {
+				var at int64
+				err := rows.Scan(&at)
+				n, latest, some = n+1, max(latest, at), some-1
+				return err
+			})
+		if err != nil || some == 0 {
+			return n, latest, err
+		}
+		err = tx.execOne(`DELETE FROM run_segments WHERE run_id = $1 AND segment = $2`, runID, segment)
+		if err != nil {
+			return n, latest, err
+		}
+	}
+	return n, latest, nil
 }
 
 // noteExpired keeps how far the ledger is no longer whole, for the books:

@@ -49,6 +49,9 @@ func idFloor(t time.Time) (id uuid.UUID) {
 	return id
 }
 
+// madeAt is the millisecond that an id begins with.
+func madeAt(id uuid.UUID) int64 { return int64(binary.BigEndian.Uint64(id[:8]) >> 16) }
+
 // idCeiling is above every id: the end of a newest-first list's beginning.
 func idCeiling() (id uuid.UUID) {
 	for i := range id {

@@ -157,6 +157,9 @@ func (a *audit) run() error {
 	if err := a.exec(create); err != nil {
 		return err
 	}
+	if err := a.checkListing(); err != nil {
+		return fmt.Errorf("verify run_segments: %w", err)
+	}
 	for low := int64(math.MinInt64); low < math.MaxInt64; {
 		started := time.Now()
 		high, err := a.pieceAfter(low)
@@ -174,7 +177,7 @@ func (a *audit) run() error {
 	if err := a.check(false); err != nil {
 		return err
 	}
-	a.report.Checks = len(books()) + len(rules()) + len(soundness())
+	a.report.Checks = 1 + len(books()) + len(rules()) + len(soundness())
 	return a.conn.QueryRowContext(a.ctx, `SELECT coalesce(sum(allowed + blocked), 0) FROM ledger_starts`).Scan(&a.report.Runs)
 }
 

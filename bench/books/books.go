@@ -59,7 +59,7 @@ func Count(ctx context.Context, db *sql.DB, above int64) (a Answers, err error) 
 	if err != nil {
 		return a, fmt.Errorf("count runs: %w", err)
 	}
-	err = db.QueryRowContext(ctx, `SELECT count(*), count(booked_day) FROM steps WHERE run_id > $1`, above).Scan(&a.Steps, &a.Patches)
+	err = db.QueryRowContext(ctx, `SELECT count(*), count(booked_day) FROM run_steps WHERE run_id > $1`, above).Scan(&a.Steps, &a.Patches)
 	if err != nil {
 		return a, fmt.Errorf("count steps: %w", err)
 	}

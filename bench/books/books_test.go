@@ -20,9 +20,9 @@ func TestEveryDifferenceIsReported(t *testing.T) {
 		t.Fatal(err)
 	}
 	script := `CREATE TABLE runs (id INTEGER PRIMARY KEY, ended_at INTEGER);
-		CREATE TABLE steps (run_id INTEGER, booked_day INTEGER);
+		CREATE TABLE run_steps (run_id INTEGER, booked_day INTEGER);
 		INSERT INTO runs VALUES (1, NULL), (2, 5), (3, 5);
-		INSERT INTO steps VALUES (1, NULL), (2, 5), (3, 5), (3, 5)`
+		INSERT INTO run_steps VALUES (1, NULL), (2, 5), (3, 5), (3, 5)`
 	if _, err := db.Exec(script); err != nil {
 		t.Fatal(err)
 	}

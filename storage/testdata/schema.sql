@@ -134,6 +134,20 @@ CREATE TABLE run_metadata (
   metadata TEXT NOT NULL -- JSON object
 ) STRICT;
 
+CREATE TABLE run_segments (
+  -- In which segments a run has steps.
+  run_id  INTEGER NOT NULL,
+  segment INTEGER NOT NULL,
+  PRIMARY KEY (run_id, segment)
+) STRICT, WITHOUT ROWID;
+
+CREATE VIEW run_steps AS
+  -- Steps as they are found by their run.
+  SELECT l.run_id, l.segment, s.uuid, s.sequence, s.type, s.status, s.created_at, s.model_id, s.tool_name,
+    s.completed_at, s.duration_ms, s.booked_day, s.prompt_tokens, s.completion_tokens,
+    s.input_picos, s.output_picos, s.cost_nanos
+  FROM run_segments l JOIN steps s ON s.segment = l.segment AND s.run_id = l.run_id;
+
 CREATE TABLE runs (
   -- Agent executions. The uuid begins with the start's millisecond, so one
   -- index serves look-ups, newest-first lists and bounds in time.
@@ -175,6 +189,7 @@ CREATE TABLE step_payloads (
 CREATE TABLE steps (
   -- Actions in runs: the ledger. One b-tree, no other index, because each
   -- further page that a step dirties costs more than the SQL.
+  segment           INTEGER NOT NULL, -- a few hundred steps that were asked for one after another
   run_id            INTEGER NOT NULL,
   uuid              BLOB    NOT NULL,
   sequence          INTEGER NOT NULL, -- the caller's; orders the display
@@ -191,7 +206,7 @@ CREATE TABLE steps (
   input_picos       INTEGER,          -- the prices used; null when the model had none
   output_picos      INTEGER,
   cost_nanos        INTEGER,
-  PRIMARY KEY (run_id, uuid)
+  PRIMARY KEY (segment, run_id, uuid)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE stripe_events (

@@ -1,0 +1,46 @@
+package storage
+
+// Steps are stored by segments: some hundred that were asked for one after
+// another, whatever their runs. So the pages that a commit dirties are those of
+// the newest segment, which are few however many runs are under way; by runs
+// alone they would be one for each of them. run_segments lists the segments in
+// which a run has steps, an entry for many of them, and the view run_steps
+// finds a run's steps through it.
+
+// segmentSteps is about how many steps a segment takes. Larger ones have more
+// pages to dirty, and of smaller ones a run has more to list.
+const segmentSteps = 512
+
+// place returns the segment that the run's next step belongs to, and lists the
+// run there. The step's own change of memory (stepped) remembers that it is.
+func (r *heldRun) place(tx *Tx) (segment int64, err error) {
+	segment, err = tx.memory.newestSegment(tx)
+	if err != nil || segment == r.segment {
+		return segment, err
+	}
+	_, err = tx.exec(`INSERT INTO run_segments (run_id, segment) VALUES ($1, $2) ON CONFLICT (run_id, segment) DO NOTHING`, r.id, segment)
+	return segment, err
+}
+
+// newestSegment is the one that is being filled, or the next when it is full.
+// Another process may fill the same one, or another, without harm.
+func (m *memory) newestSegment(tx *Tx) (int64, error) {
+	switch {
+	case m.segment == 0:
+		err := tx.get(`SELECT coalesce(max(segment), 0) + 1 FROM steps`, nil, &m.segment)
+		if err != nil {
+			return 0, err
+		}
+	case m.segmentSteps == segmentSteps:
+		m.segment, m.segmentSteps = m.segment+1, 0
+	}
+	m.segmentSteps++
+	return m.segment, nil
+}
+
+// segmentOf finds a step of a run, the newest first, because most are asked
+// for soon after they were made.
+func segmentOf(tx *Tx, runID int64, step []byte) (segment int64, err error) {
+	err = tx.get(`SELECT segment FROM run_steps WHERE run_id = $1 AND uuid = $2 ORDER BY segment DESC LIMIT 1`, []any{runID, step}, &segment)
+	return segment, err
+}

@@ -1,0 +1,167 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/pikarc/server/guard"
+)
+
+const (
+	segmentsOfRun = `SELECT count(*) FROM run_segments WHERE run_id = $1`
+	fullest       = `SELECT max(n) FROM (SELECT count(*) AS n FROM steps GROUP BY segment)`
+)
+
+// interleaved makes some runs that ask for a step in turn.
+func (w *world) interleaved(ws WorkspaceKey, runs, steps int) (ids []uuid.UUID, all map[uuid.UUID][]uuid.UUID) {
+	w.t.Helper()
+	all = make(map[uuid.UUID][]uuid.UUID)
+	for range runs {
+		ids = append(ids, w.start(ws, "u").ID)
+	}
+	for i := range steps {
+		for _, run := range ids {
+			in := NewStep{Type: 1, Sequence: int64(i)}
+			a, err := w.CreateStep(context.Background(), Caller{Workspace: ws}, run, in, guard.Decide)
+			w.must(err)
+			all[run] = append(all[run], a.ID)
+		}
+	}
+	return ids, all
+}
+
+func TestStepsOfManySegmentsAreOneRuns(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	ws := w.roomy()
+	runs, steps := w.interleaved(ws, 3, 450) // 1350 steps are three segments
+	if n, most := w.number(`SELECT count(DISTINCT segment) FROM steps`), w.number(fullest); n != 3 || most != segmentSteps {
+		t.Errorf("%d segments of at most %d steps", n, most)
+	}
+	for _, run := range runs {
+		if n := w.number(segmentsOfRun, w.internal(run)); n != 3 {
+			t.Errorf("a run is listed in %d segments", n)
+		}
+		for i, s := range w.detail(ws, run).Steps {
+			if s.ID != steps[run][i] || s.Sequence != int64(i) {
+				t.Fatalf("step %d is %v, sequence %d", i, s.ID, s.Sequence)
+			}
+		}
+		for _, i := range []int{0, 200, 449} { // in each of the three
+			if s := w.patch(ws, run, steps[run][i], 1, 1); s.Status != StepCompleted {
+				t.Errorf("step %d: %+v", i, s)
+			}
+		}
+		w.end(ws, run, RunCompleted)
+	}
+	if open, done := w.number(`SELECT count(*) FROM steps WHERE status = 1`), w.number(`SELECT count(*) FROM steps WHERE status = 2`); open != 0 || done != 9 {
+		t.Errorf("%d steps are RUNNING, %d COMPLETED", open, done)
+	}
+	w.mustBalance()
+	w.mustRememberTheTruth()
+
+	w.Advance(91 * 24 * time.Hour)
+	n, err := w.Expire(t.Context())
+	if left := w.number(`SELECT (SELECT count(*) FROM steps) + (SELECT count(*) FROM run_segments)`); n != 3 || left != 0 || err != nil {
+		t.Errorf("%d runs expired, %d rows are left, %v", n, left, err)
+	}
+}
+
+// A store that opens goes on in a segment of its own: it does not know how full the last one is.
+func TestSegmentsGoOnWhereTheyEnded(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	ws := w.roomy()
+	run := w.start(ws, "u").ID
+	for i := range 3 {
+		w.step(ws, run)
+		w.must(w.Close())
+		w.Store = openStore(t, w.path, w.clock.Now)
+		if n := w.number(`SELECT max(segment) FROM steps`); n != int64(i+1) {
+			t.Errorf("segment %d after %d starts", n, i+1)
+		}
+	}
+	if n := len(w.detail(ws, run).Steps); n != 3 {
+		t.Errorf("the run has %d steps", n)
+	}
+	w.mustBalance()
+}
+
+// What a failed job listed is not listed, and the run must not believe it is.
+func TestAStepThatFailsListsNothing(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	ws := w.roomy()
+	run := w.start(ws, "u").ID
+	broken := errors.New("broken")
+	err := w.write(t.Context(), inMemory, func(tx *Tx) error {
+		r, err := tx.memory.runs.get(tx, runKey{ws, run})
+		if err == nil {
+			_, err = insertStep(tx, ws, r, NewStep{Type: 1}, guard.Decision{})
+		}
+		return errors.Join(err, broken)
+	})
+	if !errors.Is(err, broken) || w.number(segmentsOfRun, w.internal(run)) != 0 {
+		t.Fatalf("%v", err)
+	}
+	w.step(ws, run)
+	w.mustBalance()
+	w.mustRememberTheTruth()
+}
+
+// Retention deletes a run in pieces, and an agent may ask for a step of it in between.
+func TestAStepBetweenThePiecesOfItsRunsDeletionIsListed(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	ws := w.roomy()
+	run := w.start(ws, "u").ID
+	// So many keys keep the run for another piece when its steps are gone.
+	_, err := w.aside.ExecContext(t.Context(), `WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < $1)
+		INSERT INTO idempotency_keys SELECT $2, $3, i, x'', x'', 0 FROM n`, upkeepPiece+1, ws, w.internal(run))
+	w.must(err)
+	w.step(ws, run)
+	w.end(ws, run, RunCompleted)
+	w.Advance(91 * 24 * time.Hour)
+	piece := func() (more bool) {
+		w.must(w.write(t.Context(), dropping, func(tx *Tx) (err error) {
+			_, more, err = expirePiece(tx, retention{ws, 90})
+			return err
+		}))
+		return more
+	}
+	if more, left := piece(), w.number(`SELECT count(*) FROM steps`); !more || left != 0 {
+		t.Fatalf("%d steps are left, more to delete: %v", left, more)
+	}
+	w.step(ws, run) // denied: the run has ended
+	w.mustBalance()
+	w.mustRememberTheTruth()
+	for piece() {
+	}
+	if left := w.number(`SELECT (SELECT count(*) FROM steps) + (SELECT count(*) FROM run_segments) + (SELECT count(*) FROM denials)`); left != 0 {
+		t.Errorf("%d rows are left", left)
+	}
+}
+
+func TestRepairListsStepsUnderTheirRuns(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	ws := w.roomy()
+	runs, _ := w.interleaved(ws, 2, 300)
+	_, err := w.aside.ExecContext(t.Context(), `DELETE FROM run_segments WHERE run_id = $1`, w.internal(runs[0]))
+	w.must(err)
+	if n := len(w.detail(ws, runs[0]).Steps); n != 0 {
+		t.Fatalf("%d steps are listed", n)
+	}
+	report := w.verify(VerifyOptions{Repair: true})
+	if report.Found != 2 || !report.Clean() || report.Differences[0].Check != "run_segments" {
+		t.Errorf("%+v", report)
+	}
+	if n := len(w.detail(ws, runs[0]).Steps); n != 300 {
+		t.Errorf("%d steps are listed after the repair", n)
+	}
+	w.mustBalance()
+}
