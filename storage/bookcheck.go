@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"time"
 )
@@ -98,34 +99,48 @@ func (a *audit) checkBook(b book, piece []any) error {
 	return a.exec([]string{b.fix()})
 }
 
-// checkListing looks for steps that run_segments does not list under their run,
-// and which therefore no other check can see; a repair lists them.
+// checkListing compares run_segments with where steps are. A step that it does
+// not list is seen by no other check, so this comes first; a repair lists it,
+// and takes out what lists nothing.
 func (a *audit) checkListing() error {
-	const segmentsOfPiece = 100
-	const listed = `EXISTS (SELECT 1 FROM run_segments l WHERE l.run_id = s.run_id AND l.segment = s.segment)`
-	var newest int64
-	if err := a.conn.QueryRowContext(a.ctx, `SELECT coalesce(max(segment), 0) FROM steps`).Scan(&newest); err != nil {
-		return err
-	}
+	const perPiece = 50_000
 	found := a.report.Found
-	for low := int64(-1); low < newest; low += segmentsOfPiece {
+	for low, last := int64(math.MinInt64), false; !last; {
 		started := time.Now()
-		err := eachRow(a.ctx, a.conn, `SELECT run_id, segment, count(*) AS steps FROM steps s
-			WHERE segment > $1 AND segment <= $2 AND NOT `+listed+` GROUP BY segment, run_id`,
-			[]any{low, low + segmentsOfPiece}, func(columns []string, values []any) {
-				a.report.add(Difference{
-					Check: "run_segments", Row: describe(columns[:2], values[:2]), Repaired: a.repair,
-					Stored: describe(columns[2:], values[2:]) + ", listed nowhere", ShouldBe: "listed under the run",
-				})
-			})
+		high := int64(math.MaxInt64)
+		err := a.conn.QueryRowContext(a.ctx, `SELECT segment FROM steps WHERE segment > $1 ORDER BY segment LIMIT 1 OFFSET $2`,
+			low, perPiece).Scan(&high)
+		if last = errors.Is(err, sql.ErrNoRows); err != nil && !last {
+			return err
+		}
+		err = a.unlike("listed nowhere", "listed under the run", `SELECT run_id, segment, count(*) AS steps FROM steps s
+			WHERE segment > $1 AND segment <= $2 GROUP BY segment, run_id
+			HAVING NOT EXISTS (SELECT 1 FROM run_segments l WHERE l.run_id = s.run_id AND l.segment = s.segment)`, low, high)
 		if err := errors.Join(err, a.rest(time.Since(started))); err != nil {
 			return err
 		}
+		low = high
 	}
-	if !a.repair || a.report.Found == found {
-		return nil
+	err := a.unlike("listed", "no such entry", `SELECT run_id, segment, 0 AS steps FROM run_segments l
+		WHERE NOT EXISTS (SELECT 1 FROM steps s WHERE s.segment = l.segment AND s.run_id = l.run_id)`)
+	if err != nil || !a.repair || a.report.Found == found {
+		return err
 	}
-	return a.exec([]string{`INSERT INTO run_segments SELECT DISTINCT run_id, segment FROM steps s WHERE NOT ` + listed})
+	return a.exec([]string{
+		`INSERT INTO run_segments SELECT DISTINCT run_id, segment FROM steps WHERE true ON CONFLICT (run_id, segment) DO NOTHING`,
+		`DELETE FROM run_segments WHERE NOT EXISTS
+			(SELECT 1 FROM steps s WHERE s.segment = run_segments.segment AND s.run_id = run_segments.run_id)`,
+	})
+}
+
+// unlike reports the segments of runs that a query selects, with their steps.
+func (a *audit) unlike(is, should, query string, args ...any) error {
+	return eachRow(a.ctx, a.conn, query, args, func(columns []string, values []any) {
+		a.report.add(Difference{
+			Check: "run_segments", Row: describe(columns[:2], values[:2]), Repaired: a.repair,
+			Stored: describe(columns[2:], values[2:]) + ", " + is, ShouldBe: should,
+		})
+	})
 }
 
 // difference reads a row of wrong.

@@ -41,14 +41,26 @@ func (u usage) unpriced() int64 {
 // the run has ended. ErrStepBlocked when the step was denied; ErrTooLarge when
 // the cost is beyond what the ledger can hold.
 func (s *Store) UpdateStep(ctx context.Context, c Caller, run, step uuid.UUID, in StepUpdate) (out Step, err error) {
-	err = s.write(ctx, inMemory, func(tx *Tx) error {
-		out, err = updateStep(tx, c, run, step, in)
+	segment := int64(unknownSegment)
+	update := func(tx *Tx) error {
+		out, err = updateStep(tx, c, run, step, segment, in)
+		return err
+	}
+	if err = s.write(ctx, inMemory, update); !errors.Is(err, errElsewhere) {
+		return out, err
+	}
+	err = s.read(ctx, func(tx *Tx) error {
+		segment, err = segmentOf(tx, c.Workspace, run, step)
 		return err
 	})
+	if err != nil {
+		return Step{}, err
+	}
+	err = s.write(ctx, inMemory, update)
 	return out, err
 }
 
-func updateStep(tx *Tx, c Caller, run, step uuid.UUID, in StepUpdate) (Step, error) {
+func updateStep(tx *Tx, c Caller, run, step uuid.UUID, segment int64, in StepUpdate) (Step, error) {
 	ws, err := calling(tx, c)
 	if err != nil {
 		return Step{}, err
@@ -57,7 +69,7 @@ func updateStep(tx *Tx, c Caller, run, step uuid.UUID, in StepUpdate) (Step, err
 	if err != nil {
 		return Step{}, err
 	}
-	row, err := r.step(tx, step)
+	row, err := r.step(tx, step, segment)
 	if err != nil {
 		return Step{}, err
 	}

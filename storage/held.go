@@ -166,14 +166,21 @@ func (r *heldRun) opened(s stepRow) {
 	r.open = append(r.open, s)
 }
 
-// step finds a step of the run as it is stored.
-func (r *heldRun) step(tx *Tx, id uuid.UUID) (stepRow, error) {
+// step finds a step of the run as it is stored, in a segment or, when that is
+// unknown, in one of the newest.
+func (r *heldRun) step(tx *Tx, id uuid.UUID, segment int64) (stepRow, error) {
 	for _, s := range r.open {
 		if s.ID == id {
 			return s, nil
 		}
 	}
-	return findStep(tx, r.id, id)
+	if segment == unknownSegment {
+		var err error
+		if segment, err = newSegmentOf(tx, r.id, id); err != nil {
+			return stepRow{}, err
+		}
+	}
+	return readStep(tx, segment, r.id, id)
 }
 
 // updated forgets a step, which is stored in another form now.

@@ -55,7 +55,8 @@ func ledgerByDay() (create, fill []string) {
 		FROM run_steps s JOIN runs r ON r.id = s.run_id
 		WHERE s.run_id > $1 AND s.run_id <= $2 AND s.booked_day IS NOT NULL
 		GROUP BY r.workspace_id, s.booked_day, r.user_id, s.model_id`,
-		// A start is denied on the day of the run's start, a step on that of its creation.
+		// A start is denied on the day of the run's start, a step on that of its creation;
+		// a denial without its step proves no day.
 		`INSERT INTO ledger_denials
 		SELECT r.workspace_id, r.started_at / 86400000 AS day, d.reason, count(*)
 		FROM denials d JOIN runs r ON r.id = d.run_id
@@ -64,7 +65,7 @@ func ledgerByDay() (create, fill []string) {
 		`INSERT INTO ledger_denials
 		SELECT r.workspace_id, s.created_at / 86400000 AS day, d.reason, count(*)
 		FROM run_steps s JOIN runs r ON r.id = s.run_id JOIN denials d ON d.run_id = s.run_id AND d.step_uuid = s.uuid
-		WHERE s.run_id > $1 AND s.run_id <= $2 AND s.status = 4
+		WHERE s.run_id > $1 AND s.run_id <= $2
 		GROUP BY r.workspace_id, day, d.reason`,
 	}
 	return create, fill

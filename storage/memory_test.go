@@ -74,7 +74,7 @@ func compareSteps(tx *Tx, run *heldRun, wrong *[]string) error {
 		*wrong = append(*wrong, fmt.Sprintf("run %d is not listed in segment %d", run.id, run.segment))
 	}
 	for _, held := range run.open {
-		stored, err := findStep(tx, run.id, held.ID)
+		stored, err := readStep(tx, held.segment, run.id, held.ID)
 		if err != nil {
 			return fmt.Errorf("step %v: %w", held.ID, err)
 		}

@@ -3,6 +3,7 @@ package storage
 import (
 	"database/sql"
 	"errors"
+	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -189,6 +190,10 @@ func runCalls(w *world, ws WorkspaceKey) []call {
 			in := StepUpdate{Status: StepCompleted, PromptTokens: &one, CompletionTokens: &one, OutputData: object}
 			_, err := w.UpdateStep(ctx, Caller{Workspace: ws}, run.ID, step.ID, in)
 			_, again := w.UpdateStep(ctx, Caller{Workspace: ws}, run.ID, step.ID, in) // which memory has forgotten
+			_, unknown := w.UpdateStep(ctx, Caller{Workspace: ws}, run.ID, run.ID, in)
+			if !errors.Is(unknown, ErrNotFound) {
+				return fmt.Errorf("a step that is none: %w", unknown)
+			}
 			return errors.Join(err, again)
 		}},
 		{"Heartbeat", func() error { _, err := w.Heartbeat(ctx, Caller{Workspace: ws}, run.ID, guard.Decide); return err }},
@@ -293,6 +298,7 @@ func exceptions() []struct{ line, query, why string } {
 		{"SCAN days", "WITH RECURSIVE days", "30 numbers, no table"},
 		{"SCAN CONSTANT ROW", "WITH RECURSIVE days", "no table"},
 		{"SCAN page", "LIMIT $4) page", "one page of ids"},
+		{"SCAN l", "LIMIT $3) l", "the newest segments of one run"},
 		{"USE TEMP B-TREE FOR ORDER BY", "LIMIT $4) page", "one page of runs"},
 		{"SCAN d", "GROUP BY", "the groups made from 30 days"},
 		{"USE TEMP B-TREE FOR GROUP BY", "day >= $2 AND day <= $3 GROUP BY", "30 days of one workspace"},

@@ -231,9 +231,9 @@ func orphanRules() []rule {
 				AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.id = s.run_id)`,
 		},
 		{
-			name: "run_segments", holds: "the run has steps in the segment", key: 2, pieces: true,
-			query: `SELECT l.run_id, l.segment FROM run_segments l WHERE l.run_id > $1 AND l.run_id <= $2
-				AND NOT EXISTS (SELECT 1 FROM steps s WHERE s.segment = l.segment AND s.run_id = l.run_id)`,
+			name: "run_segments", holds: "the step is in one segment", key: 2, pieces: true,
+			query: `SELECT run_id, uuid, count(*) AS segments FROM run_steps WHERE run_id > $1 AND run_id <= $2
+				GROUP BY run_id, uuid HAVING count(*) > 1`,
 		},
 		{
 			name: name, holds: "the step's model is one of the workspace", key: 2, pieces: true,

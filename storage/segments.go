@@ -1,5 +1,11 @@
 package storage
 
+import (
+	"errors"
+
+	"github.com/google/uuid"
+)
+
 // Steps are stored by segments: some hundred that were asked for one after
 // another, whatever their runs. So the pages that a commit dirties are those of
 // the newest segment, which are few however many runs are under way; by runs
@@ -38,9 +44,34 @@ func (m *memory) newestSegment(tx *Tx) (int64, error) {
 	return m.segment, nil
 }
 
-// segmentOf finds a step of a run, the newest first, because most are asked
-// for soon after they were made.
-func segmentOf(tx *Tx, runID int64, step []byte) (segment int64, err error) {
-	err = tx.get(`SELECT segment FROM run_steps WHERE run_id = $1 AND uuid = $2 ORDER BY segment DESC LIMIT 1`, []any{runID, step}, &segment)
+// unknownSegment is no segment: they count from 0.
+const unknownSegment = -1
+
+// lookedInto is how many of a run's segments the writer looks into for a step,
+// the newest first: most are asked for soon after they were made. In more of
+// them only a reader looks, which holds up nobody.
+const lookedInto = 16
+
+// errElsewhere says that a step is in none of a run's newest segments.
+var errElsewhere = errors.New("the step is in no segment that was looked into")
+
+// newSegmentOf finds a step in one of its run's newest segments.
+func newSegmentOf(tx *Tx, runID int64, step uuid.UUID) (segment int64, err error) {
+	err = tx.get(`SELECT s.segment FROM (SELECT segment FROM run_segments WHERE run_id = $1 ORDER BY segment DESC LIMIT $3) l
+		JOIN steps s ON s.segment = l.segment AND s.run_id = $1 AND s.uuid = $2`, []any{runID, step[:], lookedInto}, &segment)
+	if errors.Is(err, ErrNotFound) {
+		return 0, errElsewhere
+	}
+	return segment, err
+}
+
+// segmentOf finds a step in any segment of its run. It never moves.
+func segmentOf(tx *Tx, ws WorkspaceKey, run, step uuid.UUID) (segment int64, err error) {
+	var runID int64
+	if err := tx.get(`SELECT id FROM runs WHERE workspace_id = $1 AND uuid = $2`, []any{ws, run[:]}, &runID); err != nil {
+		return 0, err
+	}
+	err = tx.get(`SELECT segment FROM run_steps WHERE run_id = $1 AND uuid = $2 ORDER BY segment DESC LIMIT 1`,
+		[]any{runID, step[:]}, &segment)
 	return segment, err
 }

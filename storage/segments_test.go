@@ -71,6 +71,27 @@ func TestStepsOfManySegmentsAreOneRuns(t *testing.T) {
 	}
 }
 
+// Which of them a step is in, the writer looks up only in the newest.
+func TestAStepOfLongAgoIsUpdated(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	ws := w.roomy()
+	run := w.start(ws, "u").ID
+	first := w.step(ws, run)
+	for range 2 * lookedInto {
+		w.must(w.write(t.Context(), inMemory, func(tx *Tx) error { tx.memory.segment++; return nil }))
+		w.step(ws, run)
+	}
+	if s := w.patch(ws, run, first.ID, 7, 7); s.ID != first.ID || s.PromptTokens != 7 {
+		t.Errorf("%+v", s)
+	}
+	_, err := w.UpdateStep(t.Context(), Caller{Workspace: ws}, run, uuid.New(), StepUpdate{Status: StepFailed})
+	if !errors.Is(err, ErrNotFound) {
+		t.Errorf("a step that is none: %v", err)
+	}
+	w.mustBalance()
+}
+
 // A store that opens goes on in a segment of its own: it does not know how full the last one is.
 func TestSegmentsGoOnWhereTheyEnded(t *testing.T) {
 	t.Parallel()
@@ -146,18 +167,35 @@ func TestAStepBetweenThePiecesOfItsRunsDeletionIsListed(t *testing.T) {
 	}
 }
 
+// A damaged row must not keep all others from expiring.
+func TestADenialOfNoStepExpires(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	ws := w.roomy()
+	for range 2 {
+		w.end(ws, w.start(ws, "u").ID, RunCompleted)
+	}
+	_, err := w.aside.ExecContext(t.Context(), `INSERT INTO denials VALUES (1, x'0102', 2, 0, 0, NULL)`)
+	w.must(err)
+	w.Advance(91 * 24 * time.Hour)
+	if n, err := w.Expire(t.Context()); n != 2 || err != nil {
+		t.Errorf("%d runs expired, %v", n, err)
+	}
+}
+
 func TestRepairListsStepsUnderTheirRuns(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	ws := w.roomy()
 	runs, _ := w.interleaved(ws, 2, 300)
-	_, err := w.aside.ExecContext(t.Context(), `DELETE FROM run_segments WHERE run_id = $1`, w.internal(runs[0]))
+	_, err := w.aside.ExecContext(t.Context(), `DELETE FROM run_segments WHERE run_id = $1;
+		INSERT INTO run_segments VALUES ($1, 77), (99, 1)`, w.internal(runs[0]))
 	w.must(err)
 	if n := len(w.detail(ws, runs[0]).Steps); n != 0 {
 		t.Fatalf("%d steps are listed", n)
 	}
 	report := w.verify(VerifyOptions{Repair: true})
-	if report.Found != 2 || !report.Clean() || report.Differences[0].Check != "run_segments" {
+	if report.Found != 4 || !report.Clean() || report.Differences[0].Check != "run_segments" {
 		t.Errorf("%+v", report)
 	}
 	if n := len(w.detail(ws, runs[0]).Steps); n != 300 {

@@ -117,14 +117,6 @@ type stepProgress struct {
 	used        usage
 }
 
-func findStep(tx *Tx, runID int64, id uuid.UUID) (stepRow, error) {
-	segment, err := segmentOf(tx, runID, id[:])
-	if err != nil {
-		return stepRow{}, err
-	}
-	return readStep(tx, segment, runID, id)
-}
-
 func readStep(tx *Tx, segment, runID int64, id uuid.UUID) (stepRow, error) {
 	s := stepRow{segment: segment}
 	var input, output sql.NullString

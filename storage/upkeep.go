@@ -177,8 +177,8 @@ func expireDenials(tx *Tx, runID, piece int64) (n, latest int64, err error) {
 		var step []byte
 		err := rows.Scan(&step)
 		n++
-		if len(step) > 0 { // else it is the denial of the run's start
-			latest = max(latest, madeAt(uuid.UUID(step)))
+		if id, noID := uuid.FromBytes(step); noID == nil { // else it is the denial of the run's start
+			latest = max(latest, madeAt(id))
 		}
 		return err
 	})
@@ -193,20 +193,20 @@ func expireSteps(tx *Tx, runID, piece int64) (n, latest int64, err error) {
 		if err != nil {
 			return n, latest, ignoreNotFound(err)
 		}
-		some := piece - n
 		err = tx.each(`DELETE FROM steps WHERE segment = $1 AND run_id = $2 AND uuid IN
 				(SELECT uuid FROM steps WHERE segment = $1 AND run_id = $2 LIMIT $3)
 			RETURNING CASE WHEN booked_day * 86400000 > created_at THEN booked_day * 86400000 ELSE created_at END`,
-			[]any{segment, runID, some}, func(rows scanner) error {
+			[]any{segment, runID, piece - n}, func(rows scanner) error {
 				var at int64
 				err := rows.Scan(&at)
-				n, latest, some = n+1, max(latest, at), some-1
+				n, latest = n+1, max(latest, at)
 				return err
 			})
-		if err != nil || some == 0 {
+		if err != nil {
 			return n, latest, err
 		}
-		err = tx.execOne(`DELETE FROM run_segments WHERE run_id = $1 AND segment = $2`, runID, segment)
+		_, err = tx.exec(`DELETE FROM run_segments WHERE run_id = $1 AND segment = $2
+			AND NOT EXISTS (SELECT 1 FROM steps WHERE segment = $2 AND run_id = $1)`, runID, segment)
 		if err != nil {
 			return n, latest, err
 		}

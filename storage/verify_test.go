@@ -191,12 +191,12 @@ func TestBooksHoldBetweenTheDeletionOfARunsSteps(t *testing.T) {
 	ws := w.roomy()
 	w.price(ws, "gpt-4o", 2_500_000, 10_000_000)
 	run := w.start(ws, "u")
-	for range 220 {
+	for range 250 { // pieces and segments may end together
 		w.patch(ws, run.ID, w.step(ws, run.ID).ID, 500, 100)
 		w.Advance(4 * time.Minute) // past midnight
 	}
 	w.end(ws, run.ID, RunCompleted)
-	for range 220 {
+	for range 250 {
 		w.step(ws, run.ID) // denied: the run has ended
 	}
 	w.Advance(100 * 24 * time.Hour)
@@ -284,6 +284,7 @@ func corruptions() []struct{ book, statement string } {
 		{"denials", `DELETE FROM denials WHERE step_uuid = x''`},
 		{"denials", `DELETE FROM denials WHERE step_uuid <> x''`},
 		{"denials", `INSERT INTO denials SELECT run_id, uuid, 2, 0, 0, NULL FROM steps WHERE status = 2`},
+		{"denials", `INSERT INTO denials SELECT id, x'', 2, 0, 0, NULL FROM runs WHERE status = 2`},
 		{"denials: contents", `UPDATE denials SET reason = 1`},
 		{"denials: contents", `UPDATE denials SET reason = 7 WHERE step_uuid <> x''`},
 		{"denials: contents", `UPDATE denials SET reason = 4, limit_value = 2, used_value = 1, resets_at = 1`},
@@ -313,7 +314,12 @@ func corruptions() []struct{ book, statement string } {
 		{"users.run_count", expired + `UPDATE users SET run_count = run_count + 1`},
 		{"run_segments", `DELETE FROM run_segments`},
 		{"run_segments", `UPDATE steps SET segment = segment + 1 WHERE status = 4`},
+		{"run_segments", `UPDATE steps SET segment = -7 WHERE status = 2`},
+		{"run_segments", `UPDATE steps SET segment = 9223372036854775807 WHERE status = 2`},
 		{"run_segments", `INSERT INTO run_segments SELECT id, 1000 FROM runs`},
+		{"run_segments", `INSERT INTO steps SELECT 77, run_id, uuid, sequence, type, status, created_at, model_id, tool_name, completed_at,
+			duration_ms, booked_day, prompt_tokens, completion_tokens, input_picos, output_picos, cost_nanos FROM steps;
+			INSERT INTO run_segments SELECT DISTINCT run_id, 77 FROM steps`},
 		{"orphans", `DELETE FROM runs`},
 		{"orphans", `DELETE FROM models`},
 		{"orphans", `UPDATE users SET workspace_id = 0`},
