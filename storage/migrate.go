@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+	"time"
 
 	"github.com/pressly/goose/v3"
 )
@@ -85,11 +86,17 @@ func Migrate(ctx context.Context, path string, migrations fs.FS, options ...Migr
 	}
 	// Another process may migrate at the same moment (create-user beside
 	// serve on a fresh directory). Each migration is one transaction, so the
-	// slower of the two fails cleanly, and finds the work done when it looks again.
-	const attempts = 5
-	for range attempts {
+	// slower of the two fails cleanly, and finds the work done when it looks
+	// again, if only the other had the time for it: SQLite refuses at once where
+	// waiting could be for ever.
+	const attempts, pause = 5, 50 * time.Millisecond
+	for attempt := range attempts {
 		if err = migrateUp(ctx, path, migrations); err == nil {
 			return before.Pending, nil
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Duration(attempt) * pause):
 		}
 	}
 	return nil, fmt.Errorf("migrate the database: %w", classify(err))
