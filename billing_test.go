@@ -80,7 +80,17 @@ func (s *seller) buy(t *testing.T, plan string) (subscription string, events []s
 	return subscription, events
 }
 
-// away lets Stripe refuse to answer. The server then starts as ever, and learns nothing by itself.
+// startAlone starts the server while Stripe does not answer, and waits until it
+// has given up on learning by itself: it tries twice.
+func (s *seller) startAlone(t *testing.T) {
+	t.Helper()
+	s.stripe.Intercept(away)
+	s.start(t)
+	s.await(t, "gives up on Stripe", func() bool {
+		return strings.Contains(s.stderr.String(), `msg="repair customers"`)
+	})
+}
+
 func away(w http.ResponseWriter, _ *http.Request) bool {
 	w.WriteHeader(http.StatusServiceUnavailable)
 	return true
@@ -107,8 +117,7 @@ func TestCrashBetweenEventAndEffectIsMendedByRedelivery(t *testing.T) {
 	if err := <-sent; err == nil {
 		t.Error("the event was answered by a server that was killed before its effect")
 	}
-	s.stripe.Intercept(away)
-	s.start(t)
+	s.startAlone(t)
 	if b := s.billing(t); b.Plan != "basic" || len(b.Changes) != 1 {
 		t.Errorf("before the event comes again: %+v", b)
 	}
