@@ -91,6 +91,7 @@ func (s *seller) startAlone(t *testing.T) {
 	})
 }
 
+// away lets Stripe refuse to answer.
 func away(w http.ResponseWriter, _ *http.Request) bool {
 	w.WriteHeader(http.StatusServiceUnavailable)
 	return true

@@ -149,6 +149,7 @@ func goalsOf(samples []sample) []report.Goal {
 		}
 	}
 	ratio := func(s sample) float64 { return s.Ratio }
+	speed := func(a, b sample) float64 { return a.PerSecond / b.PerSecond }
 	memory := math.Inf(-1)
 	for _, name := range []string{"hot-1", "hot", "spread", "patched", "life-1", "life", "life-256"} {
 		memory = max(memory, of(name, func(s sample) float64 { return float64(s.Memory) / (1 << 20) }))
@@ -163,13 +164,13 @@ func goalsOf(samples []sample) []report.Goal {
 		{Name: "p99 of 64 connections after an overload, of that before", Unit: " ×", Goal: 1.5, Floor: 3,
 			Value: of("overload", func(s sample) float64 { return s.Overload.After / s.Overload.Before })},
 		{Name: "decisions beside 1,000 streams, of those without", Unit: " ×", Goal: 0.95, Floor: 0.85, Higher: true,
-			Value: of("streams-1000", against("spread", func(a, b sample) float64 { return a.PerSecond / b.PerSecond }))},
+			Value: of("streams-1000", against("spread", speed))},
 		{Name: "hot against PocketBase's create", Unit: " ×", Goal: 7, Floor: 5, Higher: true,
-			Value: of("hot", against("pocketbase", func(a, b sample) float64 { return a.PerSecond / b.PerSecond }))},
+			Value: of("hot", against("pocketbase", speed))},
 		{Name: "the same where anybody may create", Unit: " ×", Goal: 7, Floor: 5, Higher: true,
-			Value: of("hot", against("pocketbase-open", func(a, b sample) float64 { return a.PerSecond / b.PerSecond }))},
+			Value: of("hot", against("pocketbase-open", speed))},
 		{Name: "hot against a durable PocketBase's create", Unit: " ×", Goal: 7, Floor: 5, Higher: true,
-			Value: of("hot", against("pocketbase-durable", func(a, b sample) float64 { return a.PerSecond / b.PerSecond }))},
+			Value: of("hot", against("pocketbase-durable", speed))},
 		{Name: "file bytes a patched step", Value: of("patched", func(s sample) float64 { return s.StepBytes }), Goal: 120, Floor: 180},
 		{Name: "resident memory, the most of ours", Unit: " MiB", Value: memory, Goal: 80, Floor: 150},
 	}

@@ -6,9 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"math"
 	"strings"
-	"time"
 )
 
 // wrong is the temporary table that takes the rows of a book that differ: the
@@ -103,25 +101,17 @@ func (a *audit) checkBook(b book, piece []any) error {
 // not list is seen by no other check, so this comes first; a repair lists it,
 // and takes out what lists nothing.
 func (a *audit) checkListing() error {
-	const perPiece = 50_000
+	const perPiece = 50_000 // steps
 	found := a.report.Found
-	for low, last := int64(math.MinInt64), false; !last; {
-		started := time.Now()
-		high := int64(math.MaxInt64)
-		err := a.conn.QueryRowContext(a.ctx, `SELECT segment FROM steps WHERE segment > $1 ORDER BY segment LIMIT 1 OFFSET $2`,
-			low, perPiece).Scan(&high)
-		if last = errors.Is(err, sql.ErrNoRows); err != nil && !last {
-			return err
-		}
-		err = a.unlike("listed nowhere", "listed under the run", `SELECT run_id, segment, count(*) AS steps FROM steps s
+	err := a.eachPiece(`SELECT segment FROM steps WHERE segment > $1 ORDER BY segment LIMIT 1 OFFSET $2`, perPiece, func(low, high int64) error {
+		return a.unlike("listed nowhere", "listed under the run", `SELECT run_id, segment, count(*) AS steps FROM steps s
 			WHERE segment > $1 AND segment <= $2 GROUP BY segment, run_id
 			HAVING NOT EXISTS (SELECT 1 FROM run_segments l WHERE l.run_id = s.run_id AND l.segment = s.segment)`, low, high)
-		if err := errors.Join(err, a.rest(time.Since(started))); err != nil {
-			return err
-		}
-		low = high
+	})
+	if err != nil {
+		return err
 	}
-	err := a.unlike("listed", "no such entry", `SELECT run_id, segment, 0 AS steps FROM run_segments l
+	err = a.unlike("listed", "no such entry", `SELECT run_id, segment, 0 AS steps FROM run_segments l
 		WHERE NOT EXISTS (SELECT 1 FROM steps s WHERE s.segment = l.segment AND s.run_id = l.run_id)`)
 	if err != nil || !a.repair || a.report.Found == found {
 		return err

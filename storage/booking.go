@@ -41,26 +41,32 @@ func (u usage) unpriced() int64 {
 // the run has ended. ErrStepBlocked when the step was denied; ErrTooLarge when
 // the cost is beyond what the ledger can hold.
 func (s *Store) UpdateStep(ctx context.Context, c Caller, run, step uuid.UUID, in StepUpdate) (out Step, err error) {
-	segment := int64(unknownSegment)
-	update := func(tx *Tx) error {
-		out, err = updateStep(tx, c, run, step, segment, in)
-		return err
+	update := func(find segmentFinder) error {
+		return s.write(ctx, inMemory, func(tx *Tx) (err error) {
+			out, err = updateStep(tx, c, run, step, find, in)
+			return err
+		})
 	}
-	if err = s.write(ctx, inMemory, update); !errors.Is(err, errElsewhere) {
+	var runID, segment int64
+	err = update(func(tx *Tx, id int64, step uuid.UUID) (int64, error) {
+		runID = id
+		return newSegmentOf(tx, id, step)
+	})
+	if !errors.Is(err, errElsewhere) {
 		return out, err
 	}
-	err = s.read(ctx, func(tx *Tx) error {
-		segment, err = segmentOf(tx, c.Workspace, run, step)
+	err = s.read(ctx, func(tx *Tx) (err error) {
+		segment, err = segmentOf(tx, runID, step)
 		return err
 	})
 	if err != nil {
 		return Step{}, err
 	}
-	err = s.write(ctx, inMemory, update)
+	err = update(func(*Tx, int64, uuid.UUID) (int64, error) { return segment, nil })
 	return out, err
 }
 
-func updateStep(tx *Tx, c Caller, run, step uuid.UUID, segment int64, in StepUpdate) (Step, error) {
+func updateStep(tx *Tx, c Caller, run, step uuid.UUID, find segmentFinder, in StepUpdate) (Step, error) {
 	ws, err := calling(tx, c)
 	if err != nil {
 		return Step{}, err
@@ -69,7 +75,7 @@ func updateStep(tx *Tx, c Caller, run, step uuid.UUID, segment int64, in StepUpd
 	if err != nil {
 		return Step{}, err
 	}
-	row, err := r.step(tx, step, segment)
+	row, err := r.step(tx, step, find)
 	if err != nil {
 		return Step{}, err
 	}

@@ -166,19 +166,16 @@ func (r *heldRun) opened(s stepRow) {
 	r.open = append(r.open, s)
 }
 
-// step finds a step of the run as it is stored, in a segment or, when that is
-// unknown, in one of the newest.
-func (r *heldRun) step(tx *Tx, id uuid.UUID, segment int64) (stepRow, error) {
+// step finds a step of the run as it is stored.
+func (r *heldRun) step(tx *Tx, id uuid.UUID, find segmentFinder) (stepRow, error) {
 	for _, s := range r.open {
 		if s.ID == id {
 			return s, nil
 		}
 	}
-	if segment == unknownSegment {
-		var err error
-		if segment, err = newSegmentOf(tx, r.id, id); err != nil {
-			return stepRow{}, err
-		}
+	segment, err := find(tx, r.id, id)
+	if err != nil {
+		return stepRow{}, err
 	}
 	return readStep(tx, segment, r.id, id)
 }

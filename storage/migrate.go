@@ -91,12 +91,11 @@ func Migrate(ctx context.Context, path string, migrations fs.FS, options ...Migr
 	// waiting could be for ever.
 	const attempts, pause = 5, 50 * time.Millisecond
 	for attempt := range attempts {
+		if err = sleep(ctx, time.Duration(attempt)*pause); err != nil {
+			break
+		}
 		if err = migrateUp(ctx, path, migrations); err == nil {
 			return before.Pending, nil
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(time.Duration(attempt) * pause):
 		}
 	}
 	return nil, fmt.Errorf("migrate the database: %w", classify(err))

@@ -64,11 +64,7 @@ func (p Past) UpdateStep(t time.Time, ws WorkspaceKey, run, step uuid.UUID, in S
 	if err != nil {
 		return err
 	}
-	segment, err := segmentOf(tx, ws, run, step)
-	if err != nil {
-		return err
-	}
-	_, err = updateStep(tx, Caller{Workspace: ws}, run, step, segment, in)
+	_, err = updateStep(tx, Caller{Workspace: ws}, run, step, segmentOf, in)
 	return err
 }
 

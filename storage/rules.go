@@ -79,6 +79,11 @@ func runRules() []rule {
 					AND CASE WHEN status = 1 THEN ended_by IS NULL ELSE status = 4 OR ended_by IS NOT NULL END)`,
 		},
 		{
+			name: "run_segments", holds: "the step is in one segment", key: 2, pieces: true,
+			query: `SELECT run_id, uuid, count(*) AS segments FROM run_steps WHERE run_id > $1 AND run_id <= $2
+				GROUP BY run_id, uuid HAVING count(*) > 1`,
+		},
+		{
 			name: "steps: open in an ended run", holds: "ABANDONED", key: 2, pieces: true,
 			query: `SELECT s.run_id, s.uuid, r.status AS run_status, s.status FROM run_steps s JOIN runs r ON r.id = s.run_id
 				WHERE s.run_id > $1 AND s.run_id <= $2 AND r.status <> 1 AND s.status = 1`,
@@ -229,11 +234,6 @@ func orphanRules() []rule {
 			name: name, holds: "the step's run exists", key: 2, pieces: true,
 			query: `SELECT s.run_id, s.uuid FROM run_steps s WHERE s.run_id > $1 AND s.run_id <= $2
 				AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.id = s.run_id)`,
-		},
-		{
-			name: "run_segments", holds: "the step is in one segment", key: 2, pieces: true,
-			query: `SELECT run_id, uuid, count(*) AS segments FROM run_steps WHERE run_id > $1 AND run_id <= $2
-				GROUP BY run_id, uuid HAVING count(*) > 1`,
 		},
 		{
 			name: name, holds: "the step's model is one of the workspace", key: 2, pieces: true,

@@ -2,6 +2,7 @@ package storage
 
 import (
 	"errors"
+	"math"
 
 	"github.com/google/uuid"
 )
@@ -44,8 +45,8 @@ func (m *memory) newestSegment(tx *Tx) (int64, error) {
 	return m.segment, nil
 }
 
-// unknownSegment is no segment: they count from 0.
-const unknownSegment = -1
+// segmentFinder finds the segment of a run's step. It never moves.
+type segmentFinder func(tx *Tx, runID int64, step uuid.UUID) (segment int64, err error)
 
 // lookedInto is how many of a run's segments the writer looks into for a step,
 // the newest first: most are asked for soon after they were made. In more of
@@ -55,23 +56,22 @@ const lookedInto = 16
 // errElsewhere says that a step is in none of a run's newest segments.
 var errElsewhere = errors.New("the step is in no segment that was looked into")
 
-// newSegmentOf finds a step in one of its run's newest segments.
-func newSegmentOf(tx *Tx, runID int64, step uuid.UUID) (segment int64, err error) {
-	err = tx.get(`SELECT s.segment FROM (SELECT segment FROM run_segments WHERE run_id = $1 ORDER BY segment DESC LIMIT $3) l
-		JOIN steps s ON s.segment = l.segment AND s.run_id = $1 AND s.uuid = $2`, []any{runID, step[:], lookedInto}, &segment)
+// newSegmentOf looks into the newest segments alone.
+func newSegmentOf(tx *Tx, runID int64, step uuid.UUID) (int64, error) {
+	segment, err := segmentAmong(tx, lookedInto, runID, step)
 	if errors.Is(err, ErrNotFound) {
-		return 0, errElsewhere
+		err = errElsewhere
 	}
 	return segment, err
 }
 
-// segmentOf finds a step in any segment of its run. It never moves.
-func segmentOf(tx *Tx, ws WorkspaceKey, run, step uuid.UUID) (segment int64, err error) {
-	var runID int64
-	if err := tx.get(`SELECT id FROM runs WHERE workspace_id = $1 AND uuid = $2`, []any{ws, run[:]}, &runID); err != nil {
-		return 0, err
-	}
-	err = tx.get(`SELECT segment FROM run_steps WHERE run_id = $1 AND uuid = $2 ORDER BY segment DESC LIMIT 1`,
-		[]any{runID, step[:]}, &segment)
+// segmentOf looks into all of them.
+func segmentOf(tx *Tx, runID int64, step uuid.UUID) (int64, error) {
+	return segmentAmong(tx, math.MaxInt64, runID, step)
+}
+
+func segmentAmong(tx *Tx, newest, runID int64, step uuid.UUID) (segment int64, err error) {
+	err = tx.get(`SELECT s.segment FROM (SELECT segment FROM run_segments WHERE run_id = $1 ORDER BY segment DESC LIMIT $3) l
+		JOIN steps s ON s.segment = l.segment AND s.run_id = $1 AND s.uuid = $2`, []any{runID, step[:], newest}, &segment)
 	return segment, err
 }

@@ -147,20 +147,13 @@ func TestAStepBetweenThePiecesOfItsRunsDeletionIsListed(t *testing.T) {
 	w.step(ws, run)
 	w.end(ws, run, RunCompleted)
 	w.Advance(91 * 24 * time.Hour)
-	piece := func() (more bool) {
-		w.must(w.write(t.Context(), dropping, func(tx *Tx) (err error) {
-			_, more, err = expirePiece(tx, retention{ws, 90})
-			return err
-		}))
-		return more
-	}
-	if more, left := piece(), w.number(`SELECT count(*) FROM steps`); !more || left != 0 {
+	if more, left := w.expirePiece(ws), w.number(`SELECT count(*) FROM steps`); !more || left != 0 {
 		t.Fatalf("%d steps are left, more to delete: %v", left, more)
 	}
 	w.step(ws, run) // denied: the run has ended
 	w.mustBalance()
 	w.mustRememberTheTruth()
-	for piece() {
+	for w.expirePiece(ws) {
 	}
 	if left := w.number(`SELECT (SELECT count(*) FROM steps) + (SELECT count(*) FROM run_segments) + (SELECT count(*) FROM denials)`); left != 0 {
 		t.Errorf("%d rows are left", left)

@@ -53,25 +53,27 @@ func readSteps(tx *Tx, runID int64, after string) (steps []Step, next string, er
 			return nil, "", err
 		}
 	}
-	var keys []stepKey
-	var segments []int64
+	type place struct {
+		stepKey
+		segment int64
+	}
+	var places []place
 	err = tx.each(`SELECT sequence, uuid, segment FROM run_steps WHERE run_id = $1 AND (sequence, uuid) > ($2, $3)
 		ORDER BY sequence, uuid LIMIT $4`, []any{runID, from.sequence, from.id[:], stepsPage + 1}, func(rows scanner) error {
-		var k stepKey
-		var segment int64
-		err := rows.Scan(&k.sequence, &k.id, &segment)
-		keys, segments = append(keys, k), append(segments, segment)
+		var p place
+		err := rows.Scan(&p.sequence, &p.id, &p.segment)
+		places = append(places, p)
 		return err
 	})
 	if err != nil {
 		return nil, "", err
 	}
 	size := 0
-	for i, k := range keys {
+	for i, p := range places {
 		if i == stepsPage || size > stepsPageBytes {
-			return steps, stepCursor(runID, keys[i-1]), nil
+			return steps, stepCursor(runID, places[i-1].stepKey), nil
 		}
-		row, err := readStep(tx, segments[i], runID, k.id)
+		row, err := readStep(tx, p.segment, runID, p.id)
 		if err != nil {
 			return nil, "", err
 		}

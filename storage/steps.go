@@ -92,8 +92,8 @@ func insertStep(tx *Tx, ws WorkspaceKey, r *heldRun, in NewStep, d guard.Decisio
 	return row, err
 }
 
-// stepped counts a step, and knows where it is. A denial after the end says nothing about why the run
-// was stopped, so it leaves denyReason alone.
+// stepped counts a step, and knows where it is. A denial after the end says
+// nothing about why the run was stopped, so it leaves denyReason alone.
 func (r *heldRun) stepped(tx *Tx, segment int64, d guard.Decision) {
 	r.segment = segment
 	r.stepCount++

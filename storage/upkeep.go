@@ -264,13 +264,21 @@ func (s *Store) slice(ctx context.Context, way way, piece func(*Tx) (more bool, 
 		if err != nil && !busy {
 			return err
 		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(max(upkeepRest*took, upkeepSlice)):
+		if err := sleep(ctx, max(upkeepRest*took, upkeepSlice)); err != nil {
+			return err
 		}
 		if !busy {
 			return nil
 		}
+	}
+}
+
+// sleep waits for so long, or returns the error of a context that ends before.
+func sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
 	}
 }

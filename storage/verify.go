@@ -160,19 +160,11 @@ func (a *audit) run() error {
 	if err := a.checkListing(); err != nil {
 		return fmt.Errorf("verify run_segments: %w", err)
 	}
-	for low := int64(math.MinInt64); low < math.MaxInt64; {
-		started := time.Now()
-		high, err := a.pieceAfter(low)
-		if err != nil {
-			return err
-		}
-		if err := errors.Join(a.exec(fill, low, high), a.check(true, low, high)); err != nil {
-			return err
-		}
-		low = high
-		if err := a.rest(time.Since(started)); err != nil {
-			return err
-		}
+	err := a.eachPiece(`SELECT id FROM runs WHERE id > $1 ORDER BY id LIMIT 1 OFFSET $2`, a.piece, func(low, high int64) error {
+		return errors.Join(a.exec(fill, low, high), a.check(true, low, high))
+	})
+	if err != nil {
+		return err
 	}
 	if err := a.check(false); err != nil {
 		return err
@@ -190,14 +182,26 @@ func (a *audit) exec(statements []string, args ...any) error {
 	return nil
 }
 
-// pieceAfter returns the last id of the next piece of runs. The last piece has
-// no end, so that rows of runs that do not exist belong to a piece too.
-func (a *audit) pieceAfter(low int64) (high int64, err error) {
-	err = a.conn.QueryRowContext(a.ctx, `SELECT id FROM runs WHERE id > $1 ORDER BY id LIMIT 1 OFFSET $2`, low, a.piece-1).Scan(&high)
-	if errors.Is(err, sql.ErrNoRows) {
-		return math.MaxInt64, nil
+// eachPiece calls do for one piece of numbers after another, low < n <= high,
+// and rests after each. next selects of the numbers above $1 the one after $2
+// others. The first piece has no beginning and the last no end, so that rows
+// of runs that do not exist belong to a piece too.
+func (a *audit) eachPiece(next string, size int, do func(low, high int64) error) error {
+	for low := int64(math.MinInt64); low < math.MaxInt64; {
+		started, high := time.Now(), int64(math.MaxInt64)
+		err := a.conn.QueryRowContext(a.ctx, next, low, size-1).Scan(&high)
+		if err != nil && !errors.Is(err, sql.ErrNoRows) {
+			return err
+		}
+		if err := do(low, high); err != nil {
+			return err
+		}
+		low = high
+		if err := a.rest(time.Since(started)); err != nil {
+			return err
+		}
 	}
-	return high, err
+	return nil
 }
 
 // check asks those books and rules that work on pieces, or the others.
@@ -237,12 +241,7 @@ func (a *audit) rest(took time.Duration) error {
 	if !a.gentle {
 		return nil
 	}
-	select {
-	case <-a.ctx.Done():
-		return a.ctx.Err()
-	case <-time.After(took):
-		return nil
-	}
+	return sleep(a.ctx, took)
 }
 
 func (r *Report) add(d Difference) {
