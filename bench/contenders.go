@@ -40,9 +40,10 @@ type contender struct {
 // yardsticks: what a ratio compares with, at the same number of connections.
 func contenders() []contender {
 	return []contender{
-		{"bare-1", "bare httprouter GET", 1, measureBare},
-		{"bare-64", "bare httprouter GET", 64, measureBare},
-		{"bare-256", "bare httprouter GET", 256, measureBare},
+		{"bare-1", "bare httprouter GET", 1, bare()},
+		{"bare-64", "bare httprouter GET", 64, bare()},
+		{"bare-256", "bare httprouter GET", 256, bare()},
+		{"synced-1", "the same that writes two pages and syncs them", 1, bare("synced")},
 		{"hot-1", "step decisions, one workspace", 1, decisions(hot)},
 		{"hot", "step decisions, one workspace, 64 runs", 64, decisions(hot)},
 		{"spread", "step decisions, 64 workspaces", 64, decisions(spread)},
@@ -152,11 +153,22 @@ func prepare(ctx context.Context, w *workshop, o options, chosen []contender) (*
 	return f, err
 }
 
-func measureBare(ctx context.Context, f *field, dir string, conns int) (sample, error) {
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		return sample{}, err
+// bare measures the yardstick, which writes to a file if one is named.
+func bare(file ...string) func(context.Context, *field, string, int) (sample, error) {
+	return func(ctx context.Context, f *field, dir string, conns int) (sample, error) {
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			return sample{}, err
+		}
+		c := proc.Command{Path: f.binary("bare"), Log: filepath.Join(dir, "log")}
+		for _, name := range file {
+			c.Args = append(c.Args, filepath.Join(dir, name))
+		}
+		return measureBare(ctx, f, c, conns)
 	}
-	p, err := proc.Start(ctx, proc.Command{Path: f.binary("bare"), Log: filepath.Join(dir, "log")})
+}
+
+func measureBare(ctx context.Context, f *field, c proc.Command, conns int) (sample, error) {
+	p, err := proc.Start(ctx, c)
 	if err != nil {
 		return sample{}, err
 	}

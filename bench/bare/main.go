@@ -1,6 +1,10 @@
 // Command bare is the yardstick: an httprouter that answers a GET with JSON of
 // the size of a decision. It does what no server on net/http can do without,
 // and nothing else.
+//
+// With a file's name it first writes as much to that file as a decision does to
+// the WAL, and syncs it: what no server can do without that answers when its
+// answer is on disk.
 package main
 
 import (
@@ -16,17 +20,34 @@ import (
 const answer = `{"id":"01936f2e-8a3b-7c4d-9e5f-0123456789ab","status":"RUNNING",` +
 	`"decision":{"outcome":"ALLOW","reason":null},"review_id":null}`
 
+const (
+	written  = 2 * (24 + 4096) // bytes: two frames of the WAL
+	fileSize = 4 << 20         // bytes, written round and round as the WAL is
+)
+
 func main() {
-	if err := serve(); err != nil {
+	if err := serve(os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-func serve() error {
+func serve(args []string) error {
+	before := func() error { return nil }
+	if len(args) > 0 {
+		f, err := newFile(args[0])
+		if err != nil {
+			return err
+		}
+		before = f.writeAndSync
+	}
 	router := httprouter.New()
 	body, length := []byte(answer), strconv.Itoa(len(answer))
 	router.GET("/v1/runs/:run_id/steps", func(w http.ResponseWriter, _ *http.Request, _ httprouter.Params) {
+		if err := before(); err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
 		w.Header().Set("Content-Type", "application/json")
 		w.Header().Set("Content-Length", length)
 		_, _ = w.Write(body) // the caller may be gone; there is nobody to tell
@@ -37,4 +58,34 @@ func serve() error {
 	}
 	fmt.Printf("serves http://%s\n", ln.Addr())
 	return http.Serve(ln, router)
+}
+
+// file is for one connection: it is written by one caller at a time.
+type file struct {
+	*os.File
+	data []byte
+	at   int64
+}
+
+// newFile makes a file that has its size already, so that a sync has only data to bring to disk.
+func newFile(name string) (*file, error) {
+	f, err := os.Create(name)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := f.Write(make([]byte, fileSize)); err != nil {
+		return nil, err
+	}
+	return &file{File: f, data: make([]byte, written)}, f.Sync()
+}
+
+func (f *file) writeAndSync() error {
+	if f.at+written > fileSize {
+		f.at = 0
+	}
+	if _, err := f.WriteAt(f.data, f.at); err != nil {
+		return err
+	}
+	f.at += written
+	return f.Sync()
 }
