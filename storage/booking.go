@@ -101,7 +101,7 @@ func updateStep(tx *Tx, c Caller, run, step uuid.UUID, find segmentFinder, in St
 	}
 	r.updated(step)
 	r.called(tx)
-	return row.shown(), nil
+	return row.shown(r.status), nil
 }
 
 // report applies an update to the step, and returns the usage that is then to be booked.

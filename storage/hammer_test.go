@@ -505,7 +505,7 @@ func (h *hammer) mustHaveMet() {
 		"denied steps":     {50, `SELECT count(*) FROM denials WHERE step_uuid <> x''`},
 		"kinds of denial":  {5, `SELECT count(DISTINCT reason) FROM denials`},
 		"idle runs":        {5, `SELECT count(*) FROM runs WHERE ended_by = 3`},
-		"abandoned steps":  {5, `SELECT count(*) FROM steps WHERE status = 5`},
+		"abandoned steps":  {5, `SELECT count(*) FROM steps s JOIN runs r ON r.id = s.run_id WHERE s.status = 1 AND r.status <> 1`},
 		"priced steps":     {20, `SELECT count(*) FROM steps WHERE cost_nanos > 0`},
 		"unpriced steps":   {20, `SELECT count(*) FROM steps WHERE booked_day IS NOT NULL AND cost_nanos IS NULL`},
 		"late reports":     {5, `SELECT count(*) FROM steps s JOIN runs r ON r.id = s.run_id WHERE s.completed_at > r.ended_at`},

@@ -32,7 +32,7 @@ const (
 	StepCompleted StepStatus = 2
 	StepFailed    StepStatus = 3
 	StepBlocked   StepStatus = 4
-	StepAbandoned StepStatus = 5
+	StepAbandoned StepStatus = 5 // shown, see stepRow.shown; only older versions stored it
 )
 
 // String is the word that the API uses.

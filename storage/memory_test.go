@@ -78,7 +78,7 @@ func compareSteps(tx *Tx, run *heldRun, wrong *[]string) error {
 		if err != nil {
 			return fmt.Errorf("step %v: %w", held.ID, err)
 		}
-		diff := cmp.Diff(stored.shown(), held.shown(), cmpopts.EquateEmpty())
+		diff := cmp.Diff(stored.shown(run.status), held.shown(run.status), cmpopts.EquateEmpty())
 		if diff != "" || held.stepProgress != stored.stepProgress || held.model != stored.model {
 			*wrong = append(*wrong, fmt.Sprintf("step %v: %s", held.ID, diff))
 		}

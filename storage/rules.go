@@ -84,11 +84,6 @@ func runRules() []rule {
 				GROUP BY run_id, uuid HAVING count(*) > 1`,
 		},
 		{
-			name: "steps: open in an ended run", holds: "ABANDONED", key: 2, pieces: true,
-			query: `SELECT s.run_id, s.uuid, r.status AS run_status, s.status FROM run_steps s JOIN runs r ON r.id = s.run_id
-				WHERE s.run_id > $1 AND s.run_id <= $2 AND r.status <> 1 AND s.status = 1`,
-		},
-		{
 			name: "steps: completion", holds: "a time for COMPLETED and FAILED alone", key: 2, pieces: true,
 			query: `SELECT run_id, uuid, status, completed_at FROM run_steps WHERE run_id > $1 AND run_id <= $2
 				AND NOT (status BETWEEN 1 AND 5 AND (completed_at IS NOT NULL) = (status IN (2, 3)))`,

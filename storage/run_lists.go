@@ -159,7 +159,7 @@ func (s *Store) Run(ctx context.Context, ws WorkspaceKey, id uuid.UUID, stepsCur
 		}
 		d.Metadata = textOf(metadata)
 		d.Decision = recordedDecision(guard.Start, reason, limit, used, resets)
-		d.Steps, d.NextSteps, err = readSteps(tx, runID, stepsCursor)
+		d.Steps, d.NextSteps, err = readSteps(tx, runID, d.Status, stepsCursor)
 		return err
 	})
 	return d, err

@@ -149,9 +149,7 @@ func endRun(tx *Tx, c Caller, id uuid.UUID, status RunStatus, by EndedBy) (RunEn
 		if err != nil {
 			return RunEnd{}, err
 		}
-		if err := finishRun(tx, ws, r, status, by); err != nil {
-			return RunEnd{}, err
-		}
+		finishRun(tx, ws, r, status, by)
 		user.seen(tx, 0)
 	case overIdle:
 		r.stand(tx, status, by)
@@ -162,19 +160,12 @@ func endRun(tx *Tx, c Caller, id uuid.UUID, status RunStatus, by EndedBy) (RunEn
 	return RunEnd{ID: id, Status: status, EndedAt: time.UnixMilli(r.endedAt).UTC()}, nil
 }
 
-// finishRun takes a run out of RUNNING: its slot is free again and its open steps are abandoned.
-func finishRun(tx *Tx, ws *heldWorkspace, r *heldRun, status RunStatus, by EndedBy) error {
-	if _, err := tx.exec(`UPDATE steps SET status = $2
-		WHERE segment IN (SELECT segment FROM run_segments WHERE run_id = $1) AND run_id = $1 AND status = $3`,
-		r.id, int64(StepAbandoned), int64(StepRunning)); err != nil {
-		return err
-	}
-	r.open = nil // abandoned
+// finishRun takes a run out of RUNNING: its slot is free again, and its open steps are abandoned by that.
+func finishRun(tx *Tx, ws *heldWorkspace, r *heldRun, status RunStatus, by EndedBy) {
 	r.stand(tx, status, by)
 	ws.runningRuns--
 	tx.memory.changed(ws)
 	tx.note(Change{Workspace: ws.key, Kind: RunEnded, Run: r.id})
-	return nil
 }
 
 // Heartbeat marks a run as alive and decides whether it may go on. It records no step.

@@ -46,7 +46,7 @@ type stepKey struct {
 // readSteps lists a page of a run's steps in the callers' order, and the
 // cursor of the next page. It orders the keys alone, and then reads step by
 // step, so that sorting never carries payloads.
-func readSteps(tx *Tx, runID int64, after string) (steps []Step, next string, err error) {
+func readSteps(tx *Tx, runID int64, run RunStatus, after string) (steps []Step, next string, err error) {
 	from := stepKey{sequence: math.MinInt64}
 	if after != "" {
 		if from, err = parseStepKey(runID, after); err != nil {
@@ -77,7 +77,7 @@ func readSteps(tx *Tx, runID int64, after string) (steps []Step, next string, er
 		if err != nil {
 			return nil, "", err
 		}
-		s := row.shown()
+		s := row.shown(run)
 		steps, size = append(steps, s), size+len(s.InputData)+len(s.OutputData)
 		if s.Error != nil {
 			size += len(*s.Error)
@@ -143,10 +143,15 @@ func readStep(tx *Tx, segment, runID int64, id uuid.UUID) (stepRow, error) {
 	return s, err
 }
 
-// shown is the step with its progress.
-func (row stepRow) shown() Step {
+// shown is the step with its progress, as its run makes it look: a step that
+// was open when the run ended is abandoned. That is not stored, so that a run's
+// end takes no longer when it has many steps.
+func (row stepRow) shown(run RunStatus) Step {
 	out := row.Step
 	out.Status, out.CompletedAt = row.status, timeOf(row.completedAt)
+	if out.Status == StepRunning && run != RunRunning {
+		out.Status = StepAbandoned
+	}
 	out.PromptTokens, out.CompletionTokens = row.used.prompt, row.used.completion
 	out.DurationMillis = optionalInt[int64](row.duration)
 	out.Cost = optionalInt[plans.Money](row.used.cost)

@@ -67,7 +67,8 @@ func endIfIdle(tx *Tx, key runKey) (bool, error) {
 	if r.status != RunRunning || r.lastCallAt >= tx.now.UnixMilli()-ws.idleTimeout.Milliseconds() {
 		return false, nil
 	}
-	return true, finishRun(tx, ws, r, RunFailed, EndedByIdle)
+	finishRun(tx, ws, r, RunFailed, EndedByIdle)
+	return true, nil
 }
 
 // Expire deletes what is past its time: runs beyond their plan's retention,

@@ -64,8 +64,8 @@ func (w *world) hold() (release func()) {
 type hooked struct {
 	writing
 	onCommit func() int32
-	onExec   func(query string) error     // before it, and instead of it when there is an error
-	onQuery  func(query string, rows int) // after it
+	onExec   func(query string) error           // before it, and instead of it when there is an error
+	onQuery  func(query string, rows int) error // after it
 }
 
 func (h *hooked) run(query string) error {
@@ -92,7 +92,7 @@ func (h *hooked) query(ctx context.Context, query string, args []any, each func(
 		return each(row)
 	})
 	if h.onQuery != nil {
-		h.onQuery(query, rows)
+		err = errors.Join(err, h.onQuery(query, rows))
 	}
 	return err
 }
