@@ -12,6 +12,7 @@ import (
 	"errors"
 	"io/fs"
 	"math/big"
+	mathrand "math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -29,6 +30,8 @@ import (
 const (
 	domain   = "pikarc.example.test"
 	patience = 2 * time.Minute
+	// wedged is after how long without a certificate an authority that has issued it is taken for wedged.
+	wedged = 20 * time.Second
 )
 
 // output collects what a process says.
@@ -101,13 +104,17 @@ func await(t *testing.T, said *output, pattern string) string {
 	return ""
 }
 
-// free is an address that nobody listens on.
+// free is an address that nobody listens on. It is none of the ports that the
+// system gives out by itself, or another process might get it in between.
 func free(t *testing.T) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	defer ln.Close()
-	return ln.Addr().String()
+	for {
+		addr := "127.0.0.1:" + strconv.Itoa(10_000+mathrand.IntN(20_000))
+		if ln, err := net.Listen("tcp", addr); err == nil {
+			must(t, ln.Close())
+			return addr
+		}
+	}
 }
 
 // ownCertificate is for the authority's own address.
@@ -130,10 +137,10 @@ func ownCertificate(t *testing.T, dir string) (cert, key string) {
 }
 
 // startAuthority runs pebble, which asks the domain at a port of this machine.
-func startAuthority(t *testing.T, dir, addr, cert, key string, port int) {
+func startAuthority(t *testing.T, bin, dir, addr, cert, key string, port int) (said *output, end func()) {
 	t.Helper()
 	dns := free(t)
-	start(t, nil, filepath.Join(dir, "pebble-challtestsrv"), "-dnsserver", dns, "-defaultIPv6", "", "-doh", "",
+	_, endDNS := start(t, nil, filepath.Join(bin, "pebble-challtestsrv"), "-dnsserver", dns, "-defaultIPv6", "", "-doh", "",
 		"-http01", "", "-https01", "", "-tlsalpn01", "", "-management", free(t))
 	config, err := json.Marshal(map[string]any{"pebble": map[string]any{
 		"listenAddress": addr, "managementListenAddress": free(t), "certificate": cert, "privateKey": key,
@@ -143,13 +150,14 @@ func startAuthority(t *testing.T, dir, addr, cert, key string, port int) {
 	must(t, err)
 	file := filepath.Join(dir, "pebble.json")
 	must(t, os.WriteFile(file, config, 0o600))
-	said, _ := start(t, []string{"PEBBLE_VA_NOSLEEP=1", "PEBBLE_WFE_NONCEREJECT=0"}, filepath.Join(dir, "pebble"), "-config", file, "-dnsserver", dns)
+	said, endPebble := start(t, []string{"PEBBLE_VA_NOSLEEP=1", "PEBBLE_WFE_NONCEREJECT=0"}, filepath.Join(bin, "pebble"), "-config", file, "-dnsserver", dns)
 	await(t, said, `ACME directory available`)
+	return said, func() { endPebble(); endDNS() }
 }
 
 // handshake returns the certificate that is shown for a name.
-func handshake(addr, name string) (*x509.Certificate, error) {
-	dialer := &net.Dialer{Timeout: patience}
+func handshake(addr, name string, within time.Duration) (*x509.Certificate, error) {
+	dialer := &net.Dialer{Timeout: within}
 	conn, err := tls.DialWithDialer(dialer, "tcp", addr, &tls.Config{ServerName: name, InsecureSkipVerify: true}) // pebble's root is new each time
 	if err != nil {
 		return nil, err
@@ -158,28 +166,63 @@ func handshake(addr, name string) (*x509.Certificate, error) {
 	return conn.ConnectionState().PeerCertificates[0], nil
 }
 
-func TestTheServerGetsItsCertificateByItself(t *testing.T) {
+// site is a server of the domain on its own data directory, which can be
+// started again.
+type site struct {
+	serve       func() (addr string, end func())
+	data, addr  string
+	certificate *x509.Certificate // the first one
+	end         func()
+}
+
+// newSite starts a server and an authority, and waits for the certificate. It
+// is nil if the authority has wedged itself: pebble locks an order twice when
+// it is asked for one that it is just completing (its issue 554; no release
+// has the mending yet).
+func newSite(t *testing.T, bin string) *site {
+	t.Helper()
 	dir := t.TempDir()
-	build(t, dir)
 	cert, key := ownCertificate(t, dir)
-	authority, data := free(t), filepath.Join(dir, "data")
-	serve := func() (addr string, end func()) {
-		said, end := start(t, []string{"SSL_CERT_FILE=" + cert}, filepath.Join(dir, "pikarc"), "serve", "--addr", "127.0.0.1:0", "--data-dir", data,
+	authority := free(t)
+	s := &site{data: filepath.Join(dir, "data")}
+	s.serve = func() (addr string, end func()) {
+		said, end := start(t, []string{"SSL_CERT_FILE=" + cert}, filepath.Join(bin, "pikarc"), "serve", "--addr", "127.0.0.1:0", "--data-dir", s.data,
 			"--tls-domain", domain, "--tls-acme-url", "https://"+authority+"/dir", "--log-level", "debug")
 		return "127.0.0.1:" + await(t, said, `serves https://`+regexp.QuoteMeta(domain)+`:(\d+)`), end
 	}
-	addr, end := serve()
-	port, err := strconv.Atoi(addr[strings.LastIndex(addr, ":")+1:])
+	s.addr, s.end = s.serve()
+	port, err := strconv.Atoi(s.addr[strings.LastIndex(s.addr, ":")+1:])
 	must(t, err)
-	startAuthority(t, dir, authority, cert, key, port)
+	said, endAuthority := startAuthority(t, bin, dir, authority, cert, key, port)
+	s.certificate, err = handshake(s.addr, domain, wedged)
+	if err != nil && strings.Contains(said.String(), "Issued certificate") {
+		t.Logf("the authority is wedged: %v", err)
+		s.end()
+		endAuthority()
+		return nil
+	}
+	must(t, err)
+	return s
+}
 
-	first, err := handshake(addr, domain)
-	must(t, err)
+func TestTheServerGetsItsCertificateByItself(t *testing.T) {
+	bin := t.TempDir()
+	build(t, bin)
+	var s *site
+	for range 5 {
+		if s = newSite(t, bin); s != nil {
+			break
+		}
+	}
+	if s == nil {
+		t.Fatal("five authorities were wedged")
+	}
+	first, addr := s.certificate, s.addr
 	if !slices.Contains(first.DNSNames, domain) || !strings.Contains(first.Issuer.CommonName, "Pebble") {
 		t.Errorf("the certificate is for %v, by %s", first.DNSNames, first.Issuer)
 	}
 	for _, name := range []string{"other.example.test", ""} {
-		if c, err := handshake(addr, name); err == nil {
+		if c, err := handshake(addr, name, patience); err == nil {
 			t.Errorf("for the name %q it shows a certificate of %v", name, c.DNSNames)
 		}
 	}
@@ -190,14 +233,14 @@ func TestTheServerGetsItsCertificateByItself(t *testing.T) {
 	if resp.StatusCode != http.StatusOK || resp.Header.Get("Strict-Transport-Security") == "" {
 		t.Errorf("answered %d, %v", resp.StatusCode, resp.Header)
 	}
-	end()
-	addr, _ = serve()
-	again, err := handshake(addr, domain) // another process takes it from the data directory
+	s.end()
+	addr, _ = s.serve()
+	again, err := handshake(addr, domain, patience) // another process takes it from the data directory
 	must(t, err)
 	if again.SerialNumber.Cmp(first.SerialNumber) != 0 {
 		t.Error("a new certificate was asked for, though there was one")
 	}
-	ownersOnly(t, filepath.Join(data, "certificates"))
+	ownersOnly(t, filepath.Join(s.data, "certificates"))
 }
 
 // ownersOnly fails when somebody else could read a file.
