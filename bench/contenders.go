@@ -36,8 +36,8 @@ type contender struct {
 	measure func(ctx context.Context, f *field, dir string, conns int) (sample, error)
 }
 
-// contenders is the whole field. Those before the first of ours are the
-// yardsticks: what a ratio compares with, at the same number of connections.
+// contenders is the whole field. The bare ones are the yardsticks: what a
+// ratio compares with, at the same number of connections.
 func contenders() []contender {
 	return []contender{
 		{"bare-1", "bare httprouter GET", 1, bare()},

@@ -225,7 +225,11 @@ func (a *actor) step() {
 	}
 	var name string
 	in.Idempotency, name = a.idempotency(run)
+	_, ended := a.ends.Load(run)
 	ans, err := a.CreateStep(a.context(), Caller{Workspace: a.at.ws}, run, in, guard.Decide)
+	if err == nil && ended && ans.Replay == nil && ans.Decision.Reason != guard.RunAlreadyEnded {
+		a.t.Errorf("a step of an ended run: %+v", ans)
+	}
 	if a.want(err, context.Canceled, ErrKeyReused) && a.note(&a.steps, name, ans) && (ans.Decision.Allowed() || a.chance(5)) {
 		a.at.mu.Lock()
 		a.at.open = append(a.at.open, [2]uuid.UUID{run, ans.ID})

@@ -84,6 +84,11 @@ func runRules() []rule {
 				GROUP BY run_id, uuid HAVING count(*) > 1`,
 		},
 		{
+			name: "steps: of a denied run", holds: "BLOCKED", key: 2, pieces: true,
+			query: `SELECT s.run_id, s.uuid, s.status FROM runs r JOIN run_steps s ON s.run_id = r.id
+				WHERE r.id > $1 AND r.id <= $2 AND r.status = 4 AND r.ended_by IS NULL AND s.status <> 4`,
+		},
+		{
 			name: "steps: completion", holds: "a time for COMPLETED and FAILED alone", key: 2, pieces: true,
 			query: `SELECT run_id, uuid, status, completed_at FROM run_steps WHERE run_id > $1 AND run_id <= $2
 				AND NOT (status BETWEEN 1 AND 5 AND (completed_at IS NOT NULL) = (status IN (2, 3)))`,

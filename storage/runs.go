@@ -162,6 +162,7 @@ func endRun(tx *Tx, c Caller, id uuid.UUID, status RunStatus, by EndedBy) (RunEn
 
 // finishRun takes a run out of RUNNING: its slot is free again, and its open steps are abandoned by that.
 func finishRun(tx *Tx, ws *heldWorkspace, r *heldRun, status RunStatus, by EndedBy) {
+	r.open = nil // few are reported on any more
 	r.stand(tx, status, by)
 	ws.runningRuns--
 	tx.memory.changed(ws)

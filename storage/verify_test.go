@@ -291,6 +291,7 @@ func corruptions() []struct{ book, statement string } {
 		{"runs: ends", `UPDATE runs SET ended_at = NULL`},
 		{"runs: ends", `UPDATE runs SET ended_by = NULL`},
 		{"runs: ends", `UPDATE runs SET status = 5 WHERE status = 1`},
+		{"steps: of a denied run", `UPDATE runs SET status = 4, ended_by = NULL WHERE status = 2`},
 		{"steps: completion", `UPDATE steps SET completed_at = 1`},
 		{"steps: completion", `UPDATE steps SET completed_at = NULL`},
 		{"steps: usage", `UPDATE steps SET cost_nanos = NULL`},

@@ -22,7 +22,7 @@ const answer = `{"id":"01936f2e-8a3b-7c4d-9e5f-0123456789ab","status":"RUNNING",
 
 const (
 	written  = 2 * (24 + 4096) // bytes: two frames of the WAL
-	fileSize = 4 << 20         // bytes, written round and round as the WAL is
+	fileSize = 8 << 20         // bytes, written round and round as the WAL is
 )
 
 func main() {

@@ -12,7 +12,7 @@ CREATE TABLE steps (
   uuid              BLOB    NOT NULL,
   sequence          INTEGER NOT NULL, -- the caller's; orders the display
   type              INTEGER NOT NULL, -- 1 MODEL_CALL, 2 TOOL_CALL, 3 INPUT, 4 OUTPUT, 5 REASONING, 6 SYSTEM
-  status            INTEGER NOT NULL, -- 1 RUNNING, 2 COMPLETED, 3 FAILED, 4 BLOCKED, 5 ABANDONED
+  status            INTEGER NOT NULL, -- 1 RUNNING, ABANDONED once its run has ended, 2 COMPLETED, 3 FAILED, 4 BLOCKED, 5 ABANDONED by older versions
   created_at        INTEGER NOT NULL,
   model_id          INTEGER,
   tool_name         TEXT,

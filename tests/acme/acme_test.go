@@ -137,10 +137,10 @@ func ownCertificate(t *testing.T, dir string) (cert, key string) {
 }
 
 // startAuthority runs pebble, which asks the domain at a port of this machine.
-func startAuthority(t *testing.T, bin, dir, addr, cert, key string, port int) (said *output, end func()) {
+func startAuthority(t *testing.T, bin, dir, addr, cert, key string, port int) (said *output) {
 	t.Helper()
 	dns := free(t)
-	_, endDNS := start(t, nil, filepath.Join(bin, "pebble-challtestsrv"), "-dnsserver", dns, "-defaultIPv6", "", "-doh", "",
+	start(t, nil, filepath.Join(bin, "pebble-challtestsrv"), "-dnsserver", dns, "-defaultIPv6", "", "-doh", "",
 		"-http01", "", "-https01", "", "-tlsalpn01", "", "-management", free(t))
 	config, err := json.Marshal(map[string]any{"pebble": map[string]any{
 		"listenAddress": addr, "managementListenAddress": free(t), "certificate": cert, "privateKey": key,
@@ -150,9 +150,9 @@ func startAuthority(t *testing.T, bin, dir, addr, cert, key string, port int) (s
 	must(t, err)
 	file := filepath.Join(dir, "pebble.json")
 	must(t, os.WriteFile(file, config, 0o600))
-	said, endPebble := start(t, []string{"PEBBLE_VA_NOSLEEP=1", "PEBBLE_WFE_NONCEREJECT=0"}, filepath.Join(bin, "pebble"), "-config", file, "-dnsserver", dns)
+	said, _ = start(t, []string{"PEBBLE_VA_NOSLEEP=1", "PEBBLE_WFE_NONCEREJECT=0"}, filepath.Join(bin, "pebble"), "-config", file, "-dnsserver", dns)
 	await(t, said, `ACME directory available`)
-	return said, func() { endPebble(); endDNS() }
+	return said
 }
 
 // handshake returns the certificate that is shown for a name.
@@ -193,13 +193,13 @@ func newSite(t *testing.T, bin string) *site {
 	s.addr, s.end = s.serve()
 	port, err := strconv.Atoi(s.addr[strings.LastIndex(s.addr, ":")+1:])
 	must(t, err)
-	said, endAuthority := startAuthority(t, bin, dir, authority, cert, key, port)
+	said := startAuthority(t, bin, dir, authority, cert, key, port)
 	s.certificate, err = handshake(s.addr, domain, wedged)
 	if err != nil && strings.Contains(said.String(), "Issued certificate") {
-		t.Logf("the authority is wedged: %v", err)
-		s.end()
-		endAuthority()
 		return nil
+	}
+	if err != nil { // a slow machine
+		s.certificate, err = handshake(s.addr, domain, patience)
 	}
 	must(t, err)
 	return s
@@ -215,7 +215,7 @@ func TestTheServerGetsItsCertificateByItself(t *testing.T) {
 		}
 	}
 	if s == nil {
-		t.Fatal("five authorities were wedged")
+		t.Fatal("five authorities issued a certificate, and none was shown")
 	}
 	first, addr := s.certificate, s.addr
 	if !slices.Contains(first.DNSNames, domain) || !strings.Contains(first.Issuer.CommonName, "Pebble") {
