@@ -13,7 +13,7 @@ const (
 	// upkeepSlice is how long upkeep may hold the writer in one go, and
 	// upkeepPiece how many rows it deletes before it looks at the time, so that
 	// decisions hardly notice it.
-	upkeepSlice = time.Millisecond
+	upkeepSlice = 250 * time.Microsecond
 	upkeepPiece = 50
 	// upkeepRest is how many times as long as a slice took upkeep then leaves
 	// the writer to others.
