@@ -2,10 +2,13 @@ package storage
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
+	gocmp "github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 )
 
@@ -101,5 +104,134 @@ func TestCursorOfOneOrderIsRefusedByTheOther(t *testing.T) {
 				t.Errorf("a cursor by spend %v in the other order: %v", bySpend, err)
 			}
 		}
+	}
+}
+
+// seedUsers makes one user a name; every third is blocked.
+func seedUsers(t *testing.T, w *world, ws WorkspaceKey, names []string) {
+	t.Helper()
+	w.must(w.write(t.Context(), bySQL, func(tx *Tx) error {
+		for i, name := range names {
+			id, err := insertUser(tx, ws, name)
+			if err != nil {
+				return err
+			}
+			if i%3 == 0 {
+				if err := tx.execOne(`UPDATE users SET blocked_at = 1 WHERE id = $1`, id); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	}))
+}
+
+// listUserIDs follows the cursors to the end.
+func listUserIDs(s *Store, ws WorkspaceKey, f UserFilter, between func()) (ids []string, err error) {
+	for {
+		page, next, err := s.Users(context.Background(), ws, f)
+		if err != nil {
+			return nil, err
+		}
+		for _, u := range page {
+			ids = append(ids, u.UserID)
+		}
+		if next == "" {
+			return ids, nil
+		}
+		if int64(len(page)) != f.Limit {
+			return nil, fmt.Errorf("a page of %d, though not the last", len(page))
+		}
+		f.Cursor = next
+		between()
+	}
+}
+
+func TestUserFiltersAreThoseOfANaiveSearch(t *testing.T) {
+	w := newWorld(t)
+	ws, other := w.roomy(), w.roomy()
+	names := []string{
+		`100%`, `100x`, `a_b`, `axb`, `A_B`, `back\slash`, `back/slash`, `%`, `_`, `\`, `\%`, `\_`, `%%`, `a%b_c\d`,
+		`é`, `É`, `日本`, `ab`, `AB`, `aB`, ` `, `'`, `"`, `--`,
+	}
+	seedUsers(t, w, ws, names)
+	seedUsers(t, w, other, names)
+	fold := func(s string) string { // of ASCII letters only
+		return strings.Map(func(r rune) rune {
+			if r >= 'A' && r <= 'Z' {
+				return r + 'a' - 'A'
+			}
+			return r
+		}, s)
+	}
+	yes, no := true, false
+	rapid.Check(t, func(r *rapid.T) {
+		f := UserFilter{
+			Query:   rapid.StringOfN(rapid.SampledFrom([]rune(`%_\aAbBéÉ0x'"-`)), 0, 3, -1).Draw(r, "q"),
+			Blocked: rapid.SampledFrom([]*bool{nil, &yes, &no}).Draw(r, "blocked"),
+			Limit:   rapid.Int64Range(3, 30).Draw(r, "limit"),
+		}
+		var want []string
+		for i, name := range slices.Backward(names) {
+			if strings.Contains(fold(name), fold(f.Query)) && (f.Blocked == nil || *f.Blocked == (i%3 == 0)) {
+				want = append(want, name)
+			}
+		}
+		got, err := listUserIDs(w.Store, ws, f, nothing)
+		if err != nil {
+			r.Fatal(err)
+		}
+		if !slices.Equal(got, want) {
+			r.Fatalf("users %q, want %q", got, want)
+		}
+	})
+}
+
+func TestUsersPageThroughInsertionsAndDeletionsWithoutRepeatOrGap(t *testing.T) {
+	w := newWorld(t)
+	ws := w.roomy()
+	var want []string
+	for i := range 100 {
+		want = append(want, fmt.Sprintf("u%d", i))
+	}
+	seedUsers(t, w, ws, want)
+	slices.Reverse(want)
+	made, last := 0, len(want)
+	got, err := listUserIDs(w.Store, ws, UserFilter{Limit: 7}, func() {
+		made, last = made+1, last-7
+		w.start(ws, fmt.Sprintf("new%d", made))
+		w.must(w.write(t.Context(), bySQL, func(tx *Tx) error { // that at the cursor
+			return tx.execOne(`DELETE FROM users WHERE external_id = $1`, fmt.Sprintf("u%d", last))
+		}))
+	})
+	w.must(err)
+	if !slices.Equal(got, want) {
+		t.Errorf("users %q, want %q", got, want)
+	}
+}
+
+func TestUserShowsSpendOfTodayAndThirtyDays(t *testing.T) {
+	w := newWorld(t)
+	ws := w.roomy()
+	w.price(ws, "gpt-4o", 1000, 1000)
+	for _, spend := range []struct {
+		daysAgo int
+		tokens  int64
+	}{{30, 1}, {29, 10}, {1, 100}, {0, 1000}} {
+		w.Set(noon().AddDate(0, 0, -spend.daysAgo))
+		run := w.start(ws, "u")
+		w.patch(ws, run.ID, w.step(ws, run.ID).ID, spend.tokens, 0)
+	}
+	reason := "why"
+	_, err := w.BlockUser(t.Context(), ws, "never seen", &reason)
+	w.must(err)
+	got, _, err := w.Users(t.Context(), ws, UserFilter{Limit: 10})
+	w.must(err)
+	want := []User{
+		{UserID: "never seen", Blocked: true, BlockedAt: noon(), BlockedReason: &reason},
+		{UserID: "u", Today: 1000, Last30Days: 1110, RunCount: 4, LastSeenAt: noon()},
+	}
+	if diff := gocmp.Diff(want, got); diff != "" {
+		t.Errorf("users (-want +got):\n%s", diff)
 	}
 }
