@@ -27,29 +27,29 @@ func (p principal) caller() storage.Caller {
 
 // authenticate checks the bearer credential against what the route asks for.
 func (s *Server) authenticate(c *call) error {
-	if c.route.access == public {
+	if c.route.needs == public {
 		return nil
 	}
 	var err error
-	c.who, err = s.identify(c.ctx(), c.route.access, c.r.Header.Get("Authorization"))
+	c.who, err = s.identify(c.ctx(), c.route.needs, c.r.Header.Get("Authorization"))
 	return err
 }
 
-// identify checks an Authorization header against the access that a route gives.
-func (s *Server) identify(ctx context.Context, may access, header string) (principal, error) {
+// identify checks an Authorization header against what a route needs.
+func (s *Server) identify(ctx context.Context, needs permissions, header string) (principal, error) {
 	scheme, credential, _ := strings.Cut(header, " ")
 	credential = strings.TrimSpace(credential)
 	if !strings.EqualFold(scheme, "Bearer") || credential == "" {
 		return principal{}, unauthenticated("Not authenticated")
 	}
 	if auth.LooksLikeAPIKey(credential) {
-		if may == tokenOnly {
-			return principal{}, unauthenticated("This call needs a signed-in account, not an API key")
+		if err := refuseKey(needs); err != nil {
+			return principal{}, err
 		}
-		return s.checkKey(ctx, credential, may.sure())
+		return s.checkKey(ctx, credential, needs.checkedByWriter())
 	}
-	if may == keyOnly {
-		return principal{}, unauthenticated("This call needs an API key")
+	if err := refuseSession(needs); err != nil {
+		return principal{}, err
 	}
 	return s.checkToken(ctx, credential)
 }

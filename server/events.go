@@ -52,7 +52,7 @@ func (s *Server) watchEvents(c *call) error {
 	_, _ = io.CopyN(io.Discard, c.r.Body, ignoredBody)
 	header := c.r.Header.Get("Authorization")
 	prove := func(ctx context.Context) error {
-		_, err := s.identify(ctx, c.route.access, header)
+		_, err := s.identify(ctx, c.route.needs, header)
 		return err
 	}
 	conn := http.NewResponseController(c.w)

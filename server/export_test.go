@@ -23,8 +23,8 @@ func (s *Server) TestRoutes() []TestRoute {
 	return each(s.routes(), func(r route) TestRoute {
 		return TestRoute{
 			Method: r.method, Path: r.path,
-			Key:   r.access == keyOnly || r.access == keyOrToken || r.access == agentOrToken,
-			Token: r.access == tokenOnly || r.access == keyOrToken || r.access == agentOrToken,
+			Key:   r.needs != public && ofKey.has(r.needs),
+			Token: r.needs != public && ofSession.has(r.needs),
 			Audit: r.configures(),
 		}
 	})

@@ -8,74 +8,59 @@ import (
 	"github.com/julienschmidt/httprouter"
 )
 
-// access is who may make a call.
-type access uint8
-
-const (
-	public       access = iota + 1
-	keyOnly             // an agent's API key
-	tokenOnly           // a signed-in account
-	keyOrToken          // either
-	agentOrToken        // either, of a call that agents make all the time
-)
-
-// sure tells whether the call's handler names its caller to the store's writer,
-// which makes sure of the key: it then need not be looked up before.
-func (a access) sure() bool { return a == keyOnly || a == agentOrToken }
-
 // route is one call of the API.
 type route struct {
 	method string
 	path   string // httprouter's form; its trailing slash makes no difference
-	access access
+	needs  permissions
 	handle func(*call) error
 }
 
 // configures tells whether the call may change the configuration or sign in,
 // so that the store must know who does it: all that is not read, but what
 // agents call all the time, which is in the ledger.
-func (rt route) configures() bool { return rt.method != http.MethodGet && !rt.access.sure() }
+func (rt route) configures() bool { return rt.method != http.MethodGet && !rt.needs.checkedByWriter() }
 
 // routes is the whole API.
 func (s *Server) routes() []route {
 	return []route{
 		{"POST", "/v1/auth/register", public, s.register},
 		{"POST", "/v1/auth/login", public, s.login},
-		{"GET", "/v1/auth/me", tokenOnly, s.me},
-		{"POST", "/v1/auth/change-password", tokenOnly, s.changePassword},
+		{"GET", "/v1/auth/me", canManage, s.me},
+		{"POST", "/v1/auth/change-password", canManage, s.changePassword},
 
-		{"POST", "/v1/runs/", keyOnly, s.startRun},
-		{"GET", "/v1/runs/", keyOrToken, s.listRuns},
-		{"GET", "/v1/runs/:run_id", keyOrToken, s.readRun},
-		{"POST", "/v1/runs/:run_id/end", agentOrToken, s.endRun},
-		{"POST", "/v1/runs/:run_id/heartbeat", keyOnly, s.heartbeatRun},
-		{"POST", "/v1/runs/:run_id/steps", keyOnly, s.createStep},
-		{"PATCH", "/v1/runs/:run_id/steps/:step_id", keyOnly, s.updateStep},
+		{"POST", "/v1/runs/", canDecide, s.startRun},
+		{"GET", "/v1/runs/", canRead, s.listRuns},
+		{"GET", "/v1/runs/:run_id", canRead, s.readRun},
+		{"POST", "/v1/runs/:run_id/end", canEndRun, s.endRun},
+		{"POST", "/v1/runs/:run_id/heartbeat", canDecide, s.heartbeatRun},
+		{"POST", "/v1/runs/:run_id/steps", canDecide, s.createStep},
+		{"PATCH", "/v1/runs/:run_id/steps/:step_id", canReport, s.updateStep},
 
-		{"GET", "/v1/workspace/", keyOrToken, s.readWorkspace},
-		{"PATCH", "/v1/workspace/", keyOrToken, s.updateWorkspace},
-		{"POST", "/v1/workspace/kill-switch", keyOrToken, s.setKillSwitch},
+		{"GET", "/v1/workspace/", canRead, s.readWorkspace},
+		{"PATCH", "/v1/workspace/", canConfigure, s.updateWorkspace},
+		{"POST", "/v1/workspace/kill-switch", canConfigure, s.setKillSwitch},
 
-		{"GET", "/v1/users/", keyOrToken, s.listUsers},
-		{"PUT", "/v1/blocked-users/*user_id", keyOrToken, s.blockUser},
-		{"DELETE", "/v1/blocked-users/*user_id", keyOrToken, s.unblockUser},
+		{"GET", "/v1/users/", canRead, s.listUsers},
+		{"PUT", "/v1/blocked-users/*user_id", canConfigure, s.blockUser},
+		{"DELETE", "/v1/blocked-users/*user_id", canConfigure, s.unblockUser},
 
-		{"GET", "/v1/usage/", keyOrToken, s.readUsage},
-		{"GET", "/v1/usage/daily", keyOrToken, s.readDailyUsage},
+		{"GET", "/v1/usage/", canRead, s.readUsage},
+		{"GET", "/v1/usage/daily", canRead, s.readDailyUsage},
 
-		{"GET", "/v1/events", keyOrToken, s.watchEvents},
+		{"GET", "/v1/events", canRead, s.watchEvents},
 
-		{"GET", "/v1/api-keys/", keyOrToken, s.readAPIKey},
-		{"POST", "/v1/api-keys/regenerate", keyOrToken, s.regenerateAPIKey},
+		{"GET", "/v1/api-keys/", canRead, s.readAPIKey},
+		{"POST", "/v1/api-keys/regenerate", canConfigure, s.regenerateAPIKey},
 
-		{"GET", "/v1/model-pricing/", keyOrToken, s.listPrices},
-		{"PUT", "/v1/model-pricing/*model", keyOrToken, s.setPrice},
+		{"GET", "/v1/model-pricing/", canRead, s.listPrices},
+		{"PUT", "/v1/model-pricing/*model", canConfigure, s.setPrice},
 
-		{"GET", "/v1/audit/", keyOrToken, s.listAudit},
+		{"GET", "/v1/audit/", canRead, s.listAudit},
 
-		{"GET", "/v1/billing/", tokenOnly, s.readBilling},
-		{"POST", "/v1/billing/checkout", tokenOnly, s.startCheckout},
-		{"POST", "/v1/billing/portal", tokenOnly, s.openPortal},
+		{"GET", "/v1/billing/", canBill, s.readBilling},
+		{"POST", "/v1/billing/checkout", canBill, s.startCheckout},
+		{"POST", "/v1/billing/portal", canBill, s.openPortal},
 		{"POST", "/v1/billing/webhook", public, s.takeStripeEvent}, // signed by Stripe
 
 		{"GET", "/v1/server", public, s.describe},
@@ -97,8 +82,8 @@ func (s *Server) Handler() http.Handler {
 			router.Handle(rt.method, form, handle)
 		}
 	}
-	router.NotFound = s.fallback(route{access: public, handle: s.serveDashboard})
-	router.MethodNotAllowed = s.fallback(route{access: public, handle: s.methodNotAllowed})
+	router.NotFound = s.fallback(route{needs: public, handle: s.serveDashboard})
+	router.MethodNotAllowed = s.fallback(route{needs: public, handle: s.methodNotAllowed})
 	return router
 }
 
