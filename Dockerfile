@@ -20,7 +20,7 @@ COPY . .
 COPY --from=dashboard /src/embed/dashboard/dist embed/dashboard/dist
 ARG VERSION=dev COMMIT=unknown
 RUN CGO_ENABLED=0 go build -trimpath -buildvcs=false \
-      -ldflags "-s -w -X main.version=$VERSION -X main.commit=$COMMIT" -o /out/pikarc . \
+      -ldflags "-s -w -X github.com/pikarc/server/cli.version=$VERSION -X github.com/pikarc/server/cli.commit=$COMMIT" -o /out/pikarc . \
  && mkdir -m 0700 /out/data
 
 FROM scratch

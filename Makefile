@@ -58,7 +58,7 @@ check: format ## the inner loop: gofmt, go vet, go test
 
 .PHONY: crash
 crash: ## kill the server 100 times under load, and check every answer and the books (a minute)
-	go test . -run TestEveryAnswerOutlivesAKill -count 1 -v -timeout 30m -args -kills 100 -start-within 2s
+	go test ./tests/e2e -run TestEveryAnswerOutlivesAKill -count 1 -v -timeout 30m -args -kills 100 -start-within 2s
 
 .PHONY: bench
 bench: ## decisions a second beside a bare httprouter and PocketBase (5 minutes; see bench/main.go)
@@ -101,7 +101,7 @@ build: ## build ./pikarc, with the dashboard where npm is there: one static file
 	@if command -v npm >/dev/null; then $(MAKE) dashboard; else \
 		printf '\n==> no npm: the binary gets the page that says how to build the dashboard, unless one was built before\n'; fi
 	$(call say,build ./pikarc $(VERSION))
-	go build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)' -o pikarc .
+	go build -trimpath -buildvcs=false -ldflags '-s -w -X github.com/pikarc/server/cli.version=$(VERSION) -X github.com/pikarc/server/cli.commit=$(COMMIT)' -o pikarc .
 
 .PHONY: release
 release: ## binaries for linux, darwin and windows with checksums and lists of parts, in dist

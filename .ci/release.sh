@@ -20,7 +20,7 @@ for os in linux darwin windows; do
     echo "$name"
     # The same flags as `make build`: the same source is the same file (see reproducible_test.go).
     GOOS=$os GOARCH=$arch go build -trimpath -buildvcs=false \
-      -ldflags "-s -w -X main.version=$version -X main.commit=$commit" -o "dist/$name$suffix" .
+      -ldflags "-s -w -X github.com/pikarc/server/cli.version=$version -X github.com/pikarc/server/cli.commit=$commit" -o "dist/$name$suffix" .
     go run ./.ci/sbom "dist/$name$suffix" "$version" embed/dashboard/dist/.parts.json >"dist/$name.cdx.json"
   done
 done

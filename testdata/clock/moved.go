@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"os"
@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// now takes the place of clock.go in the binary that the fault tests build: the
+// now takes the place of cli/clock.go in the binary that the fault tests build: the
 // machine's clock, moved by what the file says at the moment.
 func now() time.Time {
 	text, err := os.ReadFile(os.Getenv("MOVED_CLOCK"))

@@ -1,0 +1,223 @@
+package cli
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/pikarc/server/auth"
+	"github.com/pikarc/server/plans"
+	"github.com/pikarc/server/server"
+	"github.com/pikarc/server/storage"
+)
+
+type createUserOptions struct {
+	email, workspace, plan string
+	passwordStdin, json    bool
+}
+
+func newCreateUser(stdin *os.File) *cobra.Command {
+	var o createUserOptions
+	cmd := &cobra.Command{
+		Use:   "create-user --email EMAIL",
+		Short: "Make an account with its workspace and API key",
+		Long: "Makes an account with its workspace and API key, and prints the key.\n" +
+			"Asks for the password twice, or reads it from standard input with --password-stdin.",
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return createUser(cmd.Context(), dataDir(cmd), o, stdin, cmd.OutOrStdout(), cmd.ErrOrStderr())
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.email, "email", "", "the account's email (required)")
+	f.StringVar(&o.workspace, "workspace", "My workspace", "the workspace's name")
+	f.StringVar(&o.plan, "plan", "basic", "basic, pro, scale or enterprise")
+	f.BoolVar(&o.passwordStdin, "password-stdin", false, "read the password from standard input")
+	f.BoolVar(&o.json, "json", false, "print JSON")
+	return cmd
+}
+
+// account checks the options and turns them into the store's.
+func (o createUserOptions) account() (storage.NewAccount, error) {
+	if server.CheckEmail(o.email) != nil {
+		return storage.NewAccount{}, usage(fmt.Errorf("--email %q is not a valid email address", o.email))
+	}
+	if n := utf8.RuneCountInString(o.workspace); n < 1 || n > server.MaxName {
+		return storage.NewAccount{}, usage(fmt.Errorf("--workspace must have 1 to %d characters", server.MaxName))
+	}
+	p, err := plans.ByID(plans.ID(o.plan))
+	if err != nil {
+		return storage.NewAccount{}, usage(fmt.Errorf("--plan: %w", err))
+	}
+	return storage.NewAccount{Email: o.email, WorkspaceName: o.workspace, Plan: p.ID}, nil
+}
+
+func createUser(ctx context.Context, dir string, o createUserOptions, stdin *os.File, stdout, stderr io.Writer) (err error) {
+	in, err := o.account()
+	if err != nil {
+		return err
+	}
+	password, err := readPassword(stdin, stderr, o.passwordStdin)
+	if err != nil {
+		return err
+	}
+	if in.PasswordHash, err = auth.NewHasher(1).Hash(ctx, password); err != nil {
+		return err
+	}
+	store, _, err := open(ctx, dir, true, 0)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	account, workspace, key, err := store.CreateAccount(ctx, in)
+	if errors.Is(err, storage.ErrConflict) {
+		return fmt.Errorf("%s is already registered", in.Email)
+	}
+	if err != nil {
+		return err
+	}
+	if o.json {
+		return printJSON(stdout, map[string]any{
+			"account_id": account.ID, "email": account.Email, "workspace_id": workspace.ID,
+			"plan": workspace.Plan.ID, "api_key": key.Full,
+		})
+	}
+	_, err = fmt.Fprintf(stdout, "Account    %s\nWorkspace  %s (%s plan)\nAPI key    %s\n",
+		account.Email, workspace.Name, workspace.Plan.ID, key.Full)
+	return err
+}
+
+// readPassword reads a line of standard input, or asks on a terminal.
+func readPassword(stdin *os.File, stderr io.Writer, fromStdin bool) (password string, err error) {
+	switch {
+	case fromStdin:
+		password, err = bufio.NewReader(stdin).ReadString('\n')
+		if errors.Is(err, io.EOF) {
+			err = nil
+		}
+		password = strings.TrimRight(password, "\r\n")
+	case term.IsTerminal(int(stdin.Fd())):
+		password, err = askPassword(stdin, stderr)
+	default:
+		err = usage(errors.New("standard input is no terminal: pipe the password in with --password-stdin"))
+	}
+	if err != nil {
+		return "", fmt.Errorf("read the password: %w", err)
+	}
+	if n := utf8.RuneCountInString(password); n < server.MinPassword || n > server.MaxPassword {
+		return "", fmt.Errorf("a password has %d to %d characters; nothing was made", server.MinPassword, server.MaxPassword)
+	}
+	return password, nil
+}
+
+// askPassword asks twice, without showing what is typed.
+func askPassword(terminal *os.File, stderr io.Writer) (string, error) {
+	var typed [2][]byte
+	for i, prompt := range []string{"Password: ", "Again: "} {
+		var err error
+		fmt.Fprint(stderr, prompt)
+		typed[i], err = term.ReadPassword(int(terminal.Fd()))
+		fmt.Fprintln(stderr)
+		if err != nil {
+			return "", err
+		}
+	}
+	if string(typed[0]) != string(typed[1]) {
+		return "", errors.New("the two differ; nothing was made")
+	}
+	return string(typed[0]), nil
+}
+
+// withWorkspace runs fn on the workspace of an existing account.
+func withWorkspace(ctx context.Context, dir, email string, fn func(*storage.Store, storage.Workspace) error) (err error) {
+	if email == "" {
+		return usage(errors.New("--email is required"))
+	}
+	if _, err := os.Stat(databasePath(dir)); err != nil {
+		return fmt.Errorf("no database in %s: is --data-dir right?", dir)
+	}
+	store, _, err := open(ctx, dir, false, 0)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	w, err := store.WorkspaceByEmail(ctx, email)
+	if errors.Is(err, storage.ErrNotFound) {
+		return fmt.Errorf("no account with the email %s", email)
+	}
+	if err != nil {
+		return err
+	}
+	return fn(store, w)
+}
+
+func newRotateKey() *cobra.Command {
+	var email, label string
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "rotate-key --email EMAIL",
+		Short: "Replace an account's API key; the old one ends at once",
+		Args:  noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return rotateKey(cmd.Context(), dataDir(cmd), email, label, asJSON, cmd.OutOrStdout())
+		},
+	}
+	cmd.Flags().StringVar(&email, "email", "", "the account's email (required)")
+	cmd.Flags().StringVar(&label, "label", storage.DefaultKeyLabel, "a name for the new key")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+func rotateKey(ctx context.Context, dir, email, label string, asJSON bool, stdout io.Writer) error {
+	if n := utf8.RuneCountInString(label); n < 1 || n > server.MaxName {
+		return usage(fmt.Errorf("--label must have 1 to %d characters", server.MaxName))
+	}
+	return withWorkspace(ctx, dir, email, func(store *storage.Store, w storage.Workspace) error {
+		key, err := store.RotateKey(ctx, w.Key(), label)
+		if err != nil {
+			return err
+		}
+		if asJSON {
+			return printJSON(stdout, server.NewKeyOf(key))
+		}
+		_, err = fmt.Fprintln(stdout, key.Full)
+		return err
+	})
+}
+
+func newSetPlan() *cobra.Command {
+	var email string
+	cmd := &cobra.Command{
+		Use:   "set-plan --email EMAIL PLAN",
+		Short: "Move a workspace to another plan; what the plan lacks is reset",
+		Args:  func(cmd *cobra.Command, args []string) error { return usage(cobra.ExactArgs(1)(cmd, args)) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return setPlan(cmd.Context(), dataDir(cmd), email, args[0], cmd.OutOrStdout())
+		},
+	}
+	cmd.Flags().StringVar(&email, "email", "", "the account's email (required)")
+	return cmd
+}
+
+func setPlan(ctx context.Context, dir, email, planID string, stdout io.Writer) error {
+	plan, err := plans.ByID(plans.ID(planID))
+	if err != nil {
+		return usage(err)
+	}
+	return withWorkspace(ctx, dir, email, func(store *storage.Store, w storage.Workspace) error {
+		after, err := store.SetPlan(ctx, w.Key(), plan)
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(stdout, "%s: %s -> %s\n", after.Name, w.Plan.ID, after.Plan.ID)
+		return err
+	})
+}

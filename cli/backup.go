@@ -1,0 +1,75 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pikarc/server/embed"
+	"github.com/pikarc/server/storage"
+)
+
+func oneFile(cmd *cobra.Command, args []string) error { return usage(cobra.ExactArgs(1)(cmd, args)) }
+
+func newBackup() *cobra.Command {
+	return &cobra.Command{
+		Use:   "backup FILE",
+		Short: "Copy the database to a file, also while the server runs",
+		Long: "Writes one consistent copy of the database to FILE, checks it, and only then gives it that name; an earlier\n" +
+			"backup of that name is replaced. The server secret (secret.key) is not in it: keep it apart from the backups.",
+		Args: oneFile,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return backup(cmd.Context(), dataDir(cmd), args[0], cmd.OutOrStdout())
+		},
+	}
+}
+
+func backup(ctx context.Context, dir, file string, stdout io.Writer) error {
+	bytes, err := storage.Backup(ctx, databasePath(dir), file)
+	if _, missing := os.Stat(databasePath(dir)); errors.Is(missing, fs.ErrNotExist) {
+		return fmt.Errorf("no database in %s: is --data-dir right?", dir)
+	}
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(stdout, "%s: %d bytes, checked\n", file, bytes)
+	return err
+}
+
+func newRestore() *cobra.Command {
+	var force bool
+	cmd := &cobra.Command{
+		Use:   "restore FILE",
+		Short: "Put a backup in the place of the database; the server must not run",
+		Long: "Checks the backup and puts it in the place of the database. Refuses while anything uses the database, and\n" +
+			"without --force where there is one already; that one is kept under another name. FILE stays as it is.\n" +
+			"API keys and passwords of the backup work at once. Put its secret.key beside it, or people must sign in anew\n" +
+			"and stored keys cannot be shown.",
+		Args: oneFile,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return restore(cmd.Context(), dataDir(cmd), args[0], force, cmd.OutOrStdout())
+		},
+	}
+	cmd.Flags().BoolVar(&force, "force", false, "replace an existing database, which is kept under another name")
+	return cmd
+}
+
+func restore(ctx context.Context, dir, file string, force bool, stdout io.Writer) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("make the data directory: %w", err)
+	}
+	kept, err := storage.Restore(ctx, file, databasePath(dir), embed.Migrations(), force)
+	if err != nil {
+		return err
+	}
+	if kept != "" {
+		fmt.Fprintf(stdout, "the old database is kept as %s\n", kept)
+	}
+	_, err = fmt.Fprintf(stdout, "%s is restored from %s\n", databasePath(dir), file)
+	return err
+}

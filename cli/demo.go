@@ -1,0 +1,123 @@
+package cli
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pikarc/server/auth"
+	"github.com/pikarc/server/demo"
+	"github.com/pikarc/server/server"
+	"github.com/pikarc/server/storage"
+)
+
+const demoEmail = "demo@example.com"
+
+type demoOptions struct {
+	addr string
+	seed uint64
+}
+
+func newDemo() *cobra.Command {
+	var o demoOptions
+	cmd := &cobra.Command{
+		Use:   "demo",
+		Short: "Serve a workspace with made-up history and simulated agents",
+		Long: "Makes a throw-away data directory with an account and two weeks of made-up history, serves it,\n" +
+			"and keeps simulated agents running against it until SIGINT or SIGTERM. Then the directory is removed,\n" +
+			"unless --data-dir was given; that one must not hold a database yet.",
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return runDemo(cmd.Context(), dataDir(cmd), o, cmd.OutOrStdout(), cmd.ErrOrStderr())
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.addr, "addr", "localhost:8000", "address to listen on")
+	f.String("data-dir", "", "where to keep the demo's data; a throw-away directory when empty")
+	f.Uint64Var(&o.seed, "seed", 1, "from which everything is made up")
+	return cmd
+}
+
+// runDemo serves a demo from dir, or from a directory of its own when that is empty.
+func runDemo(ctx context.Context, dir string, o demoOptions, stdout, stderr io.Writer) (err error) {
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	ln, err := listen("--addr", o.addr)
+	if err != nil {
+		return err
+	}
+	defer ln.Close() // again, if serving has closed it
+	if dir == "" {
+		if dir, err = os.MkdirTemp("", "pikarc-demo-"); err != nil {
+			return fmt.Errorf("make a directory for the demo: %w", err)
+		}
+		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	} else if _, statErr := os.Stat(databasePath(dir)); !errors.Is(statErr, fs.ErrNotExist) {
+		return fmt.Errorf("%s holds a database already: the demo only fills a new one", dir)
+	}
+	cfg, err := serveOptions{
+		networkOptions: networkOptions{addr: o.addr, registration: "auto"},
+		defaultPlan:    string(demo.Plan), logFormat: "text", logLevel: "warn",
+		tokenTTL: 24 * time.Hour, maxBody: server.DefaultMaxBody, paymentGrace: server.DefaultPaymentGrace, heldRows: storage.DefaultHeld,
+		backups: server.Backups{Every: 24 * time.Hour, Keep: 7},
+	}.config(stderr)
+	if err != nil {
+		return err
+	}
+	store, secret, err := open(ctx, dir, true, 0)
+	if err != nil {
+		return unlessEnded(ctx, err)
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	cfg.Secret, cfg.Now = secret, now
+	password, key, err := fillDemo(ctx, store, o.seed)
+	if err != nil {
+		return unlessEnded(ctx, err)
+	}
+	url := "http://" + publicAddr(o.addr, ln)
+	fmt.Fprintf(stdout, "Pikarc %s serves a demo: %s/\nEmail     %s\nPassword  %s\nAPI key   %s\nCtrl-C ends it.\n",
+		version, url, demoEmail, password, key)
+	var agents sync.WaitGroup
+	defer agents.Wait()
+	agents.Go(func() { demo.Agents(ctx, url, key, o.seed) })
+	return server.New(store, cfg).Serve(ctx, ln)
+}
+
+// fillDemo makes the account and its past, and returns what opens it.
+func fillDemo(ctx context.Context, store *storage.Store, seed uint64) (password, key string, err error) {
+	secret := make([]byte, 6)
+	if _, err := rand.Read(secret); err != nil {
+		return "", "", fmt.Errorf("make up a password: %w", err)
+	}
+	password = hex.EncodeToString(secret)
+	hash, err := auth.NewHasher(1).Hash(ctx, password)
+	if err != nil {
+		return "", "", err
+	}
+	in := storage.NewAccount{Email: demoEmail, PasswordHash: hash, WorkspaceName: "Demo", Plan: demo.Plan}
+	_, workspace, apiKey, err := store.CreateAccount(ctx, in)
+	if err != nil {
+		return "", "", err
+	}
+	return password, apiKey.Full, demo.Fill(ctx, store, workspace.Key(), seed, time.Now())
+}
+
+// unlessEnded forgets the error of what a signal has broken off: nothing went wrong then.
+func unlessEnded(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,280 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"runtime"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pikarc/server/embed"
+	"github.com/pikarc/server/plans"
+	"github.com/pikarc/server/server"
+	"github.com/pikarc/server/storage"
+)
+
+func newServe() *cobra.Command {
+	var o serveOptions
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Serve the API and the dashboard",
+		Long: "Brings the database up to date, then serves the API and the dashboard until SIGINT or SIGTERM.\n" +
+			"Every flag can also be given as an environment variable, PIKARC_<FLAG>, such as PIKARC_ADDR.\n" +
+			"PIKARC_SECRET or PIKARC_SECRET_FILE replaces the server secret kept in the data directory.\n" + stripeHelp + "\n" +
+			"Traces are sent when OpenTelemetry's variables say where, such as OTEL_EXPORTER_OTLP_ENDPOINT.",
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			o.complete(cmd.Flags())
+			return serve(cmd.Context(), dataDir(cmd), o, cmd.OutOrStdout(), cmd.ErrOrStderr())
+		},
+	}
+	f := cmd.Flags()
+	o.networkOptions.flags(f)
+	f.StringVar(&o.defaultPlan, "default-plan", "basic", "plan of new workspaces: basic, pro, scale or enterprise")
+	f.StringVar(&o.logFormat, "log-format", "text", "text or json")
+	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
+	f.DurationVar(&o.tokenTTL, "jwt-ttl", 24*time.Hour, "how long a sign-in lasts")
+	f.IntVar(&o.heldRows, "held-rows", storage.DefaultHeld, "rows of each kind (runs, users, counters) that the writer keeps in memory")
+	f.Int64Var(&o.maxBody, "max-body", server.DefaultMaxBody, "largest request body, in bytes")
+	f.DurationVar(&o.paymentGrace, "payment-grace", server.DefaultPaymentGrace, "how long a workspace keeps its plan after a payment failed")
+	f.StringVar(&o.backups.Dir, "backup-dir", "", "directory for scheduled backups; none are made when empty")
+	f.DurationVar(&o.backups.Every, "backup-every", 24*time.Hour, "how often to back up")
+	f.IntVar(&o.backups.Keep, "backup-keep", 7, "how many scheduled backups to keep")
+	f.DurationVar(&o.verifyEvery, "verify-every", 24*time.Hour, "how often to verify the books, at 03:00 UTC when daily; 0 for never")
+	f.StringVar(&o.metricsAddr, "metrics-addr", "", "address that serves /metrics for Prometheus; none when empty")
+	f.StringVar(&o.debugAddr, "debug-addr", "", "loopback address that serves /debug/pprof/; none when empty")
+	return cmd
+}
+
+type serveOptions struct {
+	networkOptions
+	defaultPlan, logFormat, logLevel string
+
+	tokenTTL, paymentGrace, verifyEvery time.Duration
+	heldRows                            int
+	maxBody                             int64
+	backups                             server.Backups
+	metricsAddr, debugAddr              string
+}
+
+// config checks the options and turns them into the server's.
+func (o serveOptions) config(stderr io.Writer) (server.Config, error) {
+	plan, err := plans.ByID(plans.ID(o.defaultPlan))
+	if err != nil {
+		return server.Config{}, usage(fmt.Errorf("--default-plan: %w", err))
+	}
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(o.logLevel)); err != nil {
+		return server.Config{}, usage(fmt.Errorf("--log-level %q: choose debug, info, warn or error", o.logLevel))
+	}
+	var handler slog.Handler = slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level})
+	if o.logFormat == "json" {
+		handler = slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: level})
+	}
+	switch {
+	case !slices.Contains([]string{"text", "json"}, o.logFormat):
+		return server.Config{}, usage(fmt.Errorf("--log-format %q: choose text or json", o.logFormat))
+	case o.tokenTTL < time.Minute:
+		return server.Config{}, usage(fmt.Errorf("--jwt-ttl %s: must be a minute or more", o.tokenTTL))
+	case o.maxBody < 1024:
+		return server.Config{}, usage(fmt.Errorf("--max-body %d: must be 1024 bytes or more", o.maxBody))
+	case o.heldRows < storage.MinHeld:
+		return server.Config{}, usage(fmt.Errorf("--held-rows %d: must be %d or more", o.heldRows, storage.MinHeld))
+	case o.paymentGrace < time.Hour:
+		return server.Config{}, usage(fmt.Errorf("--payment-grace %s: must be an hour or more", o.paymentGrace))
+	case checkPublicURL(o.publicURL) != nil:
+		return server.Config{}, usage(checkPublicURL(o.publicURL))
+	}
+	stripe, err := stripeConfig(o.publicURL, o.paymentGrace)
+	if err != nil {
+		return server.Config{}, err
+	}
+	if err := o.checkUpkeep(); err != nil {
+		return server.Config{}, usage(err)
+	}
+	cfg := server.Config{
+		Version: version, TokenTTL: o.tokenTTL,
+		DefaultPlan: plan, MaxBody: o.maxBody, Dashboard: embed.Dashboard(), Log: slog.New(handler),
+		Stripe: stripe, Backups: o.backups, VerifyEvery: o.verifyEvery,
+	}
+	return cfg, usage(o.configure(&cfg))
+}
+
+// checkUpkeep checks what concerns backups, verification and watching.
+func (o serveOptions) checkUpkeep() error {
+	switch {
+	case o.backups.Every < time.Minute:
+		return fmt.Errorf("--backup-every %s: must be a minute or more", o.backups.Every)
+	case o.backups.Keep < 1:
+		return fmt.Errorf("--backup-keep %d: must be 1 or more", o.backups.Keep)
+	case o.verifyEvery != 0 && o.verifyEvery < time.Minute:
+		return fmt.Errorf("--verify-every %s: must be 0 or a minute or more", o.verifyEvery)
+	case o.debugAddr != "" && !isLoopback(o.debugAddr):
+		return fmt.Errorf("--debug-addr %s: profiles show the inside of the process, so only a loopback address such as 127.0.0.1:6060 is taken", o.debugAddr)
+	default:
+		return nil
+	}
+}
+
+// tune fits the runtime to a server that waits for its disk: a thread that
+// syncs keeps its processor from goroutines that could run, so there are twice
+// as many. GOGC and GOMAXPROCS in the environment win.
+//
+// The heap of a server with few connections is so small that it would be
+// collected many times a second. It counts as larger by the ballast, which is
+// never touched and so takes no memory; a higher GOGC would also multiply the
+// heap of a server with thousands of connections.
+func tune() (ballast []byte) {
+	if os.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(2 * runtime.GOMAXPROCS(0))
+	}
+	if os.Getenv("GOGC") == "" {
+		const bytes = 24 << 20
+		ballast = make([]byte, bytes)
+	}
+	return ballast
+}
+
+func serve(ctx context.Context, dir string, o serveOptions, stdout, stderr io.Writer) (err error) {
+	defer runtime.KeepAlive(tune())
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	cfg, err := o.config(stderr)
+	if err != nil {
+		return err
+	}
+	if err := storage.CheckSound(ctx, databasePath(dir)); err != nil {
+		return err
+	}
+	store, secret, err := open(ctx, dir, true, o.heldRows)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	serving, err := storage.Serve(databasePath(dir))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, serving.Close()) }()
+	cfg.Secret, cfg.Now = secret, now
+	if cfg.TLS, err = o.encryption(dir, cfg.Log); err != nil {
+		return err
+	}
+	if cfg.Tracing, err = server.NewTracing(ctx, version, os.Getenv, cfg.Log); err != nil {
+		return usage(err)
+	}
+	defer func() { err = errors.Join(err, closeTracing(ctx, cfg.Tracing)) }()
+	ln, err := listen("--addr", o.addr)
+	if err != nil {
+		return err
+	}
+	srv := server.New(store, cfg)
+	endpoints, said, err := o.endpoints(srv)
+	if err != nil {
+		return errors.Join(err, ln.Close())
+	}
+	var plain net.Listener
+	if o.redirectAddr != "" {
+		if plain, err = listen("--http-redirect-addr", o.redirectAddr); err != nil {
+			return errors.Join(err, ln.Close(), closeEndpoints(endpoints))
+		}
+	}
+	url := o.url(ln)
+	fmt.Fprintf(stdout, "Pikarc %s serves %s\nDashboard: %s/   API: %s/v1/   Reference: %s/openapi.json\nRegistration: %s\n%s",
+		version, url, url, url, url, o.registrationSaid(cfg.OpenRegistration), said)
+	return serveOn(ctx, srv, ln, plain, endpoints...)
+}
+
+// serveOn serves, and beside it sends plain HTTP to https where that is asked
+// for. When one of the two ends, so does the other.
+func serveOn(ctx context.Context, s *server.Server, ln, plain net.Listener, endpoints ...server.Endpoint) error {
+	if plain == nil {
+		return s.Serve(ctx, ln, endpoints...)
+	}
+	_, port, err := net.SplitHostPort(ln.Addr().String())
+	if err != nil {
+		return errors.Join(err, plain.Close(), ln.Close())
+	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	redirected := make(chan error, 1)
+	go func() {
+		defer stop()
+		redirected <- s.ServeRedirect(ctx, plain, port)
+	}()
+	err = s.Serve(ctx, ln, endpoints...)
+	stop()
+	return errors.Join(err, <-redirected)
+}
+
+// closeTracing sends the last spans, though the context has ended.
+func closeTracing(ctx context.Context, t *server.Tracing) error {
+	const patience = 5 * time.Second
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	defer cancel()
+	return t.Close(ctx)
+}
+
+// endpoints opens the addresses for operators. said tells where they are.
+func (o serveOptions) endpoints(srv *server.Server) (all []server.Endpoint, said string, err error) {
+	for _, e := range []struct {
+		flag, addr, name, path string
+		handler                http.Handler
+	}{
+		{"--metrics-addr", o.metricsAddr, "Metrics", "/metrics", srv.MetricsHandler()},
+		{"--debug-addr", o.debugAddr, "Profiles", "/debug/pprof/", server.DebugHandler()},
+	} {
+		if e.addr == "" {
+			continue
+		}
+		ln, err := listen(e.flag, e.addr)
+		if err != nil {
+			return nil, "", errors.Join(err, closeEndpoints(all))
+		}
+		all = append(all, server.Endpoint{Listener: ln, Handler: e.handler})
+		said += fmt.Sprintf("%s: http://%s%s\n", e.name, publicAddr(e.addr, ln), e.path)
+	}
+	return all, said, nil
+}
+
+func closeEndpoints(all []server.Endpoint) (err error) {
+	for _, e := range all {
+		err = errors.Join(err, e.Listener.Close())
+	}
+	return err
+}
+
+func listen(flag, addr string) (net.Listener, error) {
+	ln, err := net.Listen("tcp", addr)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("%s is in use: stop the server that runs there, or choose another address with %s", addr, flag)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: listen on %s: %w", flag, addr, err)
+	}
+	return ln, nil
+}
+
+// publicAddr is the address as asked for, with the port that was really taken.
+func publicAddr(addr string, ln net.Listener) string {
+	host, _, err := net.SplitHostPort(addr)
+	_, port, portErr := net.SplitHostPort(ln.Addr().String())
+	if err != nil || portErr != nil {
+		return ln.Addr().String()
+	}
+	if host == "" {
+		host = "localhost"
+	}
+	return net.JoinHostPort(host, port)
+}
