@@ -1,6 +1,8 @@
 package server
 
 import (
+	"bytes"
+	"compress/gzip"
 	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
@@ -49,8 +51,8 @@ type staticForm struct {
 
 // loadDashboard reads the dashboard's files, by the path under which each is
 // served. What is compressed beside a file (.br, .gz) is a form of it and no
-// file of its own.
-func loadDashboard(files fs.FS) (map[string]staticFile, error) {
+// file of its own. Pages are written for the base path.
+func loadDashboard(files fs.FS, base string) (map[string]staticFile, error) {
 	loaded := make(map[string]staticFile)
 	err := fs.WalkDir(files, ".", func(name string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() || strings.HasPrefix(path.Base(name), ".") {
@@ -63,25 +65,56 @@ func loadDashboard(files fs.FS) (map[string]staticFile, error) {
 		if f.contentType == "" {
 			f.contentType = "application/octet-stream"
 		}
-		for _, form := range []struct{ encoding, ending string }{{"br", ".br"}, {"gzip", ".gz"}, {"", ""}} {
-			content, err := fs.ReadFile(files, name+form.ending)
-			if err != nil {
-				if form.ending != "" {
-					continue // not compressed in this way
-				}
-				return err
-			}
-			sum := sha256.Sum256(content)
-			etag := `"` + base64.RawURLEncoding.EncodeToString(sum[:12]) + `"`
-			f.forms = append(f.forms, staticForm{form.encoding, content, etag})
+		if base != "" && path.Ext(name) == ".html" {
+			f.forms, err = formsBelow(files, name, base)
+		} else {
+			f.forms, err = formsOf(files, name)
 		}
 		loaded["/"+name] = f
-		return nil
+		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read the dashboard: %w", err)
 	}
 	return loaded, nil
+}
+
+// formsOf reads a file as it is, and as it was compressed when it was built.
+func formsOf(files fs.FS, name string) (forms []staticForm, err error) {
+	for _, form := range []struct{ encoding, ending string }{{"br", ".br"}, {"gzip", ".gz"}, {"", ""}} {
+		content, err := fs.ReadFile(files, name+form.ending)
+		switch {
+		case err == nil:
+			forms = append(forms, newForm(form.encoding, content))
+		case form.ending == "":
+			return nil, err
+		}
+	}
+	return forms, nil
+}
+
+// formsBelow writes a page for a base path, and compresses it anew.
+func formsBelow(files fs.FS, name, base string) ([]staticForm, error) {
+	content, err := fs.ReadFile(files, name)
+	if err != nil {
+		return nil, err
+	}
+	content = inPage(content, base)
+	var compressed bytes.Buffer
+	w := gzip.NewWriter(&compressed)
+	if _, err := w.Write(content); err != nil {
+		return nil, err
+	}
+	if err := w.Close(); err != nil {
+		return nil, err
+	}
+	return []staticForm{newForm("gzip", compressed.Bytes()), newForm("", content)}, nil
+}
+
+func newForm(encoding string, content []byte) staticForm {
+	sum := sha256.Sum256(content)
+	etag := `"` + base64.RawURLEncoding.EncodeToString(sum[:12]) + `"`
+	return staticForm{encoding, content, etag}
 }
 
 // isForm tells whether a file is the compressed form of another.

@@ -97,6 +97,7 @@ type world struct {
 	server *server.Server
 	path   string // of the database
 	url    string
+	base   string // below which the documented paths are served too
 	client *http.Client
 	logs   *logBuffer
 	routes []server.TestRoute
@@ -161,7 +162,7 @@ func (w *world) serve(secret string, opts storage.Options, changes ...func(*serv
 	for _, change := range changes {
 		change(&cfg)
 	}
-	w.server = server.New(w.store, cfg)
+	w.server, w.base = server.New(w.store, cfg), cfg.BasePath
 	w.routes = w.server.TestRoutes()
 	ts := httptest.NewServer(w.server.Handler())
 	t.Cleanup(ts.Close)
@@ -264,11 +265,20 @@ func (w *world) try(method, path, credential string, body any, headers ...string
 		return nil, err
 	}
 	r := &response{t: w.t, what: method + " " + path, status: answer.StatusCode, header: answer.Header, body: got}
-	checkAnswer(w.t, w.routes, req, sent, r)
+	checkAnswer(w.t, w.routes, documented(req, w.base), sent, r)
 	if r.status == http.StatusInternalServerError && !w.expectBugs {
 		w.t.Errorf("%s is a bug of the server:\n%s", r.what, w.logs)
 	}
 	return r, nil
+}
+
+// documented is a request as the OpenAPI document has it: without the base path.
+func documented(req *http.Request, base string) *http.Request {
+	req = req.Clone(req.Context())
+	if strings.HasPrefix(req.URL.EscapedPath(), base+"/") {
+		req.URL.Path, req.URL.RawPath = strings.TrimPrefix(req.URL.Path, base), strings.TrimPrefix(req.URL.RawPath, base)
+	}
+	return req
 }
 
 // readAnswer reads all of an answer, of a stream the first event only.

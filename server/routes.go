@@ -84,7 +84,7 @@ func (s *Server) Handler() http.Handler {
 	}
 	router.NotFound = s.fallback(route{needs: public, handle: s.serveDashboard})
 	router.MethodNotAllowed = s.fallback(route{needs: public, handle: s.methodNotAllowed})
-	return router
+	return serveBelow(s.BasePath, router)
 }
 
 // methodNotAllowed answers with the router's Allow header, of which OPTIONS is

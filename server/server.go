@@ -34,6 +34,7 @@ type Config struct {
 	DefaultPlan       plans.Plan // of workspaces made by registration
 	MaxBody           int64      // bytes; DefaultMaxBody when 0
 	Dashboard         fs.FS      // index.html at its root
+	BasePath          string     // below which a proxy shows the server (CheckBasePath); "" for the root
 	Log               *slog.Logger
 	Now               func() time.Time // time.Now when nil
 	Timeouts          Timeouts         // zero fields have defaults
@@ -91,6 +92,7 @@ type Server struct {
 
 	metrics   *metrics
 	dashboard func() (map[string]staticFile, error) // read at first use
+	document  []byte                                // openapi.json
 }
 
 // New makes a server on an open store.
@@ -113,7 +115,8 @@ func New(store *storage.Store, cfg Config) *Server {
 			addresses: newRateLimiter[netip.Prefix](cfg.RatePerAddress, cfg.Now),
 			keys:      newRateLimiter[string](cfg.RatePerKey, cfg.Now),
 		},
-		dashboard: sync.OnceValues(func() (map[string]staticFile, error) { return loadDashboard(cfg.Dashboard) }),
+		dashboard: sync.OnceValues(func() (map[string]staticFile, error) { return loadDashboard(cfg.Dashboard, cfg.BasePath) }),
+		document:  inDocument(openAPIDocument, cfg.BasePath),
 	}
 	if cfg.Stripe != nil {
 		s.stripe = newStripeClient(cfg.Stripe)

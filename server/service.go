@@ -32,6 +32,6 @@ func (s *Server) ready(c *call) error {
 }
 
 func (s *Server) openAPI(c *call) error {
-	c.body(http.StatusOK, jsonType, openAPIDocument)
+	c.body(http.StatusOK, jsonType, s.document)
 	return nil
 }

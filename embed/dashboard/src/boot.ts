@@ -12,8 +12,17 @@ declare global {
 /** The code of each page by the name of its folder: vite writes it in when it builds. */
 declare const PAGE_CODE: Record<string, string>
 
+// What src/shell/base.ts reads too.
+const base = document.querySelector('meta[name="base-path"]')!.getAttribute('content')!.replace(/\/+$/, '')
+
 function page(signedIn: boolean): { name: string; id?: string } {
-  const [name = '', id] = location.pathname.split('/').slice(1)
+  const { pathname } = location
+  const path = pathname.startsWith(base + '/')
+    ? pathname.slice(base.length)
+    : pathname === base
+      ? '/'
+      : pathname
+  const [name = '', id] = path.split('/').slice(1)
   if (name === '') return { name: signedIn ? 'overview' : 'sign-in' }
   if (name === 'runs' && id) return { name: 'run', id }
   return { name }
@@ -32,7 +41,7 @@ function reads(name: string, id = ''): string[] {
 function boot() {
   let token: string | null = null
   try {
-    token = localStorage.getItem('pikarc.token')
+    token = localStorage.getItem('pikarc.token' + base)
   } catch {
     // A locked-down browser: nobody is signed in yet.
   }
@@ -46,7 +55,7 @@ function boot() {
     const link = document.createElement('link')
     link.rel = 'modulepreload'
     link.crossOrigin = ''
-    link.href = code[needed]!
+    link.href = base + code[needed]!
     document.head.append(link)
   }
 
@@ -55,7 +64,7 @@ function boot() {
   const headers: Record<string, string> = { Accept: 'application/json' }
   if (token) headers.Authorization = 'Bearer ' + token
   for (const url of outside ? ['/v1/server'] : ['/v1/server', ...reads(name, id)]) {
-    const answer = fetch(url, { headers, cache: 'no-store' })
+    const answer = fetch(base + url, { headers, cache: 'no-store' })
     // Who takes it is told; nobody may, when the page turns out to be another.
     answer.catch(() => {})
     answers.set(url, answer)

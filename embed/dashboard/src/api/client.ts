@@ -1,5 +1,6 @@
 // A typed client of the server's own API: paths, parameters and answers come from its OpenAPI document.
 import { untrack } from 'svelte'
+import { base } from '../shell/base'
 import { session } from '../shell/session.svelte'
 import { type Money, parseExact } from './exact'
 import { Problem, problemOf, unreachable } from './problem'
@@ -44,7 +45,7 @@ async function send<P extends keyof paths, M extends Method>(
   const url = address(path, options.path, options.query)
   const asked =
     (method === 'get' && early(url, token)) ||
-    fetch(url, {
+    fetch(base + url, {
       method: method.toUpperCase(),
       headers,
       body: body === undefined ? null : JSON.stringify(body),
@@ -83,7 +84,7 @@ async function read(response: Response, signal?: AbortSignal): Promise<unknown> 
   }
 }
 
-/** The URL of a call. A user id or a model may contain anything, slashes too. */
+/** The URL of a call, without the base path. A user id or a model may contain anything, slashes too. */
 export function address(path: string, names: Record<string, string> = {}, query: object = {}): string {
   const filled = path.replace(/\{(\w+)\}/g, (_, name: string) => {
     const value = names[name] ?? ''

@@ -1,6 +1,7 @@
 // The event stream of the workspace, read with fetch because EventSource sends no Authorization header.
 import type { Schema } from '../api/client'
 import { parseExact } from '../api/exact'
+import { base } from '../shell/base'
 import { session } from '../shell/session.svelte'
 import { sseReader } from './sse'
 
@@ -81,7 +82,7 @@ class Stream {
   async #read(token: string, abort: AbortController): Promise<number> {
     let watchdog = setTimeout(() => abort.abort(), SILENCE)
     try {
-      const response = await fetch('/v1/events', {
+      const response = await fetch(base + '/v1/events', {
         headers: { Authorization: `Bearer ${token}`, Accept: 'text/event-stream' },
         signal: abort.signal,
         cache: 'no-store',

@@ -1,5 +1,10 @@
 // What this browser remembers. Where storage is refused (a locked-down browser), it lasts as long as the page.
+import { base } from './base'
+
 const memory = new Map<string, string>()
+
+/** A name of this server alone: others may be below other paths of the same origin, which share the storage. */
+export const inThisServer = (key: string) => key + base
 
 export function recall(key: string): string | null {
   try {

@@ -1,9 +1,9 @@
 // The keys: "?" shows them, "g o" and its like go to pages, "/" searches, "j" and "k" move through the rows.
 // They can be turned off, for people whose tools send single keys (WCAG 2.1.4).
-import { keep, recall } from './kept'
+import { inThisServer, keep, recall } from './kept'
 import { navigate } from './router.svelte'
 
-const KEY = 'pikarc.keys'
+const KEY = inThisServer('pikarc.keys')
 
 class Keys {
   on = $state(recall(KEY) !== 'off')

@@ -1,9 +1,11 @@
 // The page one is on, as the address says it. Links are plain <a href>: clicks on them are taken here, unless the
 // reader wants a new tab. Filters live in the query.
 import { tick } from 'svelte'
+import { base, below } from './base'
 
 class Router {
-  path = $state(location.pathname)
+  /** Without the base path, as routes have it. */
+  path = $state(below(base, location.pathname))
   search = $state(location.search)
   query = $derived(new URLSearchParams(this.search))
   /** Counts navigations to another path: each begins at the top with the focus on the heading. */
@@ -15,17 +17,18 @@ class Router {
   }
 
   #read() {
-    const moved = location.pathname !== this.path
-    this.path = location.pathname
+    const path = below(base, location.pathname)
+    const moved = path !== this.path
+    this.path = path
     this.search = location.search
     if (moved) this.visits++
   }
 
   go(url: string, replace: boolean) {
-    const target = new URL(url, location.origin)
+    const target = new URL(base + url, location.origin)
     const same = target.pathname === location.pathname && target.search === location.search
     history[replace || same ? 'replaceState' : 'pushState'](null, '', target)
-    const moved = target.pathname !== this.path
+    const moved = below(base, target.pathname) !== this.path
     this.#read()
     if (moved) void tick().then(() => window.scrollTo(0, 0))
   }
@@ -40,6 +43,10 @@ export function navigate(url: string, { replace = false } = {}) {
 
 /** The address of this page with other filters, for a link; null removes one, and the rest stays. */
 export function addressWith(changes: Record<string, string | null>): string {
+  return base + pathWith(changes)
+}
+
+function pathWith(changes: Record<string, string | null>): string {
   const query = new URLSearchParams(router.search)
   for (const [name, value] of Object.entries(changes)) {
     if (value === null) query.delete(name)
@@ -52,7 +59,7 @@ export function addressWith(changes: Record<string, string | null>): string {
 /** Sets filters in the address; an empty value removes one. The page stays, back undoes it. */
 export function setQuery(changes: Record<string, string | null>, { replace = false } = {}) {
   const set = Object.entries(changes).map(([name, value]) => [name, value || null])
-  navigate(addressWith(Object.fromEntries(set)), { replace })
+  navigate(pathWith(Object.fromEntries(set)), { replace })
 }
 
 function onClick(event: MouseEvent) {
@@ -60,9 +67,11 @@ function onClick(event: MouseEvent) {
   if (event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return
   const link = (event.target as Element | null)?.closest?.('a[href]') as HTMLAnchorElement | null
   if (!link || link.target || link.hasAttribute('download') || link.origin !== location.origin) return
-  if (link.getAttribute('href')!.startsWith('#') || !isPage(link.pathname)) return
+  if (!link.pathname.startsWith(base + '/')) return
+  const path = below(base, link.pathname)
+  if (link.getAttribute('href')!.startsWith('#') || !isPage(path)) return
   event.preventDefault()
-  navigate(link.pathname + link.search)
+  navigate(path + link.search)
 }
 
 // Files and calls of the server itself are no pages: the browser opens them.

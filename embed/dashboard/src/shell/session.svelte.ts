@@ -1,10 +1,10 @@
 // Who is signed in. The token lies in localStorage: links opened in a new tab stay signed in, and signing out in
 // one tab signs out all of them. sessionStorage would give each tab its own session. Scripts of others, the danger
 // to anything in storage, are refused by the Content-Security-Policy.
-import { keep, recall } from './kept'
+import { inThisServer, keep, recall } from './kept'
 import { navigate, router } from './router.svelte'
 
-const KEY = 'pikarc.token'
+const KEY = inThisServer('pikarc.token')
 
 class Session {
   token: string | null = $state(recall(KEY))
@@ -54,12 +54,12 @@ export function isOutside(path: string): boolean {
 /** Goes to sign-in and remembers the page one was on. */
 export function leave() {
   if (isOutside(router.path)) return
-  const here = location.pathname + location.search
+  const here = router.path + router.search
   const next = here === '/' || here === '/overview' ? '' : '?next=' + encodeURIComponent(here)
   navigate('/sign-in' + next, { replace: true })
 }
 
-/** The page to go to after signing in: one of this server, never an address somebody else put into the link. */
+/** The page to go to after signing in, without the base path: one of this server, never an address somebody else put into the link. */
 export function nextPage(next: string | null): string {
   if (!next) return '/overview'
   const url = new URL(next, location.origin)
