@@ -37,12 +37,12 @@ func newJobMetrics() jobMetrics {
 			Name: "pikarc_backup_bytes", Help: "Size of the latest scheduled backup.",
 		}),
 	}
-	for _, job := range []string{jobIdle, jobExpire, jobVerify, jobBackup} {
-		m.runs.WithLabelValues(job, "success")
-		m.runs.WithLabelValues(job, "failure")
-		m.lastSuccess.WithLabelValues(job)
-		m.seconds.WithLabelValues(job)
-		m.handled.WithLabelValues(job)
+	for j := range jobCount {
+		m.runs.WithLabelValues(j.String(), "success")
+		m.runs.WithLabelValues(j.String(), "failure")
+		m.lastSuccess.WithLabelValues(j.String())
+		m.seconds.WithLabelValues(j.String())
+		m.handled.WithLabelValues(j.String())
 	}
 	return m
 }
@@ -53,13 +53,14 @@ func (m jobMetrics) collectors() []prometheus.Collector {
 
 // done counts a finished round. Its end is told by the machine's clock, as
 // whoever reads the metric takes the time.
-func (m jobMetrics) done(job string, began time.Time, handled int, err error) {
-	m.seconds.WithLabelValues(job).Set(time.Since(began).Seconds())
-	m.handled.WithLabelValues(job).Add(float64(handled))
+func (m jobMetrics) done(j job, began time.Time, handled int, err error) {
+	label := j.String()
+	m.seconds.WithLabelValues(label).Set(time.Since(began).Seconds())
+	m.handled.WithLabelValues(label).Add(float64(handled))
 	if err != nil {
-		m.runs.WithLabelValues(job, "failure").Inc()
+		m.runs.WithLabelValues(label, "failure").Inc()
 		return
 	}
-	m.runs.WithLabelValues(job, "success").Inc()
-	m.lastSuccess.WithLabelValues(job).SetToCurrentTime()
+	m.runs.WithLabelValues(label, "success").Inc()
+	m.lastSuccess.WithLabelValues(label).SetToCurrentTime()
 }

@@ -18,15 +18,27 @@ const (
 	lookEvery      = time.Minute      // whether a backup or a verification is due
 )
 
-// The jobs, as metrics name them.
+// job is a round of upkeep that metrics count.
+type job uint8
+
+// The jobs. Each has its series from the start, whether or not this server runs it.
 const (
-	jobIdle      = "end_idle_runs"
-	jobExpire    = "delete_expired_runs"
-	jobEndPlans  = "end_unpaid_plans"
-	jobReconcile = "repair_customers"
-	jobVerify    = "verify"
-	jobBackup    = "backup"
+	jobIdle job = iota
+	jobExpire
+	jobEndPlans
+	jobReconcile
+	jobVerify
+	jobBackup
+	jobCount
+	jobNone = jobCount // a look at the clock, which counts what it starts itself
 )
+
+// String is the metrics' label.
+func (j job) String() string {
+	return [jobCount]string{
+		"end_idle_runs", "delete_expired_runs", "end_unpaid_plans", "repair_customers", "verify", "backup",
+	}[j]
+}
 
 // startJobs runs the upkeep until the context ends; the channel closes when
 // all of it has stopped. Each job also runs at the start, so that a server
@@ -44,10 +56,10 @@ func (s *Server) startJobs(ctx context.Context) <-chan struct{} {
 	}
 	if s.VerifyEvery > 0 {
 		due := s.verifyDue()
-		group.Go(func() { s.every(ctx, lookEvery, "", "", "", s.whenDue(due, s.verify)) })
+		group.Go(func() { s.every(ctx, lookEvery, jobNone, "", "", s.whenDue(due, s.verify)) })
 	}
 	if s.Backups.Dir != "" {
-		group.Go(func() { s.every(ctx, lookEvery, "", "", "", s.whenDue(s.backupDue, s.backup)) })
+		group.Go(func() { s.every(ctx, lookEvery, jobNone, "", "", s.whenDue(s.backupDue, s.backup)) })
 	}
 	done := make(chan struct{})
 	go func() { group.Wait(); close(done) }()
@@ -55,18 +67,20 @@ func (s *Server) startJobs(ctx context.Context) <-chan struct{} {
 }
 
 // every runs a job now and then again and again, and logs how much it did,
-// counted in things. One without a label is a look at the clock, which counts
-// what it starts itself.
-func (s *Server) every(ctx context.Context, interval time.Duration, label, name, things string, job func(context.Context) (int, error)) {
+// counted in things.
+func (s *Server) every(
+	ctx context.Context, interval time.Duration, label job, name, things string,
+	round func(context.Context) (int, error),
+) {
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
 	for {
 		began := time.Now()
-		n, err := job(ctx)
+		n, err := round(ctx)
 		if stopped(err) {
 			return
 		}
-		if label != "" {
+		if label != jobNone {
 			s.metrics.jobs.done(label, began, n, err)
 		}
 		switch {
@@ -85,13 +99,15 @@ func (s *Server) every(ctx context.Context, interval time.Duration, label, name,
 
 // until turns a job that is due after an interval into one that can be called
 // more often: it is tried at each call until it succeeds, and then rests.
-func (s *Server) until(interval time.Duration, job func(context.Context) (int, error)) func(context.Context) (int, error) {
+func (s *Server) until(
+	interval time.Duration, round func(context.Context) (int, error),
+) func(context.Context) (int, error) {
 	var due time.Time
 	return func(ctx context.Context) (int, error) {
 		if s.Now().Before(due) {
 			return 0, nil
 		}
-		n, err := job(ctx)
+		n, err := round(ctx)
 		if err == nil {
 			due = s.Now().Add(interval)
 		}
@@ -106,12 +122,14 @@ func stopped(err error) bool {
 
 // whenDue makes a job of one that is to run at certain times. Such a job logs
 // its own failures.
-func (s *Server) whenDue(due func(time.Time) bool, job func(context.Context) error) func(context.Context) (int, error) {
+func (s *Server) whenDue(
+	due func(time.Time) bool, round func(context.Context) error,
+) func(context.Context) (int, error) {
 	return func(ctx context.Context) (int, error) {
 		if !due(s.Now()) {
 			return 0, ctx.Err()
 		}
-		if err := job(ctx); stopped(err) {
+		if err := round(ctx); stopped(err) {
 			return 0, err
 		}
 		return 0, nil

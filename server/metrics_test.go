@@ -11,9 +11,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 
 	"github.com/pikarc/server/plans"
+	"github.com/pikarc/server/server"
 	"github.com/pikarc/server/storage"
 )
 
@@ -110,6 +112,32 @@ func TestMetricsHaveTheSameSeriesWhateverCallersSend(t *testing.T) {
 	}
 	if strings.Contains(after, "user-1") || strings.Count(before, "\n") > 1500 {
 		t.Errorf("%d lines", strings.Count(before, "\n"))
+	}
+}
+
+// An alert on a job that has not run yet, or that a setting turns on later, must find a series.
+func TestEveryJobHasItsSeriesBeforeItsFirstRound(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	jobs := []string{"end_idle_runs", "delete_expired_runs", "end_unpaid_plans", "repair_customers", "verify", "backup"}
+	if diff := cmp.Diff(jobs, server.Jobs()); diff != "" {
+		t.Errorf("name a new job here, in metrics.md and in alerts.yml: %s", diff)
+	}
+	described, err := os.ReadFile("../docs/ops/metrics.md")
+	w.must(err)
+	for _, job := range jobs {
+		for _, series := range []string{
+			`pikarc_job_runs_total{job="%s",outcome="success"}`, `pikarc_job_runs_total{job="%s",outcome="failure"}`,
+			`pikarc_job_last_success_timestamp_seconds{job="%s"}`, `pikarc_job_last_seconds{job="%s"}`,
+			`pikarc_job_handled_total{job="%s"}`,
+		} {
+			if got := w.metric(fmt.Sprintf(series, job)); got != 0 {
+				t.Errorf("%s %s is %v before its first round", series, job, got)
+			}
+		}
+		if !strings.Contains(string(described), "`"+job+"`") {
+			t.Errorf("metrics.md does not name %s", job)
+		}
 	}
 }
 
