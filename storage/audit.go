@@ -94,14 +94,16 @@ type deed struct {
 
 // configure is write for a change of configuration. What fn did is recorded in
 // the same transaction, so that neither is ever there without the other. A
-// call that changed nothing leaves no entry.
+// call that changed nothing leaves no entry. What fn changes by SQL belongs to
+// the workspace of its deed: only of that one the memory reads rows again.
 func (s *Store) configure(ctx context.Context, fn func(*Tx) (deed, error)) error {
 	actor := actorOf(ctx)
-	return s.write(ctx, bySQL, func(tx *Tx) error {
+	return s.write(ctx, dropping, func(tx *Tx) error {
 		done, err := fn(tx)
 		if err != nil {
 			return err
 		}
+		tx.memory.invalidate(done.ws)
 		return recordAudit(tx, actor, done)
 	})
 }

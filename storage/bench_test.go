@@ -1,7 +1,9 @@
 package storage
 
 import (
+	"context"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -93,6 +95,44 @@ func BenchmarkStepDecision(b *testing.B) {
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "decisions/s")
 		})
 	}
+}
+
+// BenchmarkStepDecisionBesideConfiguration is BenchmarkStepDecision for runs of
+// 400 users, while four callers keep changing another workspace's configuration.
+func BenchmarkStepDecisionBesideConfiguration(b *testing.B) {
+	w := newWorld(b)
+	ws, other := w.roomy(), w.roomy()
+	var live []uuid.UUID
+	for i := range 400 {
+		live = append(live, w.start(ws, fmt.Sprintf("user %d", i)).ID)
+	}
+	var writers sync.WaitGroup
+	ctx, stop := context.WithCancel(b.Context())
+	for i := range 4 {
+		writers.Go(func() {
+			for ctx.Err() == nil {
+				if _, err := w.BlockUser(ctx, other, fmt.Sprint(i), nil); err != nil && ctx.Err() == nil {
+					b.Error(err)
+				}
+			}
+		})
+	}
+	model, next := "gpt-4o", atomic.Int64{}
+	b.SetParallelism(32)
+	b.ResetTimer()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			run := live[next.Add(1)%int64(len(live))]
+			a, err := w.CreateStep(ctx, Caller{Workspace: ws}, run, NewStep{Type: 1, Sequence: 1, Model: &model}, guard.Decide)
+			if err != nil || !a.Decision.Allowed() {
+				b.Errorf("%+v, %v", a, err)
+				return
+			}
+		}
+	})
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "decisions/s")
+	stop()
+	writers.Wait()
 }
 
 // BenchmarkUsage reads the usage page of a workspace with a million steps.

@@ -136,7 +136,7 @@ func (row *stepRow) use(tx *Tx, ws WorkspaceKey, r *heldRun, in StepUpdate) (boo
 	if !row.bookedDay.Valid {
 		row.bookedDay = sql.NullInt64{Int64: dayOf(tx.now), Valid: true}
 		if row.model.Valid {
-			model, err := tx.memory.models.get(tx, row.model.Int64)
+			model, err := tx.memory.models.get(tx, idKey{ws, row.model.Int64})
 			if err != nil {
 				return booking{}, err
 			}

@@ -38,7 +38,7 @@ func standOn(tx *Tx, ws *heldWorkspace, userID int64) (g ground, err error) {
 	if g.day, err = tx.memory.days.get(tx, today); err != nil || userID == 0 {
 		return g, err
 	}
-	if g.user, err = tx.memory.users.get(tx, userID); err != nil {
+	if g.user, err = tx.memory.users.get(tx, idKey{ws.key, userID}); err != nil {
 		return g, err
 	}
 	g.userDay, err = tx.memory.userDays.get(tx, partKey{today, userID})

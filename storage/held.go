@@ -20,7 +20,19 @@ type name struct {
 	text string
 }
 
-// heldID is the id that a name stands for. It never changes.
+func (n name) workspace() WorkspaceKey { return n.ws }
+
+func (ws WorkspaceKey) workspace() WorkspaceKey { return ws }
+
+// idKey is the internal id of a user or a model.
+type idKey struct {
+	ws WorkspaceKey
+	id int64
+}
+
+func (k idKey) workspace() WorkspaceKey { return k.ws }
+
+// heldID is the id that a name stands for.
 type heldID struct {
 	held
 	id int64
@@ -87,10 +99,10 @@ type heldUser struct {
 	lastSeenAt sql.NullInt64
 }
 
-func loadUser(tx *Tx, id int64) (*heldUser, error) {
-	u := &heldUser{id: id}
-	err := tx.get(`SELECT blocked_at IS NOT NULL, run_count, last_seen_at FROM users WHERE id = $1`,
-		[]any{id}, &u.blocked, &u.runCount, &u.lastSeenAt)
+func loadUser(tx *Tx, key idKey) (*heldUser, error) {
+	u := &heldUser{id: key.id}
+	err := tx.get(`SELECT blocked_at IS NOT NULL, run_count, last_seen_at FROM users WHERE id = $1 AND workspace_id = $2`,
+		[]any{key.id, key.ws}, &u.blocked, &u.runCount, &u.lastSeenAt)
 	return u, err
 }
 
@@ -112,11 +124,11 @@ type heldModel struct {
 	inputPrice, outputPrice sql.NullInt64 // pico-USD a token
 }
 
-func loadModel(tx *Tx, id int64) (*heldModel, error) {
+func loadModel(tx *Tx, key idKey) (*heldModel, error) {
 	m := &heldModel{}
 	var active bool
-	err := tx.get(`SELECT name, input_picos, output_picos, is_active FROM models WHERE id = $1`,
-		[]any{id}, &m.name, &m.inputPrice, &m.outputPrice, &active)
+	err := tx.get(`SELECT name, input_picos, output_picos, is_active FROM models WHERE id = $1 AND workspace_id = $2`,
+		[]any{key.id, key.ws}, &m.name, &m.inputPrice, &m.outputPrice, &active)
 	if !active {
 		m.inputPrice, m.outputPrice = sql.NullInt64{}, sql.NullInt64{}
 	}
@@ -129,6 +141,8 @@ type runKey struct {
 	ws WorkspaceKey
 	id uuid.UUID
 }
+
+func (k runKey) workspace() WorkspaceKey { return k.ws }
 
 // heldRun is a run as its next call sees it.
 type heldRun struct {
@@ -229,6 +243,8 @@ type dayKey struct {
 	ws  WorkspaceKey
 	day int64
 }
+
+func (k dayKey) workspace() WorkspaceKey { return k.ws }
 
 // heldDay is what a workspace used on a day.
 type heldDay struct {

@@ -11,29 +11,31 @@ import (
 // count in, so that a decision asks the database for nothing it has just read
 // or written. Only the writer touches it, inside its transaction.
 //
-// The database stays the truth. A row is believed only in the epoch in which
-// it was read; an epoch ends when another process has committed, when a write
-// has changed rows behind the memory's back, and when the clock went back a
-// day. Rows of an old epoch are not dropped but read again, each when it is
-// next asked for, so an end of an epoch costs nothing by itself.
+// The database stays the truth. Rows are invalidated when another process has
+// committed, when a write has changed some behind the memory's back, and when
+// the clock went back a day; those of one workspace alone when its own
+// configuration was changed here. They are not dropped but read again, each
+// when it is next asked for, so an invalidation costs nothing by itself.
 //
 // Rows changed here are written by flush, before the batch's COMMIT and before
 // any job that reads them by SQL. Jobs run their own SQL first and change
 // memory last, when nothing can fail any more, so a job that is rolled back
 // leaves no trace here; if the whole batch is, everything is forgotten.
 type memory struct {
-	epoch   int64
-	version int64 // SQLite's data_version: another one tells of a commit by another process
-	today   int64 // day of the latest job
-	dirty   []row
+	clock    int64                 // counts invalidations; a row was read at one of its values
+	allFrom  int64                 // rows read before are read again
+	someFrom [workspaceSlots]int64 // the same of some workspaces' rows, by workspaceSlot
+	version  int64                 // SQLite's data_version: another one tells of a commit by another process
+	today    int64                 // day of the latest job
+	dirty    []row
 
 	segment      int64 // that is being filled; 0 before the first step
 	segmentSteps int64 // that it has, about
 
 	workspaces *table[WorkspaceKey, *heldWorkspace]
-	users      *table[int64, *heldUser]
+	users      *table[idKey, *heldUser]
 	userIDs    *table[name, *heldID]
-	models     *table[int64, *heldModel]
+	models     *table[idKey, *heldModel]
 	modelIDs   *table[name, *heldID]
 	runs       *table[runKey, *heldRun]
 	days       *table[dayKey, *heldDay]
@@ -69,14 +71,34 @@ func (m *memory) begin(tx *Tx) error {
 	err := tx.get("PRAGMA data_version", nil, &version)
 	if err == nil && version != m.version {
 		m.version = version
-		m.distrust()
+		m.invalidateAll()
 	}
 	return err
 }
 
-// distrust has every row read again when it is next asked for. Changed ones
-// must have been flushed.
-func (m *memory) distrust() { m.epoch++ }
+// invalidateAll has every row read again when it is next asked for. Changed
+// ones must have been flushed.
+func (m *memory) invalidateAll() {
+	m.clock++
+	m.allFrom = m.clock
+}
+
+// workspaceSlots is how many workspaces are told apart when one of them is
+// invalidated. Two in one slot cost each other a few reads.
+const workspaceSlots = 1024
+
+func workspaceSlot(ws WorkspaceKey) int { return int(uint64(ws) % workspaceSlots) }
+
+// invalidate is invalidateAll for the rows of one workspace.
+func (m *memory) invalidate(ws WorkspaceKey) {
+	m.clock++
+	m.someFrom[workspaceSlot(ws)] = m.clock
+}
+
+// valid reports whether a row of a workspace was read after all that may have changed it.
+func (m *memory) valid(h *held, ws WorkspaceKey) bool {
+	return h.readAt >= m.allFrom && h.readAt >= m.someFrom[workspaceSlot(ws)]
+}
 
 // atDay notices midnight. The row of a new day takes in the sums of those
 // before, which must be in the file by then. When the clock went back over it,
@@ -89,7 +111,7 @@ func (m *memory) atDay(tx *Tx) error {
 	}
 	m.today = day
 	if back {
-		defer m.distrust()
+		defer m.invalidateAll()
 	}
 	return m.flush(tx)
 }
@@ -137,19 +159,25 @@ type row interface {
 
 // held is the part that all rows in memory have.
 type held struct {
-	epoch int64
-	dirty bool // differs from the database
+	readAt int64 // the memory's clock
+	dirty  bool  // differs from the database
 }
 
 func (h *held) state() *held { return h }
 
+// rowKey names a row of a workspace.
+type rowKey interface {
+	comparable
+	workspace() WorkspaceKey
+}
+
 // table holds the most recently used rows of one kind.
-type table[K comparable, R row] struct {
+type table[K rowKey, R row] struct {
 	rows *lru.LRU[K, R]
 	load func(*Tx, K) (R, error)
 }
 
-func newTable[K comparable, R row](limit int, load func(*Tx, K) (R, error)) *table[K, R] {
+func newTable[K rowKey, R row](limit int, load func(*Tx, K) (R, error)) *table[K, R] {
 	rows, err := lru.NewLRU[K, R](limit, nil)
 	if err != nil {
 		panic(err) // the limit is checked by Open
@@ -160,7 +188,7 @@ func newTable[K comparable, R row](limit int, load func(*Tx, K) (R, error)) *tab
 // get returns a row as this transaction sees it: ErrNotFound when there is none.
 func (t *table[K, R]) get(tx *Tx, key K) (R, error) {
 	if r, ok := t.rows.Get(key); ok {
-		if h := r.state(); h.dirty || h.epoch == tx.memory.epoch {
+		if h := r.state(); h.dirty || tx.memory.valid(h, key.workspace()) {
 			return r, nil
 		}
 	}
@@ -177,7 +205,7 @@ func (t *table[K, R]) get(tx *Tx, key K) (R, error) {
 
 // put remembers a row that the job has just read or inserted, unless the job fails.
 func (t *table[K, R]) put(tx *Tx, key K, r R) {
-	r.state().epoch = tx.memory.epoch
+	r.state().readAt = tx.memory.clock
 	t.rows.Add(key, r)
 	tx.undo = append(tx.undo, func() { t.drop(key) })
 }

@@ -37,10 +37,10 @@ func (w *world) mustRememberTheTruth() {
 	}
 }
 
-func compare[K comparable, R row](tx *Tx, t *table[K, R], wrong *[]string, believed *int) error {
+func compare[K rowKey, R row](tx *Tx, t *table[K, R], wrong *[]string, believed *int) error {
 	for _, key := range t.rows.Keys() {
 		held, _ := t.rows.Peek(key)
-		if held.state().epoch != tx.memory.epoch {
+		if !tx.memory.valid(held.state(), key.workspace()) {
 			continue
 		}
 		*believed++
@@ -121,6 +121,91 @@ func TestAnotherProcessIsBelievedAtOnce(t *testing.T) {
 		}
 	}
 	w.mustRememberTheTruth()
+}
+
+// What one tenant does to its configuration, refused or not, costs no other a
+// read: a decision asks for nothing more than before.
+func TestConfigurationWriteLeavesOthersInMemory(t *testing.T) {
+	w := newWorld(t)
+	quiet, busy, basic := w.roomy(), w.roomy(), w.workspace(plans.Basic)
+	run, idle := w.start(quiet, "u").ID, w.start(busy, "idle").ID
+	var queries []string
+	w.hooks().onQuery = func(query string, _ int) error { queries = append(queries, query); return nil }
+	decide := func() []string {
+		queries = nil
+		w.start(quiet, "u")
+		w.patch(quiet, run, w.step(quiet, run).ID, 1, 1)
+		return queries
+	}
+	decide()
+	warm := decide()
+	account, err := w.AccountByEmail(t.Context(), "a2@example.com")
+	w.must(err)
+	for name, change := range map[string]func() error{
+		"limits": func() error {
+			_, err := w.UpdateWorkspace(t.Context(), busy, WorkspaceChange{Name: new("n")})
+			return err
+		},
+		"switch":    func() error { _, err := w.SetKillSwitch(t.Context(), busy, false); return err },
+		"refused":   func() error { _, err := w.SetKillSwitch(t.Context(), basic, true); return err },
+		"block":     func() error { _, err := w.BlockUser(t.Context(), busy, "u", nil); return err },
+		"unblock":   func() error { _, err := w.UnblockUser(t.Context(), busy, "u"); return err },
+		"unknown":   func() error { _, err := w.UnblockUser(t.Context(), busy, "nobody"); return err },
+		"price":     func() error { w.price(busy, "gpt-4o", 1, 1); return nil },
+		"key":       func() error { _, err := w.RotateKey(t.Context(), busy, "new"); return err },
+		"plan":      func() error { _, err := w.SetPlan(t.Context(), basic, plans.Plan{ID: plans.Pro}); return err },
+		"same plan": func() error { _, err := w.SetPlan(t.Context(), basic, plans.Plan{ID: plans.Pro}); return err },
+		"password":  func() error { _, err := w.ChangePassword(t.Context(), account.ID, "x", "y"); return err },
+		"wrong password": func() error {
+			_, err := w.ChangePassword(t.Context(), account.ID, "no", "y")
+			return err
+		},
+		"sign-up":  func() error { w.workspace(plans.Basic); return nil },
+		"customer": func() error { return w.SetCustomer(t.Context(), busy, "", "cus_1") },
+		"idle": func() error {
+			_, err := w.aside.ExecContext(t.Context(), `UPDATE runs SET last_call_at = 0 WHERE uuid = $1`, idle[:])
+			w.must(err)
+			decide() // reads all again, as another process has committed
+			decide()
+			n, err := w.EndIdleRuns(t.Context())
+			if n != 1 {
+				t.Errorf("%d idle runs ended", n)
+			}
+			return err
+		},
+	} {
+		var missing *plans.FeatureError
+		err := change()
+		if err != nil && !errors.As(err, &missing) && !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrBadPassword) {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if diff := cmp.Diff(warm, decide()); diff != "" {
+			t.Errorf("%s: the decisions of another workspace read more (+):\n%s", name, diff)
+		}
+	}
+	w.mustRememberTheTruth()
+}
+
+// A job that has counted in memory and then fails leaves none of it, in any way of writing.
+func TestFailedJobThatCountedInMemoryIsForgotten(t *testing.T) {
+	w := newWorld(t)
+	ws := w.roomy()
+	w.start(ws, "u")
+	broken := errors.New("broken")
+	for _, way := range []way{bySQL, dropping} {
+		err := w.write(t.Context(), way, func(tx *Tx) error {
+			if _, err := startRun(tx, Caller{Workspace: ws}, NewRun{UserID: "u"}, guard.Decide); err != nil {
+				return err
+			}
+			return broken
+		})
+		if !errors.Is(err, broken) {
+			t.Fatal(err)
+		}
+		w.start(ws, "u")
+	}
+	w.mustRememberTheTruth()
+	w.mustBalance()
 }
 
 // A key that was recalled, not looked up, is refused as soon as another took its place.

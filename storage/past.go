@@ -35,7 +35,7 @@ func (p Past) at(t time.Time) (*Tx, error) {
 
 // reread writes what was counted and reads it again when it is next asked for.
 func (p Past) reread() error {
-	defer p.tx.memory.distrust()
+	defer p.tx.memory.invalidateAll()
 	return p.tx.memory.flush(p.tx)
 }
 

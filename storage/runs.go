@@ -145,7 +145,7 @@ func endRun(tx *Tx, c Caller, id uuid.UUID, status RunStatus, by EndedBy) (RunEn
 	overIdle := r.endedBy == EndedByIdle && by != EndedByIdle
 	switch {
 	case r.status == RunRunning:
-		user, err := tx.memory.users.get(tx, r.userID)
+		user, err := tx.memory.users.get(tx, idKey{ws.key, r.userID})
 		if err != nil {
 			return RunEnd{}, err
 		}

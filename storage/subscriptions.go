@@ -110,7 +110,7 @@ func (s *Store) Billing(ctx context.Context, ws WorkspaceKey) (b Billing, err er
 // SetCustomer records that a workspace is a customer of Stripe, in the place
 // of the one it was before ("" when none). ErrOutdated when that has changed meanwhile.
 func (s *Store) SetCustomer(ctx context.Context, ws WorkspaceKey, before, customer string) error {
-	return s.write(ctx, bySQL, func(tx *Tx) error {
+	return s.write(ctx, dropping, func(tx *Tx) error {
 		err := tx.execOne(`INSERT INTO subscriptions (workspace_id, customer, version, status, cancel_at_period_end)
 			VALUES ($1, $2, 1, $3, 0)
 			ON CONFLICT (workspace_id) DO UPDATE SET customer = excluded.customer, version = subscriptions.version + 1

@@ -38,8 +38,7 @@ func (s *Store) EndIdleRuns(ctx context.Context) (ended int, err error) {
 		return 0, fmt.Errorf("find idle runs: %w", err)
 	}
 	for len(idle) > 0 {
-		// Several runs are one job: if one fails, memory must not keep those before it.
-		err := s.slice(ctx, bySQL, func(tx *Tx) (bool, error) {
+		err := s.slice(ctx, dropping, func(tx *Tx) (bool, error) {
 			if len(idle) == 0 {
 				return false, nil
 			}

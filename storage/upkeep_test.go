@@ -419,7 +419,7 @@ func TestASweepThatFailsEndsNoRunByHalf(t *testing.T) {
 			w.start(ws, "u")
 		}
 		w.clock.Advance(48 * time.Hour)
-		w.memory.distrust() // so that each run is read
+		w.memory.invalidateAll() // so that each run is read
 		read := 0
 		w.hooks().onQuery = func(query string, _ int) error {
 			if strings.Contains(query, "FROM runs WHERE") {

@@ -27,7 +27,7 @@ type way uint8
 
 const (
 	bySQL    way = iota // reads and changes any by SQL: memory is flushed before, and read again after
-	dropping            // the same, but it drops from memory what it changed, so that nothing else is read again
+	dropping            // the same, but it drops or invalidates what it changed, so that nothing else is read again
 	inMemory            // reads and changes them in memory only
 )
 
@@ -187,7 +187,7 @@ func (s *Store) runJob(j *job, result *error) error {
 		}
 	}
 	if j.way == bySQL {
-		defer s.memory.distrust()
+		defer s.memory.invalidateAll()
 	}
 	if err := s.writer.run("SAVEPOINT job"); err != nil {
 		return err
@@ -201,8 +201,8 @@ func (s *Store) runJob(j *job, result *error) error {
 		for _, undo := range tx.undo {
 			undo()
 		}
-		if j.way == bySQL {
-			s.memory.forget() // it may have counted in several parts; nothing else is unwritten
+		if j.way != inMemory && len(s.memory.dirty) > 0 {
+			s.memory.forget() // it has counted in several parts; nothing else is unwritten
 		}
 	}
 	return s.writer.run("RELEASE job")
