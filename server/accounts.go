@@ -84,7 +84,7 @@ func (s *Server) register(c *call) error {
 	if err != nil {
 		return err
 	}
-	in := storage.NewAccount{Email: email, PasswordHash: hash, Plan: s.DefaultPlan.ID}
+	in := storage.NewAccount{Email: email, PasswordHash: hash, Plan: s.DefaultPlan.ID, Address: addressText(neighbourhood(c.from))}
 	if name != nil {
 		in.WorkspaceName = *name
 	}
@@ -124,13 +124,22 @@ func (s *Server) login(c *call) error {
 	if err := o.Err(); err != nil {
 		return err
 	}
-	attempt, wait := s.logins.begin(email, neighbourhood(c.from).String())
-	if wait > 0 {
-		return retryLater(http.StatusTooManyRequests, "Too many failed attempts. Try again later.", seconds(wait))
+	account, found, err := s.accountByEmail(c, email)
+	if err != nil {
+		return err
 	}
-	account, ok, err := s.checkPassword(c, email, password)
+	address := addressText(neighbourhood(c.from))
+	known, err := s.store.HasSignedInFrom(c.ctx(), account.ID, address)
+	if err != nil {
+		return err
+	}
+	attempt, wait := s.logins.begin(attempted{account: email, version: account.TokenVersion, address: c.from, known: known})
+	if wait > 0 {
+		return tooManyFailures(wait)
+	}
+	ok, err := s.checkPassword(c, account, found, password)
 	if err == nil {
-		err = s.store.SignedIn(c.ctx(), account, ok)
+		err = s.store.SignedIn(c.ctx(), account, address, ok)
 	}
 	if err != nil || ok {
 		attempt.forgive() // neither a broken server nor the right password counts as a failure
@@ -144,17 +153,25 @@ func (s *Server) login(c *call) error {
 	return c.ok(s.issueToken(account))
 }
 
-// checkPassword takes the same time whether or not the email exists.
-func (s *Server) checkPassword(c *call, email, password string) (storage.Account, bool, error) {
-	account, err := s.store.AccountByEmail(c.ctx(), email)
+func tooManyFailures(wait time.Duration) error {
+	return retryLater(http.StatusTooManyRequests, "Too many failed attempts. Try again in "+seconds(wait)+" s.", seconds(wait))
+}
+
+// accountByEmail finds an account; one that does not exist is no error here.
+func (s *Server) accountByEmail(c *call, email string) (account storage.Account, found bool, err error) {
+	account, err = s.store.AccountByEmail(c.ctx(), email)
 	if errors.Is(err, storage.ErrNotFound) {
-		return account, false, s.hasher.VerifyNone(c.ctx(), password)
+		return storage.Account{}, false, nil
 	}
-	if err != nil {
-		return account, false, err
+	return account, err == nil, err
+}
+
+// checkPassword takes the same time whether or not the account exists.
+func (s *Server) checkPassword(c *call, account storage.Account, found bool, password string) (bool, error) {
+	if !found {
+		return false, s.hasher.VerifyNone(c.ctx(), password)
 	}
-	ok, err := s.hasher.Verify(c.ctx(), account.PasswordHash, password)
-	return account, ok, err
+	return s.hasher.Verify(c.ctx(), account.PasswordHash, password)
 }
 
 func (s *Server) me(c *call) error {
@@ -198,12 +215,8 @@ func (s *Server) changePassword(c *call) error {
 		return err
 	}
 	wrong := badRequest("Current password is incorrect")
-	ok, err := s.hasher.Verify(c.ctx(), account.PasswordHash, current)
-	if err != nil {
+	if err := s.provePassword(c, account, current); err != nil {
 		return err
-	}
-	if !ok {
-		return wrong
 	}
 	hash, err := s.hasher.Hash(c.ctx(), replacement)
 	if err != nil {
@@ -217,4 +230,21 @@ func (s *Server) changePassword(c *call) error {
 		return err
 	}
 	return c.ok(s.issueToken(account))
+}
+
+// provePassword makes sure that who is signed in knows the password. Failures
+// are counted for the account alone: only who holds one of its tokens can make them.
+func (s *Server) provePassword(c *call, account storage.Account, password string) error {
+	attempt, wait := s.logins.begin(attempted{account: account.ID.String(), version: account.TokenVersion, known: true})
+	if wait > 0 {
+		return tooManyFailures(wait)
+	}
+	ok, err := s.hasher.Verify(c.ctx(), account.PasswordHash, password)
+	if err == nil && !ok {
+		if err = s.store.ChangePasswordFailed(c.ctx(), account); err == nil {
+			return badRequest("Current password is incorrect")
+		}
+	}
+	attempt.forgive()
+	return err
 }

@@ -1,12 +1,9 @@
 package server_test
 
 import (
-	"context"
 	"encoding/json"
-	"net"
 	"net/http"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -138,88 +135,6 @@ func TestTheSchemeIsBearerInAnyLetters(t *testing.T) {
 		if strings.HasPrefix(key, "lg_") && r.text("detail") != "Invalid API key" {
 			t.Errorf("key %d characters long: %s", len(key), r.body)
 		}
-	}
-}
-
-// from is the world as another address sees it.
-func (w *world) from(address string) *world {
-	dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(address)}}
-	transport := &http.Transport{DialContext: func(ctx context.Context, network, to string) (net.Conn, error) {
-		return dialer.DialContext(ctx, network, to)
-	}}
-	w.t.Cleanup(transport.CloseIdleConnections)
-	other := *w
-	other.client = &http.Client{Transport: transport}
-	return &other
-}
-
-func wantLimited(t *testing.T, r *response, retryAfter string) {
-	t.Helper()
-	r.wantDetail(http.StatusTooManyRequests, "Too many failed attempts. Try again later.")
-	if got := r.header.Get("Retry-After"); got != retryAfter {
-		t.Errorf("Retry-After is %s, want %s", got, retryAfter)
-	}
-}
-
-func TestTenFailedLoginsCloseTheDoorForEmailAndAddress(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
-	a, b := w.account(plans.Basic), w.account(plans.Basic)
-	elsewhere := w.from("127.0.0.2")
-	login(w, a.email, "wrong").want(http.StatusUnauthorized)
-	w.clock.advance(time.Minute)
-	for range 8 {
-		login(w, strings.ToUpper(a.email), "wrong").want(http.StatusUnauthorized)
-	}
-	login(w, a.email, password).want(http.StatusOK) // a success neither counts nor forgives
-	login(w, a.email, "wrong").want(http.StatusUnauthorized)
-	wantLimited(t, login(w, a.email, password), "840")
-	wantLimited(t, login(w, b.email, password), "840")         // the address
-	wantLimited(t, login(elsewhere, a.email, password), "840") // the email
-	login(elsewhere, b.email, password).want(http.StatusOK)
-	w.clock.advance(14*time.Minute - time.Millisecond)
-	wantLimited(t, login(w, a.email, password), "1")
-	w.clock.advance(time.Millisecond) // the first failure is 15 minutes old
-	login(w, a.email, "wrong").want(http.StatusUnauthorized)
-	wantLimited(t, login(w, a.email, password), "60")
-	w.clock.advance(time.Minute)
-	login(w, a.email, password).want(http.StatusOK)
-}
-
-func TestUnknownEmailsAreLimitedLikeKnownOnes(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
-	for range 10 {
-		login(w, "nobody@example.com", "wrong").wantDetail(http.StatusUnauthorized, "Incorrect email or password")
-	}
-	wantLimited(t, login(w.from("127.0.0.2"), "nobody@example.com", "wrong"), "900")
-}
-
-func TestParallelGuessesCannotExceedTheLimit(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
-	a := w.account(plans.Basic)
-	const guesses, limit = 40, 10
-	statuses := make(chan int, guesses)
-	var group sync.WaitGroup
-	for range guesses {
-		group.Go(func() {
-			r, err := w.try("POST", "/v1/auth/login", "", map[string]string{"email": a.email, "password": "wrong"})
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			statuses <- r.status
-		})
-	}
-	group.Wait()
-	close(statuses)
-	count := make(map[int]int)
-	for status := range statuses {
-		count[status]++
-	}
-	if count[http.StatusUnauthorized] != limit || count[http.StatusTooManyRequests] != guesses-limit {
-		t.Errorf("%d parallel guesses were answered %v", guesses, count)
 	}
 }
 

@@ -66,6 +66,24 @@ func neighbourhood(a netip.Addr) netip.Prefix {
 	return p
 }
 
+// clientNetwork is what neighbours share: a /24 of IPv4, or a /64 of IPv6.
+func clientNetwork(a netip.Addr) netip.Prefix {
+	bits := 24
+	if a.Is6() {
+		bits = 64
+	}
+	p, _ := a.Prefix(bits) // cannot fail for these bits; of no address it is no prefix
+	return p
+}
+
+// addressText is "" for no address.
+func addressText(p netip.Prefix) string {
+	if !p.IsValid() {
+		return ""
+	}
+	return p.String()
+}
+
 // remote is the caller's address in words, "" when there is none.
 func (c *call) remote() string {
 	if !c.from.IsValid() {

@@ -191,7 +191,6 @@ func TestOnlyWhatChangedSomethingIsRecorded(t *testing.T) {
 	w.call("PATCH", "/v1/workspace", a.key, `{"daily_budget_usd":3,"user_daily_budget_usd":1}`).want(http.StatusForbidden)
 	w.call("POST", "/v1/workspace/kill-switch", a.key, `{"active":true}`).want(http.StatusForbidden)
 	w.call("DELETE", "/v1/blocked-users/nobody", a.key, nil).want(http.StatusNotFound)
-	w.call("POST", "/v1/auth/change-password", a.token, `{"current_password":"wrong","new_password":"another battery"}`).want(http.StatusBadRequest)
 	run := w.start(a, "ada")
 	w.call("POST", "/v1/runs/"+run+"/end", a.token, `{"status":"FAILED"}`).want(http.StatusOK)
 	if got := w.count(`SELECT count(*) FROM audit_entries`); got != before {

@@ -1,102 +1,121 @@
 package server
 
 import (
+	"net/netip"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
+
+	"golang.org/x/time/rate"
 )
 
+// Wrong passwords slow down whoever sends them, and shut nobody out.
+//
+// They are counted for an email and a network together, so that nobody can
+// close an account's door from elsewhere. An address from which the account has
+// signed in before is counted alone, so that its neighbours cannot either. A
+// network that tries many emails is slowed down as a whole, but for those
+// addresses. No wait is longer than some seconds: behind a proxy that is not
+// named all people share one address, and a right password must pass there too.
 const (
-	loginFailures = 10
-	loginWindow   = 15 * time.Minute
-	// loginSubjects bounds the limiter's memory; beyond it half of the windows are forgotten.
-	loginSubjects = 100_000
+	failureWindow = 15 * time.Minute
+
+	pairFailures = 10 // for an email from a network
+	pairPause    = 8 * time.Second
+
+	networkFailures = 100 // from a network, for any emails
+	networkPause    = time.Second
 )
 
-// loginLimiter counts failed logins by email and by address. An attempt
-// counts from its beginning, so that parallel guesses cannot slip through.
+// loginLimiter counts failed attempts. An attempt counts from its beginning,
+// so that parallel guesses cannot slip through.
 type loginLimiter struct {
-	now      func() time.Time
-	mu       sync.Mutex
-	attempts map[string][]time.Time // by subject, oldest first, at most loginFailures each
+	now             func() time.Time
+	pairs, networks failureLimiter
 }
 
 func newLoginLimiter(now func() time.Time) *loginLimiter {
-	return &loginLimiter{now: now, attempts: make(map[string][]time.Time)}
+	return &loginLimiter{
+		now:      now,
+		pairs:    newFailureLimiter(pairFailures, pairPause, now),
+		networks: newFailureLimiter(networkFailures, networkPause, now),
+	}
+}
+
+// failureLimiter lets a subject fail so many times in failureWindow, and then
+// once after each pause.
+type failureLimiter struct{ window, paused *rateLimiter[string] }
+
+func newFailureLimiter(failures int, pause time.Duration, now func() time.Time) failureLimiter {
+	return failureLimiter{
+		window: newLimiter[string](rate.Limit(float64(failures)/failureWindow.Seconds()), failures, now),
+		paused: newLimiter[string](rate.Every(pause), 1, now),
+	}
+}
+
+// take counts an attempt, or says how long to wait first.
+func (f failureLimiter) take(subject string, now time.Time) (taken []*rate.Reservation, wait time.Duration) {
+	window, windowWait := f.window.take(subject, now)
+	paused, pausedWait := f.paused.take(subject, now)
+	if windowWait > 0 && pausedWait > 0 {
+		return nil, min(windowWait, pausedWait)
+	}
+	return append(present(window), present(paused)...), 0
+}
+
+func present(r *rate.Reservation) []*rate.Reservation {
+	if r == nil {
+		return nil
+	}
+	return []*rate.Reservation{r}
 }
 
 // loginAttempt is one that counts as failed until it is forgiven.
 type loginAttempt struct {
-	limiter  *loginLimiter
-	subjects []string
-	at       time.Time
+	at    time.Time
+	taken []*rate.Reservation
+}
+
+// attempted is what an attempt to prove a password is counted for.
+type attempted struct {
+	// account is what was named: an email, or the id of who is signed in.
+	account string
+	// version changes with the password, which makes a new account of it here:
+	// so a password that was set anew has no failures, whichever process set it.
+	version int64
+	address netip.Addr
+	// known says that the account has signed in from the address before.
+	known bool
 }
 
 // begin counts an attempt, or says how long to wait first.
-func (l *loginLimiter) begin(email, address string) (*loginAttempt, time.Duration) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	a := &loginAttempt{limiter: l, at: l.now(), subjects: []string{"email:" + strings.ToLower(email), "address:" + address}}
-	for _, subject := range a.subjects {
-		recent := l.recent(subject, a.at)
-		if len(recent) >= loginFailures {
-			return nil, recent[0].Add(loginWindow).Sub(a.at)
-		}
+func (l *loginLimiter) begin(by attempted) (*loginAttempt, time.Duration) {
+	a := &loginAttempt{at: l.now()}
+	from := clientNetwork(by.address)
+	if by.known {
+		from = neighbourhood(by.address)
 	}
-	for _, subject := range a.subjects {
-		l.attempts[subject] = append(l.recent(subject, a.at), a.at)
+	account := strings.ToLower(by.account) + "/" + strconv.FormatInt(by.version, 10)
+	taken, wait := l.pairs.take(account+" from "+from.String(), a.at)
+	if wait > 0 {
+		return nil, wait
 	}
-	if len(l.attempts) > loginSubjects {
-		l.shrink(a.at)
+	a.taken = taken
+	if by.known || by.address.IsLoopback() { // this machine, or all clients of a proxy that is not named
+		return a, 0
 	}
+	if taken, wait = l.networks.take(from.String(), a.at); wait > 0 {
+		a.forgive()
+		return nil, wait
+	}
+	a.taken = append(a.taken, taken...)
 	return a, 0
 }
 
 // forgive takes the attempt back.
 func (a *loginAttempt) forgive() {
-	l := a.limiter
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, subject := range a.subjects {
-		times := l.attempts[subject]
-		for i, at := range times {
-			if at.Equal(a.at) {
-				l.set(subject, append(times[:i:i], times[i+1:]...))
-				break
-			}
-		}
-	}
-}
-
-// recent drops what is older than the window, and what a clock set back has left in the future.
-func (l *loginLimiter) recent(subject string, now time.Time) []time.Time {
-	times := l.attempts[subject]
-	for len(times) > 0 && (now.Sub(times[0]) >= loginWindow || times[0].After(now)) {
-		times = times[1:]
-	}
-	return times
-}
-
-func (l *loginLimiter) set(subject string, times []time.Time) {
-	if len(times) == 0 {
-		delete(l.attempts, subject)
-		return
-	}
-	l.attempts[subject] = times
-}
-
-// shrink forgets the subjects whose window is over, and, if that is not
-// enough, half of the others, so that a flood of made-up emails is bounded.
-func (l *loginLimiter) shrink(now time.Time) {
-	for subject := range l.attempts {
-		l.set(subject, l.recent(subject, now))
-	}
-	for subject := range l.attempts {
-		if len(l.attempts) <= loginSubjects/2 {
-			return
-		}
-		delete(l.attempts, subject)
+	for _, r := range a.taken {
+		r.CancelAt(a.at)
 	}
 }
 

@@ -43,6 +43,8 @@ func (w *world) makeWatched() watched {
 	w.call("PATCH", "/v1/runs/"+run+"/steps/"+step, a.key, `{"prompt_tokens":1000,"output_data":"canary output","error":"canary error"}`).want(http.StatusOK)
 	w.call("PUT", "/v1/blocked-users/canary/user", a.key, `{"reason":"canary reason"}`).want(http.StatusOK)
 	w.must(w.store.SetCustomer(w.t.Context(), a.workspace, "", "cus_canary"))
+	login(w, a.email, password).want(http.StatusOK)
+	w.exec(`INSERT INTO ended_sessions SELECT x'00', account_id, 1 FROM workspaces WHERE id = ` + fmt.Sprint(a.workspace))
 	// Enough further steps for a second page; one statement is quicker than 500 calls.
 	w.exec(`INSERT INTO steps (segment, run_id, uuid, sequence, type, status, created_at)
 		WITH RECURSIVE n (i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < 502)
@@ -399,6 +401,8 @@ func (w *world) rowsOf(ws storage.WorkspaceKey) map[string]string {
 			where = "id = $1"
 		case slices.Contains(columns, "workspace_id"):
 			where = "workspace_id = $1"
+		case slices.Contains(columns, "account_id"):
+			where = "account_id = (SELECT account_id FROM workspaces WHERE id = $1)"
 		case slices.Contains(columns, "run_id"):
 			where = "run_id IN (SELECT id FROM runs WHERE workspace_id = $1)"
 		default:

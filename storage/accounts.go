@@ -27,6 +27,7 @@ type NewAccount struct {
 	PasswordHash  string
 	WorkspaceName string // empty: "My workspace"
 	Plan          plans.ID
+	Address       string // from which it registers, as SignedIn takes it; "" when there is none
 }
 
 // CreateAccount makes an account, its workspace and an API key. It returns
@@ -52,6 +53,11 @@ func (s *Store) CreateAccount(ctx context.Context, in NewAccount) (a Account, w 
 			return deed{}, err
 		}
 		a.Workspace = w.ID
+		if in.Address != "" {
+			if err := rememberAddress(tx, a.ID, in.Address); err != nil {
+				return deed{}, err
+			}
+		}
 		k, err = s.insertKey(tx, w.key, DefaultKeyLabel)
 		return deed{ws: w.key, action: ActionRegister, target: a.Email, became: facts{
 			"email": a.Email, "workspace_name": w.Name, "plan": plan.ID, "api_key_prefix": k.Prefix,

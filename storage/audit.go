@@ -57,23 +57,24 @@ type Action string
 
 // The actions, in alphabetical order.
 const (
-	ActionChangePassword Action = "account.change_password"
-	ActionRegister       Action = "account.register"
-	ActionSignIn         Action = "account.sign_in"
-	ActionSignInFailed   Action = "account.sign_in_failed"
-	ActionRotateKey      Action = "api_key.regenerate"
-	ActionSetPrice       Action = "model_price.set"
-	ActionBlockUser      Action = "user.block"
-	ActionUnblockUser    Action = "user.unblock"
-	ActionKillSwitch     Action = "workspace.kill_switch"
-	ActionPlan           Action = "workspace.plan"
-	ActionUpdate         Action = "workspace.update"
+	ActionChangePassword       Action = "account.change_password"
+	ActionChangePasswordFailed Action = "account.change_password_failed"
+	ActionRegister             Action = "account.register"
+	ActionSignIn               Action = "account.sign_in"
+	ActionSignInFailed         Action = "account.sign_in_failed"
+	ActionRotateKey            Action = "api_key.regenerate"
+	ActionSetPrice             Action = "model_price.set"
+	ActionBlockUser            Action = "user.block"
+	ActionUnblockUser          Action = "user.unblock"
+	ActionKillSwitch           Action = "workspace.kill_switch"
+	ActionPlan                 Action = "workspace.plan"
+	ActionUpdate               Action = "workspace.update"
 )
 
 // Actions lists all of them.
 func Actions() []Action {
 	return []Action{
-		ActionChangePassword, ActionRegister, ActionSignIn, ActionSignInFailed, ActionRotateKey, ActionSetPrice,
+		ActionChangePassword, ActionChangePasswordFailed, ActionRegister, ActionSignIn, ActionSignInFailed, ActionRotateKey, ActionSetPrice,
 		ActionBlockUser, ActionUnblockUser, ActionKillSwitch, ActionPlan, ActionUpdate,
 	}
 }
@@ -160,28 +161,6 @@ func equalJSON(a, b any) (bool, error) {
 	}
 	right, err := json.Marshal(b)
 	return bytes.Equal(left, right), err
-}
-
-// SignedIn records that an account's password was shown, rightly or not. An
-// account that does not exist leaves no entry, but takes a write as well, so
-// that the time of the answer tells nothing.
-func (s *Store) SignedIn(ctx context.Context, account Account, ok bool) error {
-	actor, action := actorOf(ctx), ActionSignInFailed
-	if ok {
-		actor, action = Actor{Kind: ActorAccount, Name: account.Email, Address: actor.Address}, ActionSignIn
-	}
-	return s.write(ctx, inMemory, func(tx *Tx) error {
-		if account.ID == uuid.Nil {
-			return touchProbe(tx)
-		}
-		var ws WorkspaceKey
-		err := tx.get(`SELECT w.id FROM workspaces w JOIN accounts a ON a.id = w.account_id WHERE a.uuid = $1`,
-			[]any{account.ID[:]}, &ws)
-		if err != nil {
-			return err
-		}
-		return recordAudit(tx, actor, deed{ws: ws, action: action, target: account.Email, outcome: true})
-	})
 }
 
 // AuditEntry is one change or sign-in.

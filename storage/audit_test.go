@@ -39,7 +39,7 @@ func TestAuditEntriesAreKeptForAYear(t *testing.T) {
 		t.Errorf("on the last day of the year %d entries are left, want 1", n)
 	}
 	for range 450 { // more than one piece deletes
-		w.must(w.SignedIn(t.Context(), w.accountOf(old), false))
+		w.must(w.SignedIn(t.Context(), w.accountOf(old), "203.0.113.5/32", false))
 	}
 	w.Advance(time.Millisecond)
 	recent := w.workspace(plans.Basic)
@@ -76,7 +76,7 @@ func (w *world) accountOf(ws WorkspaceKey) (a Account) {
 func TestASignInOfNobodyWritesToo(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.must(w.SignedIn(t.Context(), Account{}, false))
+	w.must(w.SignedIn(t.Context(), Account{}, "203.0.113.5/32", false))
 	if at := w.number(`SELECT checked_at FROM probes`); at != w.Now().UnixMilli() {
 		t.Errorf("nothing was written (the last write is of %d)", at)
 	}

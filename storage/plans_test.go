@@ -101,8 +101,10 @@ func accountCalls(w *world, a Account, space Workspace, k APIKey) []call {
 		{"SignedIn", func() error {
 			byAccount := WithActor(ctx, Actor{Kind: ActorAccount, Account: a.ID})
 			_, err := w.BlockUser(byAccount, ws, "blocked by an account", nil)
-			return errors.Join(err, w.SignedIn(ctx, a, true), w.SignedIn(ctx, Account{}, false))
+			return errors.Join(err, w.SignedIn(ctx, a, "203.0.113.5/32", true), w.SignedIn(ctx, Account{}, "", false))
 		}},
+		{"HasSignedInFrom", func() error { _, err := w.HasSignedInFrom(ctx, a.ID, "203.0.113.5/32"); return err }},
+		{"ChangePasswordFailed", func() error { return w.ChangePasswordFailed(ctx, a) }},
 		{"Audit", func() error {
 			_, _, err := w.Audit(ctx, ws, AuditFilter{Limit: 10})
 			_, _, err2 := w.Audit(ctx, ws, AuditFilter{Action: ActionSignIn, Limit: 10})

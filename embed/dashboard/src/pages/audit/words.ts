@@ -19,6 +19,7 @@ export const actions: { value: Action; label: string }[] = [
   { value: 'account.sign_in', label: 'Sign-ins' },
   { value: 'account.sign_in_failed', label: 'Failed sign-ins' },
   { value: 'account.change_password', label: 'Password changed' },
+  { value: 'account.change_password_failed', label: 'Failed password changes' },
   { value: 'account.register', label: 'Account registered' },
 ]
 
@@ -39,6 +40,7 @@ const deeds: Partial<Record<Action, string>> = {
   'account.sign_in': 'Signed in',
   'account.sign_in_failed': 'Failed to sign in as',
   'account.change_password': 'Changed the password',
+  'account.change_password_failed': 'Failed to change the password',
   'account.register': 'Registered',
 }
 
