@@ -164,9 +164,17 @@ format:
 
 # Tests run in random order, which also keeps go test from answering from its cache.
 .PHONY: race
-race: compiler
+race: compiler proxies
 	$(call say,Go tests with the race detector)
 	CGO_ENABLED=1 go test -race -shuffle=on -timeout 30m ./...
+
+# Some tests of the binary put a real proxy before it.
+.PHONY: proxies
+proxies:
+	@if ! command -v nginx >/dev/null; then \
+		printf '\n==> install nginx\n'; \
+		apt-get update -q; apt-get install -qy --no-install-recommends nginx-light; \
+	fi
 
 .PHONY: compiler
 compiler:

@@ -56,6 +56,14 @@ func trails() map[string]trail {
 			"/v1/blocked-users/zoe", "",
 			by + `,"action":"user.unblock","target":"zoe","before":{"blocked":true},"after":{"blocked":false}`, "",
 		},
+		"POST /v1/blocked-users": {
+			"/v1/blocked-users", `{"user_id":"new/../user","reason":"loops"}`,
+			by + `,"action":"user.block","target":"new/../user","before":{"blocked":false,"reason":null},"after":{"blocked":true,"reason":"loops"}`, "",
+		},
+		"POST /v1/blocked-users/unblock": {
+			"/v1/blocked-users/unblock", `{"user_id":"zoe"}`,
+			by + `,"action":"user.unblock","target":"zoe","before":{"blocked":true},"after":{"blocked":false}`, "",
+		},
 		"POST /v1/api-keys/regenerate": {
 			"/v1/api-keys/regenerate", `{"label":"new"}`,
 			by + `,"action":"api_key.regenerate","target":null,"before":{"label":"default","prefix":"<prefix>"},"after":{"label":"new","prefix":"<prefix>"}`, "",

@@ -166,6 +166,14 @@ func configurationCalls() []apiCase {
 			want: userJSON("ada", "null", "null", "1", atRun),
 		},
 		{
+			method: "POST", path: "/v1/blocked-users", as: "key", body: `{"user_id":"acme/../cleo//","reason":"loops"}`, status: http.StatusOK,
+			want: userJSON("acme/../cleo//", atCall, `"loops"`, "0", "null"), changes: "users",
+		},
+		{
+			method: "POST", path: "/v1/blocked-users/unblock", as: "token", body: `{"user_id":"ada"}`, status: http.StatusOK,
+			want: userJSON("ada", "null", "null", "1", atRun),
+		},
+		{
 			method: "GET", path: "/v1/usage/", as: "key", status: http.StatusOK,
 			want: `{"today":` + quietUsage + `,"last_7_days":` + quietUsage + `,"last_30_days":` + quietUsage + `,"running_runs":1,` +
 				`"by_reason":[{"reason":"USER_BLOCKED","today":1,"last_7_days":1,"last_30_days":1}],"by_model":[],` +

@@ -172,6 +172,21 @@ func configurationRefusals() []apiCase {
 			want: problems(tooLong(`["path","user_id"]`, limit257, "255")),
 		},
 		{
+			method: "POST", path: "/v1/blocked-users", as: "key", body: `{"reason":5,"why":1}`, status: http.StatusUnprocessableEntity,
+			want: problems(problem("missing", `["body","user_id"]`, "Field required", `{"reason":5,"why":1}`, ""),
+				problem("string_type", `["body","reason"]`, "Input should be a valid string", "5", ""),
+				problem("extra_forbidden", `["body","why"]`, "Extra inputs are not permitted", "1", "")),
+		},
+		{
+			method: "POST", path: "/v1/blocked-users/unblock", as: "key", body: `{"user_id":"","reason":"x"}`, status: http.StatusUnprocessableEntity,
+			want: problems(problem("string_too_short", `["body","user_id"]`, "String should have at least 1 character", `""`, `{"min_length":1}`),
+				problem("extra_forbidden", `["body","reason"]`, "Extra inputs are not permitted", `"x"`, "")),
+		},
+		{
+			method: "POST", path: "/v1/blocked-users/unblock", as: "key", body: `{"user_id":"nobody"}`, status: http.StatusNotFound,
+			want: `{"detail":"User not found"}`,
+		},
+		{
 			method: "GET", path: "/v1/usage/daily?days=366", as: "key", status: http.StatusUnprocessableEntity,
 			want: problems(problem("less_than_equal", `["query","days"]`, "Input should be less than or equal to 365", `"366"`, `{"le":365}`)),
 		},

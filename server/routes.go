@@ -44,6 +44,9 @@ func (s *Server) routes() []route {
 		{"GET", "/v1/users/", canRead, s.listUsers},
 		{"PUT", "/v1/blocked-users/*user_id", canConfigure, s.blockUser},
 		{"DELETE", "/v1/blocked-users/*user_id", canConfigure, s.unblockUser},
+		// Proxies change such paths ("%2F", "//", dots): these name the user in the body.
+		{"POST", "/v1/blocked-users", canConfigure, s.blockNamedUser},
+		{"POST", "/v1/blocked-users/unblock", canConfigure, s.unblockNamedUser},
 
 		{"GET", "/v1/usage/", canRead, s.readUsage},
 		{"GET", "/v1/usage/daily", canRead, s.readDailyUsage},

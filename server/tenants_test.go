@@ -86,6 +86,8 @@ func intrusions() map[string]intrusion {
 		"GET /v1/users/":                        {"", http.StatusOK},
 		"PUT /v1/blocked-users/*user_id":        {`{"reason":"mine"}`, http.StatusOK},
 		"DELETE /v1/blocked-users/*user_id":     {"", http.StatusNotFound},
+		"POST /v1/blocked-users":                {`{"user_id":"the caller's","reason":"mine"}`, http.StatusOK},
+		"POST /v1/blocked-users/unblock":        {`{"user_id":"canary/user"}`, http.StatusNotFound},
 		"GET /v1/usage/":                        {"", http.StatusOK},
 		"GET /v1/usage/daily":                   {"", http.StatusOK},
 		"GET /v1/events":                        {"", http.StatusOK},

@@ -52,6 +52,25 @@ func (s *Server) blockUser(c *call) error {
 	if err := joinProblems(pathErr, o.Err()); err != nil {
 		return err
 	}
+	return s.block(c, user, reason)
+}
+
+// blockNamedUser is blockUser with the user in the body.
+func (s *Server) blockNamedUser(c *call) error {
+	o, err := s.object(c)
+	if err != nil {
+		return err
+	}
+	user := o.String("user_id", 1, maxUserID)
+	reason := o.OptionalString("reason", 0, maxBlockReason)
+	o.RefuseUnknown()
+	if err := o.Err(); err != nil {
+		return err
+	}
+	return s.block(c, user, reason)
+}
+
+func (s *Server) block(c *call, user string, reason *string) error {
 	u, err := s.store.BlockUser(c.ctx(), c.who.workspace, user, reason)
 	return c.ok(userOf(u), err)
 }
@@ -61,6 +80,30 @@ func (s *Server) unblockUser(c *call) error {
 	if err != nil {
 		return err
 	}
+	return s.unblock(c, user)
+}
+
+// unblockNamedUser is unblockUser with the user in the body.
+func (s *Server) unblockNamedUser(c *call) error {
+	user, err := s.namedUser(c)
+	if err != nil {
+		return err
+	}
+	return s.unblock(c, user)
+}
+
+// namedUser reads a body that names a user and nothing else.
+func (s *Server) namedUser(c *call) (string, error) {
+	o, err := s.object(c)
+	if err != nil {
+		return "", err
+	}
+	user := o.String("user_id", 1, maxUserID)
+	o.RefuseUnknown()
+	return user, o.Err()
+}
+
+func (s *Server) unblock(c *call, user string) error {
 	u, err := s.store.UnblockUser(c.ctx(), c.who.workspace, user)
 	return c.ok(userOf(u), orNotFound(err, "User not found"))
 }

@@ -134,6 +134,13 @@ func TestUserIDsMayHoldAnything(t *testing.T) {
 			if got := w.call("DELETE", path, a.key, nil).want(http.StatusOK).text("blocked"); got != "false" {
 				t.Errorf("blocked is %s after unblocking", got)
 			}
+			named := map[string]string{"user_id": user}
+			if got := w.call("POST", "/v1/blocked-users", a.key, named).want(http.StatusOK).text("user_id"); got != user {
+				t.Errorf("blocked %q by its body", got)
+			}
+			if got := w.call("POST", "/v1/blocked-users/unblock", a.key, named).want(http.StatusOK).text("blocked"); got != "false" {
+				t.Errorf("blocked is %s after unblocking by a body", got)
+			}
 			w.start(a, user)
 			runs := w.call("GET", "/v1/runs?limit=2&user_id="+url.QueryEscape(user), a.key, nil).want(http.StatusOK)
 			if runs.text("items.0.user_id") != user || runs.text("items.1.user_id") != user {
