@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest'
 import { Exact } from '../api/exact'
 import { bytes, count, plural, tokens } from './count'
 import { exactUsd, perMillion, perToken, share, shift, usd } from './money'
-import { age, clock, day, dayOf, duration, local, until, utc, utcClock } from './time'
+import { age, day, dayOf, duration, local, resets, until, utc, utcClock, zone } from './time'
 
 describe('usd', () => {
   test.each([
@@ -95,9 +95,24 @@ test('instants and days are as British English writes them, in the reader’s zo
     // "Sept" is the one month that the browser's own words write in four letters.
     const written = (options: Intl.DateTimeFormatOptions) =>
       at.toLocaleString('en-GB', options).replace('Sept', 'Sep')
-    expect(clock(iso)).toBe(written({ timeStyle: 'medium' }))
-    expect(dayOf(iso)).toBe(written({ dateStyle: 'medium' }))
-    expect(local(iso)).toBe(written({ dateStyle: 'medium', timeStyle: 'medium' }))
+    expect(dayOf(iso)).toBe(written({ dateStyle: 'medium', timeZone: 'UTC' }) + ' UTC')
+    expect(local(iso)).toMatch(written({ dateStyle: 'medium', timeStyle: 'medium' }) + ' UTC')
     expect(day(iso.slice(0, 10))).toBe(written({ day: 'numeric', month: 'short', timeZone: 'UTC' }))
   }
+})
+
+test.each([
+  [0, 'UTC'],
+  [60, 'UTC+1'],
+  [330, 'UTC+5:30'],
+  [-210, 'UTC−3:30'],
+  [-720, 'UTC−12'],
+])('a zone %s minutes ahead is named %s', (ahead, name) => expect(zone(ahead)).toBe(name))
+
+test('days and months end in UTC, over the end of a year too', () => {
+  expect(resets(Date.parse('2026-12-31T23:59:59.999Z'))).toEqual({
+    day: '2027-01-01T00:00:00.000Z',
+    month: '2027-01-01T00:00:00.000Z',
+  })
+  expect(resets(Date.parse('2026-02-28T00:00:00Z')).month).toBe('2026-03-01T00:00:00.000Z')
 })

@@ -44,15 +44,19 @@ export function until(instant: string, now: number): string {
 const months = ['Jan', 'Feb', 'Mar', 'Apr', 'May', 'Jun', 'Jul', 'Aug', 'Sep', 'Oct', 'Nov', 'Dec']
 const pad = (value: number) => String(value).padStart(2, '0')
 
-/** An instant in the reader's zone: `24 Nov 2026, 14:03:12`. */
+/** An instant in the reader's zone, which it names: `24 Nov 2026, 14:03:12 UTC+1`. */
 export function local(instant: string): string {
-  return `${dayOf(instant)}, ${clock(instant)}`
+  const at = new Date(instant)
+  const date = `${at.getDate()} ${months[at.getMonth()]} ${at.getFullYear()}`
+  const clock = `${pad(at.getHours())}:${pad(at.getMinutes())}:${pad(at.getSeconds())}`
+  return `${date}, ${clock} ${zone(-at.getTimezoneOffset())}`
 }
 
-/** The time of the day in the reader's zone: `14:03:12`. */
-export function clock(instant: string): string {
-  const at = new Date(instant)
-  return `${pad(at.getHours())}:${pad(at.getMinutes())}:${pad(at.getSeconds())}`
+/** A zone by its minutes ahead of UTC: `UTC+5:30`. The short names of zones mean several each. */
+export function zone(ahead: number): string {
+  if (ahead === 0) return 'UTC'
+  const [hours, minutes] = [Math.floor(Math.abs(ahead) / 60), Math.abs(ahead) % 60]
+  return `UTC${ahead < 0 ? '−' : '+'}${hours}${minutes ? ':' + pad(minutes) : ''}`
 }
 
 /** An instant in UTC, for titles: `2026-11-24 13:03:12 UTC`. */
@@ -71,8 +75,17 @@ export function day(date: string): string {
   return `${at.getUTCDate()} ${months[at.getUTCMonth()]}`
 }
 
-/** A calendar day of an instant in the reader's zone: `24 Nov 2026`. */
+/** The day of an instant, which says its zone: `24 Nov 2026 UTC`. */
 export function dayOf(instant: string): string {
-  const at = new Date(instant)
-  return `${at.getDate()} ${months[at.getMonth()]} ${at.getFullYear()}`
+  return `${day(instant)} ${new Date(instant).getUTCFullYear()} UTC`
+}
+
+/** The next midnight and the next first of a month in UTC, when budgets and months begin anew. */
+export function resets(now: number): { day: string; month: string } {
+  const at = new Date(now)
+  const [y, m, d] = [at.getUTCFullYear(), at.getUTCMonth(), at.getUTCDate()]
+  return {
+    day: new Date(Date.UTC(y, m, d + 1)).toISOString(),
+    month: new Date(Date.UTC(y, m + 1, 1)).toISOString(),
+  }
 }

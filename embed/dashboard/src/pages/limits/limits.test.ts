@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { change, dearestToday, missing, resets, wrong, type Workspace } from './limits'
+import { change, dearestToday, missing, wrong, type Workspace } from './limits'
 
 describe('what is typed', () => {
   test.each([
@@ -42,12 +42,4 @@ test('the dearest user of the day is found however little was spent', () => {
   expect(dearestToday(users(9, 10, 2))?.user_id).toBe('u1')
   expect(dearestToday(users(0, 0))).toBeUndefined()
   expect(dearestToday([])).toBeUndefined()
-})
-
-test('days and months end in UTC, over the end of a year too', () => {
-  expect(resets(Date.parse('2026-12-31T23:59:59.999Z'))).toEqual({
-    day: '2027-01-01T00:00:00.000Z',
-    month: '2027-01-01T00:00:00.000Z',
-  })
-  expect(resets(Date.parse('2026-02-28T00:00:00Z')).month).toBe('2026-03-01T00:00:00.000Z')
 })

@@ -48,13 +48,3 @@ export function dearestToday<U extends Spender>(users: U[]): U | undefined {
   for (const user of users) if (nano(user.today_usd) > (most ? nano(most.today_usd) : 0n)) most = user
   return most
 }
-
-/** The next midnight and the next first of a month in UTC, when budgets and months begin anew. */
-export function resets(now: number): { day: string; month: string } {
-  const at = new Date(now)
-  const [y, m, d] = [at.getUTCFullYear(), at.getUTCMonth(), at.getUTCDate()]
-  return {
-    day: new Date(Date.UTC(y, m, d + 1)).toISOString(),
-    month: new Date(Date.UTC(y, m + 1, 1)).toISOString(),
-  }
-}

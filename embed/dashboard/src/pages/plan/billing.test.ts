@@ -85,14 +85,14 @@ test.each<[string, Billing, string, string[], string[]]>([
     pro,
     'Manage subscription',
     ['To pay nothing, cancel the subscription.', '', 'Upgrade to Scale', ask],
-    ['plain: Renews on 20 Dec 2026.'],
+    ['plain: Renews on 20 Dec 2026 UTC.'],
   ],
   [
     'active, the larger plan',
     { ...pro, plan: 'scale', subscription_plan: 'scale' },
     'Manage subscription',
     ['To pay nothing, cancel the subscription.', 'Change to Pro', '', ask],
-    ['plain: Renews on 20 Dec 2026.'],
+    ['plain: Renews on 20 Dec 2026 UTC.'],
   ],
   [
     'active, another plan given',
@@ -101,7 +101,7 @@ test.each<[string, Billing, string, string[], string[]]>([
     ['To pay nothing, cancel the subscription.', '', '', ask],
     [
       'plain: The subscription pays for Pro; the operator of this server gave Scale.',
-      'plain: Renews on 20 Dec 2026.',
+      'plain: Renews on 20 Dec 2026 UTC.',
     ],
   ],
   [
@@ -109,21 +109,21 @@ test.each<[string, Billing, string, string[], string[]]>([
     { ...pro, ...ends, cancel_at_period_end: true },
     'Manage subscription',
     ['What follows when the plan ends.', '', 'Upgrade to Scale', ask],
-    ['waiting: Ends on 20 Dec 2026; then this workspace moves to Basic.'],
+    ['waiting: Ends on 20 Dec 2026 UTC; then this workspace moves to Basic.'],
   ],
   [
     'canceled, another plan given',
     { ...pro, plan: 'scale', cancel_at_period_end: true },
     'Manage subscription',
     ['To pay nothing, cancel the subscription.', '', '', ask],
-    ['waiting: The Pro subscription ends on 20 Dec 2026. Scale stays.'],
+    ['waiting: The Pro subscription ends on 20 Dec 2026 UTC. Scale stays.'],
   ],
   [
     'past due',
     { ...pro, ...ends, status: 'past_due', grace_ends_at: end },
     'Manage subscription',
     ['What follows when the plan ends.', '', '', ask],
-    ['denied: A payment failed. Mend it by 20 Dec 2026; otherwise this workspace moves to Basic.'],
+    ['denied: A payment failed. Mend it by 20 Dec 2026 UTC; otherwise this workspace moves to Basic.'],
   ],
   [
     'past due, the grace is over',
@@ -151,7 +151,9 @@ test.each<[string, Billing, string, string[], string[]]>([
     { ...pro, ...ends, status: 'canceled' },
     'Invoices and payment',
     ['What follows when the plan ends.', 'Subscribe to Pro again', 'Upgrade to Scale', ask],
-    ['waiting: The subscription is canceled. Pro ends on 20 Dec 2026; then this workspace moves to Basic.'],
+    [
+      'waiting: The subscription is canceled. Pro ends on 20 Dec 2026 UTC; then this workspace moves to Basic.',
+    ],
   ],
   [
     'canceled and over',
@@ -175,7 +177,7 @@ test.each<[string, Billing, string, string[], string[]]>([
     [
       'plain: Enterprise is custom: ask the operator of this server to change it.',
       'plain: The subscription pays for Pro; the operator of this server gave Enterprise.',
-      'plain: Renews on 20 Dec 2026.',
+      'plain: Renews on 20 Dec 2026 UTC.',
     ],
   ],
 ])('%s', (_, billing, top, buttons, words) => {
@@ -207,7 +209,7 @@ test('what the next plan lacks is said', () => {
   ).toEqual([
     {
       tone: 'waiting',
-      text: 'Ends on 20 Dec 2026; then this workspace moves to Basic (history older than 1 day is deleted).',
+      text: 'Ends on 20 Dec 2026 UTC; then this workspace moves to Basic (history older than 1 day is deleted).',
     },
   ])
 })
