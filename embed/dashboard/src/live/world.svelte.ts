@@ -1,5 +1,6 @@
 // What several pages show: the workspace, its usage, the server. Read once, then kept true by the stream.
 import { api } from '../api/client'
+import { withToday } from './today'
 import { afterMidnight } from './midnight'
 import { atMostEvery, Resource } from './resource.svelte'
 import { stream } from './stream.svelte'
@@ -25,7 +26,7 @@ class World {
         },
         'spend.changed': ({ today, running_runs }) => {
           const usage = this.usage.value
-          if (usage) this.usage.set({ ...usage, today, running_runs })
+          if (usage) this.usage.set({ ...withToday(usage, today), running_runs })
           usageSoon()
         },
         'run.denied': usageSoon,

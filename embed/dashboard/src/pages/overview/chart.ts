@@ -7,7 +7,15 @@ import { type Spend, stacked, ticks } from './spend'
 
 const HEIGHT = 240
 
-export type Chart = { destroy: () => void; resize: (width: number) => void }
+export type Chart = {
+  /** Draws other figures of the same models; the day under the pointer stays the one that is told. */
+  update: (spend: Spend, limit: number | null) => void
+  destroy: () => void
+  resize: (width: number) => void
+}
+
+/** What is drawn: it changes under a chart that stays. */
+type Drawn = { spend: Spend; highest: number; line: number | null; top: number }
 
 /** The colour of the n-th dearest model; the rest has the faintest. */
 export function colour(series: Spend['series'][number], at: number): string {
@@ -18,15 +26,13 @@ export function draw(
   box: HTMLElement,
   spend: Spend,
   limit: number | null,
+  /** Where in the window the pointer is, while it is on the chart. */
+  pointer: () => { x: number; y: number } | null,
   onHover: (at: number | null) => void,
 ): Chart {
   const look = getComputedStyle(box)
   const ink = (name: string) => look.getPropertyValue(name).trim()
-  const heights = stacked(spend)
-  const highest = Math.max(0, ...(heights.at(-1) ?? []))
-  // A limit far above all bars would press them flat; then it is only named beside the chart.
-  const line = limit !== null && fits(limit, highest) ? limit : null
-  const top = Math.max(highest, line ?? 0) * 1.12 || 1
+  let drawn = scaled(spend, limit)
   const font = `12px ${ink('--sans')}`
 
   const options: uPlot.Options = {
@@ -37,8 +43,8 @@ export function draw(
     padding: [8, 16, 0, 0],
     cursor: { y: false, points: { show: false }, drag: { setScale: false, x: false, y: false } },
     scales: {
-      x: { time: false, range: [-0.6, spend.dates.length - 0.4] },
-      y: { range: [0, top] },
+      x: { time: false, range: () => [-0.6, drawn.spend.dates.length - 0.4] },
+      y: { range: () => [0, drawn.top] },
     },
     axes: [
       {
@@ -47,8 +53,8 @@ export function draw(
         grid: { show: false },
         ticks: { show: false },
         size: 28,
-        splits: () => labelled(spend.dates.length, box.clientWidth),
-        values: (_, at) => at.map((i) => day(spend.dates[i]!)),
+        splits: () => labelled(drawn.spend.dates.length, box.clientWidth),
+        values: (_, at) => at.map((i) => day(drawn.spend.dates[i]!)),
       },
       {
         stroke: ink('--second'),
@@ -56,7 +62,7 @@ export function draw(
         grid: { stroke: ink('--line'), width: 1 },
         ticks: { show: false },
         size: (_, values) => 16 + Math.max(...(values ?? ['']).map((text) => text.length)) * 7,
-        splits: () => ticks(highest || top),
+        splits: () => ticks(drawn.highest || drawn.top),
         values: (_, at) => at.map((value) => (value === 0 ? '$0' : usd(value))),
       },
     ],
@@ -72,14 +78,45 @@ export function draw(
     ],
     hooks: {
       setCursor: [(plot) => onHover(plot.cursor.idx ?? null)],
-      draw: line === null ? [] : [(plot) => drawLimit(plot, line, ink, font)],
+      draw: [(plot) => drawn.line !== null && drawLimit(plot, drawn.line, ink, font)],
     },
   }
-  const plot = new uPlot(options, [spend.dates.map((_, i) => i), ...heights.reverse()], box)
+  const plot = new uPlot(options, columns(spend), box)
+  // A pointer that rests sends no event, so a new chart or a wider axis is told where it is.
+  const aim = () => {
+    const at = pointer()
+    if (!at || gone) return
+    const { left, top } = plot.over.getBoundingClientRect()
+    plot.setCursor({ left: at.x - left, top: at.y - top })
+  }
+  // uPlot draws, and gives the axes their sizes, in a microtask of its own.
+  queueMicrotask(aim)
+  let gone = false
   return {
-    destroy: () => plot.destroy(),
+    update: (fresh, limit) => {
+      drawn = scaled(fresh, limit)
+      plot.setData(columns(fresh))
+      queueMicrotask(aim)
+    },
+    destroy: () => {
+      gone = true
+      plot.destroy()
+    },
     resize: (width) => plot.setSize({ width, height: HEIGHT }),
   }
+}
+
+/** The heights of the bars and of the scale they are drawn on. */
+function scaled(spend: Spend, limit: number | null): Drawn {
+  const highest = Math.max(0, ...(stacked(spend).at(-1) ?? []))
+  // A limit far above all bars would press them flat; then it is only named beside the chart.
+  const line = limit !== null && fits(limit, highest) ? limit : null
+  return { spend, highest, line, top: Math.max(highest, line ?? 0) * 1.12 || 1 }
+}
+
+// The highest stack is drawn first, as the series are.
+function columns(spend: Spend): uPlot.AlignedData {
+  return [spend.dates.map((_, i) => i), ...stacked(spend).reverse()]
 }
 
 const bars = () => uPlot.paths.bars!({ size: [0.7, 40] })

@@ -13,7 +13,8 @@ export type Spend = {
   totals: Money[]
 }
 
-export function spendOf(days: Day[]): Spend {
+/** `today` is the total that the rest of the page shows of the last day: a moment newer or older than the days. */
+export function spendOf(days: Day[], today?: Day['total_usd']): Spend {
   const models = days[0]?.by_model ?? []
   const series = models.map(({ model }, i) => ({
     name: model,
@@ -28,7 +29,9 @@ export function spendOf(days: Day[]): Spend {
   if (rest.some((value) => value > 0n)) {
     used.push({ name: OTHER, other: true, values: rest.map(fromNano) })
   }
-  return { dates: days.map((day) => day.date), series: used, totals: days.map((day) => day.total_usd) }
+  const totals = days.map((day) => day.total_usd)
+  if (today !== undefined && totals.length > 0) totals[totals.length - 1] = today
+  return { dates: days.map((day) => day.date), series: used, totals }
 }
 
 /** For each series the heights of it and all dearer ones together: what stacked bars are drawn from. */
