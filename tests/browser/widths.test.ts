@@ -1,0 +1,166 @@
+// Every page at every width, on a screen, zoomed and on paper: nothing lies beyond the edge, nothing covers another
+// thing, and no row loses what it is about.
+import type { Browser, Page } from 'playwright-core'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { launch, settled, visit } from './browser'
+import { routes } from './routes'
+import { type Account, Server } from './server'
+
+// 640 is 1,280 px at 200 %, 718 the width of a sheet of A4.
+const widths = [320, 360, 512, 600, 640, 718, 720, 768, 900, 1024, 1050, 1280, 1440, 1920]
+
+let server: Server
+let browser: Browser
+let account: Account
+let run: string
+const reason = 'Loops without an end. '.repeat(22)
+
+beforeAll(async () => {
+  server = await Server.start()
+  browser = await launch()
+  account = await server.account('ada@example.com')
+  const price = {
+    input_cost_per_token: '0.0000025',
+    output_cost_per_token: '0.00001',
+  }
+  await server.call(account.token, 'PUT', '/v1/model-pricing/gpt-4o', price)
+  const agent = server.agent(account)
+  // Two run, one was stopped, one has no title.
+  for (const [n, metadata] of [
+    { task: 'Find the prices of grid storage in Germany and compare them' },
+    { task: 'Short' },
+    undefined,
+  ].entries()) {
+    run = (await agent.start(`organisation-${n}/maria.kowalska`, metadata)).id
+    await agent.step(run, 1, { model: 'gpt-4o' }, { prompt: 500, completion: 100 })
+    await agent.step(run, 2, { tool_name: 'search' })
+    if (n === 2) await server.call(account.token, 'PUT', '/v1/blocked-users/organisation-2%2Fmaria.kowalska', { reason })
+    if (n === 2) await agent.step(run, 3, { tool_name: 'search' })
+  }
+})
+
+afterAll(async () => {
+  await browser?.close()
+  await server?.close()
+})
+
+/** What is wrong with how a page is laid out. Runs in the page. */
+function flaws(): string[] {
+  const found: string[] = []
+  const beyond = document.documentElement.scrollWidth - innerWidth
+  if (beyond > 0) found.push(`${beyond} px beyond the edge`)
+  const name = (element: Element) => `<${element.tagName.toLowerCase()}> “${element.textContent.trim().replace(/\s+/g, ' ').slice(0, 40)}”`
+  const overlap = (one: DOMRect, other: DOMRect) =>
+    Math.min(one.right, other.right) - Math.max(one.left, other.left) > 1 &&
+    Math.min(one.bottom, other.bottom) - Math.max(one.top, other.top) > 1
+  const inked = (element: Element) => {
+    const range = document.createRange()
+    range.selectNodeContents(element)
+    return range.getBoundingClientRect()
+  }
+  for (const row of document.querySelectorAll('main tr')) {
+    const cells = [...row.children].filter((cell) => getComputedStyle(cell).display !== 'none' && cell.textContent.trim())
+    for (const [i, cell] of cells.entries()) {
+      const box = cell.getBoundingClientRect()
+      if (box.width < 24) found.push(`${name(cell)} has ${Math.round(box.width)} px`)
+      const clipped = cell.querySelector('.clip') !== null
+      for (const other of cells.slice(i + 1)) {
+        if (!clipped && overlap(inked(cell), inked(other))) found.push(`${name(cell)} lies over ${name(other)}`)
+      }
+    }
+    if (row.getBoundingClientRect().height > 240) found.push(`${name(row)} fills ${Math.round(row.getBoundingClientRect().height)} px`)
+  }
+  // Whatever is pressed can be hit, unless it scrolls inside of something.
+  for (const link of document.querySelectorAll('main :is(a, button)')) {
+    if (!(link as HTMLElement).checkVisibility({ visibilityProperty: true })) continue
+    const box = link.getBoundingClientRect()
+    if (box.width < 16 || box.height < 8) found.push(`${name(link)} has ${Math.round(box.width)} × ${Math.round(box.height)} px`)
+  }
+  return found
+}
+
+/** What the rows of runs lack of that by which one knows a run. Runs in the page. */
+function losses(titles: string[]): string[] {
+  const rows = [...document.querySelectorAll('main tbody tr')].filter((row) => row.querySelector('a[href*="/runs/"]'))
+  const seen = (element: Element | null) => {
+    const box = element?.getBoundingClientRect()
+    return Boolean(box && box.width >= 40 && box.height > 8 && (element as HTMLElement).checkVisibility({ visibilityProperty: true }))
+  }
+  const lost = titles.filter((title) => !rows.some((row) => row.textContent.includes(title)))
+  for (const row of rows) {
+    const about = row.textContent.trim().replace(/\s+/g, ' ').slice(0, 60)
+    if (!seen(row.querySelector('a[href*="/runs/"]'))) lost.push(`no link: ${about}`)
+    const users = [...row.querySelectorAll('bdi')].filter((text) => text.textContent.includes('maria.kowalska'))
+    if (!users.some(seen)) lost.push(`no user: ${about}`)
+  }
+  return lost
+}
+
+async function check(page: Page, path: string, width: number) {
+  const found = await page.evaluate(flaws)
+  if (path === '/runs' || path === '/overview') found.push(...(await page.evaluate(losses, ['Find the prices', 'Short'])))
+  return found.map((flaw) => `${width} px: ${flaw}`)
+}
+
+test.each(routes.filter(({ access }) => access !== 'outside').map(({ path }) => path))(
+  '%s is whole at every width and on paper',
+  async (path) => {
+    const { page, context, troubles } = await visit(browser, server, account)
+    await page.goto(path.replace('{id}', run))
+    await settled(page)
+    if (path === '/overview') await page.locator('canvas').waitFor()
+    const found: string[] = []
+    for (const width of widths) {
+      await page.setViewportSize({ width, height: 900 })
+      // Charts and tables that overflow learn their size from an observer.
+      await page.evaluate(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))))
+      found.push(...(await check(page, path, width)))
+    }
+    // Paper is laid out anew without a word to the page, from whatever it was on the screen.
+    for (const width of [1440, 390]) {
+      await page.setViewportSize({ width, height: 900 })
+      await page.evaluate(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))))
+      found.push(...(await printed(page, path)).map((flaw) => `printed from ${width} px: ${flaw}`))
+    }
+    expect(found.join('\n')).toBe('')
+    expect(troubles).toEqual([])
+    await context.close()
+  },
+)
+
+/** What is wrong with a page on paper: what it would print is cut at the edge, or covered by what floats. */
+async function printed(page: Page, path: string): Promise<string[]> {
+  await page.emulateMedia({ media: 'print' })
+  const sheet = page.viewportSize()!
+  const found = await page.evaluate(async (overview) => {
+    const main = document.querySelector('main')!
+    main.style.width = '718px'
+    await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))
+    await Promise.all(document.getAnimations().map(({ finished }) => finished))
+    const wrong: string[] = []
+    for (const element of document.querySelectorAll('body *')) {
+      const style = getComputedStyle(element)
+      if (
+        style.position === 'fixed' &&
+        style.display !== 'none' &&
+        element.getBoundingClientRect().height > 0 &&
+        element.textContent.trim() &&
+        element.checkVisibility()
+      )
+        wrong.push(`floats: ${element.className}`)
+    }
+    if (overview) {
+      const canvas = document.querySelector('main canvas')!.getBoundingClientRect()
+      let box = document.querySelector('main canvas')!.parentElement
+      for (; box && box !== main; box = box.parentElement) {
+        const inside = box.getBoundingClientRect()
+        if (canvas.right > inside.right + 1 || canvas.bottom > inside.bottom + 1) wrong.push(`the chart is cut by ${box.className}`)
+      }
+    }
+    main.style.width = ''
+    return wrong
+  }, path === '/overview')
+  await page.emulateMedia({ media: null })
+  await page.setViewportSize(sheet)
+  return found
+}
