@@ -104,7 +104,7 @@ func (w *workshop) prove(ctx context.Context, dir string) error {
 func (w *workshop) makeAccounts(ctx context.Context, dir string, n int) ([]account, error) {
 	accounts := make([]account, n)
 	for i := range accounts {
-		out, err := w.pikarc(ctx, dir, "correct horse\n", "create-user", "--password-stdin", "--json",
+		out, err := w.pikarc(ctx, dir, "correct horse\n", "create-user", "--init", "--password-stdin", "--json",
 			"--plan", "enterprise", "--email", fmt.Sprintf("agent-%02d@example.com", i))
 		if err != nil {
 			return nil, err

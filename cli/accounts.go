@@ -22,6 +22,7 @@ import (
 type createUserOptions struct {
 	email, workspace, plan string
 	passwordStdin, json    bool
+	init                   bool
 }
 
 func newCreateUser(stdin *os.File) *cobra.Command {
@@ -29,8 +30,13 @@ func newCreateUser(stdin *os.File) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "create-user --email EMAIL",
 		Short: "Make an account with its workspace and API key",
-		Long: "Makes an account with its workspace and API key, and prints the key.\n" +
-			"Asks for the password twice, or reads it from standard input with --password-stdin.",
+		Long: "Makes an account with its workspace and API key, and prints the key. Asks for the password twice, or " +
+			"reads it from standard input with --password-stdin.\n\n" +
+			"It works beside a running server. Where there is no database yet, it makes one only with --init: " +
+			"a mistyped --data-dir would otherwise be a new server.",
+		Example: `  pikarc create-user --email you@example.com --plan scale
+  pikarc create-user --email you@example.com --data-dir /var/lib/pikarc
+  pikarc create-user --email bot@example.com --password-stdin --json --init < password`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return createUser(cmd.Context(), dataDir(cmd), o, stdin, cmd.OutOrStdout(), cmd.ErrOrStderr())
@@ -39,9 +45,11 @@ func newCreateUser(stdin *os.File) *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&o.email, "email", "", "the account's email (required)")
 	f.StringVar(&o.workspace, "workspace", "My workspace", "the workspace's name")
-	f.StringVar(&o.plan, "plan", "basic", "basic, pro, scale or enterprise")
+	f.StringVar(&o.plan, "plan", "basic", plans.List())
 	f.BoolVar(&o.passwordStdin, "password-stdin", false, "read the password from standard input")
 	f.BoolVar(&o.json, "json", false, "print JSON")
+	f.BoolVar(&o.init, "init", false, initHelp)
+	choices(cmd, "plan", planNames()...)
 	return cmd
 }
 
@@ -65,6 +73,15 @@ func createUser(ctx context.Context, dir string, o createUserOptions, stdin *os.
 	if err != nil {
 		return err
 	}
+	made, err := requireDatabase(dir, o.init)
+	if err != nil {
+		return err
+	}
+	if !made {
+		if err := requireFreeEmail(ctx, dir, in.Email); err != nil {
+			return err
+		}
+	}
 	password, err := readPassword(stdin, stderr, o.passwordStdin)
 	if err != nil {
 		return err
@@ -79,7 +96,7 @@ func createUser(ctx context.Context, dir string, o createUserOptions, stdin *os.
 	defer func() { err = errors.Join(err, store.Close()) }()
 	account, workspace, key, err := store.CreateAccount(ctx, in)
 	if errors.Is(err, storage.ErrConflict) {
-		return fmt.Errorf("%s is already registered", in.Email)
+		return errRegistered(in.Email)
 	}
 	if err != nil {
 		return err
@@ -90,9 +107,37 @@ func createUser(ctx context.Context, dir string, o createUserOptions, stdin *os.
 			"plan": workspace.Plan.ID, "api_key": key.Full,
 		})
 	}
-	_, err = fmt.Fprintf(stdout, "Account    %s\nWorkspace  %s (%s plan)\nAPI key    %s\n",
-		account.Email, workspace.Name, workspace.Plan.ID, key.Full)
+	if made {
+		fmt.Fprintf(stdout, "Database   %s (new)\n", absolute(databasePath(dir)))
+	}
+	_, err = fmt.Fprintf(stdout, "Account    %s\nWorkspace  %s (%s plan)\nAPI key    %s\n\n"+
+		"Next:\n"+
+		"  pikarc serve%s   unless the server runs\n"+
+		"  %s/   sign in with the email and the password\n"+
+		"  Agents send the API key with each call. Keep it as you keep a password.\n",
+		account.Email, workspace.Name, workspace.Plan.ID, key.Full, dataDirFlag(dir), placeFromEnvironment())
 	return err
+}
+
+// requireFreeEmail finds out before a password is asked for.
+func requireFreeEmail(ctx context.Context, dir, email string) (err error) {
+	store, _, err := open(ctx, dir, true, 0)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	switch _, err := store.WorkspaceByEmail(ctx, email); {
+	case err == nil:
+		return errRegistered(email)
+	case errors.Is(err, storage.ErrNotFound):
+		return nil
+	default:
+		return err
+	}
+}
+
+func errRegistered(email string) error {
+	return fmt.Errorf("%s is already registered; nothing was made", email)
 }
 
 // readPassword reads a line of standard input, or asks on a terminal.
@@ -112,28 +157,33 @@ func readPassword(stdin *os.File, stderr io.Writer, fromStdin bool) (password st
 	if err != nil {
 		return "", fmt.Errorf("read the password: %w", err)
 	}
+	return password, checkPassword(password)
+}
+
+func checkPassword(password string) error {
 	if n := utf8.RuneCountInString(password); n < server.MinPassword || n > server.MaxPassword {
-		return "", fmt.Errorf("a password has %d to %d characters; nothing was made", server.MinPassword, server.MaxPassword)
+		return fmt.Errorf("a password has %d to %d characters; nothing was made", server.MinPassword, server.MaxPassword)
 	}
-	return password, nil
+	return nil
 }
 
 // askPassword asks twice, without showing what is typed.
 func askPassword(terminal *os.File, stderr io.Writer) (string, error) {
-	var typed [2][]byte
-	for i, prompt := range []string{"Password: ", "Again: "} {
-		var err error
+	ask := func(prompt string) (string, error) {
 		fmt.Fprint(stderr, prompt)
-		typed[i], err = term.ReadPassword(int(terminal.Fd()))
+		typed, err := term.ReadPassword(int(terminal.Fd()))
 		fmt.Fprintln(stderr)
-		if err != nil {
-			return "", err
-		}
+		return string(typed), err
 	}
-	if string(typed[0]) != string(typed[1]) {
-		return "", errors.New("the two differ; nothing was made")
+	first, err := ask(fmt.Sprintf("Password (%d characters or more): ", server.MinPassword))
+	if err != nil || checkPassword(first) != nil {
+		return first, err // the caller says what is wrong; nobody types it again
 	}
-	return string(typed[0]), nil
+	second, err := ask("Again: ")
+	if err == nil && first != second {
+		err = errors.New("the two differ; nothing was made")
+	}
+	return first, err
 }
 
 // withWorkspace runs fn on the workspace of an existing account.
@@ -141,8 +191,8 @@ func withWorkspace(ctx context.Context, dir, email string, fn func(*storage.Stor
 	if email == "" {
 		return usage(errors.New("--email is required"))
 	}
-	if _, err := os.Stat(databasePath(dir)); err != nil {
-		return fmt.Errorf("no database in %s: is --data-dir right?", dir)
+	if !hasDatabase(dir) {
+		return errNoDatabase(dir)
 	}
 	store, _, err := open(ctx, dir, false, 0)
 	if err != nil {
@@ -165,7 +215,9 @@ func newRotateKey() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "rotate-key --email EMAIL",
 		Short: "Replace an account's API key; the old one ends at once",
-		Args:  noArgs,
+		Example: `  pikarc rotate-key --email you@example.com
+  pikarc rotate-key --email you@example.com --label "from Monday" --json`,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return rotateKey(cmd.Context(), dataDir(cmd), email, label, asJSON, cmd.OutOrStdout())
 		},
@@ -198,7 +250,11 @@ func newSetPlan() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "set-plan --email EMAIL PLAN",
 		Short: "Move a workspace to another plan; what the plan lacks is reset",
-		Args:  func(cmd *cobra.Command, args []string) error { return usage(cobra.ExactArgs(1)(cmd, args)) },
+		Long: "Moves a workspace to another plan; what the plan lacks is reset. PLAN is " + plans.List() + ". " +
+			"It holds for the very next request of a running server.",
+		Example:   "  pikarc set-plan --email you@example.com enterprise",
+		ValidArgs: planNames(),
+		Args:      func(cmd *cobra.Command, args []string) error { return usage(cobra.ExactArgs(1)(cmd, args)) },
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return setPlan(cmd.Context(), dataDir(cmd), email, args[0], cmd.OutOrStdout())
 		},

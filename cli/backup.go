@@ -2,10 +2,8 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -22,7 +20,8 @@ func newBackup() *cobra.Command {
 		Short: "Copy the database to a file, also while the server runs",
 		Long: "Writes one consistent copy of the database to FILE, checks it, and only then gives it that name; an earlier\n" +
 			"backup of that name is replaced. The server secret (secret.key) is not in it: keep it apart from the backups.",
-		Args: oneFile,
+		Example: "  pikarc backup /backups/pikarc.db",
+		Args:    oneFile,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return backup(cmd.Context(), dataDir(cmd), args[0], cmd.OutOrStdout())
 		},
@@ -31,8 +30,8 @@ func newBackup() *cobra.Command {
 
 func backup(ctx context.Context, dir, file string, stdout io.Writer) error {
 	bytes, err := storage.Backup(ctx, databasePath(dir), file)
-	if _, missing := os.Stat(databasePath(dir)); errors.Is(missing, fs.ErrNotExist) {
-		return fmt.Errorf("no database in %s: is --data-dir right?", dir)
+	if !hasDatabase(dir) {
+		return errNoDatabase(dir)
 	}
 	if err != nil {
 		return err
@@ -50,6 +49,8 @@ func newRestore() *cobra.Command {
 			"without --force where there is one already; that one is kept under another name. FILE stays as it is.\n" +
 			"API keys and passwords of the backup work at once. Put its secret.key beside it, or people must sign in anew\n" +
 			"and stored keys cannot be shown.",
+		Example: `  pikarc restore /backups/pikarc.db
+  pikarc restore /backups/pikarc.db --force --data-dir /var/lib/pikarc`,
 		Args: oneFile,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return restore(cmd.Context(), dataDir(cmd), args[0], force, cmd.OutOrStdout())
@@ -70,6 +71,6 @@ func restore(ctx context.Context, dir, file string, force bool, stdout io.Writer
 	if kept != "" {
 		fmt.Fprintf(stdout, "the old database is kept as %s\n", kept)
 	}
-	_, err = fmt.Fprintf(stdout, "%s is restored from %s\n", databasePath(dir), file)
+	_, err = fmt.Fprintf(stdout, "%s is restored from %s\n", absolute(databasePath(dir)), file)
 	return err
 }

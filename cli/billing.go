@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"net"
@@ -28,22 +27,6 @@ const stripeHelp = "To sell plans with Stripe, set PIKARC_PUBLIC_URL and all of 
 	"PIKARC_STRIPE_PRICE_PRO and PIKARC_STRIPE_PRICE_SCALE (each also _FILE, the name of a file that holds it). The last two\n" +
 	"are ids of prices; several are divided by commas, and the first is the one that is sold. PIKARC_STRIPE_API_URL puts a\n" +
 	"stand-in for tests in Stripe's place."
-
-// setting reads a variable, or the file that its _FILE variable names, which wins.
-func setting(name string) (string, error) {
-	path := os.Getenv(name + "_FILE")
-	if path == "" {
-		return os.Getenv(name), nil
-	}
-	content, err := os.ReadFile(path)
-	if err != nil {
-		return "", fmt.Errorf("read %s_FILE: %w", name, err)
-	}
-	if len(bytes.TrimSpace(content)) == 0 {
-		return "", fmt.Errorf("%s_FILE: %s is empty", name, path)
-	}
-	return string(content), nil
-}
 
 // stripeConfig reads Stripe's settings: nil when none is set, an error that
 // names what is missing when only some are.

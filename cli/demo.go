@@ -37,7 +37,8 @@ func newDemo() *cobra.Command {
 		Long: "Makes a throw-away data directory with an account and two weeks of made-up history, serves it,\n" +
 			"and keeps simulated agents running against it until SIGINT or SIGTERM. Then the directory is removed,\n" +
 			"unless --data-dir was given; that one must not hold a database yet.",
-		Args: noArgs,
+		Example: "  pikarc demo --addr localhost:8001",
+		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return runDemo(cmd.Context(), dataDir(cmd), o, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
@@ -68,7 +69,7 @@ func runDemo(ctx context.Context, dir string, o demoOptions, stdout, stderr io.W
 		return fmt.Errorf("%s holds a database already: the demo only fills a new one", dir)
 	}
 	cfg, err := serveOptions{
-		networkOptions: networkOptions{addr: o.addr, registration: "auto"},
+		networkOptions: networkOptions{listenOptions: listenOptions{addr: o.addr}, registration: "auto"},
 		defaultPlan:    string(demo.Plan), logFormat: "text", logLevel: "warn",
 		tokenTTL: 24 * time.Hour, maxBody: server.DefaultMaxBody, paymentGrace: server.DefaultPaymentGrace, heldRows: storage.DefaultHeld,
 		backups: server.Backups{Every: 24 * time.Hour, Keep: 7},

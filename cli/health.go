@@ -6,17 +6,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 )
 
 type healthOptions struct {
-	addr    string
-	tls     bool
-	timeout time.Duration
+	listenOptions
+	forceTLS bool
+	timeout  time.Duration
 }
 
 func newHealth() *cobra.Command {
@@ -24,62 +24,82 @@ func newHealth() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "health",
 		Short: "Ask the server on this machine whether it is ready",
-		Long: "Asks the server that runs on this machine whether it is ready to decide: its schema is current and it can write.\n" +
-			"Exit code 0 when it is, 1 when it is not. For a container's health check; it reads no data.",
+		Long: "Asks the server that runs on this machine whether it is ready to decide: its schema is current and\n" +
+			"it can write. Exit code 0 when it is, 1 when it is not. It reads no data, and needs no --data-dir.\n\n" +
+			"Give it the settings of the server (the same environment will do): from them it knows the address and\n" +
+			"whether TLS is spoken there. Of a base path it need not know.",
+		Example: `  pikarc health
+  PIKARC_TLS_DOMAIN=agents.example.com pikarc health
+  pikarc health --addr :443 --tls`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			o.completeAddr(cmd.Flags())
 			return health(cmd.Context(), o, cmd.OutOrStdout())
 		},
 	}
-	cmd.Flags().StringVar(&o.addr, "addr", defaultAddr, "address that the server listens on")
-	cmd.Flags().BoolVar(&o.tls, "tls", false, "the server speaks TLS; its certificate is not checked")
+	o.addrFlag(cmd.Flags())
+	o.certificateFlags(cmd.Flags())
+	cmd.Flags().BoolVar(&o.forceTLS, "tls", false, "the server speaks TLS, as it does with --tls-cert or --tls-domain")
 	cmd.Flags().DurationVar(&o.timeout, "timeout", 3*time.Second, "how long to wait for the answer")
 	return cmd
 }
 
-// url is where this machine reaches a server that listens on the address.
-func (o healthOptions) url() (string, error) {
-	host, port, err := net.SplitHostPort(o.addr)
-	if err != nil {
-		return "", usage(fmt.Errorf("--addr %q: %w", o.addr, err))
-	}
-	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
-		host = "localhost"
-	}
-	scheme := "http"
-	if o.tls {
-		scheme = "https"
-	}
-	return scheme + "://" + net.JoinHostPort(host, port) + "/health/ready", nil
-}
+func (o healthOptions) tls() bool { return o.forceTLS || o.listenOptions.tls() }
 
 func health(ctx context.Context, o healthOptions, stdout io.Writer) error {
-	url, err := o.url()
+	addresses, err := o.reachable()
 	if err != nil {
-		return err
+		return usage(err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, o.timeout)
 	defer cancel()
+	err = nil
+	for _, address := range addresses {
+		unready := o.ask(ctx, address)
+		if unready == nil {
+			_, err := fmt.Fprintln(stdout, "ready")
+			return err
+		}
+		if err = errors.Join(err, unready); !errors.Is(unready, errNoAnswer) {
+			break // it is there, and says that it is not ready
+		}
+	}
+	return err
+}
+
+var errNoAnswer = errors.New("the server does not answer")
+
+// ask asks the server at an address. What it says is believed without a look at
+// its certificate: it is on this machine, and nothing is sent to it.
+func (o healthOptions) ask(ctx context.Context, address string) error {
+	scheme, tlsConfig := "http", &tls.Config{InsecureSkipVerify: true} // #nosec G402
+	if o.tls() {
+		scheme = "https"
+	}
+	if len(o.tlsDomains) > 0 {
+		tlsConfig.ServerName = o.tlsDomains[0] // it has no certificate for anything else
+	}
+	url := scheme + "://" + address + "/health/ready"
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
-		return err
+		return usage(fmt.Errorf("--addr %q: %w", o.addr, err))
 	}
-	// It sends nothing and believes nothing but the status, on this machine: no name is there to check.
-	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}} // #nosec G402
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: tlsConfig}}
 	resp, err := client.Do(req)
 	if err != nil {
-		return fmt.Errorf("the server does not answer: %w", err)
+		return fmt.Errorf("%w: %w", errNoAnswer, err)
 	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, 4096))
-	if err = errors.Join(err, resp.Body.Close()); err != nil {
+	switch err = errors.Join(err, resp.Body.Close()); {
+	case err != nil:
 		return err
-	}
-	if resp.StatusCode != http.StatusOK {
-		if resp.Header.Get("Content-Type") != "application/json" {
-			return fmt.Errorf("%s answers %s, which is not Pikarc", url, resp.Status)
-		}
+	case resp.StatusCode == http.StatusOK:
+		return nil
+	case !o.tls() && strings.Contains(string(body), "HTTP request to an HTTPS server"):
+		return fmt.Errorf("the server on %s speaks TLS: give health its settings, such as PIKARC_TLS_CERT, or --tls", address)
+	case resp.Header.Get("Content-Type") != "application/json":
+		return fmt.Errorf("%s answers %s, which is not Pikarc", url, resp.Status)
+	default:
 		return fmt.Errorf("the server is not ready: %s %s", resp.Status, body)
 	}
-	_, err = fmt.Fprintln(stdout, "ready")
-	return err
 }

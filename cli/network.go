@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/pikarc/server/server"
@@ -18,24 +19,37 @@ import (
 
 // networkOptions say where the server is reached, by whom, and how much.
 type networkOptions struct {
-	addr, publicURL, registration        string
+	listenOptions
+	basePath, publicURL, registration    string
 	trustedProxies, corsOrigins          []string
 	ratePerAddress, ratePerKey, maxConns int
-	tlsCert, tlsKey, tlsEmail, tlsACME   string
-	tlsDomains                           []string
+	tlsEmail, tlsACME                    string
 	redirectAddr                         string
 }
 
-// The addresses that a server with certificates of its own needs.
-const (
-	defaultAddr = "localhost:8000"
-	httpsAddr   = ":443"
-	httpAddr    = ":80"
-)
+func (o *networkOptions) flags(cmd *cobra.Command) {
+	flagGroup(cmd, "Where it is reached", o.placeFlags)
+	flagGroup(cmd, "TLS", o.tlsFlags)
+	flagGroup(cmd, "Who may reach it, and how much", o.limitFlags)
+	choices(cmd, "registration", "auto", "open", "closed")
+}
 
-func (o *networkOptions) flags(f *pflag.FlagSet) {
-	f.StringVar(&o.addr, "addr", defaultAddr, "address to listen on")
-	f.StringVar(&o.publicURL, "public-url", "", "where people reach this server, such as https://agents.example.com; needed to sell plans")
+func (o *networkOptions) placeFlags(f *pflag.FlagSet) {
+	o.addrFlag(f)
+	f.StringVar(&o.publicURL, "public-url", "",
+		"where people reach this server, such as https://agents.example.com; needed to sell plans")
+	f.StringVar(&o.basePath, "base-path", "",
+		"path below which a proxy shows this server, such as /pikarc; the path of --public-url unless set")
+}
+
+func (o *networkOptions) tlsFlags(f *pflag.FlagSet) {
+	o.certificateFlags(f)
+	f.StringVar(&o.tlsEmail, "tls-email", "", "where Let's Encrypt may write to about the certificate")
+	f.StringVar(&o.tlsACME, "tls-acme-url", "", "directory of another ACME certificate authority")
+	f.StringVar(&o.redirectAddr, "http-redirect-addr", "", "address that sends plain HTTP to https")
+}
+
+func (o *networkOptions) limitFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.registration, "registration", "auto",
 		"who may register in the dashboard: open (anyone), closed (nobody), or auto (open while only this machine can reach the address)")
 	f.StringSliceVar(&o.trustedProxies, "trusted-proxies", nil, "networks of proxies whose X-Forwarded-For is believed, such as 127.0.0.1/32,10.0.0.0/8")
@@ -43,23 +57,43 @@ func (o *networkOptions) flags(f *pflag.FlagSet) {
 	f.IntVar(&o.ratePerAddress, "rate-per-address", 5000, "requests a second that an address may make, twice that at once; 0: no limit, as for this machine itself")
 	f.IntVar(&o.ratePerKey, "rate-per-key", 10_000, "requests a second that an API key may make from other machines, twice that at once; 0: no limit")
 	f.IntVar(&o.maxConns, "max-connections", 10_000, "connections that may be open at once; one more closes the one idle longest. 0: no limit")
-	f.StringVar(&o.tlsCert, "tls-cert", "", "file of the TLS certificate, PEM; read again when it changes")
-	f.StringVar(&o.tlsKey, "tls-key", "", "file of its key, PEM")
-	f.StringSliceVar(&o.tlsDomains, "tls-domain", nil, "domains to get a certificate for from Let's Encrypt; the address is then :443 and :80 unless set")
-	f.StringVar(&o.tlsEmail, "tls-email", "", "where Let's Encrypt may write to about the certificate")
-	f.StringVar(&o.tlsACME, "tls-acme-url", "", "directory of another ACME certificate authority")
-	f.StringVar(&o.redirectAddr, "http-redirect-addr", "", "address that sends plain HTTP to https")
 }
 
 // complete sets what follows from other options.
 func (o *networkOptions) complete(f *pflag.FlagSet) {
-	if len(o.tlsDomains) == 0 || f.Changed("addr") {
-		return
+	host, chosen := o.completeAddr(f)
+	if len(o.tlsDomains) > 0 && !chosen && !f.Changed("http-redirect-addr") {
+		o.redirectAddr = net.JoinHostPort(host, httpPort)
 	}
-	o.addr = httpsAddr
-	if !f.Changed("http-redirect-addr") {
-		o.redirectAddr = httpAddr
+}
+
+// completePlace makes the base path and the public URL agree: each may name the path.
+func (o *networkOptions) completePlace() error {
+	if err := checkPublicURL(o.publicURL); err != nil {
+		return err
 	}
+	public, err := url.Parse(strings.TrimRight(o.publicURL, "/"))
+	if err != nil {
+		return fmt.Errorf("--public-url: %w", err)
+	}
+	flag := "--base-path"
+	if o.basePath = strings.Trim(o.basePath, "/"); o.basePath != "" {
+		o.basePath = "/" + o.basePath
+	} else {
+		flag, o.basePath = "the path of --public-url", public.Path
+	}
+	if err := server.CheckBasePath(o.basePath); err != nil {
+		return fmt.Errorf("%s: %q: %w", flag, o.basePath, err)
+	}
+	if o.publicURL == "" {
+		return nil
+	}
+	if public.Path != "" && public.Path != o.basePath {
+		return fmt.Errorf("--base-path %s is not the path of --public-url %s: leave one of them out", o.basePath, o.publicURL)
+	}
+	public.Path = o.basePath
+	o.publicURL = public.String()
+	return nil
 }
 
 // configure checks the options and puts them into the server's.
@@ -82,21 +116,19 @@ func (o networkOptions) configure(cfg *server.Config) error {
 	switch {
 	case !slices.Contains([]string{"auto", "open", "closed"}, o.registration):
 		return fmt.Errorf("--registration %q: choose auto, open or closed", o.registration)
-	case (o.tlsCert == "") != (o.tlsKey == ""):
-		return errors.New("--tls-cert and --tls-key belong together: give both")
-	case o.tlsCert != "" && len(o.tlsDomains) > 0:
-		return errors.New("--tls-cert and --tls-domain exclude each other: give one of them")
 	case o.redirectAddr != "" && !o.tls():
 		return errors.New("--http-redirect-addr needs --tls-cert or --tls-domain")
 	}
+	if err := o.checkCertificates(); err != nil {
+		return err
+	}
+	cfg.BasePath = o.basePath
 	cfg.CORSOrigins, cfg.MaxConnections = o.corsOrigins, o.maxConns
 	cfg.RatePerAddress, cfg.RatePerKey = o.ratePerAddress, o.ratePerKey
 	cfg.LocalRegistration = o.registration == "auto"
 	cfg.OpenRegistration = o.registration == "open" || o.registration == "auto" && o.private()
 	return nil
 }
-
-func (o networkOptions) tls() bool { return o.tlsCert != "" || len(o.tlsDomains) > 0 }
 
 // private tells whether only this machine can reach the server. A proxy that is
 // trusted speaks for others, and a public URL is told to others.
@@ -160,9 +192,35 @@ func (o networkOptions) encryption(dir string, log *slog.Logger) (*server.TLS, e
 	}
 }
 
+// placeFromEnvironment is where a server with the settings of this environment is
+// reached, so that commands can say where to go next.
+func placeFromEnvironment() string {
+	var o networkOptions
+	cmd := &cobra.Command{}
+	o.flags(cmd)
+	if err := fromEnvironment(cmd.Flags()); err != nil {
+		return "http://" + defaultAddr
+	}
+	o.complete(cmd.Flags())
+	addresses, err := o.reachable()
+	if err = errors.Join(err, o.completePlace()); err != nil {
+		return "http://" + defaultAddr
+	}
+	if o.publicURL != "" {
+		return o.publicURL
+	}
+	if len(addresses) > 1 { // either loopback address
+		_, port, _ := net.SplitHostPort(o.addr)
+		addresses[0] = net.JoinHostPort("localhost", port)
+	}
+	return o.urlAt(addresses[0])
+}
+
 // url is where the server says it is reached.
-func (o networkOptions) url(ln net.Listener) string {
-	scheme, at := "http://", publicAddr(o.addr, ln)
+func (o networkOptions) url(ln net.Listener) string { return o.urlAt(publicAddr(o.addr, ln)) }
+
+func (o networkOptions) urlAt(at string) string {
+	scheme := "http://"
 	if o.tls() {
 		scheme = "https://"
 	}
@@ -170,5 +228,5 @@ func (o networkOptions) url(ln net.Listener) string {
 		_, port, _ := net.SplitHostPort(at)
 		at = strings.TrimSuffix(net.JoinHostPort(o.tlsDomains[0], port), ":443")
 	}
-	return scheme + at
+	return scheme + at + o.basePath
 }

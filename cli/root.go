@@ -9,12 +9,10 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"runtime"
 	"strings"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"github.com/pikarc/server/auth"
 	"github.com/pikarc/server/embed"
@@ -61,66 +59,55 @@ func usage(err error) error {
 
 func newRoot(stdin *os.File) *cobra.Command {
 	root := &cobra.Command{
-		Use:           "pikarc",
-		Short:         "Pikarc Server decides, before each call, what your AI agents may do and spend",
+		Use:   "pikarc",
+		Short: "Pikarc Server decides, before each call, what your AI agents may do and spend",
+		Example: `  pikarc serve
+  pikarc create-user --email you@example.com --plan scale
+  pikarc demo`,
+		Version:       version,
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		Args: func(_ *cobra.Command, args []string) error {
+		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return usage(fmt.Errorf("unknown command %q", args[0]))
+				return unknownCommand(cmd, args[0])
 			}
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
 			cmd.SetContext(storage.WithActor(cmd.Context(), storage.Actor{Kind: storage.ActorCommand, Name: cmd.Name()}))
-			return fromEnvironment(cmd.Flags())
+			return readEnvironment(cmd)
 		},
 	}
-	root.PersistentFlags().String("data-dir", "./pikarc-data", "where the database and the server secret are")
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(err) })
+	root.PersistentFlags().String("data-dir", defaultDataDir, "where the database and the server secret are")
+	root.SetFlagErrorFunc(flagError)
+	root.SetHelpFunc(printHelp)
+	root.SetUsageFunc(printUsage)
+	root.SetVersionTemplate(versions())
 	root.AddCommand(newServe(), newMigrate(), newVerify(), newBackup(), newRestore(), newCreateUser(stdin), newRotateKey(), newSetPlan(),
 		newDemo(), newHealth(), newVersion())
 	return root
 }
 
-// fromEnvironment sets every flag that was not given from PIKARC_<FLAG>. An
-// empty value sets nothing: compose files pass on what is unset as empty.
-func fromEnvironment(flags *pflag.FlagSet) (err error) {
-	flags.VisitAll(func(f *pflag.Flag) {
-		name := "PIKARC_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
-		if value := os.Getenv(name); value != "" && !f.Changed && f.Name != "help" && err == nil {
-			if setErr := flags.Set(f.Name, value); setErr != nil {
-				err = usage(fmt.Errorf("environment variable %s: %w", name, setErr))
-				return
-			}
-			f.Annotations = map[string][]string{fromEnvironmentMark: {name}}
+// readEnvironment sets the command's flags from the environment, and warns of
+// what looks like a setting and is none. The server logs that itself, and a
+// health check, which runs every few seconds, does not repeat it.
+func readEnvironment(cmd *cobra.Command) error {
+	known := settingNames(cmd.Root())
+	if err := refuseQuotes(known, os.Environ()); err != nil {
+		return err
+	}
+	switch cmd.Name() {
+	case "serve", "health", "version", "help", "completion", cobra.ShellCompRequestCmd, cobra.ShellCompNoDescRequestCmd:
+	default:
+		for _, warning := range unknownSettings(known, os.Environ()) {
+			cmd.PrintErrln("Warning:", warning)
 		}
-	})
-	return err
-}
-
-// fromEnvironmentMark annotates a flag that an environment variable has set.
-const fromEnvironmentMark = "from environment"
-
-// variablesUsed names the environment variables that have set flags, so that
-// who gave no such flag finds out where its wrong value came from.
-func variablesUsed(flags *pflag.FlagSet) (names []string) {
-	flags.VisitAll(func(f *pflag.Flag) { names = append(names, f.Annotations[fromEnvironmentMark]...) })
-	return names
+	}
+	return fromEnvironment(cmd.Flags())
 }
 
 func noArgs(cmd *cobra.Command, args []string) error { return usage(cobra.NoArgs(cmd, args)) }
-
-func dataDir(cmd *cobra.Command) string {
-	dir, err := cmd.Flags().GetString("data-dir")
-	if err != nil {
-		panic(err) // the flag is defined above, on the root
-	}
-	return dir
-}
-
-func databasePath(dir string) string { return filepath.Join(dir, "pikarc.db") }
 
 // open opens the data directory. Only serve and create-user, which may be the
 // first to come, bring the schema up to date.
@@ -128,7 +115,7 @@ func open(ctx context.Context, dir string, migrate bool, heldRows int) (*storage
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, auth.Secret{}, fmt.Errorf("make the data directory: %w", err)
 	}
-	fromEnv, err := setting("PIKARC_SECRET")
+	fromEnv, err := setting(serverSecret)
 	if err != nil {
 		return nil, auth.Secret{}, err
 	}
@@ -147,14 +134,17 @@ func open(ctx context.Context, dir string, migrate bool, heldRows int) (*storage
 	return store, secret, err
 }
 
+func versions() string {
+	return fmt.Sprintf("pikarc %s\ncommit %s\n%s\nSQLite %s\n", version, commit, runtime.Version(), storage.SQLiteVersion)
+}
+
 func newVersion() *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
 		Short: "Print the versions of this binary and its parts",
 		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "pikarc %s\ncommit %s\n%s\nSQLite %s\n",
-				version, commit, runtime.Version(), storage.SQLiteVersion)
+			_, err := fmt.Fprint(cmd.OutOrStdout(), versions())
 			return err
 		},
 	}
@@ -163,24 +153,30 @@ func newVersion() *cobra.Command {
 func printJSON(w io.Writer, v any) error { return json.NewEncoder(w).Encode(v) }
 
 func newMigrate() *cobra.Command {
-	var status, noBackup bool
+	var o migrateOptions
 	cmd := &cobra.Command{
 		Use:   "migrate",
 		Short: "Bring the database's schema up to date",
-		Long:  "Brings the database's schema up to date. Where there is something to do, a copy of the database is kept beside it.",
-		Args:  noArgs,
+		Long: "Brings the database's schema up to date. Where there is something to do, a copy of the database is kept " +
+			"beside it. Where there is no database yet, it makes one only with --init.",
+		Example: `  pikarc migrate --status --data-dir /var/lib/pikarc
+  pikarc migrate --no-backup`,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return migrate(cmd.Context(), dataDir(cmd), status, noBackup, cmd.OutOrStdout())
+			return migrate(cmd.Context(), dataDir(cmd), o, cmd.OutOrStdout())
 		},
 	}
-	cmd.Flags().BoolVar(&status, "status", false, "only say what is pending")
-	cmd.Flags().BoolVar(&noBackup, "no-backup", false, "keep no copy of the database as it was")
+	cmd.Flags().BoolVar(&o.status, "status", false, "only say what is pending")
+	cmd.Flags().BoolVar(&o.noBackup, "no-backup", false, "keep no copy of the database as it was")
+	cmd.Flags().BoolVar(&o.init, "init", false, initHelp)
 	return cmd
 }
 
-func migrate(ctx context.Context, dir string, statusOnly, noBackup bool, stdout io.Writer) error {
+type migrateOptions struct{ status, noBackup, init bool }
+
+func migrate(ctx context.Context, dir string, o migrateOptions, stdout io.Writer) error {
 	path := databasePath(dir)
-	if statusOnly {
+	if o.status {
 		st, err := storage.SchemaStatus(ctx, path, embed.Migrations())
 		if err != nil {
 			return err
@@ -191,16 +187,23 @@ func migrate(ctx context.Context, dir string, statusOnly, noBackup bool, stdout 
 		}
 		return nil
 	}
+	isNew, err := requireDatabase(dir, o.init)
+	if err != nil {
+		return err
+	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("make the data directory: %w", err)
 	}
 	var options []storage.MigrateOption
-	if noBackup {
+	if o.noBackup {
 		options = append(options, storage.WithoutBackup)
 	}
 	applied, err := storage.Migrate(ctx, path, embed.Migrations(), options...)
 	if err != nil {
 		return err
+	}
+	if isNew {
+		fmt.Fprintf(stdout, "made a new database: %s\n", absolute(path))
 	}
 	fmt.Fprintf(stdout, "applied %d migrations; the schema is up to date\n", len(applied))
 	return nil

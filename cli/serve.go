@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/pikarc/server/embed"
 	"github.com/pikarc/server/plans"
@@ -28,32 +29,56 @@ func newServe() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Serve the API and the dashboard",
-		Long: "Brings the database up to date, then serves the API and the dashboard until SIGINT or SIGTERM.\n" +
+		Long: "Brings the database up to date, then serves the API and the dashboard until SIGINT or SIGTERM.\n\n" +
 			"Every flag can also be given as an environment variable, PIKARC_<FLAG>, such as PIKARC_ADDR.\n" +
-			"PIKARC_SECRET or PIKARC_SECRET_FILE replaces the server secret kept in the data directory.\n" + stripeHelp + "\n" +
-			"Traces are sent when OpenTelemetry's variables say where, such as OTEL_EXPORTER_OTLP_ENDPOINT.",
+			"PIKARC_SECRET or PIKARC_SECRET_FILE replaces the server secret kept in the data directory.\n" +
+			"Traces are sent when OpenTelemetry's variables say where, such as OTEL_EXPORTER_OTLP_ENDPOINT.\n\n" +
+			stripeHelp,
+		Example: `  pikarc serve                                    # for this machine alone
+  pikarc serve --tls-domain agents.example.com    # on the internet, with a certificate
+  pikarc serve --backup-dir /backups              # with a backup every day
+  pikarc serve --base-path /pikarc --trusted-proxies 127.0.0.1    # below a path of nginx or Caddy
+  PIKARC_ADDR=0.0.0.0 pikarc serve                # on all addresses of this machine`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.complete(cmd.Flags())
+			o.warnings = unknownSettings(settingNames(cmd.Root()), os.Environ())
 			return serve(cmd.Context(), dataDir(cmd), o, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
-	f := cmd.Flags()
-	o.networkOptions.flags(f)
-	f.StringVar(&o.defaultPlan, "default-plan", "basic", "plan of new workspaces: basic, pro, scale or enterprise")
-	f.StringVar(&o.logFormat, "log-format", "text", "text or json")
-	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
+	o.networkOptions.flags(cmd)
+	flagGroup(cmd, "Accounts and plans", o.accountFlags)
+	flagGroup(cmd, "Backups and upkeep", o.upkeepFlags)
+	flagGroup(cmd, "Logs, metrics and memory", o.watchFlags)
+	choices(cmd, "default-plan", planNames()...)
+	choices(cmd, "log-format", "text", "json")
+	choices(cmd, "log-level", "debug", "info", "warn", "error")
+	return cmd
+}
+
+func (o *serveOptions) accountFlags(f *pflag.FlagSet) {
+	f.StringVar(&o.defaultPlan, "default-plan", "basic", "plan of new workspaces: "+plans.List())
 	f.DurationVar(&o.tokenTTL, "jwt-ttl", 24*time.Hour, "how long a sign-in lasts")
-	f.IntVar(&o.heldRows, "held-rows", storage.DefaultHeld, "rows of each kind (runs, users, counters) that the writer keeps in memory")
-	f.Int64Var(&o.maxBody, "max-body", server.DefaultMaxBody, "largest request body, in bytes")
-	f.DurationVar(&o.paymentGrace, "payment-grace", server.DefaultPaymentGrace, "how long a workspace keeps its plan after a payment failed")
+	f.DurationVar(&o.paymentGrace, "payment-grace", server.DefaultPaymentGrace,
+		"how long a workspace keeps its plan after a payment failed")
+}
+
+func (o *serveOptions) upkeepFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.backups.Dir, "backup-dir", "", "directory for scheduled backups; none are made when empty")
 	f.DurationVar(&o.backups.Every, "backup-every", 24*time.Hour, "how often to back up")
 	f.IntVar(&o.backups.Keep, "backup-keep", 7, "how many scheduled backups to keep")
-	f.DurationVar(&o.verifyEvery, "verify-every", 24*time.Hour, "how often to verify the books, at 03:00 UTC when daily; 0 for never")
+	f.DurationVar(&o.verifyEvery, "verify-every", 24*time.Hour,
+		"how often to verify the books, at 03:00 UTC when daily; 0 for never")
+}
+
+func (o *serveOptions) watchFlags(f *pflag.FlagSet) {
+	f.StringVar(&o.logFormat, "log-format", "text", "text or json")
+	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 	f.StringVar(&o.metricsAddr, "metrics-addr", "", "address that serves /metrics for Prometheus; none when empty")
 	f.StringVar(&o.debugAddr, "debug-addr", "", "loopback address that serves /debug/pprof/; none when empty")
-	return cmd
+	f.IntVar(&o.heldRows, "held-rows", storage.DefaultHeld,
+		"rows of each kind (runs, users, counters) that the writer keeps in memory")
+	f.Int64Var(&o.maxBody, "max-body", server.DefaultMaxBody, "largest request body, in bytes")
 }
 
 type serveOptions struct {
@@ -65,6 +90,7 @@ type serveOptions struct {
 	maxBody                             int64
 	backups                             server.Backups
 	metricsAddr, debugAddr              string
+	warnings                            []string // of what is set and no setting
 }
 
 // config checks the options and turns them into the server's.
@@ -92,8 +118,6 @@ func (o serveOptions) config(stderr io.Writer) (server.Config, error) {
 		return server.Config{}, usage(fmt.Errorf("--held-rows %d: must be %d or more", o.heldRows, storage.MinHeld))
 	case o.paymentGrace < time.Hour:
 		return server.Config{}, usage(fmt.Errorf("--payment-grace %s: must be an hour or more", o.paymentGrace))
-	case checkPublicURL(o.publicURL) != nil:
-		return server.Config{}, usage(checkPublicURL(o.publicURL))
 	}
 	stripe, err := stripeConfig(o.publicURL, o.paymentGrace)
 	if err != nil {
@@ -150,10 +174,17 @@ func serve(ctx context.Context, dir string, o serveOptions, stdout, stderr io.Wr
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	if err := o.completePlace(); err != nil {
+		return usage(err)
+	}
 	cfg, err := o.config(stderr)
 	if err != nil {
 		return err
 	}
+	for _, warning := range o.warnings {
+		cfg.Log.Warn(warning)
+	}
+	isNew := !hasDatabase(dir)
 	if err := storage.CheckSound(ctx, databasePath(dir)); err != nil {
 		return err
 	}
@@ -190,9 +221,12 @@ func serve(ctx context.Context, dir string, o serveOptions, stdout, stderr io.Wr
 			return errors.Join(err, ln.Close(), closeEndpoints(endpoints))
 		}
 	}
-	url := o.url(ln)
-	fmt.Fprintf(stdout, "Pikarc %s serves %s\nDashboard: %s/   API: %s/v1/   Reference: %s/openapi.json\nRegistration: %s\n%s",
-		version, url, url, url, url, o.registrationSaid(cfg.OpenRegistration), said)
+	url, database := o.url(ln), absolute(databasePath(dir))
+	if isNew {
+		database += " (new)"
+	}
+	fmt.Fprintf(stdout, "Pikarc %s serves %s\nDashboard: %s/   API: %s/v1/   Reference: %s/openapi.json\nRegistration: %s\nDatabase: %s\n%s",
+		version, url, url, url, url, o.registrationSaid(cfg.OpenRegistration), database, said)
 	return serveOn(ctx, srv, ln, plain, endpoints...)
 }
 

@@ -21,6 +21,8 @@ func newVerify() *cobra.Command {
 		Long: "Recomputes every counter and rollup from the ledger, checks that the rows fit together and that the file is\n" +
 			"sound, and lists each difference with what it should be. Works while the server runs, on one snapshot.\n" +
 			"Exit code 1 when differences are left.",
+		Example: `  pikarc verify
+  pikarc verify --repair --data-dir /var/lib/pikarc`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return verify(cmd.Context(), dataDir(cmd), repair, asJSON, cmd.OutOrStdout())
@@ -34,7 +36,7 @@ func newVerify() *cobra.Command {
 func verify(ctx context.Context, dir string, repair, asJSON bool, stdout io.Writer) error {
 	report, err := storage.Verify(ctx, databasePath(dir), storage.VerifyOptions{Migrations: embed.Migrations(), Repair: repair})
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("no database in %s: is --data-dir right?", dir)
+		return errNoDatabase(dir)
 	}
 	if err != nil {
 		return err

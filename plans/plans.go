@@ -78,7 +78,17 @@ func ByID(id ID) (Plan, error) {
 			return p, nil
 		}
 	}
-	return Plan{}, fmt.Errorf("unknown plan %q: choose basic, pro, scale or enterprise", string(id))
+	return Plan{}, fmt.Errorf("unknown plan %q: choose %s", string(id), List())
+}
+
+// List names all plans in a sentence: "basic, pro, scale or enterprise".
+func List() string {
+	var names []string
+	for _, p := range All() {
+		names = append(names, string(p.ID))
+	}
+	last := len(names) - 1
+	return strings.Join(names[:last], ", ") + " or " + names[last]
 }
 
 // Has tells whether the plan includes the feature.

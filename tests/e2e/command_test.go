@@ -40,7 +40,7 @@ func onlyObject(t *testing.T, stdout string, members ...string) map[string]strin
 func TestCreateUserPrintsTheNewAccountAsJSON(t *testing.T) {
 	t.Parallel()
 	got := onlyObject(t, invocation{
-		args: []string{"create-user", "--data-dir", t.TempDir(), "--email", "Ann@Example.com", "--plan", "scale",
+		args: []string{"create-user", "--init", "--data-dir", t.TempDir(), "--email", "Ann@Example.com", "--plan", "scale",
 			"--password-stdin", "--json"},
 		stdin: password,
 	}.run(t).ok(t).stdout, "account_id", "email", "workspace_id", "plan", "api_key")
@@ -54,12 +54,17 @@ func TestCreateUserPrintsTheNewAccountAsJSON(t *testing.T) {
 
 func TestCreateUserTellsAPersonTheNewKeyAndWorkspace(t *testing.T) {
 	t.Parallel()
+	dir := t.TempDir()
+	run(t, "migrate", "--init", "--data-dir", dir).ok(t)
 	out := invocation{
-		args: []string{"create-user", "--data-dir", t.TempDir(), "--email", "ann@example.com", "--workspace", "Ann & Co",
+		args: []string{"create-user", "--data-dir", dir, "--email", "ann@example.com", "--workspace", "Ann & Co",
 			"--plan", "pro", "--password-stdin"},
-		stdin: password,
+		settings: []string{"PIKARC_TLS_DOMAIN=agents.example.com", "PIKARC_BASE_PATH=/pikarc"},
+		stdin:    password,
 	}.run(t).ok(t).stdout
-	want := regexp.MustCompile(`^Account +ann@example\.com\nWorkspace +Ann & Co \(pro plan\)\nAPI key +(lg_[0-9a-f]{8}_[0-9a-f]{64})\n$`)
+	want := regexp.MustCompile(`^Account +ann@example\.com\nWorkspace +Ann & Co \(pro plan\)\nAPI key +(lg_[0-9a-f]{8}_[0-9a-f]{64})\n` +
+		`\nNext:\n  pikarc serve --data-dir ` + regexp.QuoteMeta(dir) + ` +unless the server runs\n` +
+		`  https://agents\.example\.com/pikarc/ +sign in with the email and the password\n  Agents send the API key .*\n$`)
 	if !want.MatchString(out) {
 		t.Errorf("printed %q", out)
 	}
@@ -120,7 +125,7 @@ func TestCreateUserRefusesBadInputAndMakesNothing(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			dir := filepath.Join(t.TempDir(), "data")
-			out := invocation{args: append([]string{"create-user", "--data-dir", dir}, c.args...), stdin: c.stdin}.run(t)
+			out := invocation{args: append([]string{"create-user", "--init", "--data-dir", dir}, c.args...), stdin: c.stdin}.run(t)
 			out.fails(t, c.code, c.says...)
 			keepsQuiet(t, out.stderr, password, "seven77")
 			if _, err := os.Stat(dir); !os.IsNotExist(err) {
@@ -244,6 +249,11 @@ func TestWrongUsageExitsWithTwoAndSaysWhereToLook(t *testing.T) {
 		says []string
 	}{
 		{"frobnicate", []string{`"frobnicate"`, "pikarc --help"}},
+		{"srve", []string{`"srve". Did you mean serve?`, "pikarc --help"}},
+		{"serve --adr :1", []string{"--adr. Did you mean --addr?", "pikarc serve --help"}},
+		{"set-plan --mail a@example.com pro", []string{"--mail. Did you mean --email?"}},
+		{"migrate --data-dr /x", []string{"--data-dr. Did you mean --data-dir?"}},
+		{"serve -x", []string{"-x"}},
 		{"--frobnicate", []string{"--frobnicate", "pikarc --help"}},
 		{"serve --frobnicate", []string{"--frobnicate", "pikarc serve --help"}},
 		{"serve now", []string{`"now"`, "pikarc serve --help"}},
@@ -303,7 +313,7 @@ func TestCommandsAndServerMayStartAtOnceOnAFreshDirectory(t *testing.T) {
 	for i := range users {
 		group.Go(func() {
 			out, err := invocation{
-				args: []string{"create-user", "--data-dir", dir, "--email", fmt.Sprintf("user%d@example.com", i),
+				args: []string{"create-user", "--init", "--data-dir", dir, "--email", fmt.Sprintf("user%d@example.com", i),
 					"--password-stdin", "--json"},
 				stdin: password,
 			}.try(context.WithoutCancel(t.Context()))

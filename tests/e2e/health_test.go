@@ -22,7 +22,7 @@ func TestHealthTellsWhetherTheServerIsReady(t *testing.T) {
 	other := httptest.NewServer(http.NotFoundHandler())
 	defer other.Close()
 	run(t, "health", "--addr", strings.TrimPrefix(other.URL, "http://")).fails(t, 1, "404 Not Found, which is not Pikarc")
-	run(t, "health", "--addr", "nowhere").fails(t, 2, "--addr")
+	run(t, "health", "--addr", "a:b:c").fails(t, 2, "--addr")
 }
 
 func TestHealthOverTLS(t *testing.T) {

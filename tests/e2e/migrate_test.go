@@ -47,7 +47,10 @@ func TestMigrateBringsAFreshDatabaseUpToDateOnce(t *testing.T) {
 	migrate := func(applied int) {
 		t.Helper()
 		want := fmt.Sprintf("applied %d migrations; the schema is up to date\n", applied)
-		if out := run(t, "migrate", "--data-dir", dir).ok(t).stdout; out != want {
+		if applied > 0 {
+			want = "made a new database: " + filepath.Join(dir, "pikarc.db") + "\n" + want
+		}
+		if out := run(t, "migrate", "--init", "--data-dir", dir).ok(t).stdout; out != want {
 			t.Errorf("migrate: %q, want %q", out, want)
 		}
 	}
@@ -71,7 +74,7 @@ func TestMigrationsThatRaceOnAFreshDirectoryAllSucceed(t *testing.T) {
 		var group sync.WaitGroup
 		for range racers {
 			group.Go(func() {
-				out, err := invocation{args: []string{"migrate", "--data-dir", dir}}.try(t.Context())
+				out, err := invocation{args: []string{"migrate", "--init", "--data-dir", dir}}.try(t.Context())
 				if err != nil || out.code != 0 {
 					t.Errorf("migrate: %v, exit code %d: %s", err, out.code, out.stderr)
 				}

@@ -88,6 +88,7 @@ type invocation struct {
 	args     []string
 	stdin    string
 	settings []string // NAME=value
+	dir      string   // where it runs; this package's when empty
 }
 
 // run runs a command to its end.
@@ -112,7 +113,7 @@ func (i invocation) try(ctx context.Context) (outcome, error) {
 	var stdout, stderr bytes.Buffer
 	cmd := exec.CommandContext(ctx, pikarc, i.args...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(i.stdin), &stdout, &stderr
-	cmd.Env = environment(i.settings...)
+	cmd.Env, cmd.Dir = environment(i.settings...), i.dir
 	err := cmd.Run()
 	var exit *exec.ExitError
 	if err != nil && (!errors.As(err, &exit) || ctx.Err() != nil) {
@@ -377,7 +378,7 @@ type newUser struct {
 func createUser(t *testing.T, dataDir, email, plan string) newUser {
 	t.Helper()
 	out := invocation{
-		args:  []string{"create-user", "--data-dir", dataDir, "--email", email, "--plan", plan, "--password-stdin", "--json"},
+		args:  []string{"create-user", "--data-dir", dataDir, "--email", email, "--plan", plan, "--password-stdin", "--json", "--init"},
 		stdin: password + "\n",
 	}.run(t).ok(t)
 	var u newUser

@@ -21,7 +21,8 @@ func TestServeSaysWhereItServesAndEndsCleanlyOnASignal(t *testing.T) {
 	for _, s := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
 		t.Run(s.String(), func(t *testing.T) {
 			t.Parallel()
-			p := serve(t, t.TempDir())
+			dir := t.TempDir()
+			p := serve(t, dir)
 			var health struct{ Status, Version string }
 			p.call(t, "GET", "/health", "", nil).want(t, http.StatusOK).into(t, &health)
 			if health.Status != "ok" || health.Version != builtVersion {
@@ -34,8 +35,8 @@ func TestServeSaysWhereItServesAndEndsCleanlyOnASignal(t *testing.T) {
 				t.Errorf("ended with %v", state)
 			}
 			want := fmt.Sprintf("Pikarc %s serves %s\nDashboard: %s/   API: %s/v1/   Reference: %s/openapi.json\n"+
-				"Registration: open: anyone on this machine may make an account\n",
-				builtVersion, p.url, p.url, p.url, p.url)
+				"Registration: open: anyone on this machine may make an account\nDatabase: %s (new)\n",
+				builtVersion, p.url, p.url, p.url, p.url, filepath.Join(dir, "pikarc.db"))
 			if p.stdout.String() != want {
 				t.Errorf("stdout %q, want %q", &p.stdout, want)
 			}
@@ -126,7 +127,7 @@ func TestASecondServerOnADirectoryIsRefused(t *testing.T) {
 
 func TestAddressThatCannotBeUsedIsSaid(t *testing.T) {
 	t.Parallel()
-	for _, addr := range []string{"127.0.0.1", "127.0.0.1:99999", "192.0.2.1:8000"} {
+	for _, addr := range []string{"1:2:3:x", "127.0.0.1:99999", "192.0.2.1:8000", "192.0.2.1"} {
 		run(t, "serve", "--addr", addr, "--data-dir", t.TempDir()).fails(t, 1, addr)
 	}
 }
@@ -258,7 +259,7 @@ func TestOnlyTheOwnerCanReadTheDataDirectory(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "deep", "data")
 	// The mask lets everything through: the modes must be the server's own.
-	cmd := exec.Command("sh", "-c", `umask 000 && exec "$0" create-user --data-dir "$1" --email ann@example.com --password-stdin`, pikarc, dir)
+	cmd := exec.Command("sh", "-c", `umask 000 && exec "$0" create-user --init --data-dir "$1" --email ann@example.com --password-stdin`, pikarc, dir)
 	cmd.Stdin, cmd.Env = strings.NewReader(password), environment()
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)

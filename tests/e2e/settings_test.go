@@ -106,7 +106,7 @@ func TestServerSecretMayComeFromTheEnvironmentOrAFile(t *testing.T) {
 	}
 	u := newUser{Email: "ann@example.com"}
 	invocation{
-		args:     []string{"create-user", "--data-dir", dir, "--email", u.Email, "--password-stdin"},
+		args:     []string{"create-user", "--init", "--data-dir", dir, "--email", u.Email, "--password-stdin"},
 		stdin:    password,
 		settings: []string{"PIKARC_SECRET=" + firstSecret},
 	}.run(t).ok(t)
@@ -160,7 +160,7 @@ func TestUnusableServerSecretIsRefusedWithoutRepeatingIt(t *testing.T) {
 	} {
 		for _, args := range [][]string{
 			{"serve", "--addr", "127.0.0.1:0"},
-			{"create-user", "--email", "ann@example.com", "--password-stdin"},
+			{"create-user", "--init", "--email", "ann@example.com", "--password-stdin"},
 		} {
 			dir := t.TempDir()
 			out := invocation{args: append(args, "--data-dir", dir), stdin: password, settings: []string{setting}}.run(t)

@@ -29,6 +29,8 @@ type dialogue struct {
 	ended   chan struct{}
 }
 
+const passwordPrompt = "Password (8 characters or more): "
+
 func talk(t *testing.T, dataDir string) *dialogue {
 	t.Helper()
 	master, tty, err := pty.Open()
@@ -39,7 +41,7 @@ func talk(t *testing.T, dataDir string) *dialogue {
 	if d.resting, err = term.GetState(int(master.Fd())); err != nil {
 		t.Fatal(err)
 	}
-	d.cmd = exec.Command(pikarc, "create-user", "--data-dir", dataDir, "--email", "ann@example.com", "--json")
+	d.cmd = exec.Command(pikarc, "create-user", "--init", "--data-dir", dataDir, "--email", "ann@example.com", "--json")
 	d.cmd.Stdin, d.cmd.Stdout, d.cmd.Stderr, d.cmd.Env = tty, &d.stdout, tty, environment()
 	d.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
 	if err := errors.Join(d.cmd.Start(), tty.Close()); err != nil {
@@ -88,12 +90,12 @@ func TestCreateUserAsksTwiceOnATerminalAndShowsNothingTyped(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	d := talk(t, dir)
-	d.reply(t, "Password: ", password)
+	d.reply(t, passwordPrompt, password)
 	d.reply(t, "Again: ", password)
 	if code := d.exitCode(t); code != 0 {
 		t.Fatalf("exit code %d; the screen shows %q", code, &d.screen)
 	}
-	if got, want := d.screen.String(), "Password: \r\nAgain: \r\n"; got != want {
+	if got, want := d.screen.String(), passwordPrompt+"\r\nAgain: \r\n"; got != want {
 		t.Errorf("the screen shows %q, want %q", got, want)
 	}
 	key := onlyObject(t, d.stdout.String(), "account_id", "email", "workspace_id", "plan", "api_key")["api_key"]
@@ -106,24 +108,40 @@ func TestPasswordsThatDifferOrAreTooShortMakeNothing(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ first, second, says string }{
 		"different": {password, password + "!", "nothing was made"},
-		"too short": {"seven77", "seven77", "8 to 1024"},
+		"too short": {"seven77", "", "8 to 1024"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			dir := filepath.Join(t.TempDir(), "data")
 			d := talk(t, dir)
-			d.reply(t, "Password: ", c.first)
-			d.reply(t, "Again: ", c.second)
+			d.reply(t, passwordPrompt, c.first)
+			if c.second != "" {
+				d.reply(t, "Again: ", c.second)
+			}
 			if code := d.exitCode(t); code != 1 || d.stdout.Len() > 0 {
 				t.Errorf("exit code %d, stdout %q, want 1 and nothing", code, &d.stdout)
 			}
 			if !strings.Contains(d.screen.String(), c.says) {
 				t.Errorf("the screen shows %q, without %q", &d.screen, c.says)
 			}
-			keepsQuiet(t, d.screen.String(), c.first, c.second)
+			keepsQuiet(t, d.screen.String(), c.first)
 			if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
 				t.Errorf("the data directory was made (%v)", err)
 			}
 		})
+	}
+}
+
+// Nobody types a password for an account that cannot be made.
+func TestCreateUserAsksNothingWhenTheEmailIsTaken(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	createUser(t, dir, "Ann@example.com", "basic")
+	d := talk(t, dir)
+	if code := d.exitCode(t); code != 1 {
+		t.Errorf("exit code %d", code)
+	}
+	if screen := d.screen.String(); strings.Contains(screen, "Password") || !strings.Contains(screen, "already registered") {
+		t.Errorf("the screen shows %q", screen)
 	}
 }

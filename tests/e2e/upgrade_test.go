@@ -27,7 +27,7 @@ func TestEachReleasedSchemaIsUpgraded(t *testing.T) {
 		t.Fatalf("no released schema: %v", err)
 	}
 	fresh := t.TempDir()
-	run(t, "migrate", "--data-dir", fresh).ok(t)
+	run(t, "migrate", "--init", "--data-dir", fresh).ok(t)
 	for _, dump := range dumps {
 		t.Run(filepath.Base(dump), func(t *testing.T) {
 			dir := t.TempDir()

@@ -40,7 +40,7 @@ finish() {
 trap finish EXIT
 
 field() { "$python" -c 'import json, sys; print(json.load(sys.stdin)[sys.argv[1]])' "$1"; }
-PIKARC_API_KEY=$("$binary" create-user --data-dir "$work/data" --email ann@example.com --plan scale --password-stdin --json <<<"$password" | field api_key)
+PIKARC_API_KEY=$("$binary" create-user --init --data-dir "$work/data" --email ann@example.com --plan scale --password-stdin --json <<<"$password" | field api_key)
 : >"$work/out" # looked into at once, maybe before the server's shell has made it
 "$binary" serve --data-dir "$work/data" --addr 127.0.0.1:0 >"$work/out" 2>"$work/log" &
 server=$!
