@@ -70,6 +70,7 @@ func calls(t *testing.T, w *world) []call {
 			return errors.Join(err, atLeastOne(n))
 		}},
 		{"Expire", func() error {
+			w.denied(ws, "stranger")
 			w.Advance(366 * 24 * time.Hour)
 			n, err := w.Expire(ctx)
 			return errors.Join(err, atLeastOne(n))

@@ -71,8 +71,8 @@ func endIfIdle(tx *Tx, key runKey) (bool, error) {
 }
 
 // Expire deletes what is past its time: runs beyond their plan's retention,
-// except RUNNING ones, entries of the audit log, and idempotency keys. Usage
-// figures stay. It returns how many runs it deleted.
+// except RUNNING ones, entries of the audit log, users of whom nothing is left,
+// and idempotency keys. Usage figures stay. It returns how many runs it deleted.
 func (s *Store) Expire(ctx context.Context) (runs int, err error) {
 	workspaces, err := s.retentions(ctx)
 	if err != nil {
@@ -93,6 +93,9 @@ func (s *Store) Expire(ctx context.Context) (runs int, err error) {
 				return runs, fmt.Errorf("delete expired runs: %w", err)
 			}
 		}
+	}
+	if err := s.expireUsers(ctx, workspaces); err != nil {
+		return runs, fmt.Errorf("delete unused users: %w", err)
 	}
 	if err := s.expireKeys(ctx); err != nil {
 		return runs, fmt.Errorf("delete expired idempotency keys: %w", err)
