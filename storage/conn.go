@@ -21,10 +21,13 @@ import (
 //
 // It is used by one goroutine at a time.
 type conn struct {
-	tls   *libc.TLS
-	db    uintptr // sqlite3*
-	stmts map[string]*statement
-	out   uintptr // where SQLite puts a pointer
+	path    string
+	tls     *libc.TLS
+	db      uintptr // sqlite3*
+	stmts   map[string]*statement
+	running bool    // a statement, whose callback may not run another
+	lost    bool    // it could not be opened again
+	out     uintptr // where SQLite puts a pointer
 	// texts holds a statement's texts and blobs while it runs, outside of Go's heap.
 	texts     uintptr
 	textsSize int
@@ -34,35 +37,59 @@ type conn struct {
 const pointerSize = int(unsafe.Sizeof(uintptr(0)))
 
 // openConn opens an existing file for writing, with the pragmas set and read back.
-func openConn(path string) (c *conn, err error) {
-	c = &conn{tls: libc.NewTLS(), stmts: make(map[string]*statement)}
+func openConn(path string) (*conn, error) {
+	c := &conn{path: path}
+	if err := c.open(); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func (c *conn) open() (err error) {
+	c.tls, c.stmts = libc.NewTLS(), make(map[string]*statement)
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, c.close())
 		}
 	}()
 	if c.out, err = c.malloc(pointerSize); err != nil {
-		return c, err
+		return err
 	}
-	name, err := libc.CString(path)
+	name, err := libc.CString(c.path)
 	if err != nil {
-		return c, err
+		return err
 	}
 	defer libc.Xfree(c.tls, name)
 	const flags = sqlite3.SQLITE_OPEN_READWRITE | sqlite3.SQLITE_OPEN_NOMUTEX
 	rc := sqlite3.Xsqlite3_open_v2(c.tls, name, c.out, flags, 0)
 	c.db = *(*uintptr)(address(c.out))
 	if rc != sqlite3.SQLITE_OK {
-		return c, c.fault(rc)
+		return c.fault(rc)
 	}
 	sqlite3.Xsqlite3_extended_result_codes(c.tls, c.db, 1)
 	for _, p := range pragmas(false) {
 		if err := c.run("PRAGMA " + p[0] + " = " + p[1]); err != nil {
-			return c, fmt.Errorf("set pragma %s: %w", p[0], err)
+			return fmt.Errorf("set pragma %s: %w", p[0], err)
 		}
 	}
 	c.waitInGo()
-	return c, checkPragmas(context.Background(), c, false)
+	return checkPragmas(context.Background(), c, false)
+}
+
+// reopen ends whatever transaction there is, of which nobody knows for sure
+// what became, with the connection itself. When it fails, the next statement tries again.
+func (c *conn) reopen() error {
+	counted := c.counted != 0 || c.lost
+	err := errors.Join(c.close(), c.open())
+	if err == nil && counted {
+		err = c.countFrames()
+	}
+	if err == nil {
+		return nil
+	}
+	err = errors.Join(fmt.Errorf("open the database again: %w", err), c.close())
+	c.lost = true
+	return err
 }
 
 // waitInGo replaces the busy handler that PRAGMA busy_timeout has set, which
@@ -123,6 +150,9 @@ func (c *conn) checkpoint() (frames, folded int32, err error) {
 }
 
 func (c *conn) close() error {
+	if c.tls == nil {
+		return nil
+	}
 	for _, s := range c.stmts {
 		sqlite3.Xsqlite3_finalize(c.tls, s.handle) // repeats the error of its last step, which was told
 	}
@@ -136,6 +166,7 @@ func (c *conn) close() error {
 	libc.Xfree(c.tls, c.texts)
 	libc.Xfree(c.tls, c.counted)
 	c.tls.Close()
+	*c = conn{path: c.path}
 	return err
 }
 
@@ -223,6 +254,16 @@ func (c *conn) exec(_ context.Context, query string, args []any) (changed int64,
 
 // query is part of connection.
 func (c *conn) query(_ context.Context, query string, args []any, each func(scanner) error) error {
+	if c.lost {
+		if err := c.reopen(); err != nil {
+			return err
+		}
+	}
+	if c.running { // its texts would be overwritten, or it would be reset
+		return fmt.Errorf("%s: %w", firstWords(query), errNested)
+	}
+	c.running = true
+	defer func() { c.running = false }()
 	s, err := c.prepare(query)
 	if err != nil {
 		return err

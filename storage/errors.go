@@ -32,6 +32,7 @@ var (
 	ErrRestoring     = errors.New("the database is being restored: try again when that is done")
 	ErrExists        = errors.New("there is a database already: with --force it is kept under another name, and replaced")
 	errUniqueBroken  = errors.New("unique constraint")
+	errNested        = errors.New("a statement inside the callback of another, on one connection")
 	errJobPanicked   = errors.New("panic in a write")
 	errBatchRollback = errors.New("the batch was rolled back")
 )
@@ -69,6 +70,12 @@ func classify(err error) error {
 func isDamage(err error) bool {
 	var e coded
 	return errors.As(err, &e) && (e.Code()&0xff == sqlite3.SQLITE_CORRUPT || e.Code()&0xff == sqlite3.SQLITE_NOTADB)
+}
+
+// isBusy tells that another process kept its lock for too long.
+func isBusy(err error) bool {
+	var e coded
+	return errors.As(err, &e) && e.Code()&0xff == sqlite3.SQLITE_BUSY
 }
 
 func isReadOnly(err error) bool {

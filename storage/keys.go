@@ -46,7 +46,7 @@ type Credential struct {
 
 // KeyCredential finds the active API key with a prefix.
 func (s *Store) KeyCredential(ctx context.Context, prefix string) (c Credential, err error) {
-	err = s.readWith(ctx, s.credentials, func(tx *Tx) error {
+	err = s.credentials.read(ctx, func(tx *Tx) error {
 		return tx.get(`SELECT k.id, k.workspace_id, a.uuid, k.hash FROM api_keys k
 			JOIN workspaces w ON w.id = k.workspace_id JOIN accounts a ON a.id = w.account_id
 			WHERE k.prefix = $1 AND k.revoked_at IS NULL`, []any{prefix}, &c.Key, &c.Workspace, &c.Account, &c.Hash)
@@ -67,7 +67,7 @@ func (s *Store) ForgetKey(prefix string) { s.recalled.Remove(prefix) }
 
 // TokenCredential finds the account and workspace that a token names, if they belong together.
 func (s *Store) TokenCredential(ctx context.Context, account, workspace uuid.UUID) (c Credential, err error) {
-	err = s.readWith(ctx, s.credentials, func(tx *Tx) error {
+	err = s.credentials.read(ctx, func(tx *Tx) error {
 		return tx.get(`SELECT w.id, a.uuid, a.token_version FROM accounts a
 			JOIN workspaces w ON w.account_id = a.id WHERE a.uuid = $1 AND w.uuid = $2`,
 			[]any{account[:], workspace[:]}, &c.Workspace, &c.Account, &c.Version)

@@ -25,7 +25,8 @@ type memory struct {
 	clock    int64                 // counts invalidations; a row was read at one of its values
 	allFrom  int64                 // rows read before are read again
 	someFrom [workspaceSlots]int64 // the same of some workspaces' rows, by workspaceSlot
-	version  int64                 // SQLite's data_version: another one tells of a commit by another process
+	version  int64                 // counts commits by other processes, as far as they were noticed
+	seen     int64                 // SQLite's data_version, which tells of them; -1 on a new connection
 	today    int64                 // day of the latest job
 	dirty    []row
 
@@ -69,8 +70,9 @@ func newMemory(limit int) *memory {
 func (m *memory) begin(tx *Tx) error {
 	var version int64
 	err := tx.get("PRAGMA data_version", nil, &version)
-	if err == nil && version != m.version {
-		m.version = version
+	if err == nil && version != m.seen {
+		m.seen = version
+		m.version++
 		m.invalidateAll()
 	}
 	return err

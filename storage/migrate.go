@@ -151,16 +151,11 @@ func schemaVersion(ctx context.Context, path string) (version int64, err error) 
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	return readSchemaVersion(ctx, db)
-}
-
-func readSchemaVersion(ctx context.Context, db *sql.DB) (int64, error) {
 	var tables int
-	err := db.QueryRowContext(ctx, `SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'goose_db_version'`).Scan(&tables)
+	err = db.QueryRowContext(ctx, `SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'goose_db_version'`).Scan(&tables)
 	if err != nil || tables == 0 {
 		return 0, err
 	}
-	var version int64
 	err = db.QueryRowContext(ctx, `SELECT coalesce(max(version_id), 0) FROM goose_db_version WHERE is_applied = 1`).Scan(&version)
 	return version, err
 }

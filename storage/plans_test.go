@@ -249,13 +249,13 @@ func queriesOf(w *world) []string {
 	for query := range w.writer.(*conn).stmts {
 		all[query] = true
 	}
-	for _, pool := range []chan *session{w.readers, w.credentials} {
-		for range cap(pool) {
-			r := <-pool // idle ones queue up, so each comes by once
+	for _, pool := range []*pool{w.readers, w.credentials} {
+		for range cap(pool.slots) {
+			r := <-pool.slots // idle ones queue up, so each comes by once
 			for query := range r.stmts {
 				all[query] = true
 			}
-			pool <- r
+			pool.slots <- r
 		}
 	}
 	return slices.Sorted(maps.Keys(all))

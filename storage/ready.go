@@ -38,12 +38,10 @@ func (s *Store) Ready(ctx context.Context) error {
 }
 
 func (s *Store) checkReady(ctx context.Context) error {
-	version, err := readSchemaVersion(ctx, s.db)
-	if err != nil {
-		return classify(err)
-	}
-	if err := (Schema{Current: version, Newest: s.version}).Err(); err != nil {
-		return err
+	for _, readers := range []*pool{s.readers, s.credentials} {
+		if err := readers.read(ctx, s.requireSchema); err != nil {
+			return err
+		}
 	}
 	return s.write(ctx, inMemory, func(tx *Tx) error {
 		s.probe.fill++
@@ -52,6 +50,15 @@ func (s *Store) checkReady(ctx context.Context) error {
 			ON CONFLICT (id) DO UPDATE SET checked_at = excluded.checked_at, room = excluded.room`, tx.now.UnixMilli(), room)
 		return err
 	})
+}
+
+func (s *Store) requireSchema(tx *Tx) error {
+	status := Schema{Newest: s.version}
+	err := tx.get(`SELECT coalesce(max(version_id), 0) FROM goose_db_version WHERE is_applied = 1`, nil, &status.Current)
+	if err != nil {
+		return err
+	}
+	return status.Err()
 }
 
 // touchProbe is a small write that changes nothing that matters.

@@ -286,11 +286,11 @@ func TestEveryConnectionHasItsPragmas(t *testing.T) {
 	}
 	common := [][2]string{{"busy_timeout", "5000"}, {"journal_mode", "wal"}, {"synchronous", "2"}, {"foreign_keys", "1"}}
 	check("writer", w.writer, append(common[:4:4], [2]string{"query_only", "0"}))
-	for _, pool := range []chan *session{w.readers, w.credentials} {
-		for range cap(pool) {
-			r := <-pool
+	for _, pool := range []*pool{w.readers, w.credentials} {
+		for range cap(pool.slots) {
+			r := <-pool.slots
 			check("reader", r, append(common[:4:4], [2]string{"query_only", "1"}))
-			pool <- r
+			pool.slots <- r
 		}
 	}
 }

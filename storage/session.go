@@ -21,6 +21,7 @@ type connection interface {
 type writing interface {
 	connection
 	run(query string) error // a statement without parameters and rows
+	reopen() error          // gives up the connection, with its transaction, for a new one
 	close() error
 }
 

@@ -55,10 +55,10 @@ type Store struct {
 	version    int64 // of the schema that this binary knows
 
 	db      *sql.DB // readers
-	readers chan *session
+	readers *pool
 	// credentials are readers of their own, so that no list, however slow,
 	// holds up the look-up that comes before every decision.
-	credentials chan *session
+	credentials *pool
 	recalled    *lru.Cache[string, Credential] // of API keys, by prefix
 
 	writer   writing
@@ -147,32 +147,21 @@ func (s *Store) connect(ctx context.Context) error {
 	if s.db, err = sql.Open("sqlite", dsn(s.path, pragmas(true)...)); err != nil {
 		return fmt.Errorf("open the database for reading: %w", err)
 	}
-	if s.readers, err = openReaders(ctx, s.db, max(4, 2*runtime.GOMAXPROCS(0))); err != nil {
+	s.db.SetMaxIdleConns(-1) // a session keeps its connection, and nobody else needs one
+	if s.readers, err = openPool(ctx, s.db, s.now, max(4, 2*runtime.GOMAXPROCS(0))); err != nil {
 		return err
 	}
-	s.credentials, err = openReaders(ctx, s.db, 2)
+	s.credentials, err = openPool(ctx, s.db, s.now, 2)
 	return err
-}
-
-func openReaders(ctx context.Context, db *sql.DB, n int) (chan *session, error) {
-	readers := make(chan *session, n)
-	for range n {
-		r, err := newSession(ctx, db)
-		if err != nil {
-			return readers, fmt.Errorf("open the database for reading: %w", err)
-		}
-		readers <- r
-	}
-	return readers, nil
 }
 
 // disconnect closes what connect has opened, the readers first, so that the
 // writer is the last and folds the WAL into the file.
 func (s *Store) disconnect() error {
 	var errs []error
-	for _, readers := range []chan *session{s.readers, s.credentials} {
-		for range len(readers) {
-			errs = append(errs, (<-readers).close())
+	for _, readers := range []*pool{s.readers, s.credentials} {
+		if readers != nil {
+			errs = append(errs, readers.close())
 		}
 	}
 	if s.db != nil {
@@ -229,25 +218,5 @@ func createFile(path string) error {
 
 // read runs fn in a snapshot of the database.
 func (s *Store) read(ctx context.Context, fn func(*Tx) error) error {
-	return s.readWith(ctx, s.readers, fn)
-}
-
-func (s *Store) readWith(ctx context.Context, readers chan *session, fn func(*Tx) error) (err error) {
-	var r *session
-	select {
-	case r = <-readers:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	defer func() { readers <- r }()
-	if _, err := r.exec(ctx, "BEGIN", nil); err != nil {
-		return classify(err)
-	}
-	// Deferred, so that a panic of fn does not give the session back with its snapshot open.
-	defer func() {
-		if _, endErr := r.exec(context.Background(), "ROLLBACK", nil); err == nil {
-			err = classify(endErr)
-		}
-	}()
-	return classify(fn(&Tx{connection: r, ctx: ctx, now: s.now()}))
+	return s.readers.read(ctx, fn)
 }

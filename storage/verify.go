@@ -91,15 +91,16 @@ func verify(ctx context.Context, path, begin, end string, opts VerifyOptions) (r
 		return report, err
 	}
 	defer func() { err = errors.Join(err, conn.Close()) }()
-	if _, err := conn.ExecContext(ctx, begin); err != nil {
+	always := context.WithoutCancel(ctx) // that it ends is true, or it has not ended
+	if _, err := conn.ExecContext(always, begin); err != nil {
 		return report, classify(fmt.Errorf("begin to verify: %w", err))
 	}
 	a := audit{ctx: ctx, conn: conn, report: &report, piece: runsOfPiece, repair: begin == "BEGIN IMMEDIATE", gentle: opts.Gentle}
 	if err := a.run(); err != nil {
-		_, endErr := conn.ExecContext(context.WithoutCancel(ctx), "ROLLBACK")
+		_, endErr := conn.ExecContext(always, "ROLLBACK")
 		return report, classify(errors.Join(ctx.Err(), err, endErr))
 	}
-	if _, err := conn.ExecContext(ctx, end); err != nil {
+	if _, err := conn.ExecContext(always, end); err != nil {
 		return report, classify(fmt.Errorf("end to verify: %w", err))
 	}
 	report.Took = time.Since(started)

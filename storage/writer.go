@@ -135,22 +135,37 @@ func (s *Store) commitBatch(batch []*job) {
 }
 
 func (s *Store) runBatch(batch []*job, results []error) error {
-	if err := s.writer.run("BEGIN IMMEDIATE"); err != nil {
-		return classify(fmt.Errorf("begin: %w", err))
+	err := s.writer.run("BEGIN IMMEDIATE")
+	switch {
+	case isBusy(err):
+		return classify(fmt.Errorf("begin: %w", err)) // nothing has begun
+	case err != nil:
+		return s.abandon(fmt.Errorf("begin: %w", err))
 	}
 	if err := s.runJobs(batch, results); err != nil {
+		err = errors.Join(ErrUnavailable, errBatchRollback, err)
+		if endErr := s.writer.run("ROLLBACK"); endErr != nil { // SQLite may have done so itself
+			return s.abandon(errors.Join(err, endErr))
+		}
 		s.memory.forget()
-		return errors.Join(ErrUnavailable, errBatchRollback, err, s.writer.run("ROLLBACK"))
+		return err
 	}
 	began := time.Now()
-	err := s.writer.run("COMMIT")
+	err = s.writer.run("COMMIT")
 	s.stats.commits.observe(int64(time.Since(began)))
 	if err != nil {
-		s.memory.forget()
-		// A failed COMMIT may leave the transaction open (when busy) or closed (when the disk is full).
-		return errors.Join(ErrUnavailable, fmt.Errorf("commit: %w", err), s.writer.run("ROLLBACK"))
+		return s.abandon(fmt.Errorf("commit: %w", err))
 	}
 	return nil
+}
+
+// abandon gives up the writer's connection, because a statement that begins or
+// ends a transaction failed: there may be one or not, and no next batch may
+// find itself inside.
+func (s *Store) abandon(cause error) error {
+	s.memory.forget()
+	s.memory.seen = -1 // data_version counts anew, and somebody may have committed meanwhile
+	return errors.Join(ErrUnavailable, cause, s.writer.reopen())
 }
 
 // runJobs runs each job, and writes what they changed in memory. An error

@@ -64,6 +64,8 @@ func (w *world) hold() (release func()) {
 type hooked struct {
 	writing
 	onCommit func() int32
+	onRun    func(query string) error // before it, and instead of it when there is an error
+	onReopen func() error
 	onExec   func(query string) error           // before it, and instead of it when there is an error
 	onQuery  func(query string, rows int) error // after it
 }
@@ -73,7 +75,19 @@ func (h *hooked) run(query string) error {
 		// As when SQLite's own commit hook objects.
 		return errors.Join(errors.New("the commit is refused"), h.writing.run("ROLLBACK"))
 	}
+	if h.onRun != nil {
+		if err := h.onRun(query); err != nil {
+			return err
+		}
+	}
 	return h.writing.run(query)
+}
+
+func (h *hooked) reopen() error {
+	if err := h.writing.reopen(); err != nil || h.onReopen == nil {
+		return err
+	}
+	return h.onReopen()
 }
 
 func (h *hooked) exec(ctx context.Context, query string, args []any) (int64, error) {
@@ -374,10 +388,9 @@ func TestFullDiskInAWriteLosesTheBatchWholeAndHeals(t *testing.T) {
 	w := newWorld(t)
 	ws := w.roomy()
 	limitPages := func(n int64) {
-		w.must(w.write(t.Context(), bySQL, func(tx *Tx) error {
-			var got int64
-			return tx.get(fmt.Sprintf(`PRAGMA max_page_count = %d`, n), nil, &got)
-		}))
+		limit := func() error { return w.writer.run(fmt.Sprintf(`PRAGMA max_page_count = %d`, n)) }
+		w.must(w.write(t.Context(), bySQL, func(*Tx) error { return limit() }))
+		w.hooks().onReopen = limit
 	}
 	limitPages(w.number(`PRAGMA page_count`) + 2)
 	rows := `SELECT (SELECT count(*) FROM runs) + (SELECT count(*) FROM run_metadata) + (SELECT count(*) FROM idempotency_keys)

@@ -1,0 +1,115 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"os"
+	"testing"
+)
+
+// failing is a transaction statement that fails, with the transaction in
+// whatever state the test says.
+func (w *world) failing(statement string, state func() error) {
+	h := w.hooks()
+	h.onRun = func(query string) error {
+		if query != statement {
+			return nil
+		}
+		h.onRun = nil
+		return errors.Join(errors.New("the disk is gone"), state())
+	}
+}
+
+// After a BEGIN, COMMIT or ROLLBACK that failed nobody knows whether there is a
+// transaction: the next one gets a connection of its own, and forgets nothing
+// that others have committed.
+func TestWritersConnectionIsReplacedWhenATransactionStatementFails(t *testing.T) {
+	t.Parallel()
+	nothing := func() error { return nil }
+	for name, fail := range map[string]func(w *world){
+		"begin, begun": func(w *world) {
+			w.failing("BEGIN IMMEDIATE", func() error { return w.hooks().writing.run("BEGIN IMMEDIATE") })
+		},
+		"begin, not begun":    func(w *world) { w.failing("BEGIN IMMEDIATE", nothing) },
+		"commit, not done":    func(w *world) { w.failing("COMMIT", nothing) },
+		"commit, rolled back": func(w *world) { w.failing("COMMIT", func() error { return w.hooks().writing.run("ROLLBACK") }) },
+		"rollback, not done":  func(w *world) { w.failing("ROLLBACK", nothing); w.failsOnce() },
+		"rollback, all undone": func(w *world) {
+			w.failing("ROLLBACK", func() error { return w.hooks().writing.run("ROLLBACK") })
+			w.failsOnce()
+		},
+	} {
+		w := newWorld(t)
+		ws := w.roomy()
+		before := w.hooks().writing.(*conn).tls
+		fail(w)
+		if err := w.write(t.Context(), bySQL, add("lost")); !errors.Is(err, ErrUnavailable) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if w.hooks().writing.(*conn).tls == before {
+			t.Errorf("%s: the connection is used again", name)
+		}
+		_, err := w.aside.ExecContext(t.Context(), `UPDATE workspaces SET kill_switch = 1`)
+		w.must(err)
+		if got := w.start(ws, "u"); got.Status != "BLOCKED" {
+			t.Errorf("%s: another process's commit was missed: %+v", name, got)
+		}
+		w.must(w.write(t.Context(), bySQL, add("kept")))
+		if w.rows("lost") != 0 || w.rows("kept") != 1 {
+			t.Errorf("%s: %d and %d rows", name, w.rows("lost"), w.rows("kept"))
+		}
+		w.fillTo(2 * pages) // the frames are counted on the new connection too
+	}
+}
+
+// failsOnce makes the next batch's last savepoint fail, and so the batch.
+func (w *world) failsOnce() {
+	h := w.hooks()
+	inner := h.onRun
+	h.onRun = func(query string) error {
+		if query == "RELEASE job" {
+			h.onRun = inner
+			return errors.New("the disk is gone")
+		}
+		return nil
+	}
+}
+
+// While no connection can be opened every write is refused, and the first that
+// can be is a write like any other.
+func TestWriterComesBackOnceItsFileCanBeOpened(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	c := w.hooks().writing.(*conn)
+	w.failing("COMMIT", func() error { c.path += ".gone"; return nil })
+	for range 3 {
+		if err := w.write(t.Context(), bySQL, add("lost")); !errors.Is(err, ErrUnavailable) {
+			t.Error(err)
+		}
+	}
+	if _, err := os.Stat(c.path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a file was made: %v", err)
+	}
+	c.path = w.path
+	w.must(w.write(t.Context(), bySQL, add("kept")))
+	if w.rows("lost") != 0 || w.rows("kept") != 1 {
+		t.Errorf("%d and %d rows", w.rows("lost"), w.rows("kept"))
+	}
+}
+
+// What is bound belongs to the connection, and a statement stands where it is:
+// one inside the callback of another would spoil both.
+func TestStatementInsideACallbackOfAnotherIsRefused(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	err := w.write(t.Context(), bySQL, func(tx *Tx) error {
+		return tx.each(`SELECT 1 UNION SELECT 2`, nil, func(scanner) error { return add("nested")(tx) })
+	})
+	if !errors.Is(err, errNested) {
+		t.Error(err)
+	}
+	w.must(w.write(context.Background(), bySQL, add("after")))
+	if w.rows("nested") != 0 || w.rows("after") != 1 {
+		t.Errorf("%d and %d rows", w.rows("nested"), w.rows("after"))
+	}
+}
