@@ -20,11 +20,12 @@ import (
 // networkOptions say where the server is reached, by whom, and how much.
 type networkOptions struct {
 	listenOptions
-	basePath, publicURL, registration    string
-	trustedProxies, corsOrigins          []string
-	ratePerAddress, ratePerKey, maxConns int
-	tlsEmail, tlsACME                    string
-	redirectAddr                         string
+	basePath, publicURL, registration string
+	trustedProxies, corsOrigins       []string
+	ratePerAddress, ratePerKey        int
+	maxConns, maxPerAddress           int
+	tlsEmail, tlsACME                 string
+	redirectAddr                      string
 }
 
 func (o *networkOptions) flags(cmd *cobra.Command) {
@@ -57,6 +58,8 @@ func (o *networkOptions) limitFlags(f *pflag.FlagSet) {
 	f.IntVar(&o.ratePerAddress, "rate-per-address", 5000, "requests a second that an address may make, twice that at once; 0: no limit, as for this machine itself")
 	f.IntVar(&o.ratePerKey, "rate-per-key", 10_000, "requests a second that an API key may make from other machines, twice that at once; 0: no limit")
 	f.IntVar(&o.maxConns, "max-connections", 10_000, "connections that may be open at once; one more closes the one idle longest. 0: no limit")
+	f.IntVar(&o.maxPerAddress, "max-connections-per-address", 2_000,
+		"of those, how many an address may have; this machine and --trusted-proxies may have any. 0: no limit")
 }
 
 // complete sets what follows from other options.
@@ -108,7 +111,7 @@ func (o networkOptions) configure(cfg *server.Config) error {
 			return fmt.Errorf("--cors-origins %q: write an origin as browsers do, such as https://app.example.com", origin)
 		}
 	}
-	for name, n := range map[string]int{"rate-per-address": o.ratePerAddress, "rate-per-key": o.ratePerKey, "max-connections": o.maxConns} {
+	for name, n := range map[string]int{"rate-per-address": o.ratePerAddress, "rate-per-key": o.ratePerKey, "max-connections": o.maxConns, "max-connections-per-address": o.maxPerAddress} {
 		if n < 0 {
 			return fmt.Errorf("--%s %d: must be 0 or more", name, n)
 		}
@@ -123,7 +126,7 @@ func (o networkOptions) configure(cfg *server.Config) error {
 		return err
 	}
 	cfg.BasePath = o.basePath
-	cfg.CORSOrigins, cfg.MaxConnections = o.corsOrigins, o.maxConns
+	cfg.CORSOrigins, cfg.MaxConnections, cfg.MaxPerAddress = o.corsOrigins, o.maxConns, o.maxPerAddress
 	cfg.RatePerAddress, cfg.RatePerKey = o.ratePerAddress, o.ratePerKey
 	cfg.LocalRegistration = o.registration == "auto"
 	cfg.OpenRegistration = o.registration == "open" || o.registration == "auto" && o.private()

@@ -289,17 +289,6 @@ func closeEndpoints(all []server.Endpoint) (err error) {
 	return err
 }
 
-func listen(flag, addr string) (net.Listener, error) {
-	ln, err := net.Listen("tcp", addr)
-	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, fmt.Errorf("%s is in use: stop the server that runs there, or choose another address with %s", addr, flag)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("%s: listen on %s: %w", flag, addr, err)
-	}
-	return ln, nil
-}
-
 // publicAddr is the address as asked for, with the port that was really taken.
 func publicAddr(addr string, ln net.Listener) string {
 	host, _, err := net.SplitHostPort(addr)

@@ -89,10 +89,7 @@ func (s *Server) handle(c *call) (err error) {
 	}
 	s.secureHeaders(c)
 	s.corsHeaders(c)
-	if err := s.limitAddress(c); err != nil {
-		return err
-	}
-	if err := s.authenticate(c); err != nil {
+	if err := s.meet(c); err != nil {
 		return err
 	}
 	if err := s.limitKey(c); err != nil {
@@ -102,6 +99,24 @@ func (s *Server) handle(c *call) (err error) {
 		c.r = c.r.WithContext(storage.WithActor(c.ctx(), c.actor()))
 	}
 	return c.route.handle(c)
+}
+
+// meet finds out who calls. Whom nobody knows has little time to send a body.
+func (s *Server) meet(c *call) error {
+	if c.route.needs == public {
+		s.hurry(c)
+		return s.limitAddress(c)
+	}
+	err := s.limitAddress(c)
+	if err == nil {
+		err = s.authenticate(c)
+	}
+	if err != nil {
+		s.hurry(c) // net/http reads what is left of the body
+		return err
+	}
+	c.connection().known.Store(true)
+	return nil
 }
 
 // requestID takes the caller's id when it is a sane token, else makes one. It

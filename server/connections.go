@@ -4,71 +4,196 @@ import (
 	"container/ring"
 	"net"
 	"net/http"
+	"net/netip"
 	"sync"
 )
 
-// connections keeps the number of open connections at its limit. When one
-// more comes, the one that has waited longest for its next request makes room
-// for it, so that clients who hold connections and send nothing lock nobody
-// out. If every connection is in the middle of a request, the new one goes.
+// connections keeps the number of open connections within its limits, in all
+// and for each client network. When one more comes, another makes room:
 //
-// It hears of each request twice, so a place is made once a connection, and
-// only linked and unlinked from then on.
+//   - the one that has waited longest for its next request, else
+//   - the one whose request has been under way longest without a known caller.
+//
+// So clients who hold connections and send nothing, or send their bodies slowly,
+// lock nobody out. If every connection serves a known caller, the new one goes.
 type connections struct {
-	limit   int // 0: none
-	mu      sync.Mutex
-	open    map[net.Conn]*ring.Ring // alone while a request is under way
-	waiting *ring.Ring              // before the longest waiting connection, after the latest
+	limit      int // 0: none
+	perNetwork int // 0: none
+	exempt     []netip.Prefix
+
+	mu       sync.Mutex
+	open     map[*connection]struct{}
+	all      *queues
+	networks map[netip.Prefix]*clients
 }
 
-func newConnections(limit int) *connections {
-	return &connections{limit: limit, open: make(map[net.Conn]*ring.Ring), waiting: ring.New(1)}
+// clients are the connections of one network.
+type clients struct {
+	*queues
+	open int
 }
 
-// note is for http.Server.ConnState.
-func (c *connections) note(conn net.Conn, state http.ConnState) {
-	if c.limit <= 0 {
-		return
-	}
-	if leaving := c.move(conn, state); leaving != nil {
-		_ = leaving.Close() // it may have gone by itself
+func newConnections(limit, perNetwork int, exempt []netip.Prefix) *connections {
+	return &connections{
+		limit: limit, perNetwork: perNetwork, exempt: exempt,
+		open: make(map[*connection]struct{}), all: newQueues(), networks: make(map[netip.Prefix]*clients),
 	}
 }
 
-// move notes a connection's state, and returns the one that must go for it, if any.
-func (c *connections) move(conn net.Conn, state http.ConnState) net.Conn {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if state == http.StateNew {
-		return c.admit(conn)
+// queues hold places of connections, each in the order in which they came.
+type queues struct {
+	waiting *ring.Ring // for their next request
+	busy    *ring.Ring // with a request, whoever its caller is
+	known   *ring.Ring // with a request whose caller was seen to be known
+}
+
+func newQueues() *queues { return &queues{ring.New(1), ring.New(1), ring.New(1)} }
+
+// place is a connection's in a queue. It is made once, and only linked and
+// unlinked with each request.
+type place struct {
+	in *queues
+	at *ring.Ring
+}
+
+func newPlace(p *connection, in *queues) place {
+	at := ring.New(1)
+	at.Value = p
+	in.waiting.Prev().Link(at) // what has just come waits for its first request
+	return place{in, at}
+}
+
+func (p place) moveTo(queue *ring.Ring) {
+	p.leave()
+	queue.Prev().Link(p.at)
+}
+
+func (p place) leave() { p.at.Prev().Unlink(1) }
+
+// first is who makes room for another; nil when everybody is a known caller.
+// A place with a request of a known caller is passed over once.
+func (q *queues) first() *connection {
+	if at := q.waiting.Next(); at != q.waiting {
+		return at.Value.(*connection)
 	}
-	place := c.open[conn]
-	if place == nil {
-		return nil // one that had to go
-	}
-	place.Prev().Unlink(1)
-	switch state {
-	case http.StateClosed, http.StateHijacked:
-		delete(c.open, conn)
-	case http.StateIdle:
-		c.waiting.Prev().Link(place)
+	for at := q.busy.Next(); at != q.busy; at = q.busy.Next() {
+		p := at.Value.(*connection)
+		if !p.known.Load() {
+			return p
+		}
+		place{q, at}.moveTo(q.known)
 	}
 	return nil
 }
 
-// admit gives a new connection its place, and returns who must go for it: nil
-// when there is room, and the new one when nobody waits.
-func (c *connections) admit(conn net.Conn) (leaving net.Conn) {
-	if len(c.open) >= c.limit {
-		if c.waiting.Next() == c.waiting {
-			return conn
+// admitting is a listener whose connections are admitted one by one.
+type admitting struct {
+	net.Listener
+	*connections
+}
+
+func (l admitting) Accept() (net.Conn, error) {
+	for {
+		conn, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
 		}
-		leaving = c.waiting.Unlink(1).Value.(net.Conn)
-		delete(c.open, leaving)
+		p := &connection{Conn: conn}
+		leaving := l.admit(p)
+		if leaving != nil {
+			_ = leaving.Close() // it may have gone by itself
+		}
+		if leaving != p {
+			return p, nil
+		}
 	}
-	place := ring.New(1)
-	place.Value = conn
-	c.open[conn] = place
-	c.waiting.Prev().Link(place) // what has just come waits for its first request
+}
+
+// admit gives a new connection its places, and returns who must go for it: nil
+// when there is room, and the new one itself when nobody makes room.
+func (c *connections) admit(p *connection) (leaving *connection) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p.network = c.networkOf(p.Conn)
+	own := c.networks[p.network]
+	switch {
+	case own != nil && c.perNetwork > 0 && own.open >= c.perNetwork:
+		leaving = own.first()
+	case c.limit > 0 && len(c.open) >= c.limit:
+		leaving = c.all.first()
+	default:
+		c.add(p)
+		return nil
+	}
+	if leaving == nil {
+		return p
+	}
+	c.remove(leaving)
+	c.add(p)
 	return leaving
+}
+
+func (c *connections) add(p *connection) {
+	c.open[p] = struct{}{}
+	p.places = append(p.places, newPlace(p, c.all))
+	if !p.network.IsValid() {
+		return
+	}
+	own := c.networks[p.network]
+	if own == nil {
+		own = &clients{queues: newQueues()}
+		c.networks[p.network] = own
+	}
+	own.open++
+	p.places = append(p.places, newPlace(p, own.queues))
+}
+
+func (c *connections) remove(p *connection) {
+	delete(c.open, p)
+	for _, place := range p.places {
+		place.leave()
+	}
+	if own := c.networks[p.network]; own != nil {
+		if own.open--; own.open == 0 {
+			delete(c.networks, p.network)
+		}
+	}
+}
+
+// networkOf is what counts together; not valid for this machine and for a
+// named proxy, which stand for many.
+func (c *connections) networkOf(conn net.Conn) netip.Prefix {
+	peer, err := netip.ParseAddrPort(conn.RemoteAddr().String())
+	addr := plainAddr(peer.Addr())
+	if err != nil || addr.IsLoopback() || trusted(c.exempt, addr) {
+		return netip.Prefix{}
+	}
+	return neighbourhood(addr)
+}
+
+// note is for http.Server.ConnState.
+func (c *connections) note(conn net.Conn, state http.ConnState) {
+	p := accepted(conn)
+	if p == nil || state == http.StateNew {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, open := c.open[p]; !open {
+		return // one that had to go
+	}
+	switch state {
+	case http.StateActive:
+		p.known.Store(false)
+		p.reading.Store(false)
+		for _, place := range p.places {
+			place.moveTo(place.in.busy)
+		}
+	case http.StateIdle:
+		for _, place := range p.places {
+			place.moveTo(place.in.waiting)
+		}
+	case http.StateClosed, http.StateHijacked:
+		c.remove(p)
+	}
 }

@@ -45,6 +45,7 @@ type Config struct {
 	RatePerAddress    int              // requests a second; 0: no limit
 	RatePerKey        int              // requests a second; 0: no limit
 	MaxConnections    int              // open at once; 0: no limit
+	MaxPerAddress     int              // connections of an address, but this machine and TrustedProxies; 0: no limit
 	TLS               *TLS             // nil: plain HTTP
 	Backups           Backups
 	VerifyEvery       time.Duration // how often the books are verified; never when 0
@@ -53,20 +54,23 @@ type Config struct {
 
 // Timeouts bound how long a connection may take for each part of a request.
 type Timeouts struct {
-	Header   time.Duration // reading the request's header; 10 s
-	Read     time.Duration // reading all of the request; 30 s
-	Write    time.Duration // from the header's end to the answer's; 60 s
-	Idle     time.Duration // between requests; 2 min
-	Shutdown time.Duration // finishing open requests at the end; 20 s
+	Header time.Duration // reading the request's header; 10 s
+	Read   time.Duration // reading all of the request; 30 s
+	// PublicBody is for the body of a caller whom nobody knows; 5 s
+	PublicBody time.Duration
+	Write      time.Duration // from the header's end to the answer's; 60 s
+	Idle       time.Duration // between requests; 2 min
+	Shutdown   time.Duration // finishing open requests at the end; 2 s
 }
 
 func (t Timeouts) withDefaults() Timeouts {
 	return Timeouts{
-		Header:   positive(t.Header, 10*time.Second),
-		Read:     positive(t.Read, 30*time.Second),
-		Write:    positive(t.Write, 60*time.Second),
-		Idle:     positive(t.Idle, 2*time.Minute),
-		Shutdown: positive(t.Shutdown, 20*time.Second),
+		Header:     positive(t.Header, 10*time.Second),
+		Read:       positive(t.Read, 30*time.Second),
+		PublicBody: positive(t.PublicBody, 5*time.Second),
+		Write:      positive(t.Write, 60*time.Second),
+		Idle:       positive(t.Idle, 2*time.Minute),
+		Shutdown:   positive(t.Shutdown, 2*time.Second),
 	}
 }
 
@@ -126,11 +130,13 @@ func New(store *storage.Store, cfg Config) *Server {
 }
 
 // Serve answers requests on a listener until the context ends, then finishes
-// those that are open. The jobs of jobs.go run meanwhile, and the endpoints
+// those that are open: it waits a moment for whom it serves, and not for who
+// sends or reads nothing. The jobs of jobs.go run meanwhile, and the endpoints
 // for operators answer.
 func (s *Server) Serve(ctx context.Context, ln net.Listener, endpoints ...Endpoint) error {
 	handler := s.Handler() // which makes the routes' metrics, so that the first scrape has them all
 	defer s.serveEndpoints(endpoints)()
+	conns := newConnections(s.MaxConnections, s.MaxPerAddress, s.TrustedProxies)
 	hs := &http.Server{
 		Handler:           handler,
 		ReadHeaderTimeout: s.Timeouts.Header,
@@ -138,7 +144,8 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener, endpoints ...Endpoi
 		WriteTimeout:      s.Timeouts.Write,
 		IdleTimeout:       s.Timeouts.Idle,
 		MaxHeaderBytes:    64 << 10,
-		ConnState:         newConnections(s.MaxConnections).note,
+		ConnContext:       withConnection,
+		ConnState:         conns.note,
 		ErrorLog:          slog.NewLogLogger(s.Log.Handler(), slog.LevelDebug),
 	}
 	hs.RegisterOnShutdown(s.hub.close) // streams never finish by themselves
@@ -152,22 +159,28 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener, endpoints ...Endpoi
 	served := make(chan error, 1)
 	go func() {
 		if s.TLS == nil {
-			served <- hs.Serve(ln)
+			served <- hs.Serve(admitting{ln, conns})
 			return
 		}
 		hs.TLSConfig = s.TLS.config
-		served <- hs.ServeTLS(ln, "", "")
+		served <- hs.ServeTLS(admitting{ln, conns}, "", "")
 	}()
 	select {
 	case err := <-served:
 		return err
 	case <-ctx.Done():
 	}
+	return s.shutDown(context.WithoutCancel(ctx), hs, conns)
+}
+
+func (s *Server) shutDown(ctx context.Context, hs *http.Server, conns *connections) error {
 	s.Log.Info("shutting down", "timeout", s.Timeouts.Shutdown.String())
-	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.Timeouts.Shutdown)
+	grace, cancel := context.WithTimeout(ctx, s.Timeouts.Shutdown)
 	defer cancel()
-	if err := hs.Shutdown(grace); err != nil {
-		return errors.Join(err, hs.Close())
+	go conns.cutIdlers(grace)
+	if err := hs.Shutdown(grace); !errors.Is(err, context.DeadlineExceeded) {
+		return err
 	}
-	return nil
+	s.Log.Warn("requests that were under way for too long were cut off")
+	return hs.Close()
 }

@@ -33,6 +33,7 @@ type pipes struct {
 	incoming chan net.Conn
 	closed   chan struct{}
 	once     sync.Once
+	stops    [2]time.Duration // how long the server takes to stop, at least and at most; not looked at when zero
 }
 
 func (p *pipes) Accept() (net.Conn, error) {
@@ -134,9 +135,13 @@ func inBubble(t *testing.T, test func(t *testing.T, network *pipes, other patien
 		go func() { ended <- s.Serve(ctx, network) }()
 		test(t, network, patient{client, key.Full, token})
 		client.CloseIdleConnections()
+		began := time.Now()
 		stop()
 		if err := <-ended; err != nil {
 			t.Error(err)
+		}
+		if took := time.Since(began); network.stops[1] > 0 && (took < network.stops[0] || took > network.stops[1]) {
+			t.Errorf("it took %v to stop, want %v to %v", took, network.stops[0], network.stops[1])
 		}
 		if err := store.Close(); err != nil {
 			t.Error(err)
@@ -165,7 +170,7 @@ func TestSlowSenderIsCutOffAndKeepsNobodyWaiting(t *testing.T) {
 		"header": {dripped: "GET /health HTTP/1.1\r\nHost: pikarc\r\nX-Padding: " + strings.Repeat("x", enough), within: 10 * time.Second},
 		"body": {
 			head:    "POST /v1/auth/login HTTP/1.1\r\nHost: pikarc\r\nContent-Length: 1000\r\n\r\n",
-			dripped: `{"email":"` + strings.Repeat("x", enough), within: 30 * time.Second,
+			dripped: `{"email":"` + strings.Repeat("x", enough), within: 5 * time.Second,
 		},
 		"body with a key": {
 			head:    "POST /v1/runs/ HTTP/1.1\r\nHost: pikarc\r\nAuthorization: Bearer KEY\r\nContent-Length: 1000\r\n\r\n",

@@ -121,6 +121,7 @@ func (k *keyPair) load() error {
 // ServeRedirect sends what comes over plain HTTP to the same place over HTTPS,
 // until the context ends. httpsPort is where that is.
 func (s *Server) ServeRedirect(ctx context.Context, ln net.Listener, httpsPort string) error {
+	conns := newConnections(s.MaxConnections, s.MaxPerAddress, s.TrustedProxies)
 	hs := &http.Server{
 		Handler:           s.TLS.challenge(redirectTo(httpsPort)),
 		ReadHeaderTimeout: s.Timeouts.Header,
@@ -128,13 +129,13 @@ func (s *Server) ServeRedirect(ctx context.Context, ln net.Listener, httpsPort s
 		WriteTimeout:      s.Timeouts.Header,
 		IdleTimeout:       s.Timeouts.Header,
 		MaxHeaderBytes:    8 << 10,
-		ConnState:         newConnections(s.MaxConnections).note,
+		ConnState:         conns.note,
 		ErrorLog:          slog.NewLogLogger(s.Log.Handler(), slog.LevelDebug),
 	}
 	s.Log.Info("plain HTTP is sent to https", "address", ln.Addr().String())
 	stop := context.AfterFunc(ctx, func() { _ = hs.Close() }) // nothing here is worth waiting for
 	defer stop()
-	if err := hs.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
+	if err := hs.Serve(admitting{ln, conns}); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("redirect to https: %w", err)
 	}
 	return nil

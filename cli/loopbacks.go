@@ -1,0 +1,127 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"syscall"
+)
+
+// listen opens an address. localhost is both loopback addresses, since a client
+// may try either: where the machine has only one of them, it is that one.
+func listen(flag, addr string) (net.Listener, error) {
+	ln, err := listenWhere(addr)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("%s is in use: stop the server that runs there, or choose another address with %s", addr, flag)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: listen on %s: %w", flag, addr, err)
+	}
+	return ln, nil
+}
+
+func listenWhere(addr string) (net.Listener, error) {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil || host != "localhost" {
+		return net.Listen("tcp", addr)
+	}
+	const attempts = 10 // at a port that is free on both, where any will do
+	for range attempts {
+		var ln net.Listener
+		if ln, err = listenOnLoopbacks(port); !errors.Is(err, syscall.EADDRINUSE) || port != "0" {
+			return ln, err
+		}
+	}
+	return nil, err
+}
+
+func listenOnLoopbacks(port string) (net.Listener, error) {
+	first, err := net.Listen("tcp4", net.JoinHostPort("127.0.0.1", port))
+	if isMissing(err) {
+		return net.Listen("tcp6", net.JoinHostPort("::1", port))
+	}
+	if err != nil {
+		return nil, err
+	}
+	_, port, err = net.SplitHostPort(first.Addr().String())
+	if err != nil {
+		return nil, errors.Join(err, first.Close())
+	}
+	second, err := net.Listen("tcp6", net.JoinHostPort("::1", port))
+	switch {
+	case isMissing(err):
+		return first, nil
+	case err != nil:
+		return nil, errors.Join(err, first.Close())
+	}
+	return both(first, second), nil
+}
+
+// isMissing reports whether the machine does not have such an address.
+func isMissing(err error) bool {
+	for _, missing := range []error{
+		syscall.EADDRNOTAVAIL, syscall.EAFNOSUPPORT, syscall.EPROTONOSUPPORT,
+	} {
+		if errors.Is(err, missing) {
+			return true
+		}
+	}
+	return false
+}
+
+// pair accepts from two listeners; its address is the first's.
+type pair struct {
+	net.Listener
+	second   net.Listener
+	accepted chan acceptance
+	closed   chan struct{}
+	once     sync.Once
+}
+
+type acceptance struct {
+	conn net.Conn
+	err  error
+}
+
+func both(first, second net.Listener) net.Listener {
+	p := &pair{Listener: first, second: second, accepted: make(chan acceptance), closed: make(chan struct{})}
+	go p.acceptFrom(first)
+	go p.acceptFrom(second)
+	return p
+}
+
+// acceptFrom passes connections and errors on, until the pair is closed.
+func (p *pair) acceptFrom(ln net.Listener) {
+	for {
+		conn, err := ln.Accept()
+		select {
+		case p.accepted <- acceptance{conn, err}:
+		case <-p.closed:
+			if err == nil {
+				_ = conn.Close() // nobody is there to serve it
+			}
+			return
+		}
+	}
+}
+
+// Accept waits for the next connection of either.
+func (p *pair) Accept() (net.Conn, error) {
+	select {
+	case a := <-p.accepted:
+		return a.conn, a.err
+	case <-p.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close closes both.
+func (p *pair) Close() error {
+	var err error
+	p.once.Do(func() {
+		close(p.closed)
+		err = errors.Join(p.Listener.Close(), p.second.Close())
+	})
+	return err
+}
