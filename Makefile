@@ -49,6 +49,9 @@ test: ## everything: linters, Go tests with -race, dashboard tests, the publishe
 	$(call say,schemathesis against ./pikarc (in a venv of its own))
 	tests/schema/run.sh ./pikarc
 	@$(MAKE) acme
+	$(call say,the price catalogue against its data set (in a virtual environment of its own))
+	cd catalogue && go vet ./...
+	catalogue/run.sh test
 	$(call say,all passed)
 
 .PHONY: check
@@ -124,6 +127,11 @@ fuzz: ## every fuzz target for FUZZTIME (60s)
 .PHONY: slow
 slow: ## what 200 slow clients do to others
 	cd bench && go run . -slow
+
+.PHONY: prices
+prices: ## remake the price catalogue from its pinned data set; ACCEPT="--accept PROVIDER/ID" lets a price jump
+	$(call say,the catalogue of prices (in a virtual environment of its own))
+	catalogue/run.sh make $(ACCEPT)
 
 .PHONY: gosec
 gosec: ## read the source for security mistakes (docs/security.md says which rules are off, and why)

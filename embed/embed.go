@@ -1,5 +1,5 @@
 // Package embed holds the files that travel inside the binary: the database
-// migrations and the dashboard. It holds bytes only.
+// migrations, the dashboard and the price catalogue. It holds bytes only.
 package embed
 
 import (
@@ -17,6 +17,12 @@ var dashboard embed.FS
 
 //go:embed placeholder
 var placeholder embed.FS
+
+//go:embed catalogue/catalogue.txt
+var catalogue string
+
+// Catalogue returns the catalogue of published prices, as text.
+func Catalogue() string { return catalogue }
 
 // Migrations returns the goose migrations, one file a schema version.
 func Migrations() fs.FS { return sub(migrations, "migrations") }

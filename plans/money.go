@@ -58,6 +58,13 @@ func ParsePrice(text string) (Price, error) {
 	return Price(n), err
 }
 
+// ParseTokens reads a whole number of tokens, from 0 to MaxTokens, in any form of
+// a decimal: 500, 500.0, 5e2.
+func ParseTokens(text string) (int64, error) {
+	n, err := parseDecimal(text, 0, MaxTokens)
+	return int64(n), err
+}
+
 // String writes the amount exactly, without trailing zeros or an exponent.
 func (m Money) String() string { return formatDecimal(int64(m), moneyPlaces) }
 

@@ -63,6 +63,10 @@ func rooms() map[string]room {
 			uses:  []string{"plans"},
 			never: []string{"context", "database", "net", "os", "math/rand", "crypto/rand"}, // the same question, the same answer
 		},
+		"prices": {
+			uses:  []string{"plans"},
+			never: []string{"context", "database", "net", "os", "math/rand", "crypto/rand"},
+		},
 		"plans": {never: []string{"context", "database", "net", "os"}},
 		"embed": {},
 		"demo": { // a client of the others: what it makes goes the ways of the present
