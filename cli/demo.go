@@ -71,7 +71,8 @@ func runDemo(ctx context.Context, dir string, o demoOptions, stdout, stderr io.W
 	cfg, err := serveOptions{
 		networkOptions: networkOptions{listenOptions: listenOptions{addr: o.addr}, registration: "auto"},
 		defaultPlan:    string(demo.Plan), logFormat: "text", logLevel: "warn",
-		tokenTTL: 24 * time.Hour, maxBody: server.DefaultMaxBody, paymentGrace: server.DefaultPaymentGrace, heldRows: storage.DefaultHeld,
+		maxBody: server.DefaultMaxBody, maxRunBody: server.DefaultMaxRunBody, maxPayload: server.DefaultMaxPayload,
+		tokenTTL: 24 * time.Hour, paymentGrace: server.DefaultPaymentGrace, heldRows: storage.DefaultHeld,
 		backups: server.Backups{Every: 24 * time.Hour, Keep: 7},
 	}.config(stderr)
 	if err != nil {

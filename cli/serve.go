@@ -48,6 +48,7 @@ func newServe() *cobra.Command {
 	}
 	o.networkOptions.flags(cmd)
 	flagGroup(cmd, "Accounts and plans", o.accountFlags)
+	flagGroup(cmd, "Sizes", o.bodyFlags)
 	flagGroup(cmd, "Backups and upkeep", o.upkeepFlags)
 	flagGroup(cmd, "Logs, metrics and memory", o.watchFlags)
 	choices(cmd, "default-plan", planNames()...)
@@ -78,7 +79,15 @@ func (o *serveOptions) watchFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.debugAddr, "debug-addr", "", "loopback address that serves /debug/pprof/; none when empty")
 	f.IntVar(&o.heldRows, "held-rows", storage.DefaultHeld,
 		"rows of each kind (runs, users, counters) that the writer keeps in memory")
-	f.Int64Var(&o.maxBody, "max-body", server.DefaultMaxBody, "largest request body, in bytes")
+}
+
+func (o *serveOptions) bodyFlags(f *pflag.FlagSet) {
+	f.Int64Var(&o.maxBody, "max-body", server.DefaultMaxBody,
+		"largest request body, in bytes, of all calls but runs and steps")
+	f.Int64Var(&o.maxRunBody, "max-run-body", server.DefaultMaxRunBody,
+		"largest request body of runs and steps, in bytes")
+	f.Int64Var(&o.maxPayload, "max-payload", server.DefaultMaxPayload,
+		"largest metadata, input_data or output_data that is kept whole, in bytes")
 }
 
 type serveOptions struct {
@@ -87,7 +96,7 @@ type serveOptions struct {
 
 	tokenTTL, paymentGrace, verifyEvery time.Duration
 	heldRows                            int
-	maxBody                             int64
+	maxBody, maxRunBody, maxPayload     int64
 	backups                             server.Backups
 	metricsAddr, debugAddr              string
 	warnings                            []string // of what is set and no setting
@@ -112,8 +121,8 @@ func (o serveOptions) config(stderr io.Writer) (server.Config, error) {
 		return server.Config{}, usage(fmt.Errorf("--log-format %q: choose text or json", o.logFormat))
 	case o.tokenTTL < time.Minute:
 		return server.Config{}, usage(fmt.Errorf("--jwt-ttl %s: must be a minute or more", o.tokenTTL))
-	case o.maxBody < 1024:
-		return server.Config{}, usage(fmt.Errorf("--max-body %d: must be 1024 bytes or more", o.maxBody))
+	case o.checkSizes() != nil:
+		return server.Config{}, usage(o.checkSizes())
 	case o.heldRows < storage.MinHeld:
 		return server.Config{}, usage(fmt.Errorf("--held-rows %d: must be %d or more", o.heldRows, storage.MinHeld))
 	case o.paymentGrace < time.Hour:
@@ -128,10 +137,25 @@ func (o serveOptions) config(stderr io.Writer) (server.Config, error) {
 	}
 	cfg := server.Config{
 		Version: version, TokenTTL: o.tokenTTL,
-		DefaultPlan: plan, MaxBody: o.maxBody, Dashboard: embed.Dashboard(), Log: slog.New(handler),
+		MaxBody: o.maxBody, MaxRunBody: o.maxRunBody, MaxPayload: o.maxPayload,
+		DefaultPlan: plan, Dashboard: embed.Dashboard(), Log: slog.New(handler),
 		Stripe: stripe, Backups: o.backups, VerifyEvery: o.verifyEvery,
 	}
 	return cfg, usage(o.configure(&cfg))
+}
+
+// checkSizes checks how many bytes may come in.
+func (o serveOptions) checkSizes() error {
+	const least, most = 1024, 1 << 30
+	for _, size := range []struct {
+		flag  string
+		bytes int64
+	}{{"--max-body", o.maxBody}, {"--max-run-body", o.maxRunBody}, {"--max-payload", o.maxPayload}} {
+		if size.bytes < least || size.bytes > most {
+			return fmt.Errorf("%s %d: must be %d bytes or more, and a gibibyte at most", size.flag, size.bytes, least)
+		}
+	}
+	return nil
 }
 
 // checkUpkeep checks what concerns backups, verification and watching.

@@ -30,6 +30,23 @@ func encodeStepAnswer(a storage.Answer) []byte {
 	return append(appendAnswer(make([]byte, 0, 256), a), `,"review_id":null}`...)
 }
 
+// appendRepaired adds to an object, of which something was repaired, what it was.
+func appendRepaired(object []byte, fields []string) []byte {
+	if len(fields) == 0 {
+		return object
+	}
+	b := append(object[:len(object)-1], `,"repaired":`...)
+	return append(append(b, mustEncode(fields)...), '}')
+}
+
+// sayRepaired makes an encoder say what was repaired.
+func sayRepaired(encode func(storage.Answer) []byte, fields []string) func(storage.Answer) []byte {
+	if len(fields) == 0 {
+		return encode
+	}
+	return func(a storage.Answer) []byte { return appendRepaired(encode(a), fields) }
+}
+
 // appendDecision writes a decision; of a DENY also what the objecting rule
 // compared, null where it compares nothing, and of a recorded one the rules
 // that were looked at.
@@ -72,8 +89,10 @@ func appendCompared(b []byte, rule guard.Reason, n int64) []byte {
 // stepJSON is a step in an answer.
 type stepJSON storage.Step
 
-// MarshalJSON is append, for lists.
-func (s stepJSON) MarshalJSON() ([]byte, error) { return s.append(make([]byte, 0, 1024)), nil }
+// MarshalJSON is append, for lists, which also say what was repaired.
+func (s stepJSON) MarshalJSON() ([]byte, error) {
+	return appendRepaired(s.append(make([]byte, 0, 1024)), s.Repairs.Fields()), nil
+}
 
 func (s stepJSON) append(b []byte) []byte {
 	b = appendID(append(b, `{"id":`...), s.ID)

@@ -6,34 +6,62 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 )
 
-var (
-	// errBodyTooLarge says that a body is larger than the limit: a 413.
-	errBodyTooLarge = errors.New("the request body is too large")
-	// errBodyRead says that a body was cut short or came too slowly: a 400.
-	errBodyRead = errors.New("the request body could not be read")
-)
+// errBodyRead says that a body was cut short or came too slowly: a 400.
+var errBodyRead = errors.New("the request body could not be read")
+
+// bodyLimit is how many bytes a body may have, and the setting that says so.
+type bodyLimit struct {
+	bytes   int64
+	setting string
+}
+
+// bodyTooLargeError says that a body is larger than the limit: a 413.
+type bodyTooLargeError bodyLimit
+
+// Error names the setting as a flag and as a variable, for whoever can change it.
+func (e *bodyTooLargeError) Error() string {
+	variable := "PIKARC_" + strings.ToUpper(strings.ReplaceAll(e.setting, "-", "_"))
+	return fmt.Sprintf("The request body is larger than the %d bytes that this server takes here, by its setting --%s (%s)",
+		e.bytes, e.setting, variable)
+}
 
 // readObject reads a body that must be one JSON object. Errors are a
-// *validationError, errBodyTooLarge (over maxBody bytes) or errBodyRead.
-func readObject(w http.ResponseWriter, r *http.Request, maxBody int64) (*object, error) {
-	body, err := readBody(w, r, maxBody)
+// *validationError, a *bodyTooLargeError or errBodyRead.
+func readObject(w http.ResponseWriter, r *http.Request, limit bodyLimit) (*object, error) {
+	body, err := readSomeBody(w, r, limit)
 	if err != nil {
 		return nil, err
-	}
-	if isBlank(body) {
-		p := missingProblem()
-		p.Loc = []any{"body"}
-		return nil, &validationError{Problems: []problem{p}}
 	}
 	return parseObject(body)
 }
 
+// readReport is readObject for what an agent says; see report.go.
+func readReport(w http.ResponseWriter, r *http.Request, limit bodyLimit, maxPayload int64) (*object, error) {
+	body, err := readSomeBody(w, r, limit)
+	if err != nil {
+		return nil, err
+	}
+	return parseReport(body, maxPayload)
+}
+
+// readSomeBody refuses one that is blank.
+func readSomeBody(w http.ResponseWriter, r *http.Request, limit bodyLimit) ([]byte, error) {
+	body, err := readBody(w, r, limit)
+	if err == nil && isBlank(body) {
+		p := missingProblem()
+		p.Loc = []any{"body"}
+		err = &validationError{Problems: []problem{p}}
+	}
+	return body, err
+}
+
 // readOptionalObject is readObject for a call that needs no body: none at all,
 // or null, reads as {}.
-func readOptionalObject(w http.ResponseWriter, r *http.Request, maxBody int64) (*object, error) {
-	body, err := readBody(w, r, maxBody)
+func readOptionalObject(w http.ResponseWriter, r *http.Request, limit bodyLimit) (*object, error) {
+	body, err := readBody(w, r, limit)
 	if err != nil {
 		return nil, err
 	}
@@ -45,14 +73,17 @@ func readOptionalObject(w http.ResponseWriter, r *http.Request, maxBody int64) (
 
 // readBody reads all of it into a slice of its own, which the object's values
 // alias. The limit is of bytes read, whatever length was declared.
-func readBody(w http.ResponseWriter, r *http.Request, maxBody int64) ([]byte, error) {
+func readBody(w http.ResponseWriter, r *http.Request, limit bodyLimit) ([]byte, error) {
+	if r.ContentLength > limit.bytes {
+		return nil, (*bodyTooLargeError)(&limit)
+	}
 	const trusted = 64 << 10 // a declared length reserves no more memory than this
 	size := min(max(r.ContentLength, 0), trusted) + bytes.MinRead
 	body := bytes.NewBuffer(make([]byte, 0, size))
-	if _, err := body.ReadFrom(http.MaxBytesReader(w, r.Body, maxBody)); err != nil {
+	if _, err := body.ReadFrom(http.MaxBytesReader(w, r.Body, limit.bytes)); err != nil {
 		var tooLarge *http.MaxBytesError
 		if errors.As(err, &tooLarge) {
-			return nil, errBodyTooLarge
+			return nil, (*bodyTooLargeError)(&limit)
 		}
 		return nil, fmt.Errorf("%w: %w", errBodyRead, err)
 	}
@@ -72,12 +103,7 @@ func parseObject(body []byte) (*object, error) {
 		return nil, jsonInvalid(err)
 	}
 	if text.kind != '{' {
-		return nil, &validationError{Problems: []problem{{
-			Type:  "model_attributes_type",
-			Loc:   []any{"body"},
-			Msg:   "Input should be a valid dictionary or object to extract fields from",
-			Input: echoAnonymous(body),
-		}}}
+		return nil, notAnObject(body, 0)
 	}
 	o := &object{raw: body, members: text.members, asked: make([]string, 0, 8)}
 	if text.keyFlaws != 0 {
@@ -86,6 +112,20 @@ func parseObject(body []byte) (*object, error) {
 		o.found = append(o.found, finding{problem: p})
 	}
 	return o, nil
+}
+
+// notAnObject repeats no value that is too deep to be walked through.
+func notAnObject(body []byte, flaws flaw) error {
+	p := problem{
+		Type:  "model_attributes_type",
+		Loc:   []any{"body"},
+		Msg:   "Input should be a valid dictionary or object to extract fields from",
+		Input: masked,
+	}
+	if flaws&^flawText == 0 {
+		p.Input = echoAnonymous(body)
+	}
+	return &validationError{Problems: []problem{p}}
 }
 
 // jsonInvalid repeats nothing of the body, since nobody knows where in a broken

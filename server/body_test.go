@@ -10,17 +10,24 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+
+	"github.com/pikarc/server/plans"
 )
 
-const testMaxBody = 1 << 20
+func testLimit() bodyLimit { return bodyLimit{1 << 20, "max-body"} }
 
 func post(body string) *http.Request {
 	return httptest.NewRequest(http.MethodPost, "/", strings.NewReader(body))
 }
 
+func isTooLarge(err error) bool {
+	var tooLarge *bodyTooLargeError
+	return errors.As(err, &tooLarge)
+}
+
 func mustReadObject(t *testing.T, body string) *object {
 	t.Helper()
-	o, err := readObject(httptest.NewRecorder(), post(body), testMaxBody)
+	o, err := readObject(httptest.NewRecorder(), post(body), testLimit())
 	if err != nil {
 		t.Fatalf("readObject(%q): %v", shorten(body), err)
 	}
@@ -101,7 +108,7 @@ func TestReadObjectRefusesWhatIsNoObject(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			_, err := readObject(httptest.NewRecorder(), post(test.body), testMaxBody)
+			_, err := readObject(httptest.NewRecorder(), post(test.body), testLimit())
 			wantProblems(t, err, test.want)
 		})
 	}
@@ -114,7 +121,7 @@ func TestReadObjectTakesSixtyFourLevels(t *testing.T) {
 
 func TestOptionalObjectTakesNoBodyAsEmptyObject(t *testing.T) {
 	for _, body := range []string{"", "  \n", "null", " null\n", "{}"} {
-		o, err := readOptionalObject(httptest.NewRecorder(), post(body), testMaxBody)
+		o, err := readOptionalObject(httptest.NewRecorder(), post(body), testLimit())
 		if err != nil {
 			t.Fatalf("%q: %v", body, err)
 		}
@@ -127,12 +134,12 @@ func TestOptionalObjectTakesNoBodyAsEmptyObject(t *testing.T) {
 			t.Errorf("Raw %q, want %q", o.Raw(), body)
 		}
 	}
-	_, err := readOptionalObject(httptest.NewRecorder(), post("[]"), testMaxBody)
+	_, err := readOptionalObject(httptest.NewRecorder(), post("[]"), testLimit())
 	wantProblems(t, err, `[{"type":"model_attributes_type","loc":["body"],"msg":"Input should be a valid dictionary or object to extract fields from","input":[]}]`)
 }
 
 func TestMissingFieldOfAnAbsentBodyEchoesAnEmptyObject(t *testing.T) {
-	o, err := readOptionalObject(httptest.NewRecorder(), post(""), testMaxBody)
+	o, err := readOptionalObject(httptest.NewRecorder(), post(""), testLimit())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -142,37 +149,37 @@ func TestMissingFieldOfAnAbsentBodyEchoesAnEmptyObject(t *testing.T) {
 
 func TestBodyLimitCountsBytesExactly(t *testing.T) {
 	const body = `{"a":"bcd"}`
-	readers := map[string]func(http.ResponseWriter, *http.Request, int64) (*object, error){
+	readers := map[string]func(http.ResponseWriter, *http.Request, bodyLimit) (*object, error){
 		"required": readObject, "optional": readOptionalObject,
 	}
 	for name, read := range readers {
 		for _, declared := range []int64{int64(len(body)), -1} {
 			r := post(body)
 			r.ContentLength = declared
-			if _, err := read(httptest.NewRecorder(), r, int64(len(body))); err != nil {
+			if _, err := read(httptest.NewRecorder(), r, bodyLimit{bytes: int64(len(body))}); err != nil {
 				t.Errorf("%s, length %d: at the limit: %v", name, declared, err)
 			}
 			r = post(body)
 			r.ContentLength = declared
-			if _, err := read(httptest.NewRecorder(), r, int64(len(body))-1); !errors.Is(err, errBodyTooLarge) {
-				t.Errorf("%s, length %d: over the limit: %v, want errBodyTooLarge", name, declared, err)
+			if _, err := read(httptest.NewRecorder(), r, bodyLimit{bytes: int64(len(body)) - 1}); !isTooLarge(err) {
+				t.Errorf("%s, length %d: over the limit: %v, want a *bodyTooLargeError", name, declared, err)
 			}
 		}
 	}
 }
 
 func TestTenMebibytesAreTooLarge(t *testing.T) {
-	_, err := readObject(httptest.NewRecorder(), post(`{"a":"`+strings.Repeat("b", 10<<20)+`"}`), testMaxBody)
-	if !errors.Is(err, errBodyTooLarge) {
-		t.Errorf("error %v, want errBodyTooLarge", err)
+	_, err := readObject(httptest.NewRecorder(), post(`{"a":"`+strings.Repeat("b", 10<<20)+`"}`), testLimit())
+	if !isTooLarge(err) {
+		t.Errorf("error %v, want a *bodyTooLargeError", err)
 	}
 }
 
 func TestLimitOfAnOuterReaderIsTooLargeToo(t *testing.T) {
 	r := post(`{"a":"bcd"}`)
 	r.Body = http.MaxBytesReader(nil, r.Body, 4)
-	if _, err := readObject(httptest.NewRecorder(), r, testMaxBody); !errors.Is(err, errBodyTooLarge) {
-		t.Errorf("error %v, want errBodyTooLarge", err)
+	if _, err := readObject(httptest.NewRecorder(), r, testLimit()); !isTooLarge(err) {
+		t.Errorf("error %v, want a *bodyTooLargeError", err)
 	}
 }
 
@@ -180,20 +187,29 @@ func TestBodyCutShortIsAReadError(t *testing.T) {
 	cause := io.ErrUnexpectedEOF
 	r := post("")
 	r.Body = io.NopCloser(io.MultiReader(strings.NewReader(`{"a":1}`), iotest.ErrReader(cause)))
-	_, err := readObject(httptest.NewRecorder(), r, testMaxBody)
+	_, err := readObject(httptest.NewRecorder(), r, testLimit())
 	if !errors.Is(err, errBodyRead) || !errors.Is(err, cause) {
 		t.Errorf("error %v, want errBodyRead that wraps the cause", err)
 	}
-	if errors.Is(err, errBodyTooLarge) {
-		t.Errorf("error %v is errBodyTooLarge too", err)
+	if isTooLarge(err) {
+		t.Errorf("error %v is a *bodyTooLargeError too", err)
 	}
 }
 
-func TestDeclaredLengthIsNotTrusted(t *testing.T) {
+func TestDeclaredLengthReservesNothing(t *testing.T) {
+	const limit = 1 << 50
 	r := post(`{"a":1}`)
-	r.ContentLength = 1 << 50
-	if _, err := readObject(httptest.NewRecorder(), r, testMaxBody); err != nil {
+	r.ContentLength = limit
+	if _, err := readObject(httptest.NewRecorder(), r, bodyLimit{bytes: limit}); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestDeclaredLengthBeyondTheLimitIsRefusedUnread(t *testing.T) {
+	r := post("")
+	r.Body, r.ContentLength = io.NopCloser(iotest.ErrReader(errors.New("it was read"))), testLimit().bytes+1
+	if _, err := readObject(httptest.NewRecorder(), r, testLimit()); !isTooLarge(err) {
+		t.Errorf("error %v, want a *bodyTooLargeError", err)
 	}
 }
 
@@ -201,14 +217,14 @@ func TestEveryKindOfContentTypeIsRead(t *testing.T) {
 	for _, kind := range []string{"", "application/json", "text/plain", "nonsense"} {
 		r := post("{}")
 		r.Header.Set("Content-Type", kind)
-		if _, err := readObject(httptest.NewRecorder(), r, testMaxBody); err != nil {
+		if _, err := readObject(httptest.NewRecorder(), r, testLimit()); err != nil {
 			t.Errorf("%q: %v", kind, err)
 		}
 	}
 }
 
-func BenchmarkReadStep(b *testing.B) {
-	const body = `{"type":"MODEL_CALL","sequence":3,"model":"gpt-4o","input_data":{"prompt":"Summarise the quarterly report in three sentences."}}`
+// benchmarkReport reads the same body again and again, as a call of agents does.
+func benchmarkReport(b *testing.B, body string, read func(*object)) {
 	source := strings.NewReader(body)
 	r := httptest.NewRequest(http.MethodPost, "/", io.NopCloser(source))
 	r.ContentLength = int64(len(body))
@@ -218,17 +234,36 @@ func BenchmarkReadStep(b *testing.B) {
 	for b.Loop() {
 		source.Reset(body)
 		r.Body = payload
-		o, err := readObject(w, r, testMaxBody)
+		o, err := readReport(w, r, testLimit(), 1<<20)
 		if err != nil {
 			b.Fatal(err)
 		}
-		o.Literal("type", "MODEL_CALL", "TOOL_CALL", "INPUT", "OUTPUT", "REASONING", "SYSTEM")
-		o.Int("sequence", 1, 1<<53)
-		o.OptionalString("model", 1, 255)
-		o.OptionalString("tool_name", 1, 255)
-		o.Dict("input_data")
-		if err := o.Err(); err != nil {
+		read(o)
+		if err := o.Err(); err != nil || o.Repaired() != nil {
 			b.Fatal(err)
 		}
 	}
+}
+
+func BenchmarkReadStep(b *testing.B) {
+	const body = `{"type":"MODEL_CALL","sequence":3,"model":"gpt-4o","input_data":{"prompt":"Summarise the quarterly report in three sentences."}}`
+	benchmarkReport(b, body, func(o *object) {
+		o.Literal("type", "MODEL_CALL", "TOOL_CALL", "INPUT", "OUTPUT", "REASONING", "SYSTEM")
+		o.Int("sequence", 1, maxExact)
+		o.Name("model")
+		o.Name("tool_name")
+		o.Payload("input_data")
+	})
+}
+
+func BenchmarkReadUpdate(b *testing.B) {
+	const body = `{"status":"COMPLETED","duration_ms":840,"prompt_tokens":500,"completion_tokens":100,"output_data":{"text":"The quarter went well."}}`
+	benchmarkReport(b, body, func(o *object) {
+		o.OptionalLiteral("status", "COMPLETED", "FAILED")
+		o.Duration("duration_ms", maxExact)
+		o.Count("prompt_tokens", plans.MaxTokens)
+		o.Count("completion_tokens", plans.MaxTokens)
+		o.AnyPayload("output_data")
+		o.Text("error", maxStepError)
+	})
 }

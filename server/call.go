@@ -184,12 +184,19 @@ func (c *call) pathRest(name string) (string, error) {
 }
 
 // object reads the body, which must be a JSON object.
-func (s *Server) object(c *call) (*object, error) { return readObject(c.w, c.r, s.MaxBody) }
+func (s *Server) object(c *call) (*object, error) { return readObject(c.w, c.r, s.bodyLimit()) }
 
 // optionalObject reads the body; none is an empty object.
 func (s *Server) optionalObject(c *call) (*object, error) {
-	return readOptionalObject(c.w, c.r, s.MaxBody)
+	return readOptionalObject(c.w, c.r, s.bodyLimit())
 }
+
+// report reads the body of a call that agents make.
+func (s *Server) report(c *call) (*object, error) {
+	return readReport(c.w, c.r, bodyLimit{s.MaxRunBody, "max-run-body"}, s.MaxPayload)
+}
+
+func (s *Server) bodyLimit() bodyLimit { return bodyLimit{s.MaxBody, "max-body"} }
 
 // isGone tells whether the caller hung up.
 func (c *call) isGone(err error) bool {

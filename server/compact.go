@@ -18,13 +18,15 @@ func compactMasked(value []byte) []byte {
 }
 
 // copier walks one JSON value that scanJSON has checked, so it meets no error.
-// With secret set, it masks the values of such names and such texts.
+// With secret set, it masks the values of such names and such texts; with
+// repair, it replaces what cannot be kept.
 type copier struct {
 	in     []byte
 	pos    int
 	out    []byte
 	secret func(name string) bool
 	text   func(text string) bool
+	repair bool
 }
 
 // space steps over white space without copying it.
@@ -40,13 +42,17 @@ func (c *copier) value() {
 	case '{', '[':
 		c.composite()
 	case '"':
-		token := c.string()
+		token := c.token()
 		if c.text != nil && c.text(string(token)) {
 			token = quoteJSON(masked)
 		}
 		c.out = append(c.out, token...)
 	default:
-		c.out = append(c.out, c.scalar()...)
+		token := c.scalar()
+		if first := token[0]; c.repair && (first == 'N' || first == 'I' || string(token) == "-Infinity") {
+			token = []byte("null")
+		}
+		c.out = append(c.out, token...)
 	}
 }
 
@@ -78,7 +84,7 @@ func (c *copier) composite() {
 // member copies a key as sent and its value. A masked value is copied first and
 // then taken back, which is the simplest way to step over it.
 func (c *copier) member() {
-	key := c.string()
+	key := c.token()
 	c.space()
 	c.pos++ // the colon
 	c.out = append(c.out, key...)
@@ -90,6 +96,14 @@ func (c *copier) member() {
 	before := len(c.out)
 	c.value()
 	c.out = append(c.out[:before], quoteJSON(masked)...)
+}
+
+// token is string, repaired where that is asked for.
+func (c *copier) token() []byte {
+	if c.repair {
+		return repairString(c.string())
+	}
+	return c.string()
 }
 
 // string returns the string token at pos, and steps over it.

@@ -193,7 +193,7 @@ func checkOperation(doc *openapi3.T, rt *server.TestRoute, sent []byte, r *respo
 	}
 	checkSchema(documented.Value.Content.Get("application/json").Schema.Value, v, complain, openapi3.VisitAsResponse())
 	if r.status < 300 && len(bytes.TrimSpace(sent)) > 0 && op.RequestBody != nil {
-		in, err := decodeJSON(sent)
+		in, err := decodeJSON(withoutNaN(sent))
 		if err != nil {
 			complain("accepted a body that is not JSON: %v", err)
 			return
@@ -201,6 +201,11 @@ func checkOperation(doc *openapi3.T, rt *server.TestRoute, sent []byte, r *respo
 		checkSchema(op.RequestBody.Value.Content.Get("application/json").Schema.Value, in,
 			func(format string, args ...any) { complain("accepted, but undocumented: "+format, args...) }, openapi3.VisitAsRequest())
 	}
+}
+
+// withoutNaN writes null for what is no JSON, but taken in an agent's description.
+func withoutNaN(sent []byte) []byte {
+	return regexp.MustCompile(`-?\b(NaN|Infinity)\b`).ReplaceAll(sent, []byte("null"))
 }
 
 // documentedForAll tells whether the document's description allows this answer on any call.

@@ -87,6 +87,7 @@ func toAPIError(err error) *apiError {
 	var e *apiError
 	var feature *plans.FeatureError
 	var ended *storage.EndedError
+	var tooLarge *bodyTooLargeError
 	switch {
 	case errors.As(err, &e):
 		return e
@@ -98,8 +99,8 @@ func toAPIError(err error) *apiError {
 		return unauthenticated("Invalid API key")
 	case errors.Is(err, storage.ErrStepBlocked):
 		return &apiError{status: http.StatusBadRequest, detail: "A blocked step cannot be updated"}
-	case errors.Is(err, errBodyTooLarge):
-		return &apiError{status: http.StatusRequestEntityTooLarge, detail: "Request body too large"}
+	case errors.As(err, &tooLarge):
+		return &apiError{status: http.StatusRequestEntityTooLarge, detail: tooLarge.Error()}
 	case errors.Is(err, errBodyRead):
 		return &apiError{status: http.StatusBadRequest, detail: "The request body could not be read"}
 	case errors.Is(err, storage.ErrBusy):

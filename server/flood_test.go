@@ -261,7 +261,7 @@ func flood(w *world, seed uint64, shots int) map[int]int {
 		s := makeShot(rng, f, c, cursors)
 		if i == shots/2 {
 			s = shot{
-				method: "POST", path: "/v1/runs/", body: bytes.Repeat([]byte("[1e400,\x00]"), 1<<20),
+				method: "POST", path: "/v1/runs/", body: bytes.Repeat([]byte("[1e400,\x00]"), 2<<20),
 				header: http.Header{"Authorization": {"Bearer " + f.key}},
 			}
 		}

@@ -13,20 +13,25 @@ const maxDepth = 64
 // any call knows, and few enough that a body made of them costs little.
 const maxMembers = 1_000
 
-// flaw is what is legal JSON, yet not a text that can be kept.
+// flaw is what is legal JSON, or nearly, yet cannot be kept as sent.
 type flaw uint8
 
 const (
 	flawNUL       flaw = 1 << iota // \u0000
 	flawSurrogate                  // half of a surrogate pair, \ud800
+	flawNotFinite                  // NaN, Infinity or -Infinity, which Python writes; see scanReport
+	flawDeep                       // deeper than a payload may be; see scanReport
+
+	flawText = flawNUL | flawSurrogate
 )
 
 // member is one field of the outermost object. Key is decoded; value is the
 // JSON as sent; flaws are those of all strings and keys inside value.
 type member struct {
-	key   []byte
-	value []byte
-	flaws flaw
+	key       []byte
+	value     []byte
+	flaws     flaw
+	notFinite uint32 // with flawNotFinite, where the first of it stands in the text
 }
 
 // jsonText is a checked JSON text. Only an object ('{') has members, in the
@@ -35,6 +40,7 @@ type jsonText struct {
 	kind     byte
 	members  []member
 	keyFlaws flaw
+	flaws    flaw // of all values
 }
 
 // syntaxError says where (in bytes) a text stops being acceptable JSON. Text
@@ -48,11 +54,24 @@ func (e *syntaxError) Error() string { return e.text }
 
 // scanJSON checks a text, blank around allowed, in one pass and splits its
 // outermost object. The members alias data. The error is a *syntaxError.
-func scanJSON(data []byte) (jsonText, error) {
+func scanJSON(data []byte) (jsonText, error) { return scan(data, nil) }
+
+// scanReport is scanJSON for what an agent says, which no flaw in a mere
+// description may refuse. Flawed members are kept and marked: also those of
+// flawed names, of values deeper than a payload may be, and of NaN and its kin.
+// Of more fields than an object may have, it keeps those that are known.
+func scanReport(data []byte, known func(key []byte) bool) (jsonText, error) {
+	return scan(data, known)
+}
+
+func scan(data []byte, known func(key []byte) bool) (jsonText, error) {
 	if !utf8.Valid(data) {
 		return jsonText{}, &syntaxError{offset: firstInvalid(data), text: "Invalid UTF-8"}
 	}
-	s := scanner{data: data}
+	s := scanner{data: data, known: known, levels: maxDepth}
+	if known != nil {
+		s.levels++ // maxDepth is of a payload, which stands in the outermost object
+	}
 	s.space()
 	kind := s.peek()
 	if !s.value(0) {
@@ -62,7 +81,7 @@ func scanJSON(data []byte) (jsonText, error) {
 	if s.pos < len(data) {
 		return jsonText{}, &syntaxError{offset: s.pos, text: "Extra data"}
 	}
-	return jsonText{kind: kind, members: s.members, keyFlaws: s.keyFlaws}, nil
+	return jsonText{kind: kind, members: s.members, keyFlaws: s.keyFlaws, flaws: s.allFlaws | s.flaws}, nil
 }
 
 // firstInvalid is the offset of the first byte that is no UTF-8.
@@ -81,12 +100,16 @@ func firstInvalid(data []byte) int {
 // scanner follows the grammar of RFC 8259. Its methods return false once err
 // is set, and leave pos behind what they have read.
 type scanner struct {
-	data     []byte
-	pos      int
-	flaws    flaw // since the last key or value of the outermost object
-	keyFlaws flaw
-	members  []member
-	err      syntaxError
+	data      []byte
+	pos       int
+	known     func(key []byte) bool // of a report; nil for others
+	levels    int
+	flaws     flaw   // since the last key or value of the outermost object
+	notFinite uint32 // as member's
+	keyFlaws  flaw
+	allFlaws  flaw
+	members   []member
+	err       syntaxError
 }
 
 // fail notes the first thing that is wrong, and returns false for the caller to.
@@ -122,13 +145,17 @@ func (s *scanner) space() {
 func isSpace(c byte) bool { return c == ' ' || c == '\n' || c == '\r' || c == '\t' }
 
 // value reads a value that stands inside depth levels. It calls itself through
-// object and array, and maxDepth keeps the stack small.
+// object and array, and levels keeps the stack small.
 func (s *scanner) value(depth int) bool {
 	switch c := s.peek(); {
 	case c == '"':
 		return s.text()
 	case c == '{' || c == '[':
-		if depth == maxDepth {
+		if depth == s.levels && s.known != nil {
+			s.flaws |= flawDeep
+			return s.deep()
+		}
+		if depth == s.levels {
 			return s.fail(s.pos, "Nesting deeper than 64 levels")
 		}
 		s.pos++
@@ -136,7 +163,7 @@ func (s *scanner) value(depth int) bool {
 			return s.object(depth + 1)
 		}
 		return s.array(depth + 1)
-	case c == '-' || isDigit(c):
+	case isDigit(c) || c == '-' && !s.startsWith("-Infinity"):
 		return s.number()
 	case c == 't':
 		return s.word("true")
@@ -145,18 +172,37 @@ func (s *scanner) value(depth int) bool {
 	case c == 'n':
 		return s.word("null")
 	default:
-		return s.fail(s.pos, "Expecting value")
+		return s.notNumber()
 	}
 }
 
-// word reads true, false or null. NaN and Infinity are no JSON.
+// word reads true, false or null.
 func (s *scanner) word(word string) bool {
-	if !bytes.HasPrefix(s.data[s.pos:], []byte(word)) {
+	if !s.startsWith(word) {
 		return s.fail(s.pos, "Expecting value")
 	}
 	s.pos += len(word)
 	return true
 }
+
+// notNumber reads what Python writes for a float that is no number. It is no
+// JSON, so only a report may hold it.
+func (s *scanner) notNumber() bool {
+	for _, word := range [...]string{"NaN", "Infinity", "-Infinity"} {
+		if s.known == nil || !s.startsWith(word) {
+			continue
+		}
+		if s.flaws&flawNotFinite == 0 {
+			s.notFinite = uint32(s.pos)
+		}
+		s.flaws |= flawNotFinite
+		s.pos += len(word)
+		return true
+	}
+	return s.fail(s.pos, "Expecting value")
+}
+
+func (s *scanner) startsWith(word string) bool { return bytes.HasPrefix(s.data[s.pos:], []byte(word)) }
 
 // object reads what follows the brace. Only the outermost one, at depth 1, has
 // its members recorded, each with the flaws found since the one before.
@@ -174,10 +220,10 @@ func (s *scanner) object(depth int) bool {
 			return false
 		}
 		keyEnd := s.pos
-		if depth == 1 && len(s.members) == maxMembers {
+		if depth == 1 && len(s.members) >= maxMembers && s.known == nil {
 			return s.fail(key, "More than 1,000 fields")
 		}
-		if depth == 1 {
+		if depth == 1 && s.known == nil {
 			s.keyFlaws |= s.flaws
 			s.flaws = 0
 		}
@@ -205,13 +251,28 @@ func (s *scanner) object(depth int) bool {
 }
 
 // record takes the flaws of the value; those of the key are in keyFlaws, since
-// a problem could not even name the field.
+// a problem could not even name the field. In a report they are the member's.
 func (s *scanner) record(key, value []byte) {
 	if s.members == nil {
 		s.members = make([]member, 0, 8)
 	}
-	s.members = append(s.members, member{key: unquoteBytes(key), value: value, flaws: s.flaws})
+	m := member{key: unquoteBytes(key), value: value, flaws: s.flaws, notFinite: s.notFinite}
+	s.allFlaws |= s.flaws
 	s.flaws = 0
+	if len(s.members) < maxMembers {
+		s.members = append(s.members, m)
+		return
+	}
+	if !s.known(m.key) {
+		return
+	}
+	for i := range s.members[maxMembers:] { // as few as there are known names
+		if late := &s.members[maxMembers+i]; bytes.Equal(late.key, m.key) {
+			*late = m
+			return
+		}
+	}
+	s.members = append(s.members, m)
 }
 
 // array reads what follows the bracket.

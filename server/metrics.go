@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/pikarc/server/guard"
+	"github.com/pikarc/server/storage"
 )
 
 // metrics are what a server counts of itself. Every label comes from a short
@@ -24,6 +25,7 @@ type metrics struct {
 	seconds   *prometheus.HistogramVec
 	requests  *prometheus.CounterVec
 	decisions *prometheus.CounterVec
+	repairs   *prometheus.CounterVec
 	jobs      jobMetrics
 }
 
@@ -40,15 +42,21 @@ func newMetrics(s *Server) *metrics {
 		decisions: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "pikarc_decisions_total", Help: "Decisions made; repeats under an idempotency key are not.",
 		}, []string{"kind", "outcome", "reason"}),
+		repairs: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "pikarc_repaired_fields_total", Help: "Fields of runs and steps that could not be kept as sent.",
+		}, []string{"field"}),
 		jobs: newJobMetrics(),
 	}
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "pikarc_build_info", Help: "1, with the server's version.", ConstLabels: prometheus.Labels{"version": s.Version},
 	})
 	build.Set(1)
-	m.registry.MustRegister(m.seconds, m.requests, m.decisions, build, newStoreCollector(s.store),
+	m.registry.MustRegister(m.seconds, m.requests, m.decisions, m.repairs, build, newStoreCollector(s.store),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.registry.MustRegister(m.jobs.collectors()...)
+	for _, field := range storage.AllRepairs.Fields() {
+		m.repairs.WithLabelValues(field)
+	}
 	return m
 }
 
@@ -64,6 +72,7 @@ type routeMeter struct {
 	seconds   prometheus.Observer
 	requests  [6]prometheus.Counter // by the first digit of the status
 	decisions []prometheus.Counter  // by guard.Reason; nil when the route decides nothing
+	repairs   *prometheus.CounterVec
 }
 
 // meter makes the meter of a route. Requests that no route serves share one.
@@ -72,7 +81,7 @@ func (m *metrics) meter(rt route) *routeMeter {
 	if path == "" {
 		method, path = "other", "other"
 	}
-	r := &routeMeter{seconds: m.seconds.WithLabelValues(method, path)}
+	r := &routeMeter{seconds: m.seconds.WithLabelValues(method, path), repairs: m.repairs}
 	for digit, class := range []string{"other", "1xx", "2xx", "3xx", "4xx", "5xx"} {
 		if digit != 1 && digit != 3 { // the server answers no such thing
 			r.requests[digit] = m.requests.WithLabelValues(method, path, class)
@@ -109,6 +118,13 @@ func (r *routeMeter) answered(status int, took time.Duration) {
 		digit = 0
 	}
 	r.requests[digit].Inc()
+}
+
+// repaired counts fields that could not be kept as sent.
+func (r *routeMeter) repaired(fields storage.Repairs) {
+	for _, field := range fields.Fields() {
+		r.repairs.WithLabelValues(field).Inc()
+	}
 }
 
 // decided counts a decision.

@@ -18,6 +18,12 @@ type object struct {
 	asked   []string
 	secrets []string
 	found   []finding
+
+	// Of a report; see report.go.
+	isReport   bool
+	maxPayload int64
+	broken     *syntaxError // a deciding field is no JSON
+	repaired   []string
 }
 
 // finding is a problem whose input is not rendered yet. A nil value stands for
@@ -41,13 +47,18 @@ func (o *object) RefuseUnknown() {
 
 // Err returns nil, or a *validationError with all problems in the order in
 // which the fields were read. Ignored fields count only if they hold a text that
-// cannot be kept.
+// cannot be kept, and not in a report.
 func (o *object) Err() error {
-	o.eachUnasked(func(m member) {
-		if m.flaws != 0 {
-			o.add(string(m.key), m.value, flawProblem(m.flaws))
-		}
-	})
+	if !o.isReport {
+		o.eachUnasked(func(m member) {
+			if m.flaws != 0 {
+				o.add(string(m.key), m.value, flawProblem(m.flaws))
+			}
+		})
+	}
+	if o.broken != nil {
+		return jsonInvalid(o.broken)
+	}
 	if len(o.found) == 0 {
 		return nil
 	}
@@ -157,7 +168,10 @@ func (o *object) value(name string) []byte {
 	if m == nil {
 		return nil
 	}
-	if m.flaws != 0 {
+	if m.flaws&flawNotFinite != 0 && o.broken == nil {
+		o.broken = &syntaxError{offset: int(m.notFinite), text: "Expecting value"}
+	}
+	if m.flaws&flawText != 0 {
 		o.add(name, m.value, flawProblem(m.flaws))
 		return nil
 	}

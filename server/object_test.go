@@ -262,7 +262,7 @@ func FuzzReadObject(f *testing.F) {
 		if withSecret { // as the first field, so that the rest decides what becomes of it
 			body = `{"pin":"` + secret + `",` + body[1:]
 		}
-		o, err := readObject(nil, post(body), testMaxBody)
+		o, err := readObject(nil, post(body), testLimit())
 		if err != nil {
 			if got := problemsJSON(t, err); strings.Contains(got, secret) {
 				t.Errorf("the secret shows in %s", got)

@@ -210,7 +210,7 @@ func TestAnUnknownPathIs404InJSON(t *testing.T) {
 func TestABodyOverTheLimitIsRefused(t *testing.T) {
 	t.Parallel()
 	const limit = 1000
-	w := newWorld(t, func(cfg *server.Config) { cfg.MaxBody = limit })
+	w := newWorld(t, func(cfg *server.Config) { cfg.MaxBody, cfg.MaxRunBody = limit, limit })
 	f := w.makeFixture(plans.Scale)
 	before := w.look(f.account)
 	doc := readDocument(t)
@@ -223,7 +223,12 @@ func TestABodyOverTheLimitIsRefused(t *testing.T) {
 			continue
 		}
 		large := strings.Repeat(" ", limit) + "x" // one byte too many, and no JSON either
-		w.call(c.method, f.fill(c.path), c.credential(f.account), large).wantDetail(http.StatusRequestEntityTooLarge, "Request body too large")
+		setting := "max-body"
+		if strings.HasPrefix(c.path, "/v1/runs/") {
+			setting = "max-run-body"
+		}
+		r := w.call(c.method, f.fill(c.path), c.credential(f.account), large).want(http.StatusRequestEntityTooLarge)
+		wantBody(t, r, tooLarge("1000", setting))
 	}
 	if got := changes(before, w.look(f.account)); got != "" {
 		t.Errorf("bodies over the limit changed %s", got)

@@ -19,31 +19,34 @@ const (
 )
 
 func (s *Server) startRun(c *call) error {
-	o, err := s.object(c)
+	o, err := s.report(c)
 	if err != nil {
 		return err
 	}
-	in := storage.NewRun{UserID: o.String("user_id", 1, maxUserID), Metadata: o.Dict("metadata")}
+	in := storage.NewRun{UserID: o.String("user_id", 1, maxUserID), Metadata: o.Payload("metadata")}
 	key, keyErr := idempotencyKey(c)
 	if err := joinProblems(keyErr, o.Err()); err != nil {
 		return err
 	}
-	in.Idempotency = idempotency(key, o, encodeAnswer)
+	repaired := o.Repaired()
+	encode := sayRepaired(encodeAnswer, repaired)
+	in.Repairs, in.Idempotency = storage.RepairsOf(repaired), idempotency(key, o, encode)
 	a, err := s.store.StartRun(c.ctx(), c.who.caller(), in, s.decide)
 	if err != nil {
 		return keyReused(err, key)
 	}
-	c.decided(a, encodeAnswer)
+	c.decided(a, encode, in.Repairs)
 	return nil
 }
 
 // decided writes the answer to a start or a step: the first one's bytes when
 // this call repeats it.
-func (c *call) decided(a storage.Answer, encode func(storage.Answer) []byte) {
+func (c *call) decided(a storage.Answer, encode func(storage.Answer) []byte, r storage.Repairs) {
 	body := a.Replay
 	if body == nil {
 		body = encode(a)
 		c.counted(a.Decision)
+		c.meter.repaired(r)
 	} else {
 		c.w.Header().Set("Idempotent-Replay", "true")
 	}
@@ -61,7 +64,7 @@ func mustEncode(v any) []byte {
 
 func (s *Server) endRun(c *call) error {
 	id, idErr := c.pathID("run_id")
-	o, err := s.object(c)
+	o, err := s.report(c)
 	if err != nil {
 		return joinProblems(idErr, err)
 	}
@@ -77,10 +80,18 @@ func (s *Server) endRun(c *call) error {
 	if err != nil {
 		return orNotFound(err, "Run not found")
 	}
+	repaired := o.Repaired()
+	if repaired != nil {
+		r := storage.RepairsOf(repaired)
+		if err := s.store.RepairRun(c.ctx(), c.who.caller(), id, r); err != nil {
+			return orNotFound(err, "Run not found")
+		}
+		c.meter.repaired(r)
+	}
 	b := appendID([]byte(`{"id":`), end.ID)
 	b = append(append(b, `,"status":"`...), end.Status.String()...)
 	b = appendTime(append(b, `","ended_at":`...), end.EndedAt)
-	c.body(http.StatusOK, jsonType, append(b, '}'))
+	c.body(http.StatusOK, jsonType, appendRepaired(append(b, '}'), repaired))
 	return nil
 }
 
@@ -182,9 +193,13 @@ func (s *Server) readRun(c *call) error {
 		runJSON
 		Metadata  json.RawMessage `json:"metadata"`
 		Decision  json.RawMessage `json:"decision"`
+		Repaired  []string        `json:"repaired,omitempty"`
 		Steps     []stepJSON      `json:"steps"`
 		NextSteps word            `json:"next_steps_cursor"`
-	}{runOf(d.Run), d.Metadata, appendDecision(nil, d.Decision, true), each(d.Steps, stepOf), word(d.NextSteps)})
+	}{
+		runOf(d.Run), d.Metadata, appendDecision(nil, d.Decision, true), d.Repairs.Fields(),
+		each(d.Steps, stepOf), word(d.NextSteps),
+	})
 	return nil
 }
 

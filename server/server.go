@@ -21,8 +21,12 @@ import (
 	"github.com/pikarc/server/storage"
 )
 
-// DefaultMaxBody is how many bytes a request's body may have.
-const DefaultMaxBody = 1 << 20
+// How many bytes may come in.
+const (
+	DefaultMaxBody    = 1 << 20  // in a request's body
+	DefaultMaxRunBody = 16 << 20 // in that of a call of agents: runs and steps
+	DefaultMaxPayload = 1 << 20  // in a run's metadata, a step's input or its output
+)
 
 // Config is what a server needs besides its store.
 type Config struct {
@@ -33,6 +37,8 @@ type Config struct {
 	LocalRegistration bool       // whom a proxy forwards may not register all the same
 	DefaultPlan       plans.Plan // of workspaces made by registration
 	MaxBody           int64      // bytes; DefaultMaxBody when 0
+	MaxRunBody        int64      // bytes; DefaultMaxRunBody when 0
+	MaxPayload        int64      // bytes; DefaultMaxPayload when 0
 	Dashboard         fs.FS      // index.html at its root
 	BasePath          string     // below which a proxy shows the server (CheckBasePath); "" for the root
 	Log               *slog.Logger
@@ -74,9 +80,9 @@ func (t Timeouts) withDefaults() Timeouts {
 	}
 }
 
-func positive(d, otherwise time.Duration) time.Duration {
-	if d > 0 {
-		return d
+func positive[T time.Duration | int64](n, otherwise T) T {
+	if n > 0 {
+		return n
 	}
 	return otherwise
 }
@@ -104,9 +110,9 @@ func New(store *storage.Store, cfg Config) *Server {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	if cfg.MaxBody == 0 {
-		cfg.MaxBody = DefaultMaxBody
-	}
+	cfg.MaxBody = positive(cfg.MaxBody, DefaultMaxBody)
+	cfg.MaxRunBody = positive(cfg.MaxRunBody, DefaultMaxRunBody)
+	cfg.MaxPayload = positive(cfg.MaxPayload, DefaultMaxPayload)
 	cfg.Timeouts, cfg.Streams = cfg.Timeouts.withDefaults(), cfg.Streams.withDefaults()
 	cfg.Stripe = cfg.Stripe.withDefaults()
 	s := &Server{

@@ -19,48 +19,52 @@ const (
 
 func (s *Server) createStep(c *call) error {
 	run, idErr := c.pathID("run_id")
-	o, err := s.object(c)
+	o, err := s.report(c)
 	if err != nil {
 		return joinProblems(idErr, err)
 	}
 	in := storage.NewStep{
 		Type:      storage.ParseStepType(o.Literal("type", storage.StepTypes()...)),
 		Sequence:  o.Int("sequence", 1, maxExact),
-		Model:     o.OptionalString("model", 1, maxStepName),
-		ToolName:  o.OptionalString("tool_name", 1, maxStepName),
-		InputData: o.Dict("input_data"),
+		Model:     o.Name("model"),
+		ToolName:  o.Name("tool_name"),
+		InputData: o.Payload("input_data"),
 	}
 	key, keyErr := idempotencyKey(c)
 	if err := joinProblems(idErr, keyErr, o.Err()); err != nil {
 		return err
 	}
-	in.Idempotency = idempotency(key, o, encodeStepAnswer)
+	repaired := o.Repaired()
+	encode := sayRepaired(encodeStepAnswer, repaired)
+	in.Repairs, in.Idempotency = storage.RepairsOf(repaired), idempotency(key, o, encode)
 	a, err := s.store.CreateStep(c.ctx(), c.who.caller(), run, in, s.decide)
 	if err != nil {
 		return keyReused(orNotFound(err, "Run not found"), key)
 	}
-	c.decided(a, encodeStepAnswer)
+	c.decided(a, encode, in.Repairs)
 	return nil
 }
 
 func (s *Server) updateStep(c *call) error {
 	run, runErr := c.pathID("run_id")
 	step, stepErr := c.pathID("step_id")
-	o, err := s.object(c)
+	o, err := s.report(c)
 	if err != nil {
 		return joinProblems(runErr, stepErr, err)
 	}
 	in := storage.StepUpdate{
 		Status:           storage.ParseStepStatus(o.OptionalLiteral("status", "COMPLETED", "FAILED")),
-		DurationMillis:   o.OptionalInt("duration_ms", 0, maxExact),
-		PromptTokens:     o.OptionalInt("prompt_tokens", 0, plans.MaxTokens),
-		CompletionTokens: o.OptionalInt("completion_tokens", 0, plans.MaxTokens),
-		OutputData:       o.JSON("output_data"),
-		Error:            o.OptionalString("error", 0, maxStepError),
+		DurationMillis:   o.Duration("duration_ms", maxExact),
+		PromptTokens:     o.Count("prompt_tokens", plans.MaxTokens),
+		CompletionTokens: o.Count("completion_tokens", plans.MaxTokens),
+		OutputData:       o.AnyPayload("output_data"),
+		Error:            o.Text("error", maxStepError),
 	}
 	if err := joinProblems(runErr, stepErr, o.Err()); err != nil {
 		return err
 	}
+	repaired := o.Repaired()
+	in.Repairs = storage.RepairsOf(repaired)
 	out, err := s.store.UpdateStep(c.ctx(), c.who.caller(), run, step, in)
 	if errors.Is(err, storage.ErrTooLarge) {
 		return invalid([]any{"body"}, "this usage costs more than can be booked", json.RawMessage(o.Raw()))
@@ -68,7 +72,8 @@ func (s *Server) updateStep(c *call) error {
 	if err != nil {
 		return orNotFound(err, "Step not found")
 	}
-	c.body(http.StatusOK, jsonType, stepJSON(out).append(make([]byte, 0, 1024)))
+	c.meter.repaired(in.Repairs)
+	c.body(http.StatusOK, jsonType, appendRepaired(stepJSON(out).append(make([]byte, 0, 1024)), repaired))
 	return nil
 }
 

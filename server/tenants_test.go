@@ -40,7 +40,7 @@ func (w *world) makeWatched() watched {
 	run := w.call("POST", "/v1/runs", a.key, `{"user_id":"canary/user","metadata":{"note":"canary note"}}`, "Idempotency-Key", canary).want(http.StatusCreated).text("id")
 	body := `{"type":"MODEL_CALL","sequence":1,"model":"canary/model","tool_name":"canary tool","input_data":{"a":"canary input"}}`
 	step := w.call("POST", "/v1/runs/"+run+"/steps", a.key, body, "Idempotency-Key", canary).want(http.StatusCreated).text("id")
-	w.call("PATCH", "/v1/runs/"+run+"/steps/"+step, a.key, `{"prompt_tokens":1000,"output_data":"canary output","error":"canary error"}`).want(http.StatusOK)
+	w.call("PATCH", "/v1/runs/"+run+"/steps/"+step, a.key, `{"prompt_tokens":1000,"output_data":"canary output","error":"canary error","duration_ms":0.5}`).want(http.StatusOK)
 	w.call("PUT", "/v1/blocked-users/canary/user", a.key, `{"reason":"canary reason"}`).want(http.StatusOK)
 	w.must(w.store.SetCustomer(w.t.Context(), a.workspace, "", "cus_canary"))
 	login(w, a.email, password).want(http.StatusOK)

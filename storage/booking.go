@@ -19,6 +19,7 @@ type StepUpdate struct {
 	CompletionTokens *int64
 	OutputData       []byte // JSON, or nil
 	Error            *string
+	Repairs          Repairs
 }
 
 // usage is what a step has cost, and at which prices.
@@ -93,6 +94,9 @@ func updateStep(tx *Tx, c Caller, run, step uuid.UUID, find segmentFinder, in St
 		}
 	}
 	if err := savePayload(tx, r.id, &row, in); err != nil {
+		return Step{}, err
+	}
+	if err := saveRepairs(tx, r.id, row.ID[:], in.Repairs); err != nil {
 		return Step{}, err
 	}
 	used.book(tx)

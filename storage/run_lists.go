@@ -140,6 +140,7 @@ type RunDetail struct {
 	Run
 	Metadata  []byte // JSON object, or nil
 	Decision  guard.Decision
+	Repairs   Repairs // of the run itself
 	Steps     []Step
 	NextSteps string // cursor; "" at the end
 }
@@ -147,14 +148,16 @@ type RunDetail struct {
 // Run reads a run with a page of its steps.
 func (s *Store) Run(ctx context.Context, ws WorkspaceKey, id uuid.UUID, stepsCursor string) (d RunDetail, err error) {
 	err = s.read(ctx, func(tx *Tx) error {
-		query := strings.Replace(selectRun, "FROM runs r", `, r.id, m.metadata, d.reason, d.limit_value, d.used_value, d.resets_at
+		query := strings.Replace(selectRun, "FROM runs r", `, r.id, m.metadata, d.reason, d.limit_value, d.used_value, d.resets_at,
+				coalesce(x.fields, 0)
 			FROM runs r LEFT JOIN run_metadata m ON m.run_id = r.id
-			LEFT JOIN denials d ON d.run_id = r.id AND d.step_uuid = x''`, 1) + ` AND r.uuid = $2`
+			LEFT JOIN denials d ON d.run_id = r.id AND d.step_uuid = x''
+			LEFT JOIN repairs x ON x.run_id = r.id AND x.step_uuid = x''`, 1) + ` AND r.uuid = $2`
 		var runID int64
 		var metadata sql.NullString
 		var reason, limit, used, resets sql.NullInt64
 		scan := func(dest ...any) error { return tx.get(query, []any{ws, id[:]}, dest...) }
-		if d.Run, err = scanRun(scan, &runID, &metadata, &reason, &limit, &used, &resets); err != nil {
+		if d.Run, err = scanRun(scan, &runID, &metadata, &reason, &limit, &used, &resets, &d.Repairs); err != nil {
 			return err
 		}
 		d.Metadata = textOf(metadata)

@@ -13,6 +13,7 @@ import (
 type NewRun struct {
 	UserID      string
 	Metadata    []byte // JSON object, or nil
+	Repairs     Repairs
 	Idempotency Idempotency
 
 	title string // taken from the metadata
@@ -90,8 +91,8 @@ func insertRun(tx *Tx, ws WorkspaceKey, userID int64, in NewRun, d guard.Decisio
 			return id, r, err
 		}
 	}
-	if in.Metadata == nil {
-		return id, r, nil
+	if err := saveRepairs(tx, r.id, nil, in.Repairs); err != nil || in.Metadata == nil {
+		return id, r, err
 	}
 	_, err = tx.exec(`INSERT INTO run_metadata (run_id, metadata) VALUES ($1, $2)`, r.id, string(in.Metadata))
 	return id, r, err

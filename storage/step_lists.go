@@ -28,6 +28,7 @@ type Step struct {
 	CreatedAt                      time.Time
 	CompletedAt                    time.Time // zero while RUNNING
 	DurationMillis                 *int64
+	Repairs                        Repairs
 }
 
 const (
@@ -127,15 +128,16 @@ func readStep(tx *Tx, segment, runID int64, id uuid.UUID) (stepRow, error) {
 	err := tx.get(`SELECT s.uuid, s.sequence, s.type, s.status, s.model_id, m.name, s.tool_name, p.input_data, p.output_data, p.error,
 			d.reason, d.limit_value, d.used_value, d.resets_at,
 			s.prompt_tokens, s.completion_tokens, s.cost_nanos, s.input_picos, s.output_picos, s.booked_day,
-			s.created_at, s.completed_at, s.duration_ms
+			s.created_at, s.completed_at, s.duration_ms, coalesce(x.fields, 0)
 		FROM steps s LEFT JOIN models m ON m.id = s.model_id
 		LEFT JOIN step_payloads p ON p.run_id = s.run_id AND p.step_uuid = s.uuid
 		LEFT JOIN denials d ON d.run_id = s.run_id AND d.step_uuid = s.uuid
+		LEFT JOIN repairs x ON x.run_id = s.run_id AND x.step_uuid = s.uuid
 		WHERE s.segment = $1 AND s.run_id = $2 AND s.uuid = $3`, []any{segment, runID, id[:]},
 		&s.ID, &s.Sequence, &s.Type, &s.status, &s.model, &s.Model, &s.ToolName, &input, &output, &s.Error,
 		&reason, &limit, &used, &resets,
 		&prompt, &completion, &s.used.cost, &s.used.inputPrice, &s.used.outputPrice, &s.bookedDay,
-		&created, &s.completedAt, &s.duration)
+		&created, &s.completedAt, &s.duration, &s.Repairs)
 	s.InputData, s.OutputData = textOf(input), textOf(output)
 	s.Decision = recordedDecision(guard.Step, reason, limit, used, resets)
 	s.CreatedAt = time.UnixMilli(created).UTC()

@@ -16,6 +16,7 @@ type NewStep struct {
 	Model       *string
 	ToolName    *string
 	InputData   []byte // JSON object, or nil
+	Repairs     Repairs
 	Idempotency Idempotency
 }
 
@@ -84,7 +85,10 @@ func insertStep(tx *Tx, ws WorkspaceKey, r *heldRun, in NewStep, d guard.Decisio
 	_, err = tx.exec(`INSERT INTO steps (segment, run_id, uuid, sequence, type, status, created_at, model_id, tool_name)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`, row.segment,
 		r.id, row.ID[:], in.Sequence, int64(in.Type), int64(row.status), tx.now.UnixMilli(), row.model, in.ToolName)
-	if err != nil || in.InputData == nil {
+	if err != nil {
+		return row, err
+	}
+	if err := saveRepairs(tx, r.id, row.ID[:], in.Repairs); err != nil || in.InputData == nil {
 		return row, err
 	}
 	_, err = tx.exec(`INSERT INTO step_payloads (run_id, step_uuid, input_data) VALUES ($1, $2, $3)`,

@@ -141,7 +141,9 @@ func expirePiece(tx *Tx, r retention) (deleted int, left bool, err error) {
 	}
 	tx.memory.runs.drop(key) // which knows segments that may be gone in a moment
 	latest := startedAt
-	for _, expire := range []func(tx *Tx, runID, piece int64) (n, latest int64, err error){expirePayloads, expireDenials, expireSteps} {
+	for _, expire := range []func(tx *Tx, runID, piece int64) (n, latest int64, err error){
+		expirePayloads, expireRepairs, expireDenials, expireSteps,
+	} {
 		n, counted, err := expire(tx, runID, piece)
 		latest = max(latest, counted)
 		if err != nil {
@@ -171,6 +173,12 @@ func expirePiece(tx *Tx, r retention) (deleted int, left bool, err error) {
 func expirePayloads(tx *Tx, runID, piece int64) (n, latest int64, err error) {
 	n, err = tx.exec(`DELETE FROM step_payloads WHERE run_id = $1 AND step_uuid IN
 		(SELECT step_uuid FROM step_payloads WHERE run_id = $1 LIMIT $2)`, runID, piece)
+	return n, 0, err
+}
+
+func expireRepairs(tx *Tx, runID, piece int64) (n, latest int64, err error) {
+	n, err = tx.exec(`DELETE FROM repairs WHERE run_id = $1 AND step_uuid IN
+		(SELECT step_uuid FROM repairs WHERE run_id = $1 LIMIT $2)`, runID, piece)
 	return n, 0, err
 }
 

@@ -137,6 +137,14 @@ CREATE TABLE probes (
   checked_at INTEGER NOT NULL
 , room BLOB) STRICT;
 
+CREATE TABLE repairs (
+  -- Which fields of a run's or step's description could not be kept as they were sent.
+  run_id    INTEGER NOT NULL,
+  step_uuid BLOB    NOT NULL, -- empty for the run itself
+  fields    INTEGER NOT NULL, -- a bit a field, see storage.Repairs
+  PRIMARY KEY (run_id, step_uuid)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE run_metadata (
   -- What the caller attached to a run; apart, so that lists never read it.
   run_id   INTEGER PRIMARY KEY,

@@ -135,18 +135,20 @@ func TestAddressThatCannotBeUsedIsSaid(t *testing.T) {
 func TestServeRefusesWrongFlagValues(t *testing.T) {
 	t.Parallel()
 	for flag, says := range map[string]string{
-		"--default-plan=gold":    "basic, pro, scale or enterprise",
-		"--registration=perhaps": "auto, open or closed",
-		"--log-format=xml":       "text or json",
-		"--log-level=loud":       "debug, info, warn or error",
-		"--jwt-ttl=soon":         "soon",
-		"--jwt-ttl=10s":          "a minute or more",
-		"--jwt-ttl=-1h":          "a minute or more",
-		"--max-body=1MB":         "1MB",
-		"--max-body=10":          "1024 bytes or more",
-		"--backup-every=1s":      "a minute or more",
-		"--backup-keep=0":        "1 or more",
-		"--verify-every=1s":      "0 or a minute or more",
+		"--default-plan=gold":      "basic, pro, scale or enterprise",
+		"--registration=perhaps":   "auto, open or closed",
+		"--log-format=xml":         "text or json",
+		"--log-level=loud":         "debug, info, warn or error",
+		"--jwt-ttl=soon":           "soon",
+		"--jwt-ttl=10s":            "a minute or more",
+		"--jwt-ttl=-1h":            "a minute or more",
+		"--max-body=1MB":           "1MB",
+		"--max-body=10":            "1024 bytes or more",
+		"--max-run-body=10":        "1024 bytes or more",
+		"--max-payload=2000000000": "a gibibyte at most",
+		"--backup-every=1s":        "a minute or more",
+		"--backup-keep=0":          "1 or more",
+		"--verify-every=1s":        "0 or a minute or more",
 	} {
 		dir := filepath.Join(t.TempDir(), "data")
 		name, _, _ := strings.Cut(flag, "=")

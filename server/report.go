@@ -1,0 +1,340 @@
+package server
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/pikarc/server/storage"
+)
+
+// What an agent says of itself is a report: the bodies of starts, steps, their
+// updates and ends. Fields that decide (user_id, type, sequence, status) are
+// read as strictly as any. The readers below are for those that only describe
+// or count, and add no problem, because an agent must not die, nor its usage be
+// lost, by a text that it did not choose: they repair what they can, leave out
+// what they cannot, and Repaired names both.
+
+const (
+	// maxRepaired is how many fields an answer names as repaired.
+	maxRepaired = 32
+	// maxPreview is how many characters are kept of a payload that is too large.
+	maxPreview  = 500
+	cutMark     = "…"
+	replacement = "\ufffd" // stands for what is no character
+)
+
+// isReportField reports whether a call of agents knows a field of this name.
+func isReportField(key []byte) bool {
+	switch string(key) {
+	case "user_id", "type", "sequence", "status":
+		return true
+	default:
+		return storage.RepairOf(string(key)) != storage.RepairedOther
+	}
+}
+
+// parseReport is parseObject for a report.
+func parseReport(body []byte, maxPayload int64) (*object, error) {
+	text, err := scanReport(body, isReportField)
+	if err != nil {
+		return nil, jsonInvalid(err)
+	}
+	if text.kind != '{' {
+		return nil, notAnObject(body, text.flaws)
+	}
+	o := &object{raw: body, members: text.members, asked: make([]string, 0, 8), maxPayload: maxPayload, isReport: true}
+	if text.flaws != 0 {
+		o.mend()
+	}
+	return o, nil
+}
+
+// mend makes each value one that the readers and the problems' inputs can walk
+// through. Texts stay as they are, for those of deciding fields are problems.
+func (o *object) mend() {
+	for i := range o.members {
+		m := &o.members[i]
+		switch {
+		case m.flaws&flawDeep != 0 && isReportField(m.key):
+			m.value = omitted(m.value)
+		case m.flaws&flawDeep != 0:
+			m.value = []byte("null")
+		case m.flaws&flawNotFinite != 0:
+			m.value = repairJSON(m.value)
+		}
+		if m.flaws&flawText != 0 {
+			m.key = []byte(repairText(string(m.key)))
+		}
+	}
+}
+
+// Repaired names the fields that were changed or left out: those that are
+// known in the order read, then the others in the order sent. It is nil when
+// nothing was. Call it after all readers.
+func (o *object) Repaired() []string {
+	o.eachUnasked(func(m member) {
+		if m.flaws != 0 {
+			o.repair(shorten(string(m.key)))
+		}
+	})
+	return o.repaired
+}
+
+// repair notes that a field was changed or left out.
+func (o *object) repair(name string) {
+	if len(o.repaired) < maxRepaired && !slices.Contains(o.repaired, name) {
+		o.repaired = append(o.repaired, name)
+	}
+}
+
+// described returns a field to be read generously: nil when it is absent or null.
+func (o *object) described(name string) *member {
+	m := o.find(name)
+	if m == nil || !isNull(m.value) {
+		return m
+	}
+	if m.flaws != 0 { // not what was sent
+		o.repair(name)
+	}
+	return nil
+}
+
+// Name reads what something is called: nil when absent, null or empty.
+func (o *object) Name(name string) *string {
+	text := o.Text(name, maxStepName)
+	if text != nil && *text == "" {
+		o.repair(name)
+		return nil
+	}
+	return text
+}
+
+// Text reads a text, of which limit characters are kept; any other value is
+// kept as its JSON. Nil when absent or null.
+func (o *object) Text(name string, limit int) *string {
+	m := o.described(name)
+	if m == nil {
+		return nil
+	}
+	text := string(m.value)
+	if m.value[0] == '"' {
+		text = string(headOf(m.value, limit))
+	}
+	kept := cutText(repairText(text), limit)
+	if m.value[0] != '"' || m.flaws != 0 || kept != text {
+		o.repair(name)
+	}
+	return &kept
+}
+
+// Payload reads a JSON object, compacted: nil when absent or null. Any other
+// value becomes one. The copy is the caller's to keep.
+func (o *object) Payload(name string) json.RawMessage {
+	value := o.AnyPayload(name)
+	if value == nil || value[0] == '{' {
+		return value
+	}
+	o.repair(name)
+	return append(append([]byte(`{"value":`), value...), '}')
+}
+
+// AnyPayload is Payload for any JSON value. Numbers and duplicate keys inside
+// it stay as sent.
+func (o *object) AnyPayload(name string) json.RawMessage {
+	m := o.described(name)
+	switch {
+	case m == nil:
+		return nil
+	case int64(len(m.value)) > o.maxPayload:
+		o.repair(name)
+		return omitted(m.value)
+	case m.flaws != 0:
+		o.repair(name)
+		return repairJSON(m.value)
+	default:
+		return compactJSON(m.value)
+	}
+}
+
+// Count reads a whole number from 0 to limit, also from a text. What is none
+// is left out: nil, as when absent or null.
+func (o *object) Count(name string, limit int64) *int64 {
+	m := o.described(name)
+	if m == nil {
+		return nil
+	}
+	number := numberIn(m)
+	n, err := parseInteger(number)
+	if number == "" || err != nil || n < 0 || n > limit {
+		o.repair(name)
+		return nil
+	}
+	return &n
+}
+
+// Duration is Count for a length of time, which is also rounded and bounded.
+func (o *object) Duration(name string, limit int64) *int64 {
+	m := o.described(name)
+	if m == nil {
+		return nil
+	}
+	number := numberIn(m)
+	if number == "" {
+		o.repair(name)
+		return nil
+	}
+	n, err := parseInteger(number)
+	switch {
+	case errors.Is(err, errFraction):
+		f, _ := strconv.ParseFloat(number, 64) // infinite when out of range, which is bounded too
+		n = int64(math.Round(min(max(f, -1), float64(limit))))
+	case errors.Is(err, errTooLow):
+		n = -1
+	case err != nil:
+		n = limit
+	}
+	bounded := min(max(n, 0), limit)
+	if err != nil || bounded != n {
+		o.repair(name)
+	}
+	return &bounded
+}
+
+// numberIn returns the number in a field, or in its text as people and
+// programs write one: blank around it, a plus and zeros before it. "" for none.
+func numberIn(m *member) string {
+	if c := m.value[0]; c == '-' || isDigit(c) {
+		return string(m.value)
+	}
+	const longest = 100 // of a text
+	if m.value[0] != '"' || m.flaws != 0 || len(m.value) > longest {
+		return ""
+	}
+	text := strings.TrimSpace(string(unquoteBytes(m.value)))
+	sign := ""
+	if text != "" && (text[0] == '-' || text[0] == '+') {
+		sign, text = strings.Trim(text[:1], "+"), text[1:]
+	}
+	if text == "" || !isDigit(text[0]) {
+		return ""
+	}
+	text = strings.TrimLeft(text, "0")
+	if text == "" || !isDigit(text[0]) {
+		text = "0" + text
+	}
+	s := scanner{data: []byte(text)}
+	if !s.number() || s.pos < len(text) {
+		return ""
+	}
+	return sign + text
+}
+
+// headOf decodes a checked JSON string, but no more than its first characters:
+// one more than limit.
+func headOf(quoted []byte, limit int) []byte {
+	inner := quoted[1 : len(quoted)-1]
+	if len(inner) <= limit {
+		return unquoteBytes(quoted)
+	}
+	end := 0
+	for n := 0; n <= limit && end < len(inner); n++ {
+		end += characterLength(inner[end:])
+	}
+	if end == len(inner) {
+		return unquoteBytes(quoted)
+	}
+	return unquoteBytes(append(append([]byte{'"'}, inner[:end]...), '"'))
+}
+
+// characterLength is that of the first character of what stands between the
+// quotes of a JSON string.
+func characterLength(inner []byte) int {
+	const escape, unitEscape = len(`\n`), len(`\uXXXX`)
+	if inner[0] != '\\' {
+		_, size := utf8.DecodeRune(inner)
+		return size
+	}
+	unit, ok := hexUnit(inner)
+	switch {
+	case !ok:
+		return escape
+	case isHighHalf(unit) && startsWithLowHalf(inner[unitEscape:]):
+		return 2 * unitEscape
+	default:
+		return unitEscape
+	}
+}
+
+func isHighHalf(unit rune) bool { return unit >= 0xD800 && unit <= 0xDBFF }
+func isLowHalf(unit rune) bool  { return unit >= 0xDC00 && unit <= 0xDFFF }
+
+func startsWithLowHalf(inner []byte) bool {
+	unit, ok := hexUnit(inner)
+	return ok && isLowHalf(unit)
+}
+
+// cutText keeps a text of at most limit characters as it is, and marks where a
+// longer one was cut.
+func cutText(text string, limit int) string {
+	if len(text) <= limit { // it has no more characters than bytes
+		return text
+	}
+	n, cut := 0, 0
+	for i := range text {
+		switch n++; n {
+		case limit:
+			cut = i
+		case limit + 1:
+			return text[:cut] + cutMark
+		}
+	}
+	return text
+}
+
+// repairText replaces what cannot be kept. Half surrogates were replaced when
+// the text was decoded.
+func repairText(text string) string { return strings.ReplaceAll(text, "\x00", replacement) }
+
+// repairJSON is compactJSON with its texts and names repaired, and null for a
+// float that is no number.
+func repairJSON(value []byte) []byte {
+	c := copier{in: value, out: make([]byte, 0, len(value)), repair: true}
+	c.value()
+	return c.out
+}
+
+// repairString is repairText for a JSON string.
+func repairString(quoted []byte) []byte {
+	if !bytes.Contains(quoted, []byte(`\u`)) {
+		return quoted
+	}
+	out := make([]byte, 0, len(quoted))
+	for rest := quoted; len(rest) > 0; {
+		size := characterLength(rest)
+		character := rest[:size]
+		rest = rest[size:]
+		if unit, ok := hexUnit(character); ok && size == len(`\uXXXX`) && (unit == 0 || isHighHalf(unit) || isLowHalf(unit)) {
+			character = []byte(replacement)
+		}
+		out = append(out, character...)
+	}
+	return out
+}
+
+// omitted stands for a payload that is too large or too deep to be kept.
+func omitted(value []byte) []byte {
+	sum := sha256.Sum256(value)
+	preview := cutText(string(value[:min(len(value), utf8.UTFMax*maxPreview)]), maxPreview)
+	b := strconv.AppendInt([]byte(`{"omitted_bytes":`), int64(len(value)), 10)
+	b = hex.AppendEncode(append(b, `,"sha256":"`...), sum[:])
+	b = append(append(b, `","preview":`...), quoteJSON(strings.ToValidUTF8(preview, ""))...)
+	return append(b, '}')
+}
