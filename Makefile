@@ -146,11 +146,15 @@ fmt: ## format the Go source
 	$(GO_FILES) | xargs -0 gofmt -w
 
 .PHONY: lint
-lint: format ## gofmt, go vet and staticcheck, changing nothing
+lint: format ## gofmt, go vet, staticcheck, and what asks about contexts and errors (.ci/tools/lint), changing nothing
 	$(call say,go vet)
 	go vet ./...
 	$(call say,staticcheck (built at first use from .ci/tools/go.mod))
 	$(STATICCHECK) ./...
+	$(call say,contextcheck and errorlint and rowserrcheck and noctx and transactions (built from .ci/tools))
+	@dir=$$(mktemp -d); trap 'rm -r "$$dir"' EXIT; \
+	go build -C .ci/tools -o "$$dir/lint" ./lint; \
+	go vet -vettool="$$dir/lint" ./...
 
 # Below are parts of the targets above.
 

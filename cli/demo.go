@@ -55,7 +55,7 @@ func runDemo(ctx context.Context, dir string, o demoOptions, stdout, stderr io.W
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
-	ln, err := listen("--addr", o.addr)
+	ln, err := listen(ctx, "--addr", o.addr)
 	if err != nil {
 		return err
 	}

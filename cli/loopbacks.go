@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -10,8 +11,8 @@ import (
 
 // listen opens an address. localhost is both loopback addresses, since a client
 // may try either: where the machine has only one of them, it is that one.
-func listen(flag, addr string) (net.Listener, error) {
-	ln, err := listenWhere(addr)
+func listen(ctx context.Context, flag, addr string) (net.Listener, error) {
+	ln, err := listenWhere(ctx, addr)
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return nil, fmt.Errorf("%s is in use: stop the server that runs there, or choose another address with %s", addr, flag)
 	}
@@ -21,25 +22,25 @@ func listen(flag, addr string) (net.Listener, error) {
 	return ln, nil
 }
 
-func listenWhere(addr string) (net.Listener, error) {
+func listenWhere(ctx context.Context, addr string) (net.Listener, error) {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil || host != "localhost" {
-		return net.Listen("tcp", addr)
+		return new(net.ListenConfig).Listen(ctx, "tcp", addr)
 	}
 	const attempts = 10 // at a port that is free on both, where any will do
 	for range attempts {
 		var ln net.Listener
-		if ln, err = listenOnLoopbacks(port); !errors.Is(err, syscall.EADDRINUSE) || port != "0" {
+		if ln, err = listenOnLoopbacks(ctx, port); !errors.Is(err, syscall.EADDRINUSE) || port != "0" {
 			return ln, err
 		}
 	}
 	return nil, err
 }
 
-func listenOnLoopbacks(port string) (net.Listener, error) {
-	first, err := net.Listen("tcp4", net.JoinHostPort("127.0.0.1", port))
+func listenOnLoopbacks(ctx context.Context, port string) (net.Listener, error) {
+	first, err := new(net.ListenConfig).Listen(ctx, "tcp4", net.JoinHostPort("127.0.0.1", port))
 	if isMissing(err) {
-		return net.Listen("tcp6", net.JoinHostPort("::1", port))
+		return new(net.ListenConfig).Listen(ctx, "tcp6", net.JoinHostPort("::1", port))
 	}
 	if err != nil {
 		return nil, err
@@ -48,7 +49,7 @@ func listenOnLoopbacks(port string) (net.Listener, error) {
 	if err != nil {
 		return nil, errors.Join(err, first.Close())
 	}
-	second, err := net.Listen("tcp6", net.JoinHostPort("::1", port))
+	second, err := new(net.ListenConfig).Listen(ctx, "tcp6", net.JoinHostPort("::1", port))
 	switch {
 	case isMissing(err):
 		return first, nil

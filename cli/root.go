@@ -57,6 +57,9 @@ func usage(err error) error {
 	return usageError{err}
 }
 
+// newRoot makes the command tree. Cobra hands the context to the command that runs.
+//
+//nolint:contextcheck
 func newRoot(stdin *os.File) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "pikarc",

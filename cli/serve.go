@@ -230,18 +230,18 @@ func serve(ctx context.Context, dir string, o serveOptions, stdout, stderr io.Wr
 		return usage(err)
 	}
 	defer func() { err = errors.Join(err, closeTracing(ctx, cfg.Tracing)) }()
-	ln, err := listen("--addr", o.addr)
+	ln, err := listen(ctx, "--addr", o.addr)
 	if err != nil {
 		return err
 	}
 	srv := server.New(store, cfg)
-	endpoints, said, err := o.endpoints(srv)
+	endpoints, said, err := o.endpoints(ctx, srv)
 	if err != nil {
 		return errors.Join(err, ln.Close())
 	}
 	var plain net.Listener
 	if o.redirectAddr != "" {
-		if plain, err = listen("--http-redirect-addr", o.redirectAddr); err != nil {
+		if plain, err = listen(ctx, "--http-redirect-addr", o.redirectAddr); err != nil {
 			return errors.Join(err, ln.Close(), closeEndpoints(endpoints))
 		}
 	}
@@ -285,7 +285,7 @@ func closeTracing(ctx context.Context, t *server.Tracing) error {
 }
 
 // endpoints opens the addresses for operators. said tells where they are.
-func (o serveOptions) endpoints(srv *server.Server) (all []server.Endpoint, said string, err error) {
+func (o serveOptions) endpoints(ctx context.Context, srv *server.Server) (all []server.Endpoint, said string, err error) {
 	for _, e := range []struct {
 		flag, addr, name, path string
 		handler                http.Handler
@@ -296,7 +296,7 @@ func (o serveOptions) endpoints(srv *server.Server) (all []server.Endpoint, said
 		if e.addr == "" {
 			continue
 		}
-		ln, err := listen(e.flag, e.addr)
+		ln, err := listen(ctx, e.flag, e.addr)
 		if err != nil {
 			return nil, "", errors.Join(err, closeEndpoints(all))
 		}

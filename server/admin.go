@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"net/http"
@@ -29,7 +30,7 @@ func DebugHandler() http.Handler {
 
 // serveEndpoints answers on them until the function returned is called: after
 // the API's last answer, so that its end can be watched.
-func (s *Server) serveEndpoints(endpoints []Endpoint) (stop func()) {
+func (s *Server) serveEndpoints(ctx context.Context, endpoints []Endpoint) (stop func()) {
 	var servers []*http.Server
 	for _, e := range endpoints {
 		hs := &http.Server{
@@ -38,13 +39,13 @@ func (s *Server) serveEndpoints(endpoints []Endpoint) (stop func()) {
 		}
 		servers = append(servers, hs)
 		go func() {
-			if err := hs.Serve(e.Listener); err != http.ErrServerClosed {
+			if err := hs.Serve(e.Listener); !errors.Is(err, http.ErrServerClosed) {
 				s.Log.Error("an endpoint for operators ended", "addr", e.Listener.Addr().String(), "error", err.Error())
 			}
 		}()
 	}
 	return func() {
-		grace, cancel := context.WithTimeout(context.Background(), time.Second)
+		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer cancel()
 		for _, hs := range servers {
 			if hs.Shutdown(grace) != nil {

@@ -138,9 +138,7 @@ func TestABasePathThatIsNoneOrIsTakenIsRefused(t *testing.T) {
 	for _, rt := range newWorld(t).server.TestRoutes() {
 		bad = append(bad, "/"+strings.Split(rt.Path, "/")[1])
 	}
-	for _, page := range []string{"/runs", "/users/x", "/sign-in", "/docs"} {
-		bad = append(bad, page)
-	}
+	bad = append(bad, "/runs", "/users/x", "/sign-in", "/docs")
 	for _, base := range bad {
 		if server.CheckBasePath(base) == nil {
 			t.Errorf("%q is taken", base)

@@ -123,7 +123,7 @@ func (h *hub) room(ws storage.WorkspaceKey) error {
 	return nil
 }
 
-// start watches the store, if nobody does yet.
+// start watches the store, if nobody does yet, and for longer than its caller's stream lasts.
 func (h *hub) start(ctx context.Context) error {
 	if h.stop != nil {
 		return nil
@@ -135,7 +135,7 @@ func (h *hub) start(ctx context.Context) error {
 	if err := h.store.Watch(ctx, h.offer); err != nil {
 		return err
 	}
-	running, cancel := context.WithCancel(context.Background())
+	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	done := make(chan struct{})
 	go func() { defer close(done); h.run(running) }()
 	h.stop = func() { h.store.Unwatch(); cancel(); <-done }

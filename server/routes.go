@@ -73,7 +73,10 @@ func (s *Server) routes() []route {
 	}
 }
 
-// Handler routes requests: the API by its table, everything else to the dashboard's files.
+// Handler routes requests: the API by its table, everything else to the
+// dashboard's files. Each brings its own context.
+//
+//nolint:contextcheck
 func (s *Server) Handler() http.Handler {
 	router := httprouter.New()
 	router.RedirectTrailingSlash = false // a redirect would turn a POST into a GET

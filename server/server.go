@@ -141,7 +141,7 @@ func New(store *storage.Store, cfg Config) *Server {
 // for operators answer.
 func (s *Server) Serve(ctx context.Context, ln net.Listener, endpoints ...Endpoint) error {
 	handler := s.Handler() // which makes the routes' metrics, so that the first scrape has them all
-	defer s.serveEndpoints(endpoints)()
+	defer s.serveEndpoints(ctx, endpoints)()
 	conns := newConnections(s.MaxConnections, s.MaxPerAddress, s.TrustedProxies)
 	hs := &http.Server{
 		Handler:           handler,

@@ -73,7 +73,7 @@ func (c *conn) open() (err error) {
 		}
 	}
 	c.waitInGo()
-	return checkPragmas(context.Background(), c, false)
+	return checkPragmas(c.rows, false)
 }
 
 // reopen ends whatever transaction there is, of which nobody knows for sure
@@ -140,7 +140,7 @@ func (c *conn) frames() int32 { return *(*int32)(address(c.counted)) }
 // them are folded now.
 func (c *conn) checkpoint() (frames, folded int32, err error) {
 	var busy, all, done int64
-	err = c.query(context.Background(), "PRAGMA wal_checkpoint(PASSIVE)", nil, func(row scanner) error {
+	err = c.rows("PRAGMA wal_checkpoint(PASSIVE)", nil, func(row scanner) error {
 		return row.Scan(&busy, &all, &done)
 	})
 	if err == nil && busy != 0 {
@@ -238,14 +238,13 @@ func (c *conn) prepare(query string) (*statement, error) {
 
 // run runs a statement that takes nothing and gives nothing.
 func (c *conn) run(query string) error {
-	_, err := c.exec(context.Background(), query, nil)
-	return err
+	return c.rows(query, nil, func(scanner) error { return nil })
 }
 
 // exec is part of connection. The context is not looked at: what the writer
 // has begun it ends.
 func (c *conn) exec(_ context.Context, query string, args []any) (changed int64, err error) {
-	err = c.query(context.Background(), query, args, func(scanner) error { return nil })
+	err = c.rows(query, args, func(scanner) error { return nil })
 	if err != nil {
 		return 0, err
 	}
@@ -254,6 +253,11 @@ func (c *conn) exec(_ context.Context, query string, args []any) (changed int64,
 
 // query is part of connection.
 func (c *conn) query(_ context.Context, query string, args []any, each func(scanner) error) error {
+	return c.rows(query, args, each)
+}
+
+// rows is query without a context.
+func (c *conn) rows(query string, args []any, each func(scanner) error) error {
 	if c.lost {
 		if err := c.reopen(); err != nil {
 			return err

@@ -41,17 +41,18 @@ func newSession(ctx context.Context, db *sql.DB) (*session, error) {
 		return nil, err
 	}
 	s := &session{conn: conn, stmts: make(map[string]*sql.Stmt)}
-	if err := checkPragmas(ctx, s, true); err != nil {
+	query := func(query string, args []any, each func(scanner) error) error { return s.query(ctx, query, args, each) }
+	if err := checkPragmas(query, true); err != nil {
 		return nil, errors.Join(err, s.close())
 	}
 	return s, nil
 }
 
 // checkPragmas reads back what a connection was opened with.
-func checkPragmas(ctx context.Context, c connection, readOnly bool) error {
+func checkPragmas(query func(string, []any, func(scanner) error) error, readOnly bool) error {
 	for _, p := range pragmas(readOnly) {
 		var got string
-		if err := c.query(ctx, "PRAGMA "+p[0], nil, func(row scanner) error { return row.Scan(&got) }); err != nil {
+		if err := query("PRAGMA "+p[0], nil, func(row scanner) error { return row.Scan(&got) }); err != nil {
 			return fmt.Errorf("read pragma %s: %w", p[0], err)
 		}
 		if !strings.EqualFold(got, p[1]) {
@@ -69,12 +70,12 @@ func (s *session) close() error {
 	return errors.Join(append(errs, s.conn.Close())...)
 }
 
-// prepare returns the statement for a query text, prepared once.
-func (s *session) prepare(query string) (*sql.Stmt, error) {
+// prepare returns the statement for a query text, prepared once, whatever becomes of the caller.
+func (s *session) prepare(ctx context.Context, query string) (*sql.Stmt, error) {
 	if stmt, ok := s.stmts[query]; ok {
 		return stmt, nil
 	}
-	stmt, err := s.conn.PrepareContext(context.Background(), query)
+	stmt, err := s.conn.PrepareContext(context.WithoutCancel(ctx), query)
 	if err != nil {
 		return nil, fmt.Errorf("prepare %s: %w", firstWords(query), err)
 	}
@@ -83,7 +84,7 @@ func (s *session) prepare(query string) (*sql.Stmt, error) {
 }
 
 func (s *session) exec(ctx context.Context, query string, args []any) (int64, error) {
-	stmt, err := s.prepare(query)
+	stmt, err := s.prepare(ctx, query)
 	if err != nil {
 		return 0, err
 	}
@@ -95,7 +96,7 @@ func (s *session) exec(ctx context.Context, query string, args []any) (int64, er
 }
 
 func (s *session) query(ctx context.Context, query string, args []any, each func(scanner) error) (err error) {
-	stmt, err := s.prepare(query)
+	stmt, err := s.prepare(ctx, query)
 	if err != nil {
 		return err
 	}

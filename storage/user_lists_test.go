@@ -3,6 +3,7 @@ package storage
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -100,7 +101,7 @@ func TestCursorOfOneOrderIsRefusedByTheOther(t *testing.T) {
 			}
 			other := f
 			other.BySpend = !bySpend
-			if _, _, err := w.Users(t.Context(), ws, other); err != ErrBadCursor {
+			if _, _, err := w.Users(t.Context(), ws, other); !errors.Is(err, ErrBadCursor) {
 				t.Errorf("a cursor by spend %v in the other order: %v", bySpend, err)
 			}
 		}
