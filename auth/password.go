@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"golang.org/x/crypto/argon2"
+	"golang.org/x/text/unicode/norm"
 )
 
 // argonParams are the cost parameters of one argon2id hash; memory is in KiB.
@@ -54,13 +55,14 @@ func NewHasher(parallel int) *Hasher {
 	}
 }
 
-// Hash returns the PHC string to store for password. The error is ctx's, when
-// it ended before the hash's turn came.
+// Hash returns the PHC string to store for password, in its normal form: what
+// looks the same is the same, whatever keyboard and system typed it. The error
+// is ctx's, when it ended before the hash's turn came.
 func (h *Hasher) Hash(ctx context.Context, password string) (string, error) {
 	salt := make([]byte, saltBytes)
 	rand.Read(salt)
 	p := currentParams()
-	hash, err := h.run(ctx, password, salt, p, hashBytes)
+	hash, err := h.run(ctx, normalForm(password), salt, p, hashBytes)
 	if err != nil {
 		return "", fmt.Errorf("hash password: %w", err)
 	}
@@ -68,19 +70,31 @@ func (h *Hasher) Hash(ctx context.Context, password string) (string, error) {
 }
 
 // Verify reports whether password is the one behind encoded, a string made by
-// Hash. A wrong password is false without an error; an error means that
-// nothing was learnt (ctx ended, or encoded is damaged).
+// Hash, or by a version that hashed passwords as they were typed. A wrong
+// password is false without an error; an error means that nothing was learnt
+// (ctx ended, or encoded is damaged).
 func (h *Hasher) Verify(ctx context.Context, encoded, password string) (bool, error) {
 	p, salt, want, err := decodeHash(encoded)
 	if err != nil {
 		return false, fmt.Errorf("verify password: %w", err)
 	}
-	got, err := h.run(ctx, password, salt, p, uint32(len(want)))
-	if err != nil {
-		return false, fmt.Errorf("verify password: %w", err)
+	forms := []string{normalForm(password)}
+	if forms[0] != password {
+		forms = append(forms, password)
 	}
-	return subtle.ConstantTimeCompare(got, want) == 1, nil
+	matched := 0
+	for _, form := range forms { // all of them, so that the time does not tell which it was
+		got, err := h.run(ctx, form, salt, p, uint32(len(want)))
+		if err != nil {
+			return false, fmt.Errorf("verify password: %w", err)
+		}
+		matched |= subtle.ConstantTimeCompare(got, want)
+	}
+	return matched == 1, nil
 }
+
+// normalForm is that of Unicode for identifiers and passwords (NFKC).
+func normalForm(password string) string { return norm.NFKC.String(password) }
 
 // VerifyNone does all the work of Verify for an account that does not exist, so
 // that the time of an answer does not tell which emails are registered.

@@ -2,6 +2,7 @@ package auth_test
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"golang.org/x/crypto/argon2"
 	"pgregory.net/rapid"
 
 	"github.com/pikarc/server/auth"
@@ -250,5 +252,41 @@ func TestHasherStartsNothingForAnEndedContext(t *testing.T) {
 		if ok || len(*calls) != 0 {
 			t.Fatal("argon2 ran for an ended context")
 		}
+	}
+}
+
+func TestPasswordsThatLookTheSameAreTheSame(t *testing.T) {
+	ctx, h := t.Context(), auth.NewHasher(1)
+	for typed, again := range map[string]string{
+		"p\u00e4ssw\u00f6rter1":          "pa\u0308sswo\u0308rter1", // composed and decomposed
+		"\uff50\uff41\uff53\uff53 12345": "pass 12345",              // full width
+		"\ufb01ne \u2126 meter":          "fine \u03a9 meter",
+	} {
+		for _, pair := range [][2]string{{typed, again}, {again, typed}} {
+			encoded, err := h.Hash(ctx, pair[0])
+			if err != nil {
+				t.Fatal(err)
+			}
+			if ok, err := h.Verify(ctx, encoded, pair[1]); !ok || err != nil {
+				t.Errorf("%+q is not taken for %+q: %v", pair[1], pair[0], err)
+			}
+			if ok, err := h.Verify(ctx, encoded, pair[1]+"x"); ok || err != nil {
+				t.Errorf("one letter more than %+q is taken: %v", pair[1], err)
+			}
+		}
+	}
+}
+
+// Hashes of before passwords were brought to one form are of what was typed.
+func TestAPasswordHashedAsTypedIsStillTaken(t *testing.T) {
+	const typed = "pa\u0308sswo\u0308rter1"
+	salt := []byte("eight or more bytes")
+	b64 := base64.RawStdEncoding.EncodeToString
+	encoded := "$argon2id$v=19$m=8,t=1,p=1$" + b64(salt) + "$" + b64(argon2.IDKey([]byte(typed), salt, 1, 8, 1, 32))
+	if ok, err := auth.NewHasher(1).Verify(t.Context(), encoded, typed); !ok || err != nil {
+		t.Errorf("as it was typed: %v, %v", ok, err)
+	}
+	if ok, err := auth.NewHasher(1).Verify(t.Context(), encoded, "passworter1"); ok || err != nil {
+		t.Errorf("another: %v, %v", ok, err)
 	}
 }

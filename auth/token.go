@@ -1,6 +1,9 @@
 package auth
 
 import (
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"strings"
@@ -26,11 +29,15 @@ const (
 	maxClockSkew = time.Minute
 )
 
+// SessionID tells a session from all others of its account.
+type SessionID [16]byte
+
 // Claims are what a session token says. Version is the account's token version
 // when it was issued: the caller refuses a token whose version is not the
-// account's present one. Times are UTC, whole seconds.
+// account's present one, or whose session has been ended. Times are UTC, whole seconds.
 type Claims struct {
 	Account, Workspace  string
+	Session             SessionID
 	Version             int64
 	IssuedAt, ExpiresAt time.Time
 }
@@ -68,8 +75,11 @@ func (t *Tokens) Issue(account, workspace string, version int64) (token string, 
 		return "", fmt.Errorf("issue token: %w", err)
 	}
 	issued := t.now().Truncate(time.Second)
+	var session SessionID
+	rand.Read(session[:])
 	token, err = jwt.NewWithClaims(jwt.SigningMethodHS256, wireClaims{
 		RegisteredClaims: jwt.RegisteredClaims{
+			ID:        hex.EncodeToString(session[:]),
 			Subject:   account,
 			IssuedAt:  jwt.NewNumericDate(issued),
 			ExpiresAt: jwt.NewNumericDate(issued.Add(t.ttl)),
@@ -113,11 +123,30 @@ func (t *Tokens) Parse(token string) (Claims, error) {
 	case wire.IssuedAt.After(now.Add(maxClockSkew)):
 		return Claims{}, fmt.Errorf("%w: issued in the future", ErrInvalidToken)
 	}
+	session, err := sessionOf(token, wire.ID)
+	if err != nil {
+		return Claims{}, err
+	}
 	return Claims{
+		Session:   session,
 		Account:   wire.Subject,
 		Workspace: wire.Workspace,
 		Version:   *wire.Version,
 		IssuedAt:  wire.IssuedAt.UTC(),
 		ExpiresAt: wire.ExpiresAt.UTC(),
 	}, nil
+}
+
+// sessionOf reads a token's id. A token of a version that gave none is told by
+// its text, of which there is but one.
+func sessionOf(token, id string) (session SessionID, err error) {
+	if id == "" {
+		sum := sha256.Sum256([]byte(token))
+		return SessionID(sum[:len(session)]), nil
+	}
+	read, err := hex.DecodeString(id)
+	if err != nil || len(read) != len(session) {
+		return session, fmt.Errorf("%w: its id is none of this server's", ErrInvalidToken)
+	}
+	return SessionID(read), nil
 }

@@ -4,8 +4,10 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -55,6 +57,9 @@ func payload(oldNew ...string) string {
 	return strings.NewReplacer(oldNew...).Replace(whole)
 }
 
+// withID is payload with a session's id, as Issue gives one.
+var withID = payload(`,"ws"`, `,"jti":"000102030405060708090a0b0c0d0e0f","ws"`)
+
 const hs256 = `{"alg":"HS256","typ":"JWT"}`
 
 func TestTokenRoundTrip(t *testing.T) {
@@ -64,6 +69,10 @@ func TestTokenRoundTrip(t *testing.T) {
 		t.Fatal(err)
 	}
 	issued := issuedAt().Truncate(time.Second)
+	if claims.Session == (auth.SessionID{}) {
+		t.Error("a token without a session of its own")
+	}
+	claims.Session = auth.SessionID{}
 	want := auth.Claims{Account: account, Workspace: workspace, Version: 7, IssuedAt: issued, ExpiresAt: issued.Add(tokenTTL)}
 	if claims != want {
 		t.Errorf("claims %+v, want %+v", claims, want)
@@ -88,22 +97,61 @@ func TestTokenRoundTripsAnyClaims(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, err := tokens.Parse(token); err != nil || got != want {
+		got, err := tokens.Parse(token)
+		got.Session = auth.SessionID{} // at random
+		if err != nil || got != want {
 			t.Fatalf("claims %+v, error %v, want %+v", got, err, want)
 		}
 	})
 }
 
-// The text is pinned: a release that issued or read tokens in another way
-// would sign everybody out.
-func TestTokenTextIsStable(t *testing.T) {
+// The texts are pinned: a release that read tokens in another way would sign
+// everybody out. The first is of before tokens had an id.
+func TestTokenTextsAreStable(t *testing.T) {
+	const (
+		without = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiIwMTkzNmY0ZS0wMDAwLTcwMDAtODAwMC0wMDAwMDAwMDAwMDEiLCJleHAiOjE3OTU1MDQxMDksImlhdCI6MTc5NTQxNzcwOSwid3MiOiIwMTkzNmY0ZS0wMDAwLTcwMDAtODAwMC0wMDAwMDAwMDAwMDIiLCJ2ZXIiOjd9.Np7hRhFho2c1ehcusLBhu5x-Vg2TIUca7zKUJZ42OW8"
+		with    = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiIwMTkzNmY0ZS0wMDAwLTcwMDAtODAwMC0wMDAwMDAwMDAwMDEiLCJleHAiOjE3OTU1MDQxMDksImlhdCI6MTc5NTQxNzcwOSwianRpIjoiMDAwMTAyMDMwNDA1MDYwNzA4MDkwYTBiMGMwZDBlMGYiLCJ3cyI6IjAxOTM2ZjRlLTAwMDAtNzAwMC04MDAwLTAwMDAwMDAwMDAwMiIsInZlciI6N30.NKMFoO6f9GrvRGNuFCMccmox4Wze4xNwTpedO1ZcppA"
+	)
 	tokens := tokensAt(t, issuedAt())
-	const want = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiIwMTkzNmY0ZS0wMDAwLTcwMDAtODAwMC0wMDAwMDAwMDAwMDEiLCJleHAiOjE3OTU1MDQxMDksImlhdCI6MTc5NTQxNzcwOSwid3MiOiIwMTkzNmY0ZS0wMDAwLTcwMDAtODAwMC0wMDAwMDAwMDAwMDIiLCJ2ZXIiOjd9.Np7hRhFho2c1ehcusLBhu5x-Vg2TIUca7zKUJZ42OW8"
-	if got := issue(t, tokens); got != want {
-		t.Errorf("token\n%s, want\n%s", got, want)
+	for text, session := range map[string]string{
+		without: "7b8f26bb2fb10c33be1222d95f883121",
+		with:    "000102030405060708090a0b0c0d0e0f",
+	} {
+		claims, err := tokens.Parse(text)
+		if err != nil || claims.Account != account || claims.Version != 7 || hex.EncodeToString(claims.Session[:]) != session {
+			t.Errorf("%s\nis read as %+v, %v", text, claims, err)
+		}
 	}
-	if want := forge(auth.TokenKey(testSecret(t)), hs256, payload()); issue(t, tokens) != want {
-		t.Errorf("forged token is not as issued, the tests below prove nothing:\n%s", want)
+	key := auth.TokenKey(testSecret(t))
+	if forge(key, hs256, payload()) != without || forge(key, hs256, withID) != with {
+		t.Errorf("forged tokens are not as issued, the tests below prove nothing:\n%s\n%s", forge(key, hs256, payload()), forge(key, hs256, withID))
+	}
+	header, body, _ := strings.Cut(issue(t, tokens), ".")
+	body, _, _ = strings.Cut(body, ".")
+	for part, want := range map[string]string{
+		header: `^\{"alg":"HS256","typ":"JWT"\}$`,
+		body:   `^` + strings.Replace(regexp.QuoteMeta(payload()), `,"ws"`, `,"jti":"[0-9a-f]{32}","ws"`, 1) + `$`,
+	} {
+		text, err := base64.RawURLEncoding.DecodeString(part)
+		if err != nil || !regexp.MustCompile(want).Match(text) {
+			t.Errorf("issued %s, %v, want %s", text, err, want)
+		}
+	}
+}
+
+func TestTokensOfOneSecondAreSessionsOfTheirOwn(t *testing.T) {
+	tokens := tokensAt(t, issuedAt())
+	if a, b := issue(t, tokens), issue(t, tokens); a == b {
+		t.Error("two sign-ins in one second gave one token: ending one would end both")
+	}
+}
+
+func TestTokenWithAnIDOfAnotherFormIsRefused(t *testing.T) {
+	for _, id := range []string{"x", "00", strings.Repeat("0", 31), strings.Repeat("0", 34), strings.Repeat("g", 32)} {
+		token := forge(auth.TokenKey(testSecret(t)), hs256, payload(`,"ws"`, `,"jti":"`+id+`","ws"`))
+		if claims, err := tokensAt(t, issuedAt()).Parse(token); !errors.Is(err, auth.ErrInvalidToken) || claims != (auth.Claims{}) {
+			t.Errorf("id %q: %+v, %v", id, claims, err)
+		}
 	}
 }
 

@@ -39,6 +39,12 @@ func trails() map[string]trail {
 			"/v1/auth/change-password", `{"current_password":"` + password + `","new_password":"another battery"}`,
 			by + `,"action":"account.change_password","target":"{email}","before":null,"after":null`, "",
 		},
+		"POST /v1/auth/logout": {
+			"/v1/auth/logout", "", by + `,"action":"account.sign_out","target":"{email}","before":null,"after":null`, "",
+		},
+		"POST /v1/auth/logout-everywhere": {
+			"/v1/auth/logout-everywhere", "", by + `,"action":"account.sign_out_everywhere","target":"{email}","before":null,"after":null`, "",
+		},
 		"PATCH /v1/workspace/": {
 			"/v1/workspace", `{"name":"Ours","daily_budget_usd":2.50,"max_concurrent_runs":3,"run_idle_timeout_seconds":60}`,
 			by + `,"action":"workspace.update","target":null,"before":{"daily_budget_usd":null,"name":"My workspace","run_idle_timeout_seconds":3600},` +
@@ -81,7 +87,9 @@ func trails() map[string]trail {
 // auditLog lists a tenant's entries, newest first, without what is random in them.
 func (w *world) auditLog(a account, query string) (entries []string) {
 	w.t.Helper()
-	r := w.call("GET", "/v1/audit?"+query, a.token, nil).want(http.StatusOK)
+	now, err := w.store.Account(w.t.Context(), a.id) // whose sessions may have been ended
+	w.must(err)
+	r := w.call("GET", "/v1/audit?"+query, w.token(now), nil).want(http.StatusOK)
 	for i := range r.get("items").([]any) {
 		entries = append(entries, r.text(fmt.Sprintf("items.%d", i)))
 	}
@@ -136,7 +144,9 @@ func leavesOne(w *world, rt server.TestRoute, recipe trail) {
 		body = f.fill(recipe.body)
 	}
 	r := w.call(rt.Method, recipe.path, credential, body)
-	reader := f.token
+	now, err := w.store.Account(w.t.Context(), f.id) // whose session the call may have ended
+	w.must(err)
+	reader := w.token(now)
 	if strings.Contains(string(r.body), "access_token") { // of a new account, or of a new password
 		reader = r.text("access_token")
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -18,6 +19,9 @@ type principal struct {
 	byKey     bool          // an API key; otherwise a token
 	prefix    string        // of the key
 	recalled  storage.KeyID // 0 when the key was looked up; else the store must make sure of it
+
+	session auth.SessionID // of a token
+	expires time.Time      // when the token does
 }
 
 // caller is the principal as the store's calls of agents take it.
@@ -97,14 +101,17 @@ func (s *Server) checkToken(ctx context.Context, credential string) (principal, 
 	if accountErr != nil || workspaceErr != nil {
 		return principal{}, unauthenticated("Invalid token")
 	}
-	found, err := s.store.TokenCredential(ctx, account, workspace)
+	found, err := s.store.TokenCredential(ctx, account, workspace, claims.Session)
 	switch {
 	case errors.Is(err, storage.ErrNotFound):
 		return principal{}, unauthenticated("Invalid token")
 	case err != nil:
 		return principal{}, err
-	case found.Version != claims.Version:
+	case found.Version != claims.Version || found.Ended:
 		return principal{}, unauthenticated("Token is no longer valid")
 	}
-	return principal{workspace: found.Workspace, account: found.Account}, nil
+	return principal{
+		workspace: found.Workspace, account: found.Account,
+		session: claims.Session, expires: claims.ExpiresAt,
+	}, nil
 }

@@ -255,6 +255,8 @@ func accountCalls() []apiCase {
 			method: "POST", path: "/v1/auth/change-password", as: "token", status: http.StatusOK, want: newToken, changes: "account",
 			body: `{"current_password":"` + password + `","new_password":"another battery"}`,
 		},
+		{method: "POST", path: "/v1/auth/logout", as: "token", status: http.StatusOK, want: `{"status":"signed_out"}`, body: `{}`, changes: "account"},
+		{method: "POST", path: "/v1/auth/logout-everywhere", as: "token", status: http.StatusOK, want: `{"status":"signed_out"}`, changes: "account"},
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/pikarc/server/auth"
 	"github.com/pikarc/server/guard"
 	"github.com/pikarc/server/plans"
 	"github.com/pikarc/server/storage"
@@ -188,6 +189,10 @@ func (w *world) look(a account) map[string]string {
 	add("workspace", workspace, err)
 	owner, err := w.store.Account(ctx, a.id)
 	add("account", owner, err)
+	if claims, err := auth.NewTokens(w.secret, tokenTTL, w.clock.now).Parse(a.token); err == nil { // it may have expired
+		session, err := w.store.TokenCredential(ctx, a.id, a.workspaceID, claims.Session)
+		add("account", session, err)
+	}
 	key, err := w.store.APIKey(ctx, ws)
 	add("key", key, err)
 	prices, err := w.store.Prices(ctx, ws, true)

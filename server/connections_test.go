@@ -12,6 +12,7 @@ import (
 	"sync"
 	"testing"
 	"testing/fstest"
+	"testing/synctest"
 	"time"
 
 	"github.com/pikarc/server/plans"
@@ -65,7 +66,7 @@ func (c *crowd) dial(t *testing.T, address, says string) net.Conn {
 }
 
 // crowded is a server with limits of connections; ask makes a call from an address.
-func crowded(t *testing.T, limits func(*server.Config)) (c *crowd, key string, ask func(address string)) {
+func crowded(t *testing.T, limits func(*server.Config)) (c *crowd, ask func(address string)) {
 	t.Helper()
 	w := newWorld(t)
 	a := w.account(plans.Enterprise)
@@ -83,7 +84,7 @@ func crowded(t *testing.T, limits func(*server.Config)) (c *crowd, key string, a
 			t.Error(err)
 		}
 	})
-	return c, a.key, func(address string) {
+	return c, func(address string) {
 		t.Helper()
 		conn := c.dial(t, address, "GET /v1/workspace HTTP/1.1\r\nHost: pikarc\r\nAuthorization: Bearer "+a.key+"\r\nConnection: close\r\n\r\n")
 		if line, err := firstLine(conn); err != nil || !strings.Contains(line, " 200 ") {
@@ -129,7 +130,7 @@ func TestAnAddressHasItsShareOfConnections(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			const share = 4
-			network, _, ask := crowded(t, func(cfg *server.Config) {
+			network, ask := crowded(t, func(cfg *server.Config) {
 				cfg.MaxPerAddress, cfg.TrustedProxies = share, []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
 			})
 			var held []net.Conn
@@ -151,57 +152,54 @@ func TestAnAddressHasItsShareOfConnections(t *testing.T) {
 	}
 }
 
-// asked waits until the server reads a body, which it does only while its handler runs.
-func asked(t *testing.T, conn net.Conn, head string) *bufio.Reader {
+// dialFrom connects as somebody at an address, and says something.
+func (p *pipes) dialFrom(t *testing.T, address, says string) (net.Conn, *bufio.Reader) {
 	t.Helper()
-	if _, err := io.WriteString(conn, head+"Expect: 100-continue\r\n\r\n"); err != nil {
-		t.Fatal(err)
+	ours, theirs := net.Pipe()
+	p.incoming <- stranger{theirs, net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(address), 4711))}
+	if says != "" {
+		if _, err := io.WriteString(ours, says); err != nil {
+			t.Error(err)
+		}
 	}
-	r := bufio.NewReader(conn)
-	if line, err := r.ReadString('\n'); err != nil || !strings.Contains(line, " 100 ") {
-		t.Fatalf("answered %q, %v, instead of asking for the body", line, err)
-	}
-	if _, err := r.ReadString('\n'); err != nil {
-		t.Fatal(err)
-	}
-	return r
+	synctest.Wait()
+	return ours, bufio.NewReader(ours)
+}
+
+func ended(conn *bufio.Reader) bool {
+	_, err := conn.ReadByte()
+	return err == io.EOF
 }
 
 func TestTheOldestRequestWithoutAKnownCallerMakesRoom(t *testing.T) {
-	t.Parallel()
 	for name, limits := range map[string]func(*server.Config){
 		"in all":     func(cfg *server.Config) { cfg.MaxConnections = 4 },
 		"an address": func(cfg *server.Config) { cfg.MaxPerAddress = 4 },
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			network, key, ask := crowded(t, limits)
-			const from = "203.0.113.7"
-			login := "POST /v1/auth/login HTTP/1.1\r\nHost: pikarc\r\nContent-Length: 100\r\n"
-			start := fmt.Sprintf("POST /v1/runs HTTP/1.1\r\nHost: pikarc\r\nAuthorization: Bearer %s\r\nContent-Length: 15\r\n", key)
-			conns := make([]net.Conn, 4)
-			answers := make([]*bufio.Reader, 4)
-			for i, head := range []string{start, login, login, start} {
-				conns[i] = network.dial(t, from, "")
-				answers[i] = asked(t, conns[i], head)
-			}
-			ask(from)
-			wantClosed(t, conns[1])
-			conns[1] = network.dial(t, from, "")
-			asked(t, conns[1], start)
-			ask(from) // the other stranger goes
-			wantClosed(t, conns[2])
-			conns[2] = network.dial(t, from, "")
-			asked(t, conns[2], start)
-			wantClosed(t, network.dial(t, from, "")) // all are known callers: the new one goes
-			for _, i := range []int{0, 3} {
-				if _, err := io.WriteString(conns[i], `{"user_id":"u"}`); err != nil {
-					t.Fatal(err)
+			inBubble(t, func(t *testing.T, network *pipes, other patient) {
+				const from = "203.0.113.7"
+				login := "POST /v1/auth/login HTTP/1.1\r\nHost: pikarc\r\nContent-Length: 100\r\n\r\n{"
+				start := fmt.Sprintf("POST /v1/runs HTTP/1.1\r\nHost: pikarc\r\nAuthorization: Bearer %s\r\nContent-Length: 15\r\n\r\n{", other.key)
+				known, answer := network.dialFrom(t, from, start)
+				_, first := network.dialFrom(t, from, login)
+				_, second := network.dialFrom(t, from, login)
+				network.dialFrom(t, from, start)
+				for _, leaving := range []*bufio.Reader{first, second} {
+					network.dialFrom(t, from, start)
+					if !ended(leaving) {
+						t.Error("a stranger with half a request was not closed in its turn")
+					}
 				}
-				if line, err := answers[i].ReadString('\n'); err != nil || !strings.Contains(line, " 201 ") {
+				// All are known callers: the new one goes.
+				if _, tooMany := network.dialFrom(t, from, ""); !ended(tooMany) {
+					t.Error("a connection too many is open")
+				}
+				go func() { _, _ = io.WriteString(known, `"user_id":"u"}`) }()
+				if line, err := answer.ReadString('\n'); err != nil || !strings.Contains(line, " 201 ") {
 					t.Errorf("a known caller was answered %q, %v", line, err)
 				}
-			}
+			}, limits)
 		})
 	}
 }
@@ -209,7 +207,7 @@ func TestTheOldestRequestWithoutAKnownCallerMakesRoom(t *testing.T) {
 // A body that nobody waits for any more must not hold its connection either.
 func TestABodyAfterARefusalHasLittleTime(t *testing.T) {
 	t.Parallel()
-	network, _, _ := crowded(t, func(cfg *server.Config) { cfg.Timeouts.PublicBody = 50 * time.Millisecond })
+	network, _ := crowded(t, func(cfg *server.Config) { cfg.Timeouts.PublicBody = 50 * time.Millisecond })
 	const refused = " HTTP/1.1\r\nHost: pikarc\r\nContent-Length: 100\r\n\r\n{"
 	for _, call := range []string{"POST /v1/runs", "PATCH /v1/workspace", "POST /nowhere", "DELETE /v1/auth/login", "POST /v1/auth/login"} {
 		began := time.Now()

@@ -246,6 +246,14 @@ func accountRefusals() []apiCase {
 			status: http.StatusUnprocessableEntity,
 			want:   problems(problem("string_too_short", `["body","new_password"]`, "String should have at least 8 characters", `"***"`, `{"min_length":8}`)),
 		},
+		{
+			method: "POST", path: "/v1/auth/logout", as: "token", body: `{"everywhere":true}`, status: http.StatusUnprocessableEntity,
+			want: problems(problem("extra_forbidden", `["body","everywhere"]`, "Extra inputs are not permitted", `true`, "")),
+		},
+		{
+			method: "POST", path: "/v1/auth/logout-everywhere", as: "token", body: `[]`, status: http.StatusUnprocessableEntity,
+			want: problems(problem("model_attributes_type", `["body"]`, "Input should be a valid dictionary or object to extract fields from", `[]`, "")),
+		},
 	}
 }
 

@@ -28,6 +28,8 @@ func (s *Server) routes() []route {
 		{"POST", "/v1/auth/login", public, s.login},
 		{"GET", "/v1/auth/me", canManage, s.me},
 		{"POST", "/v1/auth/change-password", canManage, s.changePassword},
+		{"POST", "/v1/auth/logout", canManage, s.logout},
+		{"POST", "/v1/auth/logout-everywhere", canManage, s.logoutEverywhere},
 
 		{"POST", "/v1/runs/", canDecide, s.startRun},
 		{"GET", "/v1/runs/", canRead, s.listRuns},

@@ -43,8 +43,7 @@ func (w *world) makeWatched() watched {
 	w.call("PATCH", "/v1/runs/"+run+"/steps/"+step, a.key, `{"prompt_tokens":1000,"output_data":"canary output","error":"canary error","duration_ms":0.5}`).want(http.StatusOK)
 	w.call("PUT", "/v1/blocked-users/canary/user", a.key, `{"reason":"canary reason"}`).want(http.StatusOK)
 	w.must(w.store.SetCustomer(w.t.Context(), a.workspace, "", "cus_canary"))
-	login(w, a.email, password).want(http.StatusOK)
-	w.exec(`INSERT INTO ended_sessions SELECT x'00', account_id, 1 FROM workspaces WHERE id = ` + fmt.Sprint(a.workspace))
+	w.call("POST", "/v1/auth/logout", login(w, a.email, password).want(http.StatusOK).text("access_token"), nil).want(http.StatusOK)
 	// Enough further steps for a second page; one statement is quicker than 500 calls.
 	w.exec(`INSERT INTO steps (segment, run_id, uuid, sequence, type, status, created_at)
 		WITH RECURSIVE n (i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < 502)
@@ -73,6 +72,8 @@ func intrusions() map[string]intrusion {
 		"POST /v1/auth/login":                   {`{"email":"{email}","password":"not the right one"}`, http.StatusUnauthorized},
 		"GET /v1/auth/me":                       {"", http.StatusOK},
 		"POST /v1/auth/change-password":         {`{"current_password":"` + password + `","new_password":"another battery"}`, http.StatusOK},
+		"POST /v1/auth/logout":                  {"", http.StatusOK},
+		"POST /v1/auth/logout-everywhere":       {"", http.StatusOK},
 		"POST /v1/runs/":                        {`{"user_id":"canary/user","metadata":{"note":"canary note"}}`, http.StatusCreated},
 		"GET /v1/runs/":                         {"", http.StatusOK},
 		"GET /v1/runs/:run_id":                  {"", http.StatusOK},

@@ -60,8 +60,11 @@ const (
 	ActionChangePassword       Action = "account.change_password"
 	ActionChangePasswordFailed Action = "account.change_password_failed"
 	ActionRegister             Action = "account.register"
+	ActionSetPassword          Action = "account.set_password"
 	ActionSignIn               Action = "account.sign_in"
 	ActionSignInFailed         Action = "account.sign_in_failed"
+	ActionSignOut              Action = "account.sign_out"
+	ActionSignOutEverywhere    Action = "account.sign_out_everywhere"
 	ActionRotateKey            Action = "api_key.regenerate"
 	ActionSetPrice             Action = "model_price.set"
 	ActionBlockUser            Action = "user.block"
@@ -74,7 +77,8 @@ const (
 // Actions lists all of them.
 func Actions() []Action {
 	return []Action{
-		ActionChangePassword, ActionChangePasswordFailed, ActionRegister, ActionSignIn, ActionSignInFailed, ActionRotateKey, ActionSetPrice,
+		ActionChangePassword, ActionChangePasswordFailed, ActionRegister, ActionSetPassword, ActionSignIn, ActionSignInFailed,
+		ActionSignOut, ActionSignOutEverywhere, ActionRotateKey, ActionSetPrice,
 		ActionBlockUser, ActionUnblockUser, ActionKillSwitch, ActionPlan, ActionUpdate,
 	}
 }

@@ -42,6 +42,7 @@ type Credential struct {
 	Key       KeyID
 	Hash      []byte // of the API key
 	Version   int64  // of the account's tokens
+	Ended     bool   // the session was signed out
 }
 
 // KeyCredential finds the active API key with a prefix.
@@ -64,16 +65,6 @@ func (s *Store) RecallKey(prefix string) (Credential, bool) { return s.recalled.
 
 // ForgetKey has the next call with that key looked up.
 func (s *Store) ForgetKey(prefix string) { s.recalled.Remove(prefix) }
-
-// TokenCredential finds the account and workspace that a token names, if they belong together.
-func (s *Store) TokenCredential(ctx context.Context, account, workspace uuid.UUID) (c Credential, err error) {
-	err = s.credentials.read(ctx, func(tx *Tx) error {
-		return tx.get(`SELECT w.id, a.uuid, a.token_version FROM accounts a
-			JOIN workspaces w ON w.account_id = a.id WHERE a.uuid = $1 AND w.uuid = $2`,
-			[]any{account[:], workspace[:]}, &c.Workspace, &c.Account, &c.Version)
-	})
-	return c, err
-}
 
 // APIKey returns the active key.
 func (s *Store) APIKey(ctx context.Context, ws WorkspaceKey) (k APIKey, err error) {

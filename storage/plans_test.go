@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pikarc/server/auth"
 	"github.com/pikarc/server/guard"
 	"github.com/pikarc/server/plans"
 )
@@ -105,6 +106,9 @@ func accountCalls(w *world, a Account, space Workspace, k APIKey) []call {
 			return errors.Join(err, w.SignedIn(ctx, a, "203.0.113.5/32", true), w.SignedIn(ctx, Account{}, "", false))
 		}},
 		{"HasSignedInFrom", func() error { _, err := w.HasSignedInFrom(ctx, a.ID, "203.0.113.5/32"); return err }},
+		{"EndSession", func() error { return w.EndSession(ctx, a.ID, auth.SessionID{1}, w.Now()) }},
+		{"EndAllSessions", func() error { return w.EndAllSessions(ctx, a.ID) }},
+		{"SetPassword", func() error { return w.SetPassword(ctx, a.ID, "z") }},
 		{"ChangePasswordFailed", func() error { return w.ChangePasswordFailed(ctx, a) }},
 		{"Audit", func() error {
 			_, _, err := w.Audit(ctx, ws, AuditFilter{Limit: 10})
@@ -119,7 +123,7 @@ func accountCalls(w *world, a Account, space Workspace, k APIKey) []call {
 			return nil
 		}},
 		{"ForgetKey", func() error { w.ForgetKey(k.Prefix); return nil }},
-		{"TokenCredential", func() error { _, err := w.TokenCredential(ctx, a.ID, a.Workspace); return err }},
+		{"TokenCredential", func() error { _, err := w.TokenCredential(ctx, a.ID, a.Workspace, auth.SessionID{}); return err }},
 		{"APIKey", func() error { _, err := w.APIKey(ctx, ws); return err }},
 		{"RotateKey", func() error { _, err := w.RotateKey(ctx, ws, "new"); return err }},
 		{"Workspace", func() error { _, err := w.Workspace(ctx, ws); return err }},

@@ -100,6 +100,9 @@ func (s *Store) Expire(ctx context.Context) (runs int, err error) {
 	if err := s.expireKeys(ctx); err != nil {
 		return runs, fmt.Errorf("delete expired idempotency keys: %w", err)
 	}
+	if err := s.expireSessions(ctx); err != nil {
+		return runs, fmt.Errorf("forget sessions that have expired: %w", err)
+	}
 	return runs, nil
 }
 

@@ -56,7 +56,7 @@ func rooms() map[string]room {
 			never: []string{"net/http"},
 		},
 		"auth": {
-			modules: []string{"golang.org/x/crypto", "github.com/golang-jwt/jwt/v5"},
+			modules: []string{"golang.org/x/crypto", "golang.org/x/text/unicode/norm", "github.com/golang-jwt/jwt/v5"},
 			never:   []string{"database/sql", "net/http", "math/rand"}, // secrets come from crypto/rand
 		},
 		"guard": {

@@ -20,6 +20,9 @@ export const actions: { value: Action; label: string }[] = [
   { value: 'account.sign_in_failed', label: 'Failed sign-ins' },
   { value: 'account.change_password', label: 'Password changed' },
   { value: 'account.change_password_failed', label: 'Failed password changes' },
+  { value: 'account.set_password', label: 'Password set by the operator' },
+  { value: 'account.sign_out', label: 'Sign-outs' },
+  { value: 'account.sign_out_everywhere', label: 'Sign-outs everywhere' },
   { value: 'account.register', label: 'Account registered' },
 ]
 
@@ -41,6 +44,9 @@ const deeds: Partial<Record<Action, string>> = {
   'account.sign_in_failed': 'Failed to sign in as',
   'account.change_password': 'Changed the password',
   'account.change_password_failed': 'Failed to change the password',
+  'account.set_password': 'Set the password of',
+  'account.sign_out': 'Signed out',
+  'account.sign_out_everywhere': 'Signed out everywhere',
   'account.register': 'Registered',
 }
 

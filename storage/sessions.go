@@ -1,0 +1,88 @@
+package storage
+
+import (
+	"context"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/pikarc/server/auth"
+)
+
+// TokenCredential finds the account and workspace that a session's token names,
+// if they belong together, and whether the session has been ended.
+func (s *Store) TokenCredential(ctx context.Context, account, workspace uuid.UUID, session auth.SessionID) (c Credential, err error) {
+	err = s.credentials.read(ctx, func(tx *Tx) error {
+		return tx.get(`SELECT w.id, a.uuid, a.token_version, (SELECT count(*) FROM ended_sessions e WHERE e.session = $3)
+			FROM accounts a JOIN workspaces w ON w.account_id = a.id WHERE a.uuid = $1 AND w.uuid = $2`,
+			[]any{account[:], workspace[:], session[:]}, &c.Workspace, &c.Account, &c.Version, &c.Ended)
+	})
+	return c, err
+}
+
+// EndSession ends one session of an account, for the very next request. It is
+// remembered until its token expires.
+func (s *Store) EndSession(ctx context.Context, account uuid.UUID, session auth.SessionID, expires time.Time) error {
+	return s.configure(ctx, func(tx *Tx) (deed, error) {
+		done, accountID, err := ofAccount(tx, account, ActionSignOut)
+		if err != nil {
+			return done, err
+		}
+		_, err = tx.exec(`INSERT INTO ended_sessions (session, account_id, expires_at) VALUES ($1, $2, $3)
+			ON CONFLICT (session) DO NOTHING`, session[:], accountID, expires.UnixMilli())
+		return done, err
+	})
+}
+
+// EndAllSessions ends every session of an account, for the very next request.
+func (s *Store) EndAllSessions(ctx context.Context, account uuid.UUID) error {
+	return s.configure(ctx, func(tx *Tx) (deed, error) {
+		done, accountID, err := ofAccount(tx, account, ActionSignOutEverywhere)
+		if err != nil {
+			return done, err
+		}
+		return done, tx.execOne(`UPDATE accounts SET token_version = token_version + 1 WHERE id = $1`, accountID)
+	})
+}
+
+// SetPassword replaces an account's password hash, whatever it was, and ends
+// all its sessions.
+func (s *Store) SetPassword(ctx context.Context, account uuid.UUID, hash string) error {
+	return s.configure(ctx, func(tx *Tx) (deed, error) {
+		done, accountID, err := ofAccount(tx, account, ActionSetPassword)
+		if err != nil {
+			return done, err
+		}
+		return done, tx.execOne(`UPDATE accounts SET password_hash = $2, token_version = token_version + 1 WHERE id = $1`,
+			accountID, hash)
+	})
+}
+
+// ofAccount begins what ends sessions of an account.
+func ofAccount(tx *Tx, account uuid.UUID, action Action) (done deed, accountID int64, err error) {
+	done = deed{action: action, outcome: true}
+	err = tx.get(`SELECT a.id, a.email, w.id FROM accounts a JOIN workspaces w ON w.account_id = a.id WHERE a.uuid = $1`,
+		[]any{account[:]}, &accountID, &done.target, &done.ws)
+	if err == nil {
+		tx.note(Change{Workspace: done.ws, Kind: CredentialsChanged})
+	}
+	return done, accountID, err
+}
+
+// expireSessions forgets ended sessions whose tokens have expired by themselves.
+// A day later, so that a clock that is set back revives none.
+func (s *Store) expireSessions(ctx context.Context) error {
+	for more := true; more; {
+		err := s.slice(ctx, dropping, func(tx *Tx) (bool, error) {
+			n, err := tx.exec(`DELETE FROM ended_sessions WHERE session IN
+				(SELECT session FROM ended_sessions WHERE expires_at < $1 LIMIT $2)`,
+				tx.now.AddDate(0, 0, -1).UnixMilli(), upkeepPiece)
+			more = n == upkeepPiece
+			return more, err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
