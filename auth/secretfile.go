@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+
+	"github.com/pikarc/server/auth/privatefile"
 )
 
 const (
@@ -76,7 +78,7 @@ func readSecretFile(path string) (string, error) {
 // first. A hard link is the one step that is both atomic and exclusive: nobody
 // sees half a file, and of several writers one wins.
 func makeSecretFile(dataDir, path string) error {
-	if err := os.MkdirAll(dataDir, 0o700); err != nil {
+	if err := privatefile.MkdirAll(dataDir); err != nil {
 		return err
 	}
 	temp, err := writeTempSecret(dataDir)
@@ -93,7 +95,7 @@ func makeSecretFile(dataDir, path string) error {
 
 // writeTempSecret returns the name of a synced file (mode 0600) with a new secret.
 func writeTempSecret(dir string) (name string, err error) {
-	f, err := os.CreateTemp(dir, "."+secretFile+".*")
+	f, err := privatefile.CreateTemp(dir, "."+secretFile+".*")
 	if err != nil {
 		return "", err
 	}

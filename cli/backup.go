@@ -4,10 +4,10 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
 
 	"github.com/spf13/cobra"
 
+	"github.com/pikarc/server/auth/privatefile"
 	"github.com/pikarc/server/embed"
 	"github.com/pikarc/server/storage"
 )
@@ -61,7 +61,7 @@ func newRestore() *cobra.Command {
 }
 
 func restore(ctx context.Context, dir, file string, force bool, stdout io.Writer) error {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := privatefile.MkdirAll(dir); err != nil {
 		return fmt.Errorf("make the data directory: %w", err)
 	}
 	kept, err := storage.Restore(ctx, file, databasePath(dir), embed.Migrations(), force)

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/pikarc/server/auth"
+	"github.com/pikarc/server/auth/privatefile"
 	"github.com/pikarc/server/embed"
 	"github.com/pikarc/server/storage"
 )
@@ -40,6 +41,9 @@ func Run(ctx context.Context, args []string, stdin *os.File, stdout, stderr io.W
 		return 0
 	}
 	fmt.Fprintln(stderr, "Error:", err)
+	if help := explainPermission(err, cmd.Flag("data-dir").Value.String()); help != "" {
+		fmt.Fprintln(stderr, help)
+	}
 	if wrong := (usageError{}); errors.As(err, &wrong) {
 		if names := variablesUsed(cmd.Flags()); len(names) > 0 {
 			fmt.Fprintln(stderr, "Set by the environment:", strings.Join(names, ", "))
@@ -115,7 +119,7 @@ func noArgs(cmd *cobra.Command, args []string) error { return usage(cobra.NoArgs
 // open opens the data directory. Only serve and create-user, which may be the
 // first to come, bring the schema up to date.
 func open(ctx context.Context, dir string, migrate bool, heldRows int) (*storage.Store, auth.Secret, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := privatefile.MkdirAll(dir); err != nil {
 		return nil, auth.Secret{}, fmt.Errorf("make the data directory: %w", err)
 	}
 	fromEnv, err := setting(serverSecret)
@@ -194,7 +198,7 @@ func migrate(ctx context.Context, dir string, o migrateOptions, stdout io.Writer
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := privatefile.MkdirAll(dir); err != nil {
 		return fmt.Errorf("make the data directory: %w", err)
 	}
 	var options []storage.MigrateOption

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/pikarc/server/auth/privatefile"
 )
 
 // Backups says where and how often the database is backed up while serving.
@@ -57,7 +59,7 @@ func (s *Server) backup(ctx context.Context) error {
 }
 
 func (s *Server) takeBackup(ctx context.Context) (bytes int64, deleted int, err error) {
-	if err := os.MkdirAll(s.Backups.Dir, 0o700); err != nil {
+	if err := privatefile.MkdirAll(s.Backups.Dir); err != nil {
 		return 0, 0, fmt.Errorf("make the backup directory: %w", err)
 	}
 	name := s.Now().UTC().Format(backupName)

@@ -10,11 +10,14 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
 	"golang.org/x/crypto/acme"
 	"golang.org/x/crypto/acme/autocert"
+
+	"github.com/pikarc/server/auth/privatefile"
 )
 
 // TLS is how a server proves its name and keeps what it says private.
@@ -33,7 +36,7 @@ func modern(certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)) *t
 // in dir. The empty directory is Let's Encrypt's.
 func ACME(domains []string, email, directory, dir string) *TLS {
 	m := &autocert.Manager{
-		Prompt: autocert.AcceptTOS, HostPolicy: autocert.HostWhitelist(domains...), Cache: autocert.DirCache(dir), Email: email,
+		Prompt: autocert.AcceptTOS, HostPolicy: autocert.HostWhitelist(domains...), Cache: certificateDir{autocert.DirCache(dir)}, Email: email,
 		Client: &acme.Client{DirectoryURL: directory, UserAgent: "pikarc"},
 	}
 	if directory == "" {
@@ -42,6 +45,29 @@ func ACME(domains []string, email, directory, dir string) *TLS {
 	config := modern(m.GetCertificate)
 	config.NextProtos = append(config.NextProtos, acme.ALPNProto)
 	return &TLS{config: config, challenge: m.HTTPHandler}
+}
+
+// certificateDir keeps certificates in a directory, in files of its owner's.
+type certificateDir struct{ autocert.DirCache }
+
+func (d certificateDir) Put(_ context.Context, name string, data []byte) error {
+	dir := string(d.DirCache)
+	if err := privatefile.MkdirAll(dir); err != nil {
+		return err
+	}
+	f, err := privatefile.CreateTemp(dir, "new-")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err = errors.Join(err, f.Close()); err == nil {
+		// As autocert finds it again: a name is never above the directory.
+		err = os.Rename(f.Name(), filepath.Join(dir, filepath.Clean("/"+name)))
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	return nil
 }
 
 // certificateCheck is how often a handshake looks whether the files have changed.

@@ -11,6 +11,8 @@ import (
 	"runtime"
 	"strings"
 	"time"
+
+	"github.com/pikarc/server/auth/privatefile"
 )
 
 // Backup writes a copy of a database to a file: one snapshot of it, complete
@@ -73,7 +75,7 @@ type copied struct {
 // copyTo copies a database into a directory. VACUUM INTO reads every row in one
 // snapshot and writes a file without what was deleted (docs/adr/0017).
 func copyTo(ctx context.Context, path, dir, like string) (c copied, err error) {
-	f, err := os.CreateTemp(dir, "."+like+".*"+partialSuffix) // mode 0600
+	f, err := privatefile.CreateTemp(dir, "."+like+".*"+partialSuffix) // mode 0600
 	if err != nil {
 		return c, fmt.Errorf("make the copy: %w", err)
 	}

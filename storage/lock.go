@@ -8,6 +8,8 @@ import (
 	"syscall"
 
 	"github.com/gofrs/flock"
+
+	"github.com/pikarc/server/auth/privatefile"
 )
 
 // lockSuffix names the file beside the database whose lock says who uses it.
@@ -18,8 +20,11 @@ const lockSuffix = ".lock"
 // share holds the lock together with all others that use the database. Only a
 // restore keeps it from them.
 func share(path string) (*flock.Flock, error) {
-	lock := flock.New(path + lockSuffix)
-	ok, err := lock.TryRLock()
+	lock, err := newLock(path + lockSuffix)
+	ok := false
+	if err == nil {
+		ok, err = lock.TryRLock()
+	}
 	switch {
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
 		return nil, fmt.Errorf("%w: %w", ErrReadOnly, err)
@@ -39,10 +44,18 @@ func Serve(path string) (io.Closer, error) { return hold(path+".server"+lockSuff
 // own holds the lock alone: nobody uses the database, and nobody will.
 func own(path string) (*flock.Flock, error) { return hold(path+lockSuffix, ErrInUse) }
 
+// newLock makes the file of a lock, which belongs to the directory's owner.
+func newLock(file string) (*flock.Flock, error) {
+	return flock.New(file), privatefile.Ensure(file)
+}
+
 // hold holds a lock alone, or returns the error for one that is taken.
 func hold(file string, taken error) (*flock.Flock, error) {
-	lock := flock.New(file)
-	ok, err := lock.TryLock()
+	lock, err := newLock(file)
+	ok := false
+	if err == nil {
+		ok, err = lock.TryLock()
+	}
 	if err != nil {
 		return nil, fmt.Errorf("lock the database: %w", err)
 	}

@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"io/fs"
 	"net/url"
-	"os"
 	"runtime"
 	"strconv"
 	"sync"
@@ -22,6 +21,7 @@ import (
 	lru "github.com/hashicorp/golang-lru/v2"
 
 	"github.com/pikarc/server/auth"
+	"github.com/pikarc/server/auth/privatefile"
 
 	_ "modernc.org/sqlite" // registers the driver "sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
@@ -209,11 +209,10 @@ func dsn(path string, pragmas ...[2]string) string {
 // createFile makes an empty database file that only its owner can read;
 // SQLite gives the WAL the same mode.
 func createFile(path string) error {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
+	if err := privatefile.Ensure(path); err != nil {
 		return fmt.Errorf("create the database: %w", err)
 	}
-	return f.Close()
+	return nil
 }
 
 // read runs fn in a snapshot of the database.

@@ -1,0 +1,77 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/pikarc/server/auth/privatefile"
+	"github.com/pikarc/server/storage"
+)
+
+// explainPermission says of a file that may not be used whose it is, as whom
+// this process runs, and the line that mends it. A directory of the host's that
+// is mounted into a container is the usual case.
+func explainPermission(err error, dataDir string) string {
+	path := databasePath(dataDir)
+	var refused *fs.PathError
+	switch {
+	case errors.As(err, &refused) && errors.Is(refused, fs.ErrPermission):
+		path = refused.Path
+	case !errors.Is(err, storage.ErrReadOnly) && !errors.Is(err, storage.ErrUnavailable):
+		return ""
+	}
+	path, info := nearest(absolute(path))
+	uid, me := -1, os.Geteuid()
+	if info != nil {
+		uid, _ = privatefile.Owner(info)
+	}
+	if uid < 0 || me == 0 || uid == me {
+		return ""
+	}
+	text := fmt.Sprintf("%s belongs to %s and has mode %04o; this process runs as %s.",
+		path, userName(uid), info.Mode().Perm(), userName(me))
+	if dir := absolute(dataDir); path == dir || strings.HasPrefix(path, dir+string(filepath.Separator)) {
+		text += fmt.Sprintf("\nTo let it in, as root (for a container: on the host, on the directory that is mounted here):\n"+
+			"  chown -R %d:%d %s", me, os.Getegid(), dir)
+		if uid != 0 {
+			text += fmt.Sprintf("\nor run it as that user: sudo -u '#%d' pikarc ...", uid)
+		}
+	}
+	return text
+}
+
+// nearest is the file itself where it is there and not ours, else the first
+// directory above it that is there, unless that is ours.
+func nearest(path string) (string, fs.FileInfo) {
+	for isFile := true; ; isFile = false {
+		info, err := os.Stat(path)
+		if err == nil {
+			if uid, _ := privatefile.Owner(info); uid != os.Geteuid() {
+				return path, info
+			}
+			if !isFile {
+				return path, nil // what is wrong is not whose it is
+			}
+		}
+		above := filepath.Dir(path)
+		if above == path {
+			return path, nil
+		}
+		path = above
+	}
+}
+
+// userName names a user by name, where the machine knows one, and number.
+func userName(uid int) string {
+	u, err := user.LookupId(strconv.Itoa(uid))
+	if err != nil {
+		return fmt.Sprintf("uid %d", uid)
+	}
+	return fmt.Sprintf("%s (uid %d)", u.Username, uid)
+}
