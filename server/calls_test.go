@@ -24,9 +24,10 @@ const (
 		`"output_data":null,"error":null,"decision":{"outcome":"ALLOW","reason":null,"evaluated":` + stepRules + `},` +
 		`"prompt_tokens":0,"completion_tokens":0,"cost_usd":null,"input_cost_per_token":null,"output_cost_per_token":null,` +
 		`"created_at":"2026-11-23T07:08:30.123Z","completed_at":null,"duration_ms":null}`
+	deniedDecision = `{"outcome":"DENY","reason":"USER_BLOCKED","limit":null,"used":null,"resets_at":null,` +
+		`"evaluated":["RUN_ALREADY_ENDED","KILL_SWITCH_ACTIVE","USER_BLOCKED"]}`
 	deniedStep = `{"id":"{denied}","sequence":2,"type":"TOOL_CALL","status":"BLOCKED","model":null,"tool_name":"search","input_data":null,` +
-		`"output_data":null,"error":null,"decision":{"outcome":"DENY","reason":"USER_BLOCKED","limit":null,"used":null,"resets_at":null,` +
-		`"evaluated":["RUN_ALREADY_ENDED","KILL_SWITCH_ACTIVE","USER_BLOCKED"]},` +
+		`"output_data":null,"error":null,"decision":` + deniedDecision + `,` +
 		`"prompt_tokens":0,"completion_tokens":0,"cost_usd":null,"input_cost_per_token":null,"output_cost_per_token":null,` +
 		`"created_at":"2026-11-23T07:08:30.123Z","completed_at":null,"duration_ms":null}`
 	reportedStep = `{"id":"{step}","sequence":1,"type":"MODEL_CALL","status":"COMPLETED","model":"gpt-4o","tool_name":null,"input_data":{"prompt":"hi"},` +
@@ -93,12 +94,17 @@ func runCalls() []apiCase {
 			want: `{"items":[{` + bobsRun + `}],"next_cursor":null}`,
 		},
 		{
+			name: "denied", method: "GET", path: "/v1/runs/?denied=true", as: "key", status: http.StatusOK,
+			want: `{"items":[{` + adasRun + `}],"next_cursor":null}`,
+		},
+		{
 			name: "by reason", method: "GET", path: "/v1/runs/?reason=USER_BLOCKED", as: "key", status: http.StatusOK,
 			want: `{"items":[{` + adasRun + `}],"next_cursor":null}`,
 		},
 		{
 			method: "GET", path: "/v1/runs/{run}", as: "token", status: http.StatusOK,
 			want: `{` + adasRun + `,"metadata":{"ticket":7},"decision":{"outcome":"ALLOW","reason":null,"evaluated":` + startRules + `},` +
+				`"latest_denial":{"step_id":"{denied}","sequence":2,"decision":` + deniedDecision + `},` +
 				`"steps":[` + openStep + `,` + deniedStep + `],"next_steps_cursor":null}`,
 		},
 		{
@@ -225,7 +231,7 @@ func configurationCalls() []apiCase {
 				`"changes":[{"at":` + atStart + `,"from":null,"to":"pro","by":"sign_up",` +
 				`"reset":{"kill_switch":false,"user_daily_budget_usd":null,"max_concurrent_runs":null}}]}`,
 		},
-		{method: "GET", path: "/v1/server", status: http.StatusOK, want: `{"version":"1.2.3-test","registration":"open","billing_enabled":false}`},
+		{method: "GET", path: "/v1/server", status: http.StatusOK, want: `{"version":"1.2.3-test","registration":"open","has_accounts":true,"billing_enabled":false}`},
 		{method: "GET", path: "/health", status: http.StatusOK, want: `{"status":"ok","version":"1.2.3-test"}`},
 		{method: "GET", path: "/health/ready", status: http.StatusOK, want: `{"status":"ready"}`},
 		{method: "GET", path: "/openapi.json", status: http.StatusOK},

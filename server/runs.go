@@ -162,9 +162,11 @@ func each[A, B any](list []A, f func(A) B) []B {
 
 func (s *Server) listRuns(c *call) error {
 	q := readQuery(c.r)
+	denied := q.Bool("denied")
 	f := storage.RunFilter{
 		Status: storage.ParseRunStatus(q.Literal("status", "RUNNING", "COMPLETED", "FAILED", "BLOCKED")),
 		UserID: q.String("user_id", maxUserID),
+		Denied: denied != nil && *denied,
 		Reason: guard.ParseReason(q.Literal("reason", guard.Reasons()...)),
 		Since:  q.OptionalTime("since"),
 		Until:  q.OptionalTime("until"),
@@ -193,14 +195,29 @@ func (s *Server) readRun(c *call) error {
 		runJSON
 		Metadata  json.RawMessage `json:"metadata"`
 		Decision  json.RawMessage `json:"decision"`
+		Denied    *deniedJSON     `json:"latest_denial"`
 		Repaired  []string        `json:"repaired,omitempty"`
 		Steps     []stepJSON      `json:"steps"`
 		NextSteps word            `json:"next_steps_cursor"`
 	}{
-		runOf(d.Run), d.Metadata, appendDecision(nil, d.Decision, true), d.Repairs.Fields(),
+		runOf(d.Run), d.Metadata, appendDecision(nil, d.Decision, true), deniedOf(d.Denied), d.Repairs.Fields(),
 		each(d.Steps, stepOf), word(d.NextSteps),
 	})
 	return nil
+}
+
+// deniedJSON is a step that a rule objected to.
+type deniedJSON struct {
+	ID       uuid.UUID       `json:"step_id"`
+	Sequence int64           `json:"sequence"`
+	Decision json.RawMessage `json:"decision"`
+}
+
+func deniedOf(s *storage.DeniedStep) *deniedJSON {
+	if s == nil {
+		return nil
+	}
+	return &deniedJSON{s.ID, s.Sequence, appendDecision(nil, s.Decision, true)}
 }
 
 func stepOf(s storage.Step) stepJSON { return stepJSON(s) }

@@ -19,12 +19,13 @@ func (s *Server) describe(c *call) error {
 	if s.mayRegister(c.r) {
 		registration = "open"
 	}
-	c.json(http.StatusOK, struct {
+	found, err := s.store.HasAccounts(c.ctx())
+	return c.ok(struct {
 		Version        string `json:"version"`
 		Registration   string `json:"registration"`
+		HasAccounts    bool   `json:"has_accounts"`
 		BillingEnabled bool   `json:"billing_enabled"`
-	}{s.Version, registration, s.billingEnabled()})
-	return nil
+	}{s.Version, registration, found, s.billingEnabled()}, err)
 }
 
 func (s *Server) ready(c *call) error {

@@ -256,3 +256,18 @@ func (w *world) query(query string, dest any) error {
 	defer db.Close()
 	return db.QueryRowContext(w.t.Context(), query).Scan(dest)
 }
+
+func TestAnEmptyServerSaysSo(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	has := func() any {
+		return w.call("GET", "/v1/server", "", nil).want(http.StatusOK).get("has_accounts")
+	}
+	if got := has(); got != false {
+		t.Errorf("before anybody has an account: %v", got)
+	}
+	w.account(plans.Basic)
+	if got := has(); got != true {
+		t.Errorf("after: %v", got)
+	}
+}

@@ -153,7 +153,7 @@ func foreignQueries(t *testing.T, rt server.TestRoute, v watched) []string {
 	t.Helper()
 	values := map[string][]string{
 		"user_id": {"canary/user"}, "q": {canary}, "cursor": v.cursors, "steps_cursor": v.cursors, "days": {"365"}, "limit": {"200"},
-		"status": {"RUNNING"}, "blocked": {"true"}, "since": {"1970-01-01T00:00:00Z"}, "until": {"9999-12-31T23:59:59Z"}, "include_inactive": {"true"},
+		"status": {"RUNNING"}, "blocked": {"true"}, "denied": {"true"}, "since": {"1970-01-01T00:00:00Z"}, "until": {"9999-12-31T23:59:59Z"}, "include_inactive": {"true"},
 		"reason": {"USER_BLOCKED"}, "sort": {"spend"}, "by": {"model"}, "action": {"user.block"},
 	}
 	queries := []string{""}

@@ -30,6 +30,16 @@ type NewAccount struct {
 	Address       string // from which it registers, as SignedIn takes it; "" when there is none
 }
 
+// HasAccounts reports whether anybody has an account.
+func (s *Store) HasAccounts(ctx context.Context) (bool, error) {
+	var id uuid.UUID
+	err := s.read(ctx, func(tx *Tx) error { return tx.get(`SELECT uuid FROM accounts LIMIT 1`, nil, &id) })
+	if errors.Is(err, ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
 // CreateAccount makes an account, its workspace and an API key. It returns
 // ErrConflict when the email, folded, is taken.
 func (s *Store) CreateAccount(ctx context.Context, in NewAccount) (a Account, w Workspace, k APIKey, err error) {

@@ -168,12 +168,15 @@ func TestEachDenialIsReadBackAsItWasAnswered(t *testing.T) {
 			if s := d.Steps[i]; s.Status.String() != stepped.Status || (s.Status == StepBlocked) != (o.step != nil) {
 				t.Errorf("step %+v", s)
 			}
-			wantReason := stepped.Decision.Reason
-			if wantReason == guard.RunAlreadyEnded {
-				wantReason = guard.None // it says nothing about why the run was stopped
-			}
-			if d.DenyReason != wantReason || !d.Decision.Allowed() {
+			if d.DenyReason != stepped.Decision.Reason || !d.Decision.Allowed() {
 				t.Errorf("run of the step: %+v, %+v", d.Run, d.Decision)
+			}
+			latest := &DeniedStep{ID: stepped.ID, Sequence: d.Steps[i].Sequence, Decision: stepped.Decision}
+			if stepped.Decision.Allowed() {
+				latest = nil
+			}
+			if diff := gocmp.Diff(latest, d.Denied); diff != "" {
+				t.Errorf("latest denial as answered (-) and read (+):\n%s", diff)
 			}
 		})
 	}
@@ -305,4 +308,45 @@ func TestTenantsNeverAffectEachOthersDecisions(t *testing.T) {
 	if n := w.running(other); n != 2 {
 		t.Errorf("%d of the other tenant's runs are running, want 2", n)
 	}
+}
+
+// A run that is asked once more after its end was stopped by what stopped it,
+// and is found by either reason.
+func TestADenialAfterTheEndDoesNotHideWhyARunWasStopped(t *testing.T) {
+	w := newWorld(t)
+	ws := w.roomy()
+	ctx := t.Context()
+	stopped, late := w.start(ws, "u"), w.start(ws, "u")
+	ask := func(run uuid.UUID, reason guard.Reason) Answer {
+		a, err := w.CreateStep(ctx, Caller{Workspace: ws}, run, NewStep{Type: 1, Sequence: 7}, denyFor(reason))
+		w.must(err)
+		return a
+	}
+	why := ask(stopped.ID, guard.UserBlocked)
+	for _, run := range []uuid.UUID{stopped.ID, late.ID} {
+		_, err := w.EndRun(ctx, Caller{Workspace: ws}, run, RunCompleted, EndedByClient)
+		w.must(err)
+		ask(run, guard.RunAlreadyEnded)
+	}
+	for run, want := range map[uuid.UUID]guard.Reason{stopped.ID: guard.UserBlocked, late.ID: guard.RunAlreadyEnded} {
+		d, err := w.Run(ctx, ws, run, "")
+		w.must(err)
+		if d.DenyReason != want || d.Denied.Decision.Reason != want || d.Denied.Sequence != 7 {
+			t.Errorf("want %v, got %v and %+v", want, d.DenyReason, d.Denied)
+		}
+		if run == stopped.ID && d.Denied.ID != why.ID {
+			t.Errorf("the latest denial is %v, want %v", d.Denied.ID, why.ID)
+		}
+	}
+	for reason, want := range map[guard.Reason]int{guard.UserBlocked: 1, guard.RunAlreadyEnded: 2, guard.KillSwitchActive: 0} {
+		ids, err := listRunIDs(w.Store, ws, RunFilter{Reason: reason, Limit: 1}, func() {})
+		w.must(err)
+		if len(ids) != want {
+			t.Errorf("%v: %d runs, want %d", reason, len(ids), want)
+		}
+	}
+	// Older versions left the reason out where all denials came after the end.
+	_, err := w.conn().ExecContext(ctx, `UPDATE runs SET deny_reason = NULL WHERE deny_reason = 1`)
+	w.must(err)
+	w.mustBalance()
 }

@@ -117,7 +117,7 @@ func TestRunsPageThroughInsertionsAndDeletionsWithoutRepeatOrGap(t *testing.T) {
 func TestRunFiltersAreThoseOfANaiveSearch(t *testing.T) {
 	w := newWorld(t)
 	ws, other := w.roomy(), w.roomy()
-	all := seedFilterable(t, w, ws, other)
+	all, objected := seedFilterable(t, w, ws, other)
 	rapid.Check(t, func(r *rapid.T) {
 		instant := rapid.Custom(func(r *rapid.T) time.Time {
 			if rapid.Bool().Draw(r, "any") {
@@ -126,15 +126,17 @@ func TestRunFiltersAreThoseOfANaiveSearch(t *testing.T) {
 			return noon().Add(time.Duration(rapid.IntRange(-1, 62).Draw(r, "half ms")) * time.Millisecond / 2)
 		})
 		f := RunFilter{
+			Denied: rapid.Bool().Draw(r, "denied"),
 			Status: RunStatus(rapid.IntRange(0, 4).Draw(r, "status")),
 			UserID: rapid.SampledFrom([]string{"", "u0", "u1", "u2", "nobody"}).Draw(r, "user"),
-			Reason: rapid.SampledFrom([]guard.Reason{guard.None, guard.KillSwitchActive, guard.UserBlocked}).Draw(r, "reason"),
+			Reason: rapid.SampledFrom([]guard.Reason{guard.None, guard.RunAlreadyEnded, guard.KillSwitchActive, guard.UserBlocked}).Draw(r, "reason"),
 			Since:  instant.Draw(r, "since"), Until: instant.Draw(r, "until"),
 			Limit: rapid.Int64Range(5, 130).Draw(r, "limit"),
 		}
 		var want []uuid.UUID
 		for _, run := range all {
-			if (f.Status == 0 || run.Status == f.Status) && (f.UserID == "" || run.UserID == f.UserID) && (f.Reason == guard.None || run.DenyReason == f.Reason) &&
+			if (f.Status == 0 || run.Status == f.Status) && (f.UserID == "" || run.UserID == f.UserID) && (f.Reason == guard.None || slices.Contains(objected[run.ID], f.Reason)) &&
+				(!f.Denied || len(objected[run.ID]) > 0) &&
 				(f.Since.IsZero() || !run.StartedAt.Before(f.Since)) && (f.Until.IsZero() || run.StartedAt.Before(f.Until)) {
 				want = append(want, run.ID)
 			}
@@ -169,9 +171,11 @@ func TestCursorAndUntilBothBindAListOfRuns(t *testing.T) {
 }
 
 // seedFilterable makes 120 runs of 3 users within 30 ms, a quarter in each
-// status, and as many of another workspace that no list may show.
-func seedFilterable(t *testing.T, w *world, ws, other WorkspaceKey) (all []Run) {
+// status, and as many of another workspace that no list may show. objected tells which rules
+// objected to each, in their order.
+func seedFilterable(t *testing.T, w *world, ws, other WorkspaceKey) (all []Run, objected map[uuid.UUID][]guard.Reason) {
 	t.Helper()
+	objected = make(map[uuid.UUID][]guard.Reason)
 	err := w.write(t.Context(), bySQL, func(tx *Tx) error {
 		for i := range 120 {
 			run := Run{UserID: fmt.Sprintf("u%d", i/4%3), Status: RunStatus(i%4 + 1), StartedAt: noon().Add(time.Duration(i/4) * time.Millisecond)}
@@ -189,10 +193,25 @@ func seedFilterable(t *testing.T, w *world, ws, other WorkspaceKey) (all []Run) 
 			if err := errors.Join(err, err2); err != nil {
 				return err
 			}
+			if run.DenyReason != guard.None {
+				objected[id] = []guard.Reason{run.DenyReason}
+			}
+			ask := func(reason guard.Reason) error {
+				objected[id] = append(objected[id], reason)
+				_, err := createStep(tx, Caller{Workspace: ws}, id, NewStep{Type: 1}, denyFor(reason))
+				return err
+			}
+			if run.Status == RunCompleted && i%3 == 0 {
+				err = errors.Join(ask(guard.UserBlocked), ask(guard.KillSwitchActive))
+			}
 			if run.Status == RunCompleted || run.Status == RunFailed {
-				if _, err := endRun(tx, Caller{Workspace: ws}, id, run.Status, EndedByClient); err != nil {
-					return err
-				}
+				_, err2 = endRun(tx, Caller{Workspace: ws}, id, run.Status, EndedByClient)
+			}
+			if run.Status == RunFailed && i%3 == 0 || run.Status == RunCompleted && i%6 == 0 {
+				err = errors.Join(err, ask(guard.RunAlreadyEnded))
+			}
+			if err := errors.Join(err, err2); err != nil {
+				return err
 			}
 			run.ID = id
 			all = append(all, run)
@@ -200,7 +219,7 @@ func seedFilterable(t *testing.T, w *world, ws, other WorkspaceKey) (all []Run) 
 		return nil
 	})
 	w.must(err)
-	return all
+	return all, objected
 }
 
 func TestRunIsListedAsItIsRead(t *testing.T) {

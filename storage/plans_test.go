@@ -97,6 +97,7 @@ func accountCalls(w *world, a Account, space Workspace, k APIKey) []call {
 			_, _, _, err := w.CreateAccount(ctx, NewAccount{Email: "new@example.com", Plan: plans.Pro})
 			return err
 		}},
+		{"HasAccounts", func() error { _, err := w.HasAccounts(ctx); return err }},
 		{"AccountByEmail", func() error { _, err := w.AccountByEmail(ctx, a.Email); return err }},
 		{"Account", func() error { _, err := w.Account(ctx, a.ID); return err }},
 		{"ChangePassword", func() error { _, err := w.ChangePassword(ctx, a.ID, "x", "y"); return err }},
@@ -239,6 +240,8 @@ func runForms() []runForm {
 		{RunFilter{Limit: 1, Status: RunRunning}, "runs_status (status=? AND workspace_id=? AND uuid>? AND uuid<?)"},
 		{RunFilter{Limit: 1, Reason: guard.UserBlocked}, byReason},
 		{RunFilter{Limit: 1, Status: RunBlocked, Reason: guard.UserBlocked}, byReason},
+		{RunFilter{Limit: 1, Denied: true}, byReason},
+		{RunFilter{Limit: 1, Denied: true, UserID: "u"}, byReason},
 		{RunFilter{Limit: 1, UserID: "u"}, byUser},
 		{RunFilter{Limit: 1, UserID: "u", Status: RunRunning}, byUser},
 		{RunFilter{Limit: 1, UserID: "u", Reason: guard.UserBlocked}, byReason},
@@ -296,6 +299,9 @@ func costly() *regexp.Regexp {
 // exceptions are the costly lines that may be, each in queries that contain a text, and why.
 func exceptions() []struct{ line, query, why string } {
 	return []struct{ line, query, why string }{
+		{"SCAN (subquery", "r.deny_reason = 7", "a page of each part of the index by reason"},
+		{"USE TEMP B-TREE FOR ORDER BY", "r.deny_reason = 7", "orders a page of each part"},
+		{"SCAN accounts", "SELECT uuid FROM accounts LIMIT 1", "one account says that there are some"},
 		{"plan_changes_workspace (workspace_id=?)", "ORDER BY id DESC LIMIT", "the last changes, in the index's order"},
 		{"SCAN workspaces", "SELECT id FROM workspaces", "upkeep looks at every tenant, a few times a day"},
 		{"runs_status (status=?)", "r.last_call_at < $2", "upkeep looks at every RUNNING run; concurrency limits them"},

@@ -60,12 +60,13 @@ func denialRules() []rule {
 					AND (resets_at IS NOT NULL) = (reason BETWEEN 4 AND 6))`,
 		},
 		{
-			name: "runs.deny_reason", holds: "the reason of a denied start, or of a step denied before the end", key: 1, pieces: true,
-			query: `SELECT r.id AS run_id, r.deny_reason FROM runs r LEFT JOIN denials d ON d.run_id = r.id AND d.reason <> 1
+			// Older versions left it out where all denials came after the end (1).
+			name: "runs.deny_reason", holds: "the reason of a denied start or step; that it had ended only where there is no other", key: 1, pieces: true,
+			query: `SELECT r.id AS run_id, r.deny_reason FROM runs r LEFT JOIN denials d ON d.run_id = r.id
 				WHERE r.id > $1 AND r.id <= $2 AND ` + wholeRun + `
 				GROUP BY r.id, r.deny_reason
-				HAVING (r.deny_reason IS NULL) <> (count(d.reason) = 0)
-					OR sum(CASE WHEN d.reason = r.deny_reason THEN 1 ELSE 0 END) = 0 AND count(d.reason) > 0`,
+				HAVING CASE WHEN r.deny_reason IS NULL THEN coalesce(max(d.reason), 1) > 1
+					ELSE coalesce(max(d.reason = r.deny_reason), 0) = 0 OR r.deny_reason = 1 AND max(d.reason) > 1 END`,
 		},
 	}
 }

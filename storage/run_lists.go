@@ -3,6 +3,7 @@ package storage
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"strconv"
 	"strings"
 	"time"
@@ -19,7 +20,7 @@ type Run struct {
 	UserID                         string
 	Title                          string // the first words of what it does; "" when its metadata has none
 	Status                         RunStatus
-	DenyReason                     guard.Reason // of the run's start, or of its latest denied step
+	DenyReason                     guard.Reason // of its start, or of its latest denied step; an ended run's only where there is no other
 	StartedAt                      time.Time
 	EndedAt                        time.Time // zero while RUNNING
 	EndedBy                        EndedBy
@@ -32,7 +33,8 @@ type Run struct {
 type RunFilter struct {
 	Status RunStatus
 	UserID string
-	Reason guard.Reason // as DenyReason
+	Denied bool         // a rule objected, to the start or to a step
+	Reason guard.Reason // this rule did
 	Since  time.Time    // inclusive
 	Until  time.Time    // exclusive
 	Limit  int64
@@ -76,20 +78,38 @@ func runsQuery(f RunFilter, args []any) (string, []any) {
 		more += condition + strconv.Itoa(len(args))
 	}
 	if f.Status != 0 {
-		add(` AND status = $`, int64(f.Status))
-	}
-	if f.Reason != guard.None {
-		add(` AND deny_reason = $`, int64(f.Reason))
+		add(` AND r.status = $`, int64(f.Status))
 	}
 	if f.UserID != "" {
-		args = append(args, f.UserID)
-		more += ` AND r.user_id = (SELECT id FROM users WHERE workspace_id = $1 AND external_id = $` + strconv.Itoa(len(args)) + `)`
+		add(` AND r.user_id = (SELECT id FROM users WHERE workspace_id = $1 AND external_id = $`, f.UserID)
+		more += `)`
 	}
-	if f.UserID != "" || more == "" {
+	const page = `SELECT r.id FROM runs r WHERE r.workspace_id = $1 AND r.uuid < $2 AND r.uuid >= $3`
+	ids := page + more + ` ORDER BY r.uuid DESC LIMIT $4`
+	switch {
+	case f.Denied || f.Reason != guard.None:
+		ids, args = deniedPages(f.Reason, page+more, args)
+	case f.UserID != "" || more == "":
 		return selectRun + ` AND r.uuid < $2 AND r.uuid >= $3` + more, args
 	}
-	return strings.Replace(selectRun, "FROM runs r", `FROM (SELECT id FROM runs WHERE workspace_id = $1
-		AND uuid < $2 AND uuid >= $3`+more+` ORDER BY uuid DESC LIMIT $4) page JOIN runs r ON r.id = page.id`, 1), args
+	return strings.Replace(selectRun, "FROM runs r", "FROM ("+ids+") page JOIN runs r ON r.id = page.id", 1), args
+}
+
+// deniedPages asks for a page of each part of the index by reason: a run is in
+// one part, and the rule that is asked for may have objected before the one
+// that the run is filed under.
+func deniedPages(reason guard.Reason, page string, args []any) (string, []any) {
+	var asked string
+	if reason != guard.None {
+		args = append(args, int64(reason))
+		asked = ` AND EXISTS (SELECT 1 FROM denials d WHERE d.run_id = r.id AND d.reason = $` + strconv.Itoa(len(args)) + `)`
+	}
+	var parts []string
+	for i := range guard.Reasons() {
+		part := page + ` AND r.deny_reason = ` + strconv.Itoa(i+int(guard.RunAlreadyEnded)) + asked
+		parts = append(parts, `SELECT id FROM (`+part+` ORDER BY r.uuid DESC LIMIT $4)`)
+	}
+	return strings.Join(parts, " UNION ALL "), args
 }
 
 // idBounds are the ids that a page of a newest-first list lies between: below
@@ -140,9 +160,17 @@ type RunDetail struct {
 	Run
 	Metadata  []byte // JSON object, or nil
 	Decision  guard.Decision
-	Repairs   Repairs // of the run itself
+	Denied    *DeniedStep // the latest; nil when every step was allowed
+	Repairs   Repairs     // of the run itself
 	Steps     []Step
 	NextSteps string // cursor; "" at the end
+}
+
+// DeniedStep is a step that a rule objected to.
+type DeniedStep struct {
+	ID       uuid.UUID
+	Sequence int64
+	Decision guard.Decision
 }
 
 // Run reads a run with a page of its steps.
@@ -162,8 +190,35 @@ func (s *Store) Run(ctx context.Context, ws WorkspaceKey, id uuid.UUID, stepsCur
 		}
 		d.Metadata = textOf(metadata)
 		d.Decision = recordedDecision(guard.Start, reason, limit, used, resets)
+		if d.BlockedStepCount > 0 {
+			if d.Denied, err = latestDenial(tx, runID); err != nil {
+				return err
+			}
+		}
 		d.Steps, d.NextSteps, err = readSteps(tx, runID, d.Status, stepsCursor)
 		return err
 	})
 	return d, err
+}
+
+// latestDenial reads the step that a run was stopped at, wherever in it that is. That
+// a run had already ended says nothing about why, so it counts only where nothing else does.
+func latestDenial(tx *Tx, runID int64) (*DeniedStep, error) {
+	var step DeniedStep
+	var reason, limit, used, resets sql.NullInt64
+	find := func(besides guard.Reason) error {
+		return tx.get(`SELECT step_uuid, reason, limit_value, used_value, resets_at FROM denials
+			WHERE run_id = $1 AND step_uuid > x'' AND reason <> $2 ORDER BY step_uuid DESC LIMIT 1`,
+			[]any{runID, int64(besides)}, &step.ID, &reason, &limit, &used, &resets)
+	}
+	err := find(guard.RunAlreadyEnded)
+	if errors.Is(err, ErrNotFound) {
+		err = find(guard.None)
+	}
+	if err != nil {
+		return nil, err
+	}
+	step.Decision = recordedDecision(guard.Step, reason, limit, used, resets)
+	err = tx.get(`SELECT sequence FROM run_steps WHERE run_id = $1 AND uuid = $2`, []any{runID, step.ID[:]}, &step.Sequence)
+	return &step, err
 }

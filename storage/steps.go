@@ -97,13 +97,13 @@ func insertStep(tx *Tx, ws WorkspaceKey, r *heldRun, in NewStep, d guard.Decisio
 }
 
 // stepped counts a step, and knows where it is. A denial after the end says
-// nothing about why the run was stopped, so it leaves denyReason alone.
+// nothing about why the run was stopped: it is the run's reason only where there is no other.
 func (r *heldRun) stepped(tx *Tx, segment int64, d guard.Decision) {
 	r.segment = segment
 	r.stepCount++
 	if !d.Allowed() {
 		r.blockedStepCount++
-		if d.Reason != guard.RunAlreadyEnded && d.Reason != r.denyReason {
+		if d.Reason != r.denyReason && (d.Reason != guard.RunAlreadyEnded || r.denyReason == guard.None) {
 			r.denyReason, r.standingChanged = d.Reason, true
 		}
 	}

@@ -28,12 +28,11 @@ function account(plan?: string): Promise<Account> {
 
 test('one registers, sees the key, and the first run turns the page into that run', async () => {
   const { page, context, troubles } = await visit(browser, server)
-  await page.goto('/')
-  await page.getByRole('link', { name: 'Register' }).click()
+  await page.goto('/register')
   await page.getByLabel('Email').fill('new@example.com')
   await page.getByLabel('Password').fill('short')
   await page.getByRole('button', { name: 'Register' }).click()
-  // The hint says it too; the field is wrong once the answer is there, and the button is no longer busy.
+  // The field is wrong once the answer is there, and the button is no longer busy.
   await page.locator('[aria-invalid="true"]').waitFor()
   await page.getByText('at least 8 characters').first().waitFor()
   await page.getByLabel('Password').fill(PASSWORD)

@@ -4,7 +4,7 @@ import { api, Problem, type Schema } from '../api/client'
 import { atMostEvery } from '../live/resource.svelte'
 import { stream } from '../live/stream.svelte'
 import { matches, type RunFilters } from './filters'
-import { merged, patched } from './merge'
+import { merged, newestFirst, patched } from './merge'
 
 type Run = Schema<'RunSummary'>
 const PAGE = 50
@@ -46,8 +46,8 @@ export class RunList {
       stream.on({
         'run.started': (run) => this.#come(run),
         'run.denied': (run) => this.#come(run),
-        'run.ended': (run) => this.#know([run]),
-        'step.denied': ({ run }) => this.#know([run]),
+        'run.ended': (run) => this.#change(run),
+        'step.denied': ({ run }) => this.#change(run),
         'spend.changed': ({ runs }) => {
           this.#know(runs)
           if (runs.length === PAGE) reread()
@@ -116,6 +116,13 @@ export class RunList {
     if (this.runs.some(({ id }) => id === run.id)) return this.#know([run])
     if (this.still) this.waiting = merged(this.waiting, [run])
     else this.#letIn([run])
+  }
+
+  /** A run may match now that did not: it belongs among those that are read already, or on a later page. */
+  #change(run: Run) {
+    const oldest = this.runs?.at(-1)
+    this.#know([run])
+    if (!this.hasMore || (oldest && newestFirst(run, oldest) < 0)) this.#come(run)
   }
 
   #letIn(runs: Run[]) {

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import type { Schema } from '../api/client'
-import { filtersOf, matches } from './filters'
+import { denials, filtersOf, matches, total } from './filters'
 import { merged, patched } from './merge'
 
 const run = (
@@ -52,4 +52,18 @@ test('an event belongs in a list only if all filters match', () => {
   expect(matches(a, { since: '2026-11-23T10:00:00.001Z' })).toBe(false)
   expect(matches(a, { until: '2026-11-23T10:00:00.000Z' })).toBe(false)
   expect(matches(a, { since: '2026-11-23T10:00:00.000Z', user_id: 'u', status: 'RUNNING' })).toBe(true)
+})
+
+test('denials are those of the start and of the steps', () => {
+  const born = run('x', a.started_at, { status: 'BLOCKED', deny_reason: 'USER_BLOCKED' })
+  const stopped = run('y', a.started_at, {
+    status: 'BLOCKED',
+    ended_reason: 'CLIENT',
+    blocked_step_count: 3,
+  })
+  expect([a, born, stopped].map(denials)).toEqual([0, 1, 3])
+  expect(total([born, stopped])).toBe('4 denials in 2 runs')
+  expect(matches(a, { denied: true })).toBe(false)
+  expect(matches(stopped, { denied: true })).toBe(true)
+  expect(filtersOf(new URLSearchParams('denied=true'), 0)).toEqual({ denied: true })
 })

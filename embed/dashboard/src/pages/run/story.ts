@@ -1,21 +1,20 @@
 // What happened to a run, as a sentence.
 import { reopens, why } from '../../format/reasons'
-import type { RunDetail, Step } from './detail.svelte'
+import type { RunDetail } from './detail.svelte'
 
 export type Story = { tone: 'denied' | 'waiting'; text: string } | null
 
 /** Why the run was stopped or ended; null where its status says all. */
-export function story(run: RunDetail, steps: Step[], now: number): Story {
+export function story(run: RunDetail, now: number): Story {
   if (run.decision.outcome === 'DENY') {
     return denied(`Denied at its start: ${why(run.decision, now)}. ${reopens(run.decision, now)}`)
   }
-  const step = steps.findLast(({ decision }) => decision.outcome === 'DENY')
+  const step = run.latest_denial
   if (step) {
-    const begin =
-      run.status === 'RUNNING' ? `Step ${step.sequence} was denied` : `Stopped at step ${step.sequence}`
+    const stopped = run.status !== 'RUNNING' && step.decision.reason !== 'RUN_ALREADY_ENDED'
+    const begin = `${stopped ? 'Stopped at step' : 'Step'} ${step.sequence}${stopped ? '' : ' was denied'}`
     return denied(`${begin}: ${why(step.decision, now)}. ${reopens(step.decision, now)}`)
   }
-  if (run.blocked_step_count > 0) return denied('A later step was denied: show all steps to see why.')
   if (run.ended_reason === 'IDLE_TIMEOUT') {
     return {
       tone: 'waiting',
