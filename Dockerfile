@@ -29,10 +29,11 @@ COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
 COPY --from=build /out/pikarc /pikarc
 COPY --from=build --chown=65532:65532 /out/data /data
 USER 65532:65532
-# There is no /tmp, which backups would want.
-ENV PIKARC_ADDR=0.0.0.0:8000 PIKARC_DATA_DIR=/data SQLITE_TMPDIR=/data
+# All addresses, and the port that follows from the other settings: 8000, or 443
+# and 80 with PIKARC_TLS_DOMAIN. There is no /tmp, which backups would want.
+ENV PIKARC_ADDR=: PIKARC_DATA_DIR=/data SQLITE_TMPDIR=/data
 VOLUME /data
-EXPOSE 8000
+EXPOSE 8000 443 80
 HEALTHCHECK --interval=10s --timeout=5s --start-period=10s CMD ["/pikarc", "health"]
 ENTRYPOINT ["/pikarc"]
 CMD ["serve"]

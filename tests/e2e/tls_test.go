@@ -29,13 +29,19 @@ type certificate struct {
 // writeCertificate makes a new one in the same files.
 func writeCertificate(t *testing.T, dir string, number int64) certificate {
 	t.Helper()
+	return writeCertificateFor(t, dir, number)
+}
+
+// writeCertificateFor makes one for a domain too.
+func writeCertificateFor(t *testing.T, dir string, number int64, domains ...string) certificate {
+	t.Helper()
 	c := certificate{filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem"), big.NewInt(number)}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
 	template := &x509.Certificate{
-		SerialNumber: c.number, Subject: pkix.Name{CommonName: "pikarc test"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		SerialNumber: c.number, Subject: pkix.Name{CommonName: "pikarc test"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, DNSNames: domains,
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
