@@ -183,9 +183,9 @@ race: compiler proxies
 # Some tests of the binary put a real proxy before it.
 .PHONY: proxies
 proxies:
-	@if ! command -v nginx >/dev/null; then \
-		printf '\n==> install nginx\n'; \
-		apt-get update -q; apt-get install -qy --no-install-recommends nginx-light; \
+	@if ! command -v nginx >/dev/null || ! command -v caddy >/dev/null; then \
+		printf '\n==> install nginx and caddy\n'; \
+		apt-get update -q; apt-get install -qy --no-install-recommends nginx-light caddy; \
 	fi
 
 .PHONY: compiler
