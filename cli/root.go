@@ -118,7 +118,7 @@ func noArgs(cmd *cobra.Command, args []string) error { return usage(cobra.NoArgs
 
 // open opens the data directory. Only serve and create-user, which may be the
 // first to come, bring the schema up to date.
-func open(ctx context.Context, dir string, migrate bool, heldRows int) (*storage.Store, auth.Secret, error) {
+func open(ctx context.Context, dir string, migrate bool, heldRows int, options ...storage.MigrateOption) (*storage.Store, auth.Secret, error) {
 	if err := privatefile.MkdirAll(dir); err != nil {
 		return nil, auth.Secret{}, fmt.Errorf("make the data directory: %w", err)
 	}
@@ -131,7 +131,7 @@ func open(ctx context.Context, dir string, migrate bool, heldRows int) (*storage
 		return nil, auth.Secret{}, err
 	}
 	if migrate {
-		if _, err := storage.Migrate(ctx, databasePath(dir), embed.Migrations()); err != nil {
+		if _, err := storage.Migrate(ctx, databasePath(dir), embed.Migrations(), options...); err != nil {
 			return nil, auth.Secret{}, err
 		}
 	}

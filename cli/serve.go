@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/pikarc/server/auth/privatefile"
 	"github.com/pikarc/server/embed"
 	"github.com/pikarc/server/plans"
 	"github.com/pikarc/server/server"
@@ -68,6 +69,8 @@ func (o *serveOptions) upkeepFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.backups.Dir, "backup-dir", "", "directory for scheduled backups; none are made when empty")
 	f.DurationVar(&o.backups.Every, "backup-every", 24*time.Hour, "how often to back up")
 	f.IntVar(&o.backups.Keep, "backup-keep", 7, "how many scheduled backups to keep")
+	f.DurationVar(&o.wait, "wait", 0,
+		"how long to wait for another server on the same data directory to end")
 	f.DurationVar(&o.verifyEvery, "verify-every", 24*time.Hour,
 		"how often to verify the books, at 03:00 UTC when daily; 0 for never")
 }
@@ -94,12 +97,12 @@ type serveOptions struct {
 	networkOptions
 	defaultPlan, logFormat, logLevel string
 
-	tokenTTL, paymentGrace, verifyEvery time.Duration
-	heldRows                            int
-	maxBody, maxRunBody, maxPayload     int64
-	backups                             server.Backups
-	metricsAddr, debugAddr              string
-	warnings                            []string // of what is set and no setting
+	tokenTTL, paymentGrace, verifyEvery, wait time.Duration
+	heldRows                                  int
+	maxBody, maxRunBody, maxPayload           int64
+	backups                                   server.Backups
+	metricsAddr, debugAddr                    string
+	warnings                                  []string // of what is set and no setting
 }
 
 // config checks the options and turns them into the server's.
@@ -165,6 +168,8 @@ func (o serveOptions) checkUpkeep() error {
 		return fmt.Errorf("--backup-every %s: must be a minute or more", o.backups.Every)
 	case o.backups.Keep < 1:
 		return fmt.Errorf("--backup-keep %d: must be 1 or more", o.backups.Keep)
+	case o.wait < 0:
+		return fmt.Errorf("--wait %s: must be 0 or more", o.wait)
 	case o.verifyEvery != 0 && o.verifyEvery < time.Minute:
 		return fmt.Errorf("--verify-every %s: must be 0 or a minute or more", o.verifyEvery)
 	case o.debugAddr != "" && !isLoopback(o.debugAddr):
@@ -209,19 +214,19 @@ func serve(ctx context.Context, dir string, o serveOptions, stdout, stderr io.Wr
 		cfg.Log.Warn(warning)
 	}
 	isNew := !hasDatabase(dir)
+	serving, err := o.lock(ctx, dir, cfg.Log)
+	if err != nil {
+		return unlessEnded(ctx, err)
+	}
+	defer func() { err = errors.Join(err, serving.Close()) }() // after the store's
 	if err := storage.CheckSound(ctx, databasePath(dir)); err != nil {
 		return err
 	}
-	store, secret, err := open(ctx, dir, true, o.heldRows)
+	store, secret, err := open(ctx, dir, true, o.heldRows, storage.AsServer)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
-	serving, err := storage.Serve(databasePath(dir))
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, serving.Close()) }()
 	cfg.Secret, cfg.Now = secret, now
 	if cfg.TLS, err = o.encryption(dir, cfg.Log); err != nil {
 		return err
@@ -252,6 +257,21 @@ func serve(ctx context.Context, dir string, o serveOptions, stdout, stderr io.Wr
 	fmt.Fprintf(stdout, "Pikarc %s serves %s\nDashboard: %s/   API: %s/v1/   Reference: %s/openapi.json\nRegistration: %s\nDatabase: %s\n%s",
 		version, url, url, url, url, o.registrationSaid(cfg.OpenRegistration), database, said)
 	return serveOn(ctx, srv, ln, plain, endpoints...)
+}
+
+// lock takes what only one server may hold, before anything of the database is
+// changed. It waits for another server to end where that is asked for.
+func (o serveOptions) lock(ctx context.Context, dir string, log *slog.Logger) (io.Closer, error) {
+	if err := privatefile.MkdirAll(dir); err != nil {
+		return nil, fmt.Errorf("make the data directory: %w", err)
+	}
+	path := databasePath(dir)
+	held, err := storage.Serve(ctx, path, 0)
+	if !errors.Is(err, storage.ErrServed) || o.wait == 0 {
+		return held, err
+	}
+	log.Info("another server uses this data directory: waiting for its end", "wait", o.wait.String())
+	return storage.Serve(ctx, path, o.wait)
 }
 
 // serveOn serves, and beside it sends plain HTTP to https where that is asked

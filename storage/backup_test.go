@@ -164,7 +164,7 @@ func TestRestoreKeepsTheOldDatabaseAndItsWAL(t *testing.T) {
 	if len(texts(t, kept, `SELECT external_id FROM users WHERE external_id = 'late'`)) != 1 {
 		t.Error("the old database lacks its last run")
 	}
-	mustHoldOnly(t, filepath.Dir(w.path), "pikarc-before-restore-", "pikarc.db", "pikarc.db.lock")
+	mustHoldOnly(t, filepath.Dir(w.path), "pikarc-before-restore-", "pikarc.db", "pikarc.db.lock", "pikarc.db.server.lock")
 	openStore(t, w.path, w.Now)
 }
 
@@ -199,12 +199,12 @@ func TestRestoreRefusesWhatIsNoBackup(t *testing.T) {
 func TestMigrationKeepsTheDatabaseAsItWas(t *testing.T) {
 	t.Parallel()
 	path := migrated(t, embed.Migrations())
-	mustHoldOnly(t, filepath.Dir(path), "pikarc.db", "pikarc.db.lock") // nothing to keep of a fresh one
+	mustHoldOnly(t, filepath.Dir(path), "pikarc.db", "pikarc.db.lock", "pikarc.db.server.lock") // nothing to keep of a fresh one
 	before := schemaOf(t, path)
 	if _, err := Migrate(t.Context(), path, withNext(t)); err != nil {
 		t.Fatal(err)
 	}
-	mustHoldOnly(t, filepath.Dir(path), "pikarc-before-schema-999-", "pikarc.db", "pikarc.db.lock")
+	mustHoldOnly(t, filepath.Dir(path), "pikarc-before-schema-999-", "pikarc.db", "pikarc.db.lock", "pikarc.db.server.lock")
 	kept, err := filepath.Glob(filepath.Join(filepath.Dir(path), "pikarc-before-*.db"))
 	if err != nil || len(kept) != 1 || schemaOf(t, kept[0]) != before {
 		t.Errorf("kept %v (%v), or with another schema", kept, err)
@@ -213,7 +213,7 @@ func TestMigrationKeepsTheDatabaseAsItWas(t *testing.T) {
 	if _, err := Migrate(t.Context(), without, withNext(t), WithoutBackup); err != nil {
 		t.Fatal(err)
 	}
-	mustHoldOnly(t, filepath.Dir(without), "pikarc.db", "pikarc.db.lock")
+	mustHoldOnly(t, filepath.Dir(without), "pikarc.db", "pikarc.db.lock", "pikarc.db.server.lock")
 }
 
 func TestDamageIsFoundBeforeAServerStarts(t *testing.T) {

@@ -29,6 +29,8 @@ var (
 	ErrReadOnly      = errors.New("the database cannot be written: check owner and mode of the data directory and its files")
 	ErrInUse         = errors.New("the database is in use: stop the server and every other pikarc command first")
 	ErrServed        = errors.New("another `pikarc serve` uses this data directory: stop it first, or choose another with --data-dir")
+	ErrServedOld     = errors.New("a server of another version runs on this database, whose schema is left as it is: use that version's own pikarc, or stop the server first")
+	ErrNetwork       = errors.New("a database on a network file system can be served by two machines at once, and answered runs get lost: choose a directory on a disk of this machine with --data-dir")
 	ErrRestoring     = errors.New("the database is being restored: try again when that is done")
 	ErrExists        = errors.New("there is a database already: with --force it is kept under another name, and replaced")
 	errUniqueBroken  = errors.New("unique constraint")

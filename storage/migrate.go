@@ -57,19 +57,38 @@ func SchemaStatus(ctx context.Context, path string, migrations fs.FS) (Schema, e
 // MigrateOption changes how Migrate works.
 type MigrateOption uint8
 
-// WithoutBackup migrates without the copy that is kept otherwise.
-const WithoutBackup MigrateOption = 1
+const (
+	// WithoutBackup migrates without the copy that is kept otherwise.
+	WithoutBackup MigrateOption = iota + 1
+	// AsServer migrates under the lock that Serve has given. Everybody else is
+	// refused with ErrServedOld while a server has it: that server is of another
+	// version, and would find a schema that it does not know.
+	AsServer
+)
 
 // Migrate brings the database up to date, making the file if need be, and
 // returns the versions it applied. A newer database is refused, unchanged. A
 // copy of what there was before is kept beside it.
 func Migrate(ctx context.Context, path string, migrations fs.FS, options ...MigrateOption) (applied []int64, err error) {
+	if path, err = located(path); err != nil {
+		return nil, err
+	}
 	before, err := SchemaStatus(ctx, path, migrations)
 	if err != nil {
 		return nil, err
 	}
 	if len(before.Pending) == 0 {
 		return nil, ignoreOld(before.Err())
+	}
+	if !slices.Contains(options, AsServer) {
+		command, err := shareWithCommands(path)
+		if errors.Is(err, ErrServedOld) {
+			return nil, awaitServersSchema(ctx, path, migrations)
+		}
+		if err != nil {
+			return nil, err
+		}
+		defer func() { err = errors.Join(err, command.Close()) }()
 	}
 	if err := createFile(path); err != nil {
 		return nil, err
@@ -99,6 +118,25 @@ func Migrate(ctx context.Context, path string, migrations fs.FS, options ...Migr
 		}
 	}
 	return nil, fmt.Errorf("migrate the database: %w", classify(err))
+}
+
+// awaitServersSchema waits for a server that has just started and migrates
+// itself. One of another version does not.
+func awaitServersSchema(ctx context.Context, path string, migrations fs.FS) error {
+	for began := time.Now(); ; {
+		status, err := SchemaStatus(ctx, path, migrations)
+		switch {
+		case err != nil:
+			return err
+		case !errors.Is(status.Err(), ErrSchemaOld):
+			return status.Err()
+		case time.Since(began) > commandPatience:
+			return ErrServedOld
+		}
+		if err := sleep(ctx, lockPause); err != nil {
+			return err
+		}
+	}
 }
 
 func ignoreOld(err error) error {

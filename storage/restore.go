@@ -25,6 +25,9 @@ func Restore(ctx context.Context, file, path string, migrations fs.FS, force boo
 	if _, err := os.Stat(file); err != nil {
 		return "", fmt.Errorf("read the backup: %w", err)
 	}
+	if path, err = located(path); err != nil {
+		return "", err
+	}
 	lock, err := own(path)
 	if err != nil {
 		return "", err

@@ -93,6 +93,10 @@ func Open(ctx context.Context, path string, opts Options) (*Store, error) {
 		opts.Held = DefaultHeld
 	}
 	opts.Held = max(opts.Held, MinHeld)
+	path, err := located(path)
+	if err != nil {
+		return nil, err
+	}
 	status, err := SchemaStatus(ctx, path, opts.Migrations)
 	if err != nil {
 		return nil, err

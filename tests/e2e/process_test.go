@@ -4,6 +4,7 @@ package e2e_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -89,6 +90,7 @@ type invocation struct {
 	stdin    string
 	settings []string // NAME=value
 	dir      string   // where it runs; this package's when empty
+	binary   string   // pikarc when empty
 }
 
 // run runs a command to its end.
@@ -111,7 +113,7 @@ func (i invocation) try(ctx context.Context) (outcome, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	var stdout, stderr bytes.Buffer
-	cmd := exec.CommandContext(ctx, pikarc, i.args...)
+	cmd := exec.CommandContext(ctx, cmp.Or(i.binary, pikarc), i.args...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(i.stdin), &stdout, &stderr
 	cmd.Env, cmd.Dir = environment(i.settings...), i.dir
 	err := cmd.Run()
