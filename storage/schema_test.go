@@ -263,8 +263,8 @@ func TestOnlyTheOwnerCanReadTheFiles(t *testing.T) {
 	w.roomy()
 	files, err := os.ReadDir(filepath.Dir(w.path))
 	w.must(err)
-	if len(files) != 4 {
-		t.Errorf("files %v, want the database, its WAL, its index and its lock", files)
+	if len(files) != 5 {
+		t.Errorf("files %v, want the database, its WAL, its index and its two locks", files)
 	}
 	for _, f := range files {
 		if info, err := f.Info(); err != nil || info.Mode().Perm() != 0o600 {
