@@ -45,7 +45,7 @@ func newCreateUser(stdin *os.File) *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&o.email, "email", "", "the account's email (required)")
 	f.StringVar(&o.workspace, "workspace", "My workspace", "the workspace's name")
-	f.StringVar(&o.plan, "plan", "basic", plans.List())
+	f.StringVar(&o.plan, "plan", "", plans.List()+"; the server's --default-plan unless set")
 	f.BoolVar(&o.passwordStdin, "password-stdin", false, "read the password from standard input")
 	f.BoolVar(&o.json, "json", false, "print JSON")
 	f.BoolVar(&o.init, "init", false, initHelp)
@@ -61,9 +61,12 @@ func (o createUserOptions) account() (storage.NewAccount, error) {
 	if n := utf8.RuneCountInString(o.workspace); n < 1 || n > server.MaxName {
 		return storage.NewAccount{}, usage(fmt.Errorf("--workspace must have 1 to %d characters", server.MaxName))
 	}
-	p, err := plans.ByID(plans.ID(o.plan))
+	p, err := defaultPlanHere()
+	if o.plan != "" {
+		p, err = defaultPlan("--plan", o.plan, false)
+	}
 	if err != nil {
-		return storage.NewAccount{}, usage(fmt.Errorf("--plan: %w", err))
+		return storage.NewAccount{}, err
 	}
 	return storage.NewAccount{Email: o.email, WorkspaceName: o.workspace, Plan: p.ID}, nil
 }
@@ -162,7 +165,7 @@ func readPassword(stdin *os.File, stderr io.Writer, fromStdin bool) (password st
 
 func checkPassword(password string) error {
 	if n := utf8.RuneCountInString(password); n < server.MinPassword || n > server.MaxPassword {
-		return fmt.Errorf("a password has %d to %d characters; nothing was made", server.MinPassword, server.MaxPassword)
+		return fmt.Errorf("a password has %d to %d characters; nothing was changed", server.MinPassword, server.MaxPassword)
 	}
 	return nil
 }
@@ -181,16 +184,13 @@ func askPassword(terminal *os.File, stderr io.Writer) (string, error) {
 	}
 	second, err := ask("Again: ")
 	if err == nil && first != second {
-		err = errors.New("the two differ; nothing was made")
+		err = errors.New("the two differ; nothing was changed")
 	}
 	return first, err
 }
 
-// withWorkspace runs fn on the workspace of an existing account.
-func withWorkspace(ctx context.Context, dir, email string, fn func(*storage.Store, storage.Workspace) error) (err error) {
-	if email == "" {
-		return usage(errors.New("--email is required"))
-	}
+// withStore runs fn on the store of an existing database.
+func withStore(ctx context.Context, dir string, fn func(*storage.Store) error) (err error) {
 	if !hasDatabase(dir) {
 		return errNoDatabase(dir)
 	}
@@ -199,14 +199,28 @@ func withWorkspace(ctx context.Context, dir, email string, fn func(*storage.Stor
 		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
-	w, err := store.WorkspaceByEmail(ctx, email)
+	return fn(store)
+}
+
+// withWorkspace runs fn on the workspace of an existing account.
+func withWorkspace(ctx context.Context, dir, email string, fn func(*storage.Store, storage.Workspace) error) error {
+	if email == "" {
+		return usage(errors.New("--email is required"))
+	}
+	return withStore(ctx, dir, func(store *storage.Store) error {
+		w, err := store.WorkspaceByEmail(ctx, email)
+		if err != nil {
+			return orNoAccount(err, email)
+		}
+		return fn(store, w)
+	})
+}
+
+func orNoAccount(err error, email string) error {
 	if errors.Is(err, storage.ErrNotFound) {
-		return fmt.Errorf("no account with the email %s", email)
+		return fmt.Errorf("no account with the email %s: `pikarc accounts` lists them", email)
 	}
-	if err != nil {
-		return err
-	}
-	return fn(store, w)
+	return err
 }
 
 func newRotateKey() *cobra.Command {

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -15,6 +16,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/pikarc/server/server"
+	"github.com/pikarc/server/storage"
 )
 
 // networkOptions say where the server is reached, by whom, and how much.
@@ -52,7 +54,7 @@ func (o *networkOptions) tlsFlags(f *pflag.FlagSet) {
 
 func (o *networkOptions) limitFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.registration, "registration", "auto",
-		"who may register in the dashboard: open (anyone), closed (nobody), or auto (open while only this machine can reach the address)")
+		"who may register in the dashboard: open (anyone), closed (nobody), or auto (somebody on this machine, for the first account)")
 	f.StringSliceVar(&o.trustedProxies, "trusted-proxies", nil, "networks of proxies whose X-Forwarded-For is believed, such as 127.0.0.1/32,10.0.0.0/8")
 	f.StringSliceVar(&o.corsOrigins, "cors-origins", nil, "origins whose pages may read the API, such as https://app.example.com")
 	f.IntVar(&o.ratePerAddress, "rate-per-address", 5000, "requests a second that an address may make, twice that at once; 0: no limit, as for this machine itself")
@@ -128,8 +130,8 @@ func (o networkOptions) configure(cfg *server.Config) error {
 	cfg.BasePath = o.basePath
 	cfg.CORSOrigins, cfg.MaxConnections, cfg.MaxPerAddress = o.corsOrigins, o.maxConns, o.maxPerAddress
 	cfg.RatePerAddress, cfg.RatePerKey = o.ratePerAddress, o.ratePerKey
-	cfg.LocalRegistration = o.registration == "auto"
-	cfg.OpenRegistration = o.registration == "open" || o.registration == "auto" && o.private()
+	cfg.OpenRegistration = o.registration == "open"
+	cfg.LocalRegistration = o.registration == "auto" && o.private()
 	return nil
 }
 
@@ -155,17 +157,21 @@ func isLocal(host string) bool {
 }
 
 // registrationSaid tells who may make an account, and why.
-func (o networkOptions) registrationSaid(open bool) string {
+func (o networkOptions) registrationSaid(ctx context.Context, store *storage.Store) (string, error) {
+	const ways = "--registration open opens it, and create-user makes accounts"
 	switch {
-	case open && o.private():
-		return "open: anyone on this machine may make an account"
-	case open:
-		return "open: anyone who can reach this address may make an account"
-	case o.registration == "auto":
-		return "closed, because others can reach this address; --registration open opens it, and create-user makes accounts"
-	default:
-		return "closed"
+	case o.registration == "open":
+		return "open: anyone who can reach this address may make an account", nil
+	case o.registration == "closed":
+		return "closed", nil
+	case !o.private():
+		return "closed, because others can reach this address; " + ways, nil
 	}
+	has, err := store.HasAccounts(ctx)
+	if has {
+		return "closed, because there is an account; " + ways, err
+	}
+	return "open: somebody on this machine may make the first account", err
 }
 
 func parseProxies(texts []string) (all []netip.Prefix, err error) {

@@ -91,7 +91,8 @@ func newRoot(stdin *os.File) *cobra.Command {
 	root.SetHelpFunc(printHelp)
 	root.SetUsageFunc(printUsage)
 	root.SetVersionTemplate(versions())
-	root.AddCommand(newServe(), newMigrate(), newVerify(), newBackup(), newRestore(), newCreateUser(stdin), newRotateKey(), newSetPlan(),
+	root.AddCommand(newServe(), newMigrate(), newVerify(), newBackup(), newRestore(), newCreateUser(stdin), newAccounts(), newSetPassword(stdin),
+		newRotateKey(), newSetPlan(),
 		newDemo(), newHealth(), newVersion())
 	return root
 }

@@ -59,7 +59,7 @@ func newServe() *cobra.Command {
 }
 
 func (o *serveOptions) accountFlags(f *pflag.FlagSet) {
-	f.StringVar(&o.defaultPlan, "default-plan", "basic", "plan of new workspaces: "+plans.List())
+	f.StringVar(&o.defaultPlan, "default-plan", "", "plan of new workspaces: "+plans.List()+"; unless set enterprise, or basic where plans are sold")
 	f.DurationVar(&o.tokenTTL, "jwt-ttl", 24*time.Hour, "how long a sign-in lasts")
 	f.DurationVar(&o.paymentGrace, "payment-grace", server.DefaultPaymentGrace,
 		"how long a workspace keeps its plan after a payment failed")
@@ -107,10 +107,6 @@ type serveOptions struct {
 
 // config checks the options and turns them into the server's.
 func (o serveOptions) config(stderr io.Writer) (server.Config, error) {
-	plan, err := plans.ByID(plans.ID(o.defaultPlan))
-	if err != nil {
-		return server.Config{}, usage(fmt.Errorf("--default-plan: %w", err))
-	}
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(o.logLevel)); err != nil {
 		return server.Config{}, usage(fmt.Errorf("--log-level %q: choose debug, info, warn or error", o.logLevel))
@@ -132,6 +128,10 @@ func (o serveOptions) config(stderr io.Writer) (server.Config, error) {
 		return server.Config{}, usage(fmt.Errorf("--payment-grace %s: must be an hour or more", o.paymentGrace))
 	}
 	stripe, err := stripeConfig(o.publicURL, o.paymentGrace)
+	if err != nil {
+		return server.Config{}, err
+	}
+	plan, err := defaultPlan("--default-plan", o.defaultPlan, stripe != nil)
 	if err != nil {
 		return server.Config{}, err
 	}
@@ -250,12 +250,16 @@ func serve(ctx context.Context, dir string, o serveOptions, stdout, stderr io.Wr
 			return errors.Join(err, ln.Close(), closeEndpoints(endpoints))
 		}
 	}
+	registration, err := o.registrationSaid(ctx, store)
+	if err != nil {
+		return errors.Join(err, ln.Close(), closeEndpoints(endpoints))
+	}
 	url, database := o.url(ln), absolute(databasePath(dir))
 	if isNew {
 		database += " (new)"
 	}
 	fmt.Fprintf(stdout, "Pikarc %s serves %s\nDashboard: %s/   API: %s/v1/   Reference: %s/openapi.json\nRegistration: %s\nDatabase: %s\n%s",
-		version, url, url, url, url, o.registrationSaid(cfg.OpenRegistration), database, said)
+		version, url, url, url, url, registration, database, said)
 	return serveOn(ctx, srv, ln, plain, endpoints...)
 }
 

@@ -59,15 +59,13 @@ func CheckEmail(email string) error {
 	return nil
 }
 
-// mayRegister tells whether a caller may make an account. Registration that is
-// open for this machine alone is not for those whom a proxy on it lets in.
-func (s *Server) mayRegister(r *http.Request) bool {
-	return s.OpenRegistration && !(s.LocalRegistration && forwarded(r))
-}
-
 func (s *Server) register(c *call) error {
-	if !s.mayRegister(c.r) {
-		return forbidden("Registration is closed on this server")
+	open, err := s.mayRegister(c)
+	if err != nil {
+		return err
+	}
+	if !open {
+		return errRegistrationClosed()
 	}
 	o, err := s.object(c)
 	if err != nil {
@@ -84,13 +82,16 @@ func (s *Server) register(c *call) error {
 	if err != nil {
 		return err
 	}
-	in := storage.NewAccount{Email: email, PasswordHash: hash, Plan: s.DefaultPlan.ID, Address: addressText(neighbourhood(c.from))}
+	in := storage.NewAccount{Email: email, PasswordHash: hash, Plan: s.DefaultPlan.ID, Address: addressText(neighbourhood(c.from)), First: !s.OpenRegistration}
 	if name != nil {
 		in.WorkspaceName = *name
 	}
 	account, workspace, key, err := s.store.CreateAccount(c.ctx(), in)
 	if errors.Is(err, storage.ErrConflict) {
 		return badRequest("Email already registered")
+	}
+	if errors.Is(err, storage.ErrNotFirst) {
+		return errRegistrationClosed()
 	}
 	if err != nil {
 		return err

@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pikarc/server/auth"
@@ -34,7 +35,7 @@ type Config struct {
 	Secret            auth.Secret
 	TokenTTL          time.Duration
 	OpenRegistration  bool
-	LocalRegistration bool       // whom a proxy forwards may not register all the same
+	LocalRegistration bool       // somebody on this machine may make the first account all the same
 	DefaultPlan       plans.Plan // of workspaces made by registration
 	MaxBody           int64      // bytes; DefaultMaxBody when 0
 	MaxRunBody        int64      // bytes; DefaultMaxRunBody when 0
@@ -99,6 +100,7 @@ type Server struct {
 	stripe payments // nil when this server sells nothing
 	limiters
 	hintAtProxy sync.Once
+	hasAccounts atomic.Bool // once it is known
 
 	metrics   *metrics
 	dashboard func() (map[string]staticFile, error) // read at first use

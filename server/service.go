@@ -16,7 +16,11 @@ func (s *Server) health(c *call) error {
 // describe tells what a page must know before anybody has signed in.
 func (s *Server) describe(c *call) error {
 	registration := "closed"
-	if s.mayRegister(c.r) {
+	open, err := s.mayRegister(c)
+	if err != nil {
+		return err
+	}
+	if open {
 		registration = "open"
 	}
 	found, err := s.store.HasAccounts(c.ctx())

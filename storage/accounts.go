@@ -27,6 +27,7 @@ type NewAccount struct {
 	PasswordHash  string
 	WorkspaceName string // empty: "My workspace"
 	Plan          plans.ID
+	First         bool   // it must be the first of all; ErrNotFirst when it is not
 	Address       string // from which it registers, as SignedIn takes it; "" when there is none
 }
 
@@ -54,6 +55,11 @@ func (s *Store) CreateAccount(ctx context.Context, in NewAccount) (a Account, w 
 		a = Account{
 			ID: newID(tx.now), Email: in.Email, PasswordHash: in.PasswordHash, TokenVersion: 1,
 			CreatedAt: tx.now.Truncate(time.Millisecond),
+		}
+		if in.First {
+			if has, err := hasAccounts(tx); has || err != nil {
+				return deed{}, errors.Join(err, ErrNotFirst)
+			}
 		}
 		accountID, err := insertAccount(tx, a)
 		if err != nil {
@@ -85,6 +91,44 @@ func insertAccount(tx *Tx, a Account) (int64, error) {
 		return 0, ErrConflict
 	}
 	return id, err
+}
+
+// HasAccounts reports whether any account exists.
+func (s *Store) HasAccounts(ctx context.Context) (has bool, err error) {
+	err = s.read(ctx, func(tx *Tx) error {
+		has, err = hasAccounts(tx)
+		return err
+	})
+	return has, err
+}
+
+func hasAccounts(tx *Tx) (bool, error) {
+	var id int64
+	err := tx.get(`SELECT id FROM accounts WHERE id > 0 ORDER BY id LIMIT 1`, nil, &id)
+	return err == nil, ignoreNotFound(err)
+}
+
+// AccountSummary is an account as the operator sees it in a list.
+type AccountSummary struct {
+	Account
+	WorkspaceName string
+	Plan          plans.ID
+}
+
+// Accounts lists all accounts, oldest first.
+func (s *Store) Accounts(ctx context.Context) (all []AccountSummary, err error) {
+	err = s.read(ctx, func(tx *Tx) error {
+		return tx.each(`SELECT a.uuid, a.email, a.created_at, w.uuid, w.name, w.plan
+			FROM accounts a JOIN workspaces w ON w.account_id = a.id ORDER BY a.id`, nil, func(rows scanner) error {
+			var a AccountSummary
+			var created int64
+			err := rows.Scan(&a.ID, &a.Email, &created, &a.Workspace, &a.WorkspaceName, &a.Plan)
+			a.CreatedAt = time.UnixMilli(created).UTC()
+			all = append(all, a)
+			return err
+		})
+	})
+	return all, err
 }
 
 // emailKey is what makes two emails the same one.

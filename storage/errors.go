@@ -17,6 +17,7 @@ var (
 	ErrUnavailable   = errors.New("the database cannot be written or read now")
 	ErrSchemaOld     = errors.New("the database's schema is older than this binary: run `pikarc migrate`")
 	ErrSchemaNewer   = errors.New("the database was made by a newer pikarc: upgrade this binary; the database is unchanged")
+	ErrNotFirst      = errors.New("there is an account already")
 	ErrBadCursor     = errors.New("not a cursor of this list")
 	ErrKeyReused     = errors.New("the idempotency key was used with another body")
 	ErrStepBlocked   = errors.New("a blocked step takes no update")

@@ -107,6 +107,8 @@ func accountCalls(w *world, a Account, space Workspace, k APIKey) []call {
 			return errors.Join(err, w.SignedIn(ctx, a, "203.0.113.5/32", true), w.SignedIn(ctx, Account{}, "", false))
 		}},
 		{"HasSignedInFrom", func() error { _, err := w.HasSignedInFrom(ctx, a.ID, "203.0.113.5/32"); return err }},
+		{"HasAccounts", func() error { _, err := w.HasAccounts(ctx); return err }},
+		{"Accounts", func() error { _, err := w.Accounts(ctx); return err }},
 		{"EndSession", func() error { return w.EndSession(ctx, a.ID, auth.SessionID{1}, w.Now()) }},
 		{"EndAllSessions", func() error { return w.EndAllSessions(ctx, a.ID) }},
 		{"SetPassword", func() error { return w.SetPassword(ctx, a.ID, "z") }},
@@ -303,6 +305,7 @@ func exceptions() []struct{ line, query, why string } {
 		{"USE TEMP B-TREE FOR ORDER BY", "r.deny_reason = 7", "orders a page of each part"},
 		{"SCAN accounts", "SELECT uuid FROM accounts LIMIT 1", "one account says that there are some"},
 		{"plan_changes_workspace (workspace_id=?)", "ORDER BY id DESC LIMIT", "the last changes, in the index's order"},
+		{"SCAN a", "ON w.account_id = a.id ORDER BY a.id", "the operator's list is of all accounts"},
 		{"SCAN workspaces", "SELECT id FROM workspaces", "upkeep looks at every tenant, a few times a day"},
 		{"runs_status (status=?)", "r.last_call_at < $2", "upkeep looks at every RUNNING run; concurrency limits them"},
 		{"api_keys_active (workspace_id=?)", "FROM api_keys", "one key a workspace is active"},

@@ -12,7 +12,7 @@ let browser: Browser
 let made = 0
 
 beforeAll(async () => {
-  server = await Server.start()
+  server = await Server.start('--registration', 'open') // tests make accounts before one registers
   browser = await launch()
 })
 

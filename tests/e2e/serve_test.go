@@ -35,7 +35,7 @@ func TestServeSaysWhereItServesAndEndsCleanlyOnASignal(t *testing.T) {
 				t.Errorf("ended with %v", state)
 			}
 			want := fmt.Sprintf("Pikarc %s serves %s\nDashboard: %s/   API: %s/v1/   Reference: %s/openapi.json\n"+
-				"Registration: open: anyone on this machine may make an account\nDatabase: %s (new)\n",
+				"Registration: open: somebody on this machine may make the first account\nDatabase: %s (new)\n",
 				builtVersion, p.url, p.url, p.url, p.url, filepath.Join(dir, "pikarc.db"))
 			if p.stdout.String() != want {
 				t.Errorf("stdout %q, want %q", &p.stdout, want)
@@ -225,7 +225,7 @@ func TestNoSecretReachesTheLog(t *testing.T) {
 	dir := t.TempDir()
 	for _, format := range []string{"text", "json"} {
 		p := serveWith(t, []string{"PIKARC_SECRET=" + secret},
-			"--addr", "127.0.0.1:0", "--data-dir", dir, "--log-format", format, "--log-level", "debug")
+			"--addr", "127.0.0.1:0", "--data-dir", dir, "--log-format", format, "--log-level", "debug", "--registration", "open")
 		var registered struct {
 			AccessToken string `json:"access_token"`
 			APIKey      struct{ Key string }

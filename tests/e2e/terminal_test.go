@@ -107,7 +107,7 @@ func TestCreateUserAsksTwiceOnATerminalAndShowsNothingTyped(t *testing.T) {
 func TestPasswordsThatDifferOrAreTooShortMakeNothing(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ first, second, says string }{
-		"different": {password, password + "!", "nothing was made"},
+		"different": {password, password + "!", "nothing was changed"},
 		"too short": {"seven77", "", "8 to 1024"},
 	} {
 		t.Run(name, func(t *testing.T) {
