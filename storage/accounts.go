@@ -32,13 +32,12 @@ type NewAccount struct {
 }
 
 // HasAccounts reports whether anybody has an account.
-func (s *Store) HasAccounts(ctx context.Context) (bool, error) {
-	var id uuid.UUID
-	err := s.read(ctx, func(tx *Tx) error { return tx.get(`SELECT uuid FROM accounts LIMIT 1`, nil, &id) })
-	if errors.Is(err, ErrNotFound) {
-		return false, nil
-	}
-	return err == nil, err
+func (s *Store) HasAccounts(ctx context.Context) (has bool, err error) {
+	err = s.read(ctx, func(tx *Tx) error {
+		has, err = hasAccounts(tx)
+		return err
+	})
+	return has, err
 }
 
 // CreateAccount makes an account, its workspace and an API key. It returns
@@ -91,15 +90,6 @@ func insertAccount(tx *Tx, a Account) (int64, error) {
 		return 0, ErrConflict
 	}
 	return id, err
-}
-
-// HasAccounts reports whether any account exists.
-func (s *Store) HasAccounts(ctx context.Context) (has bool, err error) {
-	err = s.read(ctx, func(tx *Tx) error {
-		has, err = hasAccounts(tx)
-		return err
-	})
-	return has, err
 }
 
 func hasAccounts(tx *Tx) (bool, error) {

@@ -107,7 +107,6 @@ func accountCalls(w *world, a Account, space Workspace, k APIKey) []call {
 			return errors.Join(err, w.SignedIn(ctx, a, "203.0.113.5/32", true), w.SignedIn(ctx, Account{}, "", false))
 		}},
 		{"HasSignedInFrom", func() error { _, err := w.HasSignedInFrom(ctx, a.ID, "203.0.113.5/32"); return err }},
-		{"HasAccounts", func() error { _, err := w.HasAccounts(ctx); return err }},
 		{"Accounts", func() error { _, err := w.Accounts(ctx); return err }},
 		{"EndSession", func() error { return w.EndSession(ctx, a.ID, auth.SessionID{1}, w.Now()) }},
 		{"EndAllSessions", func() error { return w.EndAllSessions(ctx, a.ID) }},
