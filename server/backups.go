@@ -62,6 +62,9 @@ func (s *Server) takeBackup(ctx context.Context) (bytes int64, deleted int, err 
 	if err := privatefile.MkdirAll(s.Backups.Dir); err != nil {
 		return 0, 0, fmt.Errorf("make the backup directory: %w", err)
 	}
+	if err := removeUnfinished(s.Backups.Dir); err != nil { // which a full disk has room for
+		return 0, 0, err
+	}
 	name := s.Now().UTC().Format(backupName)
 	if bytes, err = s.store.Backup(ctx, filepath.Join(s.Backups.Dir, name)); err != nil {
 		return 0, 0, err
@@ -93,8 +96,7 @@ func scheduledBackups(dir string) (all []scheduled, err error) {
 	return all, nil
 }
 
-// pruneBackups deletes the oldest ones beyond the number to keep, never the one
-// just made, and what a crash has left of unfinished ones.
+// pruneBackups deletes the oldest ones beyond the number to keep, never the one just made.
 func pruneBackups(dir string, keep int, made string) (deleted int, err error) {
 	taken, err := scheduledBackups(dir)
 	if err != nil {
@@ -107,7 +109,7 @@ func pruneBackups(dir string, keep int, made string) (deleted int, err error) {
 		}
 		deleted++
 	}
-	return deleted, removeUnfinished(dir)
+	return deleted, nil
 }
 
 // removeUnfinished deletes partial copies that nobody has touched for a day.

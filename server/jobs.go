@@ -59,7 +59,7 @@ func (s *Server) startJobs(ctx context.Context) <-chan struct{} {
 		group.Go(func() { s.every(ctx, lookEvery, jobNone, "", "", s.whenDue(due, s.verify)) })
 	}
 	if s.Backups.Dir != "" {
-		group.Go(func() { s.every(ctx, lookEvery, jobNone, "", "", s.whenDue(s.backupDue, s.backup)) })
+		group.Go(func() { s.every(ctx, lookEvery, jobNone, "", "", s.backingOff(s.backupDue, s.backup)) })
 	}
 	done := make(chan struct{})
 	go func() { group.Wait(); close(done) }()
@@ -118,6 +118,29 @@ func (s *Server) until(
 // stopped tells the errors that only say that the server ends.
 func stopped(err error) bool {
 	return errors.Is(err, context.Canceled) || errors.Is(err, storage.ErrClosed)
+}
+
+// backingOff is whenDue for a job that should not be tried again at once: each
+// failure in a row doubles the time until the next attempt, up to an hour.
+func (s *Server) backingOff(
+	due func(time.Time) bool, job func(context.Context) error,
+) func(context.Context) (int, error) {
+	const longest = time.Hour
+	var wait time.Duration
+	var failed time.Time
+	waits := func(now time.Time) bool { // a clock that was set back waits for nothing
+		return !now.Before(failed) && now.Sub(failed) < wait
+	}
+	return s.whenDue(func(now time.Time) bool { return !waits(now) && due(now) }, func(ctx context.Context) error {
+		err := job(ctx)
+		switch {
+		case err == nil:
+			wait = 0
+		case !stopped(err):
+			wait, failed = min(max(2*wait, lookEvery), longest), s.Now()
+		}
+		return err
+	})
 }
 
 // whenDue makes a job of one that is to run at certain times. Such a job logs

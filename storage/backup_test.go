@@ -1,12 +1,14 @@
 package storage
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -238,5 +240,46 @@ func TestDamageIsFoundBeforeAServerStarts(t *testing.T) {
 		if err := CheckSound(t.Context(), w.path); !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), "pikarc restore") {
 			t.Errorf("page %d: %v", page+1, err)
 		}
+	}
+}
+
+// FAT has no hard links, and some mounts refuse them.
+func TestRestoreKeepsTheOldDatabaseWithoutHardLinks(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.start(w.roomy(), "someone")
+	w.must(w.Close())
+	before, err := os.ReadFile(w.path)
+	w.must(err)
+	refused := func(path, to string) error { return &os.LinkError{Op: "link", Old: path, New: to, Err: syscall.EPERM} }
+	kept, err := keepAside(t.Context(), w.path, refused)
+	w.must(err)
+	for _, file := range []string{w.path, kept} {
+		if after, err := os.ReadFile(file); err != nil || !bytes.Equal(after, before) {
+			t.Errorf("%s: %d bytes of %d, %v", file, len(after), len(before), err)
+		}
+	}
+	if info, err := os.Stat(kept); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", info, err)
+	}
+	mustHoldOnly(t, filepath.Dir(w.path), "pikarc-before-restore-", "pikarc.db", "pikarc.db.lock", "pikarc.db.server.lock")
+}
+
+// In a URI two slashes begin the name of a host.
+func TestPathMayBeginWithTwoSlashes(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.start(w.roomy(), "someone")
+	copied := filepath.Join(t.TempDir(), "b.db")
+	_, err := w.Backup(t.Context(), "/"+copied)
+	w.must(err)
+	_, err = Verify(t.Context(), "/"+copied, VerifyOptions{Migrations: embed.Migrations()})
+	w.must(err)
+	path := filepath.Join(t.TempDir(), "pikarc.db")
+	_, err = Restore(t.Context(), "/"+copied, "/"+path, embed.Migrations(), false)
+	w.must(err)
+	s := openStore(t, "/"+path, w.Now)
+	if size := s.Stats().FileBytes; size == 0 {
+		t.Error("the restored database is not where it was asked for")
 	}
 }

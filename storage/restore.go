@@ -5,10 +5,13 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/pikarc/server/auth/privatefile"
 )
 
 // Restore puts a backup in the place of a database, which nobody may use: then
@@ -57,7 +60,7 @@ func Restore(ctx context.Context, file, path string, migrations fs.FS, force boo
 		return "", ErrSchemaNewer
 	}
 	if exists {
-		if kept, err = keepAside(ctx, path); err != nil {
+		if kept, err = keepAside(ctx, path, os.Link); err != nil {
 			return "", fmt.Errorf("keep the old database aside: %w", err)
 		}
 	}
@@ -69,12 +72,14 @@ func Restore(ctx context.Context, file, path string, migrations fs.FS, force boo
 
 // keepAside gives a database a second name, with all that belongs to it. Its
 // own stays until the new one takes it: a crash between leaves the old in place.
-func keepAside(ctx context.Context, path string) (kept string, err error) {
+func keepAside(ctx context.Context, path string, link func(path, to string) error) (kept string, err error) {
 	// A damaged database may refuse. Then its WAL is kept beside it.
 	foldErr := foldWAL(ctx, path)
 	kept = besides(path, "before-restore", time.Now())
-	if err := os.Link(path, kept); err != nil {
-		return "", err
+	if err := link(path, kept); err != nil {
+		if err := copyFile(path, kept); err != nil { // the file system may have no hard links
+			return "", err
+		}
 	}
 	err = os.Rename(path+"-wal", kept+"-wal")
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -84,6 +89,28 @@ func keepAside(ctx context.Context, path string) (kept string, err error) {
 		return "", err
 	}
 	return kept, nil
+}
+
+// copyFile copies a file under a name that appears once the copy is complete.
+func copyFile(path, to string) (err error) {
+	from, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, from.Close()) }()
+	f, err := privatefile.CreateTemp(filepath.Dir(to), "."+filepath.Base(to)+".*"+partialSuffix)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(f, from)
+	err = errors.Join(err, f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), to)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	return nil
 }
 
 // foldWAL moves what a killed server has left in the WAL into the file: the

@@ -233,7 +233,7 @@ func TestPathMayHoldAnyCharacter(t *testing.T) {
 	if _, err := Migrate(t.Context(), path, embed.Migrations()); err != nil {
 		t.Fatal(err)
 	}
-	if files := everyByte(t, filepath.Dir(path)); len(files) != 2 || files[name] == "" {
+	if files := everyByte(t, filepath.Dir(path)); len(files) != 3 || files[name] == "" {
 		t.Errorf("%d files, that of the name given has %d bytes", len(files), len(files[name]))
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net/url"
+	"path/filepath"
 	"runtime"
 	"strconv"
 	"sync"
@@ -202,7 +203,9 @@ func waitForLocks() [2]string {
 	return [2]string{"busy_timeout", strconv.FormatInt(busyTimeout.Milliseconds(), 10)}
 }
 
+// dsn is a file URI. Two slashes at the front of a path would begin the name of a host.
 func dsn(path string, pragmas ...[2]string) string {
+	path = filepath.Clean(path)
 	q := url.Values{}
 	for _, p := range pragmas {
 		q.Add("_pragma", p[0]+"("+p[1]+")")
