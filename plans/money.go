@@ -2,6 +2,8 @@ package plans
 
 import (
 	"errors"
+	"math"
+	"math/big"
 	"math/bits"
 	"strconv"
 	"strings"
@@ -41,18 +43,30 @@ var (
 // ErrCostOverflow says that a cost is beyond what the ledger can book.
 var ErrCostOverflow = errors.New("the cost is larger than can be booked")
 
+// PlacesError is ErrDecimalPlaces with what could be sent instead.
+type PlacesError struct{ Nearest string }
+
+func (e *PlacesError) Error() string {
+	return ErrDecimalPlaces.Error() + ": the nearest is " + e.Nearest
+}
+
+// Unwrap returns ErrDecimalPlaces.
+func (e *PlacesError) Unwrap() error { return ErrDecimalPlaces }
+
 const (
 	moneyPlaces = 9
 	pricePlaces = 12
 )
 
 // ParseMoney reads a decimal text of at most 9 decimals, from 0 to MaxMoney.
+// Further ones are rounded where they are no more than the noise of a float,
+// such as in 0.1 + 0.2; else they are a *PlacesError.
 func ParseMoney(text string) (Money, error) {
 	n, err := parseDecimal(text, moneyPlaces, uint64(MaxMoney))
 	return Money(n), err
 }
 
-// ParsePrice reads a decimal text of at most 12 decimals, from 0 to MaxPrice.
+// ParsePrice is ParseMoney for 12 decimals, from 0 to MaxPrice.
 func ParsePrice(text string) (Price, error) {
 	n, err := parseDecimal(text, pricePlaces, uint64(MaxPrice))
 	return Price(n), err
@@ -76,6 +90,9 @@ func (p Price) String() string { return formatDecimal(int64(p), pricePlaces) }
 
 // MarshalJSON writes the price as a JSON number.
 func (p Price) MarshalJSON() ([]byte, error) { return []byte(p.String()), nil }
+
+// PerMillion writes what a million tokens cost, in dollars.
+func (p Price) PerMillion() string { return formatDecimal(int64(p), pricePlaces-6) }
 
 // Budget is a limit of money that may not be set.
 type Budget struct {
@@ -130,8 +147,13 @@ func parseDecimal(text string, places int, limit uint64) (uint64, error) {
 	case trimmed == "":
 		return 0, nil
 	case scale > places:
-		return 0, ErrDecimalPlaces
-	case negative:
+		nearest, noise := roundDigits(trimmed, scale-places)
+		if !noise {
+			return 0, &PlacesError{formatDecimal(int64(min(max(nearest, 1), limit)), places)}
+		}
+		trimmed, scale = strconv.FormatUint(nearest, 10), places
+	}
+	if negative {
 		return 0, ErrNegative
 	}
 	zeros := places - scale
@@ -143,6 +165,29 @@ func parseDecimal(text string, places int, limit uint64) (uint64, error) {
 		return 0, ErrTooLarge
 	}
 	return n, nil
+}
+
+// roundDigits rounds a whole number, given by its digits without leading
+// zeros, to units of 10^drop: to the largest uint64 where it is larger. Noise
+// reports whether that changes it by less than a billionth.
+func roundDigits(digits string, drop int) (units uint64, noise bool) {
+	if drop > len(digits) {
+		return 0, false
+	}
+	const enough = 60 // digits behind the unit; those after them change nothing
+	if drop > enough {
+		digits, drop = digits[:len(digits)-drop+enough], enough
+	}
+	if len(digits)-drop > 19 {
+		return math.MaxUint64, true
+	}
+	value, _ := new(big.Int).SetString(digits, 10)
+	unit := new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(drop)), nil)
+	half := new(big.Int).Rsh(unit, 1)
+	rounded := new(big.Int).Div(new(big.Int).Add(value, half), unit)
+	off := new(big.Int).Sub(value, new(big.Int).Mul(rounded, unit))
+	const billion = 1_000_000_000
+	return rounded.Uint64(), off.Abs(off).Mul(off, big.NewInt(billion)).Cmp(value) < 0
 }
 
 // scanDecimal splits a decimal text into its sign, its digits without a point,

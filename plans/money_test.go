@@ -7,6 +7,7 @@ import (
 	"math/big"
 	"regexp"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -68,7 +69,6 @@ func refusals() map[string]error {
 		"1e-999999999":                 plans.ErrDecimalPlaces,
 		"1e-99999999999999999999":      plans.ErrDecimalPlaces,
 		"-0.0000000001":                plans.ErrDecimalPlaces, // the form is judged before the value
-		"1000000000.0000000001":        plans.ErrDecimalPlaces,
 		"-1":                           plans.ErrNegative,
 		"-1e400":                       plans.ErrNegative,
 		"1000000000.000000001":         plans.ErrTooLarge,
@@ -106,6 +106,14 @@ func TestParsePriceHasTwelvePlacesAndItsOwnLimit(t *testing.T) {
 		{"0.0000000000001", 0, plans.ErrDecimalPlaces},
 		{"1000000", plans.MaxPrice, nil},
 		{"1000000.000000000001", 0, plans.ErrTooLarge},
+		{"1000000.0000000000001", plans.MaxPrice, nil},
+		{"-2.1899999999999997e-06", 0, plans.ErrNegative},
+		{"3.3333333333333335e-07", 0, plans.ErrDecimalPlaces},
+		{"0.0000000000015", 0, plans.ErrDecimalPlaces},
+		{"0.9999999999999e-12", 1, nil}, // by less than a billionth
+		{"1.000000002e-12", 0, plans.ErrDecimalPlaces},
+		{"0.000000" + strings.Repeat("3", 100_000), 0, plans.ErrDecimalPlaces},
+		{"0.28" + strings.Repeat("0", 40) + strings.Repeat("3", 100_000), 280_000_000_000, nil},
 		{"1000000000", 0, plans.ErrTooLarge},
 		{"-0.000001", 0, plans.ErrNegative},
 		{"NaN", 0, plans.ErrNotFinite},
@@ -113,7 +121,40 @@ func TestParsePriceHasTwelvePlacesAndItsOwnLimit(t *testing.T) {
 	} {
 		got, err := plans.ParsePrice(c.text)
 		if !errors.Is(err, c.err) || got != c.want {
-			t.Errorf("ParsePrice(%q) = %d, %v; want %d, %v", c.text, int64(got), err, int64(c.want), c.err)
+			t.Errorf("ParsePrice(%.40q) = %d, %v; want %d, %v", c.text, int64(got), err, int64(c.want), c.err)
+		}
+	}
+}
+
+// Programs that keep prices per million divide, and what they then write is
+// the nearest float.
+func TestPricesPerMillionInFloatsAreTheOnesMeant(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		micros := rapid.Int64Range(0, 1_000_000_000).Draw(t, "price per million in micro-dollars")
+		perMillion, err := strconv.ParseFloat(plans.Money(micros*1_000).String(), 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := strconv.FormatFloat(perMillion/1e6, 'g', -1, 64)
+		if got, err := plans.ParsePrice(text); err != nil || got != plans.Price(micros) {
+			t.Errorf("ParsePrice(%q) = %d, %v; want %d", text, int64(got), err, micros)
+		}
+	})
+	for text, want := range map[string]plans.Money{"0.30000000000000004": 300_000_000, "0.1": 100_000_000, "19.999999999999996": 20 * plans.USD} {
+		if got, err := plans.ParseMoney(text); err != nil || got != want {
+			t.Errorf("ParseMoney(%q) = %v, %v; want %v", text, got, err, want)
+		}
+	}
+}
+
+func TestTooManyDecimalsSayWhatToSend(t *testing.T) {
+	for text, want := range map[string]string{
+		"3.3333333333333335e-07": "0.000000333333", "1.5e-12": "0.000000000002", "1e-30": "0.000000000001",
+		"0.6666666666666666e-6": "0.000000666667",
+	} {
+		var places *plans.PlacesError
+		if _, err := plans.ParsePrice(text); !errors.As(err, &places) || places.Nearest != want {
+			t.Errorf("ParsePrice(%q): %v; want to hear of %s", text, err, want)
 		}
 	}
 }
@@ -147,6 +188,14 @@ func TestStringWritesTheExactAmountInPlainDecimals(t *testing.T) {
 	} {
 		if got := n.String(); got != want {
 			t.Errorf("Price(%d).String() = %q, want %q", int64(n), got, want)
+		}
+	}
+}
+
+func TestPerMillionIsTheExactAmount(t *testing.T) {
+	for p, want := range map[plans.Price]string{0: "0", 2_500_000: "2.5", 1: "0.000001", plans.MaxPrice: "1000000000000"} {
+		if got := p.PerMillion(); got != want {
+			t.Errorf("%s a token is %q a million, want %q", p, got, want)
 		}
 	}
 }

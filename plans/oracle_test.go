@@ -35,7 +35,7 @@ func oracle(text string, places, limit int64) (int64, error) {
 	switch {
 	case value.Sign() == 0:
 		return 0, nil
-	case !value.IsInt():
+	case !nearInt(value):
 		return 0, plans.ErrDecimalPlaces
 	case parts[1] == "-":
 		return 0, plans.ErrNegative
@@ -43,6 +43,18 @@ func oracle(text string, places, limit int64) (int64, error) {
 		return 0, plans.ErrTooLarge
 	}
 	return value.Num().Int64(), nil
+}
+
+// nearInt rounds a value to a whole number if that changes it by less than a billionth.
+func nearInt(value *big.Rat) bool {
+	half := new(big.Rat).Add(value, big.NewRat(1, 2))
+	nearest := new(big.Rat).SetInt(new(big.Int).Div(half.Num(), half.Denom()))
+	off := new(big.Rat).Sub(value, nearest)
+	if off.Abs(off).Mul(off, powerOfTen(9)).Cmp(value) >= 0 {
+		return false
+	}
+	value.Set(nearest)
+	return true
 }
 
 // exponent is clamped to where the digits of the text cannot make up for it,

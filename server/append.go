@@ -110,6 +110,10 @@ func (s stepJSON) append(b []byte) []byte {
 	b = appendMoney(append(b, `,"cost_usd":`...), s.Cost)
 	b = appendMoney(append(b, `,"input_cost_per_token":`...), s.InputPrice)
 	b = appendMoney(append(b, `,"output_cost_per_token":`...), s.OutputPrice)
+	b = append(append(b, `,"priced":`...), priced(s)...)
+	if s.Capped {
+		b = append(b, `,"capped":true`...)
+	}
 	b = appendTime(append(b, `,"created_at":`...), s.CreatedAt)
 	b = appendTime(append(b, `,"completed_at":`...), s.CompletedAt)
 	b = append(b, `,"duration_ms":`...)
@@ -119,6 +123,18 @@ func (s stepJSON) append(b []byte) []byte {
 		b = strconv.AppendInt(b, *s.DurationMillis, 10)
 	}
 	return append(b, '}')
+}
+
+// priced says whether the step's usage has a price: null while there is none of it.
+func priced(s stepJSON) string {
+	switch {
+	case !s.Booked:
+		return "null"
+	case s.Cost == nil:
+		return "false"
+	default:
+		return "true"
+	}
 }
 
 func appendID(b []byte, id uuid.UUID) []byte {

@@ -70,6 +70,10 @@ func trails() map[string]trail {
 			"/v1/blocked-users/unblock", `{"user_id":"zoe"}`,
 			by + `,"action":"user.unblock","target":"zoe","before":{"blocked":true},"after":{"blocked":false}`, "",
 		},
+		"POST /v1/end-runs": {
+			"/v1/end-runs", `{"silent_for_seconds":0,"status":"BLOCKED"}`,
+			by + `,"action":"run.end_many","target":null,"before":null,"after":{"runs":1,"status":"BLOCKED"}`, "",
+		},
 		"POST /v1/api-keys/regenerate": {
 			"/v1/api-keys/regenerate", `{"label":"new"}`,
 			by + `,"action":"api_key.regenerate","target":null,"before":{"label":"default","prefix":"<prefix>"},"after":{"label":"new","prefix":"<prefix>"}`, "",

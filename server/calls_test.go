@@ -16,26 +16,28 @@ const (
 	stepRules = `["RUN_ALREADY_ENDED","KILL_SWITCH_ACTIVE","USER_BLOCKED","WORKSPACE_DAILY_BUDGET_EXCEEDED","USER_DAILY_BUDGET_EXCEEDED"]`
 
 	adasRun = `"id":"{run}","user_id":"ada","title":null,"status":"RUNNING","deny_reason":"USER_BLOCKED","started_at":"2026-11-23T07:08:30.123Z",` +
-		`"ended_at":null,"ended_reason":null,"duration_ms":null,"step_count":2,"blocked_step_count":1,"prompt_tokens":0,"completion_tokens":0,"total_usd":0`
+		`"ended_at":null,"ended_reason":null,"duration_ms":null,"step_count":2,"blocked_step_count":1,"prompt_tokens":0,"completion_tokens":0,"total_usd":0,` +
+		`"unpriced_tokens":0,"calls_without_usage":0,"last_call_at":"2026-11-23T07:08:30.123Z"`
 	bobsRun = `"id":"{ended}","user_id":"bob","title":null,"status":"COMPLETED","deny_reason":null,"started_at":"2026-11-23T07:08:29.123Z",` +
 		`"ended_at":"2026-11-23T07:08:29.123Z","ended_reason":"CLIENT","duration_ms":0,"step_count":0,"blocked_step_count":0,` +
-		`"prompt_tokens":0,"completion_tokens":0,"total_usd":0`
+		`"prompt_tokens":0,"completion_tokens":0,"total_usd":0,"unpriced_tokens":0,"calls_without_usage":0,"last_call_at":"2026-11-23T07:08:29.123Z"`
 	openStep = `{"id":"{step}","sequence":1,"type":"MODEL_CALL","status":"RUNNING","model":"gpt-4o","tool_name":null,"input_data":{"prompt":"hi"},` +
 		`"output_data":null,"error":null,"decision":{"outcome":"ALLOW","reason":null,"evaluated":` + stepRules + `},` +
-		`"prompt_tokens":0,"completion_tokens":0,"cost_usd":null,"input_cost_per_token":null,"output_cost_per_token":null,` +
+		`"prompt_tokens":0,"completion_tokens":0,"cost_usd":null,"input_cost_per_token":null,"output_cost_per_token":null,"priced":null,` +
 		`"created_at":"2026-11-23T07:08:30.123Z","completed_at":null,"duration_ms":null}`
 	deniedDecision = `{"outcome":"DENY","reason":"USER_BLOCKED","limit":null,"used":null,"resets_at":null,` +
 		`"evaluated":["RUN_ALREADY_ENDED","KILL_SWITCH_ACTIVE","USER_BLOCKED"]}`
 	deniedStep = `{"id":"{denied}","sequence":2,"type":"TOOL_CALL","status":"BLOCKED","model":null,"tool_name":"search","input_data":null,` +
 		`"output_data":null,"error":null,"decision":` + deniedDecision + `,` +
-		`"prompt_tokens":0,"completion_tokens":0,"cost_usd":null,"input_cost_per_token":null,"output_cost_per_token":null,` +
+		`"prompt_tokens":0,"completion_tokens":0,"cost_usd":null,"input_cost_per_token":null,"output_cost_per_token":null,"priced":null,` +
 		`"created_at":"2026-11-23T07:08:30.123Z","completed_at":null,"duration_ms":null}`
 	reportedStep = `{"id":"{step}","sequence":1,"type":"MODEL_CALL","status":"COMPLETED","model":"gpt-4o","tool_name":null,"input_data":{"prompt":"hi"},` +
 		`"output_data":["x",1.50],"error":"slow","decision":{"outcome":"ALLOW","reason":null,"evaluated":` + stepRules + `},` +
-		`"prompt_tokens":500,"completion_tokens":100,"cost_usd":0.00225,"input_cost_per_token":0.0000025,"output_cost_per_token":0.00001,` +
+		`"prompt_tokens":500,"completion_tokens":100,"cost_usd":0.00225,"input_cost_per_token":0.0000025,"output_cost_per_token":0.00001,"priced":true,` +
 		`"created_at":"2026-11-23T07:08:30.123Z","completed_at":"2026-11-23T07:08:31.123Z","duration_ms":1234}`
 
-	quietUsage = `{"total_usd":0,"total_tokens":0,"run_count":2,"denial_count":1}`
+	quietUsage = `{"total_usd":0,"total_tokens":0,"run_count":2,"denial_count":1,` +
+		`"unpriced_tokens":0,"unpriced_step_count":0,"calls_without_usage":0,"capped":false}`
 	gpt4oPrice = `{"id":"<id>","model":"gpt-4o","input_cost_per_token":0.0000025,"output_cost_per_token":0.00001,"is_active":true}`
 	newToken   = `{"access_token":"<token>","token_type":"bearer","expires_in":86400}`
 
@@ -63,7 +65,7 @@ func userJSON(user, blockedAt, reason, runs, seen string) string {
 		blocked = "true"
 	}
 	return `{"user_id":"` + user + `","blocked":` + blocked + `,"blocked_at":` + blockedAt + `,"blocked_reason":` + reason +
-		`,"today_usd":0,"last_30_days_usd":0,"run_count":` + runs + `,"last_seen_at":` + seen + `}`
+		`,"today_usd":0,"last_30_days_usd":0,"today_unpriced_tokens":0,"last_30_days_unpriced_tokens":0,"run_count":` + runs + `,"last_seen_at":` + seen + `}`
 }
 
 const (
@@ -113,6 +115,18 @@ func runCalls() []apiCase {
 			changes: "runs usage users",
 		},
 		{
+			name: "by last call", method: "GET", path: "/v1/runs/?status=RUNNING&sort=last_call", as: "key", status: http.StatusOK,
+			want: `{"items":[{` + adasRun + `}],"next_cursor":null}`,
+		},
+		{
+			method: "POST", path: "/v1/end-runs", as: "token", body: `{"silent_for_seconds":0}`, status: http.StatusOK,
+			want: `{"ended_run_ids":["{run}"],"more":false}`, changes: "runs usage",
+		},
+		{
+			name: "named", method: "POST", path: "/v1/end-runs", as: "key", status: http.StatusOK,
+			body: `{"run_ids":["{ended}","` + unknownID + `"],"status":"BLOCKED"}`, want: `{"ended_run_ids":[],"more":false}`,
+		},
+		{
 			method: "POST", path: "/v1/runs/{run}/heartbeat", as: "key", status: http.StatusOK,
 			want: `{"id":"{run}","status":"RUNNING",` + allowed + `}`,
 		},
@@ -130,8 +144,8 @@ func runCalls() []apiCase {
 		{
 			name: "trillions", method: "PATCH", path: "/v1/runs/{run}/steps/{step}", as: "key", body: `{"prompt_tokens":1000000000000,"completion_tokens":1000000000000}`, status: http.StatusOK,
 			changes: "runs usage users",
-			want: strings.NewReplacer(`"cost_usd":null,"input_cost_per_token":null,"output_cost_per_token":null`,
-				`"cost_usd":12500000,"input_cost_per_token":0.0000025,"output_cost_per_token":0.00001`,
+			want: strings.NewReplacer(`"cost_usd":null,"input_cost_per_token":null,"output_cost_per_token":null,"priced":null`,
+				`"cost_usd":12500000,"input_cost_per_token":0.0000025,"output_cost_per_token":0.00001,"priced":true`,
 				`_tokens":0`, `_tokens":1000000000000`).Replace(openStep),
 		},
 	}
@@ -183,18 +197,18 @@ func configurationCalls() []apiCase {
 			method: "GET", path: "/v1/usage/", as: "key", status: http.StatusOK,
 			want: `{"today":` + quietUsage + `,"last_7_days":` + quietUsage + `,"last_30_days":` + quietUsage + `,"running_runs":1,` +
 				`"by_reason":[{"reason":"USER_BLOCKED","today":1,"last_7_days":1,"last_30_days":1}],"by_model":[],` +
-				`"by_user":[{"user_id":"bob","total_usd":0,"run_count":1},{"user_id":"ada","total_usd":0,"run_count":1}],` +
+				`"by_user":[{"user_id":"bob","total_usd":0,"run_count":1,"unpriced_tokens":0},{"user_id":"ada","total_usd":0,"run_count":1,"unpriced_tokens":0}],` +
 				`"monthly_run_count":2,"monthly_run_limit":null}`,
 		},
 		{
 			method: "GET", path: "/v1/usage/daily?days=2", as: "token", status: http.StatusOK,
-			want: `{"items":[{"date":"2026-11-22","total_usd":0,"prompt_tokens":0,"completion_tokens":0,"run_count":0,"blocked_run_count":0,"denial_count":0},` +
-				`{"date":"2026-11-23","total_usd":0,"prompt_tokens":0,"completion_tokens":0,"run_count":2,"blocked_run_count":0,"denial_count":1}]}`,
+			want: `{"items":[{"date":"2026-11-22","total_usd":0,"prompt_tokens":0,"completion_tokens":0,"run_count":0,"blocked_run_count":0,"denial_count":0,"unpriced_tokens":0,"unpriced_step_count":0,"calls_without_usage":0,"capped":false},` +
+				`{"date":"2026-11-23","total_usd":0,"prompt_tokens":0,"completion_tokens":0,"run_count":2,"blocked_run_count":0,"denial_count":1,"unpriced_tokens":0,"unpriced_step_count":0,"calls_without_usage":0,"capped":false}]}`,
 		},
 		{
 			name: "by model", method: "GET", path: "/v1/usage/daily?days=1&by=model", as: "key", status: http.StatusOK,
 			want: `{"items":[{"date":"2026-11-23","total_usd":0,"prompt_tokens":0,"completion_tokens":0,"run_count":2,"blocked_run_count":0,` +
-				`"denial_count":1,"by_model":[]}]}`,
+				`"denial_count":1,"unpriced_tokens":0,"unpriced_step_count":0,"calls_without_usage":0,"capped":false,"by_model":[]}]}`,
 		},
 		{
 			method: "GET", path: "/v1/events", as: "key", status: http.StatusOK, // of a stream, its first event
@@ -216,7 +230,9 @@ func configurationCalls() []apiCase {
 		{
 			method: "PUT", path: "/v1/model-pricing/openai/gpt-4o%20mini", as: "key", status: http.StatusOK, changes: "prices",
 			body: `{"input_cost_per_token":"0.000000000001","output_cost_per_token":1000000,"is_active":false}`,
-			want: `{"id":"<id>","model":"openai/gpt-4o mini","input_cost_per_token":0.000000000001,"output_cost_per_token":1000000,"is_active":false}`,
+			want: `{"id":"<id>","model":"openai/gpt-4o mini","input_cost_per_token":0.000000000001,"output_cost_per_token":1000000,"is_active":false,` +
+				`"warning":"This is a price for one token: at $1000000 each, a million tokens cost $1000000000000. ` +
+				`Prices are often given for a million tokens; divide those by 1,000,000."}`,
 		},
 		{
 			method: "GET", path: "/v1/audit/?action=model_price.set&since=2026-11-23T07:08:30Z&limit=1", as: "token", status: http.StatusOK,

@@ -204,9 +204,13 @@ func (w *world) look(a account) map[string]string {
 	days, err := w.store.DailyUsage(ctx, ws, 2, true)
 	add("usage", days, err)
 	runs, _, err := w.store.Runs(ctx, ws, storage.RunFilter{Limit: 100})
+	for i := range runs {
+		runs[i].LastCallAt = time.Time{} // which every call moves
+	}
 	add("runs", runs, err)
 	for _, run := range runs {
 		detail, err := w.store.Run(ctx, ws, run.ID, "")
+		detail.LastCallAt = time.Time{}
 		add("runs", detail, err)
 	}
 	return parts

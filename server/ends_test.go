@@ -90,17 +90,17 @@ func TestTheClientsWordReplacesAnIdleEnd(t *testing.T) {
 			a := w.account(plans.Basic)
 			run := w.start(a, "ada")
 			step := w.step(a, run, "gpt-4o")
-			w.clock.advance(time.Hour)
-			w.endIdle(0) // an hour is not more than an hour
+			w.clock.advance(6 * time.Hour)
+			w.endIdle(0) // six hours are not more than six hours, of a run with an open step
 			w.clock.advance(time.Millisecond)
 			w.endIdle(1)
-			w.runIs(a, run, "FAILED", "IDLE_TIMEOUT", "2026-11-23T08:08:29.124Z")
+			w.runIs(a, run, "FAILED", "IDLE_TIMEOUT", "2026-11-23T13:08:29.124Z")
 			if got := w.call("GET", "/v1/runs/"+run, a.key, nil).text("steps.0.status"); got != "ABANDONED" {
 				t.Errorf("the open step of an ended run is %s", got)
 			}
 			w.clock.advance(time.Minute)
 			w.call("POST", "/v1/runs/"+run+"/end", a.key, `{"status":"`+status+`"}`).want(http.StatusOK)
-			w.runIs(a, run, status, "CLIENT", "2026-11-23T08:09:29.124Z")
+			w.runIs(a, run, status, "CLIENT", "2026-11-23T13:09:29.124Z")
 			other := "FAILED"
 			if status == other {
 				other = "COMPLETED"
@@ -137,7 +137,7 @@ func TestEachCallKeepsARunAlive(t *testing.T) {
 	for _, call := range []func(){
 		func() { w.call("POST", "/v1/runs/"+run+"/heartbeat", a.key, nil).want(http.StatusOK) },
 		func() { step = w.step(a, run, "gpt-4o") },
-		func() { w.call("PATCH", step, a.key, `{}`).want(http.StatusOK) },
+		func() { w.call("PATCH", step, a.key, `{"status":"FAILED"}`).want(http.StatusOK) },
 	} {
 		w.clock.advance(50 * time.Minute)
 		call()
@@ -185,33 +185,43 @@ func TestARepeatedReportChangesNothingAndACorrectionBooksTheDifference(t *testin
 	}
 	w.call("PATCH", path, f.key, `{"completion_tokens":50,"status":"FAILED"}`).want(http.StatusOK)
 	daily := w.call("GET", "/v1/usage/daily?days=2", f.key, nil).want(http.StatusOK)
-	wantBody(t, daily, `{"items":[{"date":"2026-11-23","total_usd":0.00175,"prompt_tokens":500,"completion_tokens":50,"run_count":2,"blocked_run_count":0,"denial_count":1},`+
-		`{"date":"2026-11-24","total_usd":0,"prompt_tokens":0,"completion_tokens":0,"run_count":0,"blocked_run_count":0,"denial_count":0}]}`)
+	wantBody(t, daily, `{"items":[{"date":"2026-11-23","total_usd":0.00175,"prompt_tokens":500,"completion_tokens":50,"run_count":2,"blocked_run_count":0,"denial_count":1,"unpriced_tokens":0,"unpriced_step_count":0,"calls_without_usage":0,"capped":false},`+
+		`{"date":"2026-11-24","total_usd":0,"prompt_tokens":0,"completion_tokens":0,"run_count":0,"blocked_run_count":0,"denial_count":0,"unpriced_tokens":0,"unpriced_step_count":0,"calls_without_usage":0,"capped":false}]}`)
 	run := w.call("GET", f.fill("/v1/runs/{run}"), f.key, nil)
 	if run.text("total_usd") != "0.00175" || run.text("completion_tokens") != "50" || run.text("steps.0.completed_at") != "2026-11-23T07:08:31.123Z" {
 		t.Errorf("after the correction the run is %s", run.body)
 	}
 }
 
-func TestUsageBeyondTheLedgerIsRefusedWhole(t *testing.T) {
+// A price typed for a million tokens fills a day at once; no agent may die of it.
+func TestUsageBeyondTheLedgerIsBookedUpToTheBound(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	a := w.account(plans.Basic)
 	w.call("PUT", "/v1/model-pricing/gold", a.key, `{"input_cost_per_token":1000000,"output_cost_per_token":0}`).want(http.StatusOK)
-	path := w.step(a, w.start(a, "ada"), "gold")
-	before := w.look(a)
-	const body = `{"status":"COMPLETED","prompt_tokens":1000000000000}`
-	wantBody(t, w.call("PATCH", path, a.key, body).want(http.StatusUnprocessableEntity),
-		problems(problem("value_error", `["body"]`, "Value error, this usage costs more than can be booked", body, "")))
-	if got := changes(before, w.look(a)); got != "" {
-		t.Errorf("a report that was refused changed %s", got)
+	in := w.stream(a.token)
+	run := w.start(a, "ada")
+	path := w.step(a, run, "gold")
+	r := w.call("PATCH", path, a.key, `{"status":"COMPLETED","prompt_tokens":1000000000000}`).want(http.StatusOK)
+	if r.text("cost_usd") != "100000000" || r.text("capped") != "true" {
+		t.Errorf("the report answered %s", r.body)
 	}
-	w.call("PATCH", path, a.key, strings.Replace(body, "1000000000000", "100", 1)).want(http.StatusOK)
-	if got := w.call("GET", "/v1/usage", a.key, nil).text("today.total_usd"); got != "100000000" {
-		t.Errorf("the largest day's spend is %s", got)
+	in.until("spend.capped", func(r *response) bool { return r.text("run.id") == run && strings.HasSuffix(path, r.text("step_id")) })
+	second := w.call("PATCH", w.step(a, w.start(a, "ada"), "gold"), a.key, `{"prompt_tokens":1}`).want(http.StatusOK) // the day is full
+	if second.text("cost_usd") != "0" || second.text("capped") != "true" {
+		t.Errorf("a report on a full day answered %s", second.body)
 	}
-	second := w.step(a, w.start(a, "ada"), "gold") // the day is full to the last nano-dollar
-	w.call("PATCH", second, a.key, `{"prompt_tokens":1}`).want(http.StatusUnprocessableEntity)
+	usage := w.call("GET", "/v1/usage", a.key, nil)
+	if usage.text("today.total_usd") != "100000000" || usage.text("last_30_days.capped") != "true" {
+		t.Errorf("usage is %s", usage.body)
+	}
+	exact := w.call("PATCH", path, a.key, `{"prompt_tokens":99}`).want(http.StatusOK)
+	if exact.text("cost_usd") != "99000000" || strings.Contains(string(exact.body), "capped") {
+		t.Errorf("a correction answered %s", exact.body)
+	}
+	if got := w.metric("pikarc_capped_steps_total"); got != 2 {
+		t.Errorf("%v capped steps are counted", got)
+	}
 }
 
 func TestAModelWithoutAPriceCostsNothingKnown(t *testing.T) {

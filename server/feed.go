@@ -36,7 +36,7 @@ type feed struct {
 // add files a change.
 func (f *feed) add(c storage.Change) {
 	switch c.Kind {
-	case storage.RunStarted, storage.RunDenied, storage.RunEnded, storage.StepDenied:
+	case storage.RunStarted, storage.RunDenied, storage.RunEnded, storage.StepDenied, storage.ModelUnpriced, storage.SpendCapped:
 		f.spend = true
 		f.events = append(f.events, c)
 	case storage.RunProgressed:
@@ -176,6 +176,17 @@ func (b *frames) events(changes []storage.Change, m storage.Moment) {
 				Step     uuid.UUID       `json:"step_id"`
 				Decision json.RawMessage `json:"decision"`
 			}{runOf(run), c.Denial.Step, appendDecision(nil, c.Denial.Decision, false)})
+		case c.Kind == storage.ModelUnpriced:
+			b.add("model.unpriced", struct {
+				Model word      `json:"model"`
+				Run   runJSON   `json:"run"`
+				Step  uuid.UUID `json:"step_id"`
+			}{word(c.Model), runOf(run), c.Step})
+		case c.Kind == storage.SpendCapped:
+			b.add("spend.capped", struct {
+				Run  runJSON   `json:"run"`
+				Step uuid.UUID `json:"step_id"`
+			}{runOf(run), c.Step})
 		default:
 			b.add(runEvent(c.Kind), runOf(run))
 		}
@@ -205,5 +216,5 @@ func (b *frames) spend(m storage.Moment, touched []int64) {
 		Today       totalsJSON `json:"today"`
 		RunningRuns int64      `json:"running_runs"`
 		Runs        []runJSON  `json:"runs"`
-	}{totalsJSON(m.Today), m.RunningRuns, runs})
+	}{totalsOf(m.Today), m.RunningRuns, runs})
 }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"unicode/utf8"
 
+	"github.com/google/uuid"
+
 	"github.com/pikarc/server/plans"
 )
 
@@ -139,6 +141,42 @@ func (o *object) Budget(name string) (budget plans.Budget, present bool) {
 	return plans.Budget{Limit: limit, Set: true}, true
 }
 
+// OptionalIDs reads a list of at most max UUIDs; nil when absent or null.
+func (o *object) OptionalIDs(name string, max int) []uuid.UUID {
+	value := o.optional(name)
+	if value == nil {
+		return nil
+	}
+	var texts []json.RawMessage
+	if value[0] != '[' || json.Unmarshal(value, &texts) != nil {
+		o.add(name, value, problem{Type: "list_type", Msg: "Input should be a valid list"})
+		return nil
+	}
+	if len(texts) > max {
+		o.add(name, value, problem{
+			Type: "too_long",
+			Msg:  fmt.Sprintf("List should have at most %d items after validation, not %d", max, len(texts)),
+			Ctx:  map[string]any{"field_type": "List", "max_length": max, "actual_length": len(texts)},
+		})
+		return nil
+	}
+	ids := make([]uuid.UUID, len(texts))
+	for i, text := range texts {
+		var id uuid.UUID
+		ok := text[0] == '"'
+		if ok {
+			id, ok = parseID(string(unquoteBytes(text)))
+		}
+		if !ok {
+			o.add(name, text, uuidProblem())
+			o.found[len(o.found)-1].Loc = []any{"body", name, i}
+			return nil
+		}
+		ids[i] = id
+	}
+	return ids
+}
+
 // Has tells whether a field was sent, null included. It counts as asked for.
 func (o *object) Has(name string) bool {
 	return o.find(name) != nil
@@ -254,13 +292,14 @@ func (o *object) decimal(name string, value []byte) (text string, ok bool) {
 
 // decimalProblem words an error of package plans; le is in dollars.
 func decimalProblem(err error, places int, le int64) problem {
+	var tooMany *plans.PlacesError
 	switch {
 	case errors.Is(err, plans.ErrNotFinite):
 		return problem{Type: "finite_number", Msg: "Input should be a finite number"}
-	case errors.Is(err, plans.ErrDecimalPlaces):
+	case errors.As(err, &tooMany):
 		return problem{
 			Type: "decimal_max_places",
-			Msg:  fmt.Sprintf("Decimal input should have no more than %d decimal places", places),
+			Msg:  fmt.Sprintf("Decimal input should have no more than %d decimal places; send %s", places, tooMany.Nearest),
 			Ctx:  map[string]any{"decimal_places": places},
 		}
 	case errors.Is(err, plans.ErrNegative):

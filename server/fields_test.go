@@ -293,7 +293,7 @@ func decimalTests(places int, le string) []fieldTest {
 	parsing := func(input string) string { return at("decimal_parsing", "Input should be a valid decimal", input, "") }
 	finite := func(input string) string { return at("finite_number", "Input should be a finite number", input, "") }
 	maxPlaces := func(input string) string {
-		return at("decimal_max_places", fmt.Sprintf("Decimal input should have no more than %d decimal places", places), input, fmt.Sprintf(`"decimal_places":%d`, places))
+		return at("decimal_max_places", fmt.Sprintf("Decimal input should have no more than %d decimal places; send 0.%0*d", places, places, 1), input, fmt.Sprintf(`"decimal_places":%d`, places))
 	}
 	below := func(input string) string {
 		return at("greater_than_equal", "Input should be greater than or equal to 0", input, `"ge":0`)

@@ -27,6 +27,7 @@ type metrics struct {
 	decisions *prometheus.CounterVec
 	repairs   *prometheus.CounterVec
 	jobs      jobMetrics
+	booking   bookingMetrics
 }
 
 func newMetrics(s *Server) *metrics {
@@ -45,7 +46,8 @@ func newMetrics(s *Server) *metrics {
 		repairs: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "pikarc_repaired_fields_total", Help: "Fields of runs and steps that could not be kept as sent.",
 		}, []string{"field"}),
-		jobs: newJobMetrics(),
+		jobs:    newJobMetrics(),
+		booking: newBookingMetrics(),
 	}
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "pikarc_build_info", Help: "1, with the server's version.", ConstLabels: prometheus.Labels{"version": s.Version},
@@ -57,6 +59,7 @@ func newMetrics(s *Server) *metrics {
 	for _, field := range storage.AllRepairs.Fields() {
 		m.repairs.WithLabelValues(field)
 	}
+	m.registry.MustRegister(m.booking.collectors()...)
 	return m
 }
 

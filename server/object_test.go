@@ -63,7 +63,7 @@ func TestAllProblemsOfABodyAtOnceInFieldOrder(t *testing.T) {
 			[]string{
 				`{"type":"value_error","loc":["body"],"msg":"Value error, must not contain the NUL character","input":{"\u0000":1,"is_active":null,"output_cost_per_token":"0.0000000000001","extra":"<a&b>"}}`,
 				`{"type":"missing","loc":["body","input_cost_per_token"],"msg":"Field required","input":{"\u0000":1,"is_active":null,"output_cost_per_token":"0.0000000000001","extra":"<a&b>"}}`,
-				`{"type":"decimal_max_places","loc":["body","output_cost_per_token"],"msg":"Decimal input should have no more than 12 decimal places","input":"0.0000000000001","ctx":{"decimal_places":12}}`,
+				`{"type":"decimal_max_places","loc":["body","output_cost_per_token"],"msg":"Decimal input should have no more than 12 decimal places; send 0.000000000001","input":"0.0000000000001","ctx":{"decimal_places":12}}`,
 				`{"type":"bool_type","loc":["body","is_active"],"msg":"Input should be a valid boolean","input":null}`,
 				`{"type":"extra_forbidden","loc":["body","\u0000"],"msg":"Extra inputs are not permitted","input":1}`,
 				`{"type":"extra_forbidden","loc":["body","extra"],"msg":"Extra inputs are not permitted","input":"<a&b>"}`,

@@ -44,5 +44,22 @@ func (s *Server) setPrice(c *call) error {
 		return err
 	}
 	price, err = s.store.SetPrice(c.ctx(), c.who.workspace, price)
-	return c.ok(priceOf(price), err)
+	return c.ok(struct {
+		priceJSON
+		Warning string `json:"warning,omitempty"`
+	}{priceOf(price), priceWarning(price)}, err)
+}
+
+// likelyPerToken is what no model's token costs, and many a million of them do: $0.01.
+const likelyPerToken plans.Price = 10_000_000_000
+
+// priceWarning says what a price means that was probably meant for a million
+// tokens; "" for others.
+func priceWarning(p storage.ModelPrice) string {
+	highest := max(p.Input, p.Output)
+	if highest <= likelyPerToken {
+		return ""
+	}
+	return "This is a price for one token: at $" + highest.String() + " each, a million tokens cost $" +
+		highest.PerMillion() + ". Prices are often given for a million tokens; divide those by 1,000,000."
 }

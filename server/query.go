@@ -174,17 +174,25 @@ func (q *query) add(name, text string, p problem) {
 
 // pathUUID reads an id from the path, in its 36-character form and any case.
 func pathUUID(raw, name string) (uuid.UUID, error) {
-	if len(raw) == len(uuid.Nil.String()) {
-		if id, err := uuid.Parse(raw); err == nil {
-			return id, nil
-		}
+	if id, ok := parseID(raw); ok {
+		return id, nil
 	}
+	return uuid.Nil, pathError(name, raw, uuidProblem())
+}
+
+// parseID takes no other form of a UUID than the API writes, but for its case.
+func parseID(text string) (uuid.UUID, bool) {
+	id, err := uuid.Parse(text)
+	return id, err == nil && len(text) == len(uuid.Nil.String())
+}
+
+func uuidProblem() problem {
 	const want = "expected 32 hexadecimal digits in groups of 8-4-4-4-12"
-	return uuid.Nil, pathError(name, raw, problem{
+	return problem{
 		Type: "uuid_parsing",
 		Msg:  "Input should be a valid UUID, " + want,
 		Ctx:  map[string]any{"error": want},
-	})
+	}
 }
 
 // pathText reads a text of 1 to max Unicode code points from the path.

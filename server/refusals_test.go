@@ -21,9 +21,11 @@ func missing(field, input string) string {
 	return problem("missing", `["body","`+field+`"]`, "Field required", input, "")
 }
 
-func badUUID(name string) string {
+func badUUID(name string) string { return notUUIDAt(`["path","` + name + `"]`) }
+
+func notUUIDAt(loc string) string {
 	const words = "expected 32 hexadecimal digits in groups of 8-4-4-4-12"
-	return problem("uuid_parsing", `["path","`+name+`"]`, "Input should be a valid UUID, "+words, `"7"`, `{"error":"`+words+`"}`)
+	return problem("uuid_parsing", loc, "Input should be a valid UUID, "+words, `"7"`, `{"error":"`+words+`"}`)
 }
 
 func badCursor(name string) string {
@@ -49,6 +51,31 @@ func runRefusals() []apiCase {
 		{
 			method: "POST", path: "/v1/runs/", as: "key", body: `{"metadata":[]}`, status: http.StatusUnprocessableEntity,
 			want: problems(missing("user_id", `{"metadata":[]}`)),
+		},
+		{
+			method: "POST", path: "/v1/end-runs", as: "key", body: `{"run_ids":["7"],"silent":1}`, status: http.StatusUnprocessableEntity,
+			want: problems(notUUIDAt(`["body","run_ids",0]`), problem("extra_forbidden", `["body","silent"]`, "Extra inputs are not permitted", "1", "")),
+		},
+		{
+			name: "no list", method: "POST", path: "/v1/end-runs", as: "token", body: `{"run_ids":"7","status":"RUNNING"}`, status: http.StatusUnprocessableEntity,
+			want: problems(problem("list_type", `["body","run_ids"]`, "Input should be a valid list", `"7"`, ""),
+				problem("literal_error", `["body","status"]`, "Input should be 'COMPLETED', 'FAILED' or 'BLOCKED'", `"RUNNING"`, `{"expected":"'COMPLETED', 'FAILED' or 'BLOCKED'"}`)),
+		},
+		{
+			name: "a number", method: "POST", path: "/v1/end-runs", as: "token", body: `{"run_ids":[7]}`, status: http.StatusUnprocessableEntity,
+			want: problems(strings.Replace(notUUIDAt(`["body","run_ids",0]`), `"7"`, `7`, 1)),
+		},
+		{
+			name: "neither", method: "POST", path: "/v1/end-runs", as: "token", body: `{}`, status: http.StatusUnprocessableEntity,
+			want: problems(problem("value_error", `["body"]`, "Value error, send run_ids or silent_for_seconds, and not both", "{}", "")),
+		},
+		{
+			name: "by last call of all", method: "GET", path: "/v1/runs/?sort=last_call", as: "token", status: http.StatusUnprocessableEntity,
+			want: problems(problem("value_error", `["query","sort"]`, "Value error, last_call needs status=RUNNING, and no other filter", `"last_call"`, "")),
+		},
+		{
+			name: "by last call of a user", method: "GET", path: "/v1/runs/?sort=last_call&status=RUNNING&user_id=a", as: "token", status: http.StatusUnprocessableEntity,
+			want: problems(problem("value_error", `["query","sort"]`, "Value error, last_call needs status=RUNNING, and no other filter", `"last_call"`, "")),
 		},
 		{
 			name: "no body", method: "POST", path: "/v1/runs/", as: "key", status: http.StatusUnprocessableEntity,
@@ -200,7 +227,7 @@ func configurationRefusals() []apiCase {
 		},
 		{
 			method: "PUT", path: "/v1/model-pricing/gpt-4o", as: "token", body: `{"input_cost_per_token":0.0000000000001}`, status: http.StatusUnprocessableEntity,
-			want: problems(problem("decimal_max_places", `["body","input_cost_per_token"]`, "Decimal input should have no more than 12 decimal places",
+			want: problems(problem("decimal_max_places", `["body","input_cost_per_token"]`, "Decimal input should have no more than 12 decimal places; send 0.000000000001",
 				"0.0000000000001", `{"decimal_places":12}`), missing("output_cost_per_token", `{"input_cost_per_token":0.0000000000001}`)),
 		},
 		{method: "POST", path: "/v1/billing/checkout", as: "token", body: `{"plan":"pro"}`, status: http.StatusBadRequest, want: noBilling},

@@ -39,6 +39,8 @@ func (s *Server) routes() []route {
 		{"POST", "/v1/runs/:run_id/steps", canDecide, s.createStep},
 		{"PATCH", "/v1/runs/:run_id/steps/:step_id", canReport, s.updateStep},
 
+		{"POST", "/v1/end-runs", canConfigure, s.endRuns}, // not below /v1/runs/, where the router wants an id
+
 		{"GET", "/v1/workspace/", canRead, s.readWorkspace},
 		{"PATCH", "/v1/workspace/", canConfigure, s.updateWorkspace},
 		{"POST", "/v1/workspace/kill-switch", canConfigure, s.setKillSwitch},

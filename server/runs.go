@@ -125,6 +125,9 @@ type runJSON struct {
 	PromptTokens     int64       `json:"prompt_tokens"`
 	CompletionTokens int64       `json:"completion_tokens"`
 	Total            plans.Money `json:"total_usd"`
+	Unpriced         int64       `json:"unpriced_tokens"`
+	WithoutUsage     int64       `json:"calls_without_usage"`
+	LastCallAt       instant     `json:"last_call_at"`
 }
 
 func runOf(r storage.Run) runJSON {
@@ -133,6 +136,7 @@ func runOf(r storage.Run) runJSON {
 		StartedAt: instant(r.StartedAt), EndedAt: instant(r.EndedAt),
 		StepCount: r.StepCount, BlockedStepCount: r.BlockedStepCount,
 		PromptTokens: r.PromptTokens, CompletionTokens: r.CompletionTokens, Total: r.Spend,
+		Unpriced: r.UnpricedTokens, WithoutUsage: r.CallsWithoutUsage, LastCallAt: instant(r.LastCallAt),
 	}
 	if r.EndedBy != 0 {
 		out.EndedReason = word(r.EndedBy.String())
@@ -172,6 +176,12 @@ func (s *Server) listRuns(c *call) error {
 		Until:  q.OptionalTime("until"),
 		Limit:  q.Int("limit", pageLength, 1, maxPage),
 		Cursor: q.String("cursor", maxCursor),
+
+		ByLastCall: q.Literal("sort", "newest", "last_call") == "last_call",
+	}
+	others := f.UserID != "" || f.Denied || f.Reason != guard.None || !f.Since.IsZero() || !f.Until.IsZero()
+	if f.ByLastCall && (f.Status != storage.RunRunning || others) {
+		q.add("sort", "last_call", valueProblem("last_call needs status=RUNNING, and no other filter"))
 	}
 	if err := q.Err(); err != nil {
 		return err

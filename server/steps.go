@@ -2,7 +2,6 @@ package server
 
 import (
 	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"net/http"
 
@@ -57,23 +56,25 @@ func (s *Server) updateStep(c *call) error {
 		DurationMillis:   o.Duration("duration_ms", maxExact),
 		PromptTokens:     o.Count("prompt_tokens", plans.MaxTokens),
 		CompletionTokens: o.Count("completion_tokens", plans.MaxTokens),
+		Model:            o.Name("model"),
 		OutputData:       o.AnyPayload("output_data"),
 		Error:            o.Text("error", maxStepError),
 	}
 	if err := joinProblems(runErr, stepErr, o.Err()); err != nil {
 		return err
 	}
-	repaired := o.Repaired()
-	in.Repairs = storage.RepairsOf(repaired)
+	in.Repairs = storage.RepairsOf(o.Repaired())
 	out, err := s.store.UpdateStep(c.ctx(), c.who.caller(), run, step, in)
-	if errors.Is(err, storage.ErrTooLarge) {
-		return invalid([]any{"body"}, "this usage costs more than can be booked", json.RawMessage(o.Raw()))
-	}
 	if err != nil {
 		return orNotFound(err, "Step not found")
 	}
+	if out.ModelIgnored {
+		o.repair("model")
+		in.Repairs |= storage.RepairOf("model")
+	}
 	c.meter.repaired(in.Repairs)
-	c.body(http.StatusOK, jsonType, appendRepaired(stepJSON(out).append(make([]byte, 0, 1024)), repaired))
+	s.metrics.booking.updated(out)
+	c.body(http.StatusOK, jsonType, appendRepaired(stepJSON(out.Step).append(make([]byte, 0, 1024)), o.repaired))
 	return nil
 }
 

@@ -84,6 +84,7 @@ func intrusions() map[string]intrusion {
 		"GET /v1/workspace/":                    {"", http.StatusOK},
 		"PATCH /v1/workspace/":                  {`{"name":"mine","daily_budget_usd":1,"max_concurrent_runs":2}`, http.StatusOK},
 		"POST /v1/workspace/kill-switch":        {`{"active":true}`, http.StatusOK},
+		"POST /v1/end-runs":                     {`{"silent_for_seconds":0}`, http.StatusOK},
 		"GET /v1/users/":                        {"", http.StatusOK},
 		"PUT /v1/blocked-users/*user_id":        {`{"reason":"mine"}`, http.StatusOK},
 		"DELETE /v1/blocked-users/*user_id":     {"", http.StatusNotFound},
@@ -151,12 +152,19 @@ func foreignPaths(t *testing.T, rt server.TestRoute, own fixture, v watched) []f
 // foreignQueries are the query strings with which a route could be asked for another's things.
 func foreignQueries(t *testing.T, rt server.TestRoute, v watched) []string {
 	t.Helper()
+	sorts := []string{"spend"}
+	if rt.Path == "/v1/runs/" {
+		sorts = []string{"newest"} // the other order needs a status
+	}
 	values := map[string][]string{
 		"user_id": {"canary/user"}, "q": {canary}, "cursor": v.cursors, "steps_cursor": v.cursors, "days": {"365"}, "limit": {"200"},
 		"status": {"RUNNING"}, "blocked": {"true"}, "denied": {"true"}, "since": {"1970-01-01T00:00:00Z"}, "until": {"9999-12-31T23:59:59Z"}, "include_inactive": {"true"},
-		"reason": {"USER_BLOCKED"}, "sort": {"spend"}, "by": {"model"}, "action": {"user.block"},
+		"reason": {"USER_BLOCKED"}, "sort": sorts, "by": {"model"}, "action": {"user.block"},
 	}
 	queries := []string{""}
+	if rt.Path == "/v1/runs/" && rt.Method == http.MethodGet {
+		queries = append(queries, "?status=RUNNING&sort=last_call")
+	}
 	for _, p := range operation(readDocument(t), rt.Method, rt.Path).Parameters {
 		if p.Value.In != "query" {
 			continue
@@ -265,6 +273,7 @@ func TestNoCallReachesAnotherTenant(t *testing.T) {
 	w := newWorld(t)
 	in := &intruder{w: w, watched: w.makeWatched()}
 	w.exec(`INSERT INTO expired_history SELECT id, 1, 1 FROM workspaces`) // as retention would
+	w.exec(`INSERT INTO capped_steps SELECT run_id, uuid, 1000, 1 FROM steps WHERE prompt_tokens = 1000`)
 	looks, rows := w.look(in.watched.account), w.rowsOf(in.watched.workspace)
 	for _, rt := range w.routes {
 		for _, token := range []bool{false, true} {

@@ -18,6 +18,19 @@ type totalsJSON struct {
 	Tokens  int64       `json:"total_tokens"`
 	Runs    int64       `json:"run_count"`
 	Denials int64       `json:"denial_count"`
+	gapsJSON
+	Capped bool `json:"capped"`
+}
+
+func totalsOf(t storage.Totals) totalsJSON {
+	return totalsJSON{t.Spend, t.Tokens, t.Runs, t.Denials, gapsJSON(t.Gaps), t.Capped}
+}
+
+// gapsJSON is what a spend does not hold.
+type gapsJSON struct {
+	UnpricedTokens    int64 `json:"unpriced_tokens"`
+	UnpricedSteps     int64 `json:"unpriced_step_count"`
+	CallsWithoutUsage int64 `json:"calls_without_usage"`
 }
 
 type reasonUsageJSON struct {
@@ -32,13 +45,14 @@ type modelUsageJSON struct {
 	Spend            plans.Money `json:"total_usd"`
 	PromptTokens     int64       `json:"prompt_tokens"`
 	CompletionTokens int64       `json:"completion_tokens"`
-	UnpricedTokens   int64       `json:"unpriced_tokens"`
+	gapsJSON
 }
 
 type userUsageJSON struct {
-	UserID string      `json:"user_id"`
-	Spend  plans.Money `json:"total_usd"`
-	Runs   int64       `json:"run_count"`
+	UserID         string      `json:"user_id"`
+	Spend          plans.Money `json:"total_usd"`
+	Runs           int64       `json:"run_count"`
+	UnpricedTokens int64       `json:"unpriced_tokens"`
 }
 
 func (s *Server) readUsage(c *call) error {
@@ -57,11 +71,13 @@ func (s *Server) readUsage(c *call) error {
 		MonthlyRuns     int64             `json:"monthly_run_count"`
 		MonthlyRunLimit count             `json:"monthly_run_limit"`
 	}{
-		totalsJSON(u.Today), totalsJSON(u.Last7Days), totalsJSON(u.Last30Days), u.RunningRuns,
+		totalsOf(u.Today), totalsOf(u.Last7Days), totalsOf(u.Last30Days), u.RunningRuns,
 		each(u.ByReason, func(r storage.ReasonUsage) reasonUsageJSON {
 			return reasonUsageJSON{word(r.Reason.String()), r.Today, r.Last7Days, r.Last30Days}
 		}),
-		each(u.ByModel, func(m storage.ModelUsage) modelUsageJSON { return modelUsageJSON(m) }),
+		each(u.ByModel, func(m storage.ModelUsage) modelUsageJSON {
+			return modelUsageJSON{m.Model, m.Spend, m.PromptTokens, m.CompletionTokens, gapsJSON(m.Gaps)}
+		}),
 		each(u.ByUser, func(r storage.UserUsage) userUsageJSON { return userUsageJSON(r) }),
 		u.MonthlyRuns, count(u.MonthlyRunLimit),
 	})
@@ -69,14 +85,16 @@ func (s *Server) readUsage(c *call) error {
 }
 
 type dayUsageJSON struct {
-	Date             string           `json:"date"`
-	Spend            plans.Money      `json:"total_usd"`
-	PromptTokens     int64            `json:"prompt_tokens"`
-	CompletionTokens int64            `json:"completion_tokens"`
-	Runs             int64            `json:"run_count"`
-	BlockedRuns      int64            `json:"blocked_run_count"`
-	Denials          int64            `json:"denial_count"`
-	ByModel          []modelSpendJSON `json:"by_model,omitzero"` // when asked for
+	Date             string      `json:"date"`
+	Spend            plans.Money `json:"total_usd"`
+	PromptTokens     int64       `json:"prompt_tokens"`
+	CompletionTokens int64       `json:"completion_tokens"`
+	Runs             int64       `json:"run_count"`
+	BlockedRuns      int64       `json:"blocked_run_count"`
+	Denials          int64       `json:"denial_count"`
+	gapsJSON
+	Capped  bool             `json:"capped"`
+	ByModel []modelSpendJSON `json:"by_model,omitzero"` // when asked for
 }
 
 type modelSpendJSON struct {
@@ -86,7 +104,8 @@ type modelSpendJSON struct {
 
 func dayUsageOf(d storage.DayUsage) dayUsageJSON {
 	out := dayUsageJSON{
-		d.Date.Format(time.DateOnly), d.Spend, d.PromptTokens, d.CompletionTokens, d.Runs, d.BlockedRuns, d.Denials, nil,
+		d.Date.Format(time.DateOnly), d.Spend, d.PromptTokens, d.CompletionTokens, d.Runs, d.BlockedRuns, d.Denials,
+		gapsJSON(d.Gaps), d.Capped, nil,
 	}
 	if d.ByModel != nil {
 		out.ByModel = each(d.ByModel, func(m storage.ModelSpend) modelSpendJSON { return modelSpendJSON(m) })

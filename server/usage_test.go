@@ -39,13 +39,14 @@ func TestUsageAddsUpByDayModelAndUser(t *testing.T) {
 	w.clock.set(today)
 	w.call("PUT", "/v1/blocked-users/ada", a.key, nil).want(http.StatusOK)
 	w.call("POST", "/v1/runs", a.key, `{"user_id":"ada"}`).want(http.StatusCreated)
-	usage := `{"today":{"total_usd":2,"total_tokens":18,"run_count":2,"denial_count":1},"last_7_days":{"total_usd":2.5,"total_tokens":23,"run_count":3,"denial_count":1},` +
-		`"last_30_days":{"total_usd":7.5,"total_tokens":37,"run_count":5,"denial_count":1},"running_runs":0,` +
+	const gaps14 = `"unpriced_tokens":14,"unpriced_step_count":1,"calls_without_usage":0,"capped":false`
+	usage := `{"today":{"total_usd":2,"total_tokens":18,"run_count":2,"denial_count":1,` + gaps14 + `},"last_7_days":{"total_usd":2.5,"total_tokens":23,"run_count":3,"denial_count":1,` + gaps14 + `},` +
+		`"last_30_days":{"total_usd":7.5,"total_tokens":37,"run_count":5,"denial_count":1,` + gaps14 + `},"running_runs":0,` +
 		`"by_reason":[{"reason":"USER_BLOCKED","today":1,"last_7_days":1,"last_30_days":1}],"by_model":[` +
-		`{"model":"dear","total_usd":6,"prompt_tokens":4,"completion_tokens":3,"unpriced_tokens":0},` +
-		`{"model":"cheap","total_usd":1.5,"prompt_tokens":15,"completion_tokens":1,"unpriced_tokens":0},` +
-		`{"model":"free","total_usd":0,"prompt_tokens":7,"completion_tokens":7,"unpriced_tokens":14}],"by_user":[{"user_id":"bob","total_usd":4.5,"run_count":2},` +
-		`{"user_id":"ada","total_usd":3,"run_count":2},{"user_id":"cleo","total_usd":0,"run_count":1}],"monthly_run_count":4,"monthly_run_limit":1000}`
+		`{"model":"dear","total_usd":6,"prompt_tokens":4,"completion_tokens":3,"unpriced_tokens":0,"unpriced_step_count":0,"calls_without_usage":0},` +
+		`{"model":"cheap","total_usd":1.5,"prompt_tokens":15,"completion_tokens":1,"unpriced_tokens":0,"unpriced_step_count":0,"calls_without_usage":0},` +
+		`{"model":"free","total_usd":0,"prompt_tokens":7,"completion_tokens":7,"unpriced_tokens":14,"unpriced_step_count":1,"calls_without_usage":0}],"by_user":[{"user_id":"bob","total_usd":4.5,"run_count":2,"unpriced_tokens":0},` +
+		`{"user_id":"ada","total_usd":3,"run_count":2,"unpriced_tokens":0},{"user_id":"cleo","total_usd":0,"run_count":1,"unpriced_tokens":14}],"monthly_run_count":4,"monthly_run_limit":1000}`
 	before := w.call("GET", "/v1/usage/", a.token, nil).want(http.StatusOK)
 	wantBody(t, before, usage)
 	daily := w.call("GET", "/v1/usage/daily", a.token, nil).want(http.StatusOK)

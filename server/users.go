@@ -14,6 +14,8 @@ type userJSON struct {
 	BlockedReason *string     `json:"blocked_reason"`
 	Today         plans.Money `json:"today_usd"`
 	Last30Days    plans.Money `json:"last_30_days_usd"`
+	TodayUnpriced int64       `json:"today_unpriced_tokens"`
+	Unpriced      int64       `json:"last_30_days_unpriced_tokens"`
 	RunCount      int64       `json:"run_count"`
 	LastSeenAt    instant     `json:"last_seen_at"`
 }
@@ -21,7 +23,8 @@ type userJSON struct {
 func userOf(u storage.User) userJSON {
 	return userJSON{
 		UserID: u.UserID, Blocked: u.Blocked, BlockedAt: instant(u.BlockedAt), BlockedReason: u.BlockedReason,
-		Today: u.Today, Last30Days: u.Last30Days, RunCount: u.RunCount, LastSeenAt: instant(u.LastSeenAt),
+		Today: u.Today.Spend, Last30Days: u.Last30Days.Spend,
+		TodayUnpriced: u.Today.UnpricedTokens, Unpriced: u.Last30Days.UnpricedTokens, RunCount: u.RunCount, LastSeenAt: instant(u.LastSeenAt),
 	}
 }
 

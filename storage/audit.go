@@ -67,6 +67,7 @@ const (
 	ActionSignOutEverywhere    Action = "account.sign_out_everywhere"
 	ActionRotateKey            Action = "api_key.regenerate"
 	ActionSetPrice             Action = "model_price.set"
+	ActionEndRuns              Action = "run.end_many"
 	ActionBlockUser            Action = "user.block"
 	ActionUnblockUser          Action = "user.unblock"
 	ActionKillSwitch           Action = "workspace.kill_switch"
@@ -79,7 +80,7 @@ func Actions() []Action {
 	return []Action{
 		ActionChangePassword, ActionChangePasswordFailed, ActionRegister, ActionSetPassword, ActionSignIn, ActionSignInFailed,
 		ActionSignOut, ActionSignOutEverywhere, ActionRotateKey, ActionSetPrice,
-		ActionBlockUser, ActionUnblockUser, ActionKillSwitch, ActionPlan, ActionUpdate,
+		ActionEndRuns, ActionBlockUser, ActionUnblockUser, ActionKillSwitch, ActionPlan, ActionUpdate,
 	}
 }
 

@@ -43,11 +43,14 @@ func fill(b *testing.B, w *world, ws WorkspaceKey, steps int) {
 				FROM runs r CROSS JOIN n CROSS JOIN models m WHERE r.workspace_id = $1 AND m.workspace_id = $1`,
 				[]any{ws, stepsPerRun, perStep}},
 			{`INSERT INTO run_segments SELECT id, 0 FROM runs WHERE workspace_id = $1`, []any{ws}},
-			{`INSERT INTO workspace_days SELECT $1, started_at / 86400000, sum(spend_nanos), sum(prompt_tokens), sum(completion_tokens), count(*), 0
+			{`INSERT INTO workspace_days (workspace_id, day, spend_nanos, prompt_tokens, completion_tokens, run_count, blocked_run_count)
+				SELECT $1, started_at / 86400000, sum(spend_nanos), sum(prompt_tokens), sum(completion_tokens), count(*), 0
 				FROM runs WHERE workspace_id = $1 GROUP BY 2`, []any{ws}},
-			{`INSERT INTO user_days SELECT $1, started_at / 86400000, user_id, sum(spend_nanos), count(*)
+			{`INSERT INTO user_days (workspace_id, day, user_id, spend_nanos, run_count)
+				SELECT $1, started_at / 86400000, user_id, sum(spend_nanos), count(*)
 				FROM runs WHERE workspace_id = $1 GROUP BY 2, 3`, []any{ws}},
-			{`INSERT INTO model_days SELECT $1, d.day, m.id, d.spend_nanos, d.prompt_tokens, d.completion_tokens, 0
+			{`INSERT INTO model_days (workspace_id, day, model_id, spend_nanos, prompt_tokens, completion_tokens, unpriced_tokens)
+				SELECT $1, d.day, m.id, d.spend_nanos, d.prompt_tokens, d.completion_tokens, 0
 				FROM workspace_days d JOIN models m ON m.workspace_id = $1 WHERE d.workspace_id = $1`, []any{ws}},
 			{`UPDATE users SET last_seen_at = $2, run_count = (SELECT count(*) FROM runs r
 				WHERE r.workspace_id = $1 AND r.user_id = users.id) WHERE workspace_id = $1`, []any{ws, now}},

@@ -4,11 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"fmt"
 
 	"github.com/google/uuid"
-
-	"github.com/pikarc/server/plans"
 )
 
 // StepUpdate is what an agent reports of a step; nil and 0 keep what is there.
@@ -17,31 +14,31 @@ type StepUpdate struct {
 	DurationMillis   *int64
 	PromptTokens     *int64 // absolute, so that repeating changes nothing
 	CompletionTokens *int64
-	OutputData       []byte // JSON, or nil
+	Model            *string // that really answered; taken while no tokens are booked
+	OutputData       []byte  // JSON, or nil
 	Error            *string
 	Repairs          Repairs
 }
 
-// usage is what a step has cost, and at which prices.
-type usage struct {
-	prompt, completion int64
-	inputPrice         sql.NullInt64 // pico-USD; null when the model had no price
-	outputPrice        sql.NullInt64
-	cost               sql.NullInt64 // nano-USD
-}
-
-func (u usage) unpriced() int64 {
-	if u.cost.Valid {
-		return 0
-	}
-	return u.prompt + u.completion
+// StepUpdated is a step after an update, and what the update did that its
+// caller may want to hear of.
+type StepUpdated struct {
+	Step
+	ModelIgnored   bool  // another model than the step's was named, after its usage was booked
+	NewlyUnpriced  bool  // it has usage without a known price, and had none before
+	UnpricedTokens int64 // so many more tokens are booked without a known price
+	WithoutUsage   bool  // it became a completed model call that reported no usage
+	NewlyCapped    bool  // its day or run is full, and took only a part of it
 }
 
 // UpdateStep records how a step ended and books its usage on the day first
-// reported; a correction books the difference there. Usage counts also after
-// the run has ended. ErrStepBlocked when the step was denied; ErrTooLarge when
-// the cost is beyond what the ledger can hold.
-func (s *Store) UpdateStep(ctx context.Context, c Caller, run, step uuid.UUID, in StepUpdate) (out Step, err error) {
+// reported; a correction books the difference there, and so does a price that
+// was not known before. Usage counts also after the run has ended. What the
+// day or the run is too full for is not booked, and the step is marked as
+// capped. ErrStepBlocked when the step was denied.
+func (s *Store) UpdateStep(
+	ctx context.Context, c Caller, run, step uuid.UUID, in StepUpdate,
+) (out StepUpdated, err error) {
 	update := func(find segmentFinder) error {
 		return s.write(ctx, inMemory, func(tx *Tx) (err error) {
 			out, err = updateStep(tx, c, run, step, find, in)
@@ -61,58 +58,97 @@ func (s *Store) UpdateStep(ctx context.Context, c Caller, run, step uuid.UUID, i
 		return err
 	})
 	if err != nil {
-		return Step{}, err
+		return StepUpdated{}, err
 	}
 	err = update(func(*Tx, int64, uuid.UUID) (int64, error) { return segment, nil })
 	return out, err
 }
 
-func updateStep(tx *Tx, c Caller, run, step uuid.UUID, find segmentFinder, in StepUpdate) (Step, error) {
+func updateStep(
+	tx *Tx, c Caller, run, step uuid.UUID, find segmentFinder, in StepUpdate,
+) (out StepUpdated, err error) {
 	ws, err := calling(tx, c)
 	if err != nil {
-		return Step{}, err
+		return out, err
 	}
 	r, err := tx.memory.runs.get(tx, runKey{ws.key, run})
 	if err != nil {
-		return Step{}, err
+		return out, err
 	}
 	row, err := r.step(tx, step, find)
 	if err != nil {
-		return Step{}, err
+		return out, err
 	}
 	if row.status == StepBlocked {
-		return Step{}, ErrStepBlocked
+		return out, ErrStepBlocked
 	}
-	was := row.stepProgress
-	used, err := row.report(tx, ws.key, r, in)
+	was, counted := row.stepProgress, row.counted()
+	if out.ModelIgnored, err = row.report(tx, ws.key, r, in); err != nil {
+		return out, err
+	}
+	posts, err := row.counted().since(tx, counted, ws.key, r)
 	if err != nil {
-		return Step{}, err
+		return out, err
 	}
 	if row.stepProgress != was {
-		if err := saveStep(tx, r.id, row); err != nil {
-			return Step{}, err
+		if err := saveStep(tx, r.id, row, was.used.capped()); err != nil {
+			return out, err
 		}
 	}
 	if err := savePayload(tx, r.id, &row, in); err != nil {
-		return Step{}, err
+		return out, err
+	}
+	if out.ModelIgnored {
+		in.Repairs |= RepairOf("model")
 	}
 	if err := saveRepairs(tx, r.id, row.ID[:], in.Repairs); err != nil {
-		return Step{}, err
+		return out, err
 	}
-	used.book(tx)
-	if row.stepProgress != was || in.OutputData != nil || in.Error != nil {
-		tx.note(Change{Workspace: ws.key, Kind: RunProgressed, Run: r.id})
-	}
+	noteUpdate(tx, ws.key, r.id, row, row.stepProgress != was || in.OutputData != nil || in.Error != nil, posts)
+	posts.book(tx)
 	r.updated(step)
 	r.called(tx)
-	return row.shown(r.status), nil
+	out.Step = row.shown(r.status)
+	out.news(counted, row.counted(), row.used.capped() && !was.used.capped())
+	return out, nil
 }
 
-// report applies an update to the step, and returns the usage that is then to be booked.
-func (row *stepRow) report(tx *Tx, ws WorkspaceKey, r *heldRun, in StepUpdate) (used booking, err error) {
-	if in.PromptTokens != nil || in.CompletionTokens != nil {
-		if used, err = row.use(tx, ws, r, in); err != nil {
-			return used, err
+// news says what has changed in what the counters hold of the step.
+func (u *StepUpdated) news(was, now counted, capped bool) {
+	u.NewlyUnpriced = now.used.unpricedSteps > was.used.unpricedSteps
+	u.UnpricedTokens = max(0, now.used.unpricedTokens-was.used.unpricedTokens)
+	u.WithoutUsage = now.withoutUsage && !was.withoutUsage
+	u.NewlyCapped = capped
+}
+
+// noteUpdate publishes what an update has changed. Usage without a price is
+// news once a day for each model, and a full day once; it is called before the
+// counters move.
+func noteUpdate(tx *Tx, ws WorkspaceKey, runID int64, row stepRow, progressed bool, posts postings) {
+	if progressed {
+		tx.note(Change{Workspace: ws, Kind: RunProgressed, Run: runID})
+	}
+	if posts.firstUnpriced() {
+		c := Change{Workspace: ws, Kind: ModelUnpriced, Run: runID, Step: row.ID}
+		if row.Model != nil {
+			c.Model = *row.Model
+		}
+		tx.note(c)
+	}
+	if row.used.capped() && posts.fills() {
+		tx.note(Change{Workspace: ws, Kind: SpendCapped, Run: runID, Step: row.ID})
+	}
+}
+
+// report applies an update to the step. It reports whether a model was named
+// that the step cannot take any more.
+func (row *stepRow) report(tx *Tx, ws WorkspaceKey, r *heldRun, in StepUpdate) (modelIgnored bool, err error) {
+	if modelIgnored, err = row.takeModel(tx, ws, in.Model); err != nil {
+		return false, err
+	}
+	if in.PromptTokens != nil || in.CompletionTokens != nil || row.unpriced() {
+		if err := row.use(tx, ws, r, in); err != nil {
+			return false, err
 		}
 	}
 	if in.Status != 0 {
@@ -124,123 +160,76 @@ func (row *stepRow) report(tx *Tx, ws WorkspaceKey, r *heldRun, in StepUpdate) (
 	if in.DurationMillis != nil {
 		row.duration = nullInt(in.DurationMillis)
 	}
-	return used, nil
+	return modelIgnored, nil
 }
 
-// use settles the price at the first report, and finds by how much run and
-// rollups then differ from what they already hold of this step.
-func (row *stepRow) use(tx *Tx, ws WorkspaceKey, r *heldRun, in StepUpdate) (booking, error) {
+// takeModel changes the step's model as long as no tokens are booked, and so
+// its price is still to be found.
+func (row *stepRow) takeModel(tx *Tx, ws WorkspaceKey, model *string) (ignored bool, err error) {
+	if model == nil || row.Model != nil && *row.Model == *model {
+		return false, nil
+	}
+	if row.used.tokens() > 0 {
+		return true, nil
+	}
+	id, err := internModel(tx, ws, model)
+	if err != nil {
+		return false, err
+	}
+	row.Model, row.model = model, nullZero(id)
+	row.used.inputPrice, row.used.outputPrice, row.used.cost = sql.NullInt64{}, sql.NullInt64{}, sql.NullInt64{}
+	return false, nil
+}
+
+// unpriced reports whether usage is booked for which no price was known.
+func (row *stepRow) unpriced() bool { return row.bookedDay.Valid && !row.used.cost.Valid }
+
+// use takes the tokens of an update. Their price is that of the model when
+// they are first reported, or as soon as it has one.
+func (row *stepRow) use(tx *Tx, ws WorkspaceKey, r *heldRun, in StepUpdate) error {
 	old := row.used
 	if in.PromptTokens != nil {
-		row.used.prompt = *in.PromptTokens
+		row.used.reported.prompt = *in.PromptTokens
 	}
 	if in.CompletionTokens != nil {
-		row.used.completion = *in.CompletionTokens
+		row.used.reported.completion = *in.CompletionTokens
 	}
 	if !row.bookedDay.Valid {
 		row.bookedDay = sql.NullInt64{Int64: dayOf(tx.now), Valid: true}
-		if row.model.Valid {
-			model, err := tx.memory.models.get(tx, idKey{ws, row.model.Int64})
-			if err != nil {
-				return booking{}, err
-			}
-			row.used.inputPrice, row.used.outputPrice = model.inputPrice, model.outputPrice
-		}
 	}
-	if row.used.inputPrice.Valid {
-		cost, err := plans.Cost(row.used.prompt, row.used.completion,
-			plans.Price(row.used.inputPrice.Int64), plans.Price(row.used.outputPrice.Int64))
+	if !row.used.inputPrice.Valid && row.model.Valid {
+		model, err := tx.memory.models.get(tx, idKey{ws, row.model.Int64})
 		if err != nil {
-			return booking{}, errors.Join(ErrTooLarge, err)
+			return err
 		}
-		row.used.cost = sql.NullInt64{Int64: int64(cost), Valid: true}
+		row.used.inputPrice, row.used.outputPrice = model.inputPrice, model.outputPrice
 	}
-	d := delta{
-		spend:      row.used.cost.Int64 - old.cost.Int64,
-		prompt:     row.used.prompt - old.prompt,
-		completion: row.used.completion - old.completion,
-		unpriced:   row.used.unpriced() - old.unpriced(),
+	day, err := tx.memory.days.get(tx, dayKey{ws, row.bookedDay.Int64})
+	if err != nil {
+		return err
 	}
-	if d == (delta{}) {
-		return booking{}, nil
-	}
-	return d.booking(tx, dayKey{ws, row.bookedDay.Int64}, r, row.model)
+	return row.used.fit(old, day, r)
 }
 
-// delta is by how much a report moves the counters.
-type delta struct{ spend, prompt, completion, unpriced int64 }
-
-// booking is a delta with every counter that it moves. The zero value moves none.
-type booking struct {
-	delta
-	run      *heldRun
-	day      *heldDay
-	userDay  *heldUserDay
-	modelDay *heldModelDay // nil for a step without a model
-}
-
-// booking reads every counter that holds a step's usage, on the step's day,
-// and fails if one would outgrow its bound. The user's and the model's days are
-// parts of the workspace's, so its bound is theirs; a run may live for many
-// days, so it has the bound of a day too.
-func (d delta) booking(tx *Tx, on dayKey, r *heldRun, model sql.NullInt64) (b booking, err error) {
-	b.delta, b.run = d, r
-	if b.day, err = tx.memory.days.get(tx, on); err != nil {
-		return b, err
-	}
-	if b.userDay, err = tx.memory.userDays.get(tx, partKey{on, r.userID}); err != nil {
-		return b, err
-	}
-	if model.Valid {
-		if b.modelDay, err = tx.memory.modelDays.get(tx, partKey{on, model.Int64}); err != nil {
-			return b, err
-		}
-	}
-	if max(b.day.spend+d.spend, b.day.prompt+d.prompt, b.day.completion+d.completion) > plans.MaxDay {
-		return b, tooLarge("the workspace's day")
-	}
-	if max(r.spend+d.spend, r.promptTokens+d.prompt, r.completionTokens+d.completion) > plans.MaxDay {
-		return b, tooLarge("the run")
-	}
-	return b, nil
-}
-
-// book moves the counters. It cannot fail.
-func (b booking) book(tx *Tx) {
-	if b.run == nil {
-		return
-	}
-	b.run.spend += b.spend
-	b.run.promptTokens += b.prompt
-	b.run.completionTokens += b.completion
-	tx.memory.changed(b.run)
-	b.day.spend += b.spend
-	b.day.prompt += b.prompt
-	b.day.completion += b.completion
-	tx.memory.changed(b.day)
-	b.userDay.spend += b.spend
-	tx.memory.changed(b.userDay)
-	if b.modelDay == nil {
-		return
-	}
-	b.modelDay.spend += b.spend
-	b.modelDay.prompt += b.prompt
-	b.modelDay.completion += b.completion
-	b.modelDay.unpriced += b.unpriced
-	tx.memory.changed(b.modelDay)
-}
-
-func tooLarge(what string) error {
-	return fmt.Errorf("%w: %s would exceed %s USD or %d tokens", ErrTooLarge, what, plans.Money(plans.MaxDay), int64(plans.MaxDay))
-}
-
-func saveStep(tx *Tx, runID int64, row stepRow) error {
+func saveStep(tx *Tx, runID int64, row stepRow, wasCapped bool) error {
 	tokens := func(n int64) sql.NullInt64 { return sql.NullInt64{Int64: n, Valid: row.bookedDay.Valid} }
-	return tx.execOne(`UPDATE steps SET status = $3, completed_at = $4, duration_ms = $5, booked_day = $6,
-			prompt_tokens = $7, completion_tokens = $8, input_picos = $9, output_picos = $10, cost_nanos = $11
+	err := tx.execOne(`UPDATE steps SET status = $3, completed_at = $4, duration_ms = $5, booked_day = $6,
+			prompt_tokens = $7, completion_tokens = $8, input_picos = $9, output_picos = $10, cost_nanos = $11, model_id = $13
 		WHERE run_id = $1 AND uuid = $2 AND segment = $12`,
-		runID, row.ID[:], int64(row.status), row.completedAt, row.duration, row.bookedDay,
-		tokens(row.used.prompt), tokens(row.used.completion), row.used.inputPrice, row.used.outputPrice, row.used.cost, row.segment)
+		runID, row.ID[:], int64(row.status), row.completedAt, row.duration, row.bookedDay, tokens(row.used.booked.prompt),
+		tokens(row.used.booked.completion), row.used.inputPrice, row.used.outputPrice, row.used.cost, row.segment, row.model)
+	switch {
+	case err != nil:
+		return err
+	case row.used.capped():
+		_, err = tx.exec(`INSERT INTO capped_steps (run_id, step_uuid, prompt_tokens, completion_tokens) VALUES ($1, $2, $3, $4)
+			ON CONFLICT (run_id, step_uuid) DO UPDATE SET
+				prompt_tokens = excluded.prompt_tokens, completion_tokens = excluded.completion_tokens`,
+			runID, row.ID[:], row.used.reported.prompt, row.used.reported.completion)
+	case wasCapped:
+		_, err = tx.exec(`DELETE FROM capped_steps WHERE run_id = $1 AND step_uuid = $2`, runID, row.ID[:])
+	}
+	return err
 }
 
 func savePayload(tx *Tx, runID int64, row *stepRow, in StepUpdate) error {

@@ -62,7 +62,7 @@ type entry struct {
 	model                     sql.NullString
 	runs, blocked             int64
 	spend, prompt, completion int64
-	unpriced                  int64
+	gaps                      Gaps
 	denial                    guard.Reason // of a denied start or step
 }
 
@@ -71,29 +71,40 @@ func (w *world) entries(ws WorkspaceKey) (all []entry) {
 	w.t.Helper()
 	rows, err := w.conn().QueryContext(context.Background(), `
 		SELECT r.started_at / 86400000, u.id, u.external_id, NULL, r.status <> 4 OR r.ended_by IS NOT NULL,
-			r.status = 4 AND r.ended_by IS NULL, 0, 0, NULL, NULL, NULL, 0
+			r.status = 4 AND r.ended_by IS NULL, 0, 0, NULL, NULL, NULL, 0, 0, 0
 		FROM runs r JOIN users u ON u.id = r.user_id WHERE r.workspace_id = $1
 		UNION ALL
 		SELECT s.booked_day, u.id, u.external_id, m.name, 0, 0, s.prompt_tokens, s.completion_tokens,
-			s.input_picos, s.output_picos, s.cost_nanos, 0
+			s.input_picos, s.output_picos, s.cost_nanos, 0, 0,
+			(SELECT count(*) FROM capped_steps c WHERE c.run_id = s.run_id AND c.step_uuid = s.uuid)
 		FROM runs r JOIN users u ON u.id = r.user_id JOIN run_steps s ON s.run_id = r.id
 		LEFT JOIN models m ON m.id = s.model_id WHERE r.workspace_id = $1 AND s.booked_day IS NOT NULL
 		UNION ALL
-		SELECT coalesce(s.created_at, r.started_at) / 86400000, u.id, u.external_id, NULL, 0, 0, 0, 0, NULL, NULL, NULL, d.reason
+		SELECT s.completed_at / 86400000, u.id, u.external_id, m.name, 0, 0, 0, 0, NULL, NULL, NULL, 0, 1, 0
+		FROM runs r JOIN users u ON u.id = r.user_id JOIN run_steps s ON s.run_id = r.id
+		LEFT JOIN models m ON m.id = s.model_id WHERE r.workspace_id = $1 AND s.type = 1 AND s.status = 2
+			AND coalesce(s.prompt_tokens, 0) = 0 AND coalesce(s.completion_tokens, 0) = 0
+		UNION ALL
+		SELECT coalesce(s.created_at, r.started_at) / 86400000, u.id, u.external_id, NULL, 0, 0, 0, 0, NULL, NULL, NULL, d.reason, 0, 0
 		FROM runs r JOIN users u ON u.id = r.user_id JOIN denials d ON d.run_id = r.id
 		LEFT JOIN run_steps s ON s.run_id = r.id AND s.uuid = d.step_uuid WHERE r.workspace_id = $1`, ws)
 	w.must(err)
 	for rows.Next() {
 		var e entry
 		var input, output, cost sql.NullInt64
-		w.must(rows.Scan(&e.day, &e.userID, &e.user, &e.model, &e.runs, &e.blocked, &e.prompt, &e.completion, &input, &output, &cost, &e.denial))
-		if input.Valid {
+		var capped bool
+		w.must(rows.Scan(&e.day, &e.userID, &e.user, &e.model, &e.runs, &e.blocked, &e.prompt, &e.completion,
+			&input, &output, &cost, &e.denial, &e.gaps.CallsWithoutUsage, &capped))
+		switch {
+		case capped:
+			e.spend = cost.Int64
+		case input.Valid:
 			spend, err := plans.Cost(e.prompt, e.completion, plans.Price(input.Int64), plans.Price(output.Int64))
 			w.must(err)
 			e.spend = int64(spend)
 		}
-		if !input.Valid && e.model.Valid {
-			e.unpriced = e.prompt + e.completion
+		if tokens := e.prompt + e.completion; !input.Valid && tokens > 0 {
+			e.gaps.UnpricedTokens, e.gaps.UnpricedSteps = tokens, 1
 		}
 		if e.spend != cost.Int64 || input.Valid != cost.Valid {
 			w.t.Errorf("a step costs %v, want %d: %+v", cost, e.spend, e)
@@ -131,6 +142,7 @@ func (w *world) mustReadUsage(ws WorkspaceKey, all []entry) {
 	ctx, today := context.Background(), dayOf(w.Now())
 	got, err := w.Usage(ctx, ws)
 	w.must(err)
+	got.Today.Capped, got.Last7Days.Capped, got.Last30Days.Capped = false, false, false // see TestDayTakesItsBoundAndNotMore
 	got.ByModel = slices.DeleteFunc(got.ByModel, func(m ModelUsage) bool { return m == ModelUsage{Model: m.Model} })
 	got.ByUser = slices.DeleteFunc(got.ByUser, func(u UserUsage) bool { return u == UserUsage{UserID: u.UserID} })
 	want := usageOf(all, w.Now())
@@ -152,8 +164,10 @@ func (w *world) mustReadUsage(ws WorkspaceKey, all []entry) {
 				d.PromptTokens, d.CompletionTokens = d.PromptTokens+e.prompt, d.CompletionTokens+e.completion
 				d.Runs, d.BlockedRuns = d.Runs+e.runs, d.BlockedRuns+e.blocked
 				d.Denials += flag(e.denial != guard.None)
+				d.Gaps = d.Gaps.plus(e.gaps)
 			}
 		}
+		d.Capped = max(int64(d.Spend), d.PromptTokens, d.CompletionTokens) == plans.MaxDay
 		wantDaily = append(wantDaily, d)
 	}
 	splitByModel(all, today-days+1, wantDaily)
@@ -190,6 +204,12 @@ func splitByModel(all []entry, first int64, days []DayUsage) {
 	}
 }
 
+func (g Gaps) plus(h Gaps) Gaps {
+	return Gaps{
+		g.UnpricedTokens + h.UnpricedTokens, g.UnpricedSteps + h.UnpricedSteps, g.CallsWithoutUsage + h.CallsWithoutUsage,
+	}
+}
+
 func dateOf(day int64) time.Time { return time.Date(1970, 1, 1+int(day), 0, 0, 0, 0, time.UTC) }
 
 // usageOf is Usage as the contract words it, by adding up the ledger, without
@@ -209,6 +229,7 @@ func usageOf(all []entry, now time.Time) (u Usage) {
 			if date.AddDate(0, 0, days).After(now) {
 				t.Spend, t.Tokens, t.Runs = t.Spend+plans.Money(e.spend), t.Tokens+e.prompt+e.completion, t.Runs+e.runs
 				t.Denials += flag(e.denial != guard.None)
+				t.Gaps = t.Gaps.plus(e.gaps)
 			}
 		}
 		if e.denial != guard.None && date.AddDate(0, 0, 30).After(now) {
@@ -218,17 +239,17 @@ func usageOf(all []entry, now time.Time) (u Usage) {
 			r.Today += flag(date.AddDate(0, 0, 1).After(now))
 			reasons[e.denial] = r
 		}
-		if !date.AddDate(0, 0, 30).After(now) || e.spend+e.prompt+e.completion+e.runs == 0 {
+		if !date.AddDate(0, 0, 30).After(now) || e.spend+e.prompt+e.completion+e.runs+e.gaps.CallsWithoutUsage == 0 {
 			continue
 		}
 		if m := models[e.model.String]; e.model.Valid {
 			models[e.model.String] = ModelUsage{
 				e.model.String, m.Spend + plans.Money(e.spend), m.PromptTokens + e.prompt, m.CompletionTokens + e.completion,
-				m.UnpricedTokens + e.unpriced,
+				m.Gaps.plus(e.gaps),
 			}
 		}
-		if r := users[e.userID]; e.spend+e.runs > 0 {
-			users[e.userID] = UserUsage{e.user, r.Spend + plans.Money(e.spend), r.Runs + e.runs}
+		if r := users[e.userID]; e.spend+e.runs+e.gaps.UnpricedTokens > 0 {
+			users[e.userID] = UserUsage{e.user, r.Spend + plans.Money(e.spend), r.Runs + e.runs, r.UnpricedTokens + e.gaps.UnpricedTokens}
 		}
 	}
 	for name := range models {
@@ -259,16 +280,22 @@ func usageOf(all []entry, now time.Time) (u Usage) {
 // mustReadUsers compares every user's figures.
 func (w *world) mustReadUsers(ws WorkspaceKey, all []entry) {
 	w.t.Helper()
-	type figures struct{ Runs, Today, Last30Days int64 }
+	type figures struct {
+		Runs              int64
+		Today, Last30Days UserSpend
+	}
+	add := func(to *UserSpend, e entry) {
+		*to = UserSpend{to.Spend + plans.Money(e.spend), to.UnpricedTokens + e.gaps.UnpricedTokens}
+	}
 	want := map[string]figures{}
 	for _, e := range all {
 		f, age := want[e.user], dayOf(w.Now())-e.day
 		f.Runs += e.runs
 		if age == 0 {
-			f.Today += e.spend
+			add(&f.Today, e)
 		}
 		if age >= 0 && age < 30 {
-			f.Last30Days += e.spend
+			add(&f.Last30Days, e)
 		}
 		want[e.user] = f
 	}
@@ -280,7 +307,7 @@ func (w *world) mustReadUsers(ws WorkspaceKey, all []entry) {
 			if _, twice := got[u.UserID]; twice {
 				w.t.Errorf("user %q is listed twice", u.UserID)
 			}
-			f := figures{u.RunCount, int64(u.Today), int64(u.Last30Days)}
+			f := figures{u.RunCount, u.Today, u.Last30Days}
 			if _, ever := want[u.UserID]; ever || f != (figures{}) { // a user only ever blocked has no entry
 				got[u.UserID] = f
 			}
@@ -331,12 +358,16 @@ func (w *world) mustReadRuns(ws WorkspaceKey) {
 func (d RunDetail) fault() string {
 	sum := d.Run
 	sum.StepCount, sum.BlockedStepCount, sum.PromptTokens, sum.CompletionTokens, sum.Spend = int64(len(d.Steps)), 0, 0, 0, 0
+	sum.UnpricedTokens, sum.CallsWithoutUsage = 0, 0
 	for _, s := range d.Steps {
 		sum.BlockedStepCount += flag(s.Status == StepBlocked)
 		sum.PromptTokens, sum.CompletionTokens = sum.PromptTokens+s.PromptTokens, sum.CompletionTokens+s.CompletionTokens
 		if s.Cost != nil {
 			sum.Spend += *s.Cost
+		} else {
+			sum.UnpricedTokens += s.PromptTokens + s.CompletionTokens
 		}
+		sum.CallsWithoutUsage += flag(s.Type == ModelCall && s.Status == StepCompleted && s.PromptTokens+s.CompletionTokens == 0)
 		switch {
 		case (s.Status == StepBlocked) == s.Decision.Allowed():
 			return "has a step whose status and decision disagree"

@@ -20,6 +20,8 @@ const (
 	StepDenied                    // has a Denial
 	ConfigChanged                 // has a Part
 	CredentialsChanged            // some of the workspace's credentials have ended
+	ModelUnpriced                 // a step used the first tokens of a day that its Model has no price for
+	SpendCapped                   // a step used more than its day or run had room for, and filled it
 )
 
 // ConfigPart is a part of a workspace's configuration.
@@ -45,6 +47,8 @@ type Change struct {
 	Kind      ChangeKind
 	Part      ConfigPart // of ConfigChanged
 	Run       int64      // internal id, for Moment; 0 where no run is concerned
+	Step      uuid.UUID  // of ModelUnpriced and SpendCapped
+	Model     string     // of ModelUnpriced; "" for a step without a model
 	Denial    *Denial    // of StepDenied
 }
 

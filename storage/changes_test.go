@@ -84,6 +84,7 @@ func TestEveryChangeIsToldInItsOrder(t *testing.T) {
 	want := []Change{
 		{Workspace: ws, Kind: RunStarted, Run: 1},
 		{Workspace: ws, Kind: RunProgressed, Run: 1}, {Workspace: ws, Kind: RunProgressed, Run: 1},
+		{Workspace: ws, Kind: ModelUnpriced, Run: 1, Step: step.ID, Model: "gpt-4o"},
 		{Workspace: ws, Kind: RunProgressed, Run: 1}, {Workspace: ws, Kind: RunProgressed, Run: 1},
 		config(PartWorkspace),
 		{Workspace: ws, Kind: StepDenied, Run: 1, Denial: &Denial{denied.ID, denied.Decision}},

@@ -97,7 +97,7 @@ func TestWindowsOfUsageCountWholeDaysWithToday(t *testing.T) {
 		w.must(err)
 		users, _, err := w.Users(t.Context(), ws, UserFilter{Limit: 1})
 		w.must(err)
-		got := []plans.Money{u.Today.Spend, u.Last7Days.Spend, u.Last30Days.Spend, users[0].Today, users[0].Last30Days}
+		got := []plans.Money{u.Today.Spend, u.Last7Days.Spend, u.Last30Days.Spend, users[0].Today.Spend, users[0].Last30Days.Spend}
 		want := []plans.Money{c.today, c.week, c.monthly, c.today, c.monthly}
 		for i := range want {
 			want[i] *= microUSD

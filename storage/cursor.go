@@ -16,6 +16,7 @@ const (
 	// listUsersBySpend is another order, so its cursors fit no other.
 	listUsersBySpend list = 4
 	listAudit        list = 5
+	listRunsByCall   list = 6
 )
 
 const cursorSumSize = 4

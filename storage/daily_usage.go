@@ -16,8 +16,10 @@ type DayUsage struct {
 	Spend                          plans.Money
 	PromptTokens, CompletionTokens int64
 	Runs, BlockedRuns              int64
-	Denials                        int64        // of starts and of steps
-	ByModel                        []ModelSpend // the window's dearest, the same in each day; nil unless asked for
+	Denials                        int64 // of starts and of steps
+	Gaps
+	Capped  bool         // the day is full: usage was cut
+	ByModel []ModelSpend // the window's dearest, the same in each day; nil unless asked for
 }
 
 // ModelSpend is a model's part of a day's spend.
@@ -47,12 +49,14 @@ func (s *Store) DailyUsage(ctx context.Context, ws WorkspaceKey, days int64, byM
 
 // readDays fills in the days from the first one on.
 func readDays(tx *Tx, ws WorkspaceKey, first int64, usage []DayUsage) error {
-	return tx.each(`SELECT day, spend_nanos, prompt_tokens, completion_tokens, run_count, blocked_run_count
+	return tx.each(`SELECT day, spend_nanos, prompt_tokens, completion_tokens, run_count, blocked_run_count,
+			unpriced_tokens, unpriced_steps, calls_without_usage, `+dayIsFull+`
 		FROM workspace_days WHERE workspace_id = $1 AND day >= $2 AND day < $3`,
-		[]any{ws, first, first + int64(len(usage))}, func(rows scanner) error {
+		[]any{ws, first, first + int64(len(usage)), plans.MaxDay}, func(rows scanner) error {
 			var day int64
 			var d DayUsage
-			err := rows.Scan(&day, &d.Spend, &d.PromptTokens, &d.CompletionTokens, &d.Runs, &d.BlockedRuns)
+			err := rows.Scan(&day, &d.Spend, &d.PromptTokens, &d.CompletionTokens, &d.Runs, &d.BlockedRuns,
+				&d.UnpricedTokens, &d.UnpricedSteps, &d.CallsWithoutUsage, &d.Capped)
 			d.Date = dayStart(day)
 			usage[day-first] = d
 			return err

@@ -21,7 +21,6 @@ var (
 	ErrBadCursor     = errors.New("not a cursor of this list")
 	ErrKeyReused     = errors.New("the idempotency key was used with another body")
 	ErrStepBlocked   = errors.New("a blocked step takes no update")
-	ErrTooLarge      = errors.New("larger than can be booked")
 	ErrKeyRevoked    = errors.New("the API key is no longer active")
 	ErrOutdated      = errors.New("it was changed meanwhile: read it again")
 	ErrBadPassword   = errors.New("the password has changed meanwhile")

@@ -263,10 +263,16 @@ func (a *actor) report() {
 	if a.chance(30) {
 		in.OutputData = []byte(`["!"]`)
 	}
+	if a.chance(20) {
+		in.Model = new(fmt.Sprintf("model %d", a.IntN(4)))
+	}
 	for range 1 + a.IntN(2) {
 		s, err := a.UpdateStep(a.context(), Caller{Workspace: a.at.ws}, step[0], step[1], in)
-		if !a.want(err, context.Canceled, ErrStepBlocked, ErrTooLarge) {
+		if !a.want(err, context.Canceled, ErrStepBlocked) {
 			return
+		}
+		if s.Capped {
+			continue // checked by the books
 		}
 		cost := plans.Money(-1)
 		if s.InputPrice != nil && s.OutputPrice != nil {
@@ -426,7 +432,7 @@ func (a *actor) read() {
 		users, _, err := a.Users(ctx, ws, UserFilter{Limit: 20})
 		a.want(err)
 		for _, u := range users {
-			if u.Today > u.Last30Days || min(int64(u.Today), u.RunCount) < 0 {
+			if u.Today.Spend > u.Last30Days.Spend || min(int64(u.Today.Spend), u.RunCount) < 0 {
 				a.t.Errorf("user %+v", u)
 			}
 		}

@@ -117,7 +117,7 @@ func (w *world) patch(ws WorkspaceKey, run, step uuid.UUID, prompt, completion i
 	in := StepUpdate{Status: StepCompleted, PromptTokens: &prompt, CompletionTokens: &completion}
 	s, err := w.UpdateStep(context.Background(), Caller{Workspace: ws}, run, step, in)
 	w.must(err)
-	return s
+	return s.Step
 }
 
 func (w *world) end(ws WorkspaceKey, run uuid.UUID, status RunStatus) RunEnd {

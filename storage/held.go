@@ -156,7 +156,10 @@ type heldRun struct {
 	stepCount, blockedStepCount    int64
 	promptTokens, completionTokens int64
 	spend                          int64 // nano-USD
+	unpricedTokens                 int64
+	callsWithoutUsage              int64
 	standingChanged                bool  // status or deny_reason, which indexes are made of
+	gapsChanged                    bool  // unpricedTokens or callsWithoutUsage, which few runs have
 	segment                        int64 // the latest in which it is known to be listed; 0 when none is
 	open                           []stepRow
 }
@@ -202,10 +205,11 @@ func (r *heldRun) updated(id uuid.UUID) {
 func loadRun(tx *Tx, key runKey) (*heldRun, error) {
 	r := &heldRun{}
 	err := tx.get(`SELECT id, user_id, status, coalesce(deny_reason, 0), coalesce(ended_at, 0), coalesce(ended_by, 0), last_call_at,
-			step_count, blocked_step_count, prompt_tokens, completion_tokens, spend_nanos
+			step_count, blocked_step_count, prompt_tokens, completion_tokens, spend_nanos, unpriced_tokens, calls_without_usage
 		FROM runs WHERE workspace_id = $1 AND uuid = $2`, []any{key.ws, key.id[:]},
 		&r.id, &r.userID, &r.status, &r.denyReason, &r.endedAt, &r.endedBy, &r.lastCallAt,
-		&r.stepCount, &r.blockedStepCount, &r.promptTokens, &r.completionTokens, &r.spend)
+		&r.stepCount, &r.blockedStepCount, &r.promptTokens, &r.completionTokens, &r.spend,
+		&r.unpricedTokens, &r.callsWithoutUsage)
 	return r, err
 }
 
@@ -216,6 +220,14 @@ func (r *heldRun) save(tx *Tx) error {
 		r.standingChanged = false
 		err := tx.execOne(`UPDATE runs SET status = $2, deny_reason = $3, ended_at = $4, ended_by = $5 WHERE id = $1`, r.id,
 			int64(r.status), nullZero(int64(r.denyReason)), nullZero(r.endedAt), nullZero(int64(r.endedBy)))
+		if err != nil {
+			return err
+		}
+	}
+	if r.gapsChanged {
+		r.gapsChanged = false
+		err := tx.execOne(`UPDATE runs SET unpriced_tokens = $2, calls_without_usage = $3 WHERE id = $1`,
+			r.id, r.unpricedTokens, r.callsWithoutUsage)
 		if err != nil {
 			return err
 		}
@@ -250,16 +262,20 @@ func (k dayKey) workspace() WorkspaceKey { return k.ws }
 type heldDay struct {
 	held
 	dayKey
-	spend, prompt, completion int64
-	runs, blockedRuns         int64
-	earlierRuns               int64 // of the month, before this day; not a column
+	spend, prompt, completion     int64
+	unpricedTokens, unpricedSteps int64
+	callsWithoutUsage             int64
+	runs, blockedRuns             int64
+	earlierRuns                   int64 // of the month, before this day; not a column
 }
 
 func loadDay(tx *Tx, key dayKey) (*heldDay, error) {
 	d := &heldDay{dayKey: key}
-	err := tx.get(`SELECT spend_nanos, prompt_tokens, completion_tokens, run_count, blocked_run_count
+	err := tx.get(`SELECT spend_nanos, prompt_tokens, completion_tokens, run_count, blocked_run_count,
+			unpriced_tokens, unpriced_steps, calls_without_usage
 		FROM workspace_days WHERE workspace_id = $1 AND day = $2`, []any{key.ws, key.day},
-		&d.spend, &d.prompt, &d.completion, &d.runs, &d.blockedRuns)
+		&d.spend, &d.prompt, &d.completion, &d.runs, &d.blockedRuns,
+		&d.unpricedTokens, &d.unpricedSteps, &d.callsWithoutUsage)
 	if ignoreNotFound(err) != nil {
 		return d, err
 	}
@@ -270,12 +286,16 @@ func loadDay(tx *Tx, key dayKey) (*heldDay, error) {
 
 func (d *heldDay) save(tx *Tx) error {
 	return tx.execOne(`INSERT INTO workspace_days
-			(workspace_id, day, spend_nanos, prompt_tokens, completion_tokens, run_count, blocked_run_count)
-		VALUES ($1, $2, $3, $4, $5, $6, $7)
+			(workspace_id, day, spend_nanos, prompt_tokens, completion_tokens, run_count, blocked_run_count,
+			unpriced_tokens, unpriced_steps, calls_without_usage)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 		ON CONFLICT (workspace_id, day) DO UPDATE SET spend_nanos = excluded.spend_nanos,
 			prompt_tokens = excluded.prompt_tokens, completion_tokens = excluded.completion_tokens,
-			run_count = excluded.run_count, blocked_run_count = excluded.blocked_run_count`,
-		d.ws, d.day, d.spend, d.prompt, d.completion, d.runs, d.blockedRuns)
+			run_count = excluded.run_count, blocked_run_count = excluded.blocked_run_count,
+			unpriced_tokens = excluded.unpriced_tokens, unpriced_steps = excluded.unpriced_steps,
+			calls_without_usage = excluded.calls_without_usage`,
+		d.ws, d.day, d.spend, d.prompt, d.completion, d.runs, d.blockedRuns,
+		d.unpricedTokens, d.unpricedSteps, d.callsWithoutUsage)
 }
 
 // partKey is a user's or a model's part of a workspace's day.
@@ -289,41 +309,49 @@ type heldUserDay struct {
 	held
 	partKey
 	spend, runs int64
+	unpriced    int64 // tokens
 }
 
 func loadUserDay(tx *Tx, key partKey) (*heldUserDay, error) {
 	d := &heldUserDay{partKey: key}
-	err := tx.get(`SELECT spend_nanos, run_count FROM user_days WHERE workspace_id = $1 AND day = $2 AND user_id = $3`,
-		[]any{key.ws, key.day, key.id}, &d.spend, &d.runs)
+	err := tx.get(`SELECT spend_nanos, run_count, unpriced_tokens
+		FROM user_days WHERE workspace_id = $1 AND day = $2 AND user_id = $3`,
+		[]any{key.ws, key.day, key.id}, &d.spend, &d.runs, &d.unpriced)
 	return d, ignoreNotFound(err)
 }
 
 func (d *heldUserDay) save(tx *Tx) error {
-	return tx.execOne(`INSERT INTO user_days (workspace_id, day, user_id, spend_nanos, run_count) VALUES ($1, $2, $3, $4, $5)
-		ON CONFLICT (workspace_id, day, user_id) DO UPDATE SET spend_nanos = excluded.spend_nanos, run_count = excluded.run_count`,
-		d.ws, d.day, d.id, d.spend, d.runs)
+	return tx.execOne(`INSERT INTO user_days (workspace_id, day, user_id, spend_nanos, run_count, unpriced_tokens)
+		VALUES ($1, $2, $3, $4, $5, $6)
+		ON CONFLICT (workspace_id, day, user_id) DO UPDATE SET spend_nanos = excluded.spend_nanos,
+			run_count = excluded.run_count, unpriced_tokens = excluded.unpriced_tokens`,
+		d.ws, d.day, d.id, d.spend, d.runs, d.unpriced)
 }
 
 // heldModelDay is what a model's calls used on a day.
 type heldModelDay struct {
 	held
 	partKey
-	spend, prompt, completion, unpriced int64
+	spend, prompt, completion int64
+	unpriced, unpricedSteps   int64 // tokens, and steps that used them
+	callsWithoutUsage         int64
 }
 
 func loadModelDay(tx *Tx, key partKey) (*heldModelDay, error) {
 	d := &heldModelDay{partKey: key}
-	err := tx.get(`SELECT spend_nanos, prompt_tokens, completion_tokens, unpriced_tokens
+	err := tx.get(`SELECT spend_nanos, prompt_tokens, completion_tokens, unpriced_tokens, unpriced_steps, calls_without_usage
 		FROM model_days WHERE workspace_id = $1 AND day = $2 AND model_id = $3`, []any{key.ws, key.day, key.id},
-		&d.spend, &d.prompt, &d.completion, &d.unpriced)
+		&d.spend, &d.prompt, &d.completion, &d.unpriced, &d.unpricedSteps, &d.callsWithoutUsage)
 	return d, ignoreNotFound(err)
 }
 
 func (d *heldModelDay) save(tx *Tx) error {
 	return tx.execOne(`INSERT INTO model_days
-			(workspace_id, day, model_id, spend_nanos, prompt_tokens, completion_tokens, unpriced_tokens)
-		VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (workspace_id, day, model_id)
+			(workspace_id, day, model_id, spend_nanos, prompt_tokens, completion_tokens,
+			unpriced_tokens, unpriced_steps, calls_without_usage)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (workspace_id, day, model_id)
 		DO UPDATE SET spend_nanos = excluded.spend_nanos, prompt_tokens = excluded.prompt_tokens,
-			completion_tokens = excluded.completion_tokens, unpriced_tokens = excluded.unpriced_tokens`,
-		d.ws, d.day, d.id, d.spend, d.prompt, d.completion, d.unpriced)
+			completion_tokens = excluded.completion_tokens, unpriced_tokens = excluded.unpriced_tokens,
+			unpriced_steps = excluded.unpriced_steps, calls_without_usage = excluded.calls_without_usage`,
+		d.ws, d.day, d.id, d.spend, d.prompt, d.completion, d.unpriced, d.unpricedSteps, d.callsWithoutUsage)
 }

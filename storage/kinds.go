@@ -48,6 +48,9 @@ func ParseStepStatus(s string) StepStatus {
 // StepType is what a step does. The values are stored: never renumber.
 type StepType uint8
 
+// ModelCall is the type that is expected to use tokens.
+const ModelCall StepType = 1
+
 // StepTypes lists the words of StepType, in the order of their values from 1.
 func StepTypes() []string {
 	return []string{"MODEL_CALL", "TOOL_CALL", "INPUT", "OUTPUT", "REASONING", "SYSTEM"}

@@ -38,7 +38,8 @@ func ledgerByDay() (create, fill []string) {
 	create = []string{
 		`CREATE TEMP TABLE ledger_starts (workspace_id INTEGER, day INTEGER, user_id INTEGER, allowed INTEGER, blocked INTEGER)`,
 		`CREATE TEMP TABLE ledger_usage (workspace_id INTEGER, day INTEGER, user_id INTEGER, model_id INTEGER,
-			spend INTEGER, prompt INTEGER, completion INTEGER, unpriced INTEGER)`,
+			spend INTEGER, prompt INTEGER, completion INTEGER, unpriced INTEGER, unpriced_steps INTEGER)`,
+		`CREATE TEMP TABLE ledger_silent_calls (workspace_id INTEGER, day INTEGER, model_id INTEGER, n INTEGER)`,
 		`CREATE TEMP TABLE ledger_denials (workspace_id INTEGER, day INTEGER, reason INTEGER, n INTEGER)`,
 	}
 	fill = []string{
@@ -51,10 +52,17 @@ func ledgerByDay() (create, fill []string) {
 		`INSERT INTO ledger_usage
 		SELECT r.workspace_id, s.booked_day, r.user_id, s.model_id, coalesce(sum(s.cost_nanos), 0),
 			sum(s.prompt_tokens), sum(s.completion_tokens),
-			sum(CASE WHEN s.cost_nanos IS NULL THEN s.prompt_tokens + s.completion_tokens ELSE 0 END)
+			sum(CASE WHEN s.cost_nanos IS NULL THEN s.prompt_tokens + s.completion_tokens ELSE 0 END),
+			sum(CASE WHEN s.cost_nanos IS NULL AND s.prompt_tokens + s.completion_tokens > 0 THEN 1 ELSE 0 END)
 		FROM run_steps s JOIN runs r ON r.id = s.run_id
 		WHERE s.run_id > $1 AND s.run_id <= $2 AND s.booked_day IS NOT NULL
 		GROUP BY r.workspace_id, s.booked_day, r.user_id, s.model_id`,
+		// A model call that was COMPLETED without tokens counts on the day of its completion.
+		`INSERT INTO ledger_silent_calls
+		SELECT r.workspace_id, s.completed_at / 86400000 AS day, s.model_id, count(*)
+		FROM run_steps s JOIN runs r ON r.id = s.run_id
+		WHERE s.run_id > $1 AND s.run_id <= $2 AND ` + silentCall + `
+		GROUP BY r.workspace_id, day, s.model_id`,
 		// A start is denied on the day of the run's start, a step on that of its creation;
 		// a denial without its step proves no day.
 		`INSERT INTO ledger_denials
@@ -71,6 +79,9 @@ func ledgerByDay() (create, fill []string) {
 	return create, fill
 }
 
+// silentCall is a step (s) that is counted as a call without usage.
+const silentCall = `s.type = 1 AND s.status = 2 AND coalesce(s.prompt_tokens + s.completion_tokens, 0) = 0`
+
 // expiredDay is the atLeast of a book by days.
 const expiredDay = `t.day < x.complete_from`
 
@@ -80,10 +91,15 @@ func books() []book {
 	return []book{
 		{
 			table: "runs", key: []string{"id"}, pieces: true,
-			figures: []string{"step_count", "blocked_step_count", "prompt_tokens", "completion_tokens", "spend_nanos"},
+			figures: []string{
+				"step_count", "blocked_step_count", "prompt_tokens", "completion_tokens", "spend_nanos",
+				"unpriced_tokens", "calls_without_usage",
+			},
 			ledger: `SELECT run_id AS id, count(*) AS step_count, sum(CASE WHEN status = 4 THEN 1 ELSE 0 END) AS blocked_step_count,
-					sum(prompt_tokens) AS prompt_tokens, sum(completion_tokens) AS completion_tokens, sum(cost_nanos) AS spend_nanos
-				FROM run_steps WHERE run_id > $1 AND run_id <= $2 GROUP BY run_id`,
+					sum(prompt_tokens) AS prompt_tokens, sum(completion_tokens) AS completion_tokens, sum(cost_nanos) AS spend_nanos,
+					sum(CASE WHEN cost_nanos IS NULL THEN prompt_tokens + completion_tokens ELSE 0 END) AS unpriced_tokens,
+					sum(CASE WHEN ` + silentCall + ` THEN 1 ELSE 0 END) AS calls_without_usage
+				FROM run_steps s WHERE run_id > $1 AND run_id <= $2 GROUP BY run_id`,
 			atLeast: `t.status <> 1 AND t.started_at < x.started_before`,
 		},
 		{
@@ -92,27 +108,40 @@ func books() []book {
 		},
 		{
 			table: "workspace_days", key: []string{"workspace_id", "day"}, open: true, atLeast: expiredDay,
-			figures: []string{"spend_nanos", "prompt_tokens", "completion_tokens", "run_count", "blocked_run_count"},
+			figures: []string{
+				"spend_nanos", "prompt_tokens", "completion_tokens", "run_count", "blocked_run_count",
+				"unpriced_tokens", "unpriced_steps", "calls_without_usage",
+			},
 			ledger: `SELECT workspace_id, day, sum(spend) AS spend_nanos, sum(prompt) AS prompt_tokens,
-					sum(completion) AS completion_tokens, sum(allowed) AS run_count, sum(blocked) AS blocked_run_count
-				FROM (SELECT workspace_id, day, spend, prompt, completion, 0 AS allowed, 0 AS blocked FROM ledger_usage
-					UNION ALL SELECT workspace_id, day, 0, 0, 0, allowed, blocked FROM ledger_starts) e
+					sum(completion) AS completion_tokens, sum(allowed) AS run_count, sum(blocked) AS blocked_run_count,
+					sum(unpriced) AS unpriced_tokens, sum(unpriced_steps) AS unpriced_steps, sum(silent) AS calls_without_usage
+				FROM (SELECT workspace_id, day, spend, prompt, completion, 0 AS allowed, 0 AS blocked,
+						unpriced, unpriced_steps, 0 AS silent FROM ledger_usage
+					UNION ALL SELECT workspace_id, day, 0, 0, 0, allowed, blocked, 0, 0, 0 FROM ledger_starts
+					UNION ALL SELECT workspace_id, day, 0, 0, 0, 0, 0, 0, 0, n FROM ledger_silent_calls) e
 				GROUP BY workspace_id, day`,
 		},
 		{
 			table: "user_days", key: []string{"workspace_id", "day", "user_id"}, open: true, atLeast: expiredDay,
-			figures: []string{"spend_nanos", "run_count"},
-			ledger: `SELECT workspace_id, day, user_id, sum(spend) AS spend_nanos, sum(allowed) AS run_count
-				FROM (SELECT workspace_id, day, user_id, spend, 0 AS allowed FROM ledger_usage
-					UNION ALL SELECT workspace_id, day, user_id, 0, allowed FROM ledger_starts) e
+			figures: []string{"spend_nanos", "run_count", "unpriced_tokens"},
+			ledger: `SELECT workspace_id, day, user_id, sum(spend) AS spend_nanos, sum(allowed) AS run_count,
+					sum(unpriced) AS unpriced_tokens
+				FROM (SELECT workspace_id, day, user_id, spend, 0 AS allowed, unpriced FROM ledger_usage
+					UNION ALL SELECT workspace_id, day, user_id, 0, allowed, 0 FROM ledger_starts) e
 				GROUP BY workspace_id, day, user_id`,
 		},
 		{
 			table: "model_days", key: []string{"workspace_id", "day", "model_id"}, open: true, atLeast: expiredDay,
-			figures: []string{"spend_nanos", "prompt_tokens", "completion_tokens", "unpriced_tokens"},
+			figures: []string{
+				"spend_nanos", "prompt_tokens", "completion_tokens", "unpriced_tokens", "unpriced_steps", "calls_without_usage",
+			},
 			ledger: `SELECT workspace_id, day, model_id, sum(spend) AS spend_nanos, sum(prompt) AS prompt_tokens,
-					sum(completion) AS completion_tokens, sum(unpriced) AS unpriced_tokens
-				FROM ledger_usage WHERE model_id IS NOT NULL GROUP BY workspace_id, day, model_id`,
+					sum(completion) AS completion_tokens, sum(unpriced) AS unpriced_tokens,
+					sum(unpriced_steps) AS unpriced_steps, sum(silent) AS calls_without_usage
+				FROM (SELECT workspace_id, day, model_id, spend, prompt, completion, unpriced, unpriced_steps, 0 AS silent
+						FROM ledger_usage
+					UNION ALL SELECT workspace_id, day, model_id, 0, 0, 0, 0, 0, n FROM ledger_silent_calls) e
+				WHERE model_id IS NOT NULL GROUP BY workspace_id, day, model_id`,
 		},
 		{
 			table: "denial_days", key: []string{"workspace_id", "day", "reason"}, open: true, atLeast: expiredDay,

@@ -245,12 +245,12 @@ func TestRunIsListedAsItIsRead(t *testing.T) {
 	want := []Run{
 		{
 			ID: denied.ID, UserID: "v", Status: RunBlocked, DenyReason: guard.KillSwitchActive,
-			StartedAt: noon().Add(time.Minute), EndedAt: noon().Add(time.Minute),
+			StartedAt: noon().Add(time.Minute), EndedAt: noon().Add(time.Minute), LastCallAt: noon().Add(time.Minute),
 		},
 		{
 			ID: run.ID, UserID: "u", Status: RunCompleted, DenyReason: guard.UserBlocked,
 			StartedAt: noon(), EndedAt: noon().Add(time.Minute), EndedBy: EndedByClient,
-			StepCount: 4, BlockedStepCount: 3, PromptTokens: 500, CompletionTokens: 100, Spend: 2_250_000,
+			StepCount: 4, BlockedStepCount: 3, PromptTokens: 500, CompletionTokens: 100, Spend: 2_250_000, LastCallAt: noon().Add(time.Minute),
 		},
 	}
 	got, next, err := w.Runs(t.Context(), ws, RunFilter{Limit: 2})

@@ -70,6 +70,12 @@ func calls(t *testing.T, w *world) []call {
 			n, err := w.EndIdleRuns(ctx)
 			return errors.Join(err, atLeastOne(n))
 		}},
+		{"EndRuns", func() error {
+			w.start(ws, "u")
+			w.Advance(time.Second)
+			ended, _, err := w.EndRuns(ctx, ws, EndsOfRuns{SilentSince: w.Now(), Status: RunFailed, By: EndedByDashboard})
+			return errors.Join(err, atLeastOne(len(ended)))
+		}},
 		{"Expire", func() error {
 			w.denied(ws, "stranger")
 			w.Advance(366 * 24 * time.Hour)
@@ -203,8 +209,13 @@ func runCalls(w *world, ws WorkspaceKey) []call {
 			if !errors.Is(unknown, ErrNotFound) {
 				return fmt.Errorf("a step that is none: %w", unknown)
 			}
-			return errors.Join(err, again)
+			capped := StepUpdate{PromptTokens: new(int64(plans.MaxDay + 1))}
+			_, tooMuch := w.UpdateStep(ctx, Caller{Workspace: ws}, run.ID, step.ID, capped)
+			_, corrected := w.UpdateStep(ctx, Caller{Workspace: ws}, run.ID, step.ID, in)
+			_, silent := w.UpdateStep(ctx, Caller{Workspace: ws}, run.ID, step.ID, StepUpdate{PromptTokens: new(int64), CompletionTokens: new(int64)})
+			return errors.Join(err, again, tooMuch, corrected, silent)
 		}},
+		{"RepairRun", func() error { return w.RepairRun(ctx, Caller{Workspace: ws}, run.ID, RepairedOther) }},
 		{"Heartbeat", func() error { _, err := w.Heartbeat(ctx, Caller{Workspace: ws}, run.ID, guard.Decide); return err }},
 		{"Runs", func() error {
 			for _, form := range runForms() {
@@ -239,6 +250,7 @@ func runForms() []runForm {
 	return []runForm{
 		{RunFilter{Limit: 1}, "runs_uuid (workspace_id=? AND uuid>? AND uuid<?)"},
 		{RunFilter{Limit: 1, Status: RunRunning}, "runs_status (status=? AND workspace_id=? AND uuid>? AND uuid<?)"},
+		{RunFilter{Limit: 1, ByLastCall: true}, "runs_status (status=? AND workspace_id=?)"},
 		{RunFilter{Limit: 1, Reason: guard.UserBlocked}, byReason},
 		{RunFilter{Limit: 1, Status: RunBlocked, Reason: guard.UserBlocked}, byReason},
 		{RunFilter{Limit: 1, Denied: true}, byReason},
@@ -306,6 +318,7 @@ func exceptions() []struct{ line, query, why string } {
 		{"plan_changes_workspace (workspace_id=?)", "ORDER BY id DESC LIMIT", "the last changes, in the index's order"},
 		{"SCAN a", "ON w.account_id = a.id ORDER BY a.id", "the operator's list is of all accounts"},
 		{"SCAN workspaces", "SELECT id FROM workspaces", "upkeep looks at every tenant, a few times a day"},
+		{"USE TEMP B-TREE FOR ORDER BY", "ORDER BY last_call_at, uuid", "the RUNNING runs of a workspace: an index by their calls costs each of them more"},
 		{"runs_status (status=?)", "r.last_call_at < $2", "upkeep looks at every RUNNING run; concurrency limits them"},
 		{"api_keys_active (workspace_id=?)", "FROM api_keys", "one key a workspace is active"},
 		{"api_keys_active (workspace_id=?)", "UPDATE api_keys", "one key a workspace is active"},

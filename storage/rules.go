@@ -121,9 +121,24 @@ func usageRules() []rule {
 		{
 			name: "steps.cost_nanos", holds: "tokens times prices, rounded up", key: 2, pieces: true,
 			query: `SELECT run_id, uuid, prompt_tokens, input_picos, completion_tokens, output_picos, cost_nanos
-				FROM run_steps WHERE run_id > $1 AND run_id <= $2 AND cost_nanos IS NOT NULL
+				FROM run_steps s WHERE run_id > $1 AND run_id <= $2 AND cost_nanos IS NOT NULL
 				AND cost_nanos <> prompt_tokens * (input_picos / 1000) + completion_tokens * (output_picos / 1000)
-					+ (prompt_tokens * (input_picos % 1000) + completion_tokens * (output_picos % 1000) + 999) / 1000`,
+					+ (prompt_tokens * (input_picos % 1000) + completion_tokens * (output_picos % 1000) + 999) / 1000
+				AND NOT EXISTS (SELECT 1 FROM capped_steps c WHERE c.run_id = s.run_id AND c.step_uuid = s.uuid)`,
+		},
+		// Beyond 64 bits SQLite goes on with floating-point numbers, which are near enough for a bound.
+		{
+			name: "capped_steps", holds: "a step of which less is booked than was reported", key: 2, pieces: true,
+			query: `SELECT s.run_id, s.uuid, s.prompt_tokens, c.prompt_tokens AS reported_prompt,
+					s.completion_tokens, c.completion_tokens AS reported_completion, s.cost_nanos
+				FROM capped_steps c JOIN run_steps s ON s.run_id = c.run_id AND s.uuid = c.step_uuid
+				WHERE s.run_id > $1 AND s.run_id <= $2
+				AND NOT (s.prompt_tokens <= c.prompt_tokens AND s.completion_tokens <= c.completion_tokens
+					AND coalesce(s.cost_nanos <= c.prompt_tokens * (s.input_picos / 1000) + c.completion_tokens * (s.output_picos / 1000)
+						+ (c.prompt_tokens * (s.input_picos % 1000) + c.completion_tokens * (s.output_picos % 1000) + 999) / 1000, 1 = 1)
+					AND (s.prompt_tokens < c.prompt_tokens OR s.completion_tokens < c.completion_tokens
+						OR coalesce(s.cost_nanos < c.prompt_tokens * (s.input_picos / 1000) + c.completion_tokens * (s.output_picos / 1000)
+						+ (c.prompt_tokens * (s.input_picos % 1000) + c.completion_tokens * (s.output_picos % 1000) + 999) / 1000, 1 = 0)))`,
 		},
 		// What the ledger no longer proves, the rollups still prove of each
 		// other: every dollar and run of a workspace is one of a user's, and
@@ -135,6 +150,23 @@ func usageRules() []rule {
 				LEFT JOIN (SELECT workspace_id, day, sum(spend_nanos) AS spend, sum(run_count) AS runs
 					FROM user_days GROUP BY workspace_id, day) u ON u.workspace_id = d.workspace_id AND u.day = d.day
 				WHERE d.spend_nanos <> coalesce(u.spend, 0) OR d.run_count <> coalesce(u.runs, 0)`,
+		},
+		// Of unpriced tokens older versions have kept no more than the models'.
+		{
+			name: "days agree", holds: "no more unpriced tokens by user than by workspace", key: 2,
+			query: `SELECT d.workspace_id, d.day, d.unpriced_tokens, u.unpriced AS unpriced_by_user
+				FROM workspace_days d JOIN (SELECT workspace_id, day, sum(unpriced_tokens) AS unpriced
+					FROM user_days GROUP BY workspace_id, day) u ON u.workspace_id = d.workspace_id AND u.day = d.day
+				WHERE d.unpriced_tokens < u.unpriced`,
+		},
+		{
+			name: "days agree", holds: "no more unpriced tokens, steps and silent calls by model than by workspace", key: 2,
+			query: `SELECT d.workspace_id, d.day, d.unpriced_tokens, m.unpriced AS unpriced_by_model,
+					d.unpriced_steps, m.steps AS steps_by_model, d.calls_without_usage, m.calls AS calls_by_model
+				FROM workspace_days d JOIN (SELECT workspace_id, day, sum(unpriced_tokens) AS unpriced,
+					sum(unpriced_steps) AS steps, sum(calls_without_usage) AS calls
+					FROM model_days GROUP BY workspace_id, day) m ON m.workspace_id = d.workspace_id AND m.day = d.day
+				WHERE d.unpriced_tokens < m.unpriced OR d.unpriced_steps < m.steps OR d.calls_without_usage < m.calls`,
 		},
 		{
 			name: "days agree", holds: "the same spend by workspace and by model, and no more tokens by model", key: 2,
@@ -158,9 +190,11 @@ func signRules() []rule {
 		{name: name, holds: holds, key: 1, query: `SELECT id AS user_id, run_count FROM users WHERE run_count < 0`},
 		{
 			name: name, holds: holds, key: 1, pieces: true,
-			query: `SELECT id AS run_id, step_count, blocked_step_count, prompt_tokens, completion_tokens, spend_nanos
+			query: `SELECT id AS run_id, step_count, blocked_step_count, prompt_tokens, completion_tokens, spend_nanos,
+					unpriced_tokens, calls_without_usage
 				FROM runs WHERE id > $1 AND id <= $2 AND (step_count < 0 OR blocked_step_count < 0
-					OR prompt_tokens < 0 OR completion_tokens < 0 OR spend_nanos < 0)`,
+					OR prompt_tokens < 0 OR completion_tokens < 0 OR spend_nanos < 0
+					OR unpriced_tokens < 0 OR calls_without_usage < 0)`,
 		},
 		{
 			name: name, holds: holds, key: 2, pieces: true,
@@ -175,18 +209,23 @@ func signRules() []rule {
 		},
 		{
 			name: name, holds: holds, key: 2,
-			query: `SELECT workspace_id, day, spend_nanos, prompt_tokens, completion_tokens, run_count, blocked_run_count
+			query: `SELECT workspace_id, day, spend_nanos, prompt_tokens, completion_tokens, run_count, blocked_run_count,
+					unpriced_tokens, unpriced_steps, calls_without_usage
 				FROM workspace_days WHERE spend_nanos < 0 OR prompt_tokens < 0 OR completion_tokens < 0
-					OR run_count < 0 OR blocked_run_count < 0`,
+					OR run_count < 0 OR blocked_run_count < 0
+					OR unpriced_tokens < 0 OR unpriced_steps < 0 OR calls_without_usage < 0`,
 		},
 		{
 			name: name, holds: holds, key: 3,
-			query: `SELECT workspace_id, day, user_id, spend_nanos, run_count FROM user_days WHERE spend_nanos < 0 OR run_count < 0`,
+			query: `SELECT workspace_id, day, user_id, spend_nanos, run_count, unpriced_tokens
+				FROM user_days WHERE spend_nanos < 0 OR run_count < 0 OR unpriced_tokens < 0`,
 		},
 		{
 			name: name, holds: holds, key: 3,
-			query: `SELECT workspace_id, day, model_id, spend_nanos, prompt_tokens, completion_tokens, unpriced_tokens
-				FROM model_days WHERE spend_nanos < 0 OR prompt_tokens < 0 OR completion_tokens < 0 OR unpriced_tokens < 0`,
+			query: `SELECT workspace_id, day, model_id, spend_nanos, prompt_tokens, completion_tokens, unpriced_tokens,
+					unpriced_steps, calls_without_usage
+				FROM model_days WHERE spend_nanos < 0 OR prompt_tokens < 0 OR completion_tokens < 0 OR unpriced_tokens < 0
+					OR unpriced_steps < 0 OR calls_without_usage < 0`,
 		},
 		{
 			name: name, holds: holds, key: 3,
@@ -245,6 +284,11 @@ func orphanRules() []rule {
 		{
 			name: name, holds: "the payload's step exists", key: 2, pieces: true,
 			query: `SELECT run_id, step_uuid FROM step_payloads WHERE run_id > $1 AND run_id <= $2
+				EXCEPT SELECT run_id, uuid FROM run_steps WHERE run_id > $1 AND run_id <= $2`,
+		},
+		{
+			name: name, holds: "the capped step exists", key: 2, pieces: true,
+			query: `SELECT run_id, step_uuid FROM capped_steps WHERE run_id > $1 AND run_id <= $2
 				EXCEPT SELECT run_id, uuid FROM run_steps WHERE run_id > $1 AND run_id <= $2`,
 		},
 		{

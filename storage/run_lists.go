@@ -3,6 +3,7 @@ package storage
 import (
 	"context"
 	"database/sql"
+	"encoding/binary"
 	"errors"
 	"strconv"
 	"strings"
@@ -26,7 +27,10 @@ type Run struct {
 	EndedBy                        EndedBy
 	StepCount, BlockedStepCount    int64
 	PromptTokens, CompletionTokens int64
-	Spend                          plans.Money
+	Spend                          plans.Money // of what has a price
+	UnpricedTokens                 int64       // of these, those that no price was known for
+	CallsWithoutUsage              int64       // completed model calls that reported no tokens
+	LastCallAt                     time.Time
 }
 
 // RunFilter narrows a list of runs; zero values ask for all.
@@ -37,17 +41,23 @@ type RunFilter struct {
 	Reason guard.Reason // this rule did
 	Since  time.Time    // inclusive
 	Until  time.Time    // exclusive
-	Limit  int64
-	Cursor string
+	// ByLastCall lists the RUNNING runs alone, those first that were silent longest.
+	ByLastCall bool
+	Limit      int64
+	Cursor     string
 }
 
 const selectRun = `SELECT r.uuid, u.external_id, r.title, r.status, r.deny_reason, r.started_at, r.ended_at, r.ended_by,
-		r.step_count, r.blocked_step_count, r.prompt_tokens, r.completion_tokens, r.spend_nanos
+		r.step_count, r.blocked_step_count, r.prompt_tokens, r.completion_tokens, r.spend_nanos,
+		r.unpriced_tokens, r.calls_without_usage, r.last_call_at
 	FROM runs r JOIN users u ON u.id = r.user_id WHERE r.workspace_id = $1`
 
 // Runs lists runs, newest first, and the cursor of the next page ("" at the end).
 // A run's id begins with its start, so ids serve as bounds in time and as cursor.
 func (s *Store) Runs(ctx context.Context, ws WorkspaceKey, f RunFilter) (runs []Run, next string, err error) {
+	if f.ByLastCall {
+		return s.runsByLastCall(ctx, ws, f)
+	}
 	before, from, err := idBounds(listRuns, ws, f.Since, f.Until, f.Cursor)
 	if err != nil {
 		return nil, "", err
@@ -58,6 +68,38 @@ func (s *Store) Runs(ctx context.Context, ws WorkspaceKey, f RunFilter) (runs []
 			if int64(len(runs)) == f.Limit {
 				last := runs[len(runs)-1].ID
 				next = cursor(listRuns, int64(ws), last[:])
+				return nil
+			}
+			r, err := scanRun(rows.Scan)
+			runs = append(runs, r)
+			return err
+		})
+	})
+	return runs, next, err
+}
+
+// runsByLastCall lists those that hold a slot. No index has their last calls,
+// because each call would have to write it: the RUNNING runs of a workspace
+// are found by their status, and put in order. Concurrency limits them. A run
+// that calls between two pages may be seen twice.
+func (s *Store) runsByLastCall(ctx context.Context, ws WorkspaceKey, f RunFilter) (runs []Run, next string, err error) {
+	const size = 8 + 16
+	key := make([]byte, size)
+	if f.Cursor != "" {
+		if key, err = parseCursor(listRunsByCall, int64(ws), f.Cursor, size); err != nil {
+			return nil, "", err
+		}
+	}
+	const page = `FROM (SELECT id FROM runs WHERE workspace_id = $1 AND status = $5 AND (last_call_at, uuid) > ($2, $3)
+		ORDER BY last_call_at, uuid LIMIT $4) page JOIN runs r ON r.id = page.id`
+	query := strings.Replace(selectRun, "FROM runs r", page, 1) + ` ORDER BY r.last_call_at, r.uuid LIMIT $4`
+	args := []any{ws, int64(binary.BigEndian.Uint64(key)), key[8:], f.Limit + 1, int64(RunRunning)}
+	err = s.read(ctx, func(tx *Tx) error {
+		return tx.each(query, args, func(rows scanner) error {
+			if int64(len(runs)) == f.Limit {
+				last := runs[len(runs)-1]
+				key := binary.BigEndian.AppendUint64(nil, uint64(last.LastCallAt.UnixMilli()))
+				next = cursor(listRunsByCall, int64(ws), append(key, last.ID[:]...))
 				return nil
 			}
 			r, err := scanRun(rows.Scan)
@@ -142,16 +184,17 @@ func roundUp(t time.Time) time.Time {
 
 func scanRun(scan func(...any) error, more ...any) (Run, error) {
 	var r Run
-	var started int64
+	var started, lastCall int64
 	var reason, ended, endedBy sql.NullInt64
 	var title sql.NullString
 	err := scan(append([]any{
 		&r.ID, &r.UserID, &title, &r.Status, &reason, &started, &ended, &endedBy,
 		&r.StepCount, &r.BlockedStepCount, &r.PromptTokens, &r.CompletionTokens, &r.Spend,
+		&r.UnpricedTokens, &r.CallsWithoutUsage, &lastCall,
 	}, more...)...)
 	r.Title = title.String
 	r.DenyReason, r.EndedBy = guard.Reason(reason.Int64), EndedBy(endedBy.Int64)
-	r.StartedAt, r.EndedAt = time.UnixMilli(started).UTC(), timeOf(ended)
+	r.StartedAt, r.EndedAt, r.LastCallAt = time.UnixMilli(started).UTC(), timeOf(ended), time.UnixMilli(lastCall).UTC()
 	return r, err
 }
 

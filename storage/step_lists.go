@@ -23,6 +23,8 @@ type Step struct {
 	Error                          *string
 	Decision                       guard.Decision
 	PromptTokens, CompletionTokens int64
+	Booked                         bool         // usage was reported
+	Capped                         bool         // its day or run was too full to book all of it
 	Cost                           *plans.Money // nil while no usage is reported, or without a price
 	InputPrice, OutputPrice        *plans.Price // those used
 	CreatedAt                      time.Time
@@ -107,12 +109,12 @@ func parseStepKey(runID int64, text string) (k stepKey, err error) {
 type stepRow struct {
 	Step
 	segment int64
-	model   sql.NullInt64
 	stepProgress
 }
 
 // stepProgress is what updates change, but for texts.
 type stepProgress struct {
+	model       sql.NullInt64
 	status      StepStatus
 	completedAt sql.NullInt64
 	duration    sql.NullInt64
@@ -123,13 +125,14 @@ type stepProgress struct {
 func readStep(tx *Tx, segment, runID int64, id uuid.UUID) (stepRow, error) {
 	s := stepRow{segment: segment}
 	var input, output sql.NullString
-	var reason, limit, used, resets, prompt, completion sql.NullInt64
+	var reason, limit, used, resets, prompt, completion, reportedPrompt, reportedCompletion sql.NullInt64
 	var created int64
 	err := tx.get(`SELECT s.uuid, s.sequence, s.type, s.status, s.model_id, m.name, s.tool_name, p.input_data, p.output_data, p.error,
 			d.reason, d.limit_value, d.used_value, d.resets_at,
 			s.prompt_tokens, s.completion_tokens, s.cost_nanos, s.input_picos, s.output_picos, s.booked_day,
-			s.created_at, s.completed_at, s.duration_ms, coalesce(x.fields, 0)
+			s.created_at, s.completed_at, s.duration_ms, coalesce(x.fields, 0), c.prompt_tokens, c.completion_tokens
 		FROM steps s LEFT JOIN models m ON m.id = s.model_id
+		LEFT JOIN capped_steps c ON c.run_id = s.run_id AND c.step_uuid = s.uuid
 		LEFT JOIN step_payloads p ON p.run_id = s.run_id AND p.step_uuid = s.uuid
 		LEFT JOIN denials d ON d.run_id = s.run_id AND d.step_uuid = s.uuid
 		LEFT JOIN repairs x ON x.run_id = s.run_id AND x.step_uuid = s.uuid
@@ -137,11 +140,15 @@ func readStep(tx *Tx, segment, runID int64, id uuid.UUID) (stepRow, error) {
 		&s.ID, &s.Sequence, &s.Type, &s.status, &s.model, &s.Model, &s.ToolName, &input, &output, &s.Error,
 		&reason, &limit, &used, &resets,
 		&prompt, &completion, &s.used.cost, &s.used.inputPrice, &s.used.outputPrice, &s.bookedDay,
-		&created, &s.completedAt, &s.duration, &s.Repairs)
+		&created, &s.completedAt, &s.duration, &s.Repairs, &reportedPrompt, &reportedCompletion)
 	s.InputData, s.OutputData = textOf(input), textOf(output)
 	s.Decision = recordedDecision(guard.Step, reason, limit, used, resets)
 	s.CreatedAt = time.UnixMilli(created).UTC()
-	s.used.prompt, s.used.completion = prompt.Int64, completion.Int64
+	s.used.booked = tokens{prompt.Int64, completion.Int64}
+	s.used.reported = s.used.booked
+	if reportedPrompt.Valid {
+		s.used.reported, s.used.cut = tokens{reportedPrompt.Int64, reportedCompletion.Int64}, true
+	}
 	return s, err
 }
 
@@ -154,7 +161,8 @@ func (row stepRow) shown(run RunStatus) Step {
 	if out.Status == StepRunning && run != RunRunning {
 		out.Status = StepAbandoned
 	}
-	out.PromptTokens, out.CompletionTokens = row.used.prompt, row.used.completion
+	out.PromptTokens, out.CompletionTokens = row.used.booked.prompt, row.used.booked.completion
+	out.Booked, out.Capped = row.bookedDay.Valid, row.used.capped()
 	out.DurationMillis = optionalInt[int64](row.duration)
 	out.Cost = optionalInt[plans.Money](row.used.cost)
 	out.InputPrice, out.OutputPrice = optionalInt[plans.Price](row.used.inputPrice), optionalInt[plans.Price](row.used.outputPrice)

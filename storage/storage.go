@@ -44,6 +44,8 @@ type Options struct {
 	Now        func() time.Time // time.Now when nil
 	QueueSize  int              // writes that may wait; 4096 when 0
 	Held       int              // rows of each kind that the writer remembers; 20,000 when 0, and 1,024 at least
+	// OpenStepTimeout is how long a run with an open step may make no call; DefaultOpenStepTimeout when 0.
+	OpenStepTimeout time.Duration
 }
 
 // Store is an open database. Its methods may be called from any goroutine.
@@ -54,6 +56,8 @@ type Store struct {
 	secret     auth.Secret
 	now        func() time.Time
 	version    int64 // of the schema that this binary knows
+
+	openStepTimeout time.Duration
 
 	db      *sql.DB // readers
 	readers *pool
@@ -93,6 +97,9 @@ func Open(ctx context.Context, path string, opts Options) (*Store, error) {
 	if opts.Held == 0 {
 		opts.Held = DefaultHeld
 	}
+	if opts.OpenStepTimeout == 0 {
+		opts.OpenStepTimeout = DefaultOpenStepTimeout
+	}
 	opts.Held = max(opts.Held, MinHeld)
 	path, err := located(path)
 	if err != nil {
@@ -108,7 +115,7 @@ func Open(ctx context.Context, path string, opts Options) (*Store, error) {
 	s := &Store{
 		path: path, migrations: opts.Migrations, secret: opts.Secret, now: opts.Now, version: status.Newest,
 		turn: make(chan struct{}, 1), queue: make(chan *job, opts.QueueSize), wake: make(chan struct{}, 1), drained: make(chan struct{}),
-		memory: newMemory(opts.Held), stats: newStats(),
+		memory: newMemory(opts.Held), stats: newStats(), openStepTimeout: opts.OpenStepTimeout,
 	}
 	if s.recalled, err = lru.New[string, Credential](opts.Held); err != nil {
 		return nil, fmt.Errorf("hold %d rows: %w", opts.Held, err)

@@ -20,56 +20,6 @@ const (
 	upkeepRest = 5
 )
 
-// EndIdleRuns ends, as FAILED, every run that made no call for its
-// workspace's idle timeout, and returns how many.
-func (s *Store) EndIdleRuns(ctx context.Context) (ended int, err error) {
-	var idle []runKey
-	err = s.read(ctx, func(tx *Tx) error {
-		return tx.each(`SELECT r.workspace_id, r.uuid FROM runs r JOIN workspaces w ON w.id = r.workspace_id
-			WHERE r.status = $1 AND r.last_call_at < $2 - w.run_idle_timeout_seconds * 1000`,
-			[]any{int64(RunRunning), tx.now.UnixMilli()}, func(rows scanner) error {
-				var key runKey
-				err := rows.Scan(&key.ws, &key.id)
-				idle = append(idle, key)
-				return err
-			})
-	})
-	if err != nil {
-		return 0, fmt.Errorf("find idle runs: %w", err)
-	}
-	for len(idle) > 0 {
-		err := s.slice(ctx, dropping, func(tx *Tx) (bool, error) {
-			if len(idle) == 0 {
-				return false, nil
-			}
-			done, err := endIfIdle(tx, idle[0])
-			idle, ended = idle[1:], ended+int(flag(done))
-			return true, err
-		})
-		if err != nil {
-			return ended, fmt.Errorf("end idle runs: %w", err)
-		}
-	}
-	return ended, nil
-}
-
-// endIfIdle looks again: the run may have called, or ended, since it was found.
-func endIfIdle(tx *Tx, key runKey) (bool, error) {
-	ws, err := tx.memory.workspaces.get(tx, key.ws)
-	if err != nil {
-		return false, err
-	}
-	r, err := tx.memory.runs.get(tx, key)
-	if err != nil {
-		return false, ignoreNotFound(err)
-	}
-	if r.status != RunRunning || r.lastCallAt >= tx.now.UnixMilli()-ws.idleTimeout.Milliseconds() {
-		return false, nil
-	}
-	finishRun(tx, ws, r, RunFailed, EndedByIdle)
-	return true, nil
-}
-
 // Expire deletes what is past its time: runs beyond their plan's retention,
 // except RUNNING ones, entries of the audit log, users of whom nothing is left,
 // and idempotency keys. Usage figures stay. It returns how many runs it deleted.
@@ -207,13 +157,17 @@ func expireSteps(tx *Tx, runID, piece int64) (n, latest int64, err error) {
 		if err != nil {
 			return n, latest, ignoreNotFound(err)
 		}
-		err = tx.each(`DELETE FROM steps WHERE segment = $1 AND run_id = $2 AND uuid IN
-				(SELECT uuid FROM steps WHERE segment = $1 AND run_id = $2 LIMIT $3)
-			RETURNING CASE WHEN booked_day * 86400000 > created_at THEN booked_day * 86400000 ELSE created_at END`,
+		const oldest = `(SELECT uuid FROM steps WHERE segment = $1 AND run_id = $2 ORDER BY uuid LIMIT $3)`
+		_, err = tx.exec(`DELETE FROM capped_steps WHERE run_id = $2 AND step_uuid IN `+oldest, segment, runID, piece-n)
+		if err != nil {
+			return n, latest, err
+		}
+		err = tx.each(`DELETE FROM steps WHERE segment = $1 AND run_id = $2 AND uuid IN `+oldest+`
+			RETURNING created_at, coalesce(booked_day, 0), coalesce(completed_at, 0)`,
 			[]any{segment, runID, piece - n}, func(rows scanner) error {
-				var at int64
-				err := rows.Scan(&at)
-				n, latest = n+1, max(latest, at)
+				var created, booked, completed int64
+				err := rows.Scan(&created, &booked, &completed)
+				n, latest = n+1, max(latest, created, booked*millisPerDay, completed)
 				return err
 			})
 		if err != nil {

@@ -37,7 +37,7 @@ func (s *Store) Users(ctx context.Context, ws WorkspaceKey, f UserFilter) (users
 	err = s.read(ctx, func(tx *Tx) error {
 		use := func(u User, id int64) {
 			if int64(len(users)) < f.Limit {
-				users, last = append(users, u), userPlace{u.Last30Days, id}
+				users, last = append(users, u), userPlace{u.Last30Days.Spend, id}
 			} else if next == "" {
 				next = last.cursor(ws, f.BySpend)
 			}

@@ -230,7 +230,7 @@ func TestUserShowsSpendOfTodayAndThirtyDays(t *testing.T) {
 	w.must(err)
 	want := []User{
 		{UserID: "never seen", Blocked: true, BlockedAt: noon(), BlockedReason: &reason},
-		{UserID: "u", Today: 1000, Last30Days: 1110, RunCount: 4, LastSeenAt: noon()},
+		{UserID: "u", Today: UserSpend{Spend: 1000}, Last30Days: UserSpend{Spend: 1110}, RunCount: 4, LastSeenAt: noon()},
 	}
 	if diff := gocmp.Diff(want, got); diff != "" {
 		t.Errorf("users (-want +got):\n%s", diff)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/pikarc/server/plans"
@@ -15,10 +16,16 @@ type User struct {
 	Blocked       bool
 	BlockedAt     time.Time // zero when not blocked
 	BlockedReason *string
-	Today         plans.Money
-	Last30Days    plans.Money
+	Today         UserSpend
+	Last30Days    UserSpend
 	RunCount      int64     // allowed runs, ever
 	LastSeenAt    time.Time // zero when never seen
+}
+
+// UserSpend is what a user cost in a window of days.
+type UserSpend struct {
+	Spend          plans.Money
+	UnpricedTokens int64 // used besides, that no price was known for
 }
 
 // findUser returns 0 for a user whom the workspace has never seen.
@@ -112,22 +119,29 @@ func readUser(tx *Tx, ws WorkspaceKey, id int64) (u User, err error) {
 
 // eachUser reads users with their spend. The 30 days are 30 point reads a
 // user: the days' b-tree is ordered by day first, for budgets and rankings.
+// They answer four figures in one text, so that each row is read once.
 // from names the users u; $1 to $3 are the workspace, today and the first of the 30 days.
 func eachUser(tx *Tx, ws WorkspaceKey, from, where string, args []any, use func(u User, id int64)) error {
 	today := dayOf(tx.now)
 	const selectUser = `SELECT u.id, u.external_id, u.blocked_at, u.blocked_reason, u.run_count, u.last_seen_at,
-			coalesce((SELECT d.spend_nanos FROM user_days d
-				WHERE d.workspace_id = u.workspace_id AND d.day = $2 AND d.user_id = u.id), 0),
-			coalesce((WITH RECURSIVE days (day) AS (SELECT $3 UNION ALL SELECT day + 1 FROM days WHERE day < $2)
-				SELECT sum(d.spend_nanos) FROM days JOIN user_days d
-				ON d.workspace_id = u.workspace_id AND d.day = days.day AND d.user_id = u.id), 0) `
+			(WITH RECURSIVE days (day) AS (SELECT $3 UNION ALL SELECT day + 1 FROM days WHERE day < $2)
+				SELECT coalesce(sum(CASE WHEN d.day = $2 THEN d.spend_nanos END), 0)
+					|| ' ' || coalesce(sum(CASE WHEN d.day = $2 THEN d.unpriced_tokens END), 0)
+					|| ' ' || coalesce(sum(d.spend_nanos), 0) || ' ' || coalesce(sum(d.unpriced_tokens), 0)
+				FROM days JOIN user_days d
+				ON d.workspace_id = u.workspace_id AND d.day = days.day AND d.user_id = u.id) `
 	args = append([]any{ws, today, today - usageDays + 1}, args...)
 	return tx.each(selectUser+from+` WHERE `+where, args, func(rows scanner) error {
 		var u User
 		var id int64
 		var blockedAt, seenAt sql.NullInt64
 		var reason sql.NullString
-		err := rows.Scan(&id, &u.UserID, &blockedAt, &reason, &u.RunCount, &seenAt, &u.Today, &u.Last30Days)
+		var figures string
+		err := rows.Scan(&id, &u.UserID, &blockedAt, &reason, &u.RunCount, &seenAt, &figures)
+		if err == nil {
+			_, err = fmt.Sscan(figures, (*int64)(&u.Today.Spend), &u.Today.UnpricedTokens,
+				(*int64)(&u.Last30Days.Spend), &u.Last30Days.UnpricedTokens)
+		}
 		u.Blocked, u.BlockedAt, u.BlockedReason = blockedAt.Valid, timeOf(blockedAt), optional(reason)
 		u.LastSeenAt = timeOf(seenAt)
 		if err == nil {

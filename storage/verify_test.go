@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/pikarc/server/embed"
+	"github.com/pikarc/server/plans"
 )
 
 // everyKind makes a workspace whose books hold something of every kind.
@@ -31,10 +32,21 @@ func (w *world) everyKind() WorkspaceKey {
 	return ws
 }
 
+// everyGap gives a workspace steps whose cost is not known, or not whole.
+func (w *world) everyGap(ws WorkspaceKey) {
+	w.t.Helper()
+	run := w.start(ws, "v").ID
+	w.patch(ws, run, w.call(ws, run, "new"), 5, 6)
+	w.patch(ws, run, w.call(ws, run, "gpt-4o"), 0, 0)
+	w.price(ws, "typed per million", plans.MaxPrice, plans.MaxPrice)
+	w.patch(ws, run, w.call(ws, run, "typed per million"), 101, 0)
+	w.end(ws, run, RunCompleted)
+}
+
 // The books would prove nothing if they did not notice.
 func TestBooksNoticeEveryKindOfDifference(t *testing.T) {
 	w := audited(t)
-	w.everyKind()
+	w.everyGap(w.everyKind())
 	conn, noticed := w.conn(), map[string]bool{}
 	for _, c := range corruptions() {
 		noticed[c.book] = true
@@ -260,11 +272,20 @@ func corruptions() []struct{ book, statement string } {
 		{"workspace_days", `UPDATE workspace_days SET spend_nanos = spend_nanos - 1`},
 		{"workspace_days", `UPDATE workspace_days SET prompt_tokens = 0`},
 		{"workspace_days", `UPDATE workspace_days SET completion_tokens = 0`},
-		{"workspace_days", `UPDATE workspace_days SET run_count = 3`},
+		{"workspace_days", `UPDATE workspace_days SET run_count = 30`},
 		{"workspace_days", `UPDATE workspace_days SET blocked_run_count = 0`},
 		{"workspace_days", `UPDATE workspace_days SET day = day + 1`},
 		{"workspace_days", `DELETE FROM workspace_days`},
-		{"workspace_days", `INSERT INTO workspace_days VALUES (1, 1, 1, 0, 0, 0, 0)`},
+		{"workspace_days", `INSERT INTO workspace_days VALUES (1, 1, 1, 0, 0, 0, 0, 0, 0, 0)`},
+		{"workspace_days", `UPDATE workspace_days SET unpriced_tokens = 12`},
+		{"workspace_days", `UPDATE workspace_days SET unpriced_steps = 2`},
+		{"workspace_days", `UPDATE workspace_days SET calls_without_usage = 0`},
+		{"workspace_days", `UPDATE steps SET completed_at = completed_at + 86400000 WHERE prompt_tokens = 0`},
+		{"user_days", `UPDATE user_days SET unpriced_tokens = unpriced_tokens + 1`},
+		{"model_days", `UPDATE model_days SET unpriced_steps = 0`},
+		{"model_days", `UPDATE model_days SET calls_without_usage = 2`},
+		{"runs", `UPDATE runs SET unpriced_tokens = 0`},
+		{"runs", `UPDATE runs SET calls_without_usage = 0`},
 		{"user_days", `UPDATE user_days SET spend_nanos = 0`},
 		{"user_days", `UPDATE user_days SET run_count = 1`},
 		{"model_days", `UPDATE model_days SET spend_nanos = 0`},
@@ -301,6 +322,16 @@ func corruptions() []struct{ book, statement string } {
 		{"steps: usage", `UPDATE steps SET status = 4`},
 		{"steps.cost_nanos", `UPDATE steps SET cost_nanos = cost_nanos + 1`},
 		{"steps.cost_nanos", `UPDATE steps SET input_picos = input_picos + 1`},
+		{"steps.cost_nanos", `DELETE FROM capped_steps`},
+		{"capped_steps", `UPDATE capped_steps SET prompt_tokens = 100`},
+		{"capped_steps", `UPDATE capped_steps SET completion_tokens = -1`},
+		{"capped_steps", `INSERT INTO capped_steps SELECT run_id, uuid, prompt_tokens, completion_tokens FROM steps WHERE cost_nanos = 0`},
+		{"orphans", `UPDATE capped_steps SET step_uuid = x'00'`},
+		{"days agree", `UPDATE workspace_days SET unpriced_tokens = 0`},
+		{"days agree", `UPDATE workspace_days SET unpriced_steps = 0`},
+		{"days agree", `UPDATE user_days SET unpriced_tokens = 12 WHERE unpriced_tokens > 0`},
+		{"below zero", `UPDATE workspace_days SET unpriced_steps = -1`},
+		{"below zero", `UPDATE runs SET calls_without_usage = -1`},
 		{"below zero", `UPDATE workspace_days SET blocked_run_count = -1`},
 		{"below zero", `UPDATE steps SET duration_ms = -1`},
 		{"days agree", expired + `UPDATE workspace_days SET spend_nanos = spend_nanos + 1`},

@@ -40,6 +40,16 @@ CREATE TABLE audit_entries (
   PRIMARY KEY (workspace_id, uuid)
 ) STRICT, WITHOUT ROWID;
 
+CREATE TABLE capped_steps (
+  -- Steps of which a full day or run could take only a part, with the tokens
+  -- that were reported. The step itself has what was booked.
+  run_id            INTEGER NOT NULL,
+  step_uuid         BLOB    NOT NULL,
+  prompt_tokens     INTEGER NOT NULL,
+  completion_tokens INTEGER NOT NULL,
+  PRIMARY KEY (run_id, step_uuid)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE denial_days (
   -- Denials of a workspace on a UTC day, of starts and of steps, by the rule that objected.
   workspace_id INTEGER NOT NULL,
@@ -98,7 +108,7 @@ CREATE TABLE model_days (
   spend_nanos       INTEGER NOT NULL,
   prompt_tokens     INTEGER NOT NULL,
   completion_tokens INTEGER NOT NULL,
-  unpriced_tokens   INTEGER NOT NULL,
+  unpriced_tokens   INTEGER NOT NULL, unpriced_steps INTEGER NOT NULL DEFAULT 0, calls_without_usage INTEGER NOT NULL DEFAULT 0,
   PRIMARY KEY (workspace_id, day, model_id)
 ) STRICT, WITHOUT ROWID;
 
@@ -183,7 +193,7 @@ CREATE TABLE runs (
   prompt_tokens      INTEGER NOT NULL,
   completion_tokens  INTEGER NOT NULL,
   spend_nanos        INTEGER NOT NULL
-, title TEXT) STRICT;
+, title TEXT, unpriced_tokens INTEGER NOT NULL DEFAULT 0, calls_without_usage INTEGER NOT NULL DEFAULT 0) STRICT;
 
 CREATE INDEX runs_reason ON runs (workspace_id, deny_reason, uuid) WHERE deny_reason IS NOT NULL;
 
@@ -266,7 +276,7 @@ CREATE TABLE user_days (
   day          INTEGER NOT NULL,
   user_id      INTEGER NOT NULL,
   spend_nanos  INTEGER NOT NULL,
-  run_count    INTEGER NOT NULL,
+  run_count    INTEGER NOT NULL, unpriced_tokens INTEGER NOT NULL DEFAULT 0,
   PRIMARY KEY (workspace_id, day, user_id)
 ) STRICT, WITHOUT ROWID;
 
@@ -294,7 +304,7 @@ CREATE TABLE workspace_days (
   prompt_tokens     INTEGER NOT NULL,
   completion_tokens INTEGER NOT NULL,
   run_count         INTEGER NOT NULL, -- allowed; also the month's counter
-  blocked_run_count INTEGER NOT NULL,
+  blocked_run_count INTEGER NOT NULL, unpriced_tokens INTEGER NOT NULL DEFAULT 0, unpriced_steps INTEGER NOT NULL DEFAULT 0, calls_without_usage INTEGER NOT NULL DEFAULT 0,
   PRIMARY KEY (workspace_id, day)
 ) STRICT, WITHOUT ROWID;
 

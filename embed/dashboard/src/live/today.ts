@@ -14,6 +14,10 @@ export function withToday(usage: Usage, today: Totals): Usage {
     total_tokens: span.total_tokens + today.total_tokens - was.total_tokens,
     run_count: span.run_count + today.run_count - was.run_count,
     denial_count: span.denial_count + today.denial_count - was.denial_count,
+    unpriced_tokens: span.unpriced_tokens + today.unpriced_tokens - was.unpriced_tokens,
+    unpriced_step_count: span.unpriced_step_count + today.unpriced_step_count - was.unpriced_step_count,
+    calls_without_usage: span.calls_without_usage + today.calls_without_usage - was.calls_without_usage,
+    capped: span.capped || today.capped,
   })
   return {
     ...usage,

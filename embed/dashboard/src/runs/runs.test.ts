@@ -22,6 +22,9 @@ const run = (
   prompt_tokens: 0,
   completion_tokens: 0,
   total_usd: 0,
+  unpriced_tokens: 0,
+  calls_without_usage: 0,
+  last_call_at: started_at,
   ...more,
 })
 const a = run('a', '2026-11-23T10:00:00Z')

@@ -12,6 +12,7 @@ export const actions: { value: Action; label: string }[] = [
   { value: 'workspace.kill_switch', label: 'Kill switch' },
   { value: 'workspace.update', label: 'Limits and settings' },
   { value: 'model_price.set', label: 'Prices' },
+  { value: 'run.end_many', label: 'Runs ended together' },
   { value: 'user.block', label: 'Users blocked' },
   { value: 'user.unblock', label: 'Users unblocked' },
   { value: 'api_key.regenerate', label: 'API key regenerated' },
@@ -30,6 +31,7 @@ export const actions: { value: Action; label: string }[] = [
 export function deed({ action, after }: Pick<Entry, 'action' | 'after'>): string {
   if (action === 'workspace.kill_switch')
     return after?.kill_switch ? 'Stopped all agents' : 'Let agents run again'
+  if (action === 'run.end_many') return `Ended ${plural(Number(after?.runs), 'run')}`
   return deeds[action] ?? action
 }
 
@@ -74,7 +76,7 @@ export type Difference = { field: string; from: string | null; to: string | null
 export function differences({ before, after }: Pick<Entry, 'before' | 'after'>): Difference[] {
   const names = new Set([...Object.keys(fields), ...Object.keys({ ...before, ...after })])
   return [...names]
-    .filter((name) => name !== 'blocked' && name !== 'kill_switch')
+    .filter((name) => name !== 'blocked' && name !== 'kill_switch' && name !== 'runs')
     .map((name) => ({
       field: fields[name] ?? name,
       from: before && name in before ? said(name, before[name]) : null,

@@ -4,7 +4,16 @@ import { answer } from './answer'
 const now = Date.parse('2026-11-23T20:48:00Z')
 const limits = { kill_switch: false, daily_budget_usd: 25, max_concurrent_runs: 8 }
 const usage = (total_usd: number, running_runs = 0, monthly_run_count = 0) => ({
-  today: { total_usd, total_tokens: 0, run_count: 0, denial_count: 0 },
+  today: {
+    total_usd,
+    total_tokens: 0,
+    run_count: 0,
+    denial_count: 0,
+    unpriced_tokens: 0,
+    unpriced_step_count: 0,
+    calls_without_usage: 0,
+    capped: false,
+  },
   running_runs,
   monthly_run_count,
   monthly_run_limit: 1000,

@@ -9,6 +9,10 @@ const day = (date: string, total_usd: number, a: number, b: number) => ({
   run_count: 0,
   blocked_run_count: 0,
   denial_count: 0,
+  unpriced_tokens: 0,
+  unpriced_step_count: 0,
+  calls_without_usage: 0,
+  capped: false,
   by_model: [
     { model: 'a', total_usd: a },
     { model: 'b', total_usd: b },

@@ -1,0 +1,216 @@
+package storage
+
+import (
+	"database/sql"
+	"errors"
+
+	"github.com/pikarc/server/plans"
+)
+
+// tokens are those of a step, by their classes.
+type tokens struct{ prompt, completion int64 }
+
+// usage is what a step has used, and what of it is booked at which prices.
+type usage struct {
+	reported    tokens        // by the agent
+	booked      tokens        // the same, or less where the day or the run is full
+	inputPrice  sql.NullInt64 // pico-USD; null when the model had no price
+	outputPrice sql.NullInt64
+	cost        sql.NullInt64 // nano-USD, as booked
+	cut         bool          // the cost is less than it would be
+}
+
+func (u usage) tokens() int64 { return u.booked.prompt + u.booked.completion }
+
+// capped reports whether less is booked than was used.
+func (u usage) capped() bool { return u.cut || u.reported != u.booked }
+
+// fit books of what was reported what a day and a run have room for, beside
+// what they hold of old already. The user's and the model's days are parts of
+// the workspace's, so its bound is theirs; a run may live for many days, so it
+// has the bound of a day too.
+func (u *usage) fit(old usage, day *heldDay, r *heldRun) error {
+	u.booked.prompt = min(u.reported.prompt, room(day.prompt, r.promptTokens, old.booked.prompt))
+	u.booked.completion = min(u.reported.completion, room(day.completion, r.completionTokens, old.booked.completion))
+	if u.cut = false; !u.inputPrice.Valid {
+		return nil
+	}
+	cost, err := plans.Cost(u.reported.prompt, u.reported.completion,
+		plans.Price(u.inputPrice.Int64), plans.Price(u.outputPrice.Int64))
+	beyond := errors.Is(err, plans.ErrCostOverflow)
+	if err != nil && !beyond {
+		return err
+	}
+	if beyond {
+		cost = plans.MaxDay
+	}
+	booked := min(int64(cost), room(day.spend, r.spend, old.cost.Int64))
+	u.cost = sql.NullInt64{Int64: booked, Valid: true}
+	u.cut = beyond || booked < int64(cost)
+	return nil
+}
+
+// room is how much may be booked in place of old.
+func room(day, run, old int64) int64 { return plans.MaxDay - max(day, run) + old }
+
+// figures are what a step adds to the counters.
+type figures struct {
+	spend, prompt, completion     int64
+	unpricedTokens, unpricedSteps int64
+	callsWithoutUsage             int64
+}
+
+func (f figures) minus(g figures) figures {
+	return figures{
+		spend: f.spend - g.spend, prompt: f.prompt - g.prompt, completion: f.completion - g.completion,
+		unpricedTokens: f.unpricedTokens - g.unpricedTokens, unpricedSteps: f.unpricedSteps - g.unpricedSteps,
+		callsWithoutUsage: f.callsWithoutUsage - g.callsWithoutUsage,
+	}
+}
+
+// counted is what of a step the counters hold. A model call that is COMPLETED
+// without any tokens counts on the day of its completion, because it has no
+// other; a correction of its usage takes it away again.
+type counted struct {
+	model        sql.NullInt64
+	bookedDay    int64
+	used         figures
+	withoutUsage bool
+	completedDay int64
+}
+
+func (row *stepRow) counted() counted {
+	c := counted{
+		model: row.model, bookedDay: row.bookedDay.Int64,
+		used: figures{spend: row.used.cost.Int64, prompt: row.used.booked.prompt, completion: row.used.booked.completion},
+	}
+	if row.unpriced() && row.used.tokens() > 0 {
+		c.used.unpricedTokens, c.used.unpricedSteps = row.used.tokens(), 1
+	}
+	if row.Type == ModelCall && row.status == StepCompleted && row.used.tokens() == 0 {
+		c.withoutUsage, c.completedDay = true, floorDiv(row.completedAt.Int64, millisPerDay)
+	}
+	return c
+}
+
+// since finds by how much the counters then differ from what they hold of the
+// step. Its model changes only while it has used nothing.
+func (c counted) since(tx *Tx, was counted, ws WorkspaceKey, r *heldRun) (posts postings, err error) {
+	if used := c.used.minus(was.used); used != (figures{}) {
+		if err := posts.add(tx, dayKey{ws, c.bookedDay}, c.model, r, used); err != nil {
+			return posts, err
+		}
+	}
+	if c.withoutUsage == was.withoutUsage && c.model == was.model {
+		return posts, nil
+	}
+	if was.withoutUsage {
+		err = posts.add(tx, dayKey{ws, was.completedDay}, was.model, r, figures{callsWithoutUsage: -1})
+	}
+	if c.withoutUsage && err == nil {
+		err = posts.add(tx, dayKey{ws, c.completedDay}, c.model, r, figures{callsWithoutUsage: 1})
+	}
+	return posts, err
+}
+
+// posting is a change of figures with every counter that it moves.
+type posting struct {
+	figures
+	run      *heldRun
+	day      *heldDay
+	userDay  *heldUserDay
+	modelDay *heldModelDay // nil for a step without a model
+}
+
+// postings are the changes that one update makes: of what the step has used,
+// and of a call without usage under the model that it had and that it has.
+type postings struct {
+	list [3]posting
+	n    int
+}
+
+// add reads every counter that holds the figures, so that book cannot fail.
+func (p *postings) add(tx *Tx, on dayKey, model sql.NullInt64, r *heldRun, f figures) (err error) {
+	b := &p.list[p.n]
+	b.figures, b.run = f, r
+	if b.day, err = tx.memory.days.get(tx, on); err != nil {
+		return err
+	}
+	if b.userDay, err = tx.memory.userDays.get(tx, partKey{on, r.userID}); err != nil {
+		return err
+	}
+	if model.Valid {
+		if b.modelDay, err = tx.memory.modelDays.get(tx, partKey{on, model.Int64}); err != nil {
+			return err
+		}
+	}
+	p.n++
+	return nil
+}
+
+// firstUnpriced reports whether these are the first tokens of the day that the
+// model has no price for.
+func (p *postings) firstUnpriced() bool {
+	for _, b := range p.list[:p.n] {
+		if b.unpricedTokens > 0 {
+			return b.modelDay != nil && b.modelDay.unpriced == 0 || b.modelDay == nil && b.day.unpricedTokens == 0
+		}
+	}
+	return false
+}
+
+// fills reports whether day and run have had room for something of all they count.
+func (p *postings) fills() bool {
+	return p.n > 0 && !isFull(p.list[0].day.spend, p.list[0].day.prompt, p.list[0].day.completion) &&
+		!isFull(p.list[0].run.spend, p.list[0].run.promptTokens, p.list[0].run.completionTokens)
+}
+
+// isFull reports whether a day or a run can take no more of something.
+func isFull(spend, prompt, completion int64) bool {
+	return max(spend, prompt, completion) >= plans.MaxDay
+}
+
+// book moves the counters.
+func (p *postings) book(tx *Tx) {
+	for _, b := range p.list[:p.n] {
+		b.book(tx)
+	}
+}
+
+func (b posting) book(tx *Tx) {
+	b.run.book(tx, b.figures)
+	b.day.spend += b.spend
+	b.day.prompt += b.prompt
+	b.day.completion += b.completion
+	b.day.unpricedTokens += b.unpricedTokens
+	b.day.unpricedSteps += b.unpricedSteps
+	b.day.callsWithoutUsage += b.callsWithoutUsage
+	tx.memory.changed(b.day)
+	if b.spend != 0 || b.unpricedTokens != 0 {
+		b.userDay.spend += b.spend
+		b.userDay.unpriced += b.unpricedTokens
+		tx.memory.changed(b.userDay)
+	}
+	if b.modelDay == nil {
+		return
+	}
+	b.modelDay.spend += b.spend
+	b.modelDay.prompt += b.prompt
+	b.modelDay.completion += b.completion
+	b.modelDay.unpriced += b.unpricedTokens
+	b.modelDay.unpricedSteps += b.unpricedSteps
+	b.modelDay.callsWithoutUsage += b.callsWithoutUsage
+	tx.memory.changed(b.modelDay)
+}
+
+func (r *heldRun) book(tx *Tx, f figures) {
+	r.spend += f.spend
+	r.promptTokens += f.prompt
+	r.completionTokens += f.completion
+	r.unpricedTokens += f.unpricedTokens
+	r.callsWithoutUsage += f.callsWithoutUsage
+	if f.unpricedTokens != 0 || f.callsWithoutUsage != 0 {
+		r.gapsChanged = true
+	}
+	tx.memory.changed(r)
+}

@@ -1,0 +1,198 @@
+package storage
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	gocmp "github.com/google/go-cmp/cmp"
+
+	"github.com/pikarc/server/guard"
+	"github.com/pikarc/server/plans"
+)
+
+// call asks for a model call, of no model when the name is empty.
+func (w *world) call(ws WorkspaceKey, run uuid.UUID, model string) uuid.UUID {
+	w.t.Helper()
+	in := NewStep{Type: ModelCall, Sequence: 1}
+	if model != "" {
+		in.Model = &model
+	}
+	a, err := w.CreateStep(context.Background(), Caller{Workspace: ws}, run, in, guard.Decide)
+	w.must(err)
+	return a.ID
+}
+
+// report is UpdateStep with all that it answers.
+func (w *world) report(ws WorkspaceKey, run, step uuid.UUID, in StepUpdate) StepUpdated {
+	w.t.Helper()
+	s, err := w.UpdateStep(context.Background(), Caller{Workspace: ws}, run, step, in)
+	w.must(err)
+	return s
+}
+
+// mustGap wants what is missing in the spend of today, of the run and of the
+// model, or of no model when the name is empty.
+func (w *world) mustGap(ws WorkspaceKey, run uuid.UUID, model string, want Gaps) {
+	w.t.Helper()
+	u, err := w.Usage(context.Background(), ws)
+	w.must(err)
+	d, err := w.Run(context.Background(), ws, run, "")
+	w.must(err)
+	got := map[string]Gaps{"today": u.Today.Gaps, "daily": w.day(ws, w.Now()).Gaps}
+	all := map[string]Gaps{"today": want, "daily": want}
+	for _, m := range u.ByModel {
+		if m.Model == model {
+			got["model"], all["model"] = m.Gaps, want
+		}
+	}
+	if diff := gocmp.Diff(all, got); diff != "" {
+		w.t.Errorf("gaps, wanted (-) and read (+):\n%s", diff)
+	}
+	if d.UnpricedTokens != want.UnpricedTokens || d.CallsWithoutUsage != want.CallsWithoutUsage {
+		w.t.Errorf("the run has %d unpriced tokens and %d calls without usage, want %+v", d.UnpricedTokens, d.CallsWithoutUsage, want)
+	}
+}
+
+func TestUnpricedStepIsPricedByTheNextReportAfterThePriceIsKnown(t *testing.T) {
+	for name, again := range map[string]StepUpdate{
+		"the same tokens":  {Status: StepCompleted, PromptTokens: new(int64(1_000_000)), CompletionTokens: new(int64(0))},
+		"corrected tokens": {PromptTokens: new(int64(2_000_000))},
+		"no tokens":        {DurationMillis: new(int64(7))},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := audited(t)
+			ws := w.roomy()
+			run := w.start(ws, "u").ID
+			step := w.call(ws, run, "new-model")
+			first := w.report(ws, run, step, StepUpdate{Status: StepCompleted, PromptTokens: new(int64(1_000_000))})
+			mustCostNothingKnown(t, first.Step)
+			if !first.NewlyUnpriced || first.UnpricedTokens != 1_000_000 || !first.Booked {
+				t.Errorf("the first report: %+v", first)
+			}
+			w.mustGap(ws, run, "new-model", Gaps{UnpricedTokens: 1_000_000, UnpricedSteps: 1})
+			users, _, err := w.Users(t.Context(), ws, UserFilter{Limit: 1})
+			w.must(err)
+			if want := (UserSpend{UnpricedTokens: 1_000_000}); users[0].Today != want || users[0].Last30Days != want {
+				t.Errorf("the user: %+v", users[0])
+			}
+			if repeated := w.report(ws, run, step, again); repeated.NewlyUnpriced {
+				t.Errorf("told twice: %+v", repeated)
+			}
+
+			w.price(ws, "new-model", 1_000_000, 2_000_000)
+			w.end(ws, run, RunCompleted)
+			w.Advance(24 * time.Hour)
+			priced := w.report(ws, run, step, again)
+			mustCost(t, priced.Step, plans.Money(priced.PromptTokens)*microUSD)
+			w.mustBook(ws, noon(), plans.Money(priced.PromptTokens)*microUSD, priced.PromptTokens, 0)
+			w.mustBook(ws, w.Now(), 0, 0, 0)
+			w.Set(noon())
+			w.mustGap(ws, run, "new-model", Gaps{})
+			if priced.NewlyUnpriced || priced.UnpricedTokens != 0 {
+				t.Errorf("after the price: %+v", priced)
+			}
+			w.price(ws, "new-model", 9_000_000, 9_000_000) // what was settled stays
+			mustCost(t, w.report(ws, run, step, again).Step, plans.Money(priced.PromptTokens)*microUSD)
+		})
+	}
+}
+
+func TestModelThatReallyAnsweredIsTakenUntilUsageIsBooked(t *testing.T) {
+	w, ws, run, _ := priced(t)
+	usage := func(model string, prompt int64) StepUpdate {
+		return StepUpdate{Status: StepCompleted, Model: &model, PromptTokens: &prompt}
+	}
+	for _, asked := range []string{"auto", ""} {
+		step := w.call(ws, run, asked)
+		early := w.report(ws, run, step, StepUpdate{Model: new("router/gpt")}) // nothing is booked by that
+		if early.ModelIgnored || *early.Model != "router/gpt" || early.Booked {
+			t.Errorf("a model alone: %+v", early)
+		}
+		s := w.report(ws, run, step, usage("gpt-4o", 10))
+		mustCost(t, s.Step, 10*microUSD)
+		if s.ModelIgnored || *s.Model != "gpt-4o" {
+			t.Errorf("the model that answered: %+v", s)
+		}
+		if s = w.report(ws, run, step, usage("gpt-4o", 20)); s.ModelIgnored {
+			t.Errorf("the same model is ignored: %+v", s)
+		}
+		s = w.report(ws, run, step, usage("other", 30))
+		mustCost(t, s.Step, 30*microUSD)
+		if !s.ModelIgnored || *s.Model != "gpt-4o" {
+			t.Errorf("another model after usage was booked: %+v", s)
+		}
+		d, err := w.Run(t.Context(), ws, run, "")
+		w.must(err)
+		if last := d.Steps[len(d.Steps)-1]; last.Model == nil || *last.Model != "gpt-4o" {
+			t.Errorf("as read: %+v", last)
+		}
+	}
+	// An unpriced report books too, and no tokens do not.
+	step := w.call(ws, run, "auto")
+	w.report(ws, run, step, usage("auto", 0))
+	mustCost(t, w.report(ws, run, step, usage("gpt-4o", 0)).Step, 0)
+	mustCostNothingKnown(t, w.report(ws, run, step, usage("auto", 5)).Step)
+	if s := w.report(ws, run, step, usage("gpt-4o", 6)); !s.ModelIgnored || s.Cost != nil {
+		t.Errorf("another model after unpriced usage: %+v", s)
+	}
+}
+
+func TestCompletedModelCallWithoutUsageIsCounted(t *testing.T) {
+	completed := StepUpdate{Status: StepCompleted}
+	zero := StepUpdate{Status: StepCompleted, PromptTokens: new(int64), CompletionTokens: new(int64)}
+	for name, report := range map[string]StepUpdate{"absent": completed, "zero": zero} {
+		t.Run(name, func(t *testing.T) {
+			w, ws, run, _ := priced(t)
+			w.Set(noon().Add(11 * time.Hour))
+			step, other := w.call(ws, run, "gpt-4o"), w.call(ws, run, "")
+			w.report(ws, run, step, StepUpdate{Status: StepFailed}) // which nobody expects tokens of
+			w.mustGap(ws, run, "gpt-4o", Gaps{})
+			w.Advance(2 * time.Hour) // over midnight
+			s := w.report(ws, run, step, report)
+			if !s.WithoutUsage || w.report(ws, run, step, report).WithoutUsage {
+				t.Errorf("not told once: %+v", s)
+			}
+			w.Set(noon())
+			w.mustGap(ws, run, "gpt-4o", Gaps{CallsWithoutUsage: 1}) // on the day of its end, in whatever way
+			w.report(ws, run, step, StepUpdate{Model: new("gpt-4o-mini")})
+			w.mustGap(ws, run, "gpt-4o-mini", Gaps{CallsWithoutUsage: 1})
+			w.report(ws, run, other, report)
+			w.mustBalance()
+			w.Advance(48 * time.Hour)
+			w.report(ws, run, step, StepUpdate{PromptTokens: new(int64(4))}) // late usage
+			w.report(ws, run, other, StepUpdate{Status: StepFailed})
+			w.Set(noon())
+			w.mustBalance()
+			d, err := w.Run(t.Context(), ws, run, "")
+			w.must(err)
+			if d.CallsWithoutUsage != 0 {
+				t.Errorf("still counted: %+v", d.Run)
+			}
+			tool, err := w.CreateStep(t.Context(), Caller{Workspace: ws}, run, NewStep{Type: 2, Sequence: 2}, guard.Decide)
+			w.must(err)
+			if s := w.report(ws, run, tool.ID, report); s.WithoutUsage {
+				t.Errorf("a tool call: %+v", s)
+			}
+		})
+	}
+}
+
+// Nothing but usage without a known price is told as unpriced: not no usage,
+// not a price of nothing, not a step that was never reported on.
+func TestNoPriceIsToldOnlyOfUsage(t *testing.T) {
+	w, ws, run, step := priced(t)
+	w.price(ws, "free", 0, 0)
+	for name, s := range map[string]StepUpdated{
+		"no usage":         w.report(ws, run, step, StepUpdate{Status: StepFailed}),
+		"a price of zero":  w.report(ws, run, w.call(ws, run, "free"), StepUpdate{PromptTokens: new(int64(5))}),
+		"unpriced nothing": w.report(ws, run, w.call(ws, run, "new"), StepUpdate{PromptTokens: new(int64)}),
+	} {
+		if s.NewlyUnpriced || s.UnpricedTokens != 0 {
+			t.Errorf("%s: %+v", name, s)
+		}
+	}
+	w.mustGap(ws, run, "", Gaps{})
+}
