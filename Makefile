@@ -31,7 +31,7 @@ help: ## list the targets
 run: build ## build, then serve on http://localhost:8000 with its data in ./pikarc-data
 	@echo
 	@echo 'Once it says that it serves:'
-	@echo '  open http://'"$${PIKARC_ADDR:-localhost:8000}"' and register: it shows the API key for your agents, and what to do next'
+	@echo '  open the dashboard that it names and register: it shows the API key for your agents, and what to do next'
 	@echo '  (or, in another terminal: ./pikarc create-user --email you@example.com)'
 	@echo
 	@exec ./pikarc serve

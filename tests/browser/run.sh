@@ -22,6 +22,12 @@ if [[ ! -x $CHROMIUM ]]; then
   apt-get update -q
   DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends chromium
 fi
+if [[ -z ${2:-} ]] && ! command -v nginx >/dev/null; then
+  [[ $EUID -eq 0 ]] && command -v apt-get >/dev/null || fail "no nginx: install Debian's package nginx-light"
+  say "installing Debian's nginx"
+  apt-get update -q
+  DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends nginx-light
+fi
 
 [[ -n ${2:-} || -x $here/../client/.venv/bin/python ]] || fail "the published Python client is not installed: run tests/client/run.sh first"
 

@@ -51,7 +51,8 @@ export class Server {
   /** Starts it (again) on the same address and data. */
   async up() {
     const args = ['serve', '--data-dir', this.dir, '--addr', `localhost:${this.port}`, ...this.#flags]
-    const env = { ...process.env, ...this.#settings }
+    const { PIKARC_BINARY: _, ...own } = process.env // a setting of these tests, not of the server
+    const env = { ...own, ...this.#settings }
     const child = spawn(binary, args, { stdio: ['ignore', 'ignore', 'pipe'], env })
     this.#child = child
     let said = ''

@@ -5,6 +5,9 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
+
+	standin "github.com/pikarc/server/testdata/stripe"
 )
 
 // The path may be said by either setting, or by both alike.
@@ -41,5 +44,26 @@ func TestABasePathThatCannotBeServedIsRefused(t *testing.T) {
 		{"--base-path", "/a", "--public-url", "https://example.com/b"}, {"--public-url", "https://example.com/assets"},
 	} {
 		run(t, append([]string{"serve", "--addr", "127.0.0.1:0", "--data-dir", dir}, args...)...).fails(t, 2, args[0])
+	}
+}
+
+// Whoever has paid comes back to the page of plans, not to what lies above it.
+func TestStripeSendsPeopleBackBelowTheBasePath(t *testing.T) {
+	t.Parallel()
+	stripe := standin.New(time.Now)
+	t.Cleanup(stripe.Close)
+	dir := t.TempDir()
+	u := createUser(t, dir, "ann@example.com", "basic")
+	p := serveWith(t, append(sellerSettings(stripe), "PIKARC_BASE_PATH=/pikarc"), "--addr", "127.0.0.1:0", "--data-dir", dir)
+	var page struct{ URL string }
+	p.call(t, "POST", "/v1/billing/checkout", p.signIn(t, u.Email), map[string]string{"plan": "pro"}).want(t, http.StatusOK).into(t, &page)
+	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	paid, err := send(t.Context(), client, "POST", page.URL, "", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := "https://agents.example.com/pikarc/plan?checkout=done"
+	if got := paid.header.Get("Location"); got != want {
+		t.Errorf("Stripe sends back to %q, want %q", got, want)
 	}
 }
