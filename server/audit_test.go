@@ -62,6 +62,12 @@ func trails() map[string]trail {
 			"/v1/blocked-users/zoe", "",
 			by + `,"action":"user.unblock","target":"zoe","before":{"blocked":true},"after":{"blocked":false}`, "",
 		},
+		"DELETE /v1/users/*user_id": {
+			"/v1/users/zoe", "", by + `,"action":"user.erase","target":"erased-<random>","before":null,"after":null`, "",
+		},
+		"POST /v1/users/erase": {
+			"/v1/users/erase", `{"user_id":"zoe"}`, by + `,"action":"user.erase","target":"erased-<random>","before":null,"after":null`, "",
+		},
 		"POST /v1/blocked-users": {
 			"/v1/blocked-users", `{"user_id":"new/../user","reason":"loops"}`,
 			by + `,"action":"user.block","target":"new/../user","before":{"blocked":false,"reason":null},"after":{"blocked":true,"reason":"loops"}`, "",

@@ -65,7 +65,7 @@ func userJSON(user, blockedAt, reason, runs, seen string) string {
 		blocked = "true"
 	}
 	return `{"user_id":"` + user + `","blocked":` + blocked + `,"blocked_at":` + blockedAt + `,"blocked_reason":` + reason +
-		`,"today_usd":0,"last_30_days_usd":0,"today_unpriced_tokens":0,"last_30_days_unpriced_tokens":0,"run_count":` + runs + `,"last_seen_at":` + seen + `}`
+		`,"today_usd":0,"last_30_days_usd":0,"today_unpriced_tokens":0,"last_30_days_unpriced_tokens":0,"run_count":` + runs + `,"last_seen_at":` + seen + `,"erased_at":null}`
 }
 
 const (
@@ -184,6 +184,14 @@ func configurationCalls() []apiCase {
 		{
 			method: "DELETE", path: "/v1/blocked-users/ada", as: "key", status: http.StatusOK,
 			want: userJSON("ada", "null", "null", "1", atRun),
+		},
+		{
+			method: "DELETE", path: "/v1/users/bob", as: "token", status: http.StatusOK,
+			want: `{"user_id":"erased-<random>","status":"erased"}`, changes: "runs usage users",
+		},
+		{
+			method: "POST", path: "/v1/users/erase", as: "token", body: `{"user_id":"bob"}`, status: http.StatusOK,
+			want: `{"user_id":"erased-<random>","status":"erased"}`, changes: "runs usage users",
 		},
 		{
 			method: "POST", path: "/v1/blocked-users", as: "key", body: `{"user_id":"acme/../cleo//","reason":"loops"}`, status: http.StatusOK,

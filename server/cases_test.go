@@ -105,6 +105,7 @@ func mask(text string) string {
 		{`lg_[0-9a-f]{8}_[0-9a-f]{64}`, "<key>"},
 		{`"prefix":"[0-9a-f]{8}"`, `"prefix":"<prefix>"`},
 		{`eyJ[\w-]+\.[\w-]+\.[\w-]+`, "<token>"},
+		{`erased-[0-9a-f]{16}`, "erased-<random>"},
 		{`"slug":"my-workspace-[0-9a-f]{8}"`, `"slug":"my-workspace"`}, // each but the first of a server
 	} {
 		text = regexp.MustCompile(m.pattern).ReplaceAllString(text, m.with)

@@ -12,6 +12,7 @@ import (
 const (
 	idleSweepEvery = time.Minute
 	expireEvery    = 6 * time.Hour
+	eraseEvery     = time.Minute
 	endPlansEvery  = time.Minute
 	reconcileEvery = 24 * time.Hour
 	reconcileTry   = 10 * time.Minute // after it failed
@@ -25,6 +26,7 @@ type job uint8
 const (
 	jobIdle job = iota
 	jobExpire
+	jobErase
 	jobEndPlans
 	jobReconcile
 	jobVerify
@@ -36,7 +38,7 @@ const (
 // String is the metrics' label.
 func (j job) String() string {
 	return [jobCount]string{
-		"end_idle_runs", "delete_expired_runs", "end_unpaid_plans", "repair_customers", "verify", "backup",
+		"end_idle_runs", "delete_expired_runs", "erase_users", "end_unpaid_plans", "repair_customers", "verify", "backup",
 	}[j]
 }
 
@@ -47,6 +49,7 @@ func (s *Server) startJobs(ctx context.Context) <-chan struct{} {
 	var group sync.WaitGroup
 	group.Go(func() { s.every(ctx, idleSweepEvery, jobIdle, "end idle runs", "runs", s.store.EndIdleRuns) })
 	group.Go(func() { s.every(ctx, expireEvery, jobExpire, "delete expired runs", "runs", s.store.Expire) })
+	group.Go(func() { s.every(ctx, eraseEvery, jobErase, "erase users", "users", s.store.EraseUsers) })
 	if s.stripe != nil {
 		group.Go(func() {
 			s.every(ctx, endPlansEvery, jobEndPlans, "end plans that are no longer paid", "customers", s.endPlans)

@@ -119,7 +119,7 @@ func TestMetricsHaveTheSameSeriesWhateverCallersSend(t *testing.T) {
 func TestEveryJobHasItsSeriesBeforeItsFirstRound(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	jobs := []string{"end_idle_runs", "delete_expired_runs", "end_unpaid_plans", "repair_customers", "verify", "backup"}
+	jobs := []string{"end_idle_runs", "delete_expired_runs", "erase_users", "end_unpaid_plans", "repair_customers", "verify", "backup"}
 	if diff := cmp.Diff(jobs, server.Jobs()); diff != "" {
 		t.Errorf("name a new job here, in metrics.md and in alerts.yml: %s", diff)
 	}

@@ -213,6 +213,20 @@ func configurationRefusals() []apiCase {
 			method: "POST", path: "/v1/blocked-users/unblock", as: "key", body: `{"user_id":"nobody"}`, status: http.StatusNotFound,
 			want: `{"detail":"User not found"}`,
 		},
+		{method: "DELETE", path: "/v1/users/nobody", as: "token", status: http.StatusNotFound, want: `{"detail":"User not found"}`},
+		{
+			method: "DELETE", path: "/v1/users/", as: "token", status: http.StatusUnprocessableEntity,
+			want: problems(problem("string_too_short", `["path","user_id"]`, "String should have at least 1 character", `""`, `{"min_length":1}`)),
+		},
+		{
+			method: "POST", path: "/v1/users/erase", as: "token", body: `{"user":"x"}`, status: http.StatusUnprocessableEntity,
+			want: problems(problem("missing", `["body","user_id"]`, "Field required", `{"user":"x"}`, ""),
+				problem("extra_forbidden", `["body","user"]`, "Extra inputs are not permitted", `"x"`, "")),
+		},
+		{
+			method: "POST", path: "/v1/users/erase", as: "token", body: `{"user_id":"nobody"}`, status: http.StatusNotFound,
+			want: `{"detail":"User not found"}`,
+		},
 		{
 			method: "GET", path: "/v1/usage/daily?days=366", as: "key", status: http.StatusUnprocessableEntity,
 			want: problems(problem("less_than_equal", `["query","days"]`, "Input should be less than or equal to 365", `"366"`, `{"le":365}`)),

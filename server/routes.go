@@ -46,6 +46,8 @@ func (s *Server) routes() []route {
 		{"POST", "/v1/workspace/kill-switch", canConfigure, s.setKillSwitch},
 
 		{"GET", "/v1/users/", canRead, s.listUsers},
+		{"DELETE", "/v1/users/*user_id", canConfigure, s.eraseUser},
+		{"POST", "/v1/users/erase", canConfigure, s.eraseNamedUser},
 		{"PUT", "/v1/blocked-users/*user_id", canConfigure, s.blockUser},
 		{"DELETE", "/v1/blocked-users/*user_id", canConfigure, s.unblockUser},
 		// Proxies change such paths ("%2F", "//", dots): these name the user in the body.

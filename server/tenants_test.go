@@ -86,6 +86,8 @@ func intrusions() map[string]intrusion {
 		"POST /v1/workspace/kill-switch":        {`{"active":true}`, http.StatusOK},
 		"POST /v1/end-runs":                     {`{"silent_for_seconds":0}`, http.StatusOK},
 		"GET /v1/users/":                        {"", http.StatusOK},
+		"DELETE /v1/users/*user_id":             {"", http.StatusNotFound},
+		"POST /v1/users/erase":                  {`{"user_id":"canary/user"}`, http.StatusNotFound},
 		"PUT /v1/blocked-users/*user_id":        {`{"reason":"mine"}`, http.StatusOK},
 		"DELETE /v1/blocked-users/*user_id":     {"", http.StatusNotFound},
 		"POST /v1/blocked-users":                {`{"user_id":"the caller's","reason":"mine"}`, http.StatusOK},
@@ -272,7 +274,8 @@ func TestNoCallReachesAnotherTenant(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	in := &intruder{w: w, watched: w.makeWatched()}
-	w.exec(`INSERT INTO expired_history SELECT id, 1, 1 FROM workspaces`) // as retention would
+	w.exec(`INSERT INTO expired_history SELECT id, 1, 1 FROM workspaces`)                    // as retention would
+	w.exec(`INSERT INTO erasures SELECT id, workspace_id, external_id, 1, x'00' FROM users`) // as if it could not go on
 	w.exec(`INSERT INTO capped_steps SELECT run_id, uuid, 1000, 1 FROM steps WHERE prompt_tokens = 1000`)
 	looks, rows := w.look(in.watched.account), w.rowsOf(in.watched.workspace)
 	for _, rt := range w.routes {

@@ -1,6 +1,9 @@
 package server
 
 import (
+	"net/http"
+	"time"
+
 	"github.com/pikarc/server/plans"
 	"github.com/pikarc/server/storage"
 )
@@ -18,6 +21,7 @@ type userJSON struct {
 	Unpriced      int64       `json:"last_30_days_unpriced_tokens"`
 	RunCount      int64       `json:"run_count"`
 	LastSeenAt    instant     `json:"last_seen_at"`
+	ErasedAt      instant     `json:"erased_at"`
 }
 
 func userOf(u storage.User) userJSON {
@@ -25,6 +29,7 @@ func userOf(u storage.User) userJSON {
 		UserID: u.UserID, Blocked: u.Blocked, BlockedAt: instant(u.BlockedAt), BlockedReason: u.BlockedReason,
 		Today: u.Today.Spend, Last30Days: u.Last30Days.Spend,
 		TodayUnpriced: u.Today.UnpricedTokens, Unpriced: u.Last30Days.UnpricedTokens, RunCount: u.RunCount, LastSeenAt: instant(u.LastSeenAt),
+		ErasedAt: instant(u.ErasedAt),
 	}
 }
 
@@ -109,4 +114,42 @@ func (s *Server) namedUser(c *call) (string, error) {
 func (s *Server) unblock(c *call, user string) error {
 	u, err := s.store.UnblockUser(c.ctx(), c.who.workspace, user)
 	return c.ok(userOf(u), orNotFound(err, "User not found"))
+}
+
+// eraseWait is how long a call waits for an erasure; a job does the rest.
+const eraseWait = 10 * time.Second
+
+func (s *Server) eraseUser(c *call) error {
+	user, err := c.pathRest("user_id")
+	if err != nil {
+		return err
+	}
+	return s.erase(c, user)
+}
+
+// eraseNamedUser is eraseUser with the user in the body.
+func (s *Server) eraseNamedUser(c *call) error {
+	user, err := s.namedUser(c)
+	if err != nil {
+		return err
+	}
+	return s.erase(c, user)
+}
+
+// erase answers 200 when nothing is left of the user, also in the file, and 202
+// while that is still under way.
+func (s *Server) erase(c *call, user string) error {
+	e, err := s.store.EraseUser(c.ctx(), c.who.workspace, user, eraseWait)
+	if err != nil {
+		return orNotFound(err, "User not found")
+	}
+	status, word := http.StatusOK, "erased"
+	if !e.Done {
+		status, word = http.StatusAccepted, "erasing"
+	}
+	c.json(status, struct {
+		UserID string `json:"user_id"`
+		Status string `json:"status"`
+	}{e.Pseudonym, word})
+	return nil
 }

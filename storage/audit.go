@@ -69,6 +69,7 @@ const (
 	ActionSetPrice             Action = "model_price.set"
 	ActionEndRuns              Action = "run.end_many"
 	ActionBlockUser            Action = "user.block"
+	ActionEraseUser            Action = "user.erase"
 	ActionUnblockUser          Action = "user.unblock"
 	ActionKillSwitch           Action = "workspace.kill_switch"
 	ActionPlan                 Action = "workspace.plan"
@@ -80,7 +81,7 @@ func Actions() []Action {
 	return []Action{
 		ActionChangePassword, ActionChangePasswordFailed, ActionRegister, ActionSetPassword, ActionSignIn, ActionSignInFailed,
 		ActionSignOut, ActionSignOutEverywhere, ActionRotateKey, ActionSetPrice,
-		ActionEndRuns, ActionBlockUser, ActionUnblockUser, ActionKillSwitch, ActionPlan, ActionUpdate,
+		ActionEndRuns, ActionBlockUser, ActionEraseUser, ActionUnblockUser, ActionKillSwitch, ActionPlan, ActionUpdate,
 	}
 }
 

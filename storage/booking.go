@@ -82,6 +82,9 @@ func updateStep(
 	if row.status == StepBlocked {
 		return out, ErrStepBlocked
 	}
+	if r.erased {
+		in.OutputData, in.Error = nil, nil
+	}
 	was, counted := row.stepProgress, row.counted()
 	if out.ModelIgnored, err = row.report(tx, ws.key, r, in); err != nil {
 		return out, err

@@ -105,6 +105,21 @@ func (c *checkpointer) run() {
 	}
 }
 
+// fold folds what can be without waiting for anybody, and waits for it.
+func (c *checkpointer) fold() {
+	c.folding <- struct{}{}
+	defer func() { <-c.folding }()
+	c.passes()
+}
+
+// empty folds all of the WAL and cuts it to nothing, unless a reader needs it.
+// The caller keeps the writer from writing meanwhile.
+func (c *checkpointer) empty() (done bool, err error) {
+	c.folding <- struct{}{}
+	defer func() { <-c.folding }()
+	return c.beside.emptyWAL()
+}
+
 // passes folds until the rest is small, or says that it is not: because a
 // reader still needs many of the frames, or the disk fails. The writer itself
 // may need the last ones just then.

@@ -2,6 +2,7 @@ package storage
 
 import (
 	"bytes"
+	"strings"
 	"testing"
 	"testing/synctest"
 )
@@ -123,9 +124,9 @@ func TestALongReadDelaysNoLaterCheckpoint(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		w.folder.due = 20 * foldAt // as a long read leaves it
-		room := bytes.Repeat([]byte{7}, (foldAt+100)*4096)
+		large := strings.Repeat("7", (foldAt+100)*4096) // never deleted, which would overwrite it
 		w.must(w.write(t.Context(), inMemory, func(tx *Tx) error {
-			_, err := tx.exec(`INSERT INTO probes (id, checked_at, room) VALUES (1, 0, $1)`, room)
+			_, err := tx.exec(`INSERT INTO run_metadata (run_id, metadata) VALUES (0, $1)`, large)
 			return err
 		}))
 		most := int32(0)

@@ -149,6 +149,22 @@ func (c *conn) checkpoint() (frames, folded int32, err error) {
 	return int32(all), int32(done), err
 }
 
+// emptyWAL folds all of the WAL and cuts its file to nothing. It waits for
+// nobody: done is false when a reader is in the way.
+func (c *conn) emptyWAL() (done bool, err error) {
+	if err := c.run("PRAGMA busy_timeout = 0"); err != nil {
+		return false, err
+	}
+	var busy, all, folded int64
+	err = c.query(context.Background(), "PRAGMA wal_checkpoint(TRUNCATE)", nil, func(row scanner) error {
+		return row.Scan(&busy, &all, &folded)
+	})
+	wait := waitForLocks()
+	err = errors.Join(err, c.run("PRAGMA "+wait[0]+" = "+wait[1]))
+	c.waitInGo()
+	return err == nil && busy == 0, err
+}
+
 func (c *conn) close() error {
 	if c.tls == nil {
 		return nil

@@ -162,6 +162,7 @@ type heldRun struct {
 	gapsChanged                    bool  // unpricedTokens or callsWithoutUsage, which few runs have
 	segment                        int64 // the latest in which it is known to be listed; 0 when none is
 	open                           []stepRow
+	erased                         bool // of a user who is erased: nothing that is said is kept
 }
 
 // Most steps are reported on soon after they were allowed, and once. So a run
@@ -205,11 +206,12 @@ func (r *heldRun) updated(id uuid.UUID) {
 func loadRun(tx *Tx, key runKey) (*heldRun, error) {
 	r := &heldRun{}
 	err := tx.get(`SELECT id, user_id, status, coalesce(deny_reason, 0), coalesce(ended_at, 0), coalesce(ended_by, 0), last_call_at,
-			step_count, blocked_step_count, prompt_tokens, completion_tokens, spend_nanos, unpriced_tokens, calls_without_usage
-		FROM runs WHERE workspace_id = $1 AND uuid = $2`, []any{key.ws, key.id[:]},
+			step_count, blocked_step_count, prompt_tokens, completion_tokens, spend_nanos, unpriced_tokens, calls_without_usage,
+			EXISTS (SELECT 1 FROM users u WHERE u.id = r.user_id AND u.erased_at IS NOT NULL)
+		FROM runs r WHERE workspace_id = $1 AND uuid = $2`, []any{key.ws, key.id[:]},
 		&r.id, &r.userID, &r.status, &r.denyReason, &r.endedAt, &r.endedBy, &r.lastCallAt,
 		&r.stepCount, &r.blockedStepCount, &r.promptTokens, &r.completionTokens, &r.spend,
-		&r.unpricedTokens, &r.callsWithoutUsage)
+		&r.unpricedTokens, &r.callsWithoutUsage, &r.erased)
 	return r, err
 }
 

@@ -297,6 +297,13 @@ func orphanRules() []rule {
 				AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.id = m.run_id)`,
 		},
 		{
+			name: "users.erased_at", holds: "nothing that was said in their runs, once the erasure is finished", key: 2,
+			query: `SELECT u.id AS user_id, r.id AS run_id, r.title FROM users u JOIN runs r ON r.workspace_id = u.workspace_id AND r.user_id = u.id
+				WHERE u.erased_at IS NOT NULL AND NOT EXISTS (SELECT 1 FROM erasures e WHERE e.user_id = u.id)
+				AND (r.title IS NOT NULL OR EXISTS (SELECT 1 FROM run_metadata m WHERE m.run_id = r.id)
+					OR EXISTS (SELECT 1 FROM step_payloads p WHERE p.run_id = r.id))`,
+		},
+		{
 			name: name, holds: "the idempotency key's run is one of the workspace", key: 3,
 			query: `SELECT k.workspace_id, k.run_id, k.key FROM idempotency_keys k WHERE k.run_id <> 0
 				AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.id = k.run_id AND r.workspace_id = k.workspace_id)`,

@@ -63,6 +63,9 @@ func noteStep(tx *Tx, ws WorkspaceKey, runID int64, id uuid.UUID, d guard.Decisi
 }
 
 func insertStep(tx *Tx, ws WorkspaceKey, r *heldRun, in NewStep, d guard.Decision) (row stepRow, err error) {
+	if r.erased {
+		in.InputData = nil
+	}
 	row.Step = Step{
 		ID: newID(tx.now), Sequence: in.Sequence, Type: in.Type, Model: in.Model, ToolName: in.ToolName, InputData: in.InputData,
 		Decision: d, CreatedAt: tx.now.Truncate(time.Millisecond),

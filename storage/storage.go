@@ -77,6 +77,8 @@ type Store struct {
 	closed   bool
 	drained  chan struct{}
 
+	erases chan struct{} // holds one while somebody erases users
+
 	watcher     atomic.Pointer[func([]Change)] // nil while nobody watches
 	notes       notes                          // the writer's
 	dataVersion atomic.Int64                   // the memory's, when ChangedElsewhere was last told
@@ -116,6 +118,7 @@ func Open(ctx context.Context, path string, opts Options) (*Store, error) {
 		path: path, migrations: opts.Migrations, secret: opts.Secret, now: opts.Now, version: status.Newest,
 		turn: make(chan struct{}, 1), queue: make(chan *job, opts.QueueSize), wake: make(chan struct{}, 1), drained: make(chan struct{}),
 		memory: newMemory(opts.Held), stats: newStats(), openStepTimeout: opts.OpenStepTimeout,
+		erases: make(chan struct{}, 1),
 	}
 	if s.recalled, err = lru.New[string, Credential](opts.Held); err != nil {
 		return nil, fmt.Errorf("hold %d rows: %w", opts.Held, err)
@@ -202,8 +205,11 @@ func pragmas(readOnly bool) [][2]string {
 	if readOnly {
 		return append(p, [2]string{"query_only", "1"})
 	}
-	// A WAL that a long read has let grow shrinks again once it is folded.
-	return append(p, [2]string{"journal_size_limit", strconv.Itoa(walLimit)})
+	return append(p,
+		// A WAL that a long read has let grow shrinks again once it is folded.
+		[2]string{"journal_size_limit", strconv.Itoa(walLimit)},
+		[2]string{"secure_delete", "1"}, // what is deleted is gone from the file too
+	)
 }
 
 func waitForLocks() [2]string {

@@ -15,6 +15,8 @@ const (
 	// decisions hardly notice it.
 	upkeepSlice = 250 * time.Microsecond
 	upkeepPiece = 50
+	// upkeepBytes is about how many bytes of payloads it deletes before that.
+	upkeepBytes = 64 << 10
 	// upkeepRest is how many times as long as a slice took upkeep then leaves
 	// the writer to others.
 	upkeepRest = 5
@@ -120,12 +122,31 @@ func expirePiece(tx *Tx, r retention) (deleted int, left bool, err error) {
 	return 1, true, tx.execOne(`DELETE FROM runs WHERE id = $1`, runID)
 }
 
-// The expire functions delete some rows of a run. They answer how many went,
-// and the latest instant at which one of them counts in the books.
+// The expire functions delete some rows of a run. They answer how many went
+// (as many as asked for, when there may be more), and the latest instant at which one of them counts in the books.
 
+// expirePayloads goes by bytes too: a large payload is many pages to overwrite.
 func expirePayloads(tx *Tx, runID, piece int64) (n, latest int64, err error) {
-	n, err = tx.exec(`DELETE FROM step_payloads WHERE run_id = $1 AND step_uuid IN
-		(SELECT step_uuid FROM step_payloads WHERE run_id = $1 LIMIT $2)`, runID, piece)
+	var last []byte
+	var total int64
+	err = tx.each(`SELECT step_uuid, coalesce(octet_length(input_data), 0) + coalesce(octet_length(output_data), 0)
+			+ coalesce(octet_length(error), 0)
+		FROM step_payloads WHERE run_id = $1 ORDER BY step_uuid LIMIT $2`, []any{runID, piece}, func(rows scanner) error {
+		var step []byte
+		var size int64
+		err := rows.Scan(&step, &size)
+		if total += size; last == nil || total <= upkeepBytes {
+			last = step
+		}
+		return err
+	})
+	if err != nil || last == nil {
+		return 0, 0, err
+	}
+	n, err = tx.exec(`DELETE FROM step_payloads WHERE run_id = $1 AND step_uuid <= $2`, runID, last)
+	if total > upkeepBytes {
+		n = piece
+	}
 	return n, 0, err
 }
 

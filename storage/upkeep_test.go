@@ -417,7 +417,7 @@ func TestASweepThatFailsEndsNoRunByHalf(t *testing.T) {
 		w.memory.invalidateAll() // so that each run is read
 		read := 0
 		w.hooks().onQuery = func(query string, _ int) error {
-			if strings.Contains(query, "FROM runs WHERE") {
+			if strings.Contains(query, "FROM runs r WHERE") {
 				if read++; read == 2 {
 					return errors.New("a disk error")
 				}

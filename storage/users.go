@@ -20,6 +20,7 @@ type User struct {
 	Last30Days    UserSpend
 	RunCount      int64     // allowed runs, ever
 	LastSeenAt    time.Time // zero when never seen
+	ErasedAt      time.Time // zero unless erased; UserID is then a made-up one
 }
 
 // UserSpend is what a user cost in a window of days.
@@ -123,7 +124,7 @@ func readUser(tx *Tx, ws WorkspaceKey, id int64) (u User, err error) {
 // from names the users u; $1 to $3 are the workspace, today and the first of the 30 days.
 func eachUser(tx *Tx, ws WorkspaceKey, from, where string, args []any, use func(u User, id int64)) error {
 	today := dayOf(tx.now)
-	const selectUser = `SELECT u.id, u.external_id, u.blocked_at, u.blocked_reason, u.run_count, u.last_seen_at,
+	const selectUser = `SELECT u.id, u.external_id, u.blocked_at, u.blocked_reason, u.run_count, u.last_seen_at, u.erased_at,
 			(WITH RECURSIVE days (day) AS (SELECT $3 UNION ALL SELECT day + 1 FROM days WHERE day < $2)
 				SELECT coalesce(sum(CASE WHEN d.day = $2 THEN d.spend_nanos END), 0)
 					|| ' ' || coalesce(sum(CASE WHEN d.day = $2 THEN d.unpriced_tokens END), 0)
@@ -134,16 +135,16 @@ func eachUser(tx *Tx, ws WorkspaceKey, from, where string, args []any, use func(
 	return tx.each(selectUser+from+` WHERE `+where, args, func(rows scanner) error {
 		var u User
 		var id int64
-		var blockedAt, seenAt sql.NullInt64
+		var blockedAt, seenAt, erasedAt sql.NullInt64
 		var reason sql.NullString
 		var figures string
-		err := rows.Scan(&id, &u.UserID, &blockedAt, &reason, &u.RunCount, &seenAt, &figures)
+		err := rows.Scan(&id, &u.UserID, &blockedAt, &reason, &u.RunCount, &seenAt, &erasedAt, &figures)
 		if err == nil {
 			_, err = fmt.Sscan(figures, (*int64)(&u.Today.Spend), &u.Today.UnpricedTokens,
 				(*int64)(&u.Last30Days.Spend), &u.Last30Days.UnpricedTokens)
 		}
 		u.Blocked, u.BlockedAt, u.BlockedReason = blockedAt.Valid, timeOf(blockedAt), optional(reason)
-		u.LastSeenAt = timeOf(seenAt)
+		u.LastSeenAt, u.ErasedAt = timeOf(seenAt), timeOf(erasedAt)
 		if err == nil {
 			use(u, id)
 		}

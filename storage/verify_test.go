@@ -349,6 +349,7 @@ func corruptions() []struct{ book, statement string } {
 			duration_ms, booked_day, prompt_tokens, completion_tokens, input_picos, output_picos, cost_nanos FROM steps;
 			INSERT INTO run_segments SELECT DISTINCT run_id, 77 FROM steps`},
 		{"orphans", `DELETE FROM runs`},
+		{"users.erased_at", `UPDATE users SET erased_at = 1; INSERT INTO run_metadata SELECT id, '{}' FROM runs`},
 		{"orphans", `DELETE FROM models`},
 		{"orphans", `UPDATE users SET workspace_id = 0`},
 		{"orphans", `INSERT INTO step_payloads (run_id, step_uuid) VALUES (1, x'01')`},

@@ -79,6 +79,15 @@ CREATE TABLE ended_sessions (
 
 CREATE INDEX ended_sessions_expiry ON ended_sessions (expires_at);
 
+CREATE TABLE erasures (
+  -- Erasures of users that are not finished: what is still to be looked at.
+  user_id      INTEGER PRIMARY KEY,
+  workspace_id INTEGER NOT NULL,
+  external_id  TEXT,             -- the erased name; null once the audit log no longer has it
+  began_at     INTEGER NOT NULL,
+  before_run   BLOB    NOT NULL  -- the uuid of the user's oldest run that is done; newer ones are too
+) STRICT;
+
 CREATE TABLE expired_history (
   -- How much of a workspace's history retention has deleted: what the ledger's
   -- rows can no longer prove. No row where nothing was ever deleted.
@@ -290,7 +299,7 @@ CREATE TABLE users (
   run_count      INTEGER NOT NULL, -- counter: allowed runs, ever
   last_seen_at   INTEGER,          -- start or end of the latest run; null when only ever blocked
   created_at     INTEGER NOT NULL
-) STRICT;
+, erased_at INTEGER) STRICT;
 
 CREATE UNIQUE INDEX users_external ON users (workspace_id, external_id);
 

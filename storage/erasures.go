@@ -1,0 +1,331 @@
+package storage
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// Erasing a user takes away who they were and what was said: the name, in the
+// audit log too, the titles and metadata of their runs, and the payloads of all
+// steps. Figures stay, under a made-up name, so that the books can be proved.
+//
+// The first transaction replaces the name and writes down that the erasure has
+// begun (erasures); the rest goes on in slices, after a restart too. What is
+// deleted is overwritten in the file (pragma secure_delete), and at last the
+// WAL is emptied, which had the pages as they were.
+
+// Erasure is how far the erasure of a user has come.
+type Erasure struct {
+	Pseudonym string // the user's id from now on
+	Done      bool   // else the rest is under way
+}
+
+// EraseUser begins to erase a user, and goes on with it for a while; EraseUsers
+// does the rest, also of what fails for now. Runs that are RUNNING are ended as
+// FAILED. ErrNotFound for a user never seen.
+func (s *Store) EraseUser(ctx context.Context, ws WorkspaceKey, externalID string, wait time.Duration) (e Erasure, err error) {
+	err = s.configure(ctx, func(tx *Tx) (deed, error) {
+		done := deed{ws: ws, action: ActionEraseUser}
+		e.Pseudonym, done.outcome, err = beginErasure(tx, ws, externalID)
+		done.target = e.Pseudonym
+		return done, err
+	})
+	if err != nil {
+		return e, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	_, restErr := s.EraseUsers(ctx)
+	e.Done = restErr == nil
+	return e, nil
+}
+
+// beginErasure gives a user a made-up name. One who is erased already keeps theirs.
+func beginErasure(tx *Tx, ws WorkspaceKey, externalID string) (pseudonym string, began bool, err error) {
+	var id int64
+	var erased bool
+	err = tx.get(`SELECT id, erased_at IS NOT NULL FROM users WHERE workspace_id = $1 AND external_id = $2`,
+		[]any{ws, externalID}, &id, &erased)
+	if err != nil || erased {
+		return externalID, false, err
+	}
+	random := uuid.New()
+	pseudonym = fmt.Sprintf("erased-%x", random[:8])
+	err = tx.execOne(`UPDATE users SET external_id = $3, blocked_at = NULL, blocked_reason = NULL, erased_at = $4
+		WHERE workspace_id = $1 AND id = $2`, ws, id, pseudonym, tx.now.UnixMilli())
+	if err != nil {
+		return "", false, err
+	}
+	above := idCeiling()
+	tx.note(Change{Workspace: ws, Kind: ConfigChanged, Part: PartUsers})
+	return pseudonym, true, tx.execOne(`INSERT INTO erasures (user_id, workspace_id, external_id, began_at, before_run)
+		VALUES ($1, $2, $3, $4, $5)`, id, ws, externalID, tx.now.UnixMilli(), above[:])
+}
+
+// erasing is a row of erasures.
+type erasing struct {
+	idKey
+	name      *string // nil once the audit log no longer has it
+	pseudonym string
+	began     time.Time
+	beforeRun uuid.UUID
+}
+
+// EraseUsers goes on with every erasure that is not finished, and returns how
+// many it has finished. They then are, in the file and in the WAL as well.
+func (s *Store) EraseUsers(ctx context.Context) (finished int, err error) {
+	select {
+	case s.erases <- struct{}{}: // one at a time
+		defer func() { <-s.erases }()
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+	begun, err := s.begunErasures(ctx)
+	if err != nil || len(begun) == 0 {
+		return 0, err
+	}
+	for _, e := range begun {
+		if err := s.eraseRuns(ctx, e); err != nil {
+			return 0, fmt.Errorf("erase what runs of a user have said: %w", err)
+		}
+		if err := s.eraseFromAudit(ctx, e); err != nil {
+			return 0, fmt.Errorf("erase a user from the audit log: %w", err)
+		}
+	}
+	if err := s.emptyWAL(ctx); err != nil {
+		return 0, err
+	}
+	for _, e := range begun {
+		err := s.write(ctx, dropping, func(tx *Tx) error {
+			return tx.execOne(`DELETE FROM erasures WHERE workspace_id = $1 AND user_id = $2`, e.ws, e.id)
+		})
+		if err != nil {
+			return finished, fmt.Errorf("finish an erasure: %w", err)
+		}
+		finished++
+	}
+	return finished, nil
+}
+
+func (s *Store) begunErasures(ctx context.Context) (begun []erasing, err error) {
+	err = s.read(ctx, func(tx *Tx) error {
+		return tx.each(`SELECT e.workspace_id, e.user_id, e.external_id, u.external_id, e.began_at, e.before_run
+			FROM erasures e JOIN users u ON u.id = e.user_id ORDER BY e.user_id`, nil, func(rows scanner) error {
+			var e erasing
+			var name sql.NullString
+			var began int64
+			err := rows.Scan(&e.ws, &e.id, &name, &e.pseudonym, &began, &e.beforeRun)
+			e.name, e.began = optional(name), time.UnixMilli(began).UTC()
+			begun = append(begun, e)
+			return err
+		})
+	})
+	return begun, err
+}
+
+// eraseRuns takes from all runs of a user what was said, the newest run first.
+func (s *Store) eraseRuns(ctx context.Context, e erasing) error {
+	for more := true; more; {
+		err := s.slice(ctx, dropping, func(tx *Tx) (bool, error) {
+			var err error
+			more, err = eraseRunPiece(tx, &e)
+			return more, err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// eraseRunPiece takes a piece from the user's newest run that is not done yet.
+// more says whether to call again.
+func eraseRunPiece(tx *Tx, e *erasing) (more bool, err error) {
+	var runID int64
+	key := runKey{ws: e.ws}
+	err = tx.get(`SELECT id, uuid FROM runs WHERE workspace_id = $1 AND user_id = $2 AND uuid < $3 ORDER BY uuid DESC LIMIT 1`,
+		[]any{e.ws, e.id, e.beforeRun[:]}, &runID, &key.id)
+	if err != nil {
+		return false, ignoreNotFound(err)
+	}
+	if err := endErased(tx, key); err != nil {
+		return true, err
+	}
+	if n, _, err := expirePayloads(tx, runID, upkeepPiece); err != nil || n > 0 {
+		return true, err
+	}
+	n, err := tx.exec(`DELETE FROM idempotency_keys WHERE workspace_id = $1 AND run_id = $2 AND key IN
+		(SELECT key FROM idempotency_keys WHERE workspace_id = $1 AND run_id = $2 LIMIT $3)`, e.ws, runID, int64(upkeepPiece))
+	if err != nil || n > 0 {
+		return true, err
+	}
+	if _, err := tx.exec(`DELETE FROM run_metadata WHERE run_id = $1`, runID); err != nil {
+		return true, err
+	}
+	if _, err := tx.exec(`UPDATE runs SET title = NULL WHERE workspace_id = $1 AND id = $2 AND title IS NOT NULL`, e.ws, runID); err != nil {
+		return true, err
+	}
+	e.beforeRun = key.id
+	return true, tx.execOne(`UPDATE erasures SET before_run = $3 WHERE workspace_id = $1 AND user_id = $2`, e.ws, e.id, key.id[:])
+}
+
+// endErased ends a run of an erased user that is still RUNNING.
+func endErased(tx *Tx, key runKey) error {
+	r, err := tx.memory.runs.get(tx, key)
+	if err != nil || r.status != RunRunning {
+		return err
+	}
+	ws, err := tx.memory.workspaces.get(tx, key.ws)
+	if err != nil {
+		return err
+	}
+	finishRun(tx, ws, r, RunFailed, EndedByDashboard)
+	return nil
+}
+
+// eraseFromAudit replaces the user's name in the entries that were written
+// before the erasure began, and takes the texts from them.
+func (s *Store) eraseFromAudit(ctx context.Context, e erasing) error {
+	if e.name == nil {
+		return nil
+	}
+	until := idFloor(e.began.Add(time.Millisecond))
+	for after := uuid.Nil; ; {
+		entries, last, err := s.entriesNaming(ctx, e, after, until)
+		if err != nil {
+			return err
+		}
+		for len(entries) > 0 {
+			err := s.slice(ctx, dropping, func(tx *Tx) (bool, error) {
+				if len(entries) == 0 {
+					return false, nil
+				}
+				entry := entries[0]
+				entries = entries[1:]
+				return true, anonymise(tx, e, entry)
+			})
+			if err != nil {
+				return err
+			}
+		}
+		if last == after {
+			break
+		}
+		after = last
+	}
+	return s.write(ctx, dropping, func(tx *Tx) error {
+		return tx.execOne(`UPDATE erasures SET external_id = NULL WHERE workspace_id = $1 AND user_id = $2`, e.ws, e.id)
+	})
+}
+
+// entriesNaming looks at some entries after an id for those of a user, and
+// returns the last one that it has looked at.
+func (s *Store) entriesNaming(ctx context.Context, e erasing, after, until uuid.UUID) (found []AuditEntry, last uuid.UUID, err error) {
+	const lookedAt = 5000
+	last = after
+	err = s.read(ctx, func(tx *Tx) error {
+		err := tx.get(`SELECT uuid FROM (SELECT uuid FROM audit_entries WHERE workspace_id = $1 AND uuid > $2 AND uuid < $3
+			ORDER BY uuid LIMIT $4) i ORDER BY uuid DESC LIMIT 1`, []any{e.ws, after[:], until[:], lookedAt}, &last)
+		if err != nil {
+			return ignoreNotFound(err)
+		}
+		return tx.each(`SELECT uuid, was, became FROM audit_entries WHERE workspace_id = $1 AND uuid > $2 AND uuid <= $3
+			AND target = $4 AND action LIKE 'user.%'`, []any{e.ws, after[:], last[:], *e.name}, func(rows scanner) error {
+			var entry AuditEntry
+			var was, became sql.NullString
+			err := rows.Scan(&entry.ID, &was, &became)
+			entry.Before, entry.After = textOf(was), textOf(became)
+			found = append(found, entry)
+			return err
+		})
+	})
+	return found, last, err
+}
+
+// anonymise gives an entry the user's made-up name, and takes the texts that
+// people have written about them.
+func anonymise(tx *Tx, e erasing, entry AuditEntry) error {
+	before, err := withoutTexts(entry.Before)
+	if err != nil {
+		return err
+	}
+	after, err := withoutTexts(entry.After)
+	if err != nil {
+		return err
+	}
+	// Retention may have been faster.
+	_, err = tx.exec(`UPDATE audit_entries SET target = $3, was = $4, became = $5 WHERE workspace_id = $1 AND uuid = $2`,
+		e.ws, entry.ID[:], e.pseudonym, nullText(before), nullText(after))
+	return err
+}
+
+// withoutTexts drops the facts of an entry that are texts.
+func withoutTexts(object []byte) ([]byte, error) {
+	if object == nil {
+		return nil, nil
+	}
+	var all facts
+	if err := json.Unmarshal(object, &all); err != nil {
+		return nil, fmt.Errorf("read an entry of the audit log: %w", err)
+	}
+	for name, value := range all {
+		if _, isText := value.(string); isText {
+			delete(all, name)
+		}
+	}
+	return json.Marshal(all)
+}
+
+// emptyWAL folds the WAL and cuts it to nothing: until then it may have pages
+// as they were before. Readers may keep it from that for a while, and writers
+// wait for it no longer than for any other checkpoint.
+func (s *Store) emptyWAL(ctx context.Context) error {
+	const attempts, pause = 20, 50 * time.Millisecond
+	for range attempts {
+		done, err := s.tryEmptyWAL(ctx)
+		if done || err != nil {
+			return err
+		}
+		if err := sleep(ctx, pause); err != nil {
+			return err
+		}
+	}
+	return errReadersInTheWay
+}
+
+// errReadersInTheWay says that something reads an old state of the file, as a
+// backup does or a verification.
+var errReadersInTheWay = errors.New("the log cannot be emptied yet: a long read is under way")
+
+// tryEmptyWAL holds the writer for some milliseconds, in which those who read
+// the WAL end, and new ones have no need of it.
+func (s *Store) tryEmptyWAL(ctx context.Context) (done bool, err error) {
+	const attempts, pause = 4, time.Millisecond
+	s.closing.RLock()
+	defer s.closing.RUnlock()
+	if s.closed {
+		return false, ErrClosed
+	}
+	s.folder.fold()
+	select {
+	case s.turn <- struct{}{}:
+		defer func() { <-s.turn }()
+	case <-ctx.Done():
+		return false, ctx.Err()
+	}
+	for range attempts {
+		if done, err = s.folder.empty(); done || err != nil {
+			return done, err
+		}
+		if err := sleep(ctx, pause); err != nil {
+			return false, err
+		}
+	}
+	return false, nil
+}
