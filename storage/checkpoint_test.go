@@ -123,7 +123,7 @@ func TestWritesWaitForTheDiskWhenTheWALOutgrowsIt(t *testing.T) {
 func TestALongReadDelaysNoLaterCheckpoint(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
-		w.folder.due = 20 * foldAt // as a long read leaves it
+		w.folder.due = 20 * foldAt                      // as a long read leaves it
 		large := strings.Repeat("7", (foldAt+100)*4096) // never deleted, which would overwrite it
 		w.must(w.write(t.Context(), inMemory, func(tx *Tx) error {
 			_, err := tx.exec(`INSERT INTO run_metadata (run_id, metadata) VALUES (0, $1)`, large)
