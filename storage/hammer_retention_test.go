@@ -85,6 +85,9 @@ func (h *hammer) figures(ws WorkspaceKey) string {
 	}
 	text := fmt.Sprint(u, days)
 	for _, user := range users {
+		if user.RunCount == 0 && !user.Blocked {
+			continue // who has no figure, and goes with their denied runs
+		}
 		text += fmt.Sprint(" ", user.UserID, user.RunCount, user.Today, user.Last30Days, user.LastSeenAt)
 	}
 	return text

@@ -322,7 +322,6 @@ func exceptions() []struct{ line, query, why string } {
 	return []struct{ line, query, why string }{
 		{"SCAN (subquery", "r.deny_reason = 7", "a page of each part of the index by reason"},
 		{"USE TEMP B-TREE FOR ORDER BY", "r.deny_reason = 7", "orders a page of each part"},
-		{"SCAN accounts", "SELECT uuid FROM accounts LIMIT 1", "one account says that there are some"},
 		{"plan_changes_workspace (workspace_id=?)", "ORDER BY id DESC LIMIT", "the last changes, in the index's order"},
 		{"SCAN a", "ON w.account_id = a.id ORDER BY a.id", "the operator's list is of all accounts"},
 		{"SCAN workspaces", "SELECT id FROM workspaces", "upkeep looks at every tenant, a few times a day"},
