@@ -25,8 +25,9 @@ const (
 
 const stripeHelp = "To sell plans with Stripe, set PIKARC_PUBLIC_URL and all of PIKARC_STRIPE_SECRET_KEY, PIKARC_STRIPE_WEBHOOK_SECRET,\n" +
 	"PIKARC_STRIPE_PRICE_PRO and PIKARC_STRIPE_PRICE_SCALE (each also _FILE, the name of a file that holds it). The last two\n" +
-	"are ids of prices; several are divided by commas, and the first is the one that is sold. PIKARC_STRIPE_API_URL puts a\n" +
-	"stand-in for tests in Stripe's place."
+	"are ids of prices; several are divided by commas, and the first is the one that is sold. Two webhook\n" +
+	"secrets, divided by a comma, are both taken while one is rolled. PIKARC_STRIPE_API_URL puts a stand-in for tests in Stripe's\n" +
+	"place."
 
 // stripeConfig reads Stripe's settings: nil when none is set, an error that
 // names what is missing when only some are.
@@ -52,7 +53,7 @@ func stripeConfig(publicURL string, grace time.Duration) (*server.StripeConfig, 
 		return nil, usage(fmt.Errorf("to sell plans with Stripe, also set %s", strings.Join(missing, ", ")))
 	}
 	cfg := &server.StripeConfig{
-		SecretKey: server.Hidden(values[stripeSecretKey]), WebhookSecret: server.Hidden(values[stripeWebhookSecret]),
+		SecretKey: server.Hidden(values[stripeSecretKey]), WebhookSecrets: hidden(words(values[stripeWebhookSecret])),
 		Prices:    map[plans.ID][]string{plans.Pro: words(values[stripePricePro]), plans.Scale: words(values[stripePriceScale])},
 		PublicURL: strings.TrimSuffix(publicURL, "/"), APIURL: strings.TrimSuffix(os.Getenv(stripeAPIURL), "/"), Grace: grace,
 	}
@@ -67,6 +68,13 @@ func words(list string) (all []string) {
 		}
 	}
 	return all
+}
+
+func hidden(all []string) (secrets []server.Hidden) {
+	for _, text := range all {
+		secrets = append(secrets, server.Hidden(text))
+	}
+	return secrets
 }
 
 // checkStripe finds what people mix up, without repeating a secret.
@@ -89,8 +97,13 @@ func checkStripe(cfg *server.StripeConfig) error {
 	if key := string(cfg.SecretKey); !strings.HasPrefix(key, "sk_") && !strings.HasPrefix(key, "rk_") {
 		return fmt.Errorf("%s is no secret key: it begins with sk_ or rk_", stripeSecretKey)
 	}
-	if !strings.HasPrefix(string(cfg.WebhookSecret), "whsec_") {
-		return fmt.Errorf("%s is no webhook secret: it begins with whsec_", stripeWebhookSecret)
+	for _, secret := range cfg.WebhookSecrets {
+		if !strings.HasPrefix(string(secret), "whsec_") {
+			return fmt.Errorf("%s is no webhook secret: it begins with whsec_", stripeWebhookSecret)
+		}
+	}
+	if len(cfg.WebhookSecrets) == 0 {
+		return fmt.Errorf("%s names no secret", stripeWebhookSecret)
 	}
 	if err := checkStripeAPI(cfg.APIURL); err != nil {
 		return fmt.Errorf("%s: %w", stripeAPIURL, err)

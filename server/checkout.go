@@ -2,10 +2,13 @@ package server
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 
 	"github.com/pikarc/server/plans"
 	"github.com/pikarc/server/storage"
@@ -110,26 +113,38 @@ func (s *Server) tryCheckout(ctx context.Context, b storage.Billing, customer st
 			return "", err
 		}
 	}
+	// Not the plan: clicks on two plans that race are to meet in one key. The settings: with
+	// others than before a restart the same key would be a conflict for a day.
+	settings := fingerprint(s.Stripe.PublicURL, fmt.Sprint(s.Stripe.Prices))
 	page, err := s.stripe.NewCheckout(ctx, newCheckout{
 		customer: customer, workspace: b.Workspace.ID.String(), plan: plan, price: s.Stripe.Prices[plan][0],
-		key:        "checkout/" + customer + "/after/" + last.id,
+		key:        "checkout/" + customer + "/after/" + last.id + "/" + settings,
 		successURL: s.Stripe.PublicURL + planPageBought, cancelURL: s.Stripe.PublicURL + planPageCanceled,
 	})
 	return page.url, err
 }
 
 // makeCustomer makes the workspace a customer of Stripe. The key makes racing
-// requests, and one repeated after a crash, make the same one.
+// requests, and one repeated after a crash, make the same one. It covers what is
+// sent: after a change of name Stripe would refuse the old key for a day, and after
+// a refusal of the old email it would repeat that.
 func (s *Server) makeCustomer(ctx context.Context, b storage.Billing) (string, error) {
 	before := b.Subscription.Customer
 	id := b.Workspace.ID.String()
 	customer, err := s.stripe.NewCustomer(ctx, newCustomer{
-		email: b.Email, name: b.Workspace.Name, workspace: id, key: "customer/" + id + "/after/" + before,
+		email: b.Email, name: b.Workspace.Name, workspace: id,
+		key: "customer/" + id + "/after/" + before + "/" + fingerprint(b.Email, b.Workspace.Name),
 	})
 	if err != nil {
 		return "", err
 	}
 	return customer, s.store.SetCustomer(ctx, b.Subscription.Workspace, before, customer)
+}
+
+// fingerprint tells texts apart in a key of bounded length.
+func fingerprint(texts ...string) string {
+	sum := sha256.Sum256([]byte(strings.Join(texts, "\x00")))
+	return hex.EncodeToString(sum[:8])
 }
 
 // openPortal answers with Stripe's page where a customer changes or cancels

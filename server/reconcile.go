@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/pikarc/server/storage"
 )
@@ -11,51 +12,84 @@ import (
 // period, or a paid one. Stripe has the last word, so while it is away the
 // plans stay, and the next sweep tries again.
 func (s *Server) endPlans(ctx context.Context) (ended int, err error) {
-	const sweep = 100
-	customers, err := s.store.EndedPlans(ctx, sweep)
+	customers, err := s.store.EndedPlans(ctx)
 	if err != nil {
 		return 0, err
 	}
-	for _, customer := range customers {
-		out, err := s.check(ctx, customer)
-		if err != nil {
-			return ended, err
-		}
-		if out.Changed {
+	var r round
+	err = r.each(ctx, customers, func(sub storage.Subscription) error {
+		out, err := s.check(ctx, sub.Customer)
+		if err == nil && out.Changed {
 			ended++
 		}
-	}
-	return ended, nil
+		return err
+	})
+	return ended, errors.Join(err, r.err())
 }
 
 // reconcile compares every customer with Stripe and repairs what webhooks have missed.
 func (s *Server) reconcile(ctx context.Context) (repaired int, err error) {
 	const page = 100
-	checked, last := 0, storage.WorkspaceKey(0)
-	for {
-		customers, err := s.store.Customers(ctx, last, page)
-		if err != nil {
+	var r round
+	repair := func(sub storage.Subscription) error {
+		out, err := s.check(ctx, sub.Customer)
+		if err == nil && out.Changed {
+			repaired++
+			s.Log.Warn("what Stripe says of a customer was news, which no event had brought: repaired",
+				"customer", sub.Customer, "from", out.From, "to", out.To)
+		}
+		return err
+	}
+	customers, last := make([]storage.Subscription, page), storage.WorkspaceKey(0)
+	for len(customers) == page {
+		if customers, err = s.store.Customers(ctx, last, page); err != nil {
 			return repaired, err
 		}
-		for _, sub := range customers {
-			last = sub.Workspace
-			out, err := s.check(ctx, sub.Customer)
-			if err != nil {
-				return repaired, err
-			}
-			checked++
-			if out.Changed {
-				repaired++
-				s.Log.Warn("what Stripe says of a customer was news, which no event had brought: repaired",
-					"customer", sub.Customer, "from", out.From, "to", out.To)
-			}
-		}
-		if len(customers) < page {
-			s.Log.Info("compared all customers with Stripe", "customers", checked, "repaired", repaired)
-			_, err := s.store.ForgetStripeEvents(ctx)
+		if err := r.each(ctx, customers, repair); err != nil {
 			return repaired, err
+		}
+		if len(customers) > 0 {
+			last = customers[len(customers)-1].Workspace
 		}
 	}
+	if err := r.err(); err != nil {
+		return repaired, err
+	}
+	s.Log.Info("compared all customers with Stripe", "customers", r.checked, "repaired", repaired)
+	_, err = s.store.ForgetStripeEvents(ctx)
+	return repaired, err
+}
+
+// round goes through customers. One that fails holds up none of the others.
+type round struct {
+	checked, failed int
+	first           error // of those that failed
+}
+
+// each calls check for every customer. It ends early only with the context.
+func (r *round) each(ctx context.Context, customers []storage.Subscription, check func(storage.Subscription) error) error {
+	for _, sub := range customers {
+		err := check(sub)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		r.checked++
+		if err == nil {
+			continue
+		}
+		if r.failed++; r.first == nil {
+			r.first = fmt.Errorf("customer %s: %w", sub.Customer, err)
+		}
+	}
+	return nil
+}
+
+// err says that some failed, and how the first did; they are tried again with the next round.
+func (r *round) err() error {
+	if r.failed == 0 {
+		return nil
+	}
+	return fmt.Errorf("%d of %d customers could not be compared with Stripe and are tried again: %w", r.failed, r.checked, r.first)
 }
 
 // check settles one customer without an event. One that Stripe does not know,

@@ -35,7 +35,7 @@ func newShop(t *testing.T, changes ...func(*server.Config)) shop {
 	stripe := standin.New(func() time.Time { return now.Load().now() })
 	t.Cleanup(stripe.Close)
 	cfg := &server.StripeConfig{
-		SecretKey: standin.SecretKey, WebhookSecret: standin.WebhookSecret, PublicURL: publicURL, APIURL: stripe.URL,
+		SecretKey: standin.SecretKey, WebhookSecrets: []server.Hidden{standin.WebhookSecret}, PublicURL: publicURL, APIURL: stripe.URL,
 		Prices: map[plans.ID][]string{plans.Pro: {pricePro, priceOldPro}, plans.Scale: {priceScale}},
 	}
 	w := newWorld(t, append([]func(*server.Config){func(c *server.Config) { c.Stripe = cfg }}, changes...)...)

@@ -98,8 +98,10 @@ func (cfg *StripeConfig) judge(sub stripeSubscription, plan plans.ID, before sto
 	default: // incomplete_expired, and what Stripe may yet invent: nothing is paid
 		st.Status, st.Plan = storage.NoSubscription, ""
 	}
-	// A later end is a schedule that this period does not show yet.
-	st.CancelAtPeriodEnd = !sub.cancelAt.IsZero() && !sub.cancelAt.After(sub.end) && isLive(sub)
+	// A later end is a schedule that this period does not show yet. What is set
+	// in Stripe for the period's end may be some seconds off it.
+	const slack = time.Minute
+	st.CancelAtPeriodEnd = !sub.cancelAt.IsZero() && !sub.cancelAt.After(sub.end.Add(slack)) && isLive(sub)
 	return standing{SubscriptionState: st}
 }
 

@@ -20,8 +20,8 @@ import (
 // StripeConfig is what it takes to sell plans. The public URL is where people
 // reach this server, and come back to from Stripe's pages.
 type StripeConfig struct {
-	SecretKey     Hidden
-	WebhookSecret Hidden
+	SecretKey      Hidden
+	WebhookSecrets []Hidden // several while one is replaced by another
 	// Prices are the ids that stand for each plan. The first is sold; the
 	// others are old ones, still paid by those who bought them.
 	Prices    map[plans.ID][]string

@@ -57,7 +57,7 @@ func (s *Server) takeStripeEvent(c *call) error {
 // readStripeEvent checks the signature, and that it was made in the last 5
 // minutes by the machine's clock, before it looks at anything else.
 func (s *Server) readStripeEvent(body []byte, signature string) (stripeEvent, error) {
-	err := stripe.ValidatePayload(body, signature, string(s.Stripe.WebhookSecret))
+	err := s.Stripe.validate(body, signature)
 	if err != nil {
 		s.Log.Warn("an event without a valid signature of Stripe's was refused", "error", err.Error())
 	}
@@ -81,6 +81,21 @@ func (s *Server) readStripeEvent(body []byte, signature string) (stripeEvent, er
 		return stripeEvent{}, badRequest("The body is not an event of Stripe's")
 	}
 	return stripeEvent{id: event.ID, kind: event.Type, customer: idOf(event.Data.Object.Customer)}, nil
+}
+
+// validate takes an event that any of the secrets has signed: there are two
+// while one is rolled. A signature that is right and too old is called so.
+func (cfg *StripeConfig) validate(body []byte, signature string) (err error) {
+	for _, secret := range cfg.WebhookSecrets {
+		tried := stripe.ValidatePayload(body, signature, string(secret))
+		if tried == nil {
+			return nil
+		}
+		if err == nil || errors.Is(tried, stripe.ErrWebhookTooOld) {
+			err = tried
+		}
+	}
+	return err
 }
 
 // idOf reads a reference of Stripe's: an id, or the whole object.

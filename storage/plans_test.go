@@ -176,7 +176,7 @@ func billingCalls(w *world, ws WorkspaceKey) []call {
 		{"Customers", func() error { all, err := w.Customers(ctx, 0, 1); return errors.Join(err, atLeastOne(len(all))) }},
 		{"EndedPlans", func() error {
 			w.Advance(time.Second)
-			all, err := w.EndedPlans(ctx, 1)
+			all, err := w.EndedPlans(ctx)
 			return errors.Join(err, atLeastOne(len(all)))
 		}},
 		{"Billing", func() error { _, err := w.Billing(ctx, ws); return err }},

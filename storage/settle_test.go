@@ -161,10 +161,13 @@ func TestPlansThatHaveEndedAreFoundUntilTheyAreSettled(t *testing.T) {
 	ending := paying(plans.Pro)
 	ending.PlanEndsAt = noon().Add(time.Hour)
 	w.told(ending, "evt_1")
-	ended := func() []string {
-		all, err := w.EndedPlans(t.Context(), 10)
+	ended := func() (customers []string) {
+		all, err := w.EndedPlans(t.Context())
 		w.must(err)
-		return all
+		for _, sub := range all {
+			customers = append(customers, sub.Customer)
+		}
+		return customers
 	}
 	w.Advance(time.Hour - time.Millisecond)
 	if got := ended(); len(got) != 0 {

@@ -137,17 +137,17 @@ func (s *Store) Customers(ctx context.Context, after WorkspaceKey, limit int) (a
 	return all, err
 }
 
-// EndedPlans lists customers whose plan has ended and is still theirs, at most limit.
-func (s *Store) EndedPlans(ctx context.Context, limit int) (customers []string, err error) {
+// EndedPlans lists all customers whose plan has ended and is still theirs.
+func (s *Store) EndedPlans(ctx context.Context) (all []Subscription, err error) {
 	err = s.read(ctx, func(tx *Tx) error {
-		return tx.each(`SELECT customer FROM subscriptions
-			WHERE granted_plan IS NOT NULL AND plan_ends_at <= $1 ORDER BY plan_ends_at LIMIT $2`,
-			[]any{tx.now.UnixMilli(), limit}, func(rows scanner) error {
-				var customer string
-				err := rows.Scan(&customer)
-				customers = append(customers, customer)
+		return tx.each(`SELECT workspace_id, customer FROM subscriptions
+			WHERE granted_plan IS NOT NULL AND plan_ends_at <= $1 ORDER BY plan_ends_at`,
+			[]any{tx.now.UnixMilli()}, func(rows scanner) error {
+				var sub Subscription
+				err := rows.Scan(&sub.Workspace, &sub.Customer)
+				all = append(all, sub)
 				return err
 			})
 	})
-	return customers, err
+	return all, err
 }

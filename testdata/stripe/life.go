@@ -167,6 +167,14 @@ func (s *Stripe) CancelAtPeriodEnd(id string, cancel bool) []Event {
 	})
 }
 
+// CancelAt has a subscription end at a moment, as Stripe's dashboard can.
+func (s *Stripe) CancelAt(id string, at time.Time) []Event {
+	return s.change(id, func(sub object) []Event {
+		sub["cancel_at"], sub["canceled_at"] = at.Unix(), s.now().Unix()
+		return []Event{s.event("customer.subscription.updated", sub)}
+	})
+}
+
 // End ends a subscription now: its time has come, or the operator or Stripe cancels it.
 func (s *Stripe) End(id string) []Event {
 	return s.change(id, func(sub object) []Event {

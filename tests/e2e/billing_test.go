@@ -196,6 +196,7 @@ func TestHalfASetOfStripesSettingsIsRefused(t *testing.T) {
 		"an empty one":     {[]string{key, hook, pro, public, "PIKARC_STRIPE_PRICE_SCALE= "}, []string{"also set PIKARC_STRIPE_PRICE_SCALE"}},
 		"public key":       {[]string{"PIKARC_STRIPE_SECRET_KEY=pk_test_1", hook, pro, scale, public}, []string{"PIKARC_STRIPE_SECRET_KEY", "sk_"}},
 		"swapped secrets":  {[]string{key, "PIKARC_STRIPE_WEBHOOK_SECRET=sk_test_hush", pro, scale, public}, []string{"PIKARC_STRIPE_WEBHOOK_SECRET", "whsec_"}},
+		"second of them":   {[]string{key, "PIKARC_STRIPE_WEBHOOK_SECRET=whsec_hush,sk_test_hush", pro, scale, public}, []string{"PIKARC_STRIPE_WEBHOOK_SECRET", "whsec_"}},
 		"a product":        {[]string{key, hook, "PIKARC_STRIPE_PRICE_PRO=prod_1", scale, public}, []string{"PIKARC_STRIPE_PRICE_PRO", "prod_1", "price_"}},
 		"one price twice":  {[]string{key, hook, pro, "PIKARC_STRIPE_PRICE_SCALE=price_2,price_1", public}, []string{"price_1 is named twice"}},
 		"only commas":      {[]string{key, hook, pro, "PIKARC_STRIPE_PRICE_SCALE=,", public}, []string{"PIKARC_STRIPE_PRICE_SCALE names no price"}},
@@ -217,7 +218,7 @@ func TestStripesSettingsMayComeFromFiles(t *testing.T) {
 	t.Cleanup(stripe.Close)
 	files, settings := t.TempDir(), []string{"PIKARC_STRIPE_API_URL=" + stripe.URL, "PIKARC_PUBLIC_URL=https://agents.example.com"}
 	for name, value := range map[string]string{
-		"SECRET_KEY": standin.SecretKey, "WEBHOOK_SECRET": standin.WebhookSecret, "PRICE_PRO": "price_1", "PRICE_SCALE": "price_2, price_3",
+		"SECRET_KEY": standin.SecretKey, "WEBHOOK_SECRET": "whsec_of_yesterday, " + standin.WebhookSecret, "PRICE_PRO": "price_1", "PRICE_SCALE": "price_2, price_3",
 	} {
 		path := filepath.Join(files, name)
 		if err := os.WriteFile(path, []byte(value+"\n"), 0o600); err != nil {
