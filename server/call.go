@@ -144,7 +144,7 @@ func requestID(r *http.Request) string {
 // paths carry user ids.
 func (s *Server) logAccess(c *call, took time.Duration) {
 	level := slog.LevelInfo
-	if c.status >= http.StatusInternalServerError {
+	if c.status >= http.StatusInternalServerError && c.status != http.StatusServiceUnavailable { // that has its own line, once a minute
 		level = slog.LevelWarn
 	}
 	if !s.Log.Enabled(c.ctx(), level) {

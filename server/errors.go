@@ -74,7 +74,9 @@ func (s *Server) fail(c *call, err error) {
 	case e.status == http.StatusInternalServerError:
 		s.Log.Error("internal error", "request_id", c.id, "route", c.route.path, "error", err.Error())
 	case e.status == http.StatusServiceUnavailable:
-		s.Log.Warn("unavailable", "request_id", c.id, "route", c.route.path, "error", err.Error())
+		if due, skipped := s.troubles.due(e.detail, s.Now()); due {
+			s.Log.Warn("unavailable", "request_id", c.id, "route", c.route.path, "error", err.Error(), "requests_before", skipped)
+		}
 	}
 	for name, values := range e.header {
 		c.w.Header()[name] = values
@@ -107,6 +109,10 @@ func toAPIError(err error) *apiError {
 		return unavailable("The server is at its limit. Nothing was recorded; try again in a second.")
 	case errors.Is(err, storage.ErrClosed):
 		return unavailable("The server is shutting down. Nothing was recorded; try again shortly.")
+	case errors.Is(err, storage.ErrDamaged):
+		return unavailable("The server's database is damaged. Its operator must look at the log and restore a backup.")
+	case errors.Is(err, storage.ErrNoSpace):
+		return unavailable("The server's disk is full. Nothing was recorded; try again when its operator has made room.")
 	case errors.Is(err, storage.ErrUnavailable):
 		return unavailable("The server cannot write durably now. Nothing was recorded; try again shortly.")
 	case errors.Is(err, storage.ErrSchemaOld), errors.Is(err, storage.ErrSchemaNewer):

@@ -102,6 +102,7 @@ type Server struct {
 	hintAtProxy sync.Once
 	hasAccounts atomic.Bool // once it is known
 
+	troubles  troubleLog
 	metrics   *metrics
 	dashboard func() (map[string]staticFile, error) // read at first use
 	document  []byte                                // openapi.json

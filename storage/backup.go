@@ -80,7 +80,7 @@ func copyTo(ctx context.Context, path, dir, like string) (c copied, err error) {
 		return c, fmt.Errorf("make the copy: %w", err)
 	}
 	defer func() {
-		err = errors.Join(err, f.Close())
+		err = orNoSpace(errors.Join(err, f.Close()), f.Name())
 		if err != nil {
 			os.Remove(f.Name())
 		}
@@ -107,7 +107,7 @@ func vacuumInto(ctx context.Context, path, file string) (err error) {
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 	_, err = db.ExecContext(ctx, `VACUUM INTO $1`, file)
-	return asDamage(classify(err))
+	return orNoSpace(orNoSpace(classify(err), file), path)
 }
 
 // checkCopy proves that a copy can be opened and is sound, and reads its schema's version.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
+	"syscall"
 
 	sqlite3 "modernc.org/sqlite/lib"
 )
@@ -25,6 +27,7 @@ var (
 	ErrOutdated      = errors.New("it was changed meanwhile: read it again")
 	ErrBadPassword   = errors.New("the password has changed meanwhile")
 	ErrDamaged       = errors.New("the database is damaged: stop the server, and restore the latest backup with `pikarc restore FILE --force` (the damaged file is kept; see docs/ops/backup.md)")
+	ErrNoSpace       = errors.New("no space left on")
 	ErrBadBackup     = errors.New("that file is no sound backup: choose another; nothing was changed")
 	ErrReadOnly      = errors.New("the database cannot be written: check owner and mode of the data directory and its files")
 	ErrInUse         = errors.New("the database is in use: stop the server and every other pikarc command first")
@@ -60,12 +63,35 @@ func classify(err error) error {
 	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR,
 		sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB,
 		sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_PROTOCOL:
-		return errors.Join(ErrUnavailable, err)
+		return errors.Join(ErrUnavailable, asDamage(err))
 	}
 	if e.Code() == sqlite3.SQLITE_CONSTRAINT_UNIQUE {
 		return errors.Join(errUniqueBroken, err)
 	}
 	return err
+}
+
+// isMissing is the error for a row that another one refers to. Its absence is
+// no answer to whoever asked, who would take it for "not found".
+func isMissing(row string) error {
+	return fmt.Errorf("%w: %s is missing: %w", ErrUnavailable, row, ErrDamaged)
+}
+
+// orNoSpace says of an error that the disk of a file is full, where it is.
+// SQLite has no code for that when it is the index of the WAL that cannot grow.
+func orNoSpace(err error, file string) error {
+	var e coded
+	full := errors.Is(err, syscall.ENOSPC)
+	if errors.As(err, &e) {
+		free, known := freeBytes(filepath.Dir(file))
+		const room = 64 << 10
+		kind := e.Code() & 0xff
+		full = full || kind == sqlite3.SQLITE_FULL || kind == sqlite3.SQLITE_IOERR && known && free < room
+	}
+	if !full || errors.Is(err, ErrNoSpace) {
+		return err
+	}
+	return fmt.Errorf("%w %s: free some: %w", ErrNoSpace, filepath.Dir(file), err)
 }
 
 // isDamage tells that SQLite found the file to be no sound database.

@@ -2,6 +2,7 @@ package storage
 
 import (
 	"database/sql"
+	"errors"
 	"slices"
 	"time"
 
@@ -77,6 +78,9 @@ func loadWorkspace(tx *Tx, ws WorkspaceKey) (*heldWorkspace, error) {
 			coalesce((SELECT k.id FROM api_keys k WHERE k.workspace_id = w.id AND k.revoked_at IS NULL), 0)
 		FROM workspaces w WHERE id = $1`, []any{ws},
 		&planID, &w.killSwitch, &daily, &userDaily, &w.maxConcurrentRuns, &w.runningRuns, &idleSeconds, &w.apiKey)
+	if errors.Is(err, ErrNotFound) {
+		err = isMissing("a workspace that there is a key or a run of")
+	}
 	if err != nil {
 		return w, err
 	}

@@ -49,9 +49,13 @@ type Credential struct {
 func (s *Store) KeyCredential(ctx context.Context, prefix string) (c Credential, err error) {
 	err = s.credentials.read(ctx, func(tx *Tx) error {
 		return tx.get(`SELECT k.id, k.workspace_id, a.uuid, k.hash FROM api_keys k
-			JOIN workspaces w ON w.id = k.workspace_id JOIN accounts a ON a.id = w.account_id
+			LEFT JOIN workspaces w ON w.id = k.workspace_id LEFT JOIN accounts a ON a.id = w.account_id
 			WHERE k.prefix = $1 AND k.revoked_at IS NULL`, []any{prefix}, &c.Key, &c.Workspace, &c.Account, &c.Hash)
 	})
+	if err == nil && c.Account == uuid.Nil {
+		err = isMissing("an API key's workspace or account")
+	}
+	err = s.noticeDamage(err)
 	if err == nil {
 		s.recalled.Add(prefix, c)
 	}

@@ -41,7 +41,7 @@ func SchemaStatus(ctx context.Context, path string, migrations fs.FS) (Schema, e
 	status := Schema{Newest: versions[len(versions)-1]}
 	if _, err := os.Stat(path); err == nil {
 		if status.Current, err = schemaVersion(ctx, path); err != nil {
-			return Schema{}, fmt.Errorf("read the schema version of %s: %w", path, classify(err))
+			return Schema{}, orNoSpace(fmt.Errorf("read the schema version of %s: %w", path, classify(err)), path)
 		}
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return Schema{}, fmt.Errorf("read the database: %w", err)
@@ -117,7 +117,7 @@ func Migrate(ctx context.Context, path string, migrations fs.FS, options ...Migr
 			return before.Pending, nil
 		}
 	}
-	return nil, fmt.Errorf("migrate the database: %w", classify(err))
+	return nil, orNoSpace(fmt.Errorf("migrate the database: %w", classify(err)), path)
 }
 
 // awaitServersSchema waits for a server that has just started and migrates

@@ -24,6 +24,15 @@ func networkFileSystem(dir string) string {
 	return networkByType(mountType(string(mounts), dir))
 }
 
+// freeBytes is how many bytes may still be written to a directory's disk.
+func freeBytes(dir string) (n int64, known bool) {
+	var st syscall.Statfs_t
+	if syscall.Statfs(dir, &st) != nil {
+		return 0, false
+	}
+	return int64(st.Bavail) * st.Bsize, true
+}
+
 // networkByMagic knows file systems by what statfs(2) calls them.
 func networkByMagic(magic uint32) string {
 	return map[uint32]string{

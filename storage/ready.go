@@ -3,8 +3,12 @@ package storage
 import (
 	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"sync"
 	"time"
+
+	"github.com/google/uuid"
 )
 
 // probeInterval bounds how often readiness checks may write.
@@ -18,7 +22,8 @@ type probe struct {
 	sync.Mutex
 	at   time.Time
 	err  error
-	fill byte // of what it writes: SQLite does not write what has not changed
+	key  int64 // the latest API key that was looked at
+	fill byte  // of what it writes: SQLite does not write what has not changed
 }
 
 // Ready proves that the schema is the one this binary knows, that the writer
@@ -38,10 +43,15 @@ func (s *Store) Ready(ctx context.Context) error {
 }
 
 func (s *Store) checkReady(ctx context.Context) error {
-	for _, readers := range []*pool{s.readers, s.credentials} {
-		if err := readers.read(ctx, s.requireSchema); err != nil {
-			return err
-		}
+	if s.damaged.Load() {
+		return errors.Join(ErrUnavailable, ErrDamaged)
+	}
+	if err := s.readers.read(ctx, s.requireSchema); err != nil {
+		return err
+	}
+	err := s.credentials.read(ctx, func(tx *Tx) error { return errors.Join(s.requireSchema(tx), s.requireDecidable(tx)) })
+	if err != nil {
+		return s.noticeDamage(err)
 	}
 	return s.write(ctx, inMemory, func(tx *Tx) error {
 		s.probe.fill++
@@ -50,6 +60,52 @@ func (s *Store) checkReady(ctx context.Context) error {
 			ON CONFLICT (id) DO UPDATE SET checked_at = excluded.checked_at, room = excluded.room`, tx.now.UnixMilli(), room)
 		return err
 	})
+}
+
+// noticeDamage remembers, until a restart, that what decisions ask cannot be
+// read. A restart then refuses the file and says what to do.
+func (s *Store) noticeDamage(err error) error {
+	if err != nil && errors.Is(err, ErrDamaged) {
+		s.damaged.Store(true)
+	}
+	return err
+}
+
+// requireDecidable reads what the look-up of a key and a decision read, of a
+// few workspaces at a time and of all of them in the end.
+func (s *Store) requireDecidable(tx *Tx) error {
+	const few = 16
+	var keys []WorkspaceKey
+	latest := s.probe.key
+	s.probe.key = 0 // from the beginning, unless there are more
+	err := tx.each(`SELECT k.id, k.workspace_id, a.uuid FROM api_keys k
+		LEFT JOIN workspaces w ON w.id = k.workspace_id LEFT JOIN accounts a ON a.id = w.account_id
+		WHERE k.id > $1 ORDER BY k.id LIMIT $2`, []any{latest, few}, func(row scanner) error {
+		var ws WorkspaceKey
+		var account uuid.UUID
+		if err := row.Scan(&latest, &ws, &account); err != nil {
+			return err
+		}
+		if account == uuid.Nil {
+			return isMissing("an API key's workspace or account")
+		}
+		if keys = append(keys, ws); len(keys) == few {
+			s.probe.key = latest
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, ws := range keys {
+		if _, err := loadWorkspace(tx, ws); err != nil {
+			return fmt.Errorf("read workspace %d: %w", ws, err)
+		}
+		if _, err := loadDay(tx, dayKey{ws, dayOf(tx.now)}); err != nil {
+			return fmt.Errorf("read the day of workspace %d: %w", ws, err)
+		}
+	}
+	return nil
 }
 
 func (s *Store) requireSchema(tx *Tx) error {

@@ -13,11 +13,21 @@ import (
 // if they belong together, and whether the session has been ended.
 func (s *Store) TokenCredential(ctx context.Context, account, workspace uuid.UUID, session auth.SessionID) (c Credential, err error) {
 	err = s.credentials.read(ctx, func(tx *Tx) error {
-		return tx.get(`SELECT w.id, a.uuid, a.token_version, (SELECT count(*) FROM ended_sessions e WHERE e.session = $3)
-			FROM accounts a JOIN workspaces w ON w.account_id = a.id WHERE a.uuid = $1 AND w.uuid = $2`,
-			[]any{account[:], workspace[:], session[:]}, &c.Workspace, &c.Account, &c.Version, &c.Ended)
+		var owned int64
+		err := tx.get(`SELECT coalesce(w.id, 0), a.uuid, a.token_version, (SELECT count(*) FROM ended_sessions e WHERE e.session = $3),
+				(SELECT count(*) FROM workspaces o WHERE o.account_id = a.id)
+			FROM accounts a LEFT JOIN workspaces w ON w.account_id = a.id AND w.uuid = $2 WHERE a.uuid = $1`,
+			[]any{account[:], workspace[:], session[:]}, &c.Workspace, &c.Account, &c.Version, &c.Ended, &owned)
+		switch {
+		case err != nil || c.Workspace != 0:
+			return err
+		case owned == 0:
+			return isMissing("an account's workspace")
+		default:
+			return ErrNotFound
+		}
 	})
-	return c, err
+	return c, s.noticeDamage(err)
 }
 
 // EndSession ends one session of an account, for the very next request. It is

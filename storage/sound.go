@@ -36,7 +36,7 @@ func CheckSound(ctx context.Context, path string) (err error) {
 	for _, check := range checks {
 		var answer string
 		if err := db.QueryRowContext(ctx, check).Scan(&answer); err != nil {
-			return asReadOnly(asDamage(classify(fmt.Errorf("check %s: %w", path, err))))
+			return asReadOnly(orNoSpace(classify(fmt.Errorf("check %s: %w", path, err)), path))
 		}
 		if answer != "ok" {
 			return fmt.Errorf("check %s: %w: %s", path, ErrDamaged, answer)
@@ -47,7 +47,7 @@ func CheckSound(ctx context.Context, path string) (err error) {
 
 // asDamage adds ErrDamaged to what SQLite says of a file that is no sound database.
 func asDamage(err error) error {
-	if isDamage(err) {
+	if isDamage(err) && !errors.Is(err, ErrDamaged) {
 		return fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
 	return err

@@ -84,7 +84,8 @@ type Store struct {
 	dataVersion atomic.Int64                   // the memory's, when ChangedElsewhere was last told
 	stats       *stats
 
-	probe probe
+	probe   probe
+	damaged atomic.Bool // a decision could not read what it asks
 }
 
 // Open opens a database whose schema is current. It returns ErrSchemaOld or
@@ -127,7 +128,7 @@ func Open(ctx context.Context, path string, opts Options) (*Store, error) {
 		return nil, err
 	}
 	if err := s.connect(ctx); err != nil {
-		return nil, errors.Join(err, s.disconnect())
+		return nil, errors.Join(orNoSpace(err, path), s.disconnect())
 	}
 	go s.runWriter()
 	return s, nil

@@ -61,7 +61,8 @@ type VerifyOptions struct {
 //
 // With Repair, and when there is something to repair, it looks once more while
 // it holds the write lock, and sets right all it finds in that one transaction.
-func Verify(ctx context.Context, path string, opts VerifyOptions) (Report, error) {
+func Verify(ctx context.Context, path string, opts VerifyOptions) (report Report, err error) {
+	defer func() { err = orNoSpace(err, path) }()
 	if _, err := os.Stat(path); err != nil {
 		return Report{}, fmt.Errorf("read the database: %w", err)
 	}
@@ -72,7 +73,7 @@ func Verify(ctx context.Context, path string, opts VerifyOptions) (Report, error
 	if err := errors.Join(err, status.Err()); err != nil {
 		return Report{}, err
 	}
-	report, err := verify(ctx, path, "BEGIN", "ROLLBACK", opts)
+	report, err = verify(ctx, path, "BEGIN", "ROLLBACK", opts)
 	if err != nil || !opts.Repair || report.Found == 0 {
 		return report, err
 	}

@@ -42,7 +42,7 @@ func (s *Store) write(ctx context.Context, way way, fn func(*Tx) error) error {
 	if err := s.admit(j, alone); err != nil {
 		return err
 	}
-	return <-j.done
+	return s.noticeDamage(<-j.done)
 }
 
 // admit queues a job. One that is alone is the writer itself if nobody writes:
@@ -118,7 +118,7 @@ func (s *Store) nextBatch() (batch []*job) {
 func (s *Store) commitBatch(batch []*job) {
 	results, began := make([]error, len(batch)), time.Now()
 	s.notes.begin(s)
-	err := s.runBatch(batch, results)
+	err := orNoSpace(s.runBatch(batch, results), s.path)
 	s.stats.batch(len(batch), time.Since(began), err)
 	if err != nil {
 		for i := range results {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -415,7 +416,8 @@ func TestFullDiskInAWriteLosesTheBatchWholeAndHeals(t *testing.T) {
 	if after := w.number(rows); after != before {
 		t.Errorf("%d rows stayed of a lost batch", after-before)
 	}
-	if _, err := w.StartRun(t.Context(), Caller{Workspace: ws}, large, guard.Decide); !errors.Is(err, ErrUnavailable) {
+	if _, err := w.StartRun(t.Context(), Caller{Workspace: ws}, large, guard.Decide); !errors.Is(err, ErrUnavailable) ||
+		!errors.Is(err, ErrNoSpace) || !strings.Contains(err.Error(), "no space left on "+filepath.Dir(w.path)) {
 		t.Errorf("alone, on a full disk: %v", err)
 	}
 
