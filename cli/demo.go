@@ -40,11 +40,14 @@ func newDemo() *cobra.Command {
 		Example: "  pikarc demo --addr localhost:8001",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			at := listenOptions{addr: o.addr}
+			at.completeAddr(cmd.Flags())
+			o.addr = at.addr
 			return runDemo(cmd.Context(), dataDir(cmd), o, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.addr, "addr", "localhost:8000", "address to listen on")
+	f.StringVar(&o.addr, "addr", defaultAddr, "address to listen on; without a port it is "+defaultPort)
 	f.String("data-dir", "", "where to keep the demo's data; a throw-away directory when empty")
 	f.Uint64Var(&o.seed, "seed", 1, "from which everything is made up")
 	return cmd

@@ -209,6 +209,17 @@ func TestTheImageServesAsItsSettingsSayAndKnowsItselfHealthy(t *testing.T) {
 	belongsTo(t, i.data(), i.uid, "all of it")
 }
 
+// The demo reads the image's address too, and has the port that people publish.
+func TestTheImageServesTheDemoOnItsPort(t *testing.T) {
+	t.Parallel()
+	i := layOut(t)
+	i.entrypoint = []string{i.entrypoint[0], "demo"}
+	p := i.start(t)
+	p.await(t, "serves the demo", func() bool { return strings.Contains(p.stdout.String(), "serves a demo: http://localhost:8000/\n") })
+	i.healthy(t, p)
+	p.stop(t)
+}
+
 // keepForACME puts a certificate where a server finds what it got before.
 func keepForACME(t *testing.T, data, domain string) {
 	t.Helper()

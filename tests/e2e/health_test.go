@@ -25,6 +25,28 @@ func TestHealthTellsWhetherTheServerIsReady(t *testing.T) {
 	run(t, "health", "--addr", "a:b:c").fails(t, 2, "--addr")
 }
 
+// localhost may be either loopback address, and so may the server's.
+func TestHealthFindsAServerOnEitherLoopback(t *testing.T) {
+	t.Parallel()
+	for _, host := range []string{"127.0.0.1", "[::1]"} {
+		p := serve(t, t.TempDir(), "--addr", host+":0")
+		port := p.url[strings.LastIndex(p.url, ":"):]
+		for _, addr := range []string{"localhost" + port, port, "0.0.0.0" + port, "[::]" + port, host + port} {
+			run(t, "health", "--addr", addr).ok(t)
+		}
+	}
+}
+
+// The settings of the server are enough, and what is wrong without them is said.
+func TestHealthKnowsFromTheServersSettingsThatItSpeaksTLS(t *testing.T) {
+	t.Parallel()
+	c := writeCertificate(t, t.TempDir(), 1)
+	p, _ := serveTLS(t, t.TempDir(), c)
+	settings := []string{"PIKARC_TLS_CERT=" + c.cert, "PIKARC_TLS_KEY=" + c.key, "PIKARC_ADDR=" + strings.TrimPrefix(p.url, "https://")}
+	invocation{args: []string{"health"}, settings: settings}.run(t).ok(t)
+	invocation{args: []string{"health"}, settings: settings[2:]}.run(t).fails(t, 1, "speaks TLS", "--tls")
+}
+
 func TestHealthOverTLS(t *testing.T) {
 	t.Parallel()
 	p, _ := serveTLS(t, t.TempDir(), writeCertificate(t, t.TempDir(), 1))
