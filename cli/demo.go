@@ -75,7 +75,8 @@ func runDemo(ctx context.Context, dir string, o demoOptions, stdout, stderr io.W
 		networkOptions: networkOptions{listenOptions: listenOptions{addr: o.addr}, registration: "auto"},
 		defaultPlan:    string(demo.Plan), logFormat: "text", logLevel: "warn",
 		maxBody: server.DefaultMaxBody, maxRunBody: server.DefaultMaxRunBody, maxPayload: server.DefaultMaxPayload,
-		tokenTTL: 24 * time.Hour, paymentGrace: server.DefaultPaymentGrace, heldRows: storage.DefaultHeld,
+		maxBodyMemory: server.DefaultMaxBodyMemory,
+		tokenTTL:      24 * time.Hour, paymentGrace: server.DefaultPaymentGrace, heldRows: storage.DefaultHeld,
 		backups: server.Backups{Every: 24 * time.Hour, Keep: 7},
 	}.config(stderr)
 	if err != nil {

@@ -91,6 +91,8 @@ func (o *serveOptions) bodyFlags(f *pflag.FlagSet) {
 		"largest request body of runs and steps, in bytes")
 	f.Int64Var(&o.maxPayload, "max-payload", server.DefaultMaxPayload,
 		"largest metadata, input_data or output_data that is kept whole, in bytes")
+	f.Int64Var(&o.maxBodyMemory, "max-body-memory", server.DefaultMaxBodyMemory,
+		"what request bodies above 32 KiB may take at once, in bytes; a quarter for one workspace")
 }
 
 type serveOptions struct {
@@ -100,6 +102,7 @@ type serveOptions struct {
 	tokenTTL, paymentGrace, verifyEvery, wait time.Duration
 	heldRows                                  int
 	maxBody, maxRunBody, maxPayload           int64
+	maxBodyMemory                             int64
 	backups                                   server.Backups
 	metricsAddr, debugAddr                    string
 	warnings                                  []string // of what is set and no setting
@@ -140,7 +143,7 @@ func (o serveOptions) config(stderr io.Writer) (server.Config, error) {
 	}
 	cfg := server.Config{
 		Version: version, TokenTTL: o.tokenTTL,
-		MaxBody: o.maxBody, MaxRunBody: o.maxRunBody, MaxPayload: o.maxPayload,
+		MaxBody: o.maxBody, MaxRunBody: o.maxRunBody, MaxPayload: o.maxPayload, MaxBodyMemory: o.maxBodyMemory,
 		DefaultPlan: plan, Dashboard: embed.Dashboard(), Log: slog.New(handler),
 		Stripe: stripe, Backups: o.backups, VerifyEvery: o.verifyEvery,
 	}
@@ -157,6 +160,9 @@ func (o serveOptions) checkSizes() error {
 		if size.bytes < least || size.bytes > most {
 			return fmt.Errorf("%s %d: must be %d bytes or more, and a gibibyte at most", size.flag, size.bytes, least)
 		}
+	}
+	if largest := max(o.maxBody, o.maxRunBody); o.maxBodyMemory < largest {
+		return fmt.Errorf("--max-body-memory %d: must have room for a body of %d bytes", o.maxBodyMemory, largest)
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -13,10 +14,15 @@ import (
 var errBodyRead = errors.New("the request body could not be read")
 
 // bodyLimit is how many bytes a body may have, and the setting that says so.
+// Before a body that is not small takes its memory, hold is asked for it.
 type bodyLimit struct {
 	bytes   int64
 	setting string
+	hold    func(bytes int64) error // nil: without asking
 }
+
+// smallBody is what a body may take without asking: so many for each connection.
+const smallBody = 32 << 10
 
 // bodyTooLargeError says that a body is larger than the limit: a 413.
 type bodyTooLargeError bodyLimit
@@ -74,20 +80,54 @@ func readOptionalObject(w http.ResponseWriter, r *http.Request, limit bodyLimit)
 // readBody reads all of it into a slice of its own, which the object's values
 // alias. The limit is of bytes read, whatever length was declared.
 func readBody(w http.ResponseWriter, r *http.Request, limit bodyLimit) ([]byte, error) {
+	if codings := r.Header["Content-Encoding"]; len(codings) > 0 && r.ContentLength != 0 {
+		if coding := strings.Join(codings, ", "); !strings.EqualFold(coding, "identity") {
+			return nil, unsupportedCoding(coding)
+		}
+	}
 	if r.ContentLength > limit.bytes {
 		return nil, (*bodyTooLargeError)(&limit)
 	}
-	const trusted = 64 << 10 // a declared length reserves no more memory than this
-	size := min(max(r.ContentLength, 0), trusted) + bytes.MinRead
-	body := bytes.NewBuffer(make([]byte, 0, size))
-	if _, err := body.ReadFrom(http.MaxBytesReader(w, r.Body, limit.bytes)); err != nil {
-		var tooLarge *http.MaxBytesError
-		if errors.As(err, &tooLarge) {
-			return nil, (*bodyTooLargeError)(&limit)
-		}
+	declared := max(r.ContentLength, 0)
+	body := bytes.NewBuffer(make([]byte, 0, min(declared, smallBody)+bytes.MinRead))
+	all := http.MaxBytesReader(w, r.Body, limit.bytes)
+	err := readInto(body, all, r.ContentLength, limit)
+	var tooLarge *http.MaxBytesError
+	switch {
+	case err == nil:
+		return body.Bytes(), nil
+	case errors.As(err, &tooLarge):
+		return nil, (*bodyTooLargeError)(&limit)
+	case errors.Is(err, errBodyMemory):
+		return nil, err
+	default:
 		return nil, fmt.Errorf("%w: %w", errBodyRead, err)
 	}
-	return body.Bytes(), nil
+}
+
+// readInto reads all of a body. Its declared length takes no memory before
+// something of it has come, and is -1 for one that is not known.
+func readInto(body *bytes.Buffer, all io.Reader, declared int64, limit bodyLimit) error {
+	if declared < 0 || declared > smallBody {
+		n, err := body.ReadFrom(io.LimitReader(all, smallBody))
+		if err != nil || n < smallBody {
+			return err
+		}
+		most := declared
+		if declared < 0 {
+			most = limit.bytes
+		}
+		if limit.hold != nil {
+			if err := limit.hold(most); err != nil {
+				return err
+			}
+		}
+		if declared > 0 {
+			body.Grow(int(declared-n) + bytes.MinRead)
+		}
+	}
+	_, err := body.ReadFrom(all)
+	return err
 }
 
 // isBlank knows the white space of JSON only: a NUL byte is a syntax error.

@@ -14,7 +14,7 @@ import (
 	"github.com/pikarc/server/plans"
 )
 
-func testLimit() bodyLimit { return bodyLimit{1 << 20, "max-body"} }
+func testLimit() bodyLimit { return bodyLimit{bytes: 1 << 20, setting: "max-body"} }
 
 func post(body string) *http.Request {
 	return httptest.NewRequest(http.MethodPost, "/", strings.NewReader(body))

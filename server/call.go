@@ -36,6 +36,7 @@ type call struct {
 	who     principal
 	meter   *routeMeter
 
+	release    func() // the memory of a large body, when the call is over; nil for others
 	isDecision bool
 	decision   guard.Decision
 }
@@ -78,13 +79,14 @@ func (c *call) counted(d guard.Decision) {
 // handle turns a panic into an error, as any other bug.
 func (s *Server) handle(c *call) (err error) {
 	defer func() {
+		if c.release != nil {
+			c.release()
+		}
 		if v := recover(); v != nil {
 			err = fmt.Errorf("panic: %v\n%s", v, debug.Stack())
 		}
 	}()
-	if len(c.r.TransferEncoding) > 0 && c.r.ProtoMajor == 1 {
-		// There may have been a Content-Length too, which net/http drops, and a
-		// proxy may have gone by it: what follows then is no request of its own.
+	if c.r.ProtoMajor == 1 && s.isAmbiguous(c) {
 		c.w.Header()["Connection"] = closing
 	}
 	s.secureHeaders(c)
@@ -184,19 +186,27 @@ func (c *call) pathRest(name string) (string, error) {
 }
 
 // object reads the body, which must be a JSON object.
-func (s *Server) object(c *call) (*object, error) { return readObject(c.w, c.r, s.bodyLimit()) }
+func (s *Server) object(c *call) (*object, error) { return readObject(c.w, c.r, s.configLimit(c)) }
 
 // optionalObject reads the body; none is an empty object.
 func (s *Server) optionalObject(c *call) (*object, error) {
-	return readOptionalObject(c.w, c.r, s.bodyLimit())
+	return readOptionalObject(c.w, c.r, s.configLimit(c))
 }
 
 // report reads the body of a call that agents make.
 func (s *Server) report(c *call) (*object, error) {
-	return readReport(c.w, c.r, bodyLimit{s.MaxRunBody, "max-run-body"}, s.MaxPayload)
+	return readReport(c.w, c.r, s.bodyLimit(c, s.MaxRunBody, "max-run-body"), s.MaxPayload)
 }
 
-func (s *Server) bodyLimit() bodyLimit { return bodyLimit{s.MaxBody, "max-body"} }
+// configLimit is the limit of all other bodies.
+func (s *Server) configLimit(c *call) bodyLimit { return s.bodyLimit(c, s.MaxBody, "max-body") }
+
+func (s *Server) bodyLimit(c *call, bytes int64, setting string) bodyLimit {
+	return bodyLimit{bytes, setting, func(n int64) (err error) {
+		c.release, err = s.bodies.hold(c.ctx(), c.who.workspace, n)
+		return err
+	}}
+}
 
 // isGone tells whether the caller hung up.
 func (c *call) isGone(err error) bool {

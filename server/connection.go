@@ -20,6 +20,16 @@ type connection struct {
 	known   atomic.Bool   // the request under way has a known caller
 	reading atomic.Bool   // a body whose sender nobody knows
 	writes  atomic.Uint64 // odd while something is being written
+
+	names   nameCounter // of what comes in
+	lengths int64       // requests that had a Content-Length; for the handler alone
+}
+
+// Read counts the names of headers that net/http keeps from its handlers.
+func (p *connection) Read(b []byte) (int, error) {
+	n, err := p.Conn.Read(b)
+	p.names.count(b[:n])
+	return n, err
 }
 
 // Write counts, so that a client who does not read can be told from one who does.

@@ -44,7 +44,10 @@ func findRoute(routes []server.TestRoute, method, path string) (found *server.Te
 			continue
 		}
 		allowed = append(allowed, rt.Method)
-		if rt.Method == method {
+		if rt.Method == http.MethodGet {
+			allowed = append(allowed, http.MethodHead)
+		}
+		if rt.Method == method || rt.Method == http.MethodGet && method == http.MethodHead {
 			found = &routes[i]
 		}
 	}
@@ -82,7 +85,9 @@ func checkAnswer(t testing.TB, routes []server.TestRoute, req *http.Request, sen
 		complain("X-Request-Id is %q, want one", r.header["X-Request-Id"])
 	}
 	if r.header.Get("Content-Type") == "text/event-stream" {
-		checkStream(r, complain)
+		if req.Method != http.MethodHead {
+			checkStream(r, complain)
+		}
 		return
 	}
 	if got := r.header.Get("Content-Length"); got != strconv.Itoa(len(r.body)) && req.Method != http.MethodHead && r.status != http.StatusNotModified {
@@ -213,6 +218,8 @@ func documentedForAll(r *response) bool {
 	switch r.status {
 	case http.StatusBadRequest:
 		return bytes.Contains(r.body, []byte("The request body could not be read"))
+	case http.StatusUnsupportedMediaType:
+		return bytes.Contains(r.body, []byte("Content-Encoding"))
 	case http.StatusTooManyRequests:
 		return bytes.Contains(r.body, []byte("Too many requests from "))
 	case http.StatusServiceUnavailable, http.StatusInternalServerError:

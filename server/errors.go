@@ -2,7 +2,9 @@ package server
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
+	"strconv"
 
 	"github.com/pikarc/server/plans"
 	"github.com/pikarc/server/storage"
@@ -34,6 +36,17 @@ func unauthenticated(detail string) *apiError {
 	return &apiError{
 		status: http.StatusUnauthorized, detail: detail,
 		header: http.Header{"Www-Authenticate": {"Bearer"}},
+	}
+}
+
+// unsupportedCoding refuses a body that is compressed. Nobody who calls needs
+// it, and what a small body inflates to would have to be bounded too.
+func unsupportedCoding(coding string) error {
+	return &apiError{
+		status: http.StatusUnsupportedMediaType,
+		detail: fmt.Sprintf("The request has the header Content-Encoding: %s. Send the body without it, uncompressed",
+			strconv.QuoteToASCII(shorten(coding))),
+		header: http.Header{"Accept-Encoding": {"identity"}},
 	}
 }
 
@@ -103,6 +116,9 @@ func toAPIError(err error) *apiError {
 		return &apiError{status: http.StatusBadRequest, detail: "A blocked step cannot be updated"}
 	case errors.As(err, &tooLarge):
 		return &apiError{status: http.StatusRequestEntityTooLarge, detail: tooLarge.Error()}
+	case errors.Is(err, errBodyMemory):
+		return unavailable("The server holds as many large request bodies as its setting --max-body-memory " +
+			"(PIKARC_MAX_BODY_MEMORY) allows. Nothing was recorded; try again in a second.")
 	case errors.Is(err, errBodyRead):
 		return &apiError{status: http.StatusBadRequest, detail: "The request body could not be read"}
 	case errors.Is(err, storage.ErrBusy):

@@ -16,6 +16,8 @@ const (
 	frameTimeout   = 10 * time.Second // for the reader to take a frame
 )
 
+var eventStream = []string{"text/event-stream"}
+
 // stream is a reader of events: its handler's end and the hub's.
 type stream struct {
 	prove  func(context.Context) error // whether its credential still holds
@@ -55,6 +57,10 @@ func (s *Server) watchEvents(c *call) error {
 		_, err := s.identify(ctx, c.route.needs, header)
 		return err
 	}
+	if c.r.Method == http.MethodHead {
+		c.body(http.StatusOK, eventStream, nil)
+		return nil
+	}
 	conn := http.NewResponseController(c.w)
 	abort := func() { _ = conn.SetWriteDeadline(time.Now().Add(-time.Second)) } // fails on a connection that is gone
 	st, err := s.hub.join(c.ctx(), c.who.workspace, prove, abort)
@@ -68,7 +74,7 @@ func (s *Server) watchEvents(c *call) error {
 		return err
 	}
 	h := c.w.Header()
-	h.Set("Content-Type", "text/event-stream")
+	h["Content-Type"] = eventStream
 	if c.r.ProtoMajor == 1 {
 		h.Set("Connection", "close") // so that nothing else is ever sent on a connection that may be cut
 	}

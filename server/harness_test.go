@@ -283,7 +283,7 @@ func documented(req *http.Request, base string) *http.Request {
 
 // readAnswer reads all of an answer, of a stream the first event only.
 func readAnswer(answer *http.Response) ([]byte, error) {
-	if answer.Header.Get("Content-Type") == "text/event-stream" {
+	if answer.Header.Get("Content-Type") == "text/event-stream" && answer.Request.Method != http.MethodHead {
 		_, raw, err := readEvent(bufio.NewReader(answer.Body))
 		return raw, err
 	}

@@ -56,6 +56,7 @@ func newMetrics(s *Server) *metrics {
 	m.registry.MustRegister(m.seconds, m.requests, m.decisions, m.repairs, build, newStoreCollector(s.store),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.registry.MustRegister(m.jobs.collectors()...)
+	m.registry.MustRegister(s.bodies.collectors()...)
 	for _, field := range storage.AllRepairs.Fields() {
 		m.repairs.WithLabelValues(field)
 	}

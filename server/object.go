@@ -20,8 +20,7 @@ type object struct {
 	found   []finding
 
 	// Of a report; see report.go.
-	isReport   bool
-	maxPayload int64
+	maxPayload int64        // 0 for what is no report
 	broken     *syntaxError // a deciding field is no JSON
 	repaired   []string
 }
@@ -49,7 +48,7 @@ func (o *object) RefuseUnknown() {
 // which the fields were read. Ignored fields count only if they hold a text that
 // cannot be kept, and not in a report.
 func (o *object) Err() error {
-	if !o.isReport {
+	if o.maxPayload == 0 {
 		o.eachUnasked(func(m member) {
 			if m.flaws != 0 {
 				o.add(string(m.key), m.value, flawProblem(m.flaws))

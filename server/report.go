@@ -50,7 +50,7 @@ func parseReport(body []byte, maxPayload int64) (*object, error) {
 	if text.kind != '{' {
 		return nil, notAnObject(body, text.flaws)
 	}
-	o := &object{raw: body, members: text.members, asked: make([]string, 0, 8), maxPayload: maxPayload, isReport: true}
+	o := &object{raw: body, members: text.members, asked: make([]string, 0, 8), maxPayload: maxPayload}
 	if text.flaws != 0 {
 		o.mend()
 	}
@@ -82,7 +82,7 @@ func (o *object) mend() {
 func (o *object) Repaired() []string {
 	o.eachUnasked(func(m member) {
 		if m.flaws != 0 {
-			o.repair(shorten(string(m.key)))
+			o.repair(cutText(string(m.key), maxStepName))
 		}
 	})
 	return o.repaired
@@ -124,13 +124,17 @@ func (o *object) Text(name string, limit int) *string {
 	if m == nil {
 		return nil
 	}
-	text := string(m.value)
-	if m.value[0] == '"' {
-		text = string(headOf(m.value, limit))
+	text := m.value // of what is no text, its JSON
+	isText := text[0] == '"'
+	if isText {
+		text = headOf(text, limit)
 	}
-	kept := cutText(repairText(text), limit)
-	if m.value[0] != '"' || m.flaws != 0 || kept != text {
-		o.repair(name)
+	kept := string(text)
+	if !isText || m.flaws != 0 || len(kept) > limit { // it has no more characters than bytes
+		if cut := cutText(repairText(kept), limit); !isText || cut != kept || m.flaws != 0 {
+			o.repair(name)
+			kept = cut
+		}
 	}
 	return &kept
 }
@@ -171,9 +175,8 @@ func (o *object) Count(name string, limit int64) *int64 {
 	if m == nil {
 		return nil
 	}
-	number := numberIn(m)
-	n, err := parseInteger(number)
-	if number == "" || err != nil || n < 0 || n > limit {
+	n, err := m.integer()
+	if err != nil || n < 0 || n > limit {
 		o.repair(name)
 		return nil
 	}
@@ -186,15 +189,13 @@ func (o *object) Duration(name string, limit int64) *int64 {
 	if m == nil {
 		return nil
 	}
-	number := numberIn(m)
-	if number == "" {
+	n, err := m.integer()
+	switch {
+	case errors.Is(err, errNoNumber):
 		o.repair(name)
 		return nil
-	}
-	n, err := parseInteger(number)
-	switch {
 	case errors.Is(err, errFraction):
-		f, _ := strconv.ParseFloat(number, 64) // infinite when out of range, which is bounded too
+		f, _ := strconv.ParseFloat(numberIn(m), 64) // infinite when out of range, which is bounded too
 		n = int64(math.Round(min(max(f, -1), float64(limit))))
 	case errors.Is(err, errTooLow):
 		n = -1
@@ -206,6 +207,21 @@ func (o *object) Duration(name string, limit int64) *int64 {
 		o.repair(name)
 	}
 	return &bounded
+}
+
+// errNoNumber says that a field holds no number.
+var errNoNumber = errors.New("not a number")
+
+// integer reads the number in a field. The usual one is on no way round.
+func (m *member) integer() (int64, error) {
+	if m.value[0] == '-' || isDigit(m.value[0]) {
+		return parseInteger(string(m.value))
+	}
+	number := numberIn(m)
+	if number == "" {
+		return 0, errNoNumber
+	}
+	return parseInteger(number)
 }
 
 // numberIn returns the number in a field, or in its text as people and

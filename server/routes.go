@@ -92,6 +92,9 @@ func (s *Server) Handler() http.Handler {
 		handle := s.answer(rt)
 		for _, form := range bothForms(rt.path) {
 			router.Handle(rt.method, form, handle)
+			if rt.method == http.MethodGet {
+				router.Handle(http.MethodHead, form, handle) // which sends no body; see call.body
+			}
 		}
 	}
 	router.NotFound = s.fallback(route{needs: public, handle: s.serveDashboard})

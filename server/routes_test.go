@@ -187,6 +187,55 @@ func TestAPathTakesOnlyItsMethods(t *testing.T) {
 	}
 }
 
+// HEAD answers what GET does, without the body, wherever there is a GET.
+func TestHeadAnswersAsGet(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	f := w.makeFixture(plans.Scale)
+	before := w.look(f.account)
+	for _, c := range samples(t, w.routes) {
+		if c.method != http.MethodGet {
+			continue
+		}
+		for _, path := range []string{f.fill(c.path), otherForm(f.fill(c.path))} {
+			get, head := w.call("GET", path, c.credential(f.account), nil), w.call("HEAD", path, c.credential(f.account), nil)
+			if head.status != get.status || len(head.body) > 0 {
+				t.Errorf("HEAD %s answered %d with %d bytes, GET %d", path, head.status, len(head.body), get.status)
+			}
+			for _, name := range []string{"Content-Type", "Content-Length", "Cache-Control"} {
+				stream := get.header.Get("Content-Type") == "text/event-stream" // which has no length
+				if got, want := head.header.Get(name), get.header.Get(name); got != want && !stream {
+					t.Errorf("HEAD %s says %s: %q, GET %q", path, name, got, want)
+				}
+			}
+		}
+	}
+	for _, path := range []string{"/", "/overview", "/assets/ui.js"} {
+		w.call("HEAD", path, "", nil).want(http.StatusOK)
+	}
+	if got := changes(before, w.look(f.account)); got != "" {
+		t.Errorf("HEAD changed %s", got)
+	}
+	w.call("HEAD", "/v1/runs/", "", nil).want(http.StatusUnauthorized)
+}
+
+func TestACompressedBodyIsRefusedByItsHeader(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	f := w.makeFixture(plans.Scale)
+	for i, c := range samples(t, w.routes) {
+		if op := operation(readDocument(t), c.method, w.routes[i].Path); op.RequestBody == nil {
+			continue
+		}
+		r := w.call(c.method, f.fill(c.path), c.credential(f.account), "\x1f\x8b\x08", "Content-Encoding", "gzip")
+		r.wantDetail(http.StatusUnsupportedMediaType, `The request has the header Content-Encoding: "gzip". Send the body without it, uncompressed`)
+		if got := r.header.Get("Accept-Encoding"); got != "identity" {
+			t.Errorf("Accept-Encoding is %q", got)
+		}
+	}
+	w.call("POST", "/v1/runs/", f.key, `{"user_id":"ada"}`, "Content-Encoding", "Identity").want(http.StatusCreated)
+}
+
 func TestAnUnknownPathIs404InJSON(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -27,6 +27,8 @@ const (
 	DefaultMaxBody    = 1 << 20  // in a request's body
 	DefaultMaxRunBody = 16 << 20 // in that of a call of agents: runs and steps
 	DefaultMaxPayload = 1 << 20  // in a run's metadata, a step's input or its output
+
+	DefaultMaxBodyMemory = 128 << 20 // in all large bodies that are being served at once
 )
 
 // Config is what a server needs besides its store.
@@ -40,6 +42,7 @@ type Config struct {
 	MaxBody           int64      // bytes; DefaultMaxBody when 0
 	MaxRunBody        int64      // bytes; DefaultMaxRunBody when 0
 	MaxPayload        int64      // bytes; DefaultMaxPayload when 0
+	MaxBodyMemory     int64      // bytes; DefaultMaxBodyMemory when 0; one body always fits
 	Dashboard         fs.FS      // index.html at its root
 	BasePath          string     // below which a proxy shows the server (CheckBasePath); "" for the root
 	Log               *slog.Logger
@@ -97,6 +100,7 @@ type Server struct {
 	hasher *auth.Hasher
 	logins *loginLimiter
 	hub    *hub
+	bodies *bodyMemory
 	stripe payments // nil when this server sells nothing
 	limiters
 	hintAtProxy sync.Once
@@ -116,6 +120,7 @@ func New(store *storage.Store, cfg Config) *Server {
 	cfg.MaxBody = positive(cfg.MaxBody, DefaultMaxBody)
 	cfg.MaxRunBody = positive(cfg.MaxRunBody, DefaultMaxRunBody)
 	cfg.MaxPayload = positive(cfg.MaxPayload, DefaultMaxPayload)
+	cfg.MaxBodyMemory = positive(cfg.MaxBodyMemory, DefaultMaxBodyMemory)
 	cfg.Timeouts, cfg.Streams = cfg.Timeouts.withDefaults(), cfg.Streams.withDefaults()
 	cfg.Stripe = cfg.Stripe.withDefaults()
 	s := &Server{
@@ -124,6 +129,7 @@ func New(store *storage.Store, cfg Config) *Server {
 		hasher: auth.NewHasher(runtime.GOMAXPROCS(0)),
 		logins: newLoginLimiter(cfg.Now),
 		hub:    newHub(store, cfg),
+		bodies: newBodyMemory(cfg.MaxBodyMemory, max(cfg.MaxBody, cfg.MaxRunBody)),
 		limiters: limiters{
 			addresses: newRateLimiter[netip.Prefix](cfg.RatePerAddress, cfg.Now),
 			keys:      newRateLimiter[string](cfg.RatePerKey, cfg.Now),

@@ -32,7 +32,7 @@ type stripeEvent struct {
 // takeStripeEvent answers 200 for all that need not come again, and an error of
 // our own or of Stripe's as a 5xx, upon which Stripe sends the event again.
 func (s *Server) takeStripeEvent(c *call) error {
-	body, err := readBody(c.w, c.r, s.bodyLimit())
+	body, err := readBody(c.w, c.r, s.configLimit(c))
 	if err != nil {
 		return err
 	}

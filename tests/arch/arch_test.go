@@ -42,7 +42,7 @@ func rooms() map[string]room {
 			uses: []string{"storage", "auth", "auth/privatefile", "guard", "plans"},
 			modules: []string{
 				"github.com/julienschmidt/httprouter", "github.com/google/uuid", "github.com/stripe/stripe-go/v85",
-				"github.com/prometheus/client_golang", "go.opentelemetry.io/otel", "golang.org/x/time",
+				"github.com/prometheus/client_golang", "go.opentelemetry.io/otel", "golang.org/x/time", "golang.org/x/sync",
 				"github.com/hashicorp/golang-lru/v2", "golang.org/x/crypto/acme",
 			},
 			never: []string{"database/sql"},

@@ -3,10 +3,12 @@ package e2e_test
 import (
 	"bufio"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"regexp"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -57,6 +59,15 @@ func TestALoginFloodTakesBoundedMemory(t *testing.T) {
 		})
 	}
 	flood.Wait()
+	// All at once would take 1,900 MiB.
+	if mib := p.peak(t); mib > 500 {
+		t.Errorf("at its peak the server held %d MiB: that is more than a few hashes at a time take", mib)
+	}
+}
+
+// peak is the most memory that the process has had in use, in MiB.
+func (p *process) peak(t *testing.T) int {
+	t.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
 	if err != nil {
 		t.Fatal(err)
@@ -65,9 +76,75 @@ func TestALoginFloodTakesBoundedMemory(t *testing.T) {
 	if peak == nil {
 		t.Fatalf("no peak in %s", status)
 	}
-	// All at once would take 1,900 MiB.
 	kib, err := strconv.Atoi(string(peak[1]))
-	if t.Logf("at its peak the server held %d MiB", kib>>10); err != nil || kib > 500<<10 {
-		t.Error("that is more than a few hashes at a time take")
+	if err != nil {
+		t.Fatal(err)
 	}
+	t.Logf("at its peak the server held %d MiB", kib>>10)
+	return kib >> 10
+}
+
+// Together these bodies are 32 GiB. Some are served, one after the other, and
+// the others are told to come back; nobody else notices.
+func TestTwoThousandLargeBodiesTakeBoundedMemory(t *testing.T) {
+	t.Parallel()
+	const connections, size = 2000, 16 << 20
+	dir := t.TempDir()
+	other := createUser(t, dir, "bob@example.com", "enterprise")
+	p, u := roomy(t, dir)
+	head, tail := `{"user_id":"ann","metadata":{"a":"`, `"}}`
+	body := []byte(head + strings.Repeat("a", size-len(head)-len(tail)) + tail)
+	var begun, done sync.WaitGroup
+	var mu sync.Mutex
+	statuses := map[int]int{}
+	begun.Add(connections)
+	for range connections {
+		done.Go(func() {
+			status := sendLarge(p, u.APIKey, body, begun.Done)
+			mu.Lock()
+			defer mu.Unlock()
+			statuses[status]++
+		})
+	}
+	begun.Wait()
+	for _, input := range []int{1, 500_000} { // with and without asking for memory
+		in := map[string]any{"user_id": "bob", "metadata": map[string]string{"a": strings.Repeat("b", input)}}
+		p.call(t, "POST", "/v1/runs/", other.APIKey, in).want(t, http.StatusCreated)
+	}
+	done.Wait()
+	t.Logf("answers by status, 0 for a connection that ended before: %v", statuses)
+	if statuses[http.StatusCreated] == 0 || statuses[http.StatusServiceUnavailable] == 0 ||
+		statuses[0]+statuses[http.StatusCreated]+statuses[http.StatusServiceUnavailable] != connections {
+		t.Errorf("answered %v", statuses)
+	}
+	if got := p.startedRuns(t, u.APIKey); got < statuses[http.StatusCreated] {
+		t.Errorf("%d runs are recorded, %d were answered", got, statuses[http.StatusCreated])
+	}
+	if mib := p.peak(t); mib > 600 {
+		t.Errorf("%d MiB are more than --max-body-memory accounts for", mib)
+	}
+}
+
+// sendLarge starts a run with a large body on a connection of its own, and
+// calls begun once the first of it is sent. The status is 0 when the
+// connection ended before the answer.
+func sendLarge(p *process, key string, body []byte, begun func()) int {
+	conn, err := net.DialTimeout("tcp", strings.TrimPrefix(p.url, "http://"), patience)
+	if err != nil {
+		begun()
+		return 0
+	}
+	defer conn.Close()
+	fmt.Fprintf(conn, "POST /v1/runs/ HTTP/1.1\r\nHost: pikarc\r\nAuthorization: Bearer %s\r\nContent-Length: %d\r\n\r\n", key, len(body))
+	const first = 64 << 10
+	_, err = conn.Write(body[:first])
+	begun()
+	if err == nil {
+		_, _ = conn.Write(body[first:]) // refused, it ends early: then the answer says so
+	}
+	status, _, err := readAnswer(bufio.NewReader(conn))
+	if err != nil {
+		return 0
+	}
+	return status
 }

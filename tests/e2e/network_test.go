@@ -2,6 +2,7 @@ package e2e_test
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -282,4 +283,29 @@ func manyNames(n int) string {
 		names[i] = fmt.Sprintf(`"n%d":%d`, i, i)
 	}
 	return strings.Join(names, ",")
+}
+
+// Clients that do not know a body's length send chunks, each on a connection
+// that they want to keep.
+func TestChunksKeepTheirConnection(t *testing.T) {
+	t.Parallel()
+	p, u := roomy(t, t.TempDir())
+	conn := p.dial(t)
+	answers := bufio.NewReader(conn)
+	const body = `{"user_id":"ann"}`
+	head := "POST /v1/runs/ HTTP/1.1\r\nHost: pikarc\r\nAuthorization: Bearer " + u.APIKey + "\r\n"
+	chunked := head + "Transfer-Encoding: chunked\r\n\r\n11\r\n" + body + "\r\n0\r\n\r\n"
+	for i, request := range []string{chunked, chunked, head + "content-length: 17\r\n\r\n" + body, chunked, chunked} {
+		fmt.Fprint(conn, request)
+		if status, _, err := readAnswer(answers); status != http.StatusCreated || err != nil {
+			t.Fatalf("request %d on one connection: answered %d, %v", i, status, err)
+		}
+	}
+	fmt.Fprint(conn, head+"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n11\r\n"+body+"\r\n0\r\n\r\n")
+	if status, _, err := readAnswer(answers); status != http.StatusCreated || err != nil {
+		t.Errorf("a length beside chunks: answered %d, %v", status, err)
+	}
+	if _, err := answers.ReadByte(); !errors.Is(err, io.EOF) {
+		t.Errorf("a length beside chunks: the connection goes on (%v)", err)
+	}
 }

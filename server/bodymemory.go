@@ -1,0 +1,117 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/semaphore"
+
+	"github.com/pikarc/server/storage"
+)
+
+const (
+	// bodyPatience is how long a large body waits for memory: agents that all
+	// send one at once are served in turn, well within a client's own timeout.
+	bodyPatience = 5 * time.Second
+	// bodyShares is how many workspaces it takes to use up all of the memory.
+	bodyShares = 4
+)
+
+// errBodyMemory says that there was no memory for a large body: a 503.
+var errBodyMemory = errors.New("no memory for a large request body")
+
+// bodyMemory bounds what large bodies take in memory while they are served,
+// whatever the number of connections. A workspace may have a share of it, so
+// that it never keeps another's bodies out; who has not signed in shares one.
+// What waits holds no more than a small body.
+type bodyMemory struct {
+	all     *semaphore.Weighted
+	share   int64
+	held    atomic.Int64 // bytes
+	refused atomic.Int64
+
+	mu     sync.Mutex
+	shares map[storage.WorkspaceKey]*bodyShare
+}
+
+type bodyShare struct {
+	memory *semaphore.Weighted
+	users  int
+}
+
+// newBodyMemory makes room for one body of the largest size at least.
+func newBodyMemory(size, largest int64) *bodyMemory {
+	size = max(size, largest)
+	return &bodyMemory{
+		all: semaphore.NewWeighted(size), share: max(size/bodyShares, largest),
+		shares: make(map[storage.WorkspaceKey]*bodyShare),
+	}
+}
+
+// hold takes memory for a workspace, and waits for it a while. The error is
+// errBodyMemory, or the context's.
+func (m *bodyMemory) hold(ctx context.Context, ws storage.WorkspaceKey, bytes int64) (release func(), err error) {
+	patience, cancel := context.WithTimeout(ctx, bodyPatience)
+	defer cancel()
+	own := m.enter(ws)
+	if err := own.memory.Acquire(patience, bytes); err != nil {
+		m.leave(ws)
+		return nil, m.refuse(ctx)
+	}
+	if err := m.all.Acquire(patience, bytes); err != nil {
+		own.memory.Release(bytes)
+		m.leave(ws)
+		return nil, m.refuse(ctx)
+	}
+	m.held.Add(bytes)
+	return func() {
+		m.held.Add(-bytes)
+		m.all.Release(bytes)
+		own.memory.Release(bytes)
+		m.leave(ws)
+	}, nil
+}
+
+func (m *bodyMemory) refuse(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err // the caller is gone
+	}
+	m.refused.Add(1)
+	return errBodyMemory
+}
+
+func (m *bodyMemory) enter(ws storage.WorkspaceKey) *bodyShare {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	own := m.shares[ws]
+	if own == nil {
+		own = &bodyShare{memory: semaphore.NewWeighted(m.share)}
+		m.shares[ws] = own
+	}
+	own.users++
+	return own
+}
+
+func (m *bodyMemory) leave(ws storage.WorkspaceKey) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	own := m.shares[ws]
+	if own.users--; own.users == 0 {
+		delete(m.shares, ws)
+	}
+}
+
+func (m *bodyMemory) collectors() []prometheus.Collector {
+	return []prometheus.Collector{
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "pikarc_body_memory_bytes", Help: "What large request bodies take in memory now.",
+		}, func() float64 { return float64(m.held.Load()) }),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "pikarc_bodies_refused_total", Help: "Large request bodies for which there was no memory (503).",
+		}, func() float64 { return float64(m.refused.Load()) }),
+	}
+}
