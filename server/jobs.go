@@ -61,6 +61,7 @@ func (s *Server) startJobs(ctx context.Context) <-chan struct{} {
 		due := s.verifyDue()
 		group.Go(func() { s.every(ctx, lookEvery, jobNone, "", "", s.whenDue(due, s.verify)) })
 	}
+	group.Go(func() { s.every(ctx, lookEvery, jobNone, "", "", s.lookAtWAL) })
 	if s.Backups.Dir != "" {
 		group.Go(func() { s.every(ctx, lookEvery, jobNone, "", "", s.backingOff(s.backupDue, s.backup)) })
 	}
@@ -116,6 +117,17 @@ func (s *Server) until(
 		}
 		return n, err
 	}
+}
+
+// lookAtWAL says in the log, as long as it lasts, that a read keeps the
+// write-ahead log from shrinking: one of another process, as a rule.
+func (s *Server) lookAtWAL(ctx context.Context) (int, error) {
+	const tolerated = time.Minute
+	if st := s.store.Stats(); st.WALHeld >= tolerated {
+		s.Log.WarnContext(ctx, "a long read keeps the write-ahead log from shrinking: see docs/ops/metrics.md",
+			"seconds", int64(st.WALHeld.Seconds()), "wal_bytes", st.WALBytes)
+	}
+	return 0, ctx.Err()
 }
 
 // stopped tells the errors that only say that the server ends.

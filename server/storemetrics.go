@@ -14,7 +14,7 @@ type storeCollector struct {
 	queued, queueSize              *prometheus.Desc
 	refused, failed                *prometheus.Desc
 	batches, transactions, commits *prometheus.Desc
-	fileBytes, walBytes            *prometheus.Desc
+	fileBytes, walBytes, walHeld   *prometheus.Desc
 }
 
 func newStoreCollector(store *storage.Store) *storeCollector {
@@ -32,13 +32,14 @@ func newStoreCollector(store *storage.Store) *storeCollector {
 		commits:      desc("writer_commit_seconds", "Time of COMMIT alone: mostly the disk's sync."),
 		fileBytes:    desc("database_file_bytes", "Size of the database file."),
 		walBytes:     desc("database_wal_bytes", "Size of the write-ahead log beside it."),
+		walHeld:      desc("database_wal_held_seconds", "For how long a read has kept the write-ahead log from shrinking; 0 when none does."),
 	}
 }
 
 // Describe lists the metrics.
 func (c *storeCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		c.queued, c.queueSize, c.refused, c.failed, c.batches, c.transactions, c.commits, c.fileBytes, c.walBytes,
+		c.queued, c.queueSize, c.refused, c.failed, c.batches, c.transactions, c.commits, c.fileBytes, c.walBytes, c.walHeld,
 	} {
 		ch <- d
 	}
@@ -62,6 +63,7 @@ func (c *storeCollector) Collect(ch chan<- prometheus.Metric) {
 	ch <- histogram(c.commits, st.Commits, float64(time.Second))
 	gauge(c.fileBytes, float64(st.FileBytes))
 	gauge(c.walBytes, float64(st.WALBytes))
+	gauge(c.walHeld, st.WALHeld.Seconds())
 }
 
 // histogram adds up a distribution's counts, in another unit.

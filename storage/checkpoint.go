@@ -3,6 +3,7 @@ package storage
 import (
 	"errors"
 	"sync/atomic"
+	"time"
 )
 
 // A WAL is folded into the file (a checkpoint, as SQLite calls it) beside the
@@ -32,6 +33,12 @@ type checkpointer struct {
 	folding chan struct{} // holds one while somebody folds
 	small   atomic.Bool   // the passes have left but little
 	due     int32         // the writer's: frames at which to fold next
+
+	frames atomic.Int32 // of the WAL after the latest commit
+	// held is how many frames there were when a reader last kept them from being
+	// folded, and heldSince when that began, in Unix nanoseconds; 0 for not.
+	held      atomic.Int32
+	heldSince atomic.Int64
 }
 
 func newCheckpointer(path string, writer *conn) (*checkpointer, error) {
@@ -60,8 +67,10 @@ func (c *checkpointer) close() error {
 // committed is called by the writer after each transaction.
 func (c *checkpointer) committed() {
 	frames := c.writer.frames()
+	c.frames.Store(frames)
 	if frames < c.due-foldAt/2 { // fewer than when it was last set: the WAL has begun anew
 		c.due = foldAt
+		c.held.Store(0)
 	}
 	// While a reader keeps the WAL from beginning anew, every transaction finds
 	// it too large: that is no reason to sync after each of them.
@@ -70,7 +79,7 @@ func (c *checkpointer) committed() {
 		c.due = frames + foldAt/2
 	}
 	switch {
-	case due && frames >= foldNow:
+	case due && frames >= c.held.Load()+foldNow: // what a reader has kept is folded beside the writer
 		c.folding <- struct{}{}
 		c.finish()
 	case c.small.Load():
@@ -126,7 +135,9 @@ func (c *checkpointer) empty() (done bool, err error) {
 func (c *checkpointer) passes() bool {
 	var before int32
 	for range foldPasses {
+		committed := c.frames.Load()
 		frames, folded, err := c.beside.checkpoint()
+		c.noteHeld(err == nil && folded < committed, committed)
 		if err != nil || frames-folded > foldRest {
 			return false
 		}
@@ -136,4 +147,25 @@ func (c *checkpointer) passes() bool {
 		before = folded
 	}
 	return true
+}
+
+// noteHeld remembers that a reader keeps frames from being folded, or that none does.
+func (c *checkpointer) noteHeld(held bool, frames int32) {
+	switch {
+	case !held:
+		c.heldSince.Store(0)
+	default:
+		c.held.Store(frames)
+		c.heldSince.CompareAndSwap(0, time.Now().UnixNano())
+	}
+}
+
+// heldFor is for how long a reader has kept the WAL from being folded. That is
+// known as of the latest checkpoint, of which there is one while there are writes.
+func (c *checkpointer) heldFor() time.Duration {
+	since := c.heldSince.Load()
+	if since == 0 {
+		return 0
+	}
+	return max(0, time.Since(time.Unix(0, since)))
 }

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 )
 
 // pages is how many frames of the WAL a write of fill takes, or a few more.
@@ -136,6 +137,56 @@ func TestALongReadDelaysNoLaterCheckpoint(t *testing.T) {
 		}
 		if most > 2*foldAt+4*pages {
 			t.Errorf("nobody folds: %d frames, due at %d", most, w.folder.due)
+		}
+	})
+}
+
+// What a long read has kept is much to fold at once. Nobody waits for that
+// until the WAL has grown by as much again as it may anyway.
+func TestNobodyWaitsWhileWhatAReaderKeptIsFolded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.fill()
+		over, ended := make(chan struct{}), make(chan error, 1)
+		go func() {
+			ended <- w.read(t.Context(), func(tx *Tx) error {
+				var n int64
+				err := tx.get(`SELECT count(*) FROM probes`, nil, &n)
+				<-over
+				return err
+			})
+		}()
+		synctest.Wait()
+		w.fillTo(foldNow - foldAt)
+		synctest.Wait()
+		w.fillTo(foldNow + foldAt)
+		synctest.Wait()
+		time.Sleep(time.Minute)
+		if held := w.Stats().WALHeld; held < time.Minute {
+			t.Errorf("the WAL is held for %v", held)
+		}
+		w.folder.folding <- struct{}{} // a checkpoint of all that takes its time
+		close(over)
+		w.must(<-ended)
+		written := make(chan struct{})
+		go func() {
+			w.fillTo(foldNow + 4*foldAt)
+			close(written)
+		}()
+		synctest.Wait()
+		select {
+		case <-written:
+		default:
+			t.Error("writes wait for the checkpoint")
+		}
+		<-w.folder.folding
+		<-written
+		for range foldAt / pages {
+			w.fill()
+			synctest.Wait()
+		}
+		if frames := w.fill(); frames > foldAt || w.folder.held.Load() != 0 || w.Stats().WALHeld != 0 {
+			t.Errorf("%d frames, long after the reader; held %d, for %v", frames, w.folder.held.Load(), w.Stats().WALHeld)
 		}
 	})
 }

@@ -51,6 +51,7 @@ type Stats struct {
 	Commits       Distribution // nanoseconds of COMMIT alone: mostly the disk
 	FileBytes     int64
 	WALBytes      int64
+	WALHeld       time.Duration // for how long a reader has kept the WAL from being folded
 }
 
 // stats are what the writer counts.
@@ -88,7 +89,7 @@ func (s *Store) Stats() Stats {
 		Refused: s.stats.refused.Load(), FailedBatches: s.stats.failed.Load(),
 		Batches: s.stats.batches.distribution(), Transactions: s.stats.transactions.distribution(),
 		Commits:   s.stats.commits.distribution(),
-		FileBytes: sizeOf(s.path), WALBytes: sizeOf(s.path + "-wal"),
+		FileBytes: sizeOf(s.path), WALBytes: sizeOf(s.path + "-wal"), WALHeld: s.folder.heldFor(),
 	}
 }
 
