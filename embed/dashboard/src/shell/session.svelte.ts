@@ -1,6 +1,7 @@
 // Who is signed in. The token lies in localStorage: links opened in a new tab stay signed in, and signing out in
 // one tab signs out all of them. sessionStorage would give each tab its own session. Scripts of others, the danger
 // to anything in storage, are refused by the Content-Security-Policy.
+import { base } from './base'
 import { inThisServer, keep, recall } from './kept'
 import { navigate, router } from './router.svelte'
 
@@ -26,8 +27,16 @@ class Session {
     this.expired = false
   }
 
-  /** Ends the session at the person's wish. */
+  /** Ends the session at the person's wish: here at once, and on the server, which need not be waited for. */
   end() {
+    const headers = { Authorization: `Bearer ${this.token}` }
+    // Without an answer the token expires by itself.
+    fetch(base + '/v1/auth/logout', { method: 'POST', headers, keepalive: true }).catch(() => {})
+    this.forget()
+  }
+
+  /** Forgets a session that has been ended. */
+  forget() {
     keep(KEY, null)
     this.token = null
     this.expired = false
