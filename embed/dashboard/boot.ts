@@ -1,4 +1,5 @@
-// Puts src/boot.ts before everything else of the page that is built, with the names of the files of each page.
+// Puts src/boot.ts before everything else of the page that is built, with the names of the files of each page and of the
+// worker that reads the events.
 import { build, type Plugin, type Rolldown } from 'vite'
 
 export function boot(): Plugin {
@@ -17,7 +18,13 @@ export function boot(): Plugin {
           const name = /\/src\/pages\/([\w-]+)\/\w+\.svelte$/.exec(module ?? '')?.[1]
           if (name) code[name] = '/' + file.fileName
         }
-        const script = this.emitFile({ type: 'asset', name: 'boot.js', source: await compiled(code) })
+        const worker = await compiled('src/live/worker.ts')
+        const workerFile = this.emitFile({ type: 'asset', name: 'worker.js', source: worker })
+        const source = await compiled('src/boot.ts', {
+          PAGE_CODE: JSON.stringify(code),
+          WORKER_CODE: JSON.stringify('/' + this.getFileName(workerFile)),
+        })
+        const script = this.emitFile({ type: 'asset', name: 'boot.js', source })
         const tag = `<script src="/${this.getFileName(script)}"></script>`
         index.source = String(index.source).replace('<script type="module"', tag + '\n    $&')
       },
@@ -25,17 +32,17 @@ export function boot(): Plugin {
   }
 }
 
-/** The script as one classic file: it runs before the page is painted, which a module does not. */
-async function compiled(pageCode: Record<string, string>): Promise<string> {
+/** A script as one classic file: it runs before the page is painted, which a module does not. */
+async function compiled(input: string, define: Record<string, string> = {}): Promise<string> {
   const built = (await build({
     configFile: false,
     logLevel: 'error',
-    define: { PAGE_CODE: JSON.stringify(pageCode) },
+    define,
     build: {
       write: false,
       target: 'es2022',
       rolldownOptions: {
-        input: new URL('src/boot.ts', import.meta.url).pathname,
+        input: new URL(input, import.meta.url).pathname,
         output: { format: 'iife' },
       },
     },

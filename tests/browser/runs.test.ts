@@ -83,6 +83,43 @@ test('older runs are added below, each once, while newer ones start', async () =
   await context.close()
 })
 
+test('Back returns to the same place in the list, to the pixel, and so does a reload', async () => {
+  const ada = await account()
+  const agent = server.agent(ada)
+  await history(agent, 210)
+  const { page, context, troubles } = await visit(browser, server, ada)
+  await page.goto('/runs')
+  await settled(page)
+  for (const rows of [100, 150, 200]) {
+    await page.getByRole('button', { name: 'Show older runs' }).click()
+    await page.waitForFunction((n) => document.querySelectorAll('tbody tr').length === n, rows)
+  }
+  const link = page.getByRole('link', { name: 'Old 40', exact: true })
+  await link.scrollIntoViewIfNeeded()
+  await page.evaluate(() => window.scrollBy(0, 77))
+  const where = () => link.evaluate((element) => [element.getBoundingClientRect().top, document.querySelectorAll('tbody tr').length])
+  const before = await where()
+  await link.click()
+  await page.getByRole('heading', { name: 'Old 40' }).waitFor()
+  expect(await page.evaluate(() => window.scrollY)).toBe(0)
+  // What is new meanwhile waits, and moves nothing.
+  for (const n of [1, 2, 3]) await agent.start('user', { task: `Meanwhile ${n}` })
+  await page.goBack()
+  await page.getByRole('button', { name: '3 new runs' }).waitFor()
+  await expect.poll(where).toEqual(before)
+  await page.reload()
+  await page.getByRole('button', { name: '3 new runs' }).waitFor()
+  await expect.poll(where).toEqual(before)
+  // Another visit begins at the top.
+  await page.getByRole('link', { name: 'Users', exact: true }).first().click()
+  await page.getByRole('heading', { name: 'Users' }).waitFor()
+  await page.getByRole('link', { name: /^Runs/ }).first().click()
+  await page.getByRole('link', { name: 'Meanwhile 3' }).waitFor()
+  expect(await page.evaluate(() => [window.scrollY, document.querySelectorAll('tbody tr').length])).toEqual([0, 50])
+  expect(troubles).toEqual([])
+  await context.close()
+})
+
 test('a running run is followed, read and ended by hand, and its agent is refused', async () => {
   const ada = await account()
   const agent = server.agent(ada)
@@ -109,7 +146,7 @@ test('a running run is followed, read and ended by hand, and its agent is refuse
   await page.getByRole('dialog').getByRole('button', { name: 'End this run' }).click()
   await page.getByText('Ended by hand in the dashboard.').waitFor()
   expect((await agent.ask(id, 2)).decision.reason).toBe('RUN_ALREADY_ENDED')
-  await page.getByText('Denied: the run had already ended.').waitFor()
+  await page.getByText('Denied: the run had already ended.', { exact: true }).waitFor()
   expect(troubles).toEqual([])
   await context.close()
 })

@@ -1,16 +1,32 @@
 // The first thing a page runs, before it is painted: a classic script, so it must stay tiny and may import types only.
-// It says which frame the page has (index.html draws both), asks for the page's code and for what the page reads
-// first. The browser then does all of it at once, instead of one after the other.
+// It says which frame the page has (index.html draws both), asks for the page's code, joins the event stream and asks
+// for what the page reads first. The browser then does all of it at once, instead of one after the other. What is read
+// once the stream is open lacks nothing: it needs not be read again.
+import type { Told } from './live/connection'
 
 declare global {
   interface Window {
     /** Answers that were asked for before the code that needs them was there; src/api/client.ts takes them. */
-    pikarcEarly?: { token: string | null; answers: Map<string, Promise<Response>> }
+    pikarcEarly?: {
+      token: string | null
+      answers: Map<string, Promise<Response>>
+      /** When they were asked for (performance.now()). */
+      askedAt: number
+      /** Where the worker's code is that reads the events, in browsers that have such workers. */
+      worker?: string
+      /** The way to it, and what it has told: src/live/stream.svelte.ts takes both. */
+      port?: MessagePort
+      told: { at: number; told: Told }[]
+    }
   }
 }
 
 /** The code of each page by the name of its folder: vite writes it in when it builds. */
 declare const PAGE_CODE: Record<string, string>
+declare const WORKER_CODE: string
+
+// A stream that does not open must not keep a page from being read.
+const PATIENCE = 1000
 
 // What src/shell/base.ts reads too.
 const base = document.querySelector('meta[name="base-path"]')!.getAttribute('content')!.replace(/\/+$/, '')
@@ -59,16 +75,39 @@ function boot() {
     document.head.append(link)
   }
 
-  const answers = new Map<string, Promise<Response>>()
-  window.pikarcEarly = { token, answers }
+  const early: NonNullable<Window['pikarcEarly']> = { token, answers: new Map(), askedAt: Infinity, told: [] }
+  window.pikarcEarly = early
+  if (typeof SharedWorker !== 'undefined') early.worker = base + WORKER_CODE
+  const open = token && early.worker && !outside ? join(early, early.worker, token) : undefined
+
   const headers: Record<string, string> = { Accept: 'application/json' }
   if (token) headers.Authorization = 'Bearer ' + token
-  for (const url of outside ? ['/v1/server'] : ['/v1/server', ...reads(name, id)]) {
-    const answer = fetch(base + url, { headers, cache: 'no-store' })
+  const ask = (url: string) => fetch(base + url, { headers, cache: 'no-store' })
+  const expect = (url: string, answer: Promise<Response>) => {
     // Who takes it is told; nobody may, when the page turns out to be another.
     answer.catch(() => {})
-    answers.set(url, answer)
+    early.answers.set(url, answer)
   }
+  expect('/v1/server', ask('/v1/server'))
+  const asked = open?.then(() => void (early.askedAt = performance.now()))
+  if (!asked) early.askedAt = performance.now()
+  if (!outside) for (const url of reads(name, id)) expect(url, asked ? asked.then(() => ask(url)) : ask(url))
+}
+
+/** Joins the stream that all windows share; comes once it is open, or will not be soon. */
+function join(early: NonNullable<Window['pikarcEarly']>, worker: string, token: string): Promise<void> {
+  return new Promise((done) => {
+    const { port } = new SharedWorker(worker, 'pikarc-events')
+    early.port = port
+    port.addEventListener('message', ({ data, timeStamp: at }: MessageEvent<Told>) => {
+      // Once the page has taken the port, it hears for itself.
+      if (early.port) early.told.push({ at, told: data })
+      done()
+    })
+    port.start()
+    port.postMessage({ kind: 'join', url: base + '/v1/events', token })
+    setTimeout(done, PATIENCE)
+  })
 }
 
 boot()

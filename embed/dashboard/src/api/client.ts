@@ -1,6 +1,7 @@
 // A typed client of the server's own API: paths, parameters and answers come from its OpenAPI document.
 import { untrack } from 'svelte'
 import { base } from '../shell/base'
+import { stream } from '../live/stream.svelte'
 import { session } from '../shell/session.svelte'
 import { type Money, parseExact } from './exact'
 import { Problem, problemOf, unreachable } from './problem'
@@ -43,8 +44,7 @@ async function send<P extends keyof paths, M extends Method>(
   if (token) headers.Authorization = `Bearer ${token}`
   if (body !== undefined) headers['Content-Type'] = 'application/json'
   const url = address(path, options.path, options.query)
-  const asked =
-    (method === 'get' && early(url, token)) ||
+  const call = () =>
     fetch(base + url, {
       method: method.toUpperCase(),
       headers,
@@ -52,6 +52,8 @@ async function send<P extends keyof paths, M extends Method>(
       signal: signal ?? null,
       cache: 'no-store',
     })
+  const reading = method === 'get' && token !== null
+  const asked = (method === 'get' && early(url, token)) || (reading ? stream.ready.then(call) : call())
   const response = await asked.catch((error) => {
     throw signal?.aborted ? error : unreachable()
   })

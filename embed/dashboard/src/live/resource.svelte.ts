@@ -14,8 +14,12 @@ export class Resource<T> {
   #abort: AbortController | null = null
   #began = 0
 
-  constructor(load: (signal: AbortSignal) => Promise<T>) {
+  #told: boolean
+
+  /** `told`: the stream tells when it changes, so a gap in the stream makes it old. */
+  constructor(load: (signal: AbortSignal) => Promise<T>, { told = true } = {}) {
     this.#load = load
+    this.#told = told
   }
 
   get state(): 'loading' | 'failed' | 'ready' {
@@ -28,9 +32,12 @@ export class Resource<T> {
     this.#abort?.abort()
     const abort = new AbortController()
     this.#abort = abort
-    this.#began = performance.now()
-    // The request itself is sent here, so that an effect sees what the loader depends on.
+    this.#began = Infinity
+    // The loader is called here, so that an effect sees what it depends on; calls go out once the stream is ready.
     const pending = this.#load(abort.signal)
+    void stream.ready.then(() => {
+      if (this.#abort === abort) this.#began = performance.now()
+    })
     untrack(() => (this.busy = true))
     try {
       const value = await pending
@@ -47,7 +54,7 @@ export class Resource<T> {
 
   /** Reads it again if events may have been missed since it was asked for. */
   refetchAfterGap = () => {
-    if (this.#began === 0 || this.#began >= stream.wholeSince) return
+    if (!this.#told || this.#began === 0 || this.#began >= stream.wholeSince) return
     // While a page opens, the stream comes between: what is on its way is shown first, then read again.
     if (this.busy && stream.hellos === 1) return
     void this.refetch()

@@ -1,21 +1,23 @@
-// The event stream of the workspace, read with fetch because EventSource sends no Authorization header.
+// The event stream of the workspace, as a page hears it: from the worker that all windows share, or, where a browser has
+// no such workers, from a connection of its own.
 import type { Schema } from '../api/client'
 import { parseExact } from '../api/exact'
 import { base } from '../shell/base'
 import { session } from '../shell/session.svelte'
-import { sseReader } from './sse'
+import { Connection, type Told } from './connection'
+import type { Asked } from './worker'
 
 type StreamEvent = Schema<'StreamEvent'>
 export type EventName = StreamEvent['event']
 type EventData<N extends EventName> = Extract<StreamEvent, { event: N }>['data']
 export type Handlers = { [N in EventName]?: (data: EventData<N>) => void }
 
-// The server writes something at least every 15 s; after so much silence the connection is dead.
-const SILENCE = 40_000
-const FIRST_WAIT = 500
-const LONGEST_WAIT = 15_000
-// Browsers open six connections to a server for all tabs together: a tab nobody looks at gives its one back.
+// A window nobody looks at needs no events, and without a worker holds one of the browser's six connections.
 const HIDDEN_FOR = 5_000
+// A stream that does not open must not keep a page from being read.
+const PATIENCE = 1_000
+
+type Source = { retry: () => void; leave: () => void }
 
 class Stream {
   /** `lost`: it was open, or could not be opened, and is tried again. */
@@ -24,17 +26,24 @@ class Stream {
   wholeSince = 0
   /** How often it was opened. */
   hellos = 0
+  /** Comes once the stream is open, or will not be soon: what is read from then on lacks nothing and is read once. */
+  ready: Promise<void> = Promise.resolve()
 
   #handlers = new Set<Handlers>()
   #refetchers = new Set<() => void>()
-  #abort: AbortController | null = null
-  #timer: ReturnType<typeof setTimeout> | undefined
+  #source: Source | null = null
+  #settle = () => {}
   #hiding: ReturnType<typeof setTimeout> | undefined
-  #failures = 0
+  #worker = window.pikarcEarly?.worker
 
   constructor() {
     window.addEventListener('online', () => this.#retryNow())
     document.addEventListener('visibilitychange', () => this.#onVisibility())
+    // A page in the back/forward cache is frozen with all it holds: it holds nothing.
+    window.addEventListener('pagehide', () => this.stop())
+    window.addEventListener('pageshow', ({ persisted }) => {
+      if (persisted && session.token) this.start()
+    })
   }
 
   /** Calls the handlers as events come; returns a function that ends it. */
@@ -50,92 +59,85 @@ class Stream {
   }
 
   start() {
-    if (this.state !== 'off') return
+    const token = session.token
+    if (this.state !== 'off' || !token) return
     this.state = 'opening'
-    void this.#open()
+    this.ready = new Promise((done) => (this.#settle = done))
+    setTimeout(this.#settle, PATIENCE)
+    const early = window.pikarcEarly
+    if (early?.token === token && early.port) {
+      this.#follow(early.port, token)
+      delete early.port
+      // What the page was told before this code was there.
+      for (const { told, at } of early.told.splice(0)) this.#hear(told, token, at)
+    } else if (this.#worker) {
+      const { port } = new SharedWorker(this.#worker, 'pikarc-events')
+      port.postMessage({ kind: 'join', url: base + '/v1/events', token } satisfies Asked)
+      this.#follow(port, token)
+    } else {
+      const connection = new Connection(base + '/v1/events', token, (told) => this.#hear(told, token))
+      this.#source = { retry: () => connection.retry(), leave: () => connection.close() }
+    }
+    if (document.hidden) this.#onVisibility()
   }
 
   stop() {
-    clearTimeout(this.#timer)
-    this.#abort?.abort()
-    this.#abort = null
-    this.#failures = 0
+    clearTimeout(this.#hiding)
+    this.#source?.leave()
+    this.#source = null
+    this.#settle()
     this.state = 'off'
   }
 
-  async #open() {
-    const token = session.token
-    if (!token) return this.stop()
-    const abort = new AbortController()
-    this.#abort = abort
-    let wait = 0
-    try {
-      wait = await this.#read(token, abort)
-    } catch {
-      // A lost connection is told by the state; there is nothing to say about how it was lost.
+  #follow(port: MessagePort, token: string) {
+    const ask = (asked: Asked) => port.postMessage(asked)
+    const source = {
+      retry: () => ask({ kind: 'retry' }),
+      leave: () => {
+        ask({ kind: 'leave' })
+        port.close()
+      },
     }
-    if (this.#abort !== abort) return
-    this.#lose(wait)
+    this.#source = source
+    port.addEventListener('message', ({ data, timeStamp }: MessageEvent<Told>) => {
+      // When it came, not when it is looked at: boot.ts, which hears it first, may have asked by then.
+      if (this.#source === source) this.#hear(data, token, timeStamp)
+    })
+    port.start()
   }
 
-  /** Reads until the stream ends; returns how many milliseconds the server asked to wait. */
-  async #read(token: string, abort: AbortController): Promise<number> {
-    let watchdog = setTimeout(() => abort.abort(), SILENCE)
-    try {
-      const response = await fetch(base + '/v1/events', {
-        headers: { Authorization: `Bearer ${token}`, Accept: 'text/event-stream' },
-        signal: abort.signal,
-        cache: 'no-store',
-      })
-      if (response.status === 401) session.expire(token)
-      if (!response.ok || !response.body) return Number(response.headers.get('Retry-After')) * 1000 || 0
-      const messages = sseReader()
-      const text = new TextDecoder()
-      const reader = response.body.getReader()
-      for (;;) {
-        const { done, value } = await reader.read()
-        if (done) return 0
-        clearTimeout(watchdog)
-        watchdog = setTimeout(() => abort.abort(), SILENCE)
-        for (const { event, data } of messages(text.decode(value, { stream: true }))) this.#tell(event, data)
-      }
-    } finally {
-      clearTimeout(watchdog)
+  #hear(told: Told, token: string, at = performance.now()) {
+    if (told.kind === 'refused') return session.expire(token)
+    if (told.kind === 'lost') {
+      this.state = 'lost'
+      return this.#settle()
     }
-  }
-
-  #tell(event: string, data: string) {
-    if (event === 'hello') {
+    if (told.event === 'hello') {
       this.state = 'open'
       this.hellos++
-      this.#failures = 0
-      // What was asked for before it may lack what has happened since.
-      delete window.pikarcEarly
+      this.#missedBefore(at)
+      this.#settle()
+      return
     }
-    if (event === 'hello' || event === 'missed') this.readAgain()
-    const value = parseExact(data)
-    for (const handlers of [...this.#handlers]) handlers[event as EventName]?.(value as never)
+    if (told.event === 'missed') this.readAgain()
+    const value = parseExact(told.data)
+    for (const handlers of [...this.#handlers]) handlers[told.event as EventName]?.(value as never)
   }
 
   /** What is shown is whole no longer: all of it is read again. */
   readAgain() {
-    this.wholeSince = performance.now()
+    this.#missedBefore(performance.now())
+  }
+
+  #missedBefore(at: number) {
+    this.wholeSince = at
+    // What was asked for before it may lack what has happened since.
+    if (window.pikarcEarly && window.pikarcEarly.askedAt < at) delete window.pikarcEarly
     for (const refetch of [...this.#refetchers]) refetch()
   }
 
-  #lose(wait: number) {
-    this.#abort = null
-    if (!session.token) return this.stop()
-    this.state = 'lost'
-    const backoff = Math.min(LONGEST_WAIT, FIRST_WAIT * 2 ** this.#failures++)
-    // Many pages lost at once do not come back at once.
-    this.#timer = setTimeout(() => void this.#open(), Math.max(wait, backoff * (0.75 + Math.random() / 2)))
-  }
-
   #retryNow() {
-    if (this.state !== 'lost' || this.#abort || document.hidden) return
-    clearTimeout(this.#timer)
-    void this.#open()
+    if (this.state === 'lost' && !document.hidden) this.#source?.retry()
   }
 
   #onVisibility() {

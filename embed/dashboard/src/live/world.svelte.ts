@@ -7,7 +7,7 @@ import { stream } from './stream.svelte'
 
 class World {
   /** Version and settings of the server; needs nobody to be signed in. */
-  server = new Resource((signal) => api.get('/v1/server', { signal }))
+  server = new Resource((signal) => api.get('/v1/server', { signal }), { told: false })
   workspace = new Resource((signal) => api.get('/v1/workspace/', { signal }))
   usage = new Resource((signal) => api.get('/v1/usage/', { signal }))
 
@@ -15,6 +15,8 @@ class World {
   watch(): () => void {
     const usageSoon = atMostEvery(1000, () => void this.usage.refetch())
     const all = [this.workspace, this.usage]
+    // First the stream: what is read once it is open needs not be read again.
+    stream.start()
     for (const each of all) void each.refetch()
     const ends = [
       ...all.map((each) => stream.onGap(each.refetchAfterGap)),
@@ -35,7 +37,6 @@ class World {
         'run.ended': usageSoon,
       }),
     ]
-    stream.start()
     return () => {
       for (const end of ends) end()
       stream.stop()

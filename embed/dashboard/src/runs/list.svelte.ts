@@ -8,6 +8,10 @@ import { merged, newestFirst, patched } from './merge'
 
 type Run = Schema<'RunSummary'>
 const PAGE = 50
+const LONGEST_PAGE = 200
+
+/** How many runs a list showed, from which on. */
+export type Shown = { count: number; newest: string }
 
 export class RunList {
   runs: Run[] | undefined = $state.raw()
@@ -25,8 +29,12 @@ export class RunList {
   #abort = new AbortController()
   #began = 0
 
-  constructor(filters: RunFilters) {
+  #shown: Shown | undefined
+
+  /** `shown` is what was shown when one left: as much is read again, and what is newer waits. */
+  constructor(filters: RunFilters, shown?: Shown) {
     this.#filters = filters
+    this.#shown = shown
   }
 
   get state(): 'loading' | 'failed' | 'ready' {
@@ -63,12 +71,29 @@ export class RunList {
     }
   }
 
-  load = () =>
-    this.#read(undefined, ({ items, next_cursor }) => {
-      this.runs = items
-      this.#cursor = next_cursor
-      this.waiting = []
-    })
+  load = async () => {
+    const { count, newest } = this.#shown ?? { count: PAGE, newest: '' }
+    const more = this.#shown !== undefined && count > PAGE
+    let read: Run[] = []
+    // Ids begin with the time, so they tell what is newer.
+    const old = () => (newest ? read.filter(({ id }) => id <= newest) : read)
+    let next: string | null = null
+    do {
+      const before: string | null = next
+      next = null
+      const take = (page: Schema<'RunList'>) => {
+        read = [...read, ...page.items]
+        next = page.next_cursor
+      }
+      const limit = more ? Math.min(LONGEST_PAGE, count - old().length) : PAGE
+      await this.#read(before ?? undefined, take, limit)
+      if (this.problem || this.#abort.signal.aborted) return
+    } while (more && next && old().length < count)
+    this.#cursor = next
+    this.runs = old()
+    this.waiting = read.filter((run) => !this.runs!.includes(run))
+    this.#shown = undefined
+  }
 
   /** The next, older page, put below. */
   more = () =>
@@ -97,12 +122,13 @@ export class RunList {
     })
   }
 
-  async #read(cursor: string | undefined, take: (page: Schema<'RunList'>) => void) {
+  async #read(cursor: string | undefined, take: (page: Schema<'RunList'>) => void, limit = PAGE) {
     this.busy = true
+    await stream.ready
     this.#began = performance.now()
     const { signal } = this.#abort
     try {
-      take(await api.get('/v1/runs/', { query: { ...this.#filters, limit: PAGE, cursor }, signal }))
+      take(await api.get('/v1/runs/', { query: { ...this.#filters, limit, cursor }, signal }))
       this.problem = null
     } catch (error) {
       if (signal.aborted) return

@@ -2,6 +2,7 @@
 // reader wants a new tab. Filters live in the query.
 import { tick } from 'svelte'
 import { base, below } from './base'
+import { Place } from './place'
 
 class Router {
   /** Without the base path, as routes have it. */
@@ -11,8 +12,15 @@ class Router {
   /** Counts navigations to another path: each begins at the top with the focus on the heading. */
   visits = $state(0)
 
+  /** Where on the page one is: each entry of the history has its own. */
+  place = new Place()
+
   constructor() {
-    window.addEventListener('popstate', () => this.#read())
+    window.addEventListener('popstate', () => {
+      this.place.leave()
+      this.#read()
+      this.place.come()
+    })
     document.addEventListener('click', onClick)
   }
 
@@ -27,7 +35,10 @@ class Router {
   go(url: string, replace: boolean) {
     const target = new URL(base + url, location.origin)
     const same = target.pathname === location.pathname && target.search === location.search
-    history[replace || same ? 'replaceState' : 'pushState'](null, '', target)
+    const stays = replace || same
+    if (!stays) this.place.leave()
+    history[stays ? 'replaceState' : 'pushState'](stays ? history.state : null, '', target)
+    if (!stays) this.place.begin()
     const moved = below(base, target.pathname) !== this.path
     this.#read()
     if (moved) void tick().then(() => window.scrollTo(0, 0))

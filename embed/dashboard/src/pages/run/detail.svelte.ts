@@ -3,6 +3,7 @@
 import { api, Problem, type Schema } from '../../api/client'
 import { atMostEvery } from '../../live/resource.svelte'
 import { stream } from '../../live/stream.svelte'
+import { router } from '../../shell/router.svelte'
 
 export type RunDetail = Schema<'RunDetail'>
 export type Step = Schema<'Step'>
@@ -52,11 +53,24 @@ export class Detail {
     }
   }
 
-  load = () => this.#work(() => this.#read(0, undefined))
+  /** Reads as many pages as were read when one left. */
+  load = () =>
+    this.#work(async () => {
+      const pages = router.place.kept<number>('steps') ?? 1
+      let next: string | null | undefined
+      for (let at = 0; at < pages && next !== null; at++) {
+        await this.#read(at, next)
+        next = this.#pages[at]!.next
+      }
+    })
 
   more = () => {
     const next = this.#pages.at(-1)?.next
-    return next ? this.#work(() => this.#read(this.#pages.length, next)) : Promise.resolve()
+    if (!next) return Promise.resolve()
+    return this.#work(async () => {
+      await this.#read(this.#pages.length, next)
+      router.place.keep('steps', this.#pages.length)
+    })
   }
 
   refresh = async () => {
@@ -75,6 +89,7 @@ export class Detail {
   }
 
   async #read(at: number, cursor: string | undefined) {
+    await stream.ready
     this.#began = performance.now()
     const run = await api.get('/v1/runs/{run_id}', {
       path: { run_id: this.#id },
