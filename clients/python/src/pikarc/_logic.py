@@ -1,0 +1,393 @@
+"""What a client does, without doing it: generators that yield requests, pauses and calls, and are sent what became of them.
+
+The asynchronous and the synchronous client carry out the same generators (`_drive.py`), so that they behave alike.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import time
+import uuid
+from collections.abc import Callable, Generator
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pikarc import _usage
+from pikarc._api_errors import APIError, Authentication, BadRequest, ConnectionFailed, RateLimited, Unavailable, for_answer
+from pikarc._errors import PikarcBlockedError, PikarcReviewDeniedError, PikarcReviewTimeoutError, ReviewExpired, ReviewPending
+from pikarc._journal import Journal
+from pikarc._json import describe, encode, payload
+from pikarc._settings import Settings
+
+logger = logging.getLogger("pikarc")
+T = TypeVar("T")
+
+_RETRIED = frozenset((408, 429))
+_MOST_WAIT = 30.0  # seconds of Retry-After that are obeyed
+_LONG_POLL = 25  # seconds
+_DELIVERED_AT_ONCE = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """A request. Sent back: the answer, an httpx.Response; thrown: an httpx.TransportError."""
+
+    method: str
+    path: str
+    content: bytes | None
+    headers: dict[str, str]
+    timeout: float | None = None  # of the whole request, in seconds; None is the client's
+
+
+@dataclass(frozen=True, slots=True)
+class Sleep:
+    """A pause in seconds."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """The guarded function. Sent back: what it returned, awaited; thrown: what it raised."""
+
+    function: Callable[[], Any]
+
+
+Logic = Generator[Send | Sleep | Call, Any, T]
+
+# The run that encloses the code that runs now, of whatever client.
+current_run: ContextVar[RunState | None] = ContextVar("pikarc_run", default=None)
+
+
+class RunState:
+    """A run as the client knows it."""
+
+    def __init__(self, run_id: str | None, start: dict[str, Any]) -> None:
+        self.run_id = run_id  # None: the server could not be asked, and the run goes on without it
+        self.start = start
+        self.blocked = False
+        self.ended = False
+        self.calls = 0  # guarded calls under way
+        self.sequence = itertools.count(1)
+        self.unguarded: list[dict[str, Any]] = []
+
+
+@dataclass(slots=True)
+class Core:
+    """What all logic of a client shares."""
+
+    settings: Settings
+    journal: Journal
+
+
+def request(
+    core: Core, method: str, path: str, body: dict[str, Any] | None = None, *, key: str | None = None, grace: float | None = None
+) -> Logic[dict[str, Any]]:
+    """Sends a request until it is answered, with one idempotency key for all attempts.
+
+    Raises an APIError: at once for what another attempt cannot change, else after the last one.
+    """
+    headers = {"idempotency-key": key} if key else {}
+    content = None if body is None else encode(body)
+    deadline = None if grace is None else time.monotonic() + grace
+    for attempt in itertools.count(1):
+        left = None if deadline is None else max(0.05, deadline - time.monotonic())
+        wait = core.settings.delay(attempt)
+        try:
+            answer = yield Send(method, path, content, headers, left)
+        except Exception as exc:
+            if (problem := _transport_problem(exc, core.settings)) is None:
+                raise
+        else:
+            if answer.status_code < 300:
+                if (found := _object(answer)) is not None:
+                    return found
+                problem = Unavailable(
+                    f"The answer of {core.settings.base_url} is not Pikarc's: is something else at this address?",
+                    status=answer.status_code,
+                )
+            else:
+                problem = for_answer(answer)
+                if answer.status_code < 500 and answer.status_code not in _RETRIED:
+                    raise problem
+                wait = max(wait, _retry_after(answer))
+        late = deadline is not None and time.monotonic() + wait >= deadline
+        if attempt > core.settings.max_retries or late:
+            raise problem
+        yield Sleep(wait)
+    raise AssertionError("unreachable")
+
+
+def start_run(core: Core, user_id: str, metadata: dict[str, Any] | None) -> Logic[RunState]:
+    """Starts a run. Raises PikarcBlockedError or an APIError."""
+    body: dict[str, Any] = {"user_id": user_id}
+    parent = current_run.get()
+    if parent is not None and parent.run_id is not None:
+        metadata = {"parent_run_id": parent.run_id, **(metadata or {})}
+    if metadata is not None:
+        body["metadata"] = payload(metadata)
+    try:
+        answer = yield from request(core, "POST", "/v1/runs/", body, key=str(uuid.uuid4()))
+    except Unavailable as exc:
+        if not _goes_on(core, exc):
+            raise
+        return RunState(None, body)
+    run = RunState(_text(answer, "id"), body)
+    if _allow(answer, run) is not None:
+        raise PikarcBlockedError("A run cannot wait for a review", "REVIEW_ERROR", run_id=run.run_id)
+    yield from deliver(core)
+    return run
+
+
+def end_run(core: Core, run: RunState, failed: BaseException | None) -> Logic[None]:
+    """Ends a run, and raises nothing: what cannot be delivered is kept."""
+    if run.ended:
+        return
+    run.ended = True
+    status = "COMPLETED"
+    if failed is not None:
+        status = "BLOCKED" if isinstance(failed, PikarcBlockedError) else "FAILED"
+    if run.run_id is None:
+        core.journal.append({"kind": "run", "start": run.start, "steps": run.unguarded, "status": status, "at": time.time()})
+        return
+    cancelled = failed is not None and not isinstance(failed, Exception)
+    yield from _report(core, "POST", f"/v1/runs/{run.run_id}/end", {"status": status}, cancelled)
+
+
+def guard(
+    core: Core,
+    run: RunState,
+    what: dict[str, Any],
+    function: Callable[[], Any],
+    extractor: _usage.TokenExtractor | None,
+) -> Logic[Any]:
+    """Asks for a step, calls the function if it is allowed, and reports what became of it."""
+    step_id = yield from ask(core, run, what)
+    started = time.monotonic()
+    run.calls += 1
+    try:
+        result = yield Call(function)
+    except BaseException as exc:
+        yield from settle(core, run, what, step_id, started, failed(exc), cancelled=not isinstance(exc, Exception))
+        raise
+    finally:
+        run.calls -= 1
+    report = {"status": "COMPLETED", **(_usage.report(result, extractor) if what["type"] == "MODEL_CALL" else {})}
+    yield from settle(core, run, what, step_id, started, report)
+    return result
+
+
+def ask(core: Core, run: RunState, what: dict[str, Any]) -> Logic[str | None]:
+    """Asks for a step, and waits for a person where one must approve.
+
+    Returns the step's id; None where the server could not be asked and the call goes on.
+    Raises PikarcBlockedError or an APIError.
+    """
+    if run.run_id is None:
+        return None
+    body = {**what, "sequence": next(run.sequence)}
+    if "input_data" in body:
+        body["input_data"] = payload(body["input_data"])
+    try:
+        answer = yield from request(core, "POST", f"/v1/runs/{run.run_id}/steps", body, key=str(uuid.uuid4()))
+    except Unavailable as exc:
+        if not _goes_on(core, exc):
+            raise
+        return None
+    step_id = _text(answer, "id")
+    review = _allow(answer, run)
+    if review is not None:
+        yield from wait_for_review(core, run, step_id, review, answer["decision"].get("policy_name"))
+    return step_id
+
+
+def settle(
+    core: Core,
+    run: RunState,
+    what: dict[str, Any],
+    step_id: str | None,
+    started: float,
+    report: dict[str, Any],
+    *,
+    cancelled: bool = False,
+) -> Logic[None]:
+    """Reports how a call ended. Raises nothing: what cannot be delivered is kept."""
+    report = {"duration_ms": round((time.monotonic() - started) * 1000), **report}
+    if step_id is not None:
+        yield from _report(core, "PATCH", f"/v1/runs/{run.run_id}/steps/{step_id}", report, cancelled)
+        return
+    step = {"step": {**what, "input_data": payload(what.get("input_data"))}, "report": report}
+    if run.run_id is None:
+        run.unguarded.append(step)  # kept with the run, when it ends
+    else:
+        core.journal.append({"kind": "step", "run_id": run.run_id, **step, "at": time.time()})
+
+
+def failed(exc: BaseException) -> dict[str, Any]:
+    """Returns the report of a call that raised."""
+    return {"status": "FAILED", "error": describe(exc) if isinstance(exc, Exception) else "cancelled"}
+
+
+def wait_for_review(core: Core, run: RunState, step_id: str, review_id: str, policy: str | None) -> Logic[None]:
+    """Waits until a person has approved. Raises PikarcReviewDeniedError, ReviewExpired and their kin."""
+    facts = {"run_id": run.run_id, "step_id": step_id}
+    rule = core.settings.on_review
+    if rule == "raise" or (callable(rule) and not rule(review_id)):
+        run.blocked = True
+        raise ReviewPending(review_id, policy, **facts)
+    started = time.monotonic()
+    while True:
+        asked = time.monotonic()
+        left = core.settings.review_timeout - (asked - started)
+        if left <= 0:
+            run.blocked = True
+            raise PikarcReviewTimeoutError(core.settings.review_timeout, policy, **facts)
+        wait = int(min(_LONG_POLL, max(1, left)))
+        review = yield from request(core, "GET", f"/v1/reviews/{review_id}?wait={wait}", grace=wait + core.settings.timeout)
+        if review.get("status") == "approved":
+            return
+        if review.get("status") == "denied":
+            run.blocked = True
+            if review.get("resolution") in (None, "denied"):
+                raise PikarcReviewDeniedError(policy, review.get("note"), **facts)
+            raise ReviewExpired(time.monotonic() - started, policy, **facts)
+        if time.monotonic() - asked < 1:  # a server that does not hold its answer back
+            yield Sleep(2.0)
+
+
+def heartbeat(core: Core, run: RunState) -> Logic[None]:
+    """Tells the server that a run lives. What it answers counts at the next step."""
+    try:
+        yield from request(core, "POST", f"/v1/runs/{run.run_id}/heartbeat", grace=core.settings.timeout)
+    except APIError as exc:
+        logger.info("A heartbeat was not taken: %s", exc)
+
+
+def deliver(core: Core) -> Logic[int]:
+    """Delivers kept reports, and returns how many. One that fails stays for the next time; it raises nothing."""
+    count = 0
+    if not core.journal.may_hold():
+        return count
+    for path, entries in core.journal.claim():
+        left: list[dict[str, Any]] = []
+        for i, entry in enumerate(entries):
+            try:
+                yield from _deliver(core, entry)
+                count += 1
+            except (Unavailable, RateLimited, Authentication) as exc:
+                logger.warning("%d kept reports wait on: %s", len(entries) - i, exc)
+                left = entries[i:]
+                break
+            except APIError as exc:
+                logger.error("The server does not take a kept report, which is dropped: %s: %s", exc, json.dumps(entry)[:2000])
+        if not left or core.journal.append(*({k: v for k, v in e.items() if k != "owner"} for e in left)):
+            path.unlink(missing_ok=True)
+        if left or count >= _DELIVERED_AT_ONCE:
+            break
+    return count
+
+
+def _deliver(core: Core, entry: dict[str, Any]) -> Logic[None]:
+    """Delivers one report. Its parts have keys of their own, so that one that was delivered by half is no double."""
+    name = entry["id"]
+    if entry["kind"] == "request":
+        yield from request(core, entry["method"], entry["path"], entry["body"])
+        return
+    run_id = entry.get("run_id")
+    if entry["kind"] == "run":
+        start = {**entry["start"], "metadata": {**(entry["start"].get("metadata") or {}), "unguarded": True}}
+        answer = yield from request(core, "POST", "/v1/runs/", start, key=name)
+        run_id = _text(answer, "id")
+    for i, step in enumerate(entry.get("steps", [entry])):
+        body = {**step["step"], "sequence": i + 1, "unguarded": True}
+        answer = yield from request(core, "POST", f"/v1/runs/{run_id}/steps", body, key=f"{name}-{i}")
+        try:
+            yield from request(core, "PATCH", f"/v1/runs/{run_id}/steps/{_text(answer, 'id')}", step["report"])
+        except BadRequest as exc:  # denied afterwards: the server books nothing on what it denied
+            logger.error("A call was made while the server could not be asked, and would have been denied: %s", exc)
+    if entry["kind"] == "run":
+        yield from request(core, "POST", f"/v1/runs/{run_id}/end", {"status": entry["status"]})
+
+
+def _report(core: Core, method: str, path: str, body: dict[str, Any], cancelled: bool) -> Logic[None]:
+    try:
+        yield from request(core, method, path, body, grace=core.settings.grace if cancelled else None)
+    except (Unavailable, RateLimited, Authentication) as exc:
+        logger.warning("A report could not be delivered and is kept: %s", exc)
+        core.journal.append({"kind": "request", "method": method, "path": path, "body": body, "at": time.time()})
+    except APIError as exc:
+        logger.error("The server does not take a report: %s", exc)
+    except BaseException:  # cancelled once more, in the middle of it
+        core.journal.append({"kind": "request", "method": method, "path": path, "body": body, "at": time.time()})
+        raise
+
+
+def _goes_on(core: Core, exc: Unavailable) -> bool:
+    rule = core.settings.on_unavailable
+    goes_on = rule(exc) if callable(rule) else rule == "open"
+    if goes_on is True:
+        logger.warning("The server cannot be asked; the call goes on unguarded: %s", exc)
+    return goes_on is True
+
+
+def _allow(answer: dict[str, Any], run: RunState) -> str | None:
+    """Returns the id of the review to wait for, or None for ALLOW. Anything else is not allowed."""
+    decision = answer.get("decision")
+    outcome = decision.get("outcome") if isinstance(decision, dict) else None
+    if outcome == "ALLOW":
+        return None
+    if outcome == "REVIEW":
+        if review := answer.get("review_id") or decision.get("review_id"):
+            return str(review)
+        raise PikarcBlockedError("Review required but no review_id returned", "REVIEW_ERROR", run_id=run.run_id)
+    if outcome != "DENY":
+        raise Unavailable(f"The server's answer holds no decision: {json.dumps(answer)[:200]}")
+    run.blocked = True
+    code = decision.get("reason") or "DENIED"
+    raise PikarcBlockedError(
+        decision.get("reason") or "Blocked",
+        code,
+        decision.get("policy_name"),
+        limit=decision.get("limit"),
+        used=decision.get("used"),
+        resets_at=decision.get("resets_at"),
+        message=decision.get("message"),
+        run_id=run.run_id,
+        step_id=answer.get("id"),
+    )
+
+
+def _transport_problem(exc: Exception, settings: Settings) -> ConnectionFailed | None:
+    """Returns what to raise for a request without an answer; None for an exception that is no such."""
+    import httpx
+
+    if isinstance(exc, httpx.TimeoutException):
+        return ConnectionFailed(f"{settings.base_url} did not answer in time")
+    if isinstance(exc, httpx.TransportError | OSError):
+        return ConnectionFailed(f"{settings.base_url} cannot be reached, or broke off: {type(exc).__name__}")
+    return None
+
+
+def _object(answer: Any) -> dict[str, Any] | None:
+    try:
+        found = answer.json()
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _text(answer: dict[str, Any], name: str) -> str:
+    value = answer.get(name)
+    if not isinstance(value, str) or not value:
+        raise Unavailable(f"The server's answer holds no {name}: {json.dumps(answer)[:200]}")
+    return value
+
+
+def _retry_after(answer: Any) -> float:
+    try:
+        return min(_MOST_WAIT, max(0.0, float(answer.headers.get("retry-after", "0"))))
+    except ValueError:
+        return 0.0

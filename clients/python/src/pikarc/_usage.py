@@ -1,0 +1,150 @@
+"""Finds what a provider says that a call used, by the shape of what the call returned.
+
+The object goes to the server as it is, which knows what cached, reasoning and other tokens cost. Beside it go the
+two counts that every server knows: all input and all output.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pikarc._json import payload
+
+logger = logging.getLogger("pikarc")
+
+TokenExtractor = Callable[[Any], Any]
+
+# Where providers' answers and frameworks' messages keep their usage.
+_PLACES = ("usage", "usage_metadata", "usageMetadata", "response_metadata")
+# The last events of streams, which hold an answer or message that holds the usage.
+_INSIDE = ("response", "message", "metadata", "delta")
+
+
+def find(result: Any, depth: int = 0) -> dict[str, Any] | None:
+    """Returns the usage object of an answer or of a stream's event, or None."""
+    if result is None or depth > 2 or isinstance(result, str | bytes | int | float):
+        return None
+    if _is_usage(as_mapping(result)):
+        return as_mapping(result)
+    for name in _PLACES:
+        usage = as_mapping(_member(result, name))
+        if _is_usage(usage):
+            return usage
+        if name == "response_metadata" and usage and (inner := find(usage, depth + 1)):
+            return inner
+    for name in _INSIDE:
+        if (inside := _member(result, name)) is not None and (found := find(inside, depth + 1)):
+            return found
+    return None
+
+
+def report(result: Any, extractor: TokenExtractor | None) -> dict[str, Any]:
+    """Returns the fields of a report that say what a call used. Never raises: the call has been paid."""
+    fields: dict[str, Any] = {}
+    try:
+        fields |= _found(result)
+    except Exception:
+        logger.warning("The usage of a call could not be read; it is reported without", exc_info=True)
+    if extractor is not None:
+        try:
+            prompt, completion = extractor(result)
+            fields |= {"prompt_tokens": _count(prompt), "completion_tokens": _count(completion)}
+        except Exception:
+            logger.warning("token_extractor failed; the call is reported with the usage that was found without it", exc_info=True)
+    return fields
+
+
+def _found(result: Any) -> dict[str, Any]:
+    usage = find(result)
+    if usage is None:
+        return {}
+    fields: dict[str, Any] = {"usage": payload(usage)}
+    prompt, completion = totals(usage)
+    if prompt is not None:
+        fields["prompt_tokens"] = prompt
+    if completion is not None:
+        fields["completion_tokens"] = completion
+    model = _member(result, "model") or _member(result, "model_version") or _member(result, "modelVersion")
+    if isinstance(model, str) and model:
+        fields["model"] = model
+    return fields
+
+
+def totals(u: Mapping[str, Any]) -> tuple[int | None, int | None]:
+    """Returns all input and all output of a usage object, cached and reasoning tokens included."""
+    if "prompt_tokens" in u or "completion_tokens" in u:
+        return _number(u, "prompt_tokens"), _number(u, "completion_tokens")
+    if "input_tokens" in u or "output_tokens" in u:
+        beside = 0
+        if not as_mapping(u.get("input_tokens_details")) and not as_mapping(u.get("input_token_details")):
+            beside = (_number(u, "cache_read_input_tokens") or 0) + (_number(u, "cache_creation_input_tokens") or 0)
+        prompt = _number(u, "input_tokens")
+        return (prompt or 0) + beside if prompt is not None or beside else None, _number(u, "output_tokens")
+    if "inputTokens" in u or "outputTokens" in u:
+        beside = (_number(u, "cacheReadInputTokens") or 0) + (_number(u, "cacheWriteInputTokens") or 0)
+        return (_number(u, "inputTokens") or 0) + beside, _number(u, "outputTokens")
+    if units := as_mapping(u.get("billed_units")) or as_mapping(u.get("tokens")):
+        return _number(units, "input_tokens"), _number(units, "output_tokens")
+    if any(name in u for name in _GEMINI):
+        def both(api: str, python: str) -> int:
+            return _number(u, api) or _number(u, python) or 0
+        return (
+            both("promptTokenCount", "prompt_token_count") + both("toolUsePromptTokenCount", "tool_use_prompt_token_count"),
+            both("candidatesTokenCount", "candidates_token_count") + both("thoughtsTokenCount", "thoughts_token_count"),
+        )
+    return None, None
+
+
+_GEMINI = ("promptTokenCount", "candidatesTokenCount", "prompt_token_count", "candidates_token_count")
+_KEYS = frozenset(
+    ("prompt_tokens", "completion_tokens", "input_tokens", "output_tokens", "inputTokens", "outputTokens", "billed_units")
+    + _GEMINI
+)
+
+
+def _is_usage(u: Mapping[str, Any] | None) -> bool:
+    return u is not None and not _KEYS.isdisjoint(u)
+
+
+def as_mapping(value: Any) -> dict[str, Any] | None:
+    """Returns an object's members: of a mapping, a pydantic model or a plain object; None for anything else."""
+    if isinstance(value, Mapping):
+        return {str(k): v for k, v in value.items()}
+    if value is None or isinstance(value, str | bytes | int | float | list | tuple):
+        return None
+    for name in ("model_dump", "to_dict", "dict"):
+        if callable(dump := getattr(type(value), name, None)):
+            try:
+                made = dump(value)
+            except Exception:
+                continue
+            if isinstance(made, Mapping):
+                return {str(k): v for k, v in made.items()}
+    members = getattr(value, "__dict__", None)
+    return {k: v for k, v in members.items() if not k.startswith("_")} if isinstance(members, dict) else None
+
+
+def _member(value: Any, name: str) -> Any:
+    if isinstance(value, Mapping):
+        return value.get(name)
+    try:
+        return getattr(value, name, None)
+    except Exception:
+        return None
+
+
+def _number(u: Mapping[str, Any], name: str) -> int | None:
+    try:
+        return _count(u.get(name))
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _count(value: Any) -> int | None:
+    """Reads a count; a float is rounded up, for half a token is charged too."""
+    if value is None or isinstance(value, bool):
+        return None
+    whole = int(value)
+    return max(0, whole if whole >= value else whole + 1) if isinstance(value, float) else max(0, whole)
