@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import httpx
 
 from pikarc._errors import PikarcError
+from pikarc._json import members
 
 
 class APIError(PikarcError):
@@ -99,5 +100,6 @@ def for_answer(response: httpx.Response) -> APIError:
 
 def _shorten(detail: Any) -> str:
     if isinstance(detail, list):
-        return "; ".join(f"{'.'.join(map(str, d.get('loc', ())))}: {d.get('msg')}" for d in detail if isinstance(d, dict))[:500]
+        problems = [members(problem) for problem in cast(list[Any], detail)]
+        return "; ".join(f"{'.'.join(map(str, p.get('loc', ())))}: {p.get('msg')}" for p in problems)[:500]
     return str(detail)[:500]

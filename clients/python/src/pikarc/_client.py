@@ -7,7 +7,7 @@ import functools
 import inspect
 import logging
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, ParamSpec, TypeVar
 
@@ -111,7 +111,7 @@ class AsyncPikarc(_Client):
         return await self._driver.run(self._core.settings, logic)
 
     @asynccontextmanager
-    async def run(self, user_id: str, metadata: dict[str, Any] | None = None) -> AsyncIterator[GuardedRun]:
+    async def run(self, user_id: str, metadata: dict[str, Any] | None = None) -> AsyncGenerator[GuardedRun, None]:
         """Starts a run, which ends with the block: COMPLETED, FAILED on an exception, BLOCKED on a denial.
 
         Raises:
@@ -119,9 +119,9 @@ class AsyncPikarc(_Client):
             APIError: the server could not be asked, or does not accept the request.
         """
         state = await self._run(_logic.start_run(self._core, user_id, metadata))
-        run = GuardedRun(self, state)
+        run = GuardedRun(self._core, self._run, state)
         token = current_run.set(state)
-        beats = asyncio.ensure_future(run._heartbeats())
+        beats = asyncio.ensure_future(run.keep_alive())
         failed: BaseException | None = None
         try:
             yield run
@@ -176,8 +176,8 @@ class AsyncPikarc(_Client):
 class GuardedRun:
     """A run, within `AsyncPikarc.run`."""
 
-    def __init__(self, client: AsyncPikarc, state: RunState) -> None:
-        self._client, self._state = client, state
+    def __init__(self, core: Core, carry_out: Callable[[_logic.Logic[Any]], Awaitable[Any]], state: RunState) -> None:
+        self._core, self._carry_out, self._state = core, carry_out, state
 
     @property
     def run_id(self) -> str:
@@ -224,28 +224,28 @@ class GuardedRun:
         The chunks are passed on untouched. Usage is what the stream says; of one that is broken off, what came is counted.
         """
         what = _model(model, input_data)
-        core = self._client._core
-        step_id = await self._client._run(_logic.ask(core, self._state, what))
+        step_id = await self._carry_out(_logic.ask(self._core, self._state, what))
         started = _logic.time.monotonic()
         try:
             chunks = fn()
             if inspect.isawaitable(chunks):
                 chunks = await chunks
-            return GuardedAsyncStream(self._client._run, chunks, core, self._state, what, step_id, Meter(token_extractor))
+            return GuardedAsyncStream(self._carry_out, chunks, self._core, self._state, what, step_id, Meter(token_extractor))
         except BaseException as exc:
             cancelled = not isinstance(exc, Exception)
             report = _logic.failed(exc)
-            await self._client._run(_logic.settle(core, self._state, what, step_id, started, report, cancelled=cancelled))
+            await self._carry_out(_logic.settle(self._core, self._state, what, step_id, started, report, cancelled=cancelled))
             raise
 
     async def _guard(self, what: dict[str, Any], fn: Callable[[], Any], extractor: TokenExtractor | None) -> Any:
-        return await self._client._run(_logic.guard(self._client._core, self._state, what, fn, extractor))
+        return await self._carry_out(_logic.guard(self._core, self._state, what, fn, extractor))
 
-    async def _heartbeats(self) -> None:
+    async def keep_alive(self) -> None:
+        """Gives signs of life while a guarded call is under way; the client runs it beside the block."""
         while self._state.run_id is not None:
-            await asyncio.sleep(self._client._core.settings.heartbeat)
+            await asyncio.sleep(self._core.settings.heartbeat)
             if self._state.calls > 0:
-                await self._client._run(_logic.heartbeat(self._client._core, self._state))
+                await self._carry_out(_logic.heartbeat(self._core, self._state))
 
 
 class Pikarc(_Client):
@@ -282,14 +282,14 @@ class Pikarc(_Client):
         return self._driver.run(self._core.settings, logic)
 
     @contextmanager
-    def run(self, user_id: str, metadata: dict[str, Any] | None = None) -> Iterator[GuardedSyncRun]:
+    def run(self, user_id: str, metadata: dict[str, Any] | None = None) -> Generator[GuardedSyncRun, None, None]:
         """Starts a run, which ends with the block. As `AsyncPikarc.run`."""
         state = self._run(_logic.start_run(self._core, user_id, metadata))
-        run = GuardedSyncRun(self, state)
+        run = GuardedSyncRun(self._core, self._run, state)
         token = current_run.set(state)
         over = threading.Event()
         if state.run_id is not None:
-            threading.Thread(target=run._heartbeats, args=(over,), name="pikarc-heartbeat", daemon=True).start()
+            threading.Thread(target=run.keep_alive, args=(over,), name="pikarc-heartbeat", daemon=True).start()
         failed: BaseException | None = None
         try:
             yield run
@@ -342,8 +342,8 @@ class Pikarc(_Client):
 class GuardedSyncRun:
     """A run, within `Pikarc.run`. Its methods are those of `GuardedRun`."""
 
-    def __init__(self, client: Pikarc, state: RunState) -> None:
-        self._client, self._state = client, state
+    def __init__(self, core: Core, carry_out: Callable[[_logic.Logic[Any]], Any], state: RunState) -> None:
+        self._core, self._carry_out, self._state = core, carry_out, state
 
     @property
     def run_id(self) -> str:
@@ -373,24 +373,24 @@ class GuardedSyncRun:
     ) -> GuardedStream[Any]:
         """As `model_call`, where `fn` returns an iterator of chunks. As `GuardedRun.model_stream`."""
         what = _model(model, input_data)
-        core = self._client._core
-        step_id = self._client._run(_logic.ask(core, self._state, what))
+        step_id = self._carry_out(_logic.ask(self._core, self._state, what))
         started = _logic.time.monotonic()
         try:
-            return GuardedStream(self._client._run, fn(), core, self._state, what, step_id, Meter(token_extractor))
+            return GuardedStream(self._carry_out, fn(), self._core, self._state, what, step_id, Meter(token_extractor))
         except BaseException as exc:
             cancelled = not isinstance(exc, Exception)
             report = _logic.failed(exc)
-            self._client._run(_logic.settle(core, self._state, what, step_id, started, report, cancelled=cancelled))
+            self._carry_out(_logic.settle(self._core, self._state, what, step_id, started, report, cancelled=cancelled))
             raise
 
     def _guard(self, what: dict[str, Any], fn: Callable[[], Any], extractor: TokenExtractor | None) -> Any:
-        return self._client._run(_logic.guard(self._client._core, self._state, what, fn, extractor))
+        return self._carry_out(_logic.guard(self._core, self._state, what, fn, extractor))
 
-    def _heartbeats(self, over: threading.Event) -> None:
-        while not over.wait(self._client._core.settings.heartbeat):
+    def keep_alive(self, over: threading.Event) -> None:
+        """Gives signs of life while a guarded call is under way; the client runs it beside the block."""
+        while not over.wait(self._core.settings.heartbeat):
             if self._state.calls > 0:
-                self._client._run(_logic.heartbeat(self._client._core, self._state))
+                self._carry_out(_logic.heartbeat(self._core, self._state))
 
 
 def _enclosing() -> RunState:

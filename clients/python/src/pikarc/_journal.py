@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from pikarc._json import members
+
 try:
     import fcntl
 except ImportError:  # Windows: files of other processes are left to them
@@ -97,8 +99,8 @@ class Journal:
                 entry = json.loads(line)
             except ValueError:
                 continue
-            if isinstance(entry, dict) and entry.get("owner") == self._owner:
-                entries.append(entry)
+            if members(entry).get("owner") == self._owner:
+                entries.append(members(entry))
         return entries
 
     def _files(self) -> list[Path]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
 
 # Larger payloads are described instead of sent. The server has a bound of its own, which may be lower.
 MAX_PAYLOAD = 4 << 20
@@ -20,6 +21,13 @@ def encode(body: dict[str, Any]) -> bytes:
     except (TypeError, ValueError, RecursionError):
         text = json.dumps(_plain(body, 0, set()), allow_nan=False, separators=(",", ":"))
     return text.encode("ascii")  # json.dumps escapes everything else
+
+
+def members(value: Any) -> dict[str, Any]:
+    """Returns an object's members, or none of what is no object."""
+    if not isinstance(value, Mapping):
+        return {}
+    return {str(k): v for k, v in cast(Mapping[Any, Any], value).items()}
 
 
 def payload(value: Any) -> Any:
@@ -48,11 +56,11 @@ def _plain(value: Any, depth: int, around: set[int]) -> Any:
     if depth >= _MAX_DEPTH or id(value) in around:
         return _text(value) if depth >= _MAX_DEPTH else "(itself)"
     if isinstance(value, dict):
-        inside = around | {id(value)}
-        return {_text(k): _plain(v, depth + 1, inside) for k, v in value.items()}
+        inside = around | {id(cast(Any, value))}
+        return {_text(k): _plain(v, depth + 1, inside) for k, v in cast(dict[Any, Any], value).items()}
     if isinstance(value, list | tuple | set | frozenset):
-        inside = around | {id(value)}
-        return [_plain(v, depth + 1, inside) for v in value]
+        inside = around | {id(cast(Any, value))}
+        return [_plain(v, depth + 1, inside) for v in cast(Iterable[Any], value)]
     for name in ("model_dump", "to_dict"):  # pydantic's models, and what follows their example
         if callable(dump := getattr(value, name, None)):
             try:

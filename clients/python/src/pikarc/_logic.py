@@ -19,7 +19,7 @@ from pikarc import _usage
 from pikarc._api_errors import APIError, Authentication, BadRequest, ConnectionFailed, RateLimited, Unavailable, for_answer
 from pikarc._errors import PikarcBlockedError, PikarcReviewDeniedError, PikarcReviewTimeoutError, ReviewExpired, ReviewPending
 from pikarc._journal import Journal
-from pikarc._json import describe, encode, payload
+from pikarc._json import describe, encode, members, payload
 from pikarc._settings import Settings
 
 logger = logging.getLogger("pikarc")
@@ -298,7 +298,8 @@ def _deliver(core: Core, entry: dict[str, Any]) -> Logic[None]:
         return
     run_id = entry.get("run_id")
     if entry["kind"] == "run":
-        start = {**entry["start"], "metadata": {**(entry["start"].get("metadata") or {}), "unguarded": True}}
+        start = members(entry["start"])
+        start["metadata"] = {**members(start.get("metadata")), "unguarded": True}
         answer = yield from request(core, "POST", "/v1/runs/", start, key=name)
         run_id = _text(answer, "id")
     for i, step in enumerate(entry.get("steps", [entry])):
@@ -335,8 +336,8 @@ def _goes_on(core: Core, exc: Unavailable) -> bool:
 
 def _allow(answer: dict[str, Any], run: RunState) -> str | None:
     """Returns the id of the review to wait for, or None for ALLOW. Anything else is not allowed."""
-    decision = answer.get("decision")
-    outcome = decision.get("outcome") if isinstance(decision, dict) else None
+    decision = members(answer.get("decision"))
+    outcome = decision.get("outcome")
     if outcome == "ALLOW":
         return None
     if outcome == "REVIEW":
@@ -346,10 +347,9 @@ def _allow(answer: dict[str, Any], run: RunState) -> str | None:
     if outcome != "DENY":
         raise Unavailable(f"The server's answer holds no decision: {json.dumps(answer)[:200]}")
     run.blocked = True
-    code = decision.get("reason") or "DENIED"
     raise PikarcBlockedError(
         decision.get("reason") or "Blocked",
-        code,
+        decision.get("reason") or "DENIED",
         decision.get("policy_name"),
         limit=decision.get("limit"),
         used=decision.get("used"),
@@ -376,7 +376,7 @@ def _object(answer: Any) -> dict[str, Any] | None:
         found = answer.json()
     except ValueError:
         return None
-    return found if isinstance(found, dict) else None
+    return members(found) if isinstance(found, dict) else None
 
 
 def _text(answer: dict[str, Any], name: str) -> str:

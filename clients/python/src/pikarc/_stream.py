@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -85,7 +86,8 @@ class GuardedAsyncStream(_Guarded[T]):
         try:
             for name in ("aclose", "close"):
                 if callable(close := getattr(self._chunks, name, None)):
-                    if hasattr(made := close(), "__await__"):
+                    made = close()
+                    if inspect.isawaitable(made):
                         await made
                     break
         finally:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
-from pikarc._json import payload
+from pikarc._json import members, payload
 
 logger = logging.getLogger("pikarc")
 
@@ -111,24 +111,23 @@ def _is_usage(u: Mapping[str, Any] | None) -> bool:
 def as_mapping(value: Any) -> dict[str, Any] | None:
     """Returns an object's members: of a mapping, a pydantic model or a plain object; None for anything else."""
     if isinstance(value, Mapping):
-        return {str(k): v for k, v in value.items()}
+        return members(cast(Any, value))
     if value is None or isinstance(value, str | bytes | int | float | list | tuple):
         return None
     for name in ("model_dump", "to_dict", "dict"):
-        if callable(dump := getattr(type(value), name, None)):
+        if callable(dump := getattr(cast(Any, type(value)), name, None)):
             try:
                 made = dump(value)
             except Exception:
                 continue
             if isinstance(made, Mapping):
-                return {str(k): v for k, v in made.items()}
-    members = getattr(value, "__dict__", None)
-    return {k: v for k, v in members.items() if not k.startswith("_")} if isinstance(members, dict) else None
+                return members(cast(Any, made))
+    return {k: v for k, v in members(getattr(value, "__dict__", None)).items() if not k.startswith("_")} or None
 
 
 def _member(value: Any, name: str) -> Any:
     if isinstance(value, Mapping):
-        return value.get(name)
+        return members(cast(Any, value)).get(name)
     try:
         return getattr(value, name, None)
     except Exception:
