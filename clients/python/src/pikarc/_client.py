@@ -161,7 +161,8 @@ class AsyncPikarc(_Client):
         return await self._run(_logic.deliver(self._core))
 
     async def close(self) -> None:
-        """Closes the connections."""
+        """Closes the connections. Reports that wait on disk are left to the next client."""
+        self._core.journal.close()
         await self._driver.close()
 
     aclose = close
@@ -224,17 +225,17 @@ class GuardedRun:
         The chunks are passed on untouched. Usage is what the stream says; of one that is broken off, what came is counted.
         """
         what = _model(model, input_data)
-        step_id = await self._carry_out(_logic.ask(self._core, self._state, what))
+        step: _logic.Step = await self._carry_out(_logic.ask(self._core, self._state, what))
         started = _logic.time.monotonic()
         try:
             chunks = fn()
             if inspect.isawaitable(chunks):
                 chunks = await chunks
-            return GuardedAsyncStream(self._carry_out, chunks, self._core, self._state, what, step_id, Meter(token_extractor))
+            return GuardedAsyncStream(self._carry_out, chunks, self._core, self._state, step, Meter(token_extractor))
         except BaseException as exc:
             cancelled = not isinstance(exc, Exception)
             report = _logic.failed(exc)
-            await self._carry_out(_logic.settle(self._core, self._state, what, step_id, started, report, cancelled=cancelled))
+            await self._carry_out(_logic.settle(self._core, self._state, step, started, report, cancelled=cancelled))
             raise
 
     async def _guard(self, what: dict[str, Any], fn: Callable[[], Any], extractor: TokenExtractor | None) -> Any:
@@ -329,7 +330,8 @@ class Pikarc(_Client):
         return self._run(_logic.deliver(self._core))
 
     def close(self) -> None:
-        """Closes the connections."""
+        """Closes the connections. Reports that wait on disk are left to the next client."""
+        self._core.journal.close()
         self._driver.close()
 
     def __enter__(self) -> Pikarc:
@@ -373,14 +375,14 @@ class GuardedSyncRun:
     ) -> GuardedStream[Any]:
         """As `model_call`, where `fn` returns an iterator of chunks. As `GuardedRun.model_stream`."""
         what = _model(model, input_data)
-        step_id = self._carry_out(_logic.ask(self._core, self._state, what))
+        step: _logic.Step = self._carry_out(_logic.ask(self._core, self._state, what))
         started = _logic.time.monotonic()
         try:
-            return GuardedStream(self._carry_out, fn(), self._core, self._state, what, step_id, Meter(token_extractor))
+            return GuardedStream(self._carry_out, fn(), self._core, self._state, step, Meter(token_extractor))
         except BaseException as exc:
             cancelled = not isinstance(exc, Exception)
             report = _logic.failed(exc)
-            self._carry_out(_logic.settle(self._core, self._state, what, step_id, started, report, cancelled=cancelled))
+            self._carry_out(_logic.settle(self._core, self._state, step, started, report, cancelled=cancelled))
             raise
 
     def _guard(self, what: dict[str, Any], fn: Callable[[], Any], extractor: TokenExtractor | None) -> Any:

@@ -120,6 +120,11 @@ class Journal:
             _lock_file(self._descriptor)
         return self._descriptor
 
+    def close(self) -> None:
+        """Leaves this process's file to other clients."""
+        with self._lock:
+            self._let_go()
+
     def _let_go(self) -> None:
         """Leaves this process's file to whoever delivers it, which is this process too."""
         if self._descriptor >= 0 and self._pid == os.getpid():

@@ -12,7 +12,7 @@ import time
 import uuid
 from collections.abc import Callable, Generator
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from pikarc import _usage
@@ -65,14 +65,27 @@ current_run: ContextVar[RunState | None] = ContextVar("pikarc_run", default=None
 class RunState:
     """A run as the client knows it."""
 
-    def __init__(self, run_id: str | None, start: dict[str, Any]) -> None:
+    def __init__(self, run_id: str | None, start: dict[str, Any], key: str) -> None:
         self.run_id = run_id  # None: the server could not be asked, and the run goes on without it
-        self.start = start
+        self.start, self.key = start, key  # the request that started it, or would have
         self.blocked = False
         self.ended = False
         self.calls = 0  # guarded calls under way
         self.sequence = itertools.count(1)
-        self.unguarded: list[dict[str, Any]] = []
+        self.unguarded = False  # whether a call was made without asking
+
+    def named(self) -> dict[str, Any]:
+        """Returns how a kept report names the run: by its id, or by the request that starts it, which is sent again."""
+        return {"run_id": self.run_id} if self.run_id is not None else {"start": self.start, "key": self.key}
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A step that was asked for, or would have been."""
+
+    id: str | None  # None: the server could not be asked, and the call goes on
+    body: dict[str, Any]
+    key: str
 
 
 @dataclass(slots=True)
@@ -129,13 +142,14 @@ def start_run(core: Core, user_id: str, metadata: dict[str, Any] | None) -> Logi
         metadata = {"parent_run_id": parent.run_id, **(metadata or {})}
     if metadata is not None:
         body["metadata"] = payload(metadata)
+    key = str(uuid.uuid4())
     try:
-        answer = yield from request(core, "POST", "/v1/runs/", body, key=str(uuid.uuid4()))
+        answer = yield from request(core, "POST", "/v1/runs/", body, key=key)
+        run = RunState(_text(answer, "id"), body, key)
     except Unavailable as exc:
         if not _goes_on(core, exc):
             raise
-        return RunState(None, body)
-    run = RunState(_text(answer, "id"), body)
+        return RunState(None, body, key)
     if _allow(answer, run) is not None:
         raise PikarcBlockedError("A run cannot wait for a review", "REVIEW_ERROR", run_id=run.run_id)
     yield from deliver(core)
@@ -150,8 +164,10 @@ def end_run(core: Core, run: RunState, failed: BaseException | None) -> Logic[No
     status = "COMPLETED"
     if failed is not None:
         status = "BLOCKED" if isinstance(failed, PikarcBlockedError) else "FAILED"
-    if run.run_id is None:
-        core.journal.append({"kind": "run", "start": run.start, "steps": run.unguarded, "status": status, "at": time.time()})
+    if run.unguarded:  # what was done without asking is told before the end, after which the server takes no step
+        yield from deliver(core)
+    if run.unguarded and core.journal.may_hold() or run.run_id is None:
+        core.journal.append({"kind": "end", **run.named(), "status": status, "at": time.time()})
         return
     cancelled = failed is not None and not isinstance(failed, Exception)
     yield from _report(core, "POST", f"/v1/runs/{run.run_id}/end", {"status": status}, cancelled)
@@ -165,50 +181,48 @@ def guard(
     extractor: _usage.TokenExtractor | None,
 ) -> Logic[Any]:
     """Asks for a step, calls the function if it is allowed, and reports what became of it."""
-    step_id = yield from ask(core, run, what)
+    step = yield from ask(core, run, what)
     started = time.monotonic()
     run.calls += 1
     try:
         result = yield Call(function)
     except BaseException as exc:
-        yield from settle(core, run, what, step_id, started, failed(exc), cancelled=not isinstance(exc, Exception))
+        yield from settle(core, run, step, started, failed(exc), cancelled=not isinstance(exc, Exception))
         raise
     finally:
         run.calls -= 1
     report = {"status": "COMPLETED", **(_usage.report(result, extractor) if what["type"] == "MODEL_CALL" else {})}
-    yield from settle(core, run, what, step_id, started, report)
+    yield from settle(core, run, step, started, report)
     return result
 
 
-def ask(core: Core, run: RunState, what: dict[str, Any]) -> Logic[str | None]:
-    """Asks for a step, and waits for a person where one must approve.
-
-    Returns the step's id; None where the server could not be asked and the call goes on.
-    Raises PikarcBlockedError or an APIError.
-    """
-    if run.run_id is None:
-        return None
+def ask(core: Core, run: RunState, what: dict[str, Any]) -> Logic[Step]:
+    """Asks for a step, and waits for a person where one must approve. Raises PikarcBlockedError or an APIError."""
     body = {**what, "sequence": next(run.sequence)}
     if "input_data" in body:
         body["input_data"] = payload(body["input_data"])
+    step = Step(None, body, str(uuid.uuid4()))
+    if run.run_id is None:
+        run.unguarded = True
+        return step
     try:
-        answer = yield from request(core, "POST", f"/v1/runs/{run.run_id}/steps", body, key=str(uuid.uuid4()))
+        answer = yield from request(core, "POST", f"/v1/runs/{run.run_id}/steps", body, key=step.key)
+        step = replace(step, id=_text(answer, "id"))
     except Unavailable as exc:
         if not _goes_on(core, exc):
             raise
-        return None
-    step_id = _text(answer, "id")
+        run.unguarded = True
+        return step
     review = _allow(answer, run)
     if review is not None:
-        yield from wait_for_review(core, run, step_id, review, answer["decision"].get("policy_name"))
-    return step_id
+        yield from wait_for_review(core, run, step.id, review, members(answer.get("decision")).get("policy_name"))
+    return step
 
 
 def settle(
     core: Core,
     run: RunState,
-    what: dict[str, Any],
-    step_id: str | None,
+    step: Step,
     started: float,
     report: dict[str, Any],
     *,
@@ -216,14 +230,11 @@ def settle(
 ) -> Logic[None]:
     """Reports how a call ended. Raises nothing: what cannot be delivered is kept."""
     report = {"duration_ms": round((time.monotonic() - started) * 1000), **report}
-    if step_id is not None:
-        yield from _report(core, "PATCH", f"/v1/runs/{run.run_id}/steps/{step_id}", report, cancelled)
+    if step.id is not None:
+        yield from _report(core, "PATCH", f"/v1/runs/{run.run_id}/steps/{step.id}", report, cancelled)
         return
-    step = {"step": {**what, "input_data": payload(what.get("input_data"))}, "report": report}
-    if run.run_id is None:
-        run.unguarded.append(step)  # kept with the run, when it ends
-    else:
-        core.journal.append({"kind": "step", "run_id": run.run_id, **step, "at": time.time()})
+    kept = {"kind": "step", **run.named(), "step": step.body, "step_key": step.key, "report": report}
+    core.journal.append({**kept, "at": time.time()})
 
 
 def failed(exc: BaseException) -> dict[str, Any]:
@@ -231,7 +242,7 @@ def failed(exc: BaseException) -> dict[str, Any]:
     return {"status": "FAILED", "error": describe(exc) if isinstance(exc, Exception) else "cancelled"}
 
 
-def wait_for_review(core: Core, run: RunState, step_id: str, review_id: str, policy: str | None) -> Logic[None]:
+def wait_for_review(core: Core, run: RunState, step_id: str | None, review_id: str, policy: str | None) -> Logic[None]:
     """Waits until a person has approved. Raises PikarcReviewDeniedError, ReviewExpired and their kin."""
     facts = {"run_id": run.run_id, "step_id": step_id}
     rule = core.settings.on_review
@@ -291,26 +302,22 @@ def deliver(core: Core) -> Logic[int]:
 
 
 def _deliver(core: Core, entry: dict[str, Any]) -> Logic[None]:
-    """Delivers one report. Its parts have keys of their own, so that one that was delivered by half is no double."""
-    name = entry["id"]
+    """Delivers one report. Requests are repeated with their first keys: what has reached the server is no double."""
     if entry["kind"] == "request":
         yield from request(core, entry["method"], entry["path"], entry["body"])
         return
     run_id = entry.get("run_id")
-    if entry["kind"] == "run":
-        start = members(entry["start"])
-        start["metadata"] = {**members(start.get("metadata")), "unguarded": True}
-        answer = yield from request(core, "POST", "/v1/runs/", start, key=name)
-        run_id = _text(answer, "id")
-    for i, step in enumerate(entry.get("steps", [entry])):
-        body = {**step["step"], "sequence": i + 1, "unguarded": True}
-        answer = yield from request(core, "POST", f"/v1/runs/{run_id}/steps", body, key=f"{name}-{i}")
-        try:
-            yield from request(core, "PATCH", f"/v1/runs/{run_id}/steps/{_text(answer, 'id')}", step["report"])
-        except BadRequest as exc:  # denied afterwards: the server books nothing on what it denied
-            logger.error("A call was made while the server could not be asked, and would have been denied: %s", exc)
-    if entry["kind"] == "run":
+    if run_id is None:
+        run_id = _text((yield from request(core, "POST", "/v1/runs/", entry["start"], key=entry["key"])), "id")
+    if entry["kind"] == "end":
         yield from request(core, "POST", f"/v1/runs/{run_id}/end", {"status": entry["status"]})
+        return
+    answer = yield from request(core, "POST", f"/v1/runs/{run_id}/steps", entry["step"], key=entry["step_key"])
+    report = {**entry["report"], "output_data": {"unguarded": True}}  # where the run's page shows it
+    try:
+        yield from request(core, "PATCH", f"/v1/runs/{run_id}/steps/{_text(answer, 'id')}", report)
+    except BadRequest as exc:  # denied afterwards: the server books nothing on what it denied
+        logger.error("A call was made while the server could not be asked, and would have been denied: %s", exc)
 
 
 def _report(core: Core, method: str, path: str, body: dict[str, Any], cancelled: bool) -> Logic[None]:

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any, Generic, TypeVar
 
 from pikarc import _usage
-from pikarc._logic import Core, Logic, RunState, failed, settle
+from pikarc._logic import Core, Logic, RunState, Step, failed, settle
 
 T = TypeVar("T")
 logger = logging.getLogger("pikarc")
@@ -42,8 +42,8 @@ class Meter:
 
 
 class _Guarded(Generic[T]):
-    def __init__(self, core: Core, run: RunState, what: dict[str, Any], step_id: str | None, meter: Meter) -> None:
-        self._core, self._run, self._what, self._step_id, self._meter = core, run, what, step_id, meter
+    def __init__(self, core: Core, run: RunState, step: Step, meter: Meter) -> None:
+        self._core, self._run, self._step, self._meter = core, run, step, meter
         self._started = time.monotonic()
         self._settled = False
         run.calls += 1
@@ -56,7 +56,7 @@ class _Guarded(Generic[T]):
         report = {"status": "COMPLETED"} if exc is None else failed(exc)
         report |= self._meter.report(whole)
         cancelled = exc is not None and not isinstance(exc, Exception)
-        yield from settle(self._core, self._run, self._what, self._step_id, self._started, report, cancelled=cancelled)
+        yield from settle(self._core, self._run, self._step, self._started, report, cancelled=cancelled)
 
 
 class GuardedAsyncStream(_Guarded[T]):

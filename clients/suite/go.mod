@@ -1,0 +1,3 @@
+module github.com/pikarc/server/clients/suite
+
+go 1.26.0
