@@ -1,0 +1,185 @@
+/** A report that could not be delivered. */
+export interface Entry {
+  kind: "request" | "step" | "end";
+  method?: string;
+  path?: string;
+  body?: unknown;
+  runId?: string;
+  start?: unknown;
+  key?: string;
+  step?: unknown;
+  stepKey?: string;
+  report?: Record<string, unknown>;
+  status?: string;
+  at: number;
+}
+
+/** Where reports wait that could not be delivered. Its methods throw nothing. */
+export interface Journal {
+  append(...entries: Entry[]): Promise<boolean>;
+  /** Calls `deliver` with what waits, a file at a time; it returns what is still to be kept. */
+  drain(deliver: (entries: Entry[]) => Promise<Entry[]>): Promise<void>;
+  length(): Promise<number>;
+  /** Reports whether there may be something to deliver, mostly without looking. */
+  mayHold(): Promise<boolean>;
+  close(): Promise<void>;
+}
+
+/** Keeps reports in memory, where there are no files: browsers and edge runtimes. They go with the process. */
+export class MemoryJournal implements Journal {
+  private entries: Entry[] = [];
+  append(...entries: Entry[]): Promise<boolean> {
+    this.entries.push(...entries);
+    return Promise.resolve(true);
+  }
+  async drain(deliver: (entries: Entry[]) => Promise<Entry[]>): Promise<void> {
+    const taken = this.entries.splice(0);
+    if (taken.length) this.entries.unshift(...(await deliver(taken)));
+  }
+  length(): Promise<number> {
+    return Promise.resolve(this.entries.length);
+  }
+  mayHold(): Promise<boolean> {
+    return Promise.resolve(this.entries.length > 0);
+  }
+  close(): Promise<void> {
+    return Promise.resolve();
+  }
+}
+
+const maxBytes = 64 << 20;
+const suffix = ".jsonl";
+
+type Fs = typeof import("node:fs/promises");
+
+/**
+ * Keeps reports in files: one a process, named by its id, so that the files of processes that are gone can be told. A
+ * report is appended and synced before the call that it is of returns. The API key is never written.
+ */
+export class FileJournal implements Journal {
+  private path: string | undefined;
+  private left: boolean | undefined;
+  private turn: Promise<unknown> = Promise.resolve();
+
+  constructor(
+    private readonly fs: Fs,
+    private readonly directory: string,
+    private readonly owner: string,
+    private readonly pid: number,
+    private readonly isAlive: (pid: number) => boolean,
+  ) {}
+
+  append(...entries: Entry[]): Promise<boolean> {
+    return this.inTurn(async () => {
+      try {
+        await this.fs.mkdir(this.directory, { recursive: true, mode: 0o700 });
+        this.path ??= `${this.directory}/${this.pid}-${crypto.randomUUID().slice(0, 12)}-${this.owner}${suffix}`;
+        const file = await this.fs.open(this.path, "a", 0o600);
+        try {
+          const lines = entries.map((entry) => JSON.stringify(entry) + "\n").join("");
+          if ((await file.stat()).size + lines.length > maxBytes) throw new Error(`the journal ${this.path} is full`);
+          await file.write(lines);
+          await file.sync();
+        } finally {
+          await file.close();
+        }
+        this.left = true;
+        return true;
+      } catch (error) {
+        console.error(`pikarc: ${entries.length} reports could be neither delivered nor kept: they are lost`, error);
+        return false;
+      }
+    });
+  }
+
+  async drain(deliver: (entries: Entry[]) => Promise<Entry[]>): Promise<void> {
+    this.left = false;
+    for (const name of await this.files()) {
+      const pid = Number(name.split("-")[0]);
+      const path = `${this.directory}/${name}`;
+      if (pid !== this.pid && this.isAlive(pid)) continue;
+      const taken = `${path}.${this.pid}`;
+      try {
+        // Whoever renames it has it. Its process, if it is this one, goes on in a new file.
+        await this.inTurn(async () => {
+          if (path === this.path) this.path = undefined;
+          await this.fs.rename(path, taken);
+        });
+      } catch {
+        continue;
+      }
+      const kept = await deliver(await this.read(taken));
+      if (kept.length === 0 || (await this.append(...kept))) await this.fs.rm(taken, { force: true });
+      if (kept.length) return;
+    }
+  }
+
+  async length(): Promise<number> {
+    let count = 0;
+    for (const name of await this.files()) count += (await this.read(`${this.directory}/${name}`)).length;
+    return count;
+  }
+
+  async mayHold(): Promise<boolean> {
+    return (this.left ??= (await this.length()) > 0);
+  }
+
+  close(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  private async files(): Promise<string[]> {
+    try {
+      const end = `-${this.owner}${suffix}`;
+      return (await this.fs.readdir(this.directory)).filter((name) => name.endsWith(end)).sort();
+    } catch {
+      return [];
+    }
+  }
+
+  private async read(path: string): Promise<Entry[]> {
+    const entries: Entry[] = [];
+    try {
+      for (const line of (await this.fs.readFile(path, "utf8")).split("\n")) {
+        try {
+          if (line) entries.push(JSON.parse(line) as Entry);
+        } catch {
+          // cut short by a crash
+        }
+      }
+    } catch {
+      // gone
+    }
+    return entries;
+  }
+
+  /** Runs one after the other what changes this process's file. */
+  private inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const next = this.turn.then(work);
+    this.turn = next.catch(() => undefined);
+    return next;
+  }
+}
+
+/** Opens the journal of this runtime: files where there are some, else memory. */
+export async function openJournal(directory: string | undefined, owner: string): Promise<Journal> {
+  const process = (globalThis as { process?: NodeJS.Process }).process;
+  if (!process?.versions?.node || typeof process.pid !== "number") return new MemoryJournal();
+  try {
+    const fs = await import("node:fs/promises");
+    const os = await import("node:os");
+    const env = process.env;
+    const state = env["XDG_STATE_HOME"] ?? env["LOCALAPPDATA"] ?? `${os.homedir()}/.local/state`;
+    const alive = (pid: number) => {
+      try {
+        process.kill(pid, 0);
+        return true;
+      } catch (error) {
+        return (error as NodeJS.ErrnoException).code === "EPERM";
+      }
+    };
+    return new FileJournal(fs, directory ?? env["PIKARC_JOURNAL_DIR"] ?? `${state}/pikarc`, owner, process.pid, alive);
+  } catch {
+    return new MemoryJournal();
+  }
+}

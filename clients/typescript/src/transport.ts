@@ -1,0 +1,100 @@
+import { encode } from "./json.js";
+import { ConnectionFailed, Unavailable, errorFor, type APIError } from "./errors.js";
+import type { Settings } from "./settings.js";
+
+export const version = "1.0.0";
+const longestWait = 30_000; // of Retry-After that is obeyed
+
+export interface Sending {
+  key?: string;
+  /** In milliseconds, for all attempts together. */
+  grace?: number;
+  signal?: AbortSignal | undefined;
+}
+
+type Members = Record<string, unknown>;
+
+/**
+ * Sends a request until it is answered, with one idempotency key for all attempts. Throws an APIError: at once for what
+ * another attempt cannot change, else after the last one; and the signal's reason.
+ */
+export async function request(s: Settings, method: string, path: string, body?: unknown, sending: Sending = {}): Promise<Members> {
+  const content = body === undefined ? null : encode(body);
+  const deadline = sending.grace === undefined ? Infinity : Date.now() + sending.grace;
+  for (let attempt = 1; ; attempt++) {
+    sending.signal?.throwIfAborted();
+    let problem: APIError;
+    let wait = Math.random() * Math.min(5_000, 100 * 2 ** attempt);
+    try {
+      const left = Math.max(50, Math.min(s.timeout, deadline - Date.now()));
+      const longPoll = path.includes("?wait=") ? 25_000 : 0;
+      const answer = await once(s, method, path, content, sending, left + longPoll);
+      if (answer.status < 300) {
+        if (typeof answer.body === "object" && answer.body !== null && !Array.isArray(answer.body)) return answer.body as Members;
+        problem = new Unavailable(`The answer of ${s.baseUrl} is not Pikarc's: is something else at this address?`, answer.status);
+      } else {
+        problem = errorFor(answer.status, answer.body, answer.requestId);
+        if (answer.status < 500 && answer.status !== 408 && answer.status !== 429) throw problem;
+        wait = Math.max(wait, Math.min(longestWait, answer.retryAfter));
+      }
+    } catch (error) {
+      if (sending.signal?.aborted) throw sending.signal.reason;
+      if (!(error instanceof ConnectionFailed)) throw error;
+      problem = error;
+    }
+    if (attempt > s.maxRetries || Date.now() + wait >= deadline) throw problem;
+    await sleep(wait, sending.signal);
+  }
+}
+
+async function once(s: Settings, method: string, path: string, content: string | null, sending: Sending, timeout: number) {
+  const headers: Record<string, string> = {
+    authorization: `Bearer ${s.apiKey}`,
+    "pikarc-client": `typescript/${version}; review`,
+  };
+  if (content !== null) headers["content-type"] = "application/json";
+  if (sending.key) headers["idempotency-key"] = sending.key;
+  const timer = new AbortController();
+  const late = setTimeout(() => timer.abort(new DOMException("no whole answer in time", "TimeoutError")), timeout);
+  const signal = sending.signal ? AbortSignal.any([timer.signal, sending.signal]) : timer.signal;
+  try {
+    const response = await s.fetch(s.baseUrl + path, { method, headers, body: content, signal, redirect: "manual" });
+    const text = await response.text();
+    const retry = Number(response.headers.get("retry-after") ?? "0");
+    return {
+      status: response.status,
+      body: parse(text),
+      requestId: response.headers.get("x-request-id") ?? undefined,
+      retryAfter: Number.isFinite(retry) && retry > 0 ? retry * 1000 : 0,
+    };
+  } catch (error) {
+    if (sending.signal?.aborted) throw sending.signal.reason;
+    if (timer.signal.aborted) throw new ConnectionFailed(`${s.baseUrl} did not answer in time`);
+    throw new ConnectionFailed(`${s.baseUrl} cannot be reached, or broke off: ${(error as Error)?.name ?? "error"}`);
+  } finally {
+    clearTimeout(late);
+  }
+}
+
+function parse(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+/** Waits, or throws the signal's reason. */
+export function sleep(milliseconds: number, signal?: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const stop = () => {
+      clearTimeout(timer);
+      reject(signal?.reason);
+    };
+    const timer = setTimeout(() => {
+      signal?.removeEventListener("abort", stop);
+      resolve();
+    }, milliseconds);
+    signal?.addEventListener("abort", stop, { once: true });
+  });
+}
