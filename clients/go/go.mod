@@ -1,0 +1,3 @@
+module github.com/pikarc/server/clients/go
+
+go 1.24

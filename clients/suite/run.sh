@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# Holds our clients to one suite of behaviours (cases.json), against a real Pikarc Server and a proxy that injects faults.
+#
+#   clients/suite/run.sh [BINARY]      BINARY defaults to what `make build` leaves in the repository's root
+#
+# PYTHON  the interpreter to start from, 3.11 or later (default python3)
+# VENV    where the virtual environment goes (default .venv beside this file)
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+binary=$(realpath "${1:-$here/../../pikarc}")
+python=${PYTHON:-python3}
+venv=$(realpath -m "${VENV:-$here/.venv}")
+say() { printf '\n== %s\n' "$*"; }
+[[ -x $binary ]] || { printf 'run.sh: no binary at %s: run `make build`, or name one\n' "$binary" >&2; exit 1; }
+
+pinned=$({ "$python" --version; cat "$here/requirements.txt"; } | sha256sum | cut -d ' ' -f 1)
+if [[ ! -f $venv/pinned || $(<"$venv/pinned") != "$pinned" ]]; then
+  say "making $venv"
+  "$python" -m venv --clear "$venv"
+  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --requirement "$here/requirements.txt"
+  printf '%s\n' "$pinned" >"$venv/pinned"
+fi
+
+say "Python client: types"
+"$venv/bin/pyright" --project "$here/../python" --pythonpath "$venv/bin/python"
+say "TypeScript client: types and build"
+cd "$here/../typescript"
+[[ node_modules/.package-lock.json -nt package-lock.json ]] || npm ci --no-audit --no-fund
+npm run --silent check
+npm run --silent build
+say "Go client: vet"
+cd "$here/../go"
+go vet ./...
+
+cd "$here"
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+go vet ./...
+go build -o "$work/godriver" ./godriver
+export PYTHONPATH=$here/../python/src PYTHONDONTWRITEBYTECODE=1 PIKARC_BINARY=$binary
+export NO_PROXY="127.0.0.1,localhost${NO_PROXY:+,$NO_PROXY}"
+export no_proxy=$NO_PROXY
+export SUITE_DRIVERS="python-async=$venv/bin/python python_driver.py async;python-sync=$venv/bin/python python_driver.py sync"
+SUITE_DRIVERS+=";typescript=node typescript_driver.mjs;go=$work/godriver"
+say "one suite of behaviours for each client"
+go test -count=1 ./...
