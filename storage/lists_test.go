@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -348,8 +349,35 @@ func TestPageOfLargeStepsEndsEarly(t *testing.T) {
 		}
 		sizes, cursor = append(sizes, len(d.Steps)), d.NextSteps
 	}
-	if !slices.Equal(sizes, []int{3, 3, 1}) {
+	if !slices.Equal(sizes, []int{2, 2, 2, 1}) {
 		t.Errorf("pages of %v", sizes)
+	}
+}
+
+// What grows when it is written as JSON counts as what it becomes.
+func TestPageOfLargeErrorsIsBoundedAsItIsWritten(t *testing.T) {
+	w := newWorld(t)
+	ws := w.roomy()
+	run := w.start(ws, "u")
+	text := strings.Repeat("\x01\"\u2028é", 2500)
+	for range 200 {
+		step := w.step(ws, run.ID)
+		_, err := w.UpdateStep(t.Context(), Caller{Workspace: ws}, run.ID, step.ID, StepUpdate{Error: &text})
+		w.must(err)
+	}
+	seen := 0
+	for cursor := ""; seen == 0 || cursor != ""; {
+		d, err := w.Run(t.Context(), ws, run.ID, cursor)
+		w.must(err)
+		written, err := json.Marshal(d.Steps)
+		w.must(err)
+		if len(written) > stepsPageBytes {
+			t.Errorf("a page of %d steps takes %d bytes", len(d.Steps), len(written))
+		}
+		seen, cursor = seen+len(d.Steps), d.NextSteps
+	}
+	if seen != 200 {
+		t.Errorf("%d steps are shown, want 200", seen)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"math"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/uuid"
 
@@ -36,7 +37,8 @@ type Step struct {
 const (
 	// stepsPage is how many steps come with a run.
 	stepsPage = 500
-	// stepsPageBytes ends a page early, so that large inputs and outputs do not add up in memory.
+	// stepsPageBytes ends a page before the step that would carry it beyond, so that large inputs and
+	// outputs do not add up in memory. A step that is larger by itself is a page of its own.
 	stepsPageBytes = 4 << 20
 )
 
@@ -73,7 +75,7 @@ func readSteps(tx *Tx, runID int64, run RunStatus, after string) (steps []Step, 
 	}
 	size := 0
 	for i, p := range places {
-		if i == stepsPage || size > stepsPageBytes {
+		if i == stepsPage {
 			return steps, stepCursor(runID, places[i-1].stepKey), nil
 		}
 		row, err := readStep(tx, p.segment, runID, p.id)
@@ -81,12 +83,31 @@ func readSteps(tx *Tx, runID int64, run RunStatus, after string) (steps []Step, 
 			return nil, "", err
 		}
 		s := row.shown(run)
-		steps, size = append(steps, s), size+len(s.InputData)+len(s.OutputData)
-		if s.Error != nil {
-			size += len(*s.Error)
+		if size += s.size(); size > stepsPageBytes && i > 0 {
+			return steps, stepCursor(runID, places[i-1].stepKey), nil
 		}
+		steps = append(steps, s)
 	}
 	return steps, "", nil
+}
+
+// size is about how many bytes of JSON a step takes, and never fewer.
+func (s Step) size() int {
+	const rest = 4096 // names of 255 characters, each escaped, and what else a step has
+	n := rest + len(s.InputData) + len(s.OutputData)
+	if s.Error != nil {
+		for _, r := range *s.Error {
+			switch {
+			case r < ' ' || r == '\u2028' || r == '\u2029':
+				n += len(`\u0000`)
+			case r == '"' || r == '\\':
+				n += len(`\"`)
+			default:
+				n += utf8.RuneLen(r)
+			}
+		}
+	}
+	return n
 }
 
 const sequenceSize = 8

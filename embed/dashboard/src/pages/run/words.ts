@@ -12,3 +12,9 @@ const types: Record<Schema<'StepType'>, string> = {
 export function typeWord(type: Schema<'StepType'>): string {
   return types[type] ?? type
 }
+
+/** What could not be kept as the agent sent it, as a sentence. */
+export function repairedWords(fields: string[]): string {
+  const names = fields.map((field) => (field === 'other' ? 'fields that this server does not know' : field))
+  return `could not be kept as sent: ${names.join(', ')}`
+}
