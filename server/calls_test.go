@@ -194,6 +194,10 @@ func configurationCalls() []apiCase {
 			want: `{"user_id":"erased-<random>","status":"erased"}`, changes: "runs usage users",
 		},
 		{
+			method: "GET", path: "/v1/storage", as: "key", status: http.StatusOK,
+			want: `{"file":{"bytes":<bytes>,"free_bytes":<bytes>,"log_bytes":<bytes>,"can_shrink":true},"expiring":{"within_hours":24,"runs":0,"bytes":0}}`,
+		},
+		{
 			method: "POST", path: "/v1/blocked-users", as: "key", body: `{"user_id":"acme/../cleo//","reason":"loops"}`, status: http.StatusOK,
 			want: userJSON("acme/../cleo//", atCall, `"loops"`, "0", "null"), changes: "users",
 		},

@@ -105,6 +105,8 @@ func mask(text string) string {
 		{`lg_[0-9a-f]{8}_[0-9a-f]{64}`, "<key>"},
 		{`"prefix":"[0-9a-f]{8}"`, `"prefix":"<prefix>"`},
 		{`eyJ[\w-]+\.[\w-]+\.[\w-]+`, "<token>"},
+		{`"file":{"bytes":\d+`, `"file":{"bytes":<bytes>`},
+		{`"(free|log)_bytes":\d+`, `"${1}_bytes":<bytes>`},
 		{`erased-[0-9a-f]{16}`, "erased-<random>"},
 		{`"slug":"my-workspace-[0-9a-f]{8}"`, `"slug":"my-workspace"`}, // each but the first of a server
 	} {

@@ -14,6 +14,8 @@ type jobMetrics struct {
 	handled     *prometheus.CounterVec
 	differences prometheus.Gauge
 	backupBytes prometheus.Gauge
+
+	expiringBytes prometheus.Gauge
 }
 
 func newJobMetrics() jobMetrics {
@@ -36,6 +38,9 @@ func newJobMetrics() jobMetrics {
 		backupBytes: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "pikarc_backup_bytes", Help: "Size of the latest scheduled backup.",
 		}),
+		expiringBytes: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "pikarc_database_expiring_bytes", Help: "About what retention will free within 24 hours.",
+		}),
 	}
 	for j := range jobCount {
 		m.runs.WithLabelValues(j.String(), "success")
@@ -48,7 +53,7 @@ func newJobMetrics() jobMetrics {
 }
 
 func (m jobMetrics) collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.runs, m.lastSuccess, m.seconds, m.handled, m.differences, m.backupBytes}
+	return []prometheus.Collector{m.runs, m.lastSuccess, m.seconds, m.handled, m.differences, m.backupBytes, m.expiringBytes}
 }
 
 // done counts a finished round. Its end is told by the machine's clock, as

@@ -13,6 +13,7 @@ const (
 	idleSweepEvery = time.Minute
 	expireEvery    = 6 * time.Hour
 	eraseEvery     = time.Minute
+	shrinkEvery    = 10 * time.Minute
 	endPlansEvery  = time.Minute
 	reconcileEvery = 24 * time.Hour
 	reconcileTry   = 10 * time.Minute // after it failed
@@ -27,6 +28,7 @@ const (
 	jobIdle job = iota
 	jobExpire
 	jobErase
+	jobShrink
 	jobEndPlans
 	jobReconcile
 	jobVerify
@@ -38,7 +40,8 @@ const (
 // String is the metrics' label.
 func (j job) String() string {
 	return [jobCount]string{
-		"end_idle_runs", "delete_expired_runs", "erase_users", "end_unpaid_plans", "repair_customers", "verify", "backup",
+		"end_idle_runs", "delete_expired_runs", "erase_users", "shrink_file",
+		"end_unpaid_plans", "repair_customers", "verify", "backup",
 	}[j]
 }
 
@@ -50,6 +53,7 @@ func (s *Server) startJobs(ctx context.Context) <-chan struct{} {
 	group.Go(func() { s.every(ctx, idleSweepEvery, jobIdle, "end idle runs", "runs", s.store.EndIdleRuns) })
 	group.Go(func() { s.every(ctx, expireEvery, jobExpire, "delete expired runs", "runs", s.store.Expire) })
 	group.Go(func() { s.every(ctx, eraseEvery, jobErase, "erase users", "users", s.store.EraseUsers) })
+	group.Go(func() { s.every(ctx, shrinkEvery, jobShrink, "shrink the file", "pages", s.shrink) })
 	if s.stripe != nil {
 		group.Go(func() {
 			s.every(ctx, endPlansEvery, jobEndPlans, "end plans that are no longer paid", "customers", s.endPlans)

@@ -119,7 +119,7 @@ func TestMetricsHaveTheSameSeriesWhateverCallersSend(t *testing.T) {
 func TestEveryJobHasItsSeriesBeforeItsFirstRound(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	jobs := []string{"end_idle_runs", "delete_expired_runs", "erase_users", "end_unpaid_plans", "repair_customers", "verify", "backup"}
+	jobs := []string{"end_idle_runs", "delete_expired_runs", "erase_users", "shrink_file", "end_unpaid_plans", "repair_customers", "verify", "backup"}
 	if diff := cmp.Diff(jobs, server.Jobs()); diff != "" {
 		t.Errorf("name a new job here, in metrics.md and in alerts.yml: %s", diff)
 	}
@@ -161,7 +161,7 @@ func TestMetricsTellWhatTheStoreHolds(t *testing.T) {
 	w.account(plans.Scale)
 	for series, least := range map[string]float64{
 		"pikarc_writer_queue_capacity": 77, "pikarc_writer_queue_depth": 0, "pikarc_writer_commit_seconds_count": 1,
-		"pikarc_database_file_bytes": 4096, "pikarc_database_wal_bytes": 1, "pikarc_writer_refused_total": 0,
+		"pikarc_database_file_bytes": 4096, "pikarc_database_free_bytes": 0, "pikarc_database_expiring_bytes": 0, "pikarc_database_wal_bytes": 1, "pikarc_writer_refused_total": 0,
 	} {
 		if got := w.metric(series); got < least {
 			t.Errorf("%s is %v, want %v or more", series, got, least)

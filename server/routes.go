@@ -57,6 +57,8 @@ func (s *Server) routes() []route {
 		{"GET", "/v1/usage/", canRead, s.readUsage},
 		{"GET", "/v1/usage/daily", canRead, s.readDailyUsage},
 
+		{"GET", "/v1/storage", canRead, s.readSpace},
+
 		{"GET", "/v1/events", canRead, s.watchEvents},
 
 		{"GET", "/v1/api-keys/", canRead, s.readAPIKey},

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -14,7 +15,8 @@ type storeCollector struct {
 	queued, queueSize              *prometheus.Desc
 	refused, failed                *prometheus.Desc
 	batches, transactions, commits *prometheus.Desc
-	fileBytes, walBytes, walHeld   *prometheus.Desc
+	fileBytes, freeBytes           *prometheus.Desc
+	walBytes, walHeld              *prometheus.Desc
 }
 
 func newStoreCollector(store *storage.Store) *storeCollector {
@@ -31,6 +33,7 @@ func newStoreCollector(store *storage.Store) *storeCollector {
 		transactions: desc("writer_transaction_seconds", "Time from BEGIN to the end of a transaction."),
 		commits:      desc("writer_commit_seconds", "Time of COMMIT alone: mostly the disk's sync."),
 		fileBytes:    desc("database_file_bytes", "Size of the database file."),
+		freeBytes:    desc("database_free_bytes", "Of the file, what is free for what is written next."),
 		walBytes:     desc("database_wal_bytes", "Size of the write-ahead log beside it."),
 		walHeld:      desc("database_wal_held_seconds", "For how long a read has kept the write-ahead log from shrinking; 0 when none does."),
 	}
@@ -39,11 +42,15 @@ func newStoreCollector(store *storage.Store) *storeCollector {
 // Describe lists the metrics.
 func (c *storeCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		c.queued, c.queueSize, c.refused, c.failed, c.batches, c.transactions, c.commits, c.fileBytes, c.walBytes, c.walHeld,
+		c.queued, c.queueSize, c.refused, c.failed, c.batches, c.transactions, c.commits, c.fileBytes, c.freeBytes,
+		c.walBytes, c.walHeld,
 	} {
 		ch <- d
 	}
 }
+
+// spaceTimeout bounds how long a scrape waits for the database.
+const spaceTimeout = time.Second
 
 // Collect reads the figures.
 func (c *storeCollector) Collect(ch chan<- prometheus.Metric) {
@@ -64,6 +71,11 @@ func (c *storeCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge(c.fileBytes, float64(st.FileBytes))
 	gauge(c.walBytes, float64(st.WALBytes))
 	gauge(c.walHeld, st.WALHeld.Seconds())
+	ctx, cancel := context.WithTimeout(context.Background(), spaceTimeout)
+	defer cancel()
+	if space, err := c.store.Space(ctx); err == nil { // else the other figures say what is wrong
+		gauge(c.freeBytes, float64(space.FreeBytes))
+	}
 }
 
 // histogram adds up a distribution's counts, in another unit.

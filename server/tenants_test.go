@@ -88,6 +88,7 @@ func intrusions() map[string]intrusion {
 		"GET /v1/users/":                        {"", http.StatusOK},
 		"DELETE /v1/users/*user_id":             {"", http.StatusNotFound},
 		"POST /v1/users/erase":                  {`{"user_id":"canary/user"}`, http.StatusNotFound},
+		"GET /v1/storage":                       {"", http.StatusOK},
 		"PUT /v1/blocked-users/*user_id":        {`{"reason":"mine"}`, http.StatusOK},
 		"DELETE /v1/blocked-users/*user_id":     {"", http.StatusNotFound},
 		"POST /v1/blocked-users":                {`{"user_id":"the caller's","reason":"mine"}`, http.StatusOK},

@@ -147,7 +147,9 @@ func ignoreOld(err error) error {
 }
 
 func migrateUp(ctx context.Context, path string, migrations fs.FS) (err error) {
-	db, err := sql.Open("sqlite", dsn(path, pragmas(false)...)+"&_txlock=immediate")
+	// Before all else: it can only be set while there is nothing in the file, not even a journal mode.
+	all := append([][2]string{givesSpaceBack()}, pragmas(false)...)
+	db, err := sql.Open("sqlite", dsn(path, all...)+"&_txlock=immediate")
 	if err != nil {
 		return err
 	}

@@ -90,6 +90,13 @@ func calls(t *testing.T, w *world) []call {
 			return errors.Join(err, err2, err3, atLeastOne(int(flag(e.Done))))
 		}},
 		{"EraseUsers", func() error { _, err := w.EraseUsers(ctx); return err }},
+		{"Space", func() error { _, err := w.Space(ctx); return err }},
+		{"Shrink", func() error { _, err := w.Shrink(ctx); return err }},
+		{"Expiring", func() error {
+			e, err := w.Expiring(ctx, ws, 366*24*time.Hour)
+			return errors.Join(err, atLeastOne(int(e.Runs)))
+		}},
+		{"AllExpiring", func() error { _, err := w.AllExpiring(ctx, 0); return err }},
 		{"Verify", func() error { _, err := w.Store.Verify(ctx); return err }},
 		{"Backup", func() error { _, err := w.Store.Backup(ctx, filepath.Join(t.TempDir(), "copy.db")); return err }},
 		{"Stats", func() error { return atLeastOne(int(w.Stats().FileBytes)) }},
@@ -335,6 +342,7 @@ func exceptions() []struct{ line, query, why string } {
 		{"SCAN e", "FROM erasures e", "erasures under way are few"},
 		{"SCAN i", "LIMIT $4) i", "a piece of the audit log"},
 		{"USE TEMP B-TREE FOR ORDER BY", "LIMIT $4) i", "a piece of the audit log"},
+		{"SCAN r", "LIMIT $3) r", "a sample of the oldest runs"},
 		{"SCAN page", "LIMIT $4) page", "one page of ids"},
 		{"SCAN l", "LIMIT $3) l", "the newest segments of one run"},
 		{"USE TEMP B-TREE FOR ORDER BY", "LIMIT $4) page", "one page of runs"},

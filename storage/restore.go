@@ -59,6 +59,9 @@ func Restore(ctx context.Context, file, path string, migrations fs.FS, force boo
 	if c.version > versions[len(versions)-1] {
 		return "", ErrSchemaNewer
 	}
+	if err := keepTrackOfPages(ctx, c.name); err != nil {
+		return "", fmt.Errorf("let the database give space back: %w", err)
+	}
 	if exists {
 		if kept, err = keepAside(ctx, path, os.Link); err != nil {
 			return "", fmt.Errorf("keep the old database aside: %w", err)

@@ -1,0 +1,58 @@
+package server
+
+import (
+	"context"
+	"time"
+)
+
+// expiringWithin is how far ahead one is told what retention will delete.
+const expiringWithin = 24 * time.Hour
+
+type fileJSON struct {
+	Bytes     int64 `json:"bytes"`
+	FreeBytes int64 `json:"free_bytes"`
+	LogBytes  int64 `json:"log_bytes"`
+	CanShrink bool  `json:"can_shrink"`
+}
+
+type spaceJSON struct {
+	File     *fileJSON    `json:"file"`
+	Expiring expiringJSON `json:"expiring"`
+}
+
+type expiringJSON struct {
+	WithinHours int64 `json:"within_hours"`
+	Runs        int64 `json:"runs"`
+	Bytes       int64 `json:"bytes"`
+}
+
+// readSpace tells what retention will free of the caller's workspace and, where
+// no plans are sold and tenants so are the operator's own, how full the file is.
+func (s *Server) readSpace(c *call) error {
+	e, err := s.store.Expiring(c.ctx(), c.who.workspace, expiringWithin)
+	if err != nil {
+		return err
+	}
+	answer := spaceJSON{Expiring: expiringJSON{int64(expiringWithin / time.Hour), e.Runs, e.Bytes}}
+	if !s.billingEnabled() {
+		space, err := s.store.Space(c.ctx())
+		if err != nil {
+			return err
+		}
+		answer.File = &fileJSON{space.FileBytes, space.FreeBytes, s.store.Stats().WALBytes, space.CanShrink}
+	}
+	return c.ok(answer, nil)
+}
+
+// shrink gives free space back to the disk, and measures what will be free next.
+func (s *Server) shrink(ctx context.Context) (pages int, err error) {
+	pages, err = s.store.Shrink(ctx)
+	if err != nil {
+		return pages, err
+	}
+	e, err := s.store.AllExpiring(ctx, expiringWithin)
+	if err == nil {
+		s.metrics.jobs.expiringBytes.Set(float64(e.Bytes))
+	}
+	return pages, err
+}

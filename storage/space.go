@@ -1,0 +1,163 @@
+package storage
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+)
+
+// SQLite keeps the pages of what is deleted for what is written next, and its
+// file never shrinks by itself. Databases made by this version keep track of
+// where pages belong (auto_vacuum incremental), so that upkeep can move the
+// last ones into free ones and cut the file. In older ones it cannot, until a
+// restore has written the file anew (docs/ops/space.md).
+
+// spaceReserve is one part of how many of the pages in use is left free for
+// what is written next: what a workspace's oldest hours free is needed again soon.
+const spaceReserve = 16
+
+// Space is how the database file is filled.
+type Space struct {
+	FileBytes int64
+	FreeBytes int64 // in the file, used again for what is written next
+	CanShrink bool  // upkeep gives free pages back to the disk
+}
+
+// Space reads how the file is filled.
+func (s *Store) Space(ctx context.Context) (space Space, err error) {
+	err = s.read(ctx, func(tx *Tx) error {
+		var pages, free, size, mode int64
+		err := errors.Join(
+			tx.get(`PRAGMA page_count`, nil, &pages), tx.get(`PRAGMA freelist_count`, nil, &free),
+			tx.get(`PRAGMA page_size`, nil, &size), tx.get(`PRAGMA auto_vacuum`, nil, &mode))
+		space = Space{FileBytes: pages * size, FreeBytes: free * size, CanShrink: mode == autoVacuumIncremental}
+		return err
+	})
+	return space, err
+}
+
+const autoVacuumIncremental = 2
+
+// keepTrackOfPages writes a file that nobody else uses anew, unless it can shrink already.
+func keepTrackOfPages(ctx context.Context, file string) (err error) {
+	db, err := sql.Open("sqlite", dsn(file, [2]string{"synchronous", "2"}))
+	if err != nil {
+		return err
+	}
+	db.SetMaxOpenConns(1) // the pragma holds for the connection
+	defer func() { err = errors.Join(err, db.Close()) }()
+	var mode int
+	if err := db.QueryRowContext(ctx, `PRAGMA auto_vacuum`).Scan(&mode); err != nil || mode == autoVacuumIncremental {
+		return err
+	}
+	set := givesSpaceBack()
+	if _, err := db.ExecContext(ctx, `PRAGMA `+set[0]+` = `+set[1]); err != nil {
+		return err
+	}
+	_, err = db.ExecContext(ctx, `VACUUM`)
+	return err
+}
+
+// givesSpaceBack is the pragma that has a new file keep track of where pages
+// belong. A file that has tables it changes only with a VACUUM.
+func givesSpaceBack() [2]string {
+	return [2]string{"auto_vacuum", strconv.Itoa(autoVacuumIncremental)}
+}
+
+// Shrink gives the pages that nobody will need soon back to the disk, in
+// upkeep's slices, and returns how many.
+func (s *Store) Shrink(ctx context.Context) (pages int, err error) {
+	space, err := s.Space(ctx)
+	if err != nil || !space.CanShrink {
+		return 0, err
+	}
+	for more := true; more; {
+		err := s.slice(ctx, dropping, func(tx *Tx) (bool, error) {
+			n, err := shrinkPiece(tx)
+			pages, more = pages+n, n > 0
+			return more, err
+		})
+		if err != nil {
+			return pages, fmt.Errorf("shrink the file: %w", err)
+		}
+	}
+	if pages == 0 {
+		return 0, nil
+	}
+	// The file is cut when the last of the log is folded into it.
+	if err := s.emptyWAL(ctx); err != nil && !errors.Is(err, errReadersInTheWay) {
+		return pages, fmt.Errorf("shrink the file: %w", err)
+	}
+	return pages, nil
+}
+
+// shrinkPiece cuts some pages from the end of the file, moving what they hold,
+// and returns how many; 0 when only the reserve is free.
+func shrinkPiece(tx *Tx) (cut int, err error) {
+	var pages, free int64
+	err = errors.Join(tx.get(`PRAGMA page_count`, nil, &pages), tx.get(`PRAGMA freelist_count`, nil, &free))
+	if err != nil || free <= (pages-free)/spaceReserve {
+		return 0, err
+	}
+	err = tx.each(`PRAGMA incremental_vacuum(4)`, nil, func(scanner) error { return nil })
+	if err != nil {
+		return 0, err
+	}
+	var after int64
+	err = tx.get(`PRAGMA page_count`, nil, &after)
+	return int(pages - after), err
+}
+
+// Expiring is about what retention will delete soon.
+type Expiring struct {
+	Runs  int64
+	Bytes int64 // estimated from the oldest runs
+}
+
+// Expiring estimates what retention will free of a workspace until a time.
+func (s *Store) Expiring(ctx context.Context, ws WorkspaceKey, within time.Duration) (e Expiring, err error) {
+	err = s.read(ctx, func(tx *Tx) error {
+		w, err := workspace(tx, ws)
+		if err != nil {
+			return err
+		}
+		e, err = expiring(tx, ws, tx.now.Add(within).AddDate(0, 0, -int(w.Plan.RetentionDays)))
+		return err
+	})
+	return e, err
+}
+
+// expiring counts the runs that began before a time, and weighs the oldest of them.
+func expiring(tx *Tx, ws WorkspaceKey, before time.Time) (e Expiring, err error) {
+	const sample, stepBytes, runBytes = 100, 100, 300 // a row with its part of the indexes
+	bound := idFloor(before)
+	err = tx.get(`SELECT count(*) FROM runs WHERE workspace_id = $1 AND uuid < $2`, []any{ws, bound[:]}, &e.Runs)
+	if err != nil || e.Runs == 0 {
+		return e, err
+	}
+	var runs, bytes int64
+	err = tx.get(`SELECT count(*), coalesce(sum(r.step_count * $4 + $5
+			+ coalesce((SELECT octet_length(m.metadata) FROM run_metadata m WHERE m.run_id = r.id), 0)
+			+ coalesce((SELECT sum(coalesce(octet_length(p.input_data), 0) + coalesce(octet_length(p.output_data), 0)
+				+ coalesce(octet_length(p.error), 0)) FROM step_payloads p WHERE p.run_id = r.id), 0)), 0)
+		FROM (SELECT id, step_count FROM runs WHERE workspace_id = $1 AND uuid < $2 ORDER BY uuid LIMIT $3) r`,
+		[]any{ws, bound[:], sample, stepBytes, runBytes}, &runs, &bytes)
+	e.Bytes = bytes / max(1, runs) * e.Runs
+	return e, err
+}
+
+// AllExpiring is Expiring of all workspaces together.
+func (s *Store) AllExpiring(ctx context.Context, within time.Duration) (all Expiring, err error) {
+	workspaces, err := s.retentions(ctx)
+	for _, w := range workspaces {
+		e, readErr := s.Expiring(ctx, w.ws, within)
+		if readErr != nil {
+			return all, readErr
+		}
+		all.Runs, all.Bytes = all.Runs+e.Runs, all.Bytes+e.Bytes
+	}
+	return all, err
+}
