@@ -70,6 +70,15 @@ function flaws(): string[] {
     }
     if (row.getBoundingClientRect().height > 240) found.push(`${name(row)} fills ${Math.round(row.getBoundingClientRect().height)} px`)
   }
+  // Every time says its zone, in its words or, for ages, in its title. Examples of code have their own.
+  for (const time of document.querySelectorAll('main time')) {
+    if (!/UTC/.test(time.textContent + (time.getAttribute('title') ?? ''))) found.push(`${name(time)} has no zone`)
+  }
+  const texts = document.createTreeWalker(document.querySelector('main')!, NodeFilter.SHOW_TEXT)
+  for (let node = texts.nextNode(); node; node = texts.nextNode()) {
+    if (/\b\d{1,2}:\d{2}\b/.test(node.textContent!) && !/UTC/.test(node.textContent!) && !node.parentElement!.closest('pre, code'))
+      found.push(`“${node.textContent}” has no zone`)
+  }
   // Whatever is pressed can be hit, unless it scrolls inside of something.
   for (const link of document.querySelectorAll('main :is(a, button)')) {
     if (!(link as HTMLElement).checkVisibility({ visibilityProperty: true })) continue
