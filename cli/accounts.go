@@ -92,7 +92,7 @@ func createUser(ctx context.Context, dir string, o createUserOptions, stdin *os.
 	if in.PasswordHash, err = auth.NewHasher(1).Hash(ctx, password); err != nil {
 		return err
 	}
-	store, _, err := open(ctx, dir, true, 0)
+	store, _, err := open(ctx, dir, true, storage.Options{})
 	if err != nil {
 		return err
 	}
@@ -124,7 +124,7 @@ func createUser(ctx context.Context, dir string, o createUserOptions, stdin *os.
 
 // requireFreeEmail finds out before a password is asked for.
 func requireFreeEmail(ctx context.Context, dir, email string) (err error) {
-	store, _, err := open(ctx, dir, true, 0)
+	store, _, err := open(ctx, dir, true, storage.Options{})
 	if err != nil {
 		return err
 	}
@@ -194,7 +194,7 @@ func withStore(ctx context.Context, dir string, fn func(*storage.Store) error) (
 	if !hasDatabase(dir) {
 		return errNoDatabase(dir)
 	}
-	store, _, err := open(ctx, dir, false, 0)
+	store, _, err := open(ctx, dir, false, storage.Options{})
 	if err != nil {
 		return err
 	}

@@ -76,13 +76,14 @@ func runDemo(ctx context.Context, dir string, o demoOptions, stdout, stderr io.W
 		defaultPlan:    string(demo.Plan), logFormat: "text", logLevel: "warn",
 		maxBody: server.DefaultMaxBody, maxRunBody: server.DefaultMaxRunBody, maxPayload: server.DefaultMaxPayload,
 		maxBodyMemory: server.DefaultMaxBodyMemory,
-		tokenTTL:      24 * time.Hour, paymentGrace: server.DefaultPaymentGrace, heldRows: storage.DefaultHeld,
+		tokenTTL:      24 * time.Hour, paymentGrace: server.DefaultPaymentGrace,
+		heldRows: storage.DefaultHeld, openStepTimeout: storage.DefaultOpenStepTimeout,
 		backups: server.Backups{Every: 24 * time.Hour, Keep: 7},
 	}.config(stderr)
 	if err != nil {
 		return err
 	}
-	store, secret, err := open(ctx, dir, true, 0)
+	store, secret, err := open(ctx, dir, true, storage.Options{})
 	if err != nil {
 		return unlessEnded(ctx, err)
 	}

@@ -119,7 +119,9 @@ func noArgs(cmd *cobra.Command, args []string) error { return usage(cobra.NoArgs
 
 // open opens the data directory. Only serve and create-user, which may be the
 // first to come, bring the schema up to date.
-func open(ctx context.Context, dir string, migrate bool, heldRows int, options ...storage.MigrateOption) (*storage.Store, auth.Secret, error) {
+func open(
+	ctx context.Context, dir string, migrate bool, opts storage.Options, options ...storage.MigrateOption,
+) (*storage.Store, auth.Secret, error) {
 	if err := privatefile.MkdirAll(dir); err != nil {
 		return nil, auth.Secret{}, fmt.Errorf("make the data directory: %w", err)
 	}
@@ -136,9 +138,8 @@ func open(ctx context.Context, dir string, migrate bool, heldRows int, options .
 			return nil, auth.Secret{}, err
 		}
 	}
-	store, err := storage.Open(ctx, databasePath(dir), storage.Options{
-		Migrations: embed.Migrations(), Secret: secret, Now: now, Held: heldRows,
-	})
+	opts.Migrations, opts.Secret, opts.Now = embed.Migrations(), secret, now
+	store, err := storage.Open(ctx, databasePath(dir), opts)
 	return store, secret, err
 }
 

@@ -71,6 +71,8 @@ func (o *serveOptions) upkeepFlags(f *pflag.FlagSet) {
 	f.IntVar(&o.backups.Keep, "backup-keep", 7, "how many scheduled backups to keep")
 	f.DurationVar(&o.wait, "wait", 0,
 		"how long to wait for another server on the same data directory to end")
+	f.DurationVar(&o.openStepTimeout, "open-step-timeout", storage.DefaultOpenStepTimeout,
+		"after how long without a call a run is idle although a step of it is open")
 	f.DurationVar(&o.verifyEvery, "verify-every", 24*time.Hour,
 		"how often to verify the books, at 03:00 UTC when daily; 0 for never")
 }
@@ -100,6 +102,7 @@ type serveOptions struct {
 	defaultPlan, logFormat, logLevel string
 
 	tokenTTL, paymentGrace, verifyEvery, wait time.Duration
+	openStepTimeout                           time.Duration
 	heldRows                                  int
 	maxBody, maxRunBody, maxPayload           int64
 	maxBodyMemory                             int64
@@ -167,9 +170,16 @@ func (o serveOptions) checkSizes() error {
 	return nil
 }
 
+// store is what the options say of the store.
+func (o serveOptions) store() storage.Options {
+	return storage.Options{Held: o.heldRows, OpenStepTimeout: o.openStepTimeout}
+}
+
 // checkUpkeep checks what concerns backups, verification and watching.
 func (o serveOptions) checkUpkeep() error {
 	switch {
+	case o.openStepTimeout < time.Minute:
+		return fmt.Errorf("--open-step-timeout %s: must be a minute or more", o.openStepTimeout)
 	case o.backups.Every < time.Minute:
 		return fmt.Errorf("--backup-every %s: must be a minute or more", o.backups.Every)
 	case o.backups.Keep < 1:
@@ -228,7 +238,7 @@ func serve(ctx context.Context, dir string, o serveOptions, stdout, stderr io.Wr
 	if err := storage.CheckSound(ctx, databasePath(dir)); err != nil {
 		return err
 	}
-	store, secret, err := open(ctx, dir, true, o.heldRows, storage.AsServer)
+	store, secret, err := open(ctx, dir, true, o.store(), storage.AsServer)
 	if err != nil {
 		return err
 	}

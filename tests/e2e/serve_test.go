@@ -149,6 +149,7 @@ func TestServeRefusesWrongFlagValues(t *testing.T) {
 		"--backup-every=1s":        "a minute or more",
 		"--backup-keep=0":          "1 or more",
 		"--verify-every=1s":        "0 or a minute or more",
+		"--open-step-timeout=1s":   "must be a minute or more",
 	} {
 		dir := filepath.Join(t.TempDir(), "data")
 		name, _, _ := strings.Cut(flag, "=")
