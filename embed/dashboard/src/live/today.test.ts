@@ -22,7 +22,11 @@ test('what is new today is in the 7 and the 30 days too', () => {
   expect(decimalText(moved.last_30_days.total_usd)).toBe('9.2')
   expect(moved.last_7_days).toMatchObject({ total_tokens: 800, run_count: 8, denial_count: 16 })
   expect(moved.last_30_days).toMatchObject({ total_tokens: 2300, run_count: 23, denial_count: 46 })
-  expect(moved.last_7_days).toMatchObject({ unpriced_tokens: 24, unpriced_step_count: 8, calls_without_usage: 32 })
+  expect(moved.last_7_days).toMatchObject({
+    unpriced_tokens: 24,
+    unpriced_step_count: 8,
+    calls_without_usage: 32,
+  })
   const full = withToday(usage as unknown as Schema<'Usage'>, { ...totals(0.3, 4), capped: true })
   expect([full.today.capped, full.last_7_days.capped, full.last_30_days.capped]).toEqual([true, true, true])
 })

@@ -36,7 +36,8 @@ test('what a plan lacks is said with the plans that have it', () => {
 })
 
 test('the dearest user of the day is found however little was spent', () => {
-  const users = (...spent: number[]) => spent.map((today_usd, i) => ({ user_id: `u${i}`, today_usd }))
+  const users = (...spent: number[]) =>
+    spent.map((today_usd, i) => ({ user_id: `u${i}`, today_usd, today_unpriced_tokens: 0 }))
   expect(dearestToday(users(0.000000001, 0))?.user_id).toBe('u0')
   expect(dearestToday(users(0.00012, 0.00019, 0.00018))?.user_id).toBe('u1')
   expect(dearestToday(users(9, 10, 2))?.user_id).toBe('u1')

@@ -40,7 +40,7 @@ export function missing(
     : 'The Pro, Scale and Enterprise plans let you choose this.'
 }
 
-type Spender = Pick<Schema<'User'>, 'user_id' | 'today_usd'>
+type Spender = Pick<Schema<'User'>, 'user_id' | 'today_usd' | 'today_unpriced_tokens'>
 
 /** Who has spent most today, to the last billionth; nobody when nothing was spent. */
 export function dearestToday<U extends Spender>(users: U[]): U | undefined {

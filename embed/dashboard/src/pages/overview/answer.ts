@@ -1,7 +1,8 @@
 // "Are we all right now?" as a sentence: what stops agents comes first.
 import type { Schema } from '../../api/client'
 import { count, plural } from '../../format/count'
-import { share, usd } from '../../format/money'
+import { share } from '../../format/money'
+import { spentToday } from '../../format/spent'
 import { resets, until } from '../../format/time'
 
 type Today = Pick<Schema<'Usage'>, 'today' | 'running_runs' | 'monthly_run_count' | 'monthly_run_limit'>
@@ -17,7 +18,7 @@ export type Answer = {
 export function answer(usage: Today, workspace: Limits, now: number): Answer {
   const budget = workspace.daily_budget_usd
   const running = usage.running_runs
-  const spent = `${usd(usage.today.total_usd)}${budget === null ? '' : ` of ${usd(budget)}`} spent today`
+  const spent = spentToday(usage.today.total_usd, usage.today.unpriced_tokens, budget)
   const open = running === 0 ? 'None is open' : `${count(running)} ${running === 1 ? 'is' : 'are'} still open`
   const at = resets(now)
   if (workspace.kill_switch) {

@@ -11,6 +11,8 @@ export type Spend = {
   /** The dearest first; OTHER, if there is a rest, last. */
   series: { name: string; other: boolean; values: Money[] }[]
   totals: Money[]
+  /** Tokens of each day that no price was known for. */
+  unpriced: number[]
 }
 
 /** `today` is the total that the rest of the page shows of the last day: a moment newer or older than the days. */
@@ -31,7 +33,12 @@ export function spendOf(days: Day[], today?: Day['total_usd']): Spend {
   }
   const totals = days.map((day) => day.total_usd)
   if (today !== undefined && totals.length > 0) totals[totals.length - 1] = today
-  return { dates: days.map((day) => day.date), series: used, totals }
+  return {
+    dates: days.map((day) => day.date),
+    series: used,
+    totals,
+    unpriced: days.map((day) => day.unpriced_tokens),
+  }
 }
 
 /** For each series the heights of it and all dearer ones together: what stacked bars are drawn from. */

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { decimalOf } from '../../format/typed'
-import { priceProblem, toMillion, toToken } from './convert'
+import { likelyPerMillion, priceProblem, toMillion, toToken } from './convert'
 
 describe('what is typed', () => {
   test.each([
@@ -74,3 +74,11 @@ describe('what is wrong with a price', () => {
     ['1000001', /1,000,000/],
   ])('“%s”', (text, want) => expect(priceProblem(text)).toMatch(want))
 })
+
+test.each([
+  ['0.01', false],
+  ['0.010000000001', true],
+  ['2.5', true],
+  ['0.0000025', false],
+  ['free', false],
+])('“%s” is likely meant for a million: %s', (text, want) => expect(likelyPerMillion(text)).toBe(want))

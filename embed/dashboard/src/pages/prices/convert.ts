@@ -27,3 +27,9 @@ export function priceProblem(perToken: string): string {
   const beyond = BigInt(whole) > LARGEST || (BigInt(whole) === LARGEST && fraction !== '')
   return beyond ? 'At most $1,000,000 a token.' : ''
 }
+
+/** Whether a price for one token was probably meant for a million: more than $0.01, as the server warns of too. */
+export function likelyPerMillion(perToken: string): boolean {
+  const [whole = '0', fraction = ''] = (decimalOf(perToken) ?? '0').split('.')
+  return BigInt(whole + fraction.padEnd(30, '0')) > 10n ** 28n
+}
