@@ -86,22 +86,27 @@ func readBody(w http.ResponseWriter, r *http.Request, limit bodyLimit) ([]byte, 
 		}
 	}
 	if r.ContentLength > limit.bytes {
-		return nil, (*bodyTooLargeError)(&limit)
+		return nil, limit.explain(&http.MaxBytesError{Limit: limit.bytes})
 	}
 	declared := max(r.ContentLength, 0)
 	body := bytes.NewBuffer(make([]byte, 0, min(declared, smallBody)+bytes.MinRead))
 	all := http.MaxBytesReader(w, r.Body, limit.bytes)
-	err := readInto(body, all, r.ContentLength, limit)
+	if err := readInto(body, all, r.ContentLength, limit); err != nil {
+		return nil, limit.explain(err)
+	}
+	return body.Bytes(), nil
+}
+
+// explain says what a body could not be read for.
+func (l bodyLimit) explain(err error) error {
 	var tooLarge *http.MaxBytesError
 	switch {
-	case err == nil:
-		return body.Bytes(), nil
 	case errors.As(err, &tooLarge):
-		return nil, (*bodyTooLargeError)(&limit)
+		return (*bodyTooLargeError)(&l)
 	case errors.Is(err, errBodyMemory):
-		return nil, err
+		return err
 	default:
-		return nil, fmt.Errorf("%w: %w", errBodyRead, err)
+		return fmt.Errorf("%w: %w", errBodyRead, err)
 	}
 }
 
