@@ -67,6 +67,7 @@ func (w *workshop) build(ctx context.Context, name, dir string) error {
 type account struct {
 	Email string `json:"email"`
 	Key   string `json:"api_key"`
+	Admin string `json:"key"` // another key, with which it is configured
 }
 
 // serve starts our server on a directory.
@@ -112,6 +113,13 @@ func (w *workshop) makeAccounts(ctx context.Context, dir string, n int) ([]accou
 		if err := json.Unmarshal(out, &accounts[i]); err != nil {
 			return nil, fmt.Errorf("read what create-user prints: %w", err)
 		}
+		out, err = w.pikarc(ctx, dir, "", "create-key", "--email", accounts[i].Email, "--scope", "admin", "--json")
+		if err != nil {
+			return nil, err
+		}
+		if err := json.Unmarshal(out, &accounts[i]); err != nil {
+			return nil, fmt.Errorf("read what create-key prints: %w", err)
+		}
 	}
 	p, err := w.serve(ctx, dir)
 	if err != nil {
@@ -119,7 +127,7 @@ func (w *workshop) makeAccounts(ctx context.Context, dir string, n int) ([]accou
 	}
 	defer p.Kill()
 	for _, a := range accounts {
-		s := agent.Server{Host: p.Addr, Key: a.Key}
+		s := agent.Server{Host: p.Addr, Key: a.Admin}
 		if err := call(ctx, s, "PATCH", "/v1/workspace/", `{"max_concurrent_runs":100000}`, nil); err != nil {
 			return nil, err
 		}

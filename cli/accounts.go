@@ -223,42 +223,6 @@ func orNoAccount(err error, email string) error {
 	return err
 }
 
-func newRotateKey() *cobra.Command {
-	var email, label string
-	var asJSON bool
-	cmd := &cobra.Command{
-		Use:   "rotate-key --email EMAIL",
-		Short: "Replace an account's API key; the old one ends at once",
-		Example: `  pikarc rotate-key --email you@example.com
-  pikarc rotate-key --email you@example.com --label "from Monday" --json`,
-		Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return rotateKey(cmd.Context(), dataDir(cmd), email, label, asJSON, cmd.OutOrStdout())
-		},
-	}
-	cmd.Flags().StringVar(&email, "email", "", "the account's email (required)")
-	cmd.Flags().StringVar(&label, "label", storage.DefaultKeyLabel, "a name for the new key")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	return cmd
-}
-
-func rotateKey(ctx context.Context, dir, email, label string, asJSON bool, stdout io.Writer) error {
-	if n := utf8.RuneCountInString(label); n < 1 || n > server.MaxName {
-		return usage(fmt.Errorf("--label must have 1 to %d characters", server.MaxName))
-	}
-	return withWorkspace(ctx, dir, email, func(store *storage.Store, w storage.Workspace) error {
-		key, err := store.RotateKey(ctx, w.Key(), label)
-		if err != nil {
-			return err
-		}
-		if asJSON {
-			return printJSON(stdout, server.NewKeyOf(key))
-		}
-		_, err = fmt.Fprintln(stdout, key.Full)
-		return err
-	})
-}
-
 func newSetPlan() *cobra.Command {
 	var email string
 	cmd := &cobra.Command{

@@ -92,7 +92,7 @@ func newRoot(stdin *os.File) *cobra.Command {
 	root.SetUsageFunc(printUsage)
 	root.SetVersionTemplate(versions())
 	root.AddCommand(newServe(), newMigrate(), newVerify(), newBackup(), newRestore(), newCreateUser(stdin), newAccounts(), newSetPassword(stdin),
-		newRotateKey(), newSetPlan(),
+		newSetPlan(), newKeys(), newCreateKey(), newRotateKey(), newRevokeKey(),
 		newDemo(), newHealth(), newVersion())
 	return root
 }

@@ -1,10 +1,10 @@
 """An agent under Pikarc's guard: allowed calls, what they cost, and a budget that ends in the middle of a run.
 
     pip install pikarc==0.1.0
-    PIKARC_API_KEY=lg_... python examples/agent.py [--base-url http://localhost:8000]
+    PIKARC_API_KEY=lg_... PIKARC_ADMIN_KEY=lg_... python examples/agent.py [--base-url http://localhost:8000]
 
-No model is called: this file pretends to be one, and says how many tokens it used. With the same API key it sets a
-price for that model and, for a moment, a daily budget for the whole workspace: what was spent today and half a cent
+No model is called: this file pretends to be one, and says how many tokens it used. An agent's key may not change what
+guards it, so with another, of scope admin (pikarc create-key --scope admin), it plays the operator: it sets a price for that model and, for a moment, a daily budget for the whole workspace: what was spent today and half a cent
 more. At the end it restores the budget and switches the price off; until then the budget holds for every other agent of
 that workspace too. You will see:
 
@@ -75,8 +75,8 @@ def tokens(answer: Answer) -> tuple[int, int]:
 class Workspace:
     """The operator's side, which the client does not cover: settings, prices, and what was recorded."""
 
-    def __init__(self, base_url: str, api_key: str) -> None:
-        self._http = httpx.Client(base_url=base_url, headers={"Authorization": f"Bearer {api_key}"})
+    def __init__(self, base_url: str, admin_key: str) -> None:
+        self._http = httpx.Client(base_url=base_url, headers={"Authorization": f"Bearer {admin_key}"})
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
         response = self._http.request(method, path, json=body)
@@ -134,10 +134,10 @@ def usd(amount: Decimal | int) -> str:
     return f"{plain(amount)} USD"
 
 
-async def show(base_url: str, api_key: str) -> None:
+async def show(base_url: str, api_key: str, admin_key: str) -> None:
     """Sets price and budget, runs the agent twice, and puts the workspace back in order."""
     client = AsyncPikarc(api_key, base_url=base_url)
-    workspace = Workspace(base_url, api_key)
+    workspace = Workspace(base_url, admin_key)
     try:
         budget_before = workspace.call("GET", "/v1/workspace/")["daily_budget_usd"]
         spent = workspace.call("GET", "/v1/usage/")["today"]["total_usd"]
@@ -168,8 +168,11 @@ def main() -> None:
     api_key = os.environ.get("PIKARC_API_KEY")
     if not api_key:
         sys.exit("Set PIKARC_API_KEY to your workspace's API key, lg_...")
+    admin_key = os.environ.get("PIKARC_ADMIN_KEY")
+    if not admin_key:
+        sys.exit("Set PIKARC_ADMIN_KEY to a key of scope admin: pikarc create-key --email ... --scope admin")
     try:
-        asyncio.run(show(base_url, api_key))
+        asyncio.run(show(base_url, api_key, admin_key))
     except httpx.HTTPStatusError as error:
         sys.exit(f"{base_url} answered {error.response.status_code}: {error.response.text}")
     except httpx.TransportError as error:

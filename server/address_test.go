@@ -43,7 +43,7 @@ func TestOnlyATrustedProxyIsBelievedAboutTheAddress(t *testing.T) {
 			})
 			a := w.account(plans.Basic)
 			w.clock.advance(time.Second)
-			w.call("PUT", "/v1/blocked-users/ada", a.key, nil, "X-Forwarded-For", forwarded).want(http.StatusOK)
+			w.call("PUT", "/v1/blocked-users/ada", a.token, nil, "X-Forwarded-For", forwarded).want(http.StatusOK)
 			if got := w.call("GET", "/v1/audit?limit=1", a.key, nil).text("items.0.address"); got != want {
 				t.Errorf("trusting %v, X-Forwarded-For %.60q is taken for %s, want %s", trusting, forwarded, got, want)
 			}

@@ -14,8 +14,8 @@ func TestMarkupIsKeptAsDataAndNeverServedAsAPage(t *testing.T) {
 	w := newWorld(t)
 	a := w.account(plans.Scale)
 	const markup = `<script>alert(1)</script><img src=x onerror=alert(1)>`
-	w.call("PATCH", "/v1/workspace", a.key, map[string]any{"name": markup}).want(http.StatusOK)
-	w.call("PUT", "/v1/blocked-users/%3Cscript%3E", a.key, map[string]any{"reason": markup}).want(http.StatusOK)
+	w.call("PATCH", "/v1/workspace", a.token, map[string]any{"name": markup}).want(http.StatusOK)
+	w.call("PUT", "/v1/blocked-users/%3Cscript%3E", a.token, map[string]any{"reason": markup}).want(http.StatusOK)
 	w.call("POST", "/v1/api-keys/regenerate", a.token, map[string]any{"label": markup}).want(http.StatusOK)
 	for path, field := range map[string]string{
 		"/v1/workspace": "name", "/v1/users": "items.0.blocked_reason", "/v1/api-keys": "label", "/v1/auth/me": "workspace.name",

@@ -12,7 +12,7 @@ import (
 func (c *call) actor() storage.Actor {
 	a := storage.Actor{Kind: storage.ActorNobody, Address: c.remote()}
 	switch {
-	case c.who.byKey:
+	case c.who.byKey():
 		a.Kind, a.Name = storage.ActorKey, c.who.prefix
 	case c.who.account != uuid.Nil:
 		a.Kind, a.Account = storage.ActorAccount, c.who.account

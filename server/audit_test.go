@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -84,6 +85,20 @@ func trails() map[string]trail {
 			"/v1/api-keys/regenerate", `{"label":"new"}`,
 			by + `,"action":"api_key.regenerate","target":null,"before":{"label":"default","prefix":"<prefix>"},"after":{"label":"new","prefix":"<prefix>"}`, "",
 		},
+		"POST /v1/api-keys/": {
+			"/v1/api-keys", `{"label":"new","scope":"admin","expires_at":"2027-01-01T00:00:00Z"}`,
+			by + `,"action":"api_key.create","target":"<prefix>","before":null,` +
+				`"after":{"expires_at":"2027-01-01T00:00:00.000Z","label":"new","prefix":"<prefix>","scope":"admin"}`, "",
+		},
+		"PATCH /v1/api-keys/:key_id": {
+			"/v1/api-keys/{key}", `{"label":"new"}`,
+			by + `,"action":"api_key.update","target":"<prefix>","before":{"label":"spare"},"after":{"label":"new"}`, "",
+		},
+		"DELETE /v1/api-keys/:key_id": {
+			"/v1/api-keys/{key}", ``,
+			by + `,"action":"api_key.revoke","target":"<prefix>",` +
+				`"before":{"expires_at":"2026-11-23T08:08:29.123Z","label":"spare","prefix":"<prefix>","scope":"agent"},"after":null`, "",
+		},
 		"PUT /v1/model-pricing/*model": {
 			"/v1/model-pricing/gpt-4o", `{"input_cost_per_token":0.0000025,"output_cost_per_token":1,"is_active":true}`,
 			by + `,"action":"model_price.set","target":"gpt-4o","before":{"output_cost_per_token":0.00001},"after":{"output_cost_per_token":1}`, "",
@@ -107,7 +122,7 @@ func (w *world) auditLog(a account, query string) (entries []string) {
 }
 
 func maskEntry(f fixture, r *response) string {
-	text := f.mask(r.body)
+	text := regexp.MustCompile(`"target":"[0-9a-f]{8}"`).ReplaceAllString(f.mask(r.body), `"target":"<prefix>"`)
 	text, found := strings.CutPrefix(text, `{"items":[{"id":"<id>","at":"2026-11-23T07:08:32.123Z",`)
 	if !found {
 		return text
@@ -153,7 +168,7 @@ func leavesOne(w *world, rt server.TestRoute, recipe trail) {
 	if recipe.body != "" {
 		body = f.fill(recipe.body)
 	}
-	r := w.call(rt.Method, recipe.path, credential, body)
+	r := w.call(rt.Method, f.fill(recipe.path), credential, body)
 	now, err := w.store.Account(w.t.Context(), f.id) // whose session the call may have ended
 	w.must(err)
 	reader := w.token(now)
@@ -213,12 +228,12 @@ func TestOnlyWhatChangedSomethingIsRecorded(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	a := w.account(plans.Basic)
-	w.call("PATCH", "/v1/workspace", a.key, `{"daily_budget_usd":2}`).want(http.StatusOK)
+	w.call("PATCH", "/v1/workspace", a.token, `{"daily_budget_usd":2}`).want(http.StatusOK)
 	before := w.count(`SELECT count(*) FROM audit_entries`)
-	w.call("PATCH", "/v1/workspace", a.key, `{"daily_budget_usd":2.00}`).want(http.StatusOK) // as it is
-	w.call("PATCH", "/v1/workspace", a.key, `{"daily_budget_usd":3,"user_daily_budget_usd":1}`).want(http.StatusForbidden)
-	w.call("POST", "/v1/workspace/kill-switch", a.key, `{"active":true}`).want(http.StatusForbidden)
-	w.call("DELETE", "/v1/blocked-users/nobody", a.key, nil).want(http.StatusNotFound)
+	w.call("PATCH", "/v1/workspace", a.token, `{"daily_budget_usd":2.00}`).want(http.StatusOK) // as it is
+	w.call("PATCH", "/v1/workspace", a.token, `{"daily_budget_usd":3,"user_daily_budget_usd":1}`).want(http.StatusForbidden)
+	w.call("POST", "/v1/workspace/kill-switch", a.token, `{"active":true}`).want(http.StatusForbidden)
+	w.call("DELETE", "/v1/blocked-users/nobody", a.token, nil).want(http.StatusNotFound)
 	run := w.start(a, "ada")
 	w.call("POST", "/v1/runs/"+run+"/end", a.token, `{"status":"FAILED"}`).want(http.StatusOK)
 	if got := w.count(`SELECT count(*) FROM audit_entries`); got != before {
@@ -231,7 +246,9 @@ func TestTheActorIsTheOneWhoseCredentialItWas(t *testing.T) {
 	w := newWorld(t)
 	a := w.account(plans.Scale)
 	w.clock.advance(time.Second)
-	w.call("PUT", "/v1/blocked-users/ada", a.key, nil).want(http.StatusOK)
+	a.admin = w.keyOf(a, storage.ScopeAdmin)
+	w.clock.advance(time.Second)
+	w.call("PUT", "/v1/blocked-users/ada", a.admin, nil).want(http.StatusOK)
 	w.clock.advance(time.Second)
 	w.call("PUT", "/v1/blocked-users/bob", a.token, nil).want(http.StatusOK)
 	w.clock.advance(time.Second)
@@ -242,7 +259,7 @@ func TestTheActorIsTheOneWhoseCredentialItWas(t *testing.T) {
 	w.must(err)
 	r := w.call("GET", "/v1/audit", a.token, nil).want(http.StatusOK)
 	for i, want := range []string{
-		`{"kind":"stripe","name":"evt_1"}`, `{"kind":"account","name":"` + a.email + `"}`, `{"kind":"api_key","name":"` + a.key[3:11] + `"}`, `{"kind":"system","name":null}`,
+		`{"kind":"stripe","name":"evt_1"}`, `{"kind":"account","name":"` + a.email + `"}`, `{"kind":"api_key","name":"` + a.admin[3:11] + `"}`, `{"kind":"system","name":null}`,
 	} {
 		if got := r.text(fmt.Sprintf("items.%d.actor", i)); got != want {
 			t.Errorf("entry %d is by %s, want %s", i, got, want)
@@ -297,8 +314,8 @@ func TestTheAuditLogIsPagedAndFiltered(t *testing.T) {
 	a := w.account(plans.Scale)
 	for i := range 5 {
 		w.clock.advance(time.Second)
-		w.call("PUT", fmt.Sprintf("/v1/blocked-users/u%d", i), a.key, nil).want(http.StatusOK)
-		w.call("PATCH", "/v1/workspace", a.key, fmt.Sprintf(`{"daily_budget_usd":%d}`, i)).want(http.StatusOK)
+		w.call("PUT", fmt.Sprintf("/v1/blocked-users/u%d", i), a.token, nil).want(http.StatusOK)
+		w.call("PATCH", "/v1/workspace", a.token, fmt.Sprintf(`{"daily_budget_usd":%d}`, i)).want(http.StatusOK)
 	}
 	var targets []string
 	for cursor := ""; ; {

@@ -16,9 +16,10 @@ import (
 type principal struct {
 	workspace storage.WorkspaceKey
 	account   uuid.UUID
-	byKey     bool          // an API key; otherwise a token
+	key       storage.KeyID // of an API key; 0 for a token
 	prefix    string        // of the key
-	recalled  storage.KeyID // 0 when the key was looked up; else the store must make sure of it
+	recalled  bool          // the key was not looked up: the store has yet to check it
+	ended     error         // of a key that may only finish what it began; else nil
 
 	session auth.SessionID // of a token
 	expires time.Time      // when the token does
@@ -26,8 +27,11 @@ type principal struct {
 
 // caller is the principal as the store's calls of agents take it.
 func (p principal) caller() storage.Caller {
-	return storage.Caller{Workspace: p.workspace, Key: p.recalled}
+	return storage.Caller{Workspace: p.workspace, Key: p.key}
 }
+
+// byKey reports whether the credential is an API key, and otherwise a token.
+func (p principal) byKey() bool { return p.key != 0 }
 
 // authenticate checks the bearer credential against what the route asks for.
 func (s *Server) authenticate(c *call) error {
@@ -47,10 +51,10 @@ func (s *Server) identify(ctx context.Context, needs permissions, header string)
 		return principal{}, unauthenticated("Not authenticated")
 	}
 	if auth.LooksLikeAPIKey(credential) {
-		if err := refuseKey(needs); err != nil {
+		if err := refuseKeys(needs); err != nil {
 			return principal{}, err
 		}
-		return s.checkKey(ctx, credential, needs.checkedByWriter())
+		return s.checkKey(ctx, credential, needs)
 	}
 	if err := refuseSession(needs); err != nil {
 		return principal{}, err
@@ -58,18 +62,16 @@ func (s *Server) identify(ctx context.Context, needs permissions, header string)
 	return s.checkToken(ctx, credential)
 }
 
-// checkKey looks a key up, or recalls it where the store makes sure of it later.
-func (s *Server) checkKey(ctx context.Context, credential string, recall bool) (principal, error) {
+// checkKey looks a key up, or recalls it where the store checks it later, and
+// holds what it may do against what the call needs.
+func (s *Server) checkKey(ctx context.Context, credential string, needs permissions) (principal, error) {
 	key, err := auth.ParseAPIKey(credential)
 	if err != nil {
 		return principal{}, invalidKey()
 	}
-	if recall {
+	if needs.checkedByWriter() {
 		if found, ok := s.store.RecallKey(key.Prefix); ok && key.Matches(found.Hash) {
-			return principal{
-				workspace: found.Workspace, account: found.Account,
-				byKey: true, prefix: key.Prefix, recalled: found.Key,
-			}, nil
+			return keyHolder(key, found, true), refuseScope(needs, found.Scope)
 		}
 	}
 	found, err := s.store.KeyCredential(ctx, key.Prefix)
@@ -80,8 +82,20 @@ func (s *Server) checkKey(ctx context.Context, credential string, recall bool) (
 		return principal{}, err
 	case !key.Matches(found.Hash):
 		return principal{}, invalidKey()
+	case found.KeyEnded != nil && !(found.MayFinish && afterItsEnd.has(needs)):
+		return principal{}, found.KeyEnded // as the store's writer would say
 	}
-	return principal{workspace: found.Workspace, account: found.Account, byKey: true, prefix: key.Prefix}, nil
+	if err := refuseScope(needs, found.Scope); err != nil {
+		return principal{}, err
+	}
+	s.store.KeyUsed(found.Key)
+	who := keyHolder(key, found, false)
+	who.ended = found.KeyEnded
+	return who, nil
+}
+
+func keyHolder(key auth.APIKey, found storage.Credential, recalled bool) principal {
+	return principal{workspace: found.Workspace, account: found.Account, key: found.Key, prefix: key.Prefix, recalled: recalled}
 }
 
 func invalidKey() error { return unauthenticated("Invalid API key") }

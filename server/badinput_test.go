@@ -52,7 +52,11 @@ func inFloatRange(v any) any {
 
 // refused is a call with the key, and its 422.
 func refused(name, method, path, body, want string) apiCase {
-	return apiCase{name: name, method: method, path: path, as: "key", body: body, status: http.StatusUnprocessableEntity, want: want}
+	as := "key"
+	if !isAgentCall(path) {
+		as = "admin"
+	}
+	return apiCase{name: name, method: method, path: path, as: as, body: body, status: http.StatusUnprocessableEntity, want: want}
 }
 
 const (
@@ -98,7 +102,7 @@ func brokenBodies() []apiCase {
 			status: http.StatusRequestEntityTooLarge, want: tooLarge("16777216", "max-run-body"),
 		},
 		{
-			name: "2 MiB", method: "PATCH", path: "/v1/workspace/", as: "key", body: `{"name":"` + strings.Repeat("a", 2<<20) + `"}`,
+			name: "2 MiB", method: "PATCH", path: "/v1/workspace/", as: "admin", body: `{"name":"` + strings.Repeat("a", 2<<20) + `"}`,
 			status: http.StatusRequestEntityTooLarge, want: tooLarge("1048576", "max-body"),
 		},
 	}
@@ -178,7 +182,7 @@ func brokenNumbers() []apiCase {
 		setBudget("no text", `""`, "decimal_parsing", "Input should be a valid decimal", ""),
 		setBudget("list", `[1]`, "decimal_type", "Decimal input should be an integer, float, string or Decimal object", ""),
 		{
-			name: "-0", method: "PATCH", path: "/v1/workspace/", as: "key", body: `{"daily_budget_usd":-0}`, status: http.StatusOK, changes: "workspace",
+			name: "-0", method: "PATCH", path: "/v1/workspace/", as: "admin", body: `{"daily_budget_usd":-0}`, status: http.StatusOK, changes: "workspace",
 			want: scaleWorkspace(`"daily_budget_usd":null`, `"daily_budget_usd":0`),
 		},
 		setPrice("1e400", "1e400", "less_than_equal", atMost+million, `{"le":`+million+`}`),
@@ -186,7 +190,7 @@ func brokenNumbers() []apiCase {
 		setPrice("null", "null", "decimal_type", "Decimal input should be an integer, float, string or Decimal object", ""),
 		setPrice("text NaN", `"nan"`, "finite_number", "Input should be a finite number", ""),
 		{
-			name: "10 decimals", method: "PUT", path: "/v1/model-pricing/a%20b/c%2Fd", as: "key", body: price("0.0000000001"), status: http.StatusOK,
+			name: "10 decimals", method: "PUT", path: "/v1/model-pricing/a%20b/c%2Fd", as: "admin", body: price("0.0000000001"), status: http.StatusOK,
 			want:    `{"id":"<id>","model":"a b/c/d","input_cost_per_token":0.0000000001,"output_cost_per_token":0,"is_active":true}`,
 			changes: "prices",
 		},
@@ -220,7 +224,7 @@ func brokenAddresses() []apiCase {
 		refused("NUL", "PUT", "/v1/blocked-users/a%00b", "", problems(problem("value_error", `["path","user_id"]`, noNUL, `"a\u0000b"`, ""))),
 		refused("no UTF-8", "DELETE", "/v1/blocked-users/a%ffb", "", problems(problem("value_error", `["path","user_id"]`, noUTF8, `"a\ufffdb"`, ""))),
 		{
-			name: "marks of an address", method: "PUT", path: "/v1/blocked-users/a%2Fb%3Fc%23d%25e%252F", as: "key", status: http.StatusOK,
+			name: "marks of an address", method: "PUT", path: "/v1/blocked-users/a%2Fb%3Fc%23d%25e%252F", as: "admin", status: http.StatusOK,
 			want: userJSON("a/b?c#d%e%2F", atCall, "null", "0", "null"), changes: "users",
 		},
 		get("NUL", "/v1/runs/?user_id=%00", problems(problem("value_error", `["query","user_id"]`, noNUL, `"\u0000"`, ""))),
@@ -267,7 +271,7 @@ func TestHundredsOfBillionsOfTokensAreBookedUpToTheBound(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	f := w.makeFixture(plans.Scale)
-	w.call("PUT", "/v1/model-pricing/gpt-4o", f.key, `{"input_cost_per_token":1000000,"output_cost_per_token":999999.999999999999}`).want(http.StatusOK)
+	w.call("PUT", "/v1/model-pricing/gpt-4o", f.token, `{"input_cost_per_token":1000000,"output_cost_per_token":999999.999999999999}`).want(http.StatusOK)
 	for _, tokens := range []string{
 		`"prompt_tokens":300000000000`, `"completion_tokens":999999999999`, `"prompt_tokens":1000000000000,"completion_tokens":1000000000000`,
 		`"prompt_tokens":101,"completion_tokens":0`, `"prompt_tokens":100,"completion_tokens":1`,

@@ -100,7 +100,14 @@ func (s *Server) handle(c *call) (err error) {
 	if c.route.configures() {
 		c.r = c.r.WithContext(storage.WithActor(c.ctx(), c.actor()))
 	}
-	return c.route.handle(c)
+	err = c.route.handle(c)
+	if v := (*validationError)(nil); c.who.ended != nil && errors.As(err, &v) {
+		err = c.who.ended // who calls is looked at before what is sent
+	}
+	if c.who.recalled && !keyEnded(err) {
+		s.store.KeyUsed(c.who.key)
+	}
+	return err
 }
 
 // meet finds out who calls. Whom nobody knows has little time to send a body.

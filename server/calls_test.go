@@ -36,6 +36,8 @@ const (
 		`"prompt_tokens":500,"completion_tokens":100,"cost_usd":0.00225,"input_cost_per_token":0.0000025,"output_cost_per_token":0.00001,"priced":true,` +
 		`"created_at":"2026-11-23T07:08:30.123Z","completed_at":"2026-11-23T07:08:31.123Z","duration_ms":1234}`
 
+	spareKey = `"id":"{key}","prefix":"<prefix>","label":"spare","scope":"agent","is_active":true,"created_at":"2026-11-23T07:08:29.123Z",` +
+		`"expires_at":"2026-11-23T08:08:29.123Z","last_used_at":<used>`
 	quietUsage = `{"total_usd":0,"total_tokens":0,"run_count":2,"denial_count":1,` +
 		`"unpriced_tokens":0,"unpriced_step_count":0,"calls_without_usage":0,"capped":false}`
 	gpt4oPrice = `{"id":"<id>","model":"gpt-4o","input_cost_per_token":0.0000025,"output_cost_per_token":0.00001,"is_active":true}`
@@ -105,7 +107,7 @@ func runCalls() []apiCase {
 		},
 		{
 			method: "GET", path: "/v1/runs/{run}", as: "token", status: http.StatusOK,
-			want: `{` + adasRun + `,"metadata":{"ticket":7},"decision":{"outcome":"ALLOW","reason":null,"evaluated":` + startRules + `},` +
+			want: `{` + adasRun + `,"api_key":null,"metadata":{"ticket":7},"decision":{"outcome":"ALLOW","reason":null,"evaluated":` + startRules + `},` +
 				`"latest_denial":{"step_id":"{denied}","sequence":2,"decision":` + deniedDecision + `},` +
 				`"steps":[` + openStep + `,` + deniedStep + `],"next_steps_cursor":null}`,
 		},
@@ -123,7 +125,7 @@ func runCalls() []apiCase {
 			want: `{"ended_run_ids":["{run}"],"more":false}`, changes: "runs usage",
 		},
 		{
-			name: "named", method: "POST", path: "/v1/end-runs", as: "key", status: http.StatusOK,
+			name: "named", method: "POST", path: "/v1/end-runs", as: "admin", status: http.StatusOK,
 			body: `{"run_ids":["{ended}","` + unknownID + `"],"status":"BLOCKED"}`, want: `{"ended_run_ids":[],"more":false}`,
 		},
 		{
@@ -160,7 +162,7 @@ func configurationCalls() []apiCase {
 			want: scaleWorkspace("My workspace", "Engines & <co>", `"daily_budget_usd":null,"user_daily_budget_usd":null,"max_concurrent_runs":3`,
 				`"daily_budget_usd":0.000000001,"user_daily_budget_usd":1000000000,"max_concurrent_runs":100000`, "3600", "60"),
 		},
-		{name: "nothing", method: "PATCH", path: "/v1/workspace/", as: "key", body: `{}`, status: http.StatusOK, want: scaleWorkspace()},
+		{name: "nothing", method: "PATCH", path: "/v1/workspace/", as: "admin", body: `{}`, status: http.StatusOK, want: scaleWorkspace()},
 		{
 			method: "POST", path: "/v1/workspace/kill-switch", as: "token", body: `{"active":true}`, status: http.StatusOK,
 			want: scaleWorkspace(`"kill_switch":false,"d`, `"kill_switch":true,"d`), changes: "workspace",
@@ -174,7 +176,7 @@ func configurationCalls() []apiCase {
 			want: `{"items":[` + userJSON("ada", "null", "null", "1", atRun) + `,` + userJSON("bob", "null", "null", "1", atStart) + `],"next_cursor":null}`,
 		},
 		{
-			method: "PUT", path: "/v1/blocked-users/acme/cleo", as: "key", body: `{"reason":"loops"}`, status: http.StatusOK,
+			method: "PUT", path: "/v1/blocked-users/acme/cleo", as: "admin", body: `{"reason":"loops"}`, status: http.StatusOK,
 			want: userJSON("acme/cleo", atCall, `"loops"`, "0", "null"), changes: "users",
 		},
 		{
@@ -182,7 +184,7 @@ func configurationCalls() []apiCase {
 			want: userJSON("ada", atCall, "null", "1", atRun), changes: "users",
 		},
 		{
-			method: "DELETE", path: "/v1/blocked-users/ada", as: "key", status: http.StatusOK,
+			method: "DELETE", path: "/v1/blocked-users/ada", as: "admin", status: http.StatusOK,
 			want: userJSON("ada", "null", "null", "1", atRun),
 		},
 		{
@@ -198,7 +200,7 @@ func configurationCalls() []apiCase {
 			want: `{"file":{"bytes":<bytes>,"free_bytes":<bytes>,"log_bytes":<bytes>,"can_shrink":true},"expiring":{"within_hours":24,"runs":0,"bytes":0}}`,
 		},
 		{
-			method: "POST", path: "/v1/blocked-users", as: "key", body: `{"user_id":"acme/../cleo//","reason":"loops"}`, status: http.StatusOK,
+			method: "POST", path: "/v1/blocked-users", as: "admin", body: `{"user_id":"acme/../cleo//","reason":"loops"}`, status: http.StatusOK,
 			want: userJSON("acme/../cleo//", atCall, `"loops"`, "0", "null"), changes: "users",
 		},
 		{
@@ -231,16 +233,59 @@ func configurationCalls() []apiCase {
 			want: `{"id":"<id>","prefix":"<prefix>","key":"<key>","label":"default","is_active":true,"created_at":` + atStart + `}`,
 		},
 		{
-			method: "POST", path: "/v1/api-keys/regenerate", as: "key", body: `{"label":"production"}`, status: http.StatusOK,
-			want: `{"id":"<id>","prefix":"<prefix>","label":"production","key":"<key>","created_at":` + atCall + `}`, changes: "key",
+			method: "POST", path: "/v1/api-keys/regenerate", as: "admin", body: `{"label":"production"}`, status: http.StatusOK,
+			want: `{"id":"<id>","prefix":"<prefix>","label":"production","key":"<key>","created_at":` + atCall + `}`, changes: "key keys",
 		},
 		{
 			name: "no body", method: "POST", path: "/v1/api-keys/regenerate", as: "token", status: http.StatusOK,
-			want: `{"id":"<id>","prefix":"<prefix>","label":"default","key":"<key>","created_at":` + atCall + `}`, changes: "key",
+			want: `{"id":"<id>","prefix":"<prefix>","label":"default","key":"<key>","created_at":` + atCall + `}`, changes: "key keys",
+		},
+		{
+			method: "GET", path: "/v1/api-keys/all", as: "key", status: http.StatusOK,
+			want: `{"items":[{` + spareKey + `,"running_runs":0},` +
+				`{"id":"<id>","prefix":"<prefix>","label":"admin","scope":"admin","is_active":true,"created_at":` + atStart +
+				`,"expires_at":null,"last_used_at":<used>,"running_runs":0},` +
+				`{"id":"<id>","prefix":"<prefix>","label":"default","scope":"agent","is_active":true,"created_at":` + atStart +
+				`,"expires_at":null,"last_used_at":<used>,"running_runs":0}],"next_cursor":null}`,
+		},
+		{
+			name: "ended", method: "GET", path: "/v1/api-keys/all?active=false", as: "token", status: http.StatusOK,
+			want: `{"items":[],"next_cursor":null}`,
+		},
+		{
+			method: "POST", path: "/v1/api-keys/", as: "token", status: http.StatusCreated, changes: "keys",
+			body: `{"label":"Ünï","scope":"read","expires_at":"2026-11-23T09:08:31.1239+01:00"}`,
+			want: `{"id":"<id>","prefix":"<prefix>","label":"Ünï","scope":"read","key":"<key>","created_at":` + atCall +
+				`,"expires_at":"2026-11-23T08:08:31.123Z"}`,
+		},
+		{
+			name: "of an agent, for ever", method: "POST", path: "/v1/api-keys/", as: "admin", status: http.StatusCreated, changes: "keys",
+			body: `{"label":"x","scope":null,"expires_at":null}`,
+			want: `{"id":"<id>","prefix":"<prefix>","label":"x","scope":"agent","key":"<key>","created_at":` + atCall + `,"expires_at":null}`,
+		},
+		{
+			method: "PATCH", path: "/v1/api-keys/{key}", as: "admin", body: `{"label":"renamed"}`, status: http.StatusOK, changes: "keys",
+			want: `{` + strings.Replace(spareKey, "spare", "renamed", 1) + `}`,
+		},
+		{
+			method: "DELETE", path: "/v1/api-keys/{key}", as: "admin", status: http.StatusOK, changes: "keys",
+			want: `{` + strings.Replace(spareKey, `"is_active":true`, `"is_active":false`, 1) + `}`,
+		},
+		{
+			method: "GET", path: "/v1/usage/by?group=key", as: "token", status: http.StatusOK,
+			want: `{"items":[],"other":{"total_usd":0,"prompt_tokens":0,"completion_tokens":0,"run_count":2,"blocked_run_count":0},` +
+				`"since":"2026-10-25T00:00:00.000Z","until":"2026-11-24T00:00:00.000Z"}`,
+		},
+		{
+			name: "by user", method: "GET", path: "/v1/usage/by?group=user&since=2026-11-22T23:00:00Z&until=2026-11-23T00:00:00.001Z&limit=1",
+			as: "key", status: http.StatusOK,
+			want: `{"items":[{"value":"bob","total_usd":0,"prompt_tokens":null,"completion_tokens":null,"run_count":1,"blocked_run_count":null}],` +
+				`"other":{"total_usd":0,"prompt_tokens":null,"completion_tokens":null,"run_count":1,"blocked_run_count":null},` +
+				`"since":"2026-11-22T00:00:00.000Z","until":"2026-11-24T00:00:00.000Z"}`,
 		},
 		{method: "GET", path: "/v1/model-pricing/", as: "token", status: http.StatusOK, want: `[` + gpt4oPrice + `]`},
 		{
-			method: "PUT", path: "/v1/model-pricing/openai/gpt-4o%20mini", as: "key", status: http.StatusOK, changes: "prices",
+			method: "PUT", path: "/v1/model-pricing/openai/gpt-4o%20mini", as: "admin", status: http.StatusOK, changes: "prices",
 			body: `{"input_cost_per_token":"0.000000000001","output_cost_per_token":1000000,"is_active":false}`,
 			want: `{"id":"<id>","model":"openai/gpt-4o mini","input_cost_per_token":0.000000000001,"output_cost_per_token":1000000,"is_active":false,` +
 				`"warning":"This is a price for one token: at $1000000 each, a million tokens cost $1000000000000. ` +

@@ -19,13 +19,13 @@ import (
 )
 
 // apiCase is one call, its whole answer, and what it leaves behind. Path and
-// body may name what makeFixture made: {run}, {step}, {denied}, {ended}, {email}.
+// body may name what makeFixture made: {run}, {step}, {denied}, {ended}, {key}, {email}.
 type apiCase struct {
 	name   string
 	plan   plans.ID // scale when empty
 	method string
 	path   string
-	as     string // key, token, or "" for nobody
+	as     string // key, admin (a key of that scope), token, or "" for nobody
 	body   string
 	status int
 	// want is the answer's body; what is random in it stands as <id>, <key>,
@@ -50,6 +50,9 @@ func (w *world) makeFixture(plan plans.ID) fixture {
 	w.t.Helper()
 	w.clock.set(time.Date(2026, 11, 23, 7, 8, 29, 123e6, time.UTC))
 	f := fixture{account: w.account(plan)}
+	f.admin = w.keyOf(f.account, storage.ScopeAdmin)
+	spare, err := w.store.CreateKey(w.t.Context(), f.workspace, storage.NewKey{Label: "spare", ExpiresAt: w.clock.now().Add(time.Hour)})
+	w.must(err)
 	start := func(user, metadata string) uuid.UUID {
 		a, err := w.store.StartRun(w.t.Context(), storage.Caller{Workspace: f.workspace}, storage.NewRun{UserID: user, Metadata: []byte(metadata)}, guard.Decide)
 		w.must(err)
@@ -62,7 +65,7 @@ func (w *world) makeFixture(plan plans.ID) fixture {
 	}
 	model, tool := "gpt-4o", "search"
 	ended := start("bob", `{}`)
-	_, err := w.store.EndRun(w.t.Context(), storage.Caller{Workspace: f.workspace}, ended, storage.RunCompleted, storage.EndedByClient)
+	_, err = w.store.EndRun(w.t.Context(), storage.Caller{Workspace: f.workspace}, ended, storage.RunCompleted, storage.EndedByClient)
 	w.must(err)
 	w.clock.advance(time.Second)
 	run := start("ada", `{"ticket":7}`)
@@ -77,7 +80,7 @@ func (w *world) makeFixture(plan plans.ID) fixture {
 	w.clock.advance(time.Second)
 	f.names = map[string]string{
 		"{run}": run.String(), "{step}": open.String(), "{denied}": denied.String(), "{ended}": ended.String(),
-		"{email}": f.email,
+		"{email}": f.email, "{key}": spare.ID.String(),
 	}
 	return f
 }
@@ -104,6 +107,7 @@ func mask(text string) string {
 		{`[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}`, "<id>"},
 		{`lg_[0-9a-f]{8}_[0-9a-f]{64}`, "<key>"},
 		{`"prefix":"[0-9a-f]{8}"`, `"prefix":"<prefix>"`},
+		{`"last_used_at":("[^"]*"|null)`, `"last_used_at":<used>`}, // also by the cases before
 		{`eyJ[\w-]+\.[\w-]+\.[\w-]+`, "<token>"},
 		{`"file":{"bytes":\d+`, `"file":{"bytes":<bytes>`},
 		{`"(free|log)_bytes":\d+`, `"${1}_bytes":<bytes>`},
@@ -120,6 +124,8 @@ func (c apiCase) credential(a account) string {
 	switch c.as {
 	case "key":
 		return a.key
+	case "admin":
+		return a.admin
 	case "token":
 		return a.token
 	default:
@@ -198,6 +204,11 @@ func (w *world) look(a account) map[string]string {
 	}
 	key, err := w.store.APIKey(ctx, ws)
 	add("key", key, err)
+	keys, _, err := w.store.APIKeys(ctx, ws, storage.KeyFilter{Limit: 100})
+	for i := range keys {
+		keys[i].LastUsedAt, keys[i].RunningRuns = time.Time{}, 0 // looking is use, and runs are a part of their own
+	}
+	add("keys", keys, err)
 	prices, err := w.store.Prices(ctx, ws, true)
 	add("prices", prices, err)
 	users, _, err := w.store.Users(ctx, ws, storage.UserFilter{Limit: 100})

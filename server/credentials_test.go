@@ -150,7 +150,7 @@ func (w *world) badTokens(a, b account) []badCredential {
 func (w *world) badCredentials(a *account, b account) []badCredential {
 	w.t.Helper()
 	old := *a
-	a.key = w.call("POST", "/v1/api-keys/regenerate", a.key, nil).want(http.StatusOK).text("key")
+	a.key = w.call("POST", "/v1/api-keys/regenerate", a.token, nil).want(http.StatusOK).text("key")
 	a.token = w.call("POST", "/v1/auth/change-password", a.token, `{"current_password":"`+password+`","new_password":"another battery"}`).
 		want(http.StatusOK).text("access_token")
 	prefix, secret := a.key[:len("lg_01234567_")], a.key[len("lg_01234567_"):]
@@ -176,13 +176,13 @@ func (w *world) badCredentials(a *account, b account) []badCredential {
 		"right prefix, wrong secret":   prefix + flip(secret, len(secret)-1),
 		"right prefix, another's":      prefix + b.key[len(prefix):],
 		"wrong prefix, right secret":   b.key[:len(prefix)] + secret,
-		"revoked":                      old.key,
 		"key and token":                a.key + " " + a.token,
 		"LIKE pattern for a prefix":    "lg_%%%%%%%%_" + secret,
 		"prefix and the hash's digits": prefix + fmt.Sprintf("%x", sha256.Sum256([]byte(a.key))),
 	} {
 		all = append(all, badCredential{name: name, header: "Bearer " + key, kind: keyLike, detail: "Invalid API key"})
 	}
+	all = append(all, badCredential{name: "revoked", header: "Bearer " + old.key, kind: keyLike, detail: "API key has been revoked"})
 	return append(append(all, w.badTokens(*a, b)...), badCredential{
 		name: "of before the password changed", header: "Bearer " + old.token, kind: tokenish, detail: "Token is no longer valid",
 	})
@@ -193,7 +193,7 @@ func (c badCredential) wantedDetail(rt server.TestRoute) string {
 	switch {
 	case c.kind == nothing:
 		return "Not authenticated"
-	case c.kind == keyLike && !rt.Key:
+	case c.kind == keyLike && !rt.Admin:
 		return "This call needs a signed-in account, not an API key"
 	case c.kind == tokenish && !rt.Token:
 		return "This call needs an API key"
@@ -210,11 +210,11 @@ func TestNoCallTakesABadCredential(t *testing.T) {
 	state := w.watch()
 	for i, c := range samples(t, w.routes) {
 		rt := w.routes[i]
-		if !rt.Key && !rt.Token {
+		if !rt.Admin && !rt.Token {
 			continue
 		}
 		bad := all
-		if !rt.Key {
+		if !rt.Admin {
 			bad = append(bad[:len(bad):len(bad)], badCredential{name: "a true key", header: "Bearer " + f.key, kind: keyLike})
 		}
 		if !rt.Token {
@@ -250,7 +250,7 @@ func TestACredentialElsewhereIsNone(t *testing.T) {
 	w := newWorld(t)
 	f := w.makeFixture(plans.Scale)
 	for i, c := range samples(t, w.routes) {
-		if !w.routes[i].Key && !w.routes[i].Token {
+		if !w.routes[i].Admin && !w.routes[i].Token {
 			continue
 		}
 		path, _, _ := strings.Cut(f.fill(c.path), "?")
@@ -268,7 +268,7 @@ func TestEachCallTakesTheSchemeInAnyLetters(t *testing.T) {
 	f := w.makeFixture(plans.Scale)
 	for i, c := range samples(t, w.routes) {
 		rt := w.routes[i]
-		credentials := map[string]bool{f.key: rt.Key, f.token: rt.Token}
+		credentials := map[string]bool{f.key: rt.Key, f.admin: rt.Admin, f.token: rt.Token}
 		for credential, taken := range credentials {
 			if !taken {
 				continue

@@ -21,7 +21,7 @@ const (
 // spend books dollars on ada, in a run that it ends.
 func (w *world) spend(a account, tokens string) {
 	w.t.Helper()
-	w.call("PUT", "/v1/model-pricing/dollar", a.key, `{"input_cost_per_token":1,"output_cost_per_token":"0.01"}`).want(http.StatusOK)
+	w.call("PUT", "/v1/model-pricing/dollar", a.token, `{"input_cost_per_token":1,"output_cost_per_token":"0.01"}`).want(http.StatusOK)
 	run := w.start(a, "ada")
 	w.call("PATCH", w.step(a, run, "dollar"), a.key, tokens).want(http.StatusOK)
 	w.call("POST", "/v1/runs/"+run+"/end", a.key, `{"status":"COMPLETED"}`).want(http.StatusOK)
@@ -134,7 +134,7 @@ func checkStart(w *world, a account, c reasonCase, deny string, before map[strin
 	wantBody(w.t, r, `{"id":"<id>","status":"BLOCKED",`+deny+`}}`)
 	recorded := w.call("GET", "/v1/runs/"+r.text("id"), a.token, nil).want(http.StatusOK)
 	wantBody(w.t, recorded, `{"id":"<id>","user_id":"ada","title":null,"status":"BLOCKED","deny_reason":"`+c.reason+`","started_at":`+atStart+`,"ended_at":`+atStart+
-		`,"ended_reason":null,"duration_ms":0,"step_count":0,"blocked_step_count":0,"prompt_tokens":0,"completion_tokens":0,"total_usd":0,"unpriced_tokens":0,"calls_without_usage":0,"last_call_at":`+atStart+`,"metadata":null,`+
+		`,"ended_reason":null,"duration_ms":0,"step_count":0,"blocked_step_count":0,"prompt_tokens":0,"completion_tokens":0,"total_usd":0,"unpriced_tokens":0,"calls_without_usage":0,"last_call_at":`+atStart+`,"api_key":{"id":"<id>","prefix":"<prefix>","label":"default"},"metadata":null,`+
 		deny+`,"evaluated":`+c.evaluated+`},"latest_denial":null,"steps":[],"next_steps_cursor":null}`)
 	// It counts as blocked, neither for the month nor as concurrent.
 	if got := w.call("GET", "/v1/usage", a.key, nil).text("monthly_run_count"); got != month {
@@ -182,10 +182,10 @@ func TestTheFirstRuleThatObjectsAnswers(t *testing.T) {
 	w.spend(a, `{"prompt_tokens":3}`)
 	run := w.start(a, "ada")
 	for _, change := range []string{`{"daily_budget_usd":3}`, `{"user_daily_budget_usd":3,"max_concurrent_runs":1}`} {
-		w.call("PATCH", "/v1/workspace", a.key, change).want(http.StatusOK)
+		w.call("PATCH", "/v1/workspace", a.token, change).want(http.StatusOK)
 	}
-	w.call("PUT", "/v1/blocked-users/ada", a.key, nil).want(http.StatusOK)
-	w.call("POST", "/v1/workspace/kill-switch", a.key, `{"active":true}`).want(http.StatusOK)
+	w.call("PUT", "/v1/blocked-users/ada", a.token, nil).want(http.StatusOK)
+	w.call("POST", "/v1/workspace/kill-switch", a.token, `{"active":true}`).want(http.StatusOK)
 	for _, next := range []struct{ reason, method, path, body string }{
 		{"KILL_SWITCH_ACTIVE", "POST", "/v1/workspace/kill-switch", `{"active":false}`},
 		{"USER_BLOCKED", "DELETE", "/v1/blocked-users/ada", ""},
@@ -203,7 +203,7 @@ func TestTheFirstRuleThatObjectsAnswers(t *testing.T) {
 		if got := w.call("POST", "/v1/runs/"+run+"/heartbeat", a.key, nil).want(http.StatusOK).text("decision.reason"); got != want {
 			t.Errorf("a heartbeat was denied for %s, want %s", got, want)
 		}
-		w.call(next.method, next.path, a.key, next.body).want(http.StatusOK)
+		w.call(next.method, next.path, a.token, next.body).want(http.StatusOK)
 	}
 	w.start(a, "ada")
 }

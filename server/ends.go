@@ -38,7 +38,7 @@ func (s *Server) endRuns(c *call) error {
 	if in.Status == 0 {
 		in.Status = storage.RunFailed
 	}
-	if c.who.byKey {
+	if c.who.byKey() {
 		in.By = storage.EndedByClient
 	}
 	ended, more, err := s.store.EndRuns(c.ctx(), c.who.workspace, in)

@@ -60,7 +60,7 @@ func TestARunBornBlockedHasEnded(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	a := w.account(plans.Basic)
-	w.call("PUT", "/v1/blocked-users/ada", a.key, nil).want(http.StatusOK)
+	w.call("PUT", "/v1/blocked-users/ada", a.token, nil).want(http.StatusOK)
 	run := w.call("POST", "/v1/runs/", a.key, `{"user_id":"ada"}`).want(http.StatusCreated).text("id")
 	w.clock.advance(time.Minute)
 	const born = "2026-11-23T07:08:29.123Z"
@@ -144,7 +144,7 @@ func TestEachCallKeepsARunAlive(t *testing.T) {
 		w.clock.advance(50 * time.Minute)
 		w.endIdle(0)
 	}
-	w.call("PATCH", "/v1/workspace", a.key, `{"run_idle_timeout_seconds":60}`).want(http.StatusOK)
+	w.call("PATCH", "/v1/workspace", a.token, `{"run_idle_timeout_seconds":60}`).want(http.StatusOK)
 	w.endIdle(1)
 }
 
@@ -171,7 +171,7 @@ func TestARepeatedReportChangesNothingAndACorrectionBooksTheDifference(t *testin
 	path := f.fill("/v1/runs/{run}/steps/{step}")
 	const report = `{"status":"COMPLETED","prompt_tokens":500,"completion_tokens":100,"duration_ms":7}`
 	first := w.call("PATCH", path, f.key, report).want(http.StatusOK)
-	w.call("PUT", "/v1/model-pricing/gpt-4o", f.key, `{"input_cost_per_token":9,"output_cost_per_token":9}`).want(http.StatusOK)
+	w.call("PUT", "/v1/model-pricing/gpt-4o", f.token, `{"input_cost_per_token":9,"output_cost_per_token":9}`).want(http.StatusOK)
 	w.clock.set(time.Date(2026, 11, 24, 0, 30, 0, 0, time.UTC)) // the next day: the usage stays on its own
 	before := w.look(f.account)
 	for _, same := range []string{report, `{}`, `{"status":null,"error":null,"prompt_tokens":null,"output_data":null}`, `{"completion_tokens":100}`} {
@@ -198,7 +198,7 @@ func TestUsageBeyondTheLedgerIsBookedUpToTheBound(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	a := w.account(plans.Basic)
-	w.call("PUT", "/v1/model-pricing/gold", a.key, `{"input_cost_per_token":1000000,"output_cost_per_token":0}`).want(http.StatusOK)
+	w.call("PUT", "/v1/model-pricing/gold", a.token, `{"input_cost_per_token":1000000,"output_cost_per_token":0}`).want(http.StatusOK)
 	in := w.stream(a.token)
 	run := w.start(a, "ada")
 	path := w.step(a, run, "gold")
@@ -235,7 +235,7 @@ func TestAModelWithoutAPriceCostsNothingKnown(t *testing.T) {
 			t.Errorf("%s is %s, want %s", field, got, want)
 		}
 	}
-	w.call("PUT", "/v1/model-pricing/tiny", a.key, `{"input_cost_per_token":"0.000000000001","output_cost_per_token":0}`).want(http.StatusOK)
+	w.call("PUT", "/v1/model-pricing/tiny", a.token, `{"input_cost_per_token":"0.000000000001","output_cost_per_token":0}`).want(http.StatusOK)
 	r = w.call("PATCH", w.step(a, run, "tiny"), a.key, `{"prompt_tokens":1}`).want(http.StatusOK)
 	if got := r.text("cost_usd"); got != "0.000000001" {
 		t.Errorf("a millionth of a nano-dollar costs %s, want it rounded up", got)

@@ -63,6 +63,11 @@ func orNotFound(err error, detail string) error {
 	return err
 }
 
+// keyEnded reports whether the store did not take a key that was recalled.
+func keyEnded(err error) bool {
+	return errors.Is(err, storage.ErrKeyRevoked) || errors.Is(err, storage.ErrKeyExpired)
+}
+
 // statusClientGone is what the access log says of a caller that hung up; nobody reads an answer.
 const statusClientGone = 499
 
@@ -74,7 +79,7 @@ func (s *Server) fail(c *call, err error) {
 		c.json(http.StatusUnprocessableEntity, map[string]any{"detail": v.Problems})
 		return
 	}
-	if errors.Is(err, storage.ErrKeyRevoked) {
+	if keyEnded(err) {
 		s.store.ForgetKey(c.who.prefix)
 	}
 	if c.isGone(err) {
@@ -111,7 +116,11 @@ func toAPIError(err error) *apiError {
 	case errors.As(err, &ended):
 		return &apiError{status: http.StatusBadRequest, detail: ended.Error()}
 	case errors.Is(err, storage.ErrKeyRevoked):
-		return unauthenticated("Invalid API key")
+		return unauthenticated("API key has been revoked")
+	case errors.Is(err, storage.ErrKeyExpired):
+		return unauthenticated("API key has expired")
+	case errors.Is(err, storage.ErrTooManyKeys):
+		return &apiError{status: http.StatusBadRequest, detail: fmt.Sprintf("A workspace has at most %d active API keys. Revoke one that is no longer used.", storage.MaxKeys)}
 	case errors.Is(err, storage.ErrStepBlocked):
 		return &apiError{status: http.StatusBadRequest, detail: "A blocked step cannot be updated"}
 	case errors.As(err, &tooLarge):

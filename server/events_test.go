@@ -21,7 +21,7 @@ func TestAStreamTellsWhatAnAgentDoes(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	a := w.account(plans.Scale)
-	w.call("PUT", "/v1/model-pricing/gpt-4o", a.key, `{"input_cost_per_token":1,"output_cost_per_token":2}`).want(http.StatusOK)
+	w.call("PUT", "/v1/model-pricing/gpt-4o", a.token, `{"input_cost_per_token":1,"output_cost_per_token":2}`).want(http.StatusOK)
 	in := w.stream(a.token)
 
 	run := w.call("POST", "/v1/runs/", a.key, `{"user_id":"ada","metadata":{"task":"Sort <b>"}}`).want(http.StatusCreated).text("id")
@@ -38,7 +38,7 @@ func TestAStreamTellsWhatAnAgentDoes(t *testing.T) {
 			t.Errorf("%s of spend.changed is %s, want %s", place, got, want)
 		}
 	}
-	w.call("PATCH", "/v1/workspace", a.key, `{"daily_budget_usd":5}`).want(http.StatusOK)
+	w.call("PATCH", "/v1/workspace", a.token, `{"daily_budget_usd":5}`).want(http.StatusOK)
 	if got := in.next("config.changed").text("what"); got != "workspace" {
 		t.Errorf("config.changed says %s", got)
 	}
@@ -137,7 +137,7 @@ func TestAWriteThatFailsTellsNothing(t *testing.T) {
 	if _, err := w.store.StartRun(t.Context(), storage.Caller{Workspace: a.workspace}, failing, guard.Decide); err == nil {
 		t.Fatal("the start did not fail")
 	}
-	w.call("PATCH", "/v1/workspace", a.key, `{"name":"x","max_concurrent_runs":0}`).want(http.StatusUnprocessableEntity)
+	w.call("PATCH", "/v1/workspace", a.token, `{"name":"x","max_concurrent_runs":0}`).want(http.StatusUnprocessableEntity)
 	run := w.start(a, "ada")
 	if started := in.next("run.started"); started.text("id") != run {
 		t.Errorf("told is %s", started.body)
@@ -215,7 +215,7 @@ func TestAStreamEndsWithItsCredential(t *testing.T) {
 	byToken.ended()
 	w.clock.advance(tokenTTL + time.Second)
 	w.call("GET", "/v1/workspace", fresh, nil).wantDetail(http.StatusUnauthorized, "Token has expired")
-	_, err := w.store.RotateKey(t.Context(), a.workspace, "x") // has every credential of the workspace looked at
+	_, err := w.store.RotateKey(t.Context(), a.workspace, storage.Rotation{Label: "x"}) // has every credential of the workspace looked at
 	w.must(err)
 	again.ended()
 }
@@ -236,7 +236,7 @@ func TestAStreamTellsWhatAnotherProcessChanges(t *testing.T) {
 			t.Errorf("by %s: another plan changed %s", name, got)
 		}
 	}
-	_, err = other.store.RotateKey(t.Context(), a.workspace, "x")
+	_, err = other.store.RotateKey(t.Context(), a.workspace, storage.Rotation{Label: "x"})
 	w.must(err)
 	byKey.ended()
 	if got := byToken.next("config.changed").text("what"); got != "api_key" {

@@ -13,7 +13,8 @@ import (
 type TestRoute struct {
 	Method string
 	Path   string // httprouter's form
-	Key    bool   // takes an API key
+	Key    bool   // takes an API key of scope agent
+	Admin  bool   // takes one of scope admin
 	Token  bool   // takes an account's token
 	Audit  bool   // may change the configuration
 }
@@ -23,7 +24,8 @@ func (s *Server) TestRoutes() []TestRoute {
 	return each(s.routes(), func(r route) TestRoute {
 		return TestRoute{
 			Method: r.method, Path: r.path,
-			Key:   r.needs != public && ofKey.has(r.needs),
+			Key:   r.needs != public && ofAgentKey.has(r.needs),
+			Admin: r.needs != public && ofAdminKey.has(r.needs),
 			Token: r.needs != public && ofSession.has(r.needs),
 			Audit: r.configures(),
 		}

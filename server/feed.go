@@ -136,7 +136,7 @@ func (h *hub) compareConfig(ctx context.Context, f *feed) {
 	say := func(part storage.ConfigPart) {
 		f.add(storage.Change{Workspace: f.ws, Kind: storage.ConfigChanged, Part: part})
 	}
-	if now.Key != was.Key {
+	if now.Keys != was.Keys {
 		say(storage.PartAPIKey)
 	}
 	if now.Workspace.Plan != was.Workspace.Plan {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 	"unicode/utf8"
 
 	"github.com/google/uuid"
@@ -75,6 +76,31 @@ func (o *object) Literal(name string, allowed ...string) string {
 func (o *object) OptionalLiteral(name string, allowed ...string) string {
 	return o.literal(name, o.optional(name), allowed)
 }
+
+// OptionalFuture reads an RFC 3339 time after now, for a field that may be
+// absent or null: zero. It is kept to the millisecond.
+func (o *object) OptionalFuture(name string, now time.Time) time.Time {
+	value := o.optional(name)
+	text, ok := o.text(name, value, 0, maxTimeText)
+	if !ok {
+		return time.Time{}
+	}
+	t, ok := parseTime(text)
+	if !ok {
+		o.add(name, value, timeProblem())
+		return time.Time{}
+	}
+	if t = t.Truncate(time.Millisecond); !t.After(now) || t.Year() > maxYear {
+		o.add(name, value, valueProblem("must be in the future, and before the year 10000"))
+		return time.Time{}
+	}
+	return t.UTC()
+}
+
+const (
+	maxTimeText = 64
+	maxYear     = 9999
+)
 
 // Dict reads a JSON object, compacted: nil when absent or null. The copy is the
 // caller's to keep.

@@ -189,6 +189,7 @@ func (w *world) must(err error) {
 type account struct {
 	email       string
 	key, token  string
+	admin       string // a key of that scope, of fixtures
 	id          uuid.UUID
 	workspaceID uuid.UUID
 	workspace   storage.WorkspaceKey
@@ -204,6 +205,14 @@ func (w *world) account(plan plans.ID) account {
 		email: email, key: key.Full, token: w.token(a),
 		id: a.ID, workspaceID: ws.ID, workspace: ws.Key(),
 	}
+}
+
+// keyOf makes another key of a tenant's, past the API.
+func (w *world) keyOf(a account, scope storage.Scope) string {
+	w.t.Helper()
+	k, err := w.store.CreateKey(w.t.Context(), a.workspace, storage.NewKey{Label: string(scope), Scope: scope})
+	w.must(err)
+	return k.Full
 }
 
 // token signs an account in, past the API.

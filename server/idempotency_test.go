@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/pikarc/server/plans"
+	"github.com/pikarc/server/storage"
 )
 
 const keyHeader = "Idempotency-Key"
@@ -40,9 +41,10 @@ func TestARepeatedKeyReplaysTheFirstAnswer(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	a := w.account(plans.Scale)
+	a.admin = w.keyOf(a, storage.ScopeAdmin)
 	for path, bodies := range idempotentCalls(w.start(a, "ada")) {
 		first := wantFirst(t, w.call("POST", path, a.key, bodies[0], keyHeader, "k 1"))
-		w.call("POST", "/v1/workspace/kill-switch", a.key, `{"active":true}`).want(http.StatusOK)
+		w.call("POST", "/v1/workspace/kill-switch", a.admin, `{"active":true}`).want(http.StatusOK)
 		w.clock.advance(23*time.Hour + 59*time.Minute)
 		before := w.look(a)
 		wantReplay(t, first, w.call("POST", otherForm(path), a.key, bodies[0], keyHeader, "k 1"))
@@ -54,7 +56,7 @@ func TestARepeatedKeyReplaysTheFirstAnswer(t *testing.T) {
 		}
 		// A denial is an answer too, and stays one when its cause is gone.
 		denied := wantFirst(t, w.call("POST", path, a.key, bodies[0], keyHeader, "k2"))
-		w.call("POST", "/v1/workspace/kill-switch", a.key, `{"active":false}`).want(http.StatusOK)
+		w.call("POST", "/v1/workspace/kill-switch", a.admin, `{"active":false}`).want(http.StatusOK)
 		wantReplay(t, denied, w.call("POST", path, a.key, bodies[0], keyHeader, "k2"))
 		if denied.text("decision.reason") != "KILL_SWITCH_ACTIVE" {
 			t.Errorf("%s: under the kill switch: %s", path, denied.body)

@@ -17,7 +17,8 @@ const (
 	endPlansEvery  = time.Minute
 	reconcileEvery = 24 * time.Hour
 	reconcileTry   = 10 * time.Minute // after it failed
-	lookEvery      = time.Minute      // whether a backup or a verification is due
+	keyUseEvery    = time.Minute
+	lookEvery      = time.Minute // whether a backup or a verification is due
 )
 
 // job is a round of upkeep that metrics count.
@@ -33,6 +34,7 @@ const (
 	jobReconcile
 	jobVerify
 	jobBackup
+	jobKeyUse
 	jobCount
 	jobNone = jobCount // a look at the clock, which counts what it starts itself
 )
@@ -41,7 +43,7 @@ const (
 func (j job) String() string {
 	return [jobCount]string{
 		"end_idle_runs", "delete_expired_runs", "erase_users", "shrink_file",
-		"end_unpaid_plans", "repair_customers", "verify", "backup",
+		"end_unpaid_plans", "repair_customers", "verify", "backup", "record_key_use",
 	}[j]
 }
 
@@ -54,6 +56,7 @@ func (s *Server) startJobs(ctx context.Context) <-chan struct{} {
 	group.Go(func() { s.every(ctx, expireEvery, jobExpire, "delete expired runs", "runs", s.store.Expire) })
 	group.Go(func() { s.every(ctx, eraseEvery, jobErase, "erase users", "users", s.store.EraseUsers) })
 	group.Go(func() { s.every(ctx, shrinkEvery, jobShrink, "shrink the file", "pages", s.shrink) })
+	group.Go(func() { s.every(ctx, keyUseEvery, jobKeyUse, "record when API keys were used", "", s.recordKeyUse) })
 	if s.stripe != nil {
 		group.Go(func() {
 			s.every(ctx, endPlansEvery, jobEndPlans, "end plans that are no longer paid", "customers", s.endPlans)
@@ -103,6 +106,12 @@ func (s *Server) every(
 			return
 		}
 	}
+}
+
+// recordKeyUse says that it did nothing, so that it is not logged every minute.
+func (s *Server) recordKeyUse(ctx context.Context) (int, error) {
+	_, err := s.store.RecordKeyUse(ctx)
+	return 0, err
 }
 
 // until turns a job that is due after an interval into one that can be called

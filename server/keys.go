@@ -2,12 +2,14 @@ package server
 
 import (
 	"net/http"
+	"time"
 
 	"github.com/google/uuid"
 
 	"github.com/pikarc/server/storage"
 )
 
+// apiKeyJSON is the workspace's first key, which may be shown again.
 type apiKeyJSON struct {
 	ID        uuid.UUID `json:"id"`
 	Prefix    string    `json:"prefix"`
@@ -30,17 +32,61 @@ type NewKey struct {
 	CreatedAt instant   `json:"created_at"`
 }
 
-// NewKeyOf shows a key that was just made.
+// NewKeyOf shows a key that was just made in the place of another.
 func NewKeyOf(k storage.APIKey) NewKey {
 	return NewKey{ID: k.ID, Prefix: k.Prefix, Label: k.Label, Key: k.Full, CreatedAt: instant(k.CreatedAt)}
 }
+
+// CreatedKey is what a key made beside others looks like, in the API and on
+// the command line: the only time that it is shown.
+type CreatedKey struct {
+	ID        uuid.UUID     `json:"id"`
+	Prefix    string        `json:"prefix"`
+	Label     string        `json:"label"`
+	Scope     storage.Scope `json:"scope"`
+	Key       string        `json:"key"`
+	CreatedAt instant       `json:"created_at"`
+	ExpiresAt instant       `json:"expires_at"` // null: never
+}
+
+// CreatedKeyOf shows a key that was just made.
+func CreatedKeyOf(k storage.APIKey) CreatedKey {
+	return CreatedKey{k.ID, k.Prefix, k.Label, k.Scope, k.Full, instant(k.CreatedAt), instant(k.ExpiresAt)}
+}
+
+// ListedKey is one of a workspace's keys, in the API's list and the command line's.
+type ListedKey struct {
+	keyJSON
+	RunningRuns int64 `json:"running_runs"`
+}
+
+// keyJSON is a key without its secret.
+type keyJSON struct {
+	ID         uuid.UUID     `json:"id"`
+	Prefix     string        `json:"prefix"`
+	Label      string        `json:"label"`
+	Scope      storage.Scope `json:"scope"`
+	IsActive   bool          `json:"is_active"`
+	CreatedAt  instant       `json:"created_at"`
+	ExpiresAt  instant       `json:"expires_at"`
+	LastUsedAt instant       `json:"last_used_at"`
+}
+
+func keyOf(k storage.APIKey) keyJSON {
+	return keyJSON{
+		k.ID, k.Prefix, k.Label, k.Scope, k.Active(), instant(k.CreatedAt), instant(k.ExpiresAt), instant(k.LastUsedAt),
+	}
+}
+
+// ListedKeyOf shows a key of a list.
+func ListedKeyOf(k storage.APIKey) ListedKey { return ListedKey{keyOf(k), k.RunningRuns} }
 
 func (s *Server) readAPIKey(c *call) error {
 	k, err := s.store.APIKey(c.ctx(), c.who.workspace)
 	if err != nil {
 		return orNotFound(err, "No active API key")
 	}
-	if c.who.byKey {
+	if c.who.byKey() {
 		k.Full = "" // an agent has its key; what leaks from it should not be shown again
 	}
 	c.json(http.StatusOK, apiKeyOf(k))
@@ -53,18 +99,86 @@ func (s *Server) regenerateAPIKey(c *call) error {
 		return err
 	}
 	label := o.OptionalString("label", 1, MaxName)
+	overlap := o.OptionalInt("overlap_seconds", 0, int64(storage.MaxOverlap/time.Second))
 	o.RefuseUnknown()
 	if err := o.Err(); err != nil {
 		return err
 	}
-	if label == nil {
-		label = new(string)
-		*label = storage.DefaultKeyLabel
+	in := storage.Rotation{Label: storage.DefaultKeyLabel}
+	if label != nil {
+		in.Label = *label
 	}
-	k, err := s.store.RotateKey(c.ctx(), c.who.workspace, *label)
+	if overlap != nil {
+		in.Overlap = time.Duration(*overlap) * time.Second
+	}
+	k, err := s.store.RotateKey(c.ctx(), c.who.workspace, in)
 	if err != nil {
 		return err
 	}
 	c.json(http.StatusOK, NewKeyOf(k))
 	return nil
+}
+
+func (s *Server) listAPIKeys(c *call) error {
+	q := readQuery(c.r)
+	f := storage.KeyFilter{
+		Active: q.Bool("active"),
+		Limit:  q.Int("limit", pageLength, 1, maxPage),
+		Cursor: q.String("cursor", maxCursor),
+	}
+	if err := q.Err(); err != nil {
+		return err
+	}
+	keys, next, err := s.store.APIKeys(c.ctx(), c.who.workspace, f)
+	return c.ok(page{each(keys, ListedKeyOf), word(next)}, badCursor(err, "cursor", f.Cursor))
+}
+
+func (s *Server) createAPIKey(c *call) error {
+	o, err := s.object(c)
+	if err != nil {
+		return err
+	}
+	in := storage.NewKey{
+		Label:     o.String("label", 1, MaxName),
+		Scope:     storage.Scope(o.OptionalLiteral("scope", storage.Scopes()...)),
+		ExpiresAt: o.OptionalFuture("expires_at", s.Now()),
+	}
+	o.RefuseUnknown()
+	if err := o.Err(); err != nil {
+		return err
+	}
+	k, err := s.store.CreateKey(c.ctx(), c.who.workspace, in)
+	if err != nil {
+		return err
+	}
+	c.json(http.StatusCreated, CreatedKeyOf(k))
+	return nil
+}
+
+func (s *Server) renameAPIKey(c *call) error {
+	id, idErr := c.pathID("key_id")
+	o, err := s.object(c)
+	if err != nil {
+		return joinProblems(idErr, err)
+	}
+	label := o.String("label", 1, MaxName)
+	o.RefuseUnknown()
+	if err := joinProblems(idErr, o.Err()); err != nil {
+		return err
+	}
+	k, err := s.store.RenameKey(c.ctx(), c.who.workspace, id, label)
+	return answerKey(c, k, err)
+}
+
+func (s *Server) revokeAPIKey(c *call) error {
+	id, err := c.pathID("key_id")
+	if err != nil {
+		return err
+	}
+	k, err := s.store.RevokeKey(c.ctx(), c.who.workspace, id)
+	return answerKey(c, k, err)
+}
+
+func answerKey(c *call, k storage.APIKey, err error) error {
+	return c.ok(keyOf(k), orNotFound(err, "API key not found"))
 }

@@ -59,7 +59,7 @@ func TestMetricsCountDecisionsByOutcomeAndReason(t *testing.T) {
 	w.step(a, run, "gpt-4o")
 	w.step(a, run, "gpt-4o")
 	w.call("POST", "/v1/runs/"+run+"/heartbeat", a.key, nil).want(http.StatusOK)
-	w.call("POST", "/v1/workspace/kill-switch", a.key, map[string]bool{"active": true}).want(http.StatusOK)
+	w.call("POST", "/v1/workspace/kill-switch", a.token, map[string]bool{"active": true}).want(http.StatusOK)
 	for range 2 { // the second one repeats the first answer, and decides nothing
 		w.call("POST", "/v1/runs/", a.key, map[string]string{"user_id": "u"}, "Idempotency-Key", "k").want(http.StatusCreated)
 	}
@@ -119,7 +119,7 @@ func TestMetricsHaveTheSameSeriesWhateverCallersSend(t *testing.T) {
 func TestEveryJobHasItsSeriesBeforeItsFirstRound(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	jobs := []string{"end_idle_runs", "delete_expired_runs", "erase_users", "shrink_file", "end_unpaid_plans", "repair_customers", "verify", "backup"}
+	jobs := []string{"end_idle_runs", "delete_expired_runs", "erase_users", "shrink_file", "end_unpaid_plans", "repair_customers", "verify", "backup", "record_key_use"}
 	if diff := cmp.Diff(jobs, server.Jobs()); diff != "" {
 		t.Errorf("name a new job here, in metrics.md and in alerts.yml: %s", diff)
 	}

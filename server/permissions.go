@@ -1,9 +1,13 @@
 package server
 
+import "github.com/pikarc/server/storage"
+
 // permissions is a set of things that a caller may do. A route names those that
 // it needs, a credential gives those that it holds, and the call goes on when
-// the second set has all of the first. What makes the second set is one
-// function a kind of credential: an API key's scope, and a session.
+// the second set has all of the first.
+//
+// What agents are guarded by, they may not change: canConfigure is given to
+// people who have signed in, and to keys that were made for it.
 type permissions uint16
 
 // The permissions. A call that needs none is public.
@@ -20,9 +24,27 @@ const (
 
 // What each kind of credential holds.
 const (
-	ofKey     = canDecide | canReport | canEndRun | canRead | canConfigure
-	ofSession = canEndRun | canRead | canConfigure | canBill | canManage
+	ofAgentKey permissions = canDecide | canReport | canEndRun | canRead
+	ofReadKey  permissions = canRead
+	ofAdminKey permissions = ofAgentKey | canConfigure
+	ofSession  permissions = canEndRun | canRead | canConfigure | canBill | canManage
+	// afterItsEnd is what is left of a key for a while: to finish what it began.
+	afterItsEnd permissions = canReport | canEndRun
 )
+
+// ofKey is what a key of a scope holds.
+func ofKey(scope storage.Scope) permissions {
+	switch scope {
+	case storage.ScopeAgent:
+		return ofAgentKey
+	case storage.ScopeRead:
+		return ofReadKey
+	case storage.ScopeAdmin:
+		return ofAdminKey
+	default:
+		return 0
+	}
+}
 
 // has reports whether all of the others are in the set.
 func (p permissions) has(others permissions) bool { return p&others == others }
@@ -32,15 +54,28 @@ func (p permissions) has(others permissions) bool { return p&others == others }
 // then need not be looked up before.
 func (p permissions) checkedByWriter() bool { return p&(canDecide|canReport|canEndRun) != 0 }
 
-// refuseKey says why a call does not take an API key, if it does not.
-func refuseKey(needs permissions) error {
-	if ofKey.has(needs) {
+// refuseKeys says that a call takes no API key, whatever its scope, if so.
+func refuseKeys(needs permissions) error {
+	if ofAdminKey.has(needs) {
 		return nil
 	}
 	return unauthenticated("This call needs a signed-in account, not an API key")
 }
 
-// refuseSession says why a call does not take a session's token, if it does not.
+// refuseScope says that a call takes no API key of a scope, if so.
+func refuseScope(needs permissions, scope storage.Scope) error {
+	switch {
+	case ofKey(scope).has(needs):
+		return nil
+	case needs.has(canConfigure):
+		return unauthenticated("This call changes the configuration: it needs a signed-in account or an API key of scope admin. " +
+			"The scope of this key is " + string(scope) + ".")
+	default:
+		return unauthenticated("This call needs an API key of scope agent or admin. The scope of this key is " + string(scope) + ".")
+	}
+}
+
+// refuseSession says that a call takes no session's token, if so.
 func refuseSession(needs permissions) error {
 	if ofSession.has(needs) {
 		return nil

@@ -78,15 +78,19 @@ func (q *query) OptionalTime(name string) time.Time {
 	}
 	t, ok := parseTime(strings.Replace(text, " ", "+", 1)) // a plus sign that was not escaped
 	if !ok {
-		const want = "write it as RFC 3339, for example 2026-11-23T07:08:29.123Z"
-		q.add(name, text, problem{
-			Type: "datetime_parsing",
-			Msg:  "Input should be a valid datetime, " + want,
-			Ctx:  map[string]any{"error": want},
-		})
+		q.add(name, text, timeProblem())
 		return time.Time{}
 	}
 	return t
+}
+
+func timeProblem() problem {
+	const want = "write it as RFC 3339, for example 2026-11-23T07:08:29.123Z"
+	return problem{
+		Type: "datetime_parsing",
+		Msg:  "Input should be a valid datetime, " + want,
+		Ctx:  map[string]any{"error": want},
+	}
 }
 
 // parseTime refuses what time.Parse takes beyond RFC 3339: an hour of one
@@ -97,6 +101,20 @@ func parseTime(text string) (t time.Time, ok bool) {
 		return time.Time{}, false
 	}
 	return t, true
+}
+
+// UUID reads an id; uuid.Nil when absent.
+func (q *query) UUID(name string) uuid.UUID {
+	text, found := q.find(name)
+	if !found {
+		return uuid.Nil
+	}
+	id, ok := parseID(text)
+	if !ok {
+		q.add(name, text, uuidProblem())
+		return uuid.Nil
+	}
+	return id
 }
 
 // Literal reads one of the words allowed; "" when absent.
@@ -112,6 +130,17 @@ func (q *query) Literal(name string, allowed ...string) string {
 	}
 	q.add(name, text, literalProblem(allowed))
 	return ""
+}
+
+// RequiredLiteral is Literal for a parameter that must be there.
+func (q *query) RequiredLiteral(name string, allowed ...string) string {
+	if _, found := q.find(name); !found {
+		p := missingProblem()
+		p.Loc, p.Input = []any{"query", name}, nil
+		q.problems = append(q.problems, p)
+		return ""
+	}
+	return q.Literal(name, allowed...)
 }
 
 // Bool reads true, false, 1 or 0; nil when absent.

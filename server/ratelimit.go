@@ -101,7 +101,7 @@ func (s *Server) hintAtUnnamedProxy(c *call) {
 // limitKey turns away an API key that asks for too much. It is asked after the
 // key has proven right, so that nobody can use up another's share.
 func (s *Server) limitKey(c *call) error {
-	if !c.who.byKey || c.from.IsLoopback() {
+	if !c.who.byKey() || c.from.IsLoopback() {
 		return nil
 	}
 	return tooMany(s.keys.wait(c.who.prefix), "this API key")

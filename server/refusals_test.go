@@ -43,6 +43,7 @@ func tooSmall(loc, input string) string {
 // refusals has each call's own errors. Those that every call has are in routes_test.go.
 func refusals() []apiCase {
 	all := append(runRefusals(), configurationRefusals()...)
+	all = append(all, keyRefusals()...)
 	return append(all, accountRefusals()...)
 }
 
@@ -53,7 +54,7 @@ func runRefusals() []apiCase {
 			want: problems(missing("user_id", `{"metadata":[]}`)),
 		},
 		{
-			method: "POST", path: "/v1/end-runs", as: "key", body: `{"run_ids":["7"],"silent":1}`, status: http.StatusUnprocessableEntity,
+			method: "POST", path: "/v1/end-runs", as: "admin", body: `{"run_ids":["7"],"silent":1}`, status: http.StatusUnprocessableEntity,
 			want: problems(notUUIDAt(`["body","run_ids",0]`), problem("extra_forbidden", `["body","silent"]`, "Extra inputs are not permitted", "1", "")),
 		},
 		{
@@ -135,6 +136,60 @@ func runRefusals() []apiCase {
 	}
 }
 
+// keyRefusals are those of API keys, and of what is asked by them.
+func keyRefusals() []apiCase {
+	const scopes, groups = "'agent', 'read' or 'admin'", "'key', 'model' or 'user'"
+	const keyMissing = `{"detail":"API key not found"}`
+	soon := problem("value_error", `["body","expires_at"]`, "Value error, must be in the future, and before the year 10000", `"2026-11-23T07:08:31.123Z"`, "")
+	return []apiCase{
+		{
+			method: "POST", path: "/v1/api-keys/", as: "admin", status: http.StatusUnprocessableEntity,
+			body: `{"scope":"owner","expires_at":"2026-11-23T07:08:31.123Z"}`,
+			want: problems(missing("label", `{"scope":"owner","expires_at":"2026-11-23T07:08:31.123Z"}`), problem("literal_error", `["body","scope"]`,
+				"Input should be "+scopes, `"owner"`, `{"expected":"`+scopes+`"}`), soon),
+		},
+		{
+			name: "no time", method: "POST", path: "/v1/api-keys/", as: "token", status: http.StatusUnprocessableEntity,
+			body: `{"label":"x","expires_at":"tomorrow"}`,
+			want: problems(problem("datetime_parsing", `["body","expires_at"]`, "Input should be a valid datetime, write it as RFC 3339, for example 2026-11-23T07:08:29.123Z",
+				`"tomorrow"`, `{"error":"write it as RFC 3339, for example 2026-11-23T07:08:29.123Z"}`)),
+		},
+		{
+			name: "overlap", method: "POST", path: "/v1/api-keys/regenerate", as: "token", body: `{"overlap_seconds":604801}`,
+			status: http.StatusUnprocessableEntity,
+			want:   problems(problem("less_than_equal", `["body","overlap_seconds"]`, "Input should be less than or equal to 604800", "604801", `{"le":604800}`)),
+		},
+		{method: "PATCH", path: "/v1/api-keys/" + unknownID, as: "admin", body: `{"label":"x"}`, status: http.StatusNotFound, want: keyMissing},
+		{
+			name: "scope", method: "PATCH", path: "/v1/api-keys/{key}", as: "token", body: `{"scope":"admin"}`, status: http.StatusUnprocessableEntity,
+			want: problems(missing("label", `{"scope":"admin"}`), problem("extra_forbidden", `["body","scope"]`, "Extra inputs are not permitted", `"admin"`, "")),
+		},
+		{method: "DELETE", path: "/v1/api-keys/" + unknownID, as: "token", status: http.StatusNotFound, want: keyMissing},
+		{method: "DELETE", path: "/v1/api-keys/7", as: "token", status: http.StatusUnprocessableEntity, want: strings.Replace(problems(badUUID("key_id")), `"input":"7"`, `"input":"***"`, 1)},
+		{
+			method: "GET", path: "/v1/api-keys/all?active=perhaps&cursor=AAAA", as: "key", status: http.StatusUnprocessableEntity,
+			want: problems(problem("bool_parsing", `["query","active"]`, "Input should be a valid boolean, unable to interpret input", `"perhaps"`, "")),
+		},
+		{name: "cursor", method: "GET", path: "/v1/api-keys/all?cursor=AAAA", as: "key", status: http.StatusUnprocessableEntity, want: problems(badCursor("cursor"))},
+		{
+			name: "key", method: "GET", path: "/v1/runs/?key=7", as: "key", status: http.StatusUnprocessableEntity,
+			want: strings.NewReplacer(`"path"`, `"query"`, `"input":"7"`, `"input":"***"`).Replace(problems(badUUID("key"))),
+		},
+		{
+			method: "GET", path: "/v1/usage/by", as: "key", status: http.StatusUnprocessableEntity,
+			want: problems(problem("missing", `["query","group"]`, "Field required", "null", "")),
+		},
+		{
+			name: "what is not kept", method: "GET", path: "/v1/usage/by?group=tag:agent", as: "token", status: http.StatusUnprocessableEntity,
+			want: problems(problem("literal_error", `["query","group"]`, "Input should be "+groups, `"tag:agent"`, `{"expected":"`+groups+`"}`)),
+		},
+		{
+			name: "a window", method: "GET", path: "/v1/usage/by?group=key&since=2026-11-24T00:00:00Z", as: "token", status: http.StatusUnprocessableEntity,
+			want: problems(problem("value_error", `["query","since"]`, "Value error, must be before until, and at most 365 days", `"2026-11-24T00:00:00Z"`, "")),
+		},
+	}
+}
+
 func configurationRefusals() []apiCase {
 	limit257 := `"` + strings.Repeat("x", 256) + `"`
 	return []apiCase{
@@ -151,15 +206,15 @@ func configurationRefusals() []apiCase {
 			status: http.StatusForbidden, want: detail("User daily budget is not available on the basic plan. Upgrade to Pro, Scale or Enterprise."),
 		},
 		{
-			name: "basic", plan: plans.Basic, method: "PATCH", path: "/v1/workspace/", as: "key", body: `{"daily_budget_usd":1,"max_concurrent_runs":4}`,
+			name: "basic", plan: plans.Basic, method: "PATCH", path: "/v1/workspace/", as: "admin", body: `{"daily_budget_usd":1,"max_concurrent_runs":4}`,
 			status: http.StatusForbidden, want: detail("Configurable concurrency is not available on the basic plan. Upgrade to Pro, Scale or Enterprise."),
 		},
 		{
-			name: "basic may remove what it cannot set", plan: plans.Basic, method: "PATCH", path: "/v1/workspace/", as: "key",
+			name: "basic may remove what it cannot set", plan: plans.Basic, method: "PATCH", path: "/v1/workspace/", as: "admin",
 			body: `{"user_daily_budget_usd":null,"daily_budget_usd":"2.50"}`, status: http.StatusOK, changes: "workspace",
 		},
 		{
-			name: "all or nothing", method: "PATCH", path: "/v1/workspace/", as: "key", status: http.StatusUnprocessableEntity,
+			name: "all or nothing", method: "PATCH", path: "/v1/workspace/", as: "admin", status: http.StatusUnprocessableEntity,
 			body: `{"daily_budget_usd":1,"name":null,"max_concurrent_runs":0}`,
 			want: problems(problem("string_type", `["body","name"]`, "Input should be a valid string", "null", ""), tooSmall(`["body","max_concurrent_runs"]`, "0")),
 		},
@@ -171,7 +226,7 @@ func configurationRefusals() []apiCase {
 			name: "pro", plan: plans.Pro, method: "POST", path: "/v1/workspace/kill-switch", as: "token", body: `{"active":true}`,
 			status: http.StatusForbidden, want: detail("Kill switch is not available on the pro plan. Upgrade to Scale or Enterprise."),
 		},
-		{name: "off is never gated", plan: plans.Basic, method: "POST", path: "/v1/workspace/kill-switch", as: "key", body: `{"active":false}`, status: http.StatusOK},
+		{name: "off is never gated", plan: plans.Basic, method: "POST", path: "/v1/workspace/kill-switch", as: "admin", body: `{"active":false}`, status: http.StatusOK},
 		{
 			method: "POST", path: "/v1/workspace/kill-switch", as: "token", body: `{"active":1}`, status: http.StatusUnprocessableEntity,
 			want: problems(problem("bool_type", `["body","active"]`, "Input should be a valid boolean", "1", "")),
@@ -189,28 +244,28 @@ func configurationRefusals() []apiCase {
 		{name: "audit cursor", method: "GET", path: "/v1/audit/?cursor=AAAA", as: "token", status: http.StatusUnprocessableEntity, want: problems(badCursor("cursor"))},
 		{name: "cursor", method: "GET", path: "/v1/users/?cursor=AAAA", as: "token", status: http.StatusUnprocessableEntity, want: problems(badCursor("cursor"))},
 		{
-			method: "PUT", path: "/v1/blocked-users/" + strings.Repeat("x", 256), as: "key", body: `{"reason":5,"why":1}`, status: http.StatusUnprocessableEntity,
+			method: "PUT", path: "/v1/blocked-users/" + strings.Repeat("x", 256), as: "admin", body: `{"reason":5,"why":1}`, status: http.StatusUnprocessableEntity,
 			want: problems(tooLong(`["path","user_id"]`, limit257, "255"), problem("string_type", `["body","reason"]`, "Input should be a valid string", "5", ""),
 				problem("extra_forbidden", `["body","why"]`, "Extra inputs are not permitted", "1", "")),
 		},
-		{method: "DELETE", path: "/v1/blocked-users/nobody", as: "key", status: http.StatusNotFound, want: `{"detail":"User not found"}`},
+		{method: "DELETE", path: "/v1/blocked-users/nobody", as: "admin", status: http.StatusNotFound, want: `{"detail":"User not found"}`},
 		{
-			method: "DELETE", path: "/v1/blocked-users/" + strings.Repeat("x", 256), as: "key", status: http.StatusUnprocessableEntity,
+			method: "DELETE", path: "/v1/blocked-users/" + strings.Repeat("x", 256), as: "admin", status: http.StatusUnprocessableEntity,
 			want: problems(tooLong(`["path","user_id"]`, limit257, "255")),
 		},
 		{
-			method: "POST", path: "/v1/blocked-users", as: "key", body: `{"reason":5,"why":1}`, status: http.StatusUnprocessableEntity,
+			method: "POST", path: "/v1/blocked-users", as: "admin", body: `{"reason":5,"why":1}`, status: http.StatusUnprocessableEntity,
 			want: problems(problem("missing", `["body","user_id"]`, "Field required", `{"reason":5,"why":1}`, ""),
 				problem("string_type", `["body","reason"]`, "Input should be a valid string", "5", ""),
 				problem("extra_forbidden", `["body","why"]`, "Extra inputs are not permitted", "1", "")),
 		},
 		{
-			method: "POST", path: "/v1/blocked-users/unblock", as: "key", body: `{"user_id":"","reason":"x"}`, status: http.StatusUnprocessableEntity,
+			method: "POST", path: "/v1/blocked-users/unblock", as: "admin", body: `{"user_id":"","reason":"x"}`, status: http.StatusUnprocessableEntity,
 			want: problems(problem("string_too_short", `["body","user_id"]`, "String should have at least 1 character", `""`, `{"min_length":1}`),
 				problem("extra_forbidden", `["body","reason"]`, "Extra inputs are not permitted", `"x"`, "")),
 		},
 		{
-			method: "POST", path: "/v1/blocked-users/unblock", as: "key", body: `{"user_id":"nobody"}`, status: http.StatusNotFound,
+			method: "POST", path: "/v1/blocked-users/unblock", as: "admin", body: `{"user_id":"nobody"}`, status: http.StatusNotFound,
 			want: `{"detail":"User not found"}`,
 		},
 		{method: "DELETE", path: "/v1/users/nobody", as: "token", status: http.StatusNotFound, want: `{"detail":"User not found"}`},

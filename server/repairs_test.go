@@ -191,7 +191,7 @@ func TestWhatAStartDescribesIsRepaired(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	a := w.account(plans.Enterprise)
-	w.call("PATCH", "/v1/workspace", a.key, `{"max_concurrent_runs":1000}`).want(http.StatusOK)
+	w.call("PATCH", "/v1/workspace", a.token, `{"max_concurrent_runs":1000}`).want(http.StatusOK)
 	cases := append(payloadCases(t, "metadata", true), repairCase{name: "an unknown field", says: `"x":"\u0000"`, kept: `"metadata":null`, repaired: `["x"]`})
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -209,7 +209,7 @@ func TestWhatAStepDescribesIsRepaired(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	a := w.account(plans.Enterprise)
-	w.call("PATCH", "/v1/workspace", a.key, `{"max_concurrent_runs":1000}`).want(http.StatusOK)
+	w.call("PATCH", "/v1/workspace", a.token, `{"max_concurrent_runs":1000}`).want(http.StatusOK)
 	cases := append(payloadCases(t, "input_data", true), nameCases("tool_name")...)
 	cases = append(cases, nameCases("model")...)
 	cases = append(cases, repairCase{name: "an unknown field", says: `"x":"\ud800"`, kept: `"tool_name":null`, repaired: `["x"]`})
@@ -243,8 +243,8 @@ func TestAFlawInAReportLosesNoMoney(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	a := w.account(plans.Enterprise)
-	w.call("PATCH", "/v1/workspace", a.key, `{"max_concurrent_runs":1000}`).want(http.StatusOK)
-	w.call("PUT", "/v1/model-pricing/gpt-4o", a.key, `{"input_cost_per_token":0.0000025,"output_cost_per_token":0.00001}`).want(http.StatusOK)
+	w.call("PATCH", "/v1/workspace", a.token, `{"max_concurrent_runs":1000}`).want(http.StatusOK)
+	w.call("PUT", "/v1/model-pricing/gpt-4o", a.token, `{"input_cost_per_token":0.0000025,"output_cost_per_token":0.00001}`).want(http.StatusOK)
 	for _, c := range append(payloadCases(t, "output_data", false), updateCases()...) {
 		t.Run(c.name, func(t *testing.T) {
 			w := w.in(t)
@@ -263,8 +263,8 @@ func TestReadableCountsAreBooked(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	a := w.account(plans.Enterprise)
-	w.call("PATCH", "/v1/workspace", a.key, `{"max_concurrent_runs":1000}`).want(http.StatusOK)
-	w.call("PUT", "/v1/model-pricing/gpt-4o", a.key, `{"input_cost_per_token":0.0000025,"output_cost_per_token":0.00001}`).want(http.StatusOK)
+	w.call("PATCH", "/v1/workspace", a.token, `{"max_concurrent_runs":1000}`).want(http.StatusOK)
+	w.call("PUT", "/v1/model-pricing/gpt-4o", a.token, `{"input_cost_per_token":0.0000025,"output_cost_per_token":0.00001}`).want(http.StatusOK)
 	tests := []struct {
 		prompt   string
 		tokens   string

@@ -56,6 +56,7 @@ func (s *Server) routes() []route {
 
 		{"GET", "/v1/usage/", canRead, s.readUsage},
 		{"GET", "/v1/usage/daily", canRead, s.readDailyUsage},
+		{"GET", "/v1/usage/by", canRead, s.readUsageBy},
 
 		{"GET", "/v1/storage", canRead, s.readSpace},
 
@@ -63,6 +64,10 @@ func (s *Server) routes() []route {
 
 		{"GET", "/v1/api-keys/", canRead, s.readAPIKey},
 		{"POST", "/v1/api-keys/regenerate", canConfigure, s.regenerateAPIKey},
+		{"GET", "/v1/api-keys/all", canRead, s.listAPIKeys},
+		{"POST", "/v1/api-keys/", canConfigure, s.createAPIKey},
+		{"PATCH", "/v1/api-keys/:key_id", canConfigure, s.renameAPIKey},
+		{"DELETE", "/v1/api-keys/:key_id", canConfigure, s.revokeAPIKey},
 
 		{"GET", "/v1/model-pricing/", canRead, s.listPrices},
 		{"PUT", "/v1/model-pricing/*model", canConfigure, s.setPrice},

@@ -73,7 +73,7 @@ func (s *Server) endRun(c *call) error {
 		return err
 	}
 	by := storage.EndedByDashboard
-	if c.who.byKey {
+	if c.who.byKey() {
 		by = storage.EndedByClient
 	}
 	end, err := s.store.EndRun(c.ctx(), c.who.caller(), id, status, by)
@@ -170,6 +170,7 @@ func (s *Server) listRuns(c *call) error {
 	f := storage.RunFilter{
 		Status: storage.ParseRunStatus(q.Literal("status", "RUNNING", "COMPLETED", "FAILED", "BLOCKED")),
 		UserID: q.String("user_id", maxUserID),
+		Key:    q.UUID("key"),
 		Denied: denied != nil && *denied,
 		Reason: guard.ParseReason(q.Literal("reason", guard.Reasons()...)),
 		Since:  q.OptionalTime("since"),
@@ -203,6 +204,7 @@ func (s *Server) readRun(c *call) error {
 	}
 	c.json(http.StatusOK, struct {
 		runJSON
+		Key       *runKeyJSON     `json:"api_key"`
 		Metadata  json.RawMessage `json:"metadata"`
 		Decision  json.RawMessage `json:"decision"`
 		Denied    *deniedJSON     `json:"latest_denial"`
@@ -210,7 +212,7 @@ func (s *Server) readRun(c *call) error {
 		Steps     []stepJSON      `json:"steps"`
 		NextSteps word            `json:"next_steps_cursor"`
 	}{
-		runOf(d.Run), d.Metadata, appendDecision(nil, d.Decision, true), deniedOf(d.Denied), d.Repairs.Fields(),
+		runOf(d.Run), (*runKeyJSON)(d.Key), d.Metadata, appendDecision(nil, d.Decision, true), deniedOf(d.Denied), d.Repairs.Fields(),
 		each(d.Steps, stepOf), word(d.NextSteps),
 	})
 	return nil
@@ -228,6 +230,13 @@ func deniedOf(s *storage.DeniedStep) *deniedJSON {
 		return nil
 	}
 	return &deniedJSON{s.ID, s.Sequence, appendDecision(nil, s.Decision, true)}
+}
+
+// runKeyJSON is the key that started a run.
+type runKeyJSON struct {
+	ID     uuid.UUID `json:"id"`
+	Prefix string    `json:"prefix"`
+	Label  string    `json:"label"`
 }
 
 func stepOf(s storage.Step) stepJSON { return stepJSON(s) }

@@ -166,7 +166,13 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener, endpoints ...Endpoi
 	hs.RegisterOnShutdown(s.hub.close) // streams never finish by themselves
 	jobs, stopJobs := context.WithCancel(context.WithoutCancel(ctx))
 	jobsDone := s.startJobs(jobs)
-	defer func() { stopJobs(); <-jobsDone }()
+	defer func() {
+		stopJobs()
+		<-jobsDone
+		if _, err := s.recordKeyUse(context.WithoutCancel(ctx)); err != nil {
+			s.Log.Warn("the last minute's use of API keys is not recorded", "error", err.Error())
+		}
+	}()
 
 	if s.stripe != nil {
 		s.Log.Info("plans are sold with Stripe", "real_money", s.Stripe.takesRealMoney(), "public_url", s.Stripe.PublicURL)

@@ -35,13 +35,13 @@ func (w *world) makeWatched() watched {
 	v := watched{fixture: w.makeFixture(plans.Scale)}
 	a := &v.account
 	a.key = w.call("POST", "/v1/api-keys/regenerate", a.token, `{"label":"canary label"}`).want(http.StatusOK).text("key")
-	w.call("PATCH", "/v1/workspace", a.key, `{"name":"canary workspace","daily_budget_usd":10000,"max_concurrent_runs":9}`).want(http.StatusOK)
-	w.call("PUT", "/v1/model-pricing/canary/model", a.key, `{"input_cost_per_token":7.654321,"output_cost_per_token":0}`).want(http.StatusOK)
+	w.call("PATCH", "/v1/workspace", a.token, `{"name":"canary workspace","daily_budget_usd":10000,"max_concurrent_runs":9}`).want(http.StatusOK)
+	w.call("PUT", "/v1/model-pricing/canary/model", a.token, `{"input_cost_per_token":7.654321,"output_cost_per_token":0}`).want(http.StatusOK)
 	run := w.call("POST", "/v1/runs", a.key, `{"user_id":"canary/user","metadata":{"note":"canary note"}}`, "Idempotency-Key", canary).want(http.StatusCreated).text("id")
 	body := `{"type":"MODEL_CALL","sequence":1,"model":"canary/model","tool_name":"canary tool","input_data":{"a":"canary input"}}`
 	step := w.call("POST", "/v1/runs/"+run+"/steps", a.key, body, "Idempotency-Key", canary).want(http.StatusCreated).text("id")
 	w.call("PATCH", "/v1/runs/"+run+"/steps/"+step, a.key, `{"prompt_tokens":1000,"output_data":"canary output","error":"canary error","duration_ms":0.5}`).want(http.StatusOK)
-	w.call("PUT", "/v1/blocked-users/canary/user", a.key, `{"reason":"canary reason"}`).want(http.StatusOK)
+	w.call("PUT", "/v1/blocked-users/canary/user", a.token, `{"reason":"canary reason"}`).want(http.StatusOK)
 	w.must(w.store.SetCustomer(w.t.Context(), a.workspace, "", "cus_canary"))
 	w.call("POST", "/v1/auth/logout", login(w, a.email, password).want(http.StatusOK).text("access_token"), nil).want(http.StatusOK)
 	// Enough further steps for a second page; one statement is quicker than 500 calls.
@@ -51,10 +51,11 @@ func (w *world) makeWatched() watched {
 	v.names["{run}"], v.names["{step}"] = run, step
 	for _, list := range [][2]string{
 		{"/v1/runs?limit=1", "next_cursor"}, {"/v1/users?limit=1", "next_cursor"}, {"/v1/audit?limit=1", "next_cursor"}, {"/v1/runs/" + run, "next_steps_cursor"},
+		{"/v1/api-keys/all?limit=1", "next_cursor"},
 	} {
 		v.cursors = append(v.cursors, w.call("GET", list[0], a.key, nil).want(http.StatusOK).get(list[1]).(string))
 	}
-	v.private = append([]string{canary, canarySpend, a.key, a.key[3:11], a.token, a.email, a.id.String(), a.workspaceID.String(), run, step}, v.cursors...)
+	v.private = append([]string{canary, canarySpend, a.key, a.key[3:11], a.admin, v.names["{key}"], a.token, a.email, a.id.String(), a.workspaceID.String(), run, step}, v.cursors...)
 	return v
 }
 
@@ -96,7 +97,12 @@ func intrusions() map[string]intrusion {
 		"GET /v1/usage/":                        {"", http.StatusOK},
 		"GET /v1/usage/daily":                   {"", http.StatusOK},
 		"GET /v1/events":                        {"", http.StatusOK},
+		"GET /v1/usage/by":                      {"", http.StatusOK},
 		"GET /v1/api-keys/":                     {"", http.StatusOK},
+		"GET /v1/api-keys/all":                  {"", http.StatusOK},
+		"POST /v1/api-keys/":                    {`{"label":"mine"}`, http.StatusCreated},
+		"PATCH /v1/api-keys/:key_id":            {`{"label":"mine"}`, http.StatusOK},
+		"DELETE /v1/api-keys/:key_id":           {"", http.StatusOK},
 		"POST /v1/api-keys/regenerate":          {`{"label":"mine"}`, http.StatusOK},
 		"GET /v1/model-pricing/":                {"", http.StatusOK},
 		"PUT /v1/model-pricing/*model":          {`{"input_cost_per_token":1,"output_cost_per_token":1,"is_active":false}`, http.StatusOK},
@@ -123,7 +129,7 @@ type foreignPath struct {
 // mixture with the caller's own ids that holds one of theirs at least.
 func foreignPaths(t *testing.T, rt server.TestRoute, own fixture, v watched) []foreignPath {
 	t.Helper()
-	placeholders := map[string]string{"run_id": "{run}", "step_id": "{step}"}
+	placeholders := map[string]string{"run_id": "{run}", "step_id": "{step}", "key_id": "{key}"}
 	rests := map[string]string{"user_id": "canary/user", "model": "canary/model"}
 	paths := []foreignPath{{}}
 	for segment := range strings.SplitSeq(strings.TrimPrefix(rt.Path, "/"), "/") {
@@ -161,10 +167,11 @@ func foreignQueries(t *testing.T, rt server.TestRoute, v watched) []string {
 	}
 	values := map[string][]string{
 		"user_id": {"canary/user"}, "q": {canary}, "cursor": v.cursors, "steps_cursor": v.cursors, "days": {"365"}, "limit": {"200"},
-		"status": {"RUNNING"}, "blocked": {"true"}, "denied": {"true"}, "since": {"1970-01-01T00:00:00Z"}, "until": {"9999-12-31T23:59:59Z"}, "include_inactive": {"true"},
+		"status": {"RUNNING"}, "blocked": {"true"}, "denied": {"true"}, "since": {"2026-01-01T00:00:00Z"}, "until": {"9999-12-31T23:59:59Z"}, "include_inactive": {"true"},
 		"reason": {"USER_BLOCKED"}, "sort": sorts, "by": {"model"}, "action": {"user.block"},
+		"key": {v.names["{key}"]}, "active": {"true"}, "group": {"key"},
 	}
-	queries := []string{""}
+	queries, always := []string{""}, "?"
 	if rt.Path == "/v1/runs/" && rt.Method == http.MethodGet {
 		queries = append(queries, "?status=RUNNING&sort=last_call")
 	}
@@ -175,8 +182,12 @@ func foreignQueries(t *testing.T, rt server.TestRoute, v watched) []string {
 		if len(values[p.Value.Name]) == 0 {
 			t.Fatalf("%s %s: no recipe for ?%s=", rt.Method, rt.Path, p.Value.Name)
 		}
+		if p.Value.Required { // it comes first
+			always += p.Value.Name + "=" + values[p.Value.Name][0] + "&"
+			queries[0] = always
+		}
 		for _, value := range values[p.Value.Name] {
-			queries = append(queries, "?"+p.Value.Name+"="+url.QueryEscape(value))
+			queries = append(queries, always+p.Value.Name+"="+url.QueryEscape(value))
 		}
 	}
 	return queries
@@ -202,10 +213,13 @@ func (in *intruder) tenant() fixture {
 func (in *intruder) call(rt server.TestRoute, path string, token bool) *response {
 	in.w.t.Helper()
 	credential := in.tenant().key
-	if token {
+	switch {
+	case token:
 		credential = in.tenant().token
+	case !rt.Key:
+		credential = in.tenant().admin
 	}
-	if !rt.Key && !rt.Token {
+	if !rt.Admin && !rt.Token {
 		credential = ""
 	}
 	var body any
@@ -281,7 +295,7 @@ func TestNoCallReachesAnotherTenant(t *testing.T) {
 	looks, rows := w.look(in.watched.account), w.rowsOf(in.watched.workspace)
 	for _, rt := range w.routes {
 		for _, token := range []bool{false, true} {
-			if public := !rt.Key && !rt.Token; token && !rt.Token || !token && !rt.Key && !public {
+			if public := !rt.Admin && !rt.Token; token && !rt.Token || !token && !rt.Admin && !public {
 				continue
 			}
 			t.Run(fmt.Sprintf("%s %s token=%v", rt.Method, rt.Path, token), func(t *testing.T) {
@@ -306,10 +320,10 @@ func TestEqualNamesInTwoWorkspacesAreTwoThings(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	v, a := w.makeWatched(), w.account(plans.Scale)
-	w.call("POST", "/v1/workspace/kill-switch", v.key, `{"active":true}`).want(http.StatusOK)
+	w.call("POST", "/v1/workspace/kill-switch", v.token, `{"active":true}`).want(http.StatusOK)
 	run := w.start(a, "canary/user") // blocked there
 	w.clock.advance(time.Second)
-	w.call("POST", "/v1/workspace/kill-switch", v.key, `{"active":false}`).want(http.StatusOK)
+	w.call("POST", "/v1/workspace/kill-switch", v.token, `{"active":false}`).want(http.StatusOK)
 	w.start(v.account, "ada") // newer than what the other looks for
 	for _, filter := range []string{"user_id=canary/user", "status=RUNNING", "status=RUNNING&user_id=canary/user"} {
 		if got := w.call("GET", "/v1/runs?limit=1&"+filter, a.key, nil).want(http.StatusOK); got.text("items.0.id") != run || got.get("next_cursor") != nil {
@@ -320,9 +334,9 @@ func TestEqualNamesInTwoWorkspacesAreTwoThings(t *testing.T) {
 	if got := w.call("PATCH", path, a.key, `{"prompt_tokens":10}`).want(http.StatusOK).get("cost_usd"); got != nil {
 		t.Errorf("a model that only another tenant has priced costs %v", got)
 	}
-	w.call("PUT", "/v1/model-pricing/canary/model", a.key, `{"input_cost_per_token":1,"output_cost_per_token":0}`).want(http.StatusOK)
-	w.call("PUT", "/v1/blocked-users/canary/user", a.key, nil).want(http.StatusOK)
-	w.call("DELETE", "/v1/blocked-users/canary/user", a.key, nil).want(http.StatusOK)
+	w.call("PUT", "/v1/model-pricing/canary/model", a.token, `{"input_cost_per_token":1,"output_cost_per_token":0}`).want(http.StatusOK)
+	w.call("PUT", "/v1/blocked-users/canary/user", a.token, nil).want(http.StatusOK)
+	w.call("DELETE", "/v1/blocked-users/canary/user", a.token, nil).want(http.StatusOK)
 	denied := w.call("POST", "/v1/runs", v.key, `{"user_id":"canary/user"}`).want(http.StatusCreated)
 	if denied.text("decision.reason") != "USER_BLOCKED" {
 		t.Errorf("after another tenant unblocked its user of that name: %s", denied.body)

@@ -100,7 +100,7 @@ func TestEachRequestIsASpanOfTheCallersTrace(t *testing.T) {
 	a := w.account(plans.Scale)
 	const trace, parent = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 	w.call("POST", "/v1/runs/", a.key, map[string]string{"user_id": "somebody"}, "traceparent", "00-"+trace+"-"+parent+"-01").want(http.StatusCreated)
-	w.call("PUT", "/v1/blocked-users/somebody", a.key, nil).want(http.StatusOK)
+	w.call("PUT", "/v1/blocked-users/somebody", a.token, nil).want(http.StatusOK)
 	w.call("POST", "/v1/runs/", a.key, map[string]string{"user_id": "somebody"}).want(http.StatusCreated)
 	w.call("GET", "/secret-path", "", nil).want(http.StatusNotFound)
 	w.must(traces.Close(t.Context()))

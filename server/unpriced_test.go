@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/pikarc/server/plans"
+	"github.com/pikarc/server/storage"
 )
 
 // wantFields compares places of an answer with their texts.
@@ -55,7 +56,7 @@ func TestAModelWithoutAPriceIsToldEverywhereUntilItHasOne(t *testing.T) {
 		wantFields(t, w.call("GET", "/v1/runs/"+run, a.key, nil), map[string]string{"unpriced_tokens": unpriced})
 	}
 	gaps("1000005", "2")
-	w.call("PUT", "/v1/model-pricing/own/model", a.key, `{"input_cost_per_token":0.000001,"output_cost_per_token":0}`).want(http.StatusOK)
+	w.call("PUT", "/v1/model-pricing/own/model", a.token, `{"input_cost_per_token":0.000001,"output_cost_per_token":0}`).want(http.StatusOK)
 	wantFields(t, w.call("PATCH", step, a.key, report).want(http.StatusOK), map[string]string{"priced": "true", "cost_usd": "1"})
 	gaps("5", "1")
 	wantFields(t, w.call("GET", "/v1/runs/"+run, a.key, nil), map[string]string{"total_usd": "1", "unpriced_tokens": "5"})
@@ -70,7 +71,7 @@ func TestTheModelOfAReportIsTakenWhileNothingIsBooked(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	a := w.account(plans.Basic)
-	w.call("PUT", "/v1/model-pricing/gpt-4o", a.key, `{"input_cost_per_token":1,"output_cost_per_token":0}`).want(http.StatusOK)
+	w.call("PUT", "/v1/model-pricing/gpt-4o", a.token, `{"input_cost_per_token":1,"output_cost_per_token":0}`).want(http.StatusOK)
 	step := w.step(a, w.start(a, "ada"), "auto")
 	r := w.call("PATCH", step, a.key, `{"status":"COMPLETED","model":"gpt-4o","prompt_tokens":2}`).want(http.StatusOK)
 	wantFields(t, r, map[string]string{"model": "gpt-4o", "cost_usd": "2", "priced": "true"})
@@ -114,15 +115,15 @@ func TestPricesAndBudgetsTypedAsFloatsAreTaken(t *testing.T) {
 		{"0.01", "0.01", ""},
 		{"0.010000000001", "0.010000000001", "a million tokens cost $10000.000001."},
 	} {
-		r := w.call("PUT", "/v1/model-pricing/m", a.key, fmt.Sprintf(`{"input_cost_per_token":0,"output_cost_per_token":%s}`, c.sent)).want(http.StatusOK)
+		r := w.call("PUT", "/v1/model-pricing/m", a.token, fmt.Sprintf(`{"input_cost_per_token":0,"output_cost_per_token":%s}`, c.sent)).want(http.StatusOK)
 		wantFields(t, r, map[string]string{"output_cost_per_token": c.want})
 		if got := strings.Contains(string(r.body), `"warning"`); got != (c.warning != "") || !strings.Contains(string(r.body), c.warning) {
 			t.Errorf("%s answered %s", c.sent, r.body)
 		}
 	}
-	r := w.call("PATCH", "/v1/workspace", a.key, `{"daily_budget_usd":0.30000000000000004,"user_daily_budget_usd":"0.1999999999999999999"}`).want(http.StatusOK)
+	r := w.call("PATCH", "/v1/workspace", a.token, `{"daily_budget_usd":0.30000000000000004,"user_daily_budget_usd":"0.1999999999999999999"}`).want(http.StatusOK)
 	wantFields(t, r, map[string]string{"daily_budget_usd": "0.3", "user_daily_budget_usd": "0.2"})
-	refused := w.call("PUT", "/v1/model-pricing/m", a.key, `{"input_cost_per_token":3.3333333333333335e-07,"output_cost_per_token":0}`).want(http.StatusUnprocessableEntity)
+	refused := w.call("PUT", "/v1/model-pricing/m", a.token, `{"input_cost_per_token":3.3333333333333335e-07,"output_cost_per_token":0}`).want(http.StatusUnprocessableEntity)
 	wantFields(t, refused, map[string]string{"detail.0.msg": "Decimal input should have no more than 12 decimal places; send 0.000000333333"})
 }
 
@@ -149,6 +150,6 @@ func TestHoldersOfSlotsAreFoundAndEnded(t *testing.T) {
 	wantBody(t, ended, `{"ended_run_ids":["<id>"],"more":false}`)
 	w.runIs(a, runs[1], "FAILED", "DASHBOARD", "2026-11-23T07:11:29.123Z")
 	w.start(a, "dora")
-	w.call("POST", "/v1/end-runs", a.key, `{"run_ids":["`+strings.ToUpper(runs[0])+`"],"status":"COMPLETED"}`).want(http.StatusOK)
+	w.call("POST", "/v1/end-runs", w.keyOf(a, storage.ScopeAdmin), `{"run_ids":["`+strings.ToUpper(runs[0])+`"],"status":"COMPLETED"}`).want(http.StatusOK)
 	w.runIs(a, runs[0], "COMPLETED", "CLIENT", "2026-11-23T07:11:29.123Z")
 }

@@ -13,8 +13,8 @@ func TestUsageAddsUpByDayModelAndUser(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	a := w.account(plans.Basic)
-	w.call("PUT", "/v1/model-pricing/cheap", a.key, `{"input_cost_per_token":0.1,"output_cost_per_token":0}`).want(http.StatusOK)
-	w.call("PUT", "/v1/model-pricing/dear", a.key, `{"input_cost_per_token":0,"output_cost_per_token":2}`).want(http.StatusOK)
+	w.call("PUT", "/v1/model-pricing/cheap", a.token, `{"input_cost_per_token":0.1,"output_cost_per_token":0}`).want(http.StatusOK)
+	w.call("PUT", "/v1/model-pricing/dear", a.token, `{"input_cost_per_token":0,"output_cost_per_token":2}`).want(http.StatusOK)
 	today := w.clock.now()
 	for _, use := range []struct {
 		daysAgo    int
@@ -37,7 +37,7 @@ func TestUsageAddsUpByDayModelAndUser(t *testing.T) {
 		w.call("POST", "/v1/runs/"+run+"/end", a.key, `{"status":"COMPLETED"}`).want(http.StatusOK)
 	}
 	w.clock.set(today)
-	w.call("PUT", "/v1/blocked-users/ada", a.key, nil).want(http.StatusOK)
+	w.call("PUT", "/v1/blocked-users/ada", a.token, nil).want(http.StatusOK)
 	w.call("POST", "/v1/runs", a.key, `{"user_id":"ada"}`).want(http.StatusCreated)
 	const gaps14 = `"unpriced_tokens":14,"unpriced_step_count":1,"calls_without_usage":0,"capped":false`
 	usage := `{"today":{"total_usd":2,"total_tokens":18,"run_count":2,"denial_count":1,` + gaps14 + `},"last_7_days":{"total_usd":2.5,"total_tokens":23,"run_count":3,"denial_count":1,` + gaps14 + `},` +

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/pikarc/server/plans"
+	"github.com/pikarc/server/storage"
 )
 
 // exec changes the database behind the server's back, as another process can.
@@ -27,18 +28,18 @@ func TestTheOldKeyEndsWithTheVeryNextRequest(t *testing.T) {
 	w := newWorld(t)
 	a := w.account(plans.Basic)
 	run := w.start(a, "ada")
-	r := w.call("POST", "/v1/api-keys/regenerate", a.key, nil).want(http.StatusOK)
+	r := w.call("POST", "/v1/api-keys/regenerate", a.token, nil).want(http.StatusOK)
 	for _, call := range [][2]string{{"GET", "/v1/workspace"}, {"POST", "/v1/runs"}, {"POST", "/v1/runs/" + run + "/heartbeat"}} {
-		w.call(call[0], call[1], a.key, `{"user_id":"ada"}`).wantDetail(http.StatusUnauthorized, "Invalid API key")
+		w.call(call[0], call[1], a.key, `{"user_id":"ada"}`).wantDetail(http.StatusUnauthorized, "API key has been revoked")
 	}
 	a.key = r.text("key")
 	w.call("POST", "/v1/runs/"+run+"/heartbeat", a.key, nil).want(http.StatusOK)
 	w.call("GET", "/v1/workspace", a.token, nil).want(http.StatusOK)
 
 	// The same when another process rotates it.
-	k, err := w.another(testSecret).store.RotateKey(t.Context(), a.workspace, "elsewhere")
+	k, err := w.another(testSecret).store.RotateKey(t.Context(), a.workspace, storage.Rotation{Label: "elsewhere"})
 	w.must(err)
-	w.call("GET", "/v1/workspace", a.key, nil).wantDetail(http.StatusUnauthorized, "Invalid API key")
+	w.call("GET", "/v1/workspace", a.key, nil).wantDetail(http.StatusUnauthorized, "API key has been revoked")
 	w.call("GET", "/v1/workspace", k.Full, nil).want(http.StatusOK)
 }
 
@@ -80,8 +81,8 @@ func TestADowngradeHoldsForTheVeryNextRequest(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	a := w.account(plans.Scale)
-	w.call("PATCH", "/v1/workspace", a.key, `{"daily_budget_usd":5,"user_daily_budget_usd":0,"max_concurrent_runs":7}`).want(http.StatusOK)
-	w.call("POST", "/v1/workspace/kill-switch", a.key, `{"active":true}`).want(http.StatusOK)
+	w.call("PATCH", "/v1/workspace", a.token, `{"daily_budget_usd":5,"user_daily_budget_usd":0,"max_concurrent_runs":7}`).want(http.StatusOK)
+	w.call("POST", "/v1/workspace/kill-switch", a.token, `{"active":true}`).want(http.StatusOK)
 	basic, err := plans.ByID(plans.Basic)
 	w.must(err)
 	_, err = w.another(testSecret).store.SetPlan(t.Context(), a.workspace, basic)
@@ -106,7 +107,7 @@ func TestMoneyIsWrittenExactly(t *testing.T) {
 		`0`: "0", `0.1`: "0.1", `"0.30"`: "0.3", `1e3`: "1000", `2.5E-7`: "0.00000025", `"1000000000.000000000"`: "1000000000",
 		`999999999.999999999`: "999999999.999999999", `null`: "null",
 	} {
-		got := w.call("PATCH", "/v1/workspace", a.key, `{"daily_budget_usd":`+sent+`}`).want(http.StatusOK)
+		got := w.call("PATCH", "/v1/workspace", a.token, `{"daily_budget_usd":`+sent+`}`).want(http.StatusOK)
 		if got.text("daily_budget_usd") != want || w.call("GET", "/v1/workspace", a.key, nil).text("daily_budget_usd") != want {
 			t.Errorf("%s became %s, want %s", sent, got.text("daily_budget_usd"), want)
 		}
@@ -124,21 +125,21 @@ func TestUserIDsMayHoldAnything(t *testing.T) {
 			w := w.in(t)
 			a := w.account(plans.Basic)
 			path := "/v1/blocked-users/" + url.PathEscape(user)
-			if got := w.call("PUT", path, a.key, nil).want(http.StatusOK).text("user_id"); got != user {
+			if got := w.call("PUT", path, a.token, nil).want(http.StatusOK).text("user_id"); got != user {
 				t.Fatalf("blocked %q", got)
 			}
 			r := w.call("POST", "/v1/runs/", a.key, map[string]string{"user_id": user}).want(http.StatusCreated)
 			if r.text("decision.reason") != "USER_BLOCKED" {
 				t.Errorf("the start of a blocked user: %s", r.body)
 			}
-			if got := w.call("DELETE", path, a.key, nil).want(http.StatusOK).text("blocked"); got != "false" {
+			if got := w.call("DELETE", path, a.token, nil).want(http.StatusOK).text("blocked"); got != "false" {
 				t.Errorf("blocked is %s after unblocking", got)
 			}
 			named := map[string]string{"user_id": user}
-			if got := w.call("POST", "/v1/blocked-users", a.key, named).want(http.StatusOK).text("user_id"); got != user {
+			if got := w.call("POST", "/v1/blocked-users", a.token, named).want(http.StatusOK).text("user_id"); got != user {
 				t.Errorf("blocked %q by its body", got)
 			}
-			if got := w.call("POST", "/v1/blocked-users/unblock", a.key, named).want(http.StatusOK).text("blocked"); got != "false" {
+			if got := w.call("POST", "/v1/blocked-users/unblock", a.token, named).want(http.StatusOK).text("blocked"); got != "false" {
 				t.Errorf("blocked is %s after unblocking by a body", got)
 			}
 			w.start(a, user)
@@ -167,15 +168,15 @@ func TestTheRestOfAPathIsReadInAnyOfItsForms(t *testing.T) {
 		"/v1/blocked%2Dusers/acme/fay%2F": "acme/fay", // where the slash cannot be told from a plain one
 		"/v1/blocked-users/g+h":           "g+h",
 	} {
-		if got := w.call("PUT", path, a.key, nil).want(http.StatusOK).text("user_id"); got != user {
+		if got := w.call("PUT", path, a.token, nil).want(http.StatusOK).text("user_id"); got != user {
 			t.Errorf("PUT %s blocked %q, want %q", path, got, user)
 		}
 	}
 	for _, path := range []string{"/v1/blocked-users", "/v1/blocked-users/", "/v1/blocked-users//"} {
-		r := w.call("PUT", path, a.key, nil).want(http.StatusUnprocessableEntity)
+		r := w.call("PUT", path, a.token, nil).want(http.StatusUnprocessableEntity)
 		wantBody(t, r, problems(problem("string_too_short", `["path","user_id"]`, "String should have at least 1 character", `""`, `{"min_length":1}`)))
 	}
-	r := w.call("PUT", "/v1/model-pricing", a.key, `{"input_cost_per_token":1,"output_cost_per_token":1}`).want(http.StatusUnprocessableEntity)
+	r := w.call("PUT", "/v1/model-pricing", a.token, `{"input_cost_per_token":1,"output_cost_per_token":1}`).want(http.StatusUnprocessableEntity)
 	wantBody(t, r, problems(problem("string_too_short", `["path","model"]`, "String should have at least 1 character", `""`, `{"min_length":1}`)))
 	if got := w.call("GET", "/v1/users", a.key, nil).get("items").([]any); len(got) != 7 {
 		t.Errorf("%d users are known", len(got))
@@ -187,7 +188,7 @@ func TestBlockingAgainKeepsTheTimeAndReplacesTheReason(t *testing.T) {
 	w := newWorld(t)
 	a := w.account(plans.Basic)
 	const path = "/v1/blocked-users/ada"
-	wantBody(t, w.call("PUT", path, a.key, `{"reason":""}`), userJSON("ada", atStart, `""`, "0", "null"))
+	wantBody(t, w.call("PUT", path, a.token, `{"reason":""}`), userJSON("ada", atStart, `""`, "0", "null"))
 	w.clock.advance(time.Minute)
 	wantBody(t, w.call("PUT", path, a.token, `{"reason":"loops"}`), userJSON("ada", atStart, `"loops"`, "0", "null"))
 	wantBody(t, w.call("PUT", path, a.token, `null`), userJSON("ada", atStart, "null", "0", "null"))
@@ -202,8 +203,8 @@ func TestUsersAreFoundByPartAndByBlock(t *testing.T) {
 	for _, user := range []string{"acme/Ada", "acme/bob", "100%", "a_b", "axb", `c:\d`} {
 		w.call("POST", "/v1/runs", a.key, map[string]string{"user_id": user}).want(http.StatusCreated)
 	}
-	w.call("PUT", "/v1/blocked-users/acme/bob", a.key, nil).want(http.StatusOK)
-	w.call("PUT", "/v1/blocked-users/zoe", a.key, nil).want(http.StatusOK)
+	w.call("PUT", "/v1/blocked-users/acme/bob", a.token, nil).want(http.StatusOK)
+	w.call("PUT", "/v1/blocked-users/zoe", a.token, nil).want(http.StatusOK)
 	for query, want := range map[string]string{
 		"":                       `zoe|c:\d|axb|a_b|100%|acme/bob|acme/Ada`,
 		"?q=ACME":                "acme/bob|acme/Ada",
@@ -243,7 +244,7 @@ func TestPagesCoverAListOnceWhileItGrows(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	a := w.account(plans.Scale)
-	w.call("PATCH", "/v1/workspace", a.key, `{"max_concurrent_runs":100}`).want(http.StatusOK)
+	w.call("PATCH", "/v1/workspace", a.token, `{"max_concurrent_runs":100}`).want(http.StatusOK)
 	for _, user := range []string{"a", "b", "c", "d", "e"} {
 		w.start(a, user)
 		w.clock.advance(time.Millisecond)
@@ -304,7 +305,7 @@ func TestPricesAreFoundByTheirExactName(t *testing.T) {
 	w := newWorld(t)
 	a := w.account(plans.Basic)
 	put := func(model, body string) *response {
-		return w.call("PUT", "/v1/model-pricing/"+model, a.key, body).want(http.StatusOK)
+		return w.call("PUT", "/v1/model-pricing/"+model, a.token, body).want(http.StatusOK)
 	}
 	const price = `{"input_cost_per_token":0.0000025,"output_cost_per_token":"0.00001"}`
 	for _, model := range []string{"gpt-4o", "GPT-4o", "openai/gpt-4o", "my%20model", "a%3Fb%23c", "%F0%9F%A6%80"} {

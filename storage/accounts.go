@@ -73,7 +73,7 @@ func (s *Store) CreateAccount(ctx context.Context, in NewAccount) (a Account, w 
 				return deed{}, err
 			}
 		}
-		k, err = s.insertKey(tx, w.key, DefaultKeyLabel)
+		k, err = s.insertKey(tx, w.key, NewKey{Label: DefaultKeyLabel, first: true})
 		return deed{ws: w.key, action: ActionRegister, target: a.Email, became: facts{
 			"email": a.Email, "workspace_name": w.Name, "plan": plan.ID, "api_key_prefix": k.Prefix,
 		}}, err

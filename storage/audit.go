@@ -65,7 +65,10 @@ const (
 	ActionSignInFailed         Action = "account.sign_in_failed"
 	ActionSignOut              Action = "account.sign_out"
 	ActionSignOutEverywhere    Action = "account.sign_out_everywhere"
+	ActionCreateKey            Action = "api_key.create"
 	ActionRotateKey            Action = "api_key.regenerate"
+	ActionRevokeKey            Action = "api_key.revoke"
+	ActionRenameKey            Action = "api_key.update"
 	ActionSetPrice             Action = "model_price.set"
 	ActionEndRuns              Action = "run.end_many"
 	ActionBlockUser            Action = "user.block"
@@ -80,7 +83,8 @@ const (
 func Actions() []Action {
 	return []Action{
 		ActionChangePassword, ActionChangePasswordFailed, ActionRegister, ActionSetPassword, ActionSignIn, ActionSignInFailed,
-		ActionSignOut, ActionSignOutEverywhere, ActionRotateKey, ActionSetPrice,
+		ActionSignOut, ActionSignOutEverywhere,
+		ActionCreateKey, ActionRotateKey, ActionRevokeKey, ActionRenameKey, ActionSetPrice,
 		ActionEndRuns, ActionBlockUser, ActionEraseUser, ActionUnblockUser, ActionKillSwitch, ActionPlan, ActionUpdate,
 	}
 }

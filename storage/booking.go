@@ -67,11 +67,7 @@ func (s *Store) UpdateStep(
 func updateStep(
 	tx *Tx, c Caller, run, step uuid.UUID, find segmentFinder, in StepUpdate,
 ) (out StepUpdated, err error) {
-	ws, err := calling(tx, c)
-	if err != nil {
-		return out, err
-	}
-	r, err := tx.memory.runs.get(tx, runKey{ws.key, run})
+	ws, r, err := finishing(tx, c, run)
 	if err != nil {
 		return out, err
 	}

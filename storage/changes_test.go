@@ -75,7 +75,7 @@ func TestEveryChangeIsToldInItsOrder(t *testing.T) {
 	w.must(err)
 	_, err = w.SetPlan(t.Context(), ws, enterprise)
 	w.must(err)
-	_, err = w.RotateKey(t.Context(), ws, "k")
+	_, err = w.RotateKey(t.Context(), ws, Rotation{Label: "k"})
 	w.must(err)
 	_, err = w.ChangePassword(t.Context(), w.owner(ws), "x", "y")
 	w.must(err)
@@ -220,7 +220,7 @@ func TestOnlyAnotherProcessHasChangedItElsewhere(t *testing.T) {
 	elsewhere(false)
 	after, err := w.Config(t.Context(), ws)
 	w.must(err)
-	if before == after || after.Workspace.Plan != pro || before.Key != after.Key {
+	if before == after || after.Workspace.Plan != pro || before.Keys != after.Keys {
 		t.Errorf("configuration before %+v and after %+v", before, after)
 	}
 }

@@ -376,6 +376,8 @@ func (c *conn) bindOne(stmt uintptr, i int32, arg any, at uintptr) (rc int32, us
 		return sqlite3.Xsqlite3_bind_int64(c.tls, stmt, i, v), 0, nil
 	case WorkspaceKey:
 		return sqlite3.Xsqlite3_bind_int64(c.tls, stmt, i, int64(v)), 0, nil
+	case KeyID:
+		return sqlite3.Xsqlite3_bind_int64(c.tls, stmt, i, int64(v)), 0, nil
 	case int:
 		return sqlite3.Xsqlite3_bind_int64(c.tls, stmt, i, int64(v)), 0, nil
 	case sql.NullInt64:

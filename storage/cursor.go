@@ -17,6 +17,7 @@ const (
 	listUsersBySpend list = 4
 	listAudit        list = 5
 	listRunsByCall   list = 6
+	listKeys         list = 7
 )
 
 const cursorSumSize = 4

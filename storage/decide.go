@@ -20,15 +20,7 @@ type ground struct {
 	day     *heldDay     // of the workspace, today
 	user    *heldUser    // nil when the workspace has never seen the user
 	userDay *heldUserDay // nil with user
-}
-
-// calling finds the caller's workspace, and makes sure of its key.
-func calling(tx *Tx, c Caller) (*heldWorkspace, error) {
-	ws, err := tx.memory.workspaces.get(tx, c.Workspace)
-	if err == nil && c.Key != 0 && c.Key != ws.apiKey {
-		return nil, ErrKeyRevoked
-	}
-	return ws, err
+	keyDay  *heldKeyDay  // of a start, by the key that makes it; nil when none does
 }
 
 // standOn reads what a decision depends on; userID is 0 for a user never seen.

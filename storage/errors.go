@@ -24,6 +24,8 @@ var (
 	ErrKeyReused     = errors.New("the idempotency key was used with another body")
 	ErrStepBlocked   = errors.New("a blocked step takes no update")
 	ErrKeyRevoked    = errors.New("the API key is no longer active")
+	ErrKeyExpired    = errors.New("the API key has expired")
+	ErrTooManyKeys   = errors.New("the workspace has too many active API keys")
 	ErrOutdated      = errors.New("it was changed meanwhile: read it again")
 	ErrBadPassword   = errors.New("the password has changed meanwhile")
 	ErrDamaged       = errors.New("the database is damaged: stop the server, and restore the latest backup with `pikarc restore FILE --force` (the damaged file is kept; see docs/ops/backup.md)")

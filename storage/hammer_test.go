@@ -9,6 +9,7 @@ import (
 	"os"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -34,6 +35,7 @@ type hammer struct {
 // tenant is a workspace with what is known of it by now.
 type tenant struct {
 	ws   WorkspaceKey
+	key  atomic.Int64 // with which runs are started
 	mu   sync.Mutex
 	runs []uuid.UUID
 	open [][2]uuid.UUID // run and step of each allowed step
@@ -55,7 +57,9 @@ func newHammer(t *testing.T, tick time.Duration, all ...plans.ID) *hammer {
 	for range 4 {
 		ws := h.roomy()
 		h.price(ws, "model 0", 2_500_000, 10_000_001)
-		h.tenants = append(h.tenants, &tenant{ws: ws})
+		made := &tenant{ws: ws}
+		made.key.Store(int64(h.caller(ws).Key))
+		h.tenants = append(h.tenants, made)
 	}
 	return h
 }
@@ -199,8 +203,12 @@ func (a *actor) start() {
 	}
 	var name string
 	in.Idempotency, name = a.idempotency("start")
-	ans, err := a.StartRun(a.context(), Caller{Workspace: a.at.ws}, in, guard.Decide)
-	if a.want(err, context.Canceled, ErrKeyReused) && a.note(&a.runs, name, ans) && (ans.Decision.Allowed() || a.chance(5)) {
+	caller := Caller{Workspace: a.at.ws}
+	if a.chance(80) {
+		caller.Key = KeyID(a.at.key.Load())
+	}
+	ans, err := a.StartRun(a.context(), caller, in, guard.Decide)
+	if a.want(err, context.Canceled, ErrKeyReused, ErrKeyRevoked, ErrKeyExpired) && a.note(&a.runs, name, ans) && (ans.Decision.Allowed() || a.chance(5)) {
 		a.at.mu.Lock()
 		a.at.runs = append(a.at.runs, ans.ID)
 		a.at.mu.Unlock()
@@ -344,19 +352,20 @@ func (a *actor) configure() {
 		}
 	case 6:
 		var key APIKey
-		if key, err = a.RotateKey(ctx, ws, "again"); err == nil {
+		if key, err = a.RotateKey(ctx, ws, Rotation{Label: "again", Overlap: time.Duration(a.IntN(2)) * time.Minute}); err == nil {
 			var c Credential
 			c, err = a.KeyCredential(ctx, key.Prefix)
 			if err == nil && c.Workspace != ws {
 				a.t.Errorf("the key of %d is that of %d", ws, c.Workspace)
 			}
+			a.at.key.Store(int64(c.Key))
 		}
 	default:
 		_, err = a.UpdateWorkspace(ctx, ws, a.limits())
 	}
 	var missing *plans.FeatureError
 	if !errors.As(err, &missing) {
-		a.want(err, ErrNotFound) // a user not seen yet, or a key rotated again meanwhile
+		a.want(err, ErrNotFound) // a user not seen yet
 	}
 }
 

@@ -95,9 +95,19 @@ func (w *world) roomy() WorkspaceKey {
 	return ws
 }
 
+// caller is the workspace's first key, as the writer is told of it.
+func (w *world) caller(ws WorkspaceKey) Caller {
+	w.t.Helper()
+	c := Caller{Workspace: ws}
+	w.must(w.read(context.Background(), func(tx *Tx) error {
+		return tx.get(`SELECT id FROM api_keys WHERE workspace_id = $1 AND is_first = 1`, []any{ws}, &c.Key)
+	}))
+	return c
+}
+
 func (w *world) start(ws WorkspaceKey, user string) Answer {
 	w.t.Helper()
-	a, err := w.StartRun(context.Background(), Caller{Workspace: ws}, NewRun{UserID: user}, guard.Decide)
+	a, err := w.StartRun(context.Background(), w.caller(ws), NewRun{UserID: user}, guard.Decide)
 	w.must(err)
 	return a
 }

@@ -25,7 +25,7 @@ func (n name) workspace() WorkspaceKey { return n.ws }
 
 func (ws WorkspaceKey) workspace() WorkspaceKey { return ws }
 
-// idKey is the internal id of a user or a model.
+// idKey is the internal id of a user, a model or an API key.
 type idKey struct {
 	ws WorkspaceKey
 	id int64
@@ -64,7 +64,6 @@ type heldWorkspace struct {
 	userDailyBudget   plans.Budget
 	maxConcurrentRuns int64
 	idleTimeout       time.Duration
-	apiKey            KeyID // the active one
 	runningRuns       int64
 }
 
@@ -74,10 +73,9 @@ func loadWorkspace(tx *Tx, ws WorkspaceKey) (*heldWorkspace, error) {
 	var daily, userDaily sql.NullInt64
 	var idleSeconds int64
 	err := tx.get(`SELECT plan, kill_switch, daily_budget_nanos, user_daily_budget_nanos,
-			max_concurrent_runs, running_runs, run_idle_timeout_seconds,
-			coalesce((SELECT k.id FROM api_keys k WHERE k.workspace_id = w.id AND k.revoked_at IS NULL), 0)
-		FROM workspaces w WHERE id = $1`, []any{ws},
-		&planID, &w.killSwitch, &daily, &userDaily, &w.maxConcurrentRuns, &w.runningRuns, &idleSeconds, &w.apiKey)
+			max_concurrent_runs, running_runs, run_idle_timeout_seconds
+		FROM workspaces WHERE id = $1`, []any{ws},
+		&planID, &w.killSwitch, &daily, &userDaily, &w.maxConcurrentRuns, &w.runningRuns, &idleSeconds)
 	if errors.Is(err, ErrNotFound) {
 		err = isMissing("a workspace that there is a key or a run of")
 	}
@@ -93,6 +91,20 @@ func loadWorkspace(tx *Tx, ws WorkspaceKey) (*heldWorkspace, error) {
 func (w *heldWorkspace) save(tx *Tx) error {
 	return tx.execOne(`UPDATE workspaces SET running_runs = $2 WHERE id = $1`, w.key, w.runningRuns)
 }
+
+// heldKey is an API key, and when it ends.
+type heldKey struct {
+	held
+	end keyEnd
+}
+
+func loadKey(tx *Tx, key idKey) (*heldKey, error) {
+	k := &heldKey{}
+	return k, tx.get(`SELECT revoked_at, expires_at FROM api_keys WHERE id = $1 AND workspace_id = $2`,
+		[]any{key.id, key.ws}, &k.end.revokedAt, &k.end.expiresAt)
+}
+
+func (k *heldKey) save(*Tx) error { return nil }
 
 // heldUser is an end user: whether blocked, and when and how often seen.
 type heldUser struct {
@@ -152,6 +164,7 @@ func (k runKey) workspace() WorkspaceKey { return k.ws }
 type heldRun struct {
 	held
 	id, userID                     int64
+	keyID                          KeyID // that started it; 0 when none did
 	status                         RunStatus
 	denyReason                     guard.Reason
 	endedAt                        int64 // milliseconds; 0 while RUNNING
@@ -209,11 +222,11 @@ func (r *heldRun) updated(id uuid.UUID) {
 
 func loadRun(tx *Tx, key runKey) (*heldRun, error) {
 	r := &heldRun{}
-	err := tx.get(`SELECT id, user_id, status, coalesce(deny_reason, 0), coalesce(ended_at, 0), coalesce(ended_by, 0), last_call_at,
+	err := tx.get(`SELECT id, user_id, coalesce(key_id, 0), status, coalesce(deny_reason, 0), coalesce(ended_at, 0), coalesce(ended_by, 0), last_call_at,
 			step_count, blocked_step_count, prompt_tokens, completion_tokens, spend_nanos, unpriced_tokens, calls_without_usage,
 			EXISTS (SELECT 1 FROM users u WHERE u.id = r.user_id AND u.erased_at IS NOT NULL)
 		FROM runs r WHERE workspace_id = $1 AND uuid = $2`, []any{key.ws, key.id[:]},
-		&r.id, &r.userID, &r.status, &r.denyReason, &r.endedAt, &r.endedBy, &r.lastCallAt,
+		&r.id, &r.userID, &r.keyID, &r.status, &r.denyReason, &r.endedAt, &r.endedBy, &r.lastCallAt,
 		&r.stepCount, &r.blockedStepCount, &r.promptTokens, &r.completionTokens, &r.spend,
 		&r.unpricedTokens, &r.callsWithoutUsage, &r.erased)
 	return r, err
@@ -360,4 +373,30 @@ func (d *heldModelDay) save(tx *Tx) error {
 			completion_tokens = excluded.completion_tokens, unpriced_tokens = excluded.unpriced_tokens,
 			unpriced_steps = excluded.unpriced_steps, calls_without_usage = excluded.calls_without_usage`,
 		d.ws, d.day, d.id, d.spend, d.prompt, d.completion, d.unpriced, d.unpricedSteps, d.callsWithoutUsage)
+}
+
+// heldKeyDay is what the runs that a key started used on a day.
+type heldKeyDay struct {
+	held
+	partKey
+	spend, prompt, completion int64
+	runs, blockedRuns         int64
+}
+
+func loadKeyDay(tx *Tx, key partKey) (*heldKeyDay, error) {
+	d := &heldKeyDay{partKey: key}
+	err := tx.get(`SELECT spend_nanos, prompt_tokens, completion_tokens, run_count, blocked_run_count
+		FROM key_days WHERE workspace_id = $1 AND day = $2 AND key_id = $3`, []any{key.ws, key.day, key.id},
+		&d.spend, &d.prompt, &d.completion, &d.runs, &d.blockedRuns)
+	return d, ignoreNotFound(err)
+}
+
+func (d *heldKeyDay) save(tx *Tx) error {
+	return tx.execOne(`INSERT INTO key_days
+			(workspace_id, day, key_id, spend_nanos, prompt_tokens, completion_tokens, run_count, blocked_run_count)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (workspace_id, day, key_id)
+		DO UPDATE SET spend_nanos = excluded.spend_nanos, prompt_tokens = excluded.prompt_tokens,
+			completion_tokens = excluded.completion_tokens, run_count = excluded.run_count,
+			blocked_run_count = excluded.blocked_run_count`,
+		d.ws, d.day, d.id, d.spend, d.prompt, d.completion, d.runs, d.blockedRuns)
 }

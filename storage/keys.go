@@ -2,37 +2,95 @@ package storage
 
 import (
 	"context"
+	"database/sql"
+	"encoding/binary"
 	"errors"
-	"fmt"
+	"math"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
-
-	"github.com/pikarc/server/auth"
 )
 
-// APIKey is a workspace's key as it may be shown again.
+// APIKey is a key of a workspace as it may be shown again.
 type APIKey struct {
-	ID        uuid.UUID
-	Prefix    string
-	Full      string // empty when it cannot be opened, as after a change of the server secret
-	Label     string
-	CreatedAt time.Time
+	ID         uuid.UUID
+	Prefix     string
+	Full       string // empty when it cannot be opened, as after a change of the server secret, and in lists
+	Label      string
+	Scope      Scope
+	Ended      error // nil while it is active; else ErrKeyRevoked or ErrKeyExpired
+	CreatedAt  time.Time
+	ExpiresAt  time.Time // zero: never
+	LastUsedAt time.Time // to the minute; zero: never
+	// RunningRuns is how many runs that the key started are RUNNING; only in lists.
+	RunningRuns int64
 }
 
-// DefaultKeyLabel names a key whose maker gave no label.
-const DefaultKeyLabel = "default"
+// Active reports whether the key could be used when it was read.
+func (k APIKey) Active() bool { return k.Ended == nil }
+
+// Scope is what a key may do. It never changes.
+type Scope string
+
+// The scopes.
+const (
+	ScopeAgent Scope = "agent" // asks, reports and reads
+	ScopeRead  Scope = "read"
+	ScopeAdmin Scope = "admin" // as agent, and also writes configuration
+)
+
+// Scopes lists all of them.
+func Scopes() []string { return []string{string(ScopeAgent), string(ScopeRead), string(ScopeAdmin)} }
+
+const (
+	// MaxKeys is how many active keys a workspace may have.
+	MaxKeys = 100
+	// MaxOverlap is how long a regenerated key may go on.
+	MaxOverlap = 7 * 24 * time.Hour
+	// KeyGrace is for how long after its end a key may still report on, and
+	// end, the runs that it started: what was spent is not lost, and slots are
+	// given back. Runs that are silent for as long are ended as idle anyway.
+	KeyGrace = time.Hour
+	// DefaultKeyLabel names a key whose maker gave no label.
+	DefaultKeyLabel = "default"
+)
 
 // KeyID is the internal id of an API key.
 type KeyID int64
 
-// Caller is the workspace that an agent's call is for. Key is the API key that
-// said so, if it was recalled and not looked up (see RecallKey): the writer
-// then makes sure, inside the transaction, that it is still the active one, and
-// answers ErrKeyRevoked if not.
+// Caller is the workspace that a call is for. Key is the API key that said so,
+// 0 when a session did: the writer checks inside the transaction that it is
+// active, and answers ErrKeyRevoked or ErrKeyExpired if not. Runs keep it.
 type Caller struct {
 	Workspace WorkspaceKey
 	Key       KeyID
+}
+
+// keyEnd is when a key ends.
+type keyEnd struct{ revokedAt, expiresAt sql.NullInt64 } // milliseconds
+
+// err is nil while the key is active, and otherwise says how it ended.
+func (e keyEnd) err(now time.Time) error {
+	switch {
+	case e.revokedAt.Valid:
+		return ErrKeyRevoked
+	case e.expiresAt.Valid && now.UnixMilli() >= e.expiresAt.Int64:
+		return ErrKeyExpired
+	default:
+		return nil
+	}
+}
+
+// mayFinish reports whether a key that has ended may still report on its runs and end them.
+func (e keyEnd) mayFinish(now time.Time) bool {
+	ended := int64(math.MaxInt64)
+	for _, end := range []sql.NullInt64{e.revokedAt, e.expiresAt} {
+		if end.Valid {
+			ended = min(ended, end.Int64)
+		}
+	}
+	return now.UnixMilli()-ended < KeyGrace.Milliseconds()
 }
 
 // Credential is what a caller's proof is checked against.
@@ -41,22 +99,29 @@ type Credential struct {
 	Account   uuid.UUID
 	Key       KeyID
 	Hash      []byte // of the API key
+	Scope     Scope  // of the API key
+	KeyEnded  error  // nil for an active API key; else ErrKeyRevoked or ErrKeyExpired
+	MayFinish bool   // KeyEnded less than KeyGrace ago
 	Version   int64  // of the account's tokens
 	Ended     bool   // the session was signed out
 }
 
-// KeyCredential finds the active API key with a prefix.
+// KeyCredential finds the API key with a prefix, whether or not it is active.
 func (s *Store) KeyCredential(ctx context.Context, prefix string) (c Credential, err error) {
 	err = s.credentials.read(ctx, func(tx *Tx) error {
-		return tx.get(`SELECT k.id, k.workspace_id, a.uuid, k.hash FROM api_keys k
+		var end keyEnd
+		err := tx.get(`SELECT k.id, k.workspace_id, a.uuid, k.hash, k.scope, k.revoked_at, k.expires_at FROM api_keys k
 			LEFT JOIN workspaces w ON w.id = k.workspace_id LEFT JOIN accounts a ON a.id = w.account_id
-			WHERE k.prefix = $1 AND k.revoked_at IS NULL`, []any{prefix}, &c.Key, &c.Workspace, &c.Account, &c.Hash)
+			WHERE k.prefix = $1`, []any{prefix}, &c.Key, &c.Workspace, &c.Account, &c.Hash, &c.Scope, &end.revokedAt, &end.expiresAt)
+		c.KeyEnded = end.err(tx.now)
+		c.MayFinish = c.KeyEnded != nil && end.mayFinish(tx.now)
+		return err
 	})
 	if err == nil && c.Account == uuid.Nil {
 		err = isMissing("an API key's workspace or account")
 	}
 	err = s.noticeDamage(err)
-	if err == nil {
+	if err == nil && c.KeyEnded == nil {
 		s.recalled.Add(prefix, c)
 	}
 	return c, err
@@ -70,67 +135,160 @@ func (s *Store) RecallKey(prefix string) (Credential, bool) { return s.recalled.
 // ForgetKey has the next call with that key looked up.
 func (s *Store) ForgetKey(prefix string) { s.recalled.Remove(prefix) }
 
-// APIKey returns the active key.
+const selectKey = `SELECT id, uuid, prefix, label, scope, created_at, revoked_at, expires_at, last_used_at FROM api_keys
+	WHERE workspace_id = $1`
+
+// storedKey is a row of api_keys, without its secrets.
+type storedKey struct {
+	APIKey
+	id  KeyID
+	end keyEnd
+}
+
+func scanKey(now time.Time, scan func(...any) error, more ...any) (k storedKey, err error) {
+	var created int64
+	var used sql.NullInt64
+	err = scan(append([]any{
+		&k.id, &k.ID, &k.Prefix, &k.Label, &k.Scope, &created, &k.end.revokedAt, &k.end.expiresAt, &used,
+	}, more...)...)
+	k.CreatedAt, k.ExpiresAt, k.LastUsedAt = time.UnixMilli(created).UTC(), timeOf(k.end.expiresAt), timeOf(used)
+	k.Ended = k.end.err(now)
+	return k, err
+}
+
+// keyByID reads a key of a workspace.
+func keyByID(tx *Tx, ws WorkspaceKey, id uuid.UUID) (storedKey, error) {
+	return scanKey(tx.now, func(dest ...any) error { return tx.get(selectKey+` AND uuid = $2`, []any{ws, id[:]}, dest...) })
+}
+
+// APIKey returns the workspace's first key: the one that regenerating replaces.
 func (s *Store) APIKey(ctx context.Context, ws WorkspaceKey) (k APIKey, err error) {
 	err = s.read(ctx, func(tx *Tx) error {
-		var sealed []byte
-		var created int64
-		err := tx.get(`SELECT uuid, prefix, sealed, label, created_at FROM api_keys
-			WHERE workspace_id = $1 AND revoked_at IS NULL`, []any{ws}, &k.ID, &k.Prefix, &sealed, &k.Label, &created)
+		var id KeyID
+		err := tx.get(`SELECT id FROM api_keys WHERE workspace_id = $1 AND is_first = 1 AND revoked_at IS NULL`, []any{ws}, &id)
 		if err != nil {
 			return err
 		}
-		k.CreatedAt = time.UnixMilli(created).UTC()
+		var sealed []byte
+		if err := tx.get(`SELECT sealed FROM api_keys WHERE id = $1`, []any{id}, &sealed); err != nil {
+			return err
+		}
+		stored, err := scanKey(tx.now, func(dest ...any) error { return tx.get(selectKey+` AND id = $2`, []any{ws, id}, dest...) })
+		k = stored.APIKey
 		// Not an error: the key still works, it just cannot be shown.
 		k.Full, _ = s.secret.Open(sealed, k.ID.String())
-		return nil
+		return err
 	})
 	return k, err
 }
 
-// RotateKey makes a new key and ends the old one, for the very next request.
-func (s *Store) RotateKey(ctx context.Context, ws WorkspaceKey, label string) (k APIKey, err error) {
-	err = s.configure(ctx, func(tx *Tx) (deed, error) {
-		done := deed{ws: ws, action: ActionRotateKey}
-		var prefix, oldLabel string
-		err := tx.get(`UPDATE api_keys SET revoked_at = $2 WHERE workspace_id = $1 AND revoked_at IS NULL
-			RETURNING prefix, label`, []any{ws, tx.now.UnixMilli()}, &prefix, &oldLabel)
-		switch {
-		case err == nil:
-			done.was = facts{"prefix": prefix, "label": oldLabel}
-		case !errors.Is(err, ErrNotFound): // there may be no active key
-			return done, err
-		}
-		tx.note(Change{Workspace: ws, Kind: ConfigChanged, Part: PartAPIKey})
-		tx.note(Change{Workspace: ws, Kind: CredentialsChanged})
-		k, err = s.insertKey(tx, ws, label)
-		done.became = facts{"prefix": k.Prefix, "label": label}
-		return done, err
-	})
-	return k, err
+// KeyFilter narrows a list of keys; zero values ask for all.
+type KeyFilter struct {
+	Active *bool
+	Limit  int64
+	Cursor string
 }
 
-// insertKey makes a key with a prefix that no other key has: of 2^32 prefixes
-// some are taken in a large installation, so it tries again.
-func (s *Store) insertKey(tx *Tx, ws WorkspaceKey, label string) (APIKey, error) {
-	const attempts = 8
-	for range attempts {
-		full := auth.NewAPIKey()
-		k := APIKey{
-			ID: newID(tx.now), Prefix: full.Prefix, Full: full.Reveal(), Label: label,
-			CreatedAt: tx.now.Truncate(time.Millisecond),
-		}
-		sealed, err := s.secret.Seal(k.Full, k.ID.String())
+// APIKeys lists a workspace's keys, also those of the past, newest first, and
+// the cursor of the next page ("" at the end).
+func (s *Store) APIKeys(ctx context.Context, ws WorkspaceKey, f KeyFilter) (keys []APIKey, next string, err error) {
+	below := int64(math.MaxInt64)
+	if f.Cursor != "" {
+		key, err := parseCursor(listKeys, int64(ws), f.Cursor, 8)
 		if err != nil {
-			return APIKey{}, fmt.Errorf("seal the API key: %w", err)
+			return nil, "", err
 		}
-		hash := full.Hash()
-		err = tx.execOne(`INSERT INTO api_keys (uuid, workspace_id, prefix, hash, sealed, label, created_at)
-			VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (prefix) DO NOTHING`,
-			k.ID[:], ws, k.Prefix, hash[:], sealed, label, k.CreatedAt.UnixMilli())
-		if !errors.Is(err, ErrNotFound) {
-			return k, err
-		}
+		below = int64(binary.BigEndian.Uint64(key))
 	}
-	return APIKey{}, errors.New("no free API key prefix found")
+	err = s.read(ctx, func(tx *Tx) error {
+		query, args := selectKey+` AND id < $2`, []any{ws, below, f.Limit + 1}
+		if f.Active != nil {
+			args = append(args, tx.now.UnixMilli())
+			if *f.Active {
+				query += ` AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $4)`
+			} else {
+				query += ` AND (revoked_at IS NOT NULL OR expires_at <= $4)`
+			}
+		}
+		var stored []storedKey
+		err := tx.each(query+` ORDER BY id DESC LIMIT $3`, args, func(rows scanner) error {
+			k, err := scanKey(tx.now, rows.Scan)
+			stored = append(stored, k)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		if int64(len(stored)) > f.Limit {
+			stored = stored[:f.Limit]
+			last := binary.BigEndian.AppendUint64(nil, uint64(stored[f.Limit-1].id))
+			next = cursor(listKeys, int64(ws), last)
+		}
+		keys, err = s.withUse(tx, ws, stored)
+		return err
+	})
+	return keys, next, err
+}
+
+// withUse adds what a list says of keys beyond their rows.
+func (s *Store) withUse(tx *Tx, ws WorkspaceKey, stored []storedKey) ([]APIKey, error) {
+	running := make(map[KeyID]int64)
+	err := tx.each(`SELECT key_id, count(*) FROM runs WHERE status = $2 AND workspace_id = $1 AND key_id IS NOT NULL GROUP BY key_id`,
+		[]any{ws, int64(RunRunning)}, func(rows scanner) error {
+			var id KeyID
+			var n int64
+			err := rows.Scan(&id, &n)
+			running[id] = n
+			return err
+		})
+	keys := make([]APIKey, len(stored))
+	for i, k := range stored {
+		k.RunningRuns = running[k.id]
+		if used := s.keyUse.last(k.id); used.After(k.LastUsedAt) {
+			k.LastUsedAt = used
+		}
+		keys[i] = k.APIKey
+	}
+	return slices.Clip(keys), err
+}
+
+// proven is nil for a caller whose key is active, or who has none.
+func (c Caller) proven(tx *Tx) (keyEnd, error) {
+	if c.Key == 0 {
+		return keyEnd{}, nil
+	}
+	k, err := tx.memory.keys.get(tx, idKey{c.Workspace, int64(c.Key)})
+	if errors.Is(err, ErrNotFound) {
+		return keyEnd{}, ErrKeyRevoked
+	}
+	if err != nil {
+		return keyEnd{}, err
+	}
+	return k.end, k.end.err(tx.now)
+}
+
+// calling finds the caller's workspace; the caller's key must be active.
+func calling(tx *Tx, c Caller) (*heldWorkspace, error) {
+	if _, err := c.proven(tx); err != nil {
+		return nil, err
+	}
+	return tx.memory.workspaces.get(tx, c.Workspace)
+}
+
+// finishing finds a run that the caller reports on or ends. A key that has
+// ended may do so for KeyGrace, with the runs that it started.
+func finishing(tx *Tx, c Caller, id uuid.UUID) (*heldWorkspace, *heldRun, error) {
+	end, ended := c.proven(tx)
+	if ended != nil && !end.mayFinish(tx.now) {
+		return nil, nil, ended
+	}
+	ws, err := tx.memory.workspaces.get(tx, c.Workspace)
+	if err != nil {
+		return nil, nil, err
+	}
+	r, err := tx.memory.runs.get(tx, runKey{ws.key, id})
+	if ended != nil && (errors.Is(err, ErrNotFound) || err == nil && r.keyID != c.Key) {
+		return nil, nil, ended
+	}
+	return ws, r, err
 }

@@ -36,27 +36,27 @@ func (b book) name() string {
 // ended it: a client may end a run as BLOCKED too.
 func ledgerByDay() (create, fill []string) {
 	create = []string{
-		`CREATE TEMP TABLE ledger_starts (workspace_id INTEGER, day INTEGER, user_id INTEGER, allowed INTEGER, blocked INTEGER)`,
-		`CREATE TEMP TABLE ledger_usage (workspace_id INTEGER, day INTEGER, user_id INTEGER, model_id INTEGER,
+		`CREATE TEMP TABLE ledger_starts (workspace_id INTEGER, day INTEGER, user_id INTEGER, key_id INTEGER, allowed INTEGER, blocked INTEGER)`,
+		`CREATE TEMP TABLE ledger_usage (workspace_id INTEGER, day INTEGER, user_id INTEGER, key_id INTEGER, model_id INTEGER,
 			spend INTEGER, prompt INTEGER, completion INTEGER, unpriced INTEGER, unpriced_steps INTEGER)`,
 		`CREATE TEMP TABLE ledger_silent_calls (workspace_id INTEGER, day INTEGER, model_id INTEGER, n INTEGER)`,
 		`CREATE TEMP TABLE ledger_denials (workspace_id INTEGER, day INTEGER, reason INTEGER, n INTEGER)`,
 	}
 	fill = []string{
 		`INSERT INTO ledger_starts
-		SELECT workspace_id, started_at / 86400000, user_id,
+		SELECT workspace_id, started_at / 86400000, user_id, key_id,
 			sum(CASE WHEN status = 4 AND ended_by IS NULL THEN 0 ELSE 1 END),
 			sum(CASE WHEN status = 4 AND ended_by IS NULL THEN 1 ELSE 0 END)
 		FROM runs WHERE id > $1 AND id <= $2
-		GROUP BY workspace_id, started_at / 86400000, user_id`,
+		GROUP BY workspace_id, started_at / 86400000, user_id, key_id`,
 		`INSERT INTO ledger_usage
-		SELECT r.workspace_id, s.booked_day, r.user_id, s.model_id, coalesce(sum(s.cost_nanos), 0),
+		SELECT r.workspace_id, s.booked_day, r.user_id, r.key_id, s.model_id, coalesce(sum(s.cost_nanos), 0),
 			sum(s.prompt_tokens), sum(s.completion_tokens),
 			sum(CASE WHEN s.cost_nanos IS NULL THEN s.prompt_tokens + s.completion_tokens ELSE 0 END),
 			sum(CASE WHEN s.cost_nanos IS NULL AND s.prompt_tokens + s.completion_tokens > 0 THEN 1 ELSE 0 END)
 		FROM run_steps s JOIN runs r ON r.id = s.run_id
 		WHERE s.run_id > $1 AND s.run_id <= $2 AND s.booked_day IS NOT NULL
-		GROUP BY r.workspace_id, s.booked_day, r.user_id, s.model_id`,
+		GROUP BY r.workspace_id, s.booked_day, r.user_id, r.key_id, s.model_id`,
 		// A model call that was COMPLETED without tokens counts on the day of its completion.
 		`INSERT INTO ledger_silent_calls
 		SELECT r.workspace_id, s.completed_at / 86400000 AS day, s.model_id, count(*)
@@ -142,6 +142,15 @@ func books() []book {
 						FROM ledger_usage
 					UNION ALL SELECT workspace_id, day, model_id, 0, 0, 0, 0, 0, n FROM ledger_silent_calls) e
 				WHERE model_id IS NOT NULL GROUP BY workspace_id, day, model_id`,
+		},
+		{
+			table: "key_days", key: []string{"workspace_id", "day", "key_id"}, open: true, atLeast: expiredDay,
+			figures: []string{"spend_nanos", "prompt_tokens", "completion_tokens", "run_count", "blocked_run_count"},
+			ledger: `SELECT workspace_id, day, key_id, sum(spend) AS spend_nanos, sum(prompt) AS prompt_tokens,
+					sum(completion) AS completion_tokens, sum(allowed) AS run_count, sum(blocked) AS blocked_run_count
+				FROM (SELECT workspace_id, day, key_id, spend, prompt, completion, 0 AS allowed, 0 AS blocked FROM ledger_usage
+					UNION ALL SELECT workspace_id, day, key_id, 0, 0, 0, allowed, blocked FROM ledger_starts) e
+				WHERE key_id IS NOT NULL GROUP BY workspace_id, day, key_id`,
 		},
 		{
 			table: "denial_days", key: []string{"workspace_id", "day", "reason"}, open: true, atLeast: expiredDay,

@@ -34,6 +34,7 @@ type memory struct {
 	segmentSteps int64 // that it has, about
 
 	workspaces *table[WorkspaceKey, *heldWorkspace]
+	keys       *table[idKey, *heldKey]
 	users      *table[idKey, *heldUser]
 	userIDs    *table[name, *heldID]
 	models     *table[idKey, *heldModel]
@@ -42,6 +43,7 @@ type memory struct {
 	days       *table[dayKey, *heldDay]
 	userDays   *table[partKey, *heldUserDay]
 	modelDays  *table[partKey, *heldModelDay]
+	keyDays    *table[partKey, *heldKeyDay]
 }
 
 // How many rows of each kind may be held. MinHeld keeps a row that a batch has
@@ -55,6 +57,7 @@ const (
 func newMemory(limit int) *memory {
 	return &memory{
 		workspaces: newTable(limit, loadWorkspace),
+		keys:       newTable(limit, loadKey),
 		users:      newTable(limit, loadUser),
 		userIDs:    newTable(limit, loadUserID),
 		models:     newTable(limit, loadModel),
@@ -63,6 +66,7 @@ func newMemory(limit int) *memory {
 		days:       newTable(limit, loadDay),
 		userDays:   newTable(limit, loadUserDay),
 		modelDays:  newTable(limit, loadModelDay),
+		keyDays:    newTable(limit, loadKeyDay),
 	}
 }
 
@@ -147,7 +151,7 @@ func (m *memory) flush(tx *Tx) error {
 func (m *memory) forget() {
 	m.dirty = nil
 	for _, t := range []interface{ forgetAll() }{
-		m.workspaces, m.users, m.userIDs, m.models, m.modelIDs, m.runs, m.days, m.userDays, m.modelDays,
+		m.workspaces, m.keys, m.users, m.userIDs, m.models, m.modelIDs, m.runs, m.days, m.userDays, m.modelDays, m.keyDays,
 	} {
 		t.forgetAll()
 	}

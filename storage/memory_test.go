@@ -30,7 +30,8 @@ func (w *world) mustRememberTheTruth() {
 			compare(tx, m.userIDs, &wrong, &believed), compare(tx, m.models, &wrong, &believed),
 			compare(tx, m.modelIDs, &wrong, &believed), compare(tx, m.runs, &wrong, &believed),
 			compare(tx, m.days, &wrong, &believed), compare(tx, m.userDays, &wrong, &believed),
-			compare(tx, m.modelDays, &wrong, &believed))
+			compare(tx, m.modelDays, &wrong, &believed),
+			compare(tx, m.keys, &wrong, &believed), compare(tx, m.keyDays, &wrong, &believed))
 	})
 	if err != nil || len(wrong) > 0 {
 		w.t.Errorf("of %d rows in memory %d are wrong: %.2000v, %v", believed, len(wrong), wrong[:min(2, len(wrong))], err)
@@ -152,7 +153,7 @@ func TestConfigurationWriteLeavesOthersInMemory(t *testing.T) {
 		"unblock":   func() error { _, err := w.UnblockUser(t.Context(), busy, "u"); return err },
 		"unknown":   func() error { _, err := w.UnblockUser(t.Context(), busy, "nobody"); return err },
 		"price":     func() error { w.price(busy, "gpt-4o", 1, 1); return nil },
-		"key":       func() error { _, err := w.RotateKey(t.Context(), busy, "new"); return err },
+		"key":       func() error { _, err := w.RotateKey(t.Context(), busy, Rotation{Label: "new"}); return err },
 		"plan":      func() error { _, err := w.SetPlan(t.Context(), basic, plans.Plan{ID: plans.Pro}); return err },
 		"same plan": func() error { _, err := w.SetPlan(t.Context(), basic, plans.Plan{ID: plans.Pro}); return err },
 		"password":  func() error { _, err := w.ChangePassword(t.Context(), account.ID, "x", "y"); return err },
@@ -206,45 +207,6 @@ func TestFailedJobThatCountedInMemoryIsForgotten(t *testing.T) {
 	}
 	w.mustRememberTheTruth()
 	w.mustBalance()
-}
-
-// A key that was recalled, not looked up, is refused as soon as another took its place.
-func TestRecalledKeyIsMadeSureOf(t *testing.T) {
-	w := newWorld(t)
-	ws := w.roomy()
-	key, err := w.APIKey(t.Context(), ws)
-	w.must(err)
-	found, err := w.KeyCredential(t.Context(), key.Prefix)
-	w.must(err)
-	recalled, ok := w.RecallKey(key.Prefix)
-	if !ok || recalled.Key != found.Key || found.Key == 0 {
-		t.Fatalf("recalled %+v, %t, looked up %+v", recalled, ok, found)
-	}
-	c := Caller{Workspace: ws, Key: recalled.Key}
-	run, err := w.StartRun(t.Context(), c, NewRun{UserID: "u"}, guard.Decide)
-	w.must(err)
-	step, err := w.CreateStep(t.Context(), c, run.ID, NewStep{Type: 1, Sequence: 1}, guard.Decide)
-	w.must(err)
-	_, err = w.RotateKey(t.Context(), ws, "new")
-	w.must(err)
-	before := w.contents()
-	_, starting := w.StartRun(t.Context(), c, NewRun{UserID: "u"}, guard.Decide)
-	_, stepping := w.CreateStep(t.Context(), c, run.ID, NewStep{Type: 1, Sequence: 1}, guard.Decide)
-	_, updating := w.UpdateStep(t.Context(), c, run.ID, step.ID, StepUpdate{Status: StepCompleted})
-	_, beating := w.Heartbeat(t.Context(), c, run.ID, guard.Decide)
-	_, ending := w.EndRun(t.Context(), c, run.ID, RunCompleted, EndedByClient)
-	for _, err := range []error{starting, stepping, updating, beating, ending} {
-		if !errors.Is(err, ErrKeyRevoked) {
-			t.Errorf("the old key: %v", err)
-		}
-	}
-	if after := w.contents(); fmt.Sprint(after) != fmt.Sprint(before) {
-		t.Error("a refused key changed something")
-	}
-	w.ForgetKey(key.Prefix)
-	if _, ok := w.RecallKey(key.Prefix); ok {
-		t.Error("the key is recalled after it was to be forgotten")
-	}
 }
 
 // A job that fails leaves nothing in memory of what it read, made or counted.

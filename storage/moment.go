@@ -5,8 +5,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-
-	"github.com/google/uuid"
 )
 
 // Moment is how a workspace stands, in one snapshot.
@@ -70,17 +68,20 @@ func readRuns(tx *Tx, ws WorkspaceKey, ids []int64, into map[int64]Run) error {
 // Two of them can be compared.
 type Config struct {
 	Workspace Workspace
-	Key       uuid.UUID // of the active API key
+	Keys      KeysVersion
 }
 
-// Config reads a workspace with the id of its active key.
+// KeysVersion is another one when a key was made, revoked or given another end.
+type KeysVersion struct{ newest, open, ending int64 }
+
+// Config reads a workspace with the version of its keys.
 func (s *Store) Config(ctx context.Context, ws WorkspaceKey) (c Config, err error) {
 	err = s.read(ctx, func(tx *Tx) error {
 		if c.Workspace, err = workspace(tx, ws); err != nil {
 			return err
 		}
-		err := tx.get(`SELECT uuid FROM api_keys WHERE workspace_id = $1 AND revoked_at IS NULL`, []any{ws}, &c.Key)
-		return ignoreNotFound(err)
+		return tx.get(`SELECT coalesce(max(id), 0), count(*), coalesce(sum(expires_at), 0) FROM api_keys
+			WHERE workspace_id = $1 AND revoked_at IS NULL`, []any{ws}, &c.Keys.newest, &c.Keys.open, &c.Keys.ending)
 	})
 	return c, err
 }

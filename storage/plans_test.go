@@ -18,6 +18,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/pikarc/server/auth"
 	"github.com/pikarc/server/guard"
 	"github.com/pikarc/server/plans"
@@ -57,6 +59,14 @@ func calls(t *testing.T, w *world) []call {
 		{"Prices", func() error { _, err := w.Prices(ctx, ws, true); return err }},
 		{"Usage", func() error { _, err := w.Usage(ctx, ws); return err }},
 		{"DailyUsage", func() error { _, err := w.DailyUsage(ctx, ws, 365, true); return err }},
+		{"UsageBy", func() error {
+			for _, group := range UsageGroups() {
+				if _, _, err := w.UsageBy(ctx, ws, UsageGroup(group), noon(), noon(), 2); err != nil {
+					return err
+				}
+			}
+			return nil
+		}},
 		{"WritePast", func() error { return w.WritePast(ctx, func(Past) error { return nil }) }},
 		{"Watch", func() error { return w.Watch(ctx, func([]Change) {}) }},
 		{"ChangedElsewhere", func() error { _, err := w.ChangedElsewhere(ctx); return err }},
@@ -113,12 +123,13 @@ func atLeastOne(n int) error {
 
 func accountCalls(w *world, a Account, space Workspace, k APIKey) []call {
 	ctx, ws := w.t.Context(), space.Key()
+	var other APIKey
+	var err error
 	return []call{
 		{"CreateAccount", func() error {
 			_, _, _, err := w.CreateAccount(ctx, NewAccount{Email: "new@example.com", Plan: plans.Pro})
 			return err
 		}},
-		{"HasAccounts", func() error { _, err := w.HasAccounts(ctx); return err }},
 		{"AccountByEmail", func() error { _, err := w.AccountByEmail(ctx, a.Email); return err }},
 		{"Account", func() error { _, err := w.Account(ctx, a.ID); return err }},
 		{"ChangePassword", func() error { _, err := w.ChangePassword(ctx, a.ID, "x", "y"); return err }},
@@ -138,6 +149,7 @@ func accountCalls(w *world, a Account, space Workspace, k APIKey) []call {
 			_, _, err2 := w.Audit(ctx, ws, AuditFilter{Action: ActionSignIn, Limit: 10})
 			return errors.Join(err, err2)
 		}},
+		{"HasAccounts", func() error { _, err := w.HasAccounts(ctx); return err }},
 		{"KeyCredential", func() error { _, err := w.KeyCredential(ctx, k.Prefix); return err }},
 		{"RecallKey", func() error {
 			if _, ok := w.RecallKey(k.Prefix); !ok {
@@ -148,7 +160,28 @@ func accountCalls(w *world, a Account, space Workspace, k APIKey) []call {
 		{"ForgetKey", func() error { w.ForgetKey(k.Prefix); return nil }},
 		{"TokenCredential", func() error { _, err := w.TokenCredential(ctx, a.ID, a.Workspace, auth.SessionID{}); return err }},
 		{"APIKey", func() error { _, err := w.APIKey(ctx, ws); return err }},
-		{"RotateKey", func() error { _, err := w.RotateKey(ctx, ws, "new"); return err }},
+		{"KeyUsed", func() error { c, _ := w.RecallKey(k.Prefix); w.KeyUsed(c.Key); return nil }},
+		{"RecordKeyUse", func() error {
+			n, err := w.RecordKeyUse(ctx)
+			return errors.Join(err, atLeastOne(n))
+		}},
+		{"APIKeys", func() error {
+			yes, no := true, false
+			for _, active := range []*bool{nil, &yes, &no} {
+				if _, _, err := w.APIKeys(ctx, ws, KeyFilter{Active: active, Limit: 1}); err != nil {
+					return err
+				}
+			}
+			return nil
+		}},
+		{"CreateKey", func() error { other, err = w.CreateKey(ctx, ws, NewKey{Label: "other"}); return err }},
+		{"RenameKey", func() error { _, err := w.RenameKey(ctx, ws, other.ID, "another"); return err }},
+		{"RevokeKey", func() error { _, err := w.RevokeKey(ctx, ws, other.ID); return err }},
+		{"RotateKey", func() error {
+			_, err := w.RotateKey(ctx, ws, Rotation{Label: "new", Overlap: time.Hour})
+			_, err2 := w.RotateKey(ctx, ws, Rotation{Label: "new"})
+			return errors.Join(err, err2)
+		}},
 		{"Workspace", func() error { _, err := w.Workspace(ctx, ws); return err }},
 		{"WorkspaceByEmail", func() error { _, err := w.WorkspaceByEmail(ctx, a.Email); return err }},
 		{"UpdateWorkspace", func() error {
@@ -202,7 +235,7 @@ func runCalls(w *world, ws WorkspaceKey) []call {
 	return []call{
 		{"StartRun", func() error {
 			return eitherWay(func(decide Decider) (err error) {
-				run, err = w.StartRun(ctx, Caller{Workspace: ws}, NewRun{UserID: "u", Metadata: object}, decide) // new, then known
+				run, err = w.StartRun(ctx, w.caller(ws), NewRun{UserID: "u", Metadata: object}, decide) // new, then known
 				_, err2 := w.StartRun(ctx, Caller{Workspace: ws}, NewRun{UserID: "u", Idempotency: once("k", "")}, decide)
 				return errors.Join(err, err2)
 			})
@@ -261,6 +294,7 @@ type runForm struct {
 
 func runForms() []runForm {
 	const byUser = "runs_user (workspace_id=? AND user_id=? AND uuid>? AND uuid<?)"
+	const byKey = "runs_key (workspace_id=? AND key_id=? AND uuid>? AND uuid<?)"
 	const byReason = "runs_reason (workspace_id=? AND deny_reason=? AND uuid>? AND uuid<?)"
 	return []runForm{
 		{RunFilter{Limit: 1}, "runs_uuid (workspace_id=? AND uuid>? AND uuid<?)"},
@@ -270,6 +304,11 @@ func runForms() []runForm {
 		{RunFilter{Limit: 1, Status: RunBlocked, Reason: guard.UserBlocked}, byReason},
 		{RunFilter{Limit: 1, Denied: true}, byReason},
 		{RunFilter{Limit: 1, Denied: true, UserID: "u"}, byReason},
+		{RunFilter{Limit: 1, Key: uuid.New()}, byKey},
+		{RunFilter{Limit: 1, Key: uuid.New(), Status: RunRunning}, "runs_status (status=? AND workspace_id=?)"},
+		{RunFilter{Limit: 1, Key: uuid.New(), Status: RunCompleted}, byKey},
+		{RunFilter{Limit: 1, Key: uuid.New(), Reason: guard.UserBlocked}, byKey},
+		{RunFilter{Limit: 1, Key: uuid.New(), UserID: "u"}, byKey},
 		{RunFilter{Limit: 1, UserID: "u"}, byUser},
 		{RunFilter{Limit: 1, UserID: "u", Status: RunRunning}, byUser},
 		{RunFilter{Limit: 1, UserID: "u", Reason: guard.UserBlocked}, byReason},
@@ -334,8 +373,9 @@ func exceptions() []struct{ line, query, why string } {
 		{"SCAN workspaces", "SELECT id FROM workspaces", "upkeep looks at every tenant, a few times a day"},
 		{"USE TEMP B-TREE FOR ORDER BY", "ORDER BY last_call_at, uuid", "the RUNNING runs of a workspace: an index by their calls costs each of them more"},
 		{"runs_status (status=?)", "r.last_call_at < $2", "upkeep looks at every RUNNING run; concurrency limits them"},
-		{"api_keys_active (workspace_id=?)", "FROM api_keys", "one key a workspace is active"},
-		{"api_keys_active (workspace_id=?)", "UPDATE api_keys", "one key a workspace is active"},
+		{"api_keys_open (workspace_id=?)", "FROM api_keys", "the keys that were not revoked: a hundred, and those that expired"},
+		{"api_keys_first (workspace_id=?)", "FROM api_keys", "one key a workspace is the first"},
+		{"api_keys_first (workspace_id=?)", "UPDATE api_keys", "one key a workspace is the first"},
 		{"models_name (workspace_id=?)", "ORDER BY name", "the price list is all of it"},
 		{"SCAN days", "WITH RECURSIVE days", "30 numbers, no table"},
 		{"SCAN CONSTANT ROW", "WITH RECURSIVE days", "no table"},

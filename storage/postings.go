@@ -120,6 +120,7 @@ type posting struct {
 	day      *heldDay
 	userDay  *heldUserDay
 	modelDay *heldModelDay // nil for a step without a model
+	keyDay   *heldKeyDay   // nil for a run that no key started
 }
 
 // postings are the changes that one update makes: of what the step has used,
@@ -141,6 +142,11 @@ func (p *postings) add(tx *Tx, on dayKey, model sql.NullInt64, r *heldRun, f fig
 	}
 	if model.Valid {
 		if b.modelDay, err = tx.memory.modelDays.get(tx, partKey{on, model.Int64}); err != nil {
+			return err
+		}
+	}
+	if r.keyID != 0 {
+		if b.keyDay, err = tx.memory.keyDays.get(tx, partKey{on, int64(r.keyID)}); err != nil {
 			return err
 		}
 	}
@@ -190,6 +196,12 @@ func (b posting) book(tx *Tx) {
 		b.userDay.spend += b.spend
 		b.userDay.unpriced += b.unpricedTokens
 		tx.memory.changed(b.userDay)
+	}
+	if b.keyDay != nil && (b.spend != 0 || b.prompt != 0 || b.completion != 0) {
+		b.keyDay.spend += b.spend
+		b.keyDay.prompt += b.prompt
+		b.keyDay.completion += b.completion
+		tx.memory.changed(b.keyDay)
 	}
 	if b.modelDay == nil {
 		return

@@ -62,11 +62,7 @@ func (r Repairs) Fields() (names []string) {
 // RepairRun records that a call on a run was repaired that records nothing else.
 func (s *Store) RepairRun(ctx context.Context, c Caller, run uuid.UUID, r Repairs) error {
 	return s.write(ctx, inMemory, func(tx *Tx) error {
-		ws, err := calling(tx, c)
-		if err != nil {
-			return err
-		}
-		held, err := tx.memory.runs.get(tx, runKey{ws.key, run})
+		_, held, err := finishing(tx, c, run)
 		if err != nil {
 			return err
 		}

@@ -95,10 +95,13 @@ func runRules() []rule {
 				AND NOT (status BETWEEN 1 AND 5 AND (completed_at IS NOT NULL) = (status IN (2, 3)))`,
 		},
 		{
-			name: "api_keys: active", holds: "one active key", key: 1,
-			query: `SELECT w.id AS workspace_id, count(k.id) AS active_keys
-				FROM workspaces w LEFT JOIN api_keys k ON k.workspace_id = w.id AND k.revoked_at IS NULL
-				GROUP BY w.id HAVING count(k.id) <> 1`,
+			name: "api_keys: first", holds: "an agent's key that is neither revoked nor expires", key: 2,
+			query: `SELECT workspace_id, prefix, scope, revoked_at, expires_at FROM api_keys
+				WHERE is_first <> 0 AND (is_first <> 1 OR scope <> 'agent' OR revoked_at IS NOT NULL OR expires_at IS NOT NULL)`,
+		},
+		{
+			name: "api_keys: scope", holds: "agent, read or admin", key: 2,
+			query: `SELECT workspace_id, prefix, scope FROM api_keys WHERE scope NOT IN ('agent', 'read', 'admin')`,
 		},
 	}
 }
@@ -179,6 +182,21 @@ func usageRules() []rule {
 				WHERE d.spend_nanos <> coalesce(m.spend, 0) OR d.prompt_tokens < coalesce(m.prompt, 0)
 					OR d.completion_tokens < coalesce(m.completion, 0)`,
 		},
+		// Runs of before keys were kept belong to none.
+		{
+			name: "days agree", holds: "no more by key than by workspace", key: 2,
+			query: `SELECT k.workspace_id, k.day, d.spend_nanos, k.spend AS spend_by_key, d.prompt_tokens, k.prompt AS prompt_by_key,
+					d.completion_tokens, k.completion AS completion_by_key, d.run_count, k.runs AS runs_by_key,
+					d.blocked_run_count, k.blocked AS blocked_by_key
+				FROM (SELECT workspace_id, day, sum(spend_nanos) AS spend, sum(prompt_tokens) AS prompt,
+						sum(completion_tokens) AS completion, sum(run_count) AS runs, sum(blocked_run_count) AS blocked
+					FROM key_days GROUP BY workspace_id, day) k
+				JOIN expired_history x ON x.workspace_id = k.workspace_id AND k.day < x.complete_from
+				LEFT JOIN workspace_days d ON d.workspace_id = k.workspace_id AND d.day = k.day
+				WHERE k.spend > coalesce(d.spend_nanos, 0) OR k.prompt > coalesce(d.prompt_tokens, 0)
+					OR k.completion > coalesce(d.completion_tokens, 0) OR k.runs > coalesce(d.run_count, 0)
+					OR k.blocked > coalesce(d.blocked_run_count, 0)`,
+		},
 	}
 }
 
@@ -229,6 +247,12 @@ func signRules() []rule {
 		},
 		{
 			name: name, holds: holds, key: 3,
+			query: `SELECT workspace_id, day, key_id, spend_nanos, prompt_tokens, completion_tokens, run_count, blocked_run_count
+				FROM key_days WHERE spend_nanos < 0 OR prompt_tokens < 0 OR completion_tokens < 0
+					OR run_count < 0 OR blocked_run_count < 0`,
+		},
+		{
+			name: name, holds: holds, key: 3,
 			query: `SELECT workspace_id, day, reason, denial_count FROM denial_days WHERE denial_count < 0`,
 		},
 	}
@@ -269,6 +293,11 @@ func orphanRules() []rule {
 			name: name, holds: "the run's user is one of the workspace", key: 1, pieces: true,
 			query: `SELECT r.id AS run_id, r.user_id FROM runs r WHERE r.id > $1 AND r.id <= $2
 				AND NOT EXISTS (SELECT 1 FROM users u WHERE u.id = r.user_id AND u.workspace_id = r.workspace_id)`,
+		},
+		{
+			name: name, holds: "the run's key is one of the workspace", key: 1, pieces: true,
+			query: `SELECT r.id AS run_id, r.key_id FROM runs r WHERE r.id > $1 AND r.id <= $2 AND r.key_id IS NOT NULL
+				AND NOT EXISTS (SELECT 1 FROM api_keys k WHERE k.id = r.key_id AND k.workspace_id = r.workspace_id)`,
 		},
 		{
 			name: name, holds: "the step's run exists", key: 2, pieces: true,
@@ -317,6 +346,11 @@ func orphanRules() []rule {
 			name: name, holds: "the model is one of the workspace", key: 3,
 			query: `SELECT d.workspace_id, d.day, d.model_id FROM model_days d
 				WHERE NOT EXISTS (SELECT 1 FROM models m WHERE m.id = d.model_id AND m.workspace_id = d.workspace_id)`,
+		},
+		{
+			name: name, holds: "the key is one of the workspace", key: 3,
+			query: `SELECT d.workspace_id, d.day, d.key_id FROM key_days d
+				WHERE NOT EXISTS (SELECT 1 FROM api_keys k WHERE k.id = d.key_id AND k.workspace_id = d.workspace_id)`,
 		},
 	}
 }

@@ -37,6 +37,7 @@ type Run struct {
 type RunFilter struct {
 	Status RunStatus
 	UserID string
+	Key    uuid.UUID    // that started it
 	Denied bool         // a rule objected, to the start or to a step
 	Reason guard.Reason // this rule did
 	Since  time.Time    // inclusive
@@ -122,6 +123,10 @@ func runsQuery(f RunFilter, args []any) (string, []any) {
 	if f.Status != 0 {
 		add(` AND r.status = $`, int64(f.Status))
 	}
+	if f.Key != uuid.Nil {
+		add(` AND r.key_id = (SELECT id FROM api_keys WHERE workspace_id = $1 AND uuid = $`, f.Key[:])
+		more += `)`
+	}
 	if f.UserID != "" {
 		add(` AND r.user_id = (SELECT id FROM users WHERE workspace_id = $1 AND external_id = $`, f.UserID)
 		more += `)`
@@ -133,6 +138,10 @@ func runsQuery(f RunFilter, args []any) (string, []any) {
 		ids, args = deniedPages(f.Reason, page+more, args)
 	case f.UserID != "" || more == "":
 		return selectRun + ` AND r.uuid < $2 AND r.uuid >= $3` + more, args
+	case f.Key != uuid.Nil && f.Status == RunRunning:
+		// Few runs are RUNNING, and a key may have started any number. SQLite
+		// would not begin with the few by itself.
+		ids = strings.NewReplacer("r.uuid <", "coalesce(r.uuid, x'') <", "r.uuid >", "coalesce(r.uuid, x'') >", "r.key_id =", "r.key_id + 0 =").Replace(ids)
 	}
 	return strings.Replace(selectRun, "FROM runs r", "FROM ("+ids+") page JOIN runs r ON r.id = page.id", 1), args
 }
@@ -201,7 +210,8 @@ func scanRun(scan func(...any) error, more ...any) (Run, error) {
 // RunDetail is a run with what was decided and done in it.
 type RunDetail struct {
 	Run
-	Metadata  []byte // JSON object, or nil
+	Key       *RunKey // that started it; nil for runs that are older than such a record
+	Metadata  []byte  // JSON object, or nil
 	Decision  guard.Decision
 	Denied    *DeniedStep // the latest; nil when every step was allowed
 	Repairs   Repairs     // of the run itself
@@ -216,22 +226,33 @@ type DeniedStep struct {
 	Decision guard.Decision
 }
 
+// RunKey names the key that started a run.
+type RunKey struct {
+	ID            uuid.UUID
+	Prefix, Label string
+}
+
 // Run reads a run with a page of its steps.
 func (s *Store) Run(ctx context.Context, ws WorkspaceKey, id uuid.UUID, stepsCursor string) (d RunDetail, err error) {
 	err = s.read(ctx, func(tx *Tx) error {
 		query := strings.Replace(selectRun, "FROM runs r", `, r.id, m.metadata, d.reason, d.limit_value, d.used_value, d.resets_at,
-				coalesce(x.fields, 0)
+				coalesce(x.fields, 0), k.uuid, k.prefix, k.label
 			FROM runs r LEFT JOIN run_metadata m ON m.run_id = r.id
 			LEFT JOIN denials d ON d.run_id = r.id AND d.step_uuid = x''
-			LEFT JOIN repairs x ON x.run_id = r.id AND x.step_uuid = x''`, 1) + ` AND r.uuid = $2`
+			LEFT JOIN repairs x ON x.run_id = r.id AND x.step_uuid = x''
+			LEFT JOIN api_keys k ON k.id = r.key_id`, 1) + ` AND r.uuid = $2`
 		var runID int64
-		var metadata sql.NullString
+		var metadata, keyPrefix, keyLabel sql.NullString
+		var key uuid.NullUUID
 		var reason, limit, used, resets sql.NullInt64
 		scan := func(dest ...any) error { return tx.get(query, []any{ws, id[:]}, dest...) }
-		if d.Run, err = scanRun(scan, &runID, &metadata, &reason, &limit, &used, &resets, &d.Repairs); err != nil {
+		if d.Run, err = scanRun(scan, &runID, &metadata, &reason, &limit, &used, &resets, &d.Repairs, &key, &keyPrefix, &keyLabel); err != nil {
 			return err
 		}
 		d.Metadata = textOf(metadata)
+		if key.Valid {
+			d.Key = &RunKey{ID: key.UUID, Prefix: keyPrefix.String, Label: keyLabel.String}
+		}
 		d.Decision = recordedDecision(guard.Start, reason, limit, used, resets)
 		if d.BlockedStepCount > 0 {
 			if d.Denied, err = latestDenial(tx, runID); err != nil {

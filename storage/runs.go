@@ -51,7 +51,12 @@ func startRun(tx *Tx, c Caller, in NewRun, decide Decider) (Answer, error) {
 			return Answer{}, err
 		}
 	}
-	id, run, err := insertRun(tx, ws.key, g.user.id, in, d)
+	if c.Key != 0 {
+		if g.keyDay, err = tx.memory.keyDays.get(tx, partKey{g.day.dayKey, int64(c.Key)}); err != nil {
+			return Answer{}, err
+		}
+	}
+	id, run, err := insertRun(tx, c, g.user.id, in, d)
 	if err != nil {
 		return Answer{}, err
 	}
@@ -73,21 +78,24 @@ func meetUser(tx *Tx, ws *heldWorkspace, externalID string) (ground, error) {
 	return standOn(tx, ws, id)
 }
 
-func insertRun(tx *Tx, ws WorkspaceKey, userID int64, in NewRun, d guard.Decision) (uuid.UUID, *heldRun, error) {
+func insertRun(tx *Tx, c Caller, userID int64, in NewRun, d guard.Decision) (uuid.UUID, *heldRun, error) {
 	id, now := newID(tx.now), tx.now.UnixMilli()
-	r := &heldRun{userID: userID, status: RunRunning, lastCallAt: now}
+	r := &heldRun{userID: userID, keyID: c.Key, status: RunRunning, lastCallAt: now}
 	if !d.Allowed() {
 		r.status, r.denyReason, r.endedAt = RunBlocked, d.Reason, now
 	}
 	err := tx.get(`INSERT INTO runs (uuid, workspace_id, user_id, status, deny_reason, started_at, ended_at, last_call_at,
-			step_count, blocked_step_count, prompt_tokens, completion_tokens, spend_nanos, title)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $6, 0, 0, 0, 0, 0, $8) RETURNING id`,
-		[]any{id[:], ws, userID, int64(r.status), nullZero(int64(r.denyReason)), now, nullZero(r.endedAt), nullWord(in.title)}, &r.id)
+			step_count, blocked_step_count, prompt_tokens, completion_tokens, spend_nanos, title, key_id)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $6, 0, 0, 0, 0, 0, $8, $9) RETURNING id`,
+		[]any{
+			id[:], c.Workspace, userID, int64(r.status), nullZero(int64(r.denyReason)), now, nullZero(r.endedAt), nullWord(in.title),
+			nullZero(int64(c.Key)),
+		}, &r.id)
 	if err != nil {
 		return id, r, err
 	}
 	if !d.Allowed() {
-		if err := recordDenial(tx, ws, r.id, nil, d); err != nil {
+		if err := recordDenial(tx, c.Workspace, r.id, nil, d); err != nil {
 			return id, r, err
 		}
 	}
@@ -112,6 +120,11 @@ func (g ground) started(tx *Tx, runID int64, allowed bool) {
 		c.Kind = RunDenied
 		g.day.blockedRuns++
 	}
+	if g.keyDay != nil {
+		g.keyDay.runs += flag(allowed)
+		g.keyDay.blockedRuns += flag(!allowed)
+		tx.memory.changed(g.keyDay)
+	}
 	tx.memory.changed(g.day)
 	tx.note(c)
 }
@@ -135,11 +148,7 @@ func (s *Store) EndRun(ctx context.Context, c Caller, id uuid.UUID, status RunSt
 }
 
 func endRun(tx *Tx, c Caller, id uuid.UUID, status RunStatus, by EndedBy) (RunEnd, error) {
-	ws, err := calling(tx, c)
-	if err != nil {
-		return RunEnd{}, err
-	}
-	r, err := tx.memory.runs.get(tx, runKey{ws.key, id})
+	ws, r, err := finishing(tx, c, id)
 	if err != nil {
 		return RunEnd{}, err
 	}

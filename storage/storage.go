@@ -65,6 +65,7 @@ type Store struct {
 	// holds up the look-up that comes before every decision.
 	credentials *pool
 	recalled    *lru.Cache[string, Credential] // of API keys, by prefix
+	keyUse      keyUse
 
 	writer   writing
 	folder   *checkpointer

@@ -20,9 +20,13 @@ CREATE TABLE api_keys (
   label        TEXT    NOT NULL,
   created_at   INTEGER NOT NULL,
   revoked_at   INTEGER
-) STRICT;
+, scope TEXT NOT NULL DEFAULT 'agent', expires_at INTEGER, last_used_at INTEGER, is_first INTEGER NOT NULL DEFAULT 0) STRICT;
 
-CREATE UNIQUE INDEX api_keys_active ON api_keys (workspace_id) WHERE revoked_at IS NULL;
+CREATE UNIQUE INDEX api_keys_first ON api_keys (workspace_id) WHERE is_first = 1;
+
+CREATE INDEX api_keys_newest ON api_keys (workspace_id, id);
+
+CREATE INDEX api_keys_open ON api_keys (workspace_id, id) WHERE revoked_at IS NULL;
 
 CREATE TABLE audit_entries (
   -- Changes of configuration and sign-ins, written with the change itself and
@@ -108,6 +112,19 @@ CREATE TABLE idempotency_keys (
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX idempotency_keys_age ON idempotency_keys (created_at);
+
+CREATE TABLE key_days (
+  -- Use of a workspace on a UTC day by the key that started the runs.
+  workspace_id      INTEGER NOT NULL,
+  day               INTEGER NOT NULL,
+  key_id            INTEGER NOT NULL,
+  spend_nanos       INTEGER NOT NULL,
+  prompt_tokens     INTEGER NOT NULL,
+  completion_tokens INTEGER NOT NULL,
+  run_count         INTEGER NOT NULL, -- allowed
+  blocked_run_count INTEGER NOT NULL,
+  PRIMARY KEY (workspace_id, day, key_id)
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE model_days (
   -- The same by model. Unpriced tokens are those that no price was known for.
@@ -202,7 +219,9 @@ CREATE TABLE runs (
   prompt_tokens      INTEGER NOT NULL,
   completion_tokens  INTEGER NOT NULL,
   spend_nanos        INTEGER NOT NULL
-, title TEXT, unpriced_tokens INTEGER NOT NULL DEFAULT 0, calls_without_usage INTEGER NOT NULL DEFAULT 0) STRICT;
+, title TEXT, unpriced_tokens INTEGER NOT NULL DEFAULT 0, calls_without_usage INTEGER NOT NULL DEFAULT 0, key_id INTEGER) STRICT;
+
+CREATE INDEX runs_key ON runs (workspace_id, key_id, uuid) WHERE key_id IS NOT NULL;
 
 CREATE INDEX runs_reason ON runs (workspace_id, deny_reason, uuid) WHERE deny_reason IS NOT NULL;
 

@@ -72,7 +72,7 @@ func do(ctx context.Context, store *storage.Store, ws storage.WorkspaceKey, word
 		}
 	case "rotate":
 		var k storage.APIKey
-		k, err = store.RotateKey(ctx, ws, arg)
+		k, err = store.RotateKey(ctx, ws, storage.Rotation{Label: arg})
 		said = k.Full
 	default:
 		err = fmt.Errorf("%q is nothing that can be done", what)

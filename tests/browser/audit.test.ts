@@ -30,7 +30,7 @@ test('changes are told with who, what, from what to what; filters and pages are 
   expect(await newest.locator('time').getAttribute('title')).toMatch(/ UTC$/)
 
   const hostile = '<img src=x onerror="document.title=\'owned\'">\u202Egnp.exe'
-  await server.call(ada.apiKey, 'PUT', '/v1/blocked-users/' + encodeURIComponent(hostile), { reason: hostile })
+  await server.call(ada.token, 'PUT', '/v1/blocked-users/' + encodeURIComponent(hostile), { reason: hostile })
   await newest.getByText(shown(hostile)).first().waitFor()
   expect(await newest.textContent()).toContain('API key')
 

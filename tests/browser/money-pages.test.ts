@@ -14,7 +14,7 @@ beforeAll(async () => {
   server = await Server.start()
   browser = await launch()
   account = await server.account('ada@example.com')
-  await server.call(account.apiKey, 'PATCH', '/v1/workspace/', { max_concurrent_runs: 100 })
+  await server.call(account.token, 'PATCH', '/v1/workspace/', { max_concurrent_runs: 100 })
   await price('gpt-4o', '0.0000025', '0.00001')
   const agent = server.agent(account)
   const use = { prompt: 500, completion: 100 }
@@ -34,7 +34,7 @@ afterAll(async () => {
 
 function price(model: string, input: string, output: string) {
   const path = '/v1/model-pricing/' + encodeURIComponent(model)
-  return server.call(account.apiKey, 'PUT', path, { input_cost_per_token: input, output_cost_per_token: output })
+  return server.call(account.token, 'PUT', path, { input_cost_per_token: input, output_cost_per_token: output })
 }
 
 async function open(path: string, use: (visit: Visit) => Promise<void>, options = {}) {

@@ -17,9 +17,9 @@ beforeAll(async () => {
   server = await Server.start()
   browser = await launch()
   account = await server.account('ada@example.com')
-  await server.call(account.apiKey, 'PATCH', '/v1/workspace/', { max_concurrent_runs: 100, daily_budget_usd: '5' })
+  await server.call(account.token, 'PATCH', '/v1/workspace/', { max_concurrent_runs: 100, daily_budget_usd: '5' })
   const price = { input_cost_per_token: '0.0000025', output_cost_per_token: '0.00001' }
-  await server.call(account.apiKey, 'PUT', '/v1/model-pricing/gpt-4o', price)
+  await server.call(account.token, 'PUT', '/v1/model-pricing/gpt-4o', price)
   const agent = server.agent(account)
   for (const text of hostile) {
     const started = await agent.start(text, { task: text + ' ' + 'long '.repeat(2000), nested: { [text]: text } })

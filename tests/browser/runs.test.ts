@@ -21,7 +21,7 @@ afterAll(async () => {
 /** An account of its own with room for many runs. */
 async function account(): Promise<Account> {
   const one = await server.account(`watcher-${++made}@example.com`)
-  await server.call(one.apiKey, 'PATCH', '/v1/workspace/', { max_concurrent_runs: 1000 })
+  await server.call(one.token, 'PATCH', '/v1/workspace/', { max_concurrent_runs: 1000 })
   return one
 }
 
@@ -239,7 +239,7 @@ test('the keys go to pages, search, move and open, and can be turned off', async
 test('the chart’s numbers are one click away as a table, and the address keeps it', async () => {
   const ada = await account()
   const price = { input_cost_per_token: '0.0000025', output_cost_per_token: '0.00001' }
-  await server.call(ada.apiKey, 'PUT', '/v1/model-pricing/gpt-4o', price)
+  await server.call(ada.token, 'PUT', '/v1/model-pricing/gpt-4o', price)
   const agent = server.agent(ada)
   const { id } = await agent.start('user')
   await agent.step(id, 1, { model: 'gpt-4o' }, { prompt: 500, completion: 100 })

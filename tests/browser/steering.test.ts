@@ -138,7 +138,7 @@ test('what the plan lacks is shown, disabled, with the plans that have it', asyn
 test('a budget set on the limits page denies the next step, and two clicks from the overview say why', async () => {
   const ada = await account()
   const price = { input_cost_per_token: '0.0000025', output_cost_per_token: '0.00001' }
-  await server.call(ada.apiKey, 'PUT', '/v1/model-pricing/gpt-4o', price)
+  await server.call(ada.token, 'PUT', '/v1/model-pricing/gpt-4o', price)
   const agent = server.agent(ada)
   const { id } = await agent.start('user', { task: 'Spend too much' })
   await agent.step(id, 1, { model: 'gpt-4o' }, { prompt: 500, completion: 100 })
@@ -237,7 +237,7 @@ test('the controls above the runs filter them, each alone and all together', asy
   await agent.end((await agent.start('bob')).id, 'FAILED')
   await agent.end((await agent.start('bob')).id)
   await agent.end((await agent.start('carol')).id, 'FAILED')
-  await server.call(ada.apiKey, 'PUT', '/v1/blocked-users/mallory', { reason: null })
+  await server.call(ada.token, 'PUT', '/v1/blocked-users/mallory', { reason: null })
   await agent.start('mallory')
   const { page, context } = await visit(browser, server, ada)
   await page.goto('/runs')

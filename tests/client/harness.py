@@ -12,7 +12,7 @@ import signal
 import subprocess
 import threading
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import ROUND_CEILING, Decimal
 from pathlib import Path
 from typing import Any
@@ -123,20 +123,22 @@ class Server:
         arguments = ("create-user", "--email", email, "--plan", plan, "--password-stdin")
         made = self.command(*arguments, stdin="correct horse battery\n")
         assert made["email"] == email and made["plan"] == plan
-        return Account(self, email, made["api_key"])
+        admin = self.command("create-key", "--email", email, "--scope", "admin", "--label", "tests")
+        return Account(self, email, made["api_key"], admin["key"])
 
 
 @dataclass(frozen=True)
 class Account:
-    """One account and its workspace, worked on with its API key."""
+    """One account and its workspace, configured and read with a key of scope admin; agents have another."""
 
     server: Server
     email: str
     api_key: str
+    admin_key: str
 
     def request(self, method: str, path: str, body: Any = None, params: dict[str, Any] | None = None) -> httpx.Response:
-        """One call with this account's key; the caller judges the status."""
-        headers = {"Authorization": f"Bearer {self.api_key}"}
+        """One call with this account's admin key; the caller judges the status."""
+        headers = {"Authorization": f"Bearer {self.admin_key}"}
         return self.server.http.request(method, path, json=body, params=params, headers=headers)
 
     def call(self, method: str, path: str, body: Any = None, params: dict[str, Any] | None = None) -> Any:
@@ -147,7 +149,7 @@ class Account:
 
     def rotated(self) -> Account:
         """The same account after another process has replaced its API key."""
-        return Account(self.server, self.email, self.server.command("rotate-key", "--email", self.email)["key"])
+        return replace(self, api_key=self.server.command("rotate-key", "--email", self.email)["key"])
 
     def workspace(self) -> Any:
         return self.call("GET", "/v1/workspace/")

@@ -14,10 +14,10 @@ from harness import Account
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "agent.py"
 
 
-def run_example(base_url: str, api_key: str) -> subprocess.CompletedProcess[str]:
+def run_example(base_url: str, api_key: str, admin_key: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, EXAMPLE, "--base-url", base_url],
-        env=os.environ | {"PIKARC_API_KEY": api_key},
+        env=os.environ | {"PIKARC_API_KEY": api_key, "PIKARC_ADMIN_KEY": admin_key},
         capture_output=True,
         text=True,
         timeout=60,
@@ -27,7 +27,7 @@ def run_example(base_url: str, api_key: str) -> subprocess.CompletedProcess[str]
 def assert_shows_everything(account: Account) -> None:
     """Runs the example once and checks the lines that its reader is promised."""
     budget_before = account.workspace()["daily_budget_usd"]
-    done = run_example(account.server.url, account.api_key)
+    done = run_example(account.server.url, account.api_key, account.admin_key)
     transcript = done.stdout
 
     assert done.returncode == 0, f"{transcript}\n{done.stderr}"

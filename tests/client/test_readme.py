@@ -51,7 +51,7 @@ def test_the_walk_of_the_readme_does_what_it_says(server, account, tmp_path):
         ["bash", "-c", script.replace("localhost:8000", server.url.removeprefix("http://"))],
         cwd=ROOT,
         env=os.environ
-        | {"PIKARC_API_KEY": account.api_key, "PIKARC_DATA_DIR": str(server.data_dir), "CURL_HOME": str(tmp_path)},
+        | {"PIKARC_API_KEY": account.api_key, "PIKARC_ADMIN_KEY": account.admin_key, "PIKARC_DATA_DIR": str(server.data_dir), "CURL_HOME": str(tmp_path)},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

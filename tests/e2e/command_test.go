@@ -190,10 +190,10 @@ func TestSetPlanResetsWhatTheNewPlanLacksBesideARunningServer(t *testing.T) {
 	dir := t.TempDir()
 	u := createUser(t, dir, "ann@example.com", "scale")
 	p := serve(t, dir)
-	p.call(t, "PATCH", "/v1/workspace/", u.APIKey, map[string]any{
+	p.call(t, "PATCH", "/v1/workspace/", p.signIn(t, u.Email), map[string]any{
 		"daily_budget_usd": 7, "user_daily_budget_usd": 5, "max_concurrent_runs": 50,
 	}).want(t, http.StatusOK)
-	p.call(t, "POST", "/v1/workspace/kill-switch", u.APIKey, map[string]any{"active": true}).want(t, http.StatusOK)
+	p.call(t, "POST", "/v1/workspace/kill-switch", p.signIn(t, u.Email), map[string]any{"active": true}).want(t, http.StatusOK)
 	if d := p.start(t, u.APIKey, "someone"); d.Decision.Reason != "KILL_SWITCH_ACTIVE" {
 		t.Fatalf("under the kill switch: %+v", d)
 	}
@@ -223,7 +223,7 @@ func TestSetPlanResetsWhatTheNewPlanLacksBesideARunningServer(t *testing.T) {
 	if want := "My workspace: basic -> enterprise\n"; out.stdout != want {
 		t.Errorf("printed %q, want %q", out.stdout, want)
 	}
-	p.call(t, "PATCH", "/v1/workspace/", u.APIKey, map[string]any{"max_concurrent_runs": 50}).want(t, http.StatusOK)
+	p.call(t, "PATCH", "/v1/workspace/", p.signIn(t, u.Email), map[string]any{"max_concurrent_runs": 50}).want(t, http.StatusOK)
 }
 
 func TestCommandsOnAnAccountSayWhichOneIsMissing(t *testing.T) {

@@ -20,7 +20,7 @@ func roomy(t *testing.T, dir string, args ...string) (*process, newUser) {
 	t.Helper()
 	u := createUser(t, dir, "ann@example.com", "enterprise")
 	p := serve(t, dir, args...)
-	p.call(t, "PATCH", "/v1/workspace/", u.APIKey, map[string]any{"max_concurrent_runs": 100_000}).want(t, http.StatusOK)
+	p.call(t, "PATCH", "/v1/workspace/", p.signIn(t, u.Email), map[string]any{"max_concurrent_runs": 100_000}).want(t, http.StatusOK)
 	return p, u
 }
 

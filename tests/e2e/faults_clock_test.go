@@ -57,9 +57,9 @@ func TestClockThatJumpsADaySpoilsNothing(t *testing.T) {
 		return serveBinary(t, binary, settings, "--addr", "127.0.0.1:0", "--data-dir", dir)
 	}
 	p := start()
-	p.call(t, "PUT", "/v1/model-pricing/gpt-4o", u.APIKey, map[string]string{"input_cost_per_token": "0.001", "output_cost_per_token": "0"}).
+	p.call(t, "PUT", "/v1/model-pricing/gpt-4o", p.signIn(t, u.Email), map[string]string{"input_cost_per_token": "0.001", "output_cost_per_token": "0"}).
 		want(t, http.StatusOK)
-	p.call(t, "PATCH", "/v1/workspace/", u.APIKey, map[string]any{"daily_budget_usd": "0.5", "max_concurrent_runs": 100}).want(t, http.StatusOK)
+	p.call(t, "PATCH", "/v1/workspace/", p.signIn(t, u.Email), map[string]any{"daily_budget_usd": "0.5", "max_concurrent_runs": 100}).want(t, http.StatusOK)
 	// spend starts a run, uses the budget of the day up, and returns what the next step is told.
 	spend := func() (before, after decision) {
 		t.Helper()

@@ -105,7 +105,7 @@ func TestNoMoreFilesKeepsOpenConnectionsServed(t *testing.T) {
 	dir := t.TempDir()
 	u := createUser(t, dir, "ann@example.com", "enterprise")
 	p := serve(t, dir, "--log-level", "debug")
-	p.call(t, "PATCH", "/v1/workspace/", u.APIKey, map[string]int{"max_concurrent_runs": 1000}).want(t, http.StatusOK)
+	p.call(t, "PATCH", "/v1/workspace/", p.signIn(t, u.Email), map[string]int{"max_concurrent_runs": 1000}).want(t, http.StatusOK)
 	client := &http.Client{Transport: &http.Transport{MaxConnsPerHost: 1}}
 	start := func() {
 		t.Helper()

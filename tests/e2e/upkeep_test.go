@@ -61,7 +61,7 @@ func TestVerifySaysWhatIsWrongAndRepairsIt(t *testing.T) {
 		t.Errorf("%+v", report)
 	}
 	balanced(t, dir)
-	p.call(t, "PATCH", "/v1/workspace/", u.APIKey, map[string]int{"max_concurrent_runs": 2}).want(t, http.StatusOK)
+	p.call(t, "PATCH", "/v1/workspace/", p.signIn(t, u.Email), map[string]int{"max_concurrent_runs": 2}).want(t, http.StatusOK)
 	if d := p.start(t, u.APIKey, "someone"); d.Decision.Outcome != "ALLOW" {
 		t.Errorf("the running server did not see the repair: %+v", d)
 	}

@@ -41,6 +41,7 @@ trap finish EXIT
 
 field() { "$python" -c 'import json, sys; print(json.load(sys.stdin)[sys.argv[1]])' "$1"; }
 PIKARC_API_KEY=$("$binary" create-user --init --data-dir "$work/data" --email ann@example.com --plan scale --password-stdin --json <<<"$password" | field api_key)
+PIKARC_ADMIN_KEY=$("$binary" create-key --data-dir "$work/data" --email ann@example.com --scope admin --json | field key)
 : >"$work/out" # looked into at once, maybe before the server's shell has made it
 "$binary" serve --data-dir "$work/data" --addr 127.0.0.1:0 >"$work/out" 2>"$work/log" &
 server=$!
@@ -51,7 +52,7 @@ for _ in {1..300}; do
   read -rt 0.1 <> <(:) || true
 done
 export NO_PROXY="127.0.0.1,localhost${NO_PROXY:+,$NO_PROXY}"
-export no_proxy=$NO_PROXY PIKARC_API_KEY
+export no_proxy=$NO_PROXY PIKARC_API_KEY PIKARC_ADMIN_KEY
 PIKARC_TOKEN=$("$python" - "$url" "$password" <<'PY' | field access_token
 import json, sys, urllib.request
 body = json.dumps({"email": "ann@example.com", "password": sys.argv[2]}).encode()

@@ -1,0 +1,177 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/pikarc/server/auth"
+)
+
+// NewKey is what it takes to make a key.
+type NewKey struct {
+	Label     string
+	Scope     Scope     // ScopeAgent when empty
+	ExpiresAt time.Time // zero: never; rounded down to the millisecond
+
+	first bool
+}
+
+// facts are what the audit log says of a key.
+func (k APIKey) facts() facts {
+	f := facts{"prefix": k.Prefix, "label": k.Label, "scope": k.Scope}
+	if !k.ExpiresAt.IsZero() {
+		f["expires_at"] = shownTime(k.ExpiresAt)
+	}
+	return f
+}
+
+// shownTime is a time as the API shows it.
+func shownTime(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
+
+// noteKeys records that the workspace's keys are others now; ended says that one no longer holds.
+func noteKeys(tx *Tx, ws WorkspaceKey, ended bool) {
+	tx.note(Change{Workspace: ws, Kind: ConfigChanged, Part: PartAPIKey})
+	if ended {
+		tx.note(Change{Workspace: ws, Kind: CredentialsChanged})
+	}
+}
+
+// CreateKey makes a key beside those that there are. ErrTooManyKeys when
+// MaxKeys are active.
+func (s *Store) CreateKey(ctx context.Context, ws WorkspaceKey, in NewKey) (k APIKey, err error) {
+	err = s.configure(ctx, func(tx *Tx) (deed, error) {
+		if k, err = s.insertKey(tx, ws, in); err != nil {
+			return deed{}, err
+		}
+		noteKeys(tx, ws, false)
+		return deed{ws: ws, action: ActionCreateKey, target: k.Prefix, became: k.facts()}, limitKeys(tx, ws)
+	})
+	return k, err
+}
+
+// limitKeys fails when a workspace has come to have too many active keys.
+func limitKeys(tx *Tx, ws WorkspaceKey) error {
+	var active int64
+	err := tx.get(`SELECT count(*) FROM api_keys
+		WHERE workspace_id = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $2)`,
+		[]any{ws, tx.now.UnixMilli()}, &active)
+	if err == nil && active > MaxKeys {
+		return ErrTooManyKeys
+	}
+	return err
+}
+
+// RenameKey gives a key another label, also one that has ended.
+func (s *Store) RenameKey(ctx context.Context, ws WorkspaceKey, id uuid.UUID, label string) (k APIKey, err error) {
+	err = s.configure(ctx, func(tx *Tx) (deed, error) {
+		stored, err := keyByID(tx, ws, id)
+		if err != nil {
+			return deed{}, err
+		}
+		k = stored.APIKey
+		done := deed{ws: ws, action: ActionRenameKey, target: k.Prefix, was: facts{"label": k.Label}, became: facts{"label": label}}
+		k.Label = label
+		noteKeys(tx, ws, false)
+		return done, tx.execOne(`UPDATE api_keys SET label = $2 WHERE id = $1`, stored.id, label)
+	})
+	return k, err
+}
+
+// RevokeKey ends a key, for the very next request; see KeyGrace for what it
+// may still do. One that has ended already stays as it is.
+func (s *Store) RevokeKey(ctx context.Context, ws WorkspaceKey, id uuid.UUID) (k APIKey, err error) {
+	err = s.configure(ctx, func(tx *Tx) (deed, error) {
+		stored, err := keyByID(tx, ws, id)
+		if err != nil {
+			return deed{}, err
+		}
+		k = stored.APIKey
+		if !k.Active() {
+			return deed{ws: ws, action: ActionRevokeKey}, nil
+		}
+		k.Ended = ErrKeyRevoked
+		noteKeys(tx, ws, true)
+		return deed{ws: ws, action: ActionRevokeKey, target: k.Prefix, was: k.facts()},
+			tx.execOne(`UPDATE api_keys SET revoked_at = $2, is_first = 0 WHERE id = $1`, stored.id, tx.now.UnixMilli())
+	})
+	return k, err
+}
+
+// Rotation says how to replace a workspace's first key.
+type Rotation struct {
+	Label   string
+	Overlap time.Duration // for how long the old one goes on
+}
+
+// RotateKey replaces the workspace's first key. The old one ends for the very
+// next request, or after the overlap; the new one is an agent's.
+func (s *Store) RotateKey(ctx context.Context, ws WorkspaceKey, in Rotation) (k APIKey, err error) {
+	err = s.configure(ctx, func(tx *Tx) (deed, error) {
+		done := deed{ws: ws, action: ActionRotateKey}
+		var id KeyID
+		var prefix, label string
+		err := tx.get(`UPDATE api_keys SET is_first = 0 WHERE workspace_id = $1 AND is_first = 1 RETURNING id, prefix, label`,
+			[]any{ws}, &id, &prefix, &label)
+		switch {
+		case err == nil:
+			done.was = facts{"prefix": prefix, "label": label}
+			if err := endAfter(tx, id, in.Overlap); err != nil {
+				return done, err
+			}
+		case !errors.Is(err, ErrNotFound): // it may have been revoked
+			return done, err
+		}
+		noteKeys(tx, ws, true)
+		if k, err = s.insertKey(tx, ws, NewKey{Label: in.Label, first: true}); err != nil {
+			return done, err
+		}
+		done.became = facts{"prefix": k.Prefix, "label": in.Label}
+		if done.was != nil && in.Overlap > 0 {
+			done.became["overlap_seconds"] = int64(in.Overlap / time.Second)
+		}
+		return done, limitKeys(tx, ws)
+	})
+	return k, err
+}
+
+// endAfter ends a key now or, with an overlap, later.
+func endAfter(tx *Tx, id KeyID, overlap time.Duration) error {
+	if overlap > 0 {
+		_, err := tx.exec(`UPDATE api_keys SET expires_at = $2 WHERE id = $1 AND revoked_at IS NULL`, id, tx.now.Add(overlap).UnixMilli())
+		return err
+	}
+	_, err := tx.exec(`UPDATE api_keys SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL`, id, tx.now.UnixMilli())
+	return err
+}
+
+// insertKey makes a key with a prefix that no other key has: of 2^32 prefixes
+// some are taken in a large installation, so it tries again.
+func (s *Store) insertKey(tx *Tx, ws WorkspaceKey, in NewKey) (APIKey, error) {
+	const attempts = 8
+	if in.Scope == "" {
+		in.Scope = ScopeAgent
+	}
+	for range attempts {
+		full := auth.NewAPIKey()
+		k := APIKey{
+			ID: newID(tx.now), Prefix: full.Prefix, Full: full.Reveal(), Label: in.Label, Scope: in.Scope,
+			CreatedAt: tx.now.Truncate(time.Millisecond), ExpiresAt: in.ExpiresAt.Truncate(time.Millisecond).UTC(),
+		}
+		sealed, err := s.secret.Seal(k.Full, k.ID.String())
+		if err != nil {
+			return APIKey{}, fmt.Errorf("seal the API key: %w", err)
+		}
+		hash := full.Hash()
+		err = tx.execOne(`INSERT INTO api_keys (uuid, workspace_id, prefix, hash, sealed, label, created_at, scope, expires_at, is_first)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (prefix) DO NOTHING`,
+			k.ID[:], ws, k.Prefix, hash[:], sealed, in.Label, k.CreatedAt.UnixMilli(), string(in.Scope), nullMillis(k.ExpiresAt), flag(in.first))
+		if !errors.Is(err, ErrNotFound) {
+			return k, err
+		}
+	}
+	return APIKey{}, errors.New("no free API key prefix found")
+}
