@@ -26,7 +26,7 @@ func newCreateKey() *cobra.Command {
 		Long: "Makes another API key for an account's workspace, and prints it, once.\n\n" +
 			"  agent  asks, reports and reads: what an agent needs\n" +
 			"  read   reads only: for reports and monitoring\n" +
-			"  admin  also changes the configuration: budgets, the kill switch, prices, users, keys. Give it to no agent.",
+			"  admin  also changes budgets, the kill switch, prices, users and keys: for no agent",
 		Example: "  pikarc create-key --email you@example.com --scope admin --label terraform\n" +
 			"  pikarc create-key --email you@example.com --label nightly --expires 90d",
 		Args: noArgs,
@@ -142,7 +142,9 @@ func newRotateKey() *cobra.Command {
 		Use:   "rotate-key --email EMAIL",
 		Short: "Replace a workspace's first API key",
 		Long: "Replaces a workspace's first API key, the one that it was made with or its successor, and prints the new one.\n" +
-			"The old key ends at once, unless it is given an --overlap: time in which agents are told the new one.",
+			"The old key ends at once, unless it is given an --overlap: time to tell agents the new one.",
+		Example: "  pikarc rotate-key --email you@example.com\n" +
+			"  pikarc rotate-key --email you@example.com --label \"from Monday\" --overlap 15m --json",
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			if err := checkLabel(in.Label); err != nil {
@@ -186,8 +188,10 @@ func newKeys() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "keys --email EMAIL",
 		Short: "List the API keys of an account's workspace",
-		Long:  "Lists the API keys of an account's workspace, newest first, also those that have ended. It shows no key itself.",
-		Args:  noArgs,
+		Long: "Lists the API keys of an account's workspace, newest first, also those that have ended.\n" +
+			"It shows no key itself.",
+		Example: "  pikarc keys --email you@example.com\n  pikarc keys --email you@example.com --json",
+		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return listKeys(cmd.Context(), dataDir(cmd), email, asJSON, cmd.OutOrStdout())
 		},

@@ -218,9 +218,14 @@ function namedIn(document: Document, description: string, answers: Answer[]): Re
     .map((name) => readSchema(document, { $ref: `#/components/schemas/${name}` }))
 }
 
-const credentialNames: Record<string, string> = { apiKey: 'API key', token: 'Account token' }
+const credentialNames: Record<string, string> = {
+  apiKey: 'API key',
+  adminKey: 'API key of scope admin',
+  token: 'Account token',
+}
 const callersByCredential: Record<string, string> = {
-  apiKey: 'agents with the API key',
+  apiKey: 'agents with an API key',
+  adminKey: 'scripts with an API key of scope admin',
   token: 'people with the token of their account',
 }
 
