@@ -22,7 +22,7 @@ const indexFile = "index.html"
 func pages() []string {
 	return []string{
 		"/", "/sign-in", "/register", "/welcome", "/overview", "/runs", "/runs/*", "/users", "/prices", "/limits",
-		"/api-key", "/audit", "/plan", "/account", "/docs",
+		"/api-keys", "/audit", "/plan", "/account", "/docs",
 	}
 }
 

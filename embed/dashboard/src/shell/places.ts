@@ -11,7 +11,7 @@ export const mainPlaces: Place[] = [
 
 export const morePlaces: Place[] = [
   { path: '/welcome', title: 'First run' },
-  { path: '/api-key', title: 'API key' },
+  { path: '/api-keys', title: 'API keys' },
   { path: '/audit', title: 'Audit log' },
   { path: '/plan', title: 'Plan' },
   { path: '/account', title: 'Account' },
