@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/pikarc/server/plans"
+	"github.com/pikarc/server/server/request"
 	"github.com/pikarc/server/storage"
 )
 
@@ -42,7 +43,7 @@ func (s *Server) issueToken(a storage.Account) (tokenJSON, error) {
 }
 
 // readEmail reads a field that must look like an address.
-func readEmail(o *object, name string) (string, error) {
+func readEmail(o *request.Object, name string) (string, error) {
 	email := o.String(name, 1, maxEmail)
 	if err := o.Err(); err != nil {
 		return "", nil // said once, with the other problems
@@ -54,7 +55,7 @@ func readEmail(o *object, name string) (string, error) {
 func CheckEmail(email string) error {
 	a, err := mail.ParseAddress(email)
 	if err != nil || a.Address != email || utf8.RuneCountInString(email) > maxEmail {
-		return invalid([]any{"body", "email"}, "not a valid email address", email)
+		return request.Invalid([]any{"body", "email"}, "not a valid email address", email)
 	}
 	return nil
 }
@@ -75,7 +76,7 @@ func (s *Server) register(c *call) error {
 	password := o.Secret("password", MinPassword, MaxPassword)
 	name := o.OptionalString("workspace_name", 1, MaxName)
 	o.RefuseUnknown()
-	if err := joinProblems(emailErr, o.Err()); err != nil {
+	if err := request.Join(emailErr, o.Err()); err != nil {
 		return err
 	}
 	hash, err := s.hasher.Hash(c.ctx(), password)

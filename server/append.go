@@ -9,6 +9,7 @@ import (
 
 	"github.com/pikarc/server/guard"
 	"github.com/pikarc/server/plans"
+	"github.com/pikarc/server/server/request"
 	"github.com/pikarc/server/storage"
 )
 
@@ -160,7 +161,7 @@ func appendText(b []byte, text *string) []byte {
 	switch {
 	case text == nil:
 		return append(b, "null"...)
-	case plainASCII(*text):
+	case request.IsPlainASCII(*text):
 		return append(append(append(b, '"'), *text...), '"')
 	default:
 		return append(b, mustEncode(*text)...)

@@ -5,6 +5,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/pikarc/server/server/request"
 	"github.com/pikarc/server/storage"
 )
 
@@ -44,7 +45,7 @@ func auditOf(e storage.AuditEntry) auditJSON {
 }
 
 func (s *Server) listAudit(c *call) error {
-	q := readQuery(c.r)
+	q := request.ReadQuery(c.r)
 	f := storage.AuditFilter{
 		Action: storage.Action(q.Literal("action", each(storage.Actions(), func(a storage.Action) string { return string(a) })...)),
 		Since:  q.OptionalTime("since"),

@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -10,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/semaphore"
 
+	"github.com/pikarc/server/server/request"
 	"github.com/pikarc/server/storage"
 )
 
@@ -20,9 +20,6 @@ const (
 	// bodyShares is how many workspaces it takes to use up all of the memory.
 	bodyShares = 4
 )
-
-// errBodyMemory says that there was no memory for a large body: a 503.
-var errBodyMemory = errors.New("no memory for a large request body")
 
 // bodyMemory bounds what large bodies take in memory while they are served,
 // whatever the number of connections. A workspace may have a share of it, so
@@ -53,7 +50,7 @@ func newBodyMemory(size, largest int64) *bodyMemory {
 }
 
 // hold takes memory for a workspace, and waits for it a while. The error is
-// errBodyMemory, or the context's.
+// request.ErrNoMemory, or the context's.
 func (m *bodyMemory) hold(ctx context.Context, ws storage.WorkspaceKey, bytes int64) (release func(), err error) {
 	patience, cancel := context.WithTimeout(ctx, bodyPatience)
 	defer cancel()
@@ -81,7 +78,7 @@ func (m *bodyMemory) refuse(ctx context.Context) error {
 		return err // the caller is gone
 	}
 	m.refused.Add(1)
-	return errBodyMemory
+	return request.ErrNoMemory
 }
 
 func (m *bodyMemory) enter(ws storage.WorkspaceKey) *bodyShare {

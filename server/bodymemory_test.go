@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/pikarc/server/server/request"
 	"github.com/pikarc/server/storage"
 )
 
@@ -24,7 +25,7 @@ func TestLargeBodiesWaitTheirTurnAndAreThenRefused(t *testing.T) {
 			t.Fatal(err)
 		}
 		asked := time.Now()
-		if _, err := m.hold(t.Context(), 1, 60); !errors.Is(err, errBodyMemory) || time.Since(asked) != bodyPatience {
+		if _, err := m.hold(t.Context(), 1, 60); !errors.Is(err, request.ErrNoMemory) || time.Since(asked) != bodyPatience {
 			t.Errorf("beyond a workspace's share: %v after %s", err, time.Since(asked))
 		}
 		for ws := range 3 { // the others' shares
@@ -48,7 +49,7 @@ func TestAllMemoryIsBounded(t *testing.T) {
 				t.Errorf("workspace %d: %v", ws, err)
 			}
 		}
-		if _, err := m.hold(t.Context(), 9, 100); !errors.Is(err, errBodyMemory) {
+		if _, err := m.hold(t.Context(), 9, 100); !errors.Is(err, request.ErrNoMemory) {
 			t.Errorf("beyond all memory: %v", err)
 		}
 		if len(m.shares) != 2 {

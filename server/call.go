@@ -19,6 +19,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/pikarc/server/guard"
+	"github.com/pikarc/server/server/request"
 	"github.com/pikarc/server/storage"
 )
 
@@ -101,7 +102,7 @@ func (s *Server) handle(c *call) (err error) {
 		c.r = c.r.WithContext(storage.WithActor(c.ctx(), c.actor()))
 	}
 	err = c.route.handle(c)
-	if v := (*validationError)(nil); c.who.ended != nil && errors.As(err, &v) {
+	if v := (*request.ValidationError)(nil); c.who.ended != nil && errors.As(err, &v) {
 		err = c.who.ended // who calls is looked at before what is sent
 	}
 	if c.who.recalled && !keyEnded(err) {
@@ -171,7 +172,7 @@ func (s *Server) logAccess(c *call, took time.Duration) {
 
 // pathID reads a path parameter that is a UUID.
 func (c *call) pathID(name string) (uuid.UUID, error) {
-	return pathUUID(c.params.ByName(name), name)
+	return request.PathUUID(c.params.ByName(name), name)
 }
 
 // pathRest reads the rest of the path as one text. Its own slashes count, a
@@ -182,34 +183,36 @@ func (c *call) pathRest(name string) (string, error) {
 	escaped, found := strings.CutPrefix(c.r.URL.EscapedPath(), prefix)
 	if !found { // nothing follows the fixed part, or that itself was escaped
 		rest := strings.TrimPrefix(c.params.ByName(name), "/")
-		return pathText(strings.TrimSuffix(rest, "/"), name, maxLength)
+		return request.PathText(strings.TrimSuffix(rest, "/"), name, maxLength)
 	}
 	escaped = strings.TrimSuffix(escaped, "/")
 	text, err := url.PathUnescape(escaped)
 	if err != nil {
-		return "", invalid([]any{"path", name}, "must be a well-formed path", escaped)
+		return "", request.Invalid([]any{"path", name}, "must be a well-formed path", escaped)
 	}
-	return pathText(text, name, maxLength)
+	return request.PathText(text, name, maxLength)
 }
 
 // object reads the body, which must be a JSON object.
-func (s *Server) object(c *call) (*object, error) { return readObject(c.w, c.r, s.configLimit(c)) }
+func (s *Server) object(c *call) (*request.Object, error) {
+	return request.ReadObject(c.w, c.r, s.configLimit(c))
+}
 
 // optionalObject reads the body; none is an empty object.
-func (s *Server) optionalObject(c *call) (*object, error) {
-	return readOptionalObject(c.w, c.r, s.configLimit(c))
+func (s *Server) optionalObject(c *call) (*request.Object, error) {
+	return request.ReadOptionalObject(c.w, c.r, s.configLimit(c))
 }
 
 // report reads the body of a call that agents make.
-func (s *Server) report(c *call) (*object, error) {
-	return readReport(c.w, c.r, s.bodyLimit(c, s.MaxRunBody, "max-run-body"), s.MaxPayload)
+func (s *Server) report(c *call) (*request.Object, error) {
+	return request.ReadReport(c.w, c.r, s.bodyLimit(c, s.MaxRunBody, "max-run-body"), s.MaxPayload, isReportField)
 }
 
 // configLimit is the limit of all other bodies.
-func (s *Server) configLimit(c *call) bodyLimit { return s.bodyLimit(c, s.MaxBody, "max-body") }
+func (s *Server) configLimit(c *call) request.Limit { return s.bodyLimit(c, s.MaxBody, "max-body") }
 
-func (s *Server) bodyLimit(c *call, bytes int64, setting string) bodyLimit {
-	return bodyLimit{bytes, setting, func(n int64) (err error) {
+func (s *Server) bodyLimit(c *call, bytes int64, setting string) request.Limit {
+	return request.Limit{Bytes: bytes, Setting: setting, Hold: func(n int64) (err error) {
 		c.release, err = s.bodies.hold(c.ctx(), c.who.workspace, n)
 		return err
 	}}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/pikarc/server/server/request"
 	"github.com/pikarc/server/storage"
 )
 
@@ -30,7 +31,7 @@ func (s *Server) endRuns(c *call) error {
 		return err
 	}
 	if (in.IDs == nil) == (silent == nil) {
-		return invalid([]any{"body"}, "send run_ids or silent_for_seconds, and not both", json.RawMessage(o.Raw()))
+		return request.Invalid([]any{"body"}, "send run_ids or silent_for_seconds, and not both", json.RawMessage(o.Raw()))
 	}
 	if silent != nil {
 		in.SilentSince = s.Now().Add(-time.Duration(*silent) * time.Second)

@@ -4,9 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strconv"
 
 	"github.com/pikarc/server/plans"
+	"github.com/pikarc/server/server/request"
 	"github.com/pikarc/server/storage"
 )
 
@@ -39,17 +39,6 @@ func unauthenticated(detail string) *apiError {
 	}
 }
 
-// unsupportedCoding refuses a body that is compressed. Nobody who calls needs
-// it, and what a small body inflates to would have to be bounded too.
-func unsupportedCoding(coding string) error {
-	return &apiError{
-		status: http.StatusUnsupportedMediaType,
-		detail: fmt.Sprintf("The request has the header Content-Encoding: %s. Send the body without it, uncompressed",
-			strconv.QuoteToASCII(shorten(coding))),
-		header: http.Header{"Accept-Encoding": {"identity"}},
-	}
-}
-
 // retryLater carries when to try again, in seconds.
 func retryLater(status int, detail, seconds string) error {
 	return &apiError{status: status, detail: detail, header: http.Header{"Retry-After": {seconds}}}
@@ -74,7 +63,7 @@ const statusClientGone = 499
 // fail writes an error's answer. What the error table does not know is a bug:
 // logged in full, answered without any of it.
 func (s *Server) fail(c *call, err error) {
-	var v *validationError
+	var v *request.ValidationError
 	if errors.As(err, &v) {
 		c.json(http.StatusUnprocessableEntity, map[string]any{"detail": v.Problems})
 		return
@@ -107,7 +96,8 @@ func toAPIError(err error) *apiError {
 	var e *apiError
 	var feature *plans.FeatureError
 	var ended *storage.EndedError
-	var tooLarge *bodyTooLargeError
+	var tooLarge *request.TooLargeError
+	var coding request.UnsupportedCodingError
 	switch {
 	case errors.As(err, &e):
 		return e
@@ -125,10 +115,15 @@ func toAPIError(err error) *apiError {
 		return &apiError{status: http.StatusBadRequest, detail: "A blocked step cannot be updated"}
 	case errors.As(err, &tooLarge):
 		return &apiError{status: http.StatusRequestEntityTooLarge, detail: tooLarge.Error()}
-	case errors.Is(err, errBodyMemory):
+	case errors.As(err, &coding):
+		return &apiError{
+			status: http.StatusUnsupportedMediaType, detail: coding.Error(),
+			header: http.Header{"Accept-Encoding": {"identity"}},
+		}
+	case errors.Is(err, request.ErrNoMemory):
 		return unavailable("The server holds as many large request bodies as its setting --max-body-memory " +
 			"(PIKARC_MAX_BODY_MEMORY) allows. Nothing was recorded; try again in a second.")
-	case errors.Is(err, errBodyRead):
+	case errors.Is(err, request.ErrRead):
 		return &apiError{status: http.StatusBadRequest, detail: "The request body could not be read"}
 	case errors.Is(err, storage.ErrBusy):
 		return unavailable("The server is at its limit. Nothing was recorded; try again in a second.")

@@ -6,6 +6,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/pikarc/server/server/request"
 	"github.com/pikarc/server/storage"
 )
 
@@ -120,7 +121,7 @@ func (s *Server) regenerateAPIKey(c *call) error {
 }
 
 func (s *Server) listAPIKeys(c *call) error {
-	q := readQuery(c.r)
+	q := request.ReadQuery(c.r)
 	f := storage.KeyFilter{
 		Active: q.Bool("active"),
 		Limit:  q.Int("limit", pageLength, 1, maxPage),
@@ -159,11 +160,11 @@ func (s *Server) renameAPIKey(c *call) error {
 	id, idErr := c.pathID("key_id")
 	o, err := s.object(c)
 	if err != nil {
-		return joinProblems(idErr, err)
+		return request.Join(idErr, err)
 	}
 	label := o.String("label", 1, MaxName)
 	o.RefuseUnknown()
-	if err := joinProblems(idErr, o.Err()); err != nil {
+	if err := request.Join(idErr, o.Err()); err != nil {
 		return err
 	}
 	k, err := s.store.RenameKey(c.ctx(), c.who.workspace, id, label)

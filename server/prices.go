@@ -4,6 +4,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/pikarc/server/plans"
+	"github.com/pikarc/server/server/request"
 	"github.com/pikarc/server/storage"
 )
 
@@ -18,7 +19,7 @@ type priceJSON struct {
 func priceOf(p storage.ModelPrice) priceJSON { return priceJSON(p) }
 
 func (s *Server) listPrices(c *call) error {
-	q := readQuery(c.r)
+	q := request.ReadQuery(c.r)
 	inactive := q.Bool("include_inactive")
 	if err := q.Err(); err != nil {
 		return err
@@ -31,7 +32,7 @@ func (s *Server) setPrice(c *call) error {
 	model, pathErr := c.pathRest("model")
 	o, err := s.object(c)
 	if err != nil {
-		return joinProblems(pathErr, err)
+		return request.Join(pathErr, err)
 	}
 	price := storage.ModelPrice{
 		Model:  model,
@@ -40,7 +41,7 @@ func (s *Server) setPrice(c *call) error {
 		Active: o.OptionalBool("is_active", true),
 	}
 	o.RefuseUnknown()
-	if err := joinProblems(pathErr, o.Err()); err != nil {
+	if err := request.Join(pathErr, o.Err()); err != nil {
 		return err
 	}
 	price, err = s.store.SetPrice(c.ctx(), c.who.workspace, price)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/pikarc/server/guard"
 	"github.com/pikarc/server/plans"
+	"github.com/pikarc/server/server/request"
 	"github.com/pikarc/server/storage"
 )
 
@@ -25,7 +26,7 @@ func (s *Server) startRun(c *call) error {
 	}
 	in := storage.NewRun{UserID: o.String("user_id", 1, maxUserID), Metadata: o.Payload("metadata")}
 	key, keyErr := idempotencyKey(c)
-	if err := joinProblems(keyErr, o.Err()); err != nil {
+	if err := request.Join(keyErr, o.Err()); err != nil {
 		return err
 	}
 	repaired := o.Repaired()
@@ -66,10 +67,10 @@ func (s *Server) endRun(c *call) error {
 	id, idErr := c.pathID("run_id")
 	o, err := s.report(c)
 	if err != nil {
-		return joinProblems(idErr, err)
+		return request.Join(idErr, err)
 	}
 	status := storage.ParseRunStatus(o.Literal("status", "COMPLETED", "FAILED", "BLOCKED"))
-	if err := joinProblems(idErr, o.Err()); err != nil {
+	if err := request.Join(idErr, o.Err()); err != nil {
 		return err
 	}
 	by := storage.EndedByDashboard
@@ -165,7 +166,7 @@ func each[A, B any](list []A, f func(A) B) []B {
 }
 
 func (s *Server) listRuns(c *call) error {
-	q := readQuery(c.r)
+	q := request.ReadQuery(c.r)
 	denied := q.Bool("denied")
 	f := storage.RunFilter{
 		Status: storage.ParseRunStatus(q.Literal("status", "RUNNING", "COMPLETED", "FAILED", "BLOCKED")),
@@ -182,7 +183,7 @@ func (s *Server) listRuns(c *call) error {
 	}
 	others := f.UserID != "" || f.Denied || f.Reason != guard.None || !f.Since.IsZero() || !f.Until.IsZero()
 	if f.ByLastCall && (f.Status != storage.RunRunning || others) {
-		q.add("sort", "last_call", valueProblem("last_call needs status=RUNNING, and no other filter"))
+		q.Refuse("sort", "last_call", "last_call needs status=RUNNING, and no other filter")
 	}
 	if err := q.Err(); err != nil {
 		return err
@@ -193,9 +194,9 @@ func (s *Server) listRuns(c *call) error {
 
 func (s *Server) readRun(c *call) error {
 	id, idErr := c.pathID("run_id")
-	q := readQuery(c.r)
+	q := request.ReadQuery(c.r)
 	cursor := q.String("steps_cursor", maxCursor)
-	if err := joinProblems(idErr, q.Err()); err != nil {
+	if err := request.Join(idErr, q.Err()); err != nil {
 		return err
 	}
 	d, err := s.store.Run(c.ctx(), c.who.workspace, id, cursor)

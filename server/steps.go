@@ -6,13 +6,13 @@ import (
 	"net/http"
 
 	"github.com/pikarc/server/plans"
+	"github.com/pikarc/server/server/request"
 	"github.com/pikarc/server/storage"
 )
 
 const (
 	// maxExact is the largest integer that every JSON reader keeps exactly: 2^53 - 1.
 	maxExact     = 1<<53 - 1
-	maxStepName  = 255
 	maxStepError = 10_000
 )
 
@@ -20,7 +20,7 @@ func (s *Server) createStep(c *call) error {
 	run, idErr := c.pathID("run_id")
 	o, err := s.report(c)
 	if err != nil {
-		return joinProblems(idErr, err)
+		return request.Join(idErr, err)
 	}
 	in := storage.NewStep{
 		Type:      storage.ParseStepType(o.Literal("type", storage.StepTypes()...)),
@@ -30,7 +30,7 @@ func (s *Server) createStep(c *call) error {
 		InputData: o.Payload("input_data"),
 	}
 	key, keyErr := idempotencyKey(c)
-	if err := joinProblems(idErr, keyErr, o.Err()); err != nil {
+	if err := request.Join(idErr, keyErr, o.Err()); err != nil {
 		return err
 	}
 	repaired := o.Repaired()
@@ -49,7 +49,7 @@ func (s *Server) updateStep(c *call) error {
 	step, stepErr := c.pathID("step_id")
 	o, err := s.report(c)
 	if err != nil {
-		return joinProblems(runErr, stepErr, err)
+		return request.Join(runErr, stepErr, err)
 	}
 	in := storage.StepUpdate{
 		Status:           storage.ParseStepStatus(o.OptionalLiteral("status", "COMPLETED", "FAILED")),
@@ -60,26 +60,27 @@ func (s *Server) updateStep(c *call) error {
 		OutputData:       o.AnyPayload("output_data"),
 		Error:            o.Text("error", maxStepError),
 	}
-	if err := joinProblems(runErr, stepErr, o.Err()); err != nil {
+	if err := request.Join(runErr, stepErr, o.Err()); err != nil {
 		return err
 	}
-	in.Repairs = storage.RepairsOf(o.Repaired())
+	repaired := o.Repaired()
+	in.Repairs = storage.RepairsOf(repaired)
 	out, err := s.store.UpdateStep(c.ctx(), c.who.caller(), run, step, in)
 	if err != nil {
 		return orNotFound(err, "Step not found")
 	}
 	if out.ModelIgnored {
-		o.repair("model")
+		repaired = o.MarkRepaired("model")
 		in.Repairs |= storage.RepairOf("model")
 	}
 	c.meter.repaired(in.Repairs)
 	s.metrics.booking.updated(out)
-	c.body(http.StatusOK, jsonType, appendRepaired(stepJSON(out.Step).append(make([]byte, 0, 1024)), o.repaired))
+	c.body(http.StatusOK, jsonType, appendRepaired(stepJSON(out.Step).append(make([]byte, 0, 1024)), repaired))
 	return nil
 }
 
 // idempotency is what the store keeps of a call that carried a key.
-func idempotency(key string, o *object, encode func(storage.Answer) []byte) storage.Idempotency {
+func idempotency(key string, o *request.Object, encode func(storage.Answer) []byte) storage.Idempotency {
 	if key == "" {
 		return storage.Idempotency{}
 	}
@@ -99,7 +100,7 @@ func idempotencyKey(c *call) (string, error) {
 		sane = sane && key[i] >= ' ' && key[i] <= '~'
 	}
 	if !sane {
-		return "", invalid(keyLoc(), "must be 1 to 255 printable ASCII characters", key)
+		return "", request.Invalid(keyLoc(), "must be 1 to 255 printable ASCII characters", key)
 	}
 	return key, nil
 }
@@ -108,14 +109,24 @@ func keyLoc() []any { return []any{"header", "Idempotency-Key"} }
 
 func keyReused(err error, key string) error {
 	if errors.Is(err, storage.ErrKeyReused) {
-		return invalid(keyLoc(), "this key was used with another body within the last 24 hours", key)
+		return request.Invalid(keyLoc(), "this key was used with another body within the last 24 hours", key)
 	}
 	return err
 }
 
 func badCursor(err error, name, cursor string) error {
 	if errors.Is(err, storage.ErrBadCursor) {
-		return invalid([]any{"query", name}, "not a cursor of this list", cursor)
+		return request.Invalid([]any{"query", name}, "not a cursor of this list", cursor)
 	}
 	return err
+}
+
+// isReportField reports whether a call of agents knows a field of this name.
+func isReportField(key []byte) bool {
+	switch string(key) {
+	case "user_id", "type", "sequence", "status":
+		return true
+	default:
+		return storage.RepairOf(string(key)) != storage.RepairedOther
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/pikarc/server/plans"
+	"github.com/pikarc/server/server/request"
 	"github.com/pikarc/server/storage"
 )
 
@@ -114,7 +115,7 @@ func dayUsageOf(d storage.DayUsage) dayUsageJSON {
 }
 
 func (s *Server) readDailyUsage(c *call) error {
-	q := readQuery(c.r)
+	q := request.ReadQuery(c.r)
 	days := q.Int("days", defaultUsageDays, 1, maxUsageDays)
 	byModel := q.Literal("by", "model") != ""
 	if err := q.Err(); err != nil {

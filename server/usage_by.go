@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/pikarc/server/plans"
+	"github.com/pikarc/server/server/request"
 	"github.com/pikarc/server/storage"
 )
 
@@ -35,13 +36,13 @@ func usagePartOf(p storage.UsagePart) usagePartJSON { return usagePartJSON{p.Val
 
 // readUsageBy answers with whole UTC days: those that since and until touch.
 func (s *Server) readUsageBy(c *call) error {
-	q := readQuery(c.r)
+	q := request.ReadQuery(c.r)
 	group := storage.UsageGroup(q.RequiredLiteral("group", storage.UsageGroups()...))
 	since, until := q.OptionalTime("since"), q.OptionalTime("until")
 	limit := q.Int("limit", usageParts, 1, maxUsageParts)
 	from, to := usageDays(s.Now(), since, until)
 	if !from.Before(to) || to.Sub(from) > maxUsageDays*day {
-		q.add("since", q.String("since", maxTimeText), valueProblem("must be before until, and at most 365 days"))
+		q.Refuse("since", q.String("since", request.MaxTimeText), "must be before until, and at most 365 days")
 	}
 	if err := q.Err(); err != nil {
 		return err

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/pikarc/server/plans"
+	"github.com/pikarc/server/server/request"
 	"github.com/pikarc/server/storage"
 )
 
@@ -34,7 +35,7 @@ func userOf(u storage.User) userJSON {
 }
 
 func (s *Server) listUsers(c *call) error {
-	q := readQuery(c.r)
+	q := request.ReadQuery(c.r)
 	f := storage.UserFilter{
 		Query:   q.String("q", maxUserID),
 		Blocked: q.Bool("blocked"),
@@ -53,11 +54,11 @@ func (s *Server) blockUser(c *call) error {
 	user, pathErr := c.pathRest("user_id")
 	o, err := s.optionalObject(c)
 	if err != nil {
-		return joinProblems(pathErr, err)
+		return request.Join(pathErr, err)
 	}
 	reason := o.OptionalString("reason", 0, maxBlockReason)
 	o.RefuseUnknown()
-	if err := joinProblems(pathErr, o.Err()); err != nil {
+	if err := request.Join(pathErr, o.Err()); err != nil {
 		return err
 	}
 	return s.block(c, user, reason)

@@ -10,6 +10,7 @@ import (
 	"github.com/stripe/stripe-go/v85"
 
 	"github.com/pikarc/server/plans"
+	"github.com/pikarc/server/server/request"
 	"github.com/pikarc/server/storage"
 )
 
@@ -32,7 +33,7 @@ type stripeEvent struct {
 // takeStripeEvent answers 200 for all that need not come again, and an error of
 // our own or of Stripe's as a 5xx, upon which Stripe sends the event again.
 func (s *Server) takeStripeEvent(c *call) error {
-	body, err := readBody(c.w, c.r, s.configLimit(c))
+	body, err := request.ReadBody(c.w, c.r, s.configLimit(c))
 	if err != nil {
 		return err
 	}

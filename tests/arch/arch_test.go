@@ -39,13 +39,18 @@ func rooms() map[string]room {
 			never:   []string{"database/sql"},
 		},
 		"server": {
-			uses: []string{"storage", "auth", "auth/privatefile", "guard", "plans"},
+			uses: []string{"server/request", "storage", "auth", "auth/privatefile", "guard", "plans"},
 			modules: []string{
 				"github.com/julienschmidt/httprouter", "github.com/google/uuid", "github.com/stripe/stripe-go/v85",
 				"github.com/prometheus/client_golang", "go.opentelemetry.io/otel", "golang.org/x/time", "golang.org/x/sync",
 				"github.com/hashicorp/golang-lru/v2", "golang.org/x/crypto/acme",
 			},
 			never: []string{"database/sql"},
+		},
+		"server/request": {
+			uses:    []string{"plans"},
+			modules: []string{"github.com/google/uuid"},
+			never:   []string{"database/sql", "log", "os"},
 		},
 		"storage": {
 			uses: []string{"auth", "auth/privatefile", "guard", "plans"},

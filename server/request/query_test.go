@@ -1,4 +1,4 @@
-package server
+package request
 
 import (
 	"net/http"
@@ -12,13 +12,13 @@ import (
 	"github.com/google/uuid"
 )
 
-func queryOf(raw string) *query {
-	return readQuery(&http.Request{URL: &url.URL{Path: "/", RawQuery: raw}})
+func queryOf(raw string) *Query {
+	return ReadQuery(&http.Request{URL: &url.URL{Path: "/", RawQuery: raw}})
 }
 
 func TestQueryReadsItsParameters(t *testing.T) {
 	r := httptest.NewRequest(http.MethodGet, "/?limit=20&limit=30&low=1&high=200&on=1&since=2026-11-23T08:08:29.5%2B01:00&status=FAILED&blocked=0&deep=true&q=a+%C3%BC%26;b&&=x", nil)
-	q := readQuery(r)
+	q := ReadQuery(r)
 	if got := q.Int("limit", 50, 1, 200); got != 30 {
 		t.Errorf("limit %d, want the last, 30", got)
 	}
@@ -80,7 +80,7 @@ func TestQueryTimeTakesAnyOffset(t *testing.T) {
 }
 
 func TestQueryProblems(t *testing.T) {
-	readInt := func(q *query) { q.Int("limit", 50, 1, 200) }
+	readInt := func(q *Query) { q.Int("limit", 50, 1, 200) }
 	intParsing := func(input string) string {
 		return `[{"type":"int_parsing","loc":["query","limit"],"msg":"Input should be a valid integer, unable to parse string as an integer","input":"` + input + `"}]`
 	}
@@ -92,7 +92,7 @@ func TestQueryProblems(t *testing.T) {
 	}
 	tests := []struct {
 		name, query string
-		read        func(*query)
+		read        func(*Query)
 		want        string
 	}{
 		{"word for a number", "limit=abc", readInt, intParsing("abc")},
@@ -109,7 +109,7 @@ func TestQueryProblems(t *testing.T) {
 			`[{"type":"value_error","loc":["query","limit"],"msg":"Value error, must not contain the NUL character","input":"1\u0000"}]`,
 		},
 		{
-			"invalid UTF-8", "q=%ff", func(q *query) { q.String("q", 9) },
+			"invalid UTF-8", "q=%ff", func(q *Query) { q.String("q", 9) },
 			`[{"type":"value_error","loc":["query","q"],"msg":"Value error, must be valid UTF-8","input":"\ufffd"}]`,
 		},
 		{
@@ -121,23 +121,23 @@ func TestQueryProblems(t *testing.T) {
 			`[{"type":"value_error","loc":["query"],"msg":"Value error, malformed escape in the query string","input":"***"}]`,
 		},
 		{
-			"word not allowed", "status=failed", func(q *query) { q.Literal("status", "RUNNING", "FAILED") },
+			"word not allowed", "status=failed", func(q *Query) { q.Literal("status", "RUNNING", "FAILED") },
 			`[{"type":"literal_error","loc":["query","status"],"msg":"Input should be 'RUNNING' or 'FAILED'","input":"failed","ctx":{"expected":"'RUNNING' or 'FAILED'"}}]`,
 		},
 		{
-			"no bool", "blocked=yes", func(q *query) { q.Bool("blocked") },
+			"no bool", "blocked=yes", func(q *Query) { q.Bool("blocked") },
 			`[{"type":"bool_parsing","loc":["query","blocked"],"msg":"Input should be a valid boolean, unable to interpret input","input":"yes"}]`,
 		},
 		{
-			"no time", "since=now", func(q *query) { q.OptionalTime("since") },
+			"no time", "since=now", func(q *Query) { q.OptionalTime("since") },
 			`[{"type":"datetime_parsing","loc":["query","since"],"msg":"Input should be a valid datetime, write it as RFC 3339, for example 2026-11-23T07:08:29.123Z","input":"now","ctx":{"error":"write it as RFC 3339, for example 2026-11-23T07:08:29.123Z"}}]`,
 		},
 		{
-			"text too long in code points", "q=%C3%BC%C3%BC", func(q *query) { q.String("q", 2); q.String("q", 1) },
+			"text too long in code points", "q=%C3%BC%C3%BC", func(q *Query) { q.String("q", 2); q.String("q", 1) },
 			`[{"type":"string_too_long","loc":["query","q"],"msg":"String should have at most 1 character","input":"üü","ctx":{"max_length":1}}]`,
 		},
 		{
-			"several, in the order read", "blocked=2&limit=0", func(q *query) { readInt(q); q.Bool("blocked") },
+			"several, in the order read", "blocked=2&limit=0", func(q *Query) { readInt(q); q.Bool("blocked") },
 			strings.TrimSuffix(below("0"), "]") + `,{"type":"bool_parsing","loc":["query","blocked"],"msg":"Input should be a valid boolean, unable to interpret input","input":"2"}]`,
 		},
 	}
@@ -153,7 +153,7 @@ func TestQueryProblems(t *testing.T) {
 func TestPathUUIDTakesOnlyThePlainForm(t *testing.T) {
 	const plainForm = "019ab0e2-7c1d-7e3f-8a4b-5c6d7e8f9a0b"
 	for _, raw := range []string{plainForm, strings.ToUpper(plainForm)} {
-		id, err := pathUUID(raw, "run_id")
+		id, err := PathUUID(raw, "run_id")
 		if err != nil || id.String() != plainForm {
 			t.Errorf("%s reads as %v, %v", raw, id, err)
 		}
@@ -164,7 +164,7 @@ func TestPathUUIDTakesOnlyThePlainForm(t *testing.T) {
 		"019ab0e2-7c1d-7e3f-8a4b-5c6d7e8f9a0g", "019ab0e27-c1d-7e3f-8a4b-5c6d7e8f9a0b", " " + plainForm[1:],
 		"019ab0e27c1d7e3f8a4b5c6d7e8f9a0b....",
 	} {
-		id, err := pathUUID(raw, "run_id")
+		id, err := PathUUID(raw, "run_id")
 		if id != uuid.Nil {
 			t.Errorf("%q reads as %v", raw, id)
 		}
@@ -174,7 +174,7 @@ func TestPathUUIDTakesOnlyThePlainForm(t *testing.T) {
 
 func TestPathTextKeepsEveryCharacterButNUL(t *testing.T) {
 	for _, value := range []string{"u", "a/b?c#d%e&f", " ", "é", "🙂🙂🙂", "a\nb", strings.Repeat("ü", 255)} {
-		if got, err := pathText(value, "user_id", 255); err != nil || got != value {
+		if got, err := PathText(value, "user_id", 255); err != nil || got != value {
 			t.Errorf("%q reads as %q, %v", value, got, err)
 		}
 	}
@@ -185,7 +185,7 @@ func TestPathTextKeepsEveryCharacterButNUL(t *testing.T) {
 		{"a\xff", `[{"type":"value_error","loc":["path","user_id"],"msg":"Value error, must be valid UTF-8","input":"a\ufffd"}]`},
 	}
 	for _, test := range tests {
-		got, err := pathText(test.value, "user_id", 255)
+		got, err := PathText(test.value, "user_id", 255)
 		if got != "" {
 			t.Errorf("%q reads as %q", test.value, got)
 		}
@@ -219,7 +219,7 @@ func FuzzPathUUID(f *testing.F) {
 	f.Add("{019ab0e2-7c1d-7e3f-8a4b-5c6d7e8f9a0b}")
 	f.Add("\xff\x00")
 	f.Fuzz(func(t *testing.T, raw string) {
-		id, err := pathUUID(raw, "run_id")
+		id, err := PathUUID(raw, "run_id")
 		if err != nil {
 			problemsJSON(t, err)
 			return

@@ -1,4 +1,4 @@
-package server
+package request
 
 // deep steps over an object or array that is nested too deep to be kept. It
 // checks the same grammar as value, but calls nothing of itself, so that no

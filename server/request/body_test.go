@@ -1,4 +1,4 @@
-package server
+package request
 
 import (
 	"bytes"
@@ -14,20 +14,20 @@ import (
 	"github.com/pikarc/server/plans"
 )
 
-func testLimit() bodyLimit { return bodyLimit{bytes: 1 << 20, setting: "max-body"} }
+func testLimit() Limit { return Limit{Bytes: 1 << 20, Setting: "max-body"} }
 
 func post(body string) *http.Request {
 	return httptest.NewRequest(http.MethodPost, "/", strings.NewReader(body))
 }
 
 func isTooLarge(err error) bool {
-	var tooLarge *bodyTooLargeError
+	var tooLarge *TooLargeError
 	return errors.As(err, &tooLarge)
 }
 
-func mustReadObject(t *testing.T, body string) *object {
+func mustReadObject(t *testing.T, body string) *Object {
 	t.Helper()
-	o, err := readObject(httptest.NewRecorder(), post(body), testLimit())
+	o, err := ReadObject(httptest.NewRecorder(), post(body), testLimit())
 	if err != nil {
 		t.Fatalf("readObject(%q): %v", shorten(body), err)
 	}
@@ -40,7 +40,7 @@ func problemsJSON(t *testing.T, err error) string {
 	if err == nil {
 		return "[]"
 	}
-	var v *validationError
+	var v *ValidationError
 	if !errors.As(err, &v) {
 		t.Fatalf("error %v (%T), want a *validationError", err, err)
 	}
@@ -108,7 +108,7 @@ func TestReadObjectRefusesWhatIsNoObject(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			_, err := readObject(httptest.NewRecorder(), post(test.body), testLimit())
+			_, err := ReadObject(httptest.NewRecorder(), post(test.body), testLimit())
 			wantProblems(t, err, test.want)
 		})
 	}
@@ -121,7 +121,7 @@ func TestReadObjectTakesSixtyFourLevels(t *testing.T) {
 
 func TestOptionalObjectTakesNoBodyAsEmptyObject(t *testing.T) {
 	for _, body := range []string{"", "  \n", "null", " null\n", "{}"} {
-		o, err := readOptionalObject(httptest.NewRecorder(), post(body), testLimit())
+		o, err := ReadOptionalObject(httptest.NewRecorder(), post(body), testLimit())
 		if err != nil {
 			t.Fatalf("%q: %v", body, err)
 		}
@@ -134,12 +134,12 @@ func TestOptionalObjectTakesNoBodyAsEmptyObject(t *testing.T) {
 			t.Errorf("Raw %q, want %q", o.Raw(), body)
 		}
 	}
-	_, err := readOptionalObject(httptest.NewRecorder(), post("[]"), testLimit())
+	_, err := ReadOptionalObject(httptest.NewRecorder(), post("[]"), testLimit())
 	wantProblems(t, err, `[{"type":"model_attributes_type","loc":["body"],"msg":"Input should be a valid dictionary or object to extract fields from","input":[]}]`)
 }
 
 func TestMissingFieldOfAnAbsentBodyEchoesAnEmptyObject(t *testing.T) {
-	o, err := readOptionalObject(httptest.NewRecorder(), post(""), testLimit())
+	o, err := ReadOptionalObject(httptest.NewRecorder(), post(""), testLimit())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -149,19 +149,19 @@ func TestMissingFieldOfAnAbsentBodyEchoesAnEmptyObject(t *testing.T) {
 
 func TestBodyLimitCountsBytesExactly(t *testing.T) {
 	const body = `{"a":"bcd"}`
-	readers := map[string]func(http.ResponseWriter, *http.Request, bodyLimit) (*object, error){
-		"required": readObject, "optional": readOptionalObject,
+	readers := map[string]func(http.ResponseWriter, *http.Request, Limit) (*Object, error){
+		"required": ReadObject, "optional": ReadOptionalObject,
 	}
 	for name, read := range readers {
 		for _, declared := range []int64{int64(len(body)), -1} {
 			r := post(body)
 			r.ContentLength = declared
-			if _, err := read(httptest.NewRecorder(), r, bodyLimit{bytes: int64(len(body))}); err != nil {
+			if _, err := read(httptest.NewRecorder(), r, Limit{Bytes: int64(len(body))}); err != nil {
 				t.Errorf("%s, length %d: at the limit: %v", name, declared, err)
 			}
 			r = post(body)
 			r.ContentLength = declared
-			if _, err := read(httptest.NewRecorder(), r, bodyLimit{bytes: int64(len(body)) - 1}); !isTooLarge(err) {
+			if _, err := read(httptest.NewRecorder(), r, Limit{Bytes: int64(len(body)) - 1}); !isTooLarge(err) {
 				t.Errorf("%s, length %d: over the limit: %v, want a *bodyTooLargeError", name, declared, err)
 			}
 		}
@@ -169,7 +169,7 @@ func TestBodyLimitCountsBytesExactly(t *testing.T) {
 }
 
 func TestTenMebibytesAreTooLarge(t *testing.T) {
-	_, err := readObject(httptest.NewRecorder(), post(`{"a":"`+strings.Repeat("b", 10<<20)+`"}`), testLimit())
+	_, err := ReadObject(httptest.NewRecorder(), post(`{"a":"`+strings.Repeat("b", 10<<20)+`"}`), testLimit())
 	if !isTooLarge(err) {
 		t.Errorf("error %v, want a *bodyTooLargeError", err)
 	}
@@ -178,7 +178,7 @@ func TestTenMebibytesAreTooLarge(t *testing.T) {
 func TestLimitOfAnOuterReaderIsTooLargeToo(t *testing.T) {
 	r := post(`{"a":"bcd"}`)
 	r.Body = http.MaxBytesReader(nil, r.Body, 4)
-	if _, err := readObject(httptest.NewRecorder(), r, testLimit()); !isTooLarge(err) {
+	if _, err := ReadObject(httptest.NewRecorder(), r, testLimit()); !isTooLarge(err) {
 		t.Errorf("error %v, want a *bodyTooLargeError", err)
 	}
 }
@@ -187,8 +187,8 @@ func TestBodyCutShortIsAReadError(t *testing.T) {
 	cause := io.ErrUnexpectedEOF
 	r := post("")
 	r.Body = io.NopCloser(io.MultiReader(strings.NewReader(`{"a":1}`), iotest.ErrReader(cause)))
-	_, err := readObject(httptest.NewRecorder(), r, testLimit())
-	if !errors.Is(err, errBodyRead) || !errors.Is(err, cause) {
+	_, err := ReadObject(httptest.NewRecorder(), r, testLimit())
+	if !errors.Is(err, ErrRead) || !errors.Is(err, cause) {
 		t.Errorf("error %v, want errBodyRead that wraps the cause", err)
 	}
 	if isTooLarge(err) {
@@ -200,15 +200,15 @@ func TestDeclaredLengthReservesNothing(t *testing.T) {
 	const limit = 1 << 50
 	r := post(`{"a":1}`)
 	r.ContentLength = limit
-	if _, err := readObject(httptest.NewRecorder(), r, bodyLimit{bytes: limit}); err != nil {
+	if _, err := ReadObject(httptest.NewRecorder(), r, Limit{Bytes: limit}); err != nil {
 		t.Error(err)
 	}
 }
 
 func TestDeclaredLengthBeyondTheLimitIsRefusedUnread(t *testing.T) {
 	r := post("")
-	r.Body, r.ContentLength = io.NopCloser(iotest.ErrReader(errors.New("it was read"))), testLimit().bytes+1
-	if _, err := readObject(httptest.NewRecorder(), r, testLimit()); !isTooLarge(err) {
+	r.Body, r.ContentLength = io.NopCloser(iotest.ErrReader(errors.New("it was read"))), testLimit().Bytes+1
+	if _, err := ReadObject(httptest.NewRecorder(), r, testLimit()); !isTooLarge(err) {
 		t.Errorf("error %v, want a *bodyTooLargeError", err)
 	}
 }
@@ -217,14 +217,14 @@ func TestEveryKindOfContentTypeIsRead(t *testing.T) {
 	for _, kind := range []string{"", "application/json", "text/plain", "nonsense"} {
 		r := post("{}")
 		r.Header.Set("Content-Type", kind)
-		if _, err := readObject(httptest.NewRecorder(), r, testLimit()); err != nil {
+		if _, err := ReadObject(httptest.NewRecorder(), r, testLimit()); err != nil {
 			t.Errorf("%q: %v", kind, err)
 		}
 	}
 }
 
 // benchmarkReport reads the same body again and again, as a call of agents does.
-func benchmarkReport(b *testing.B, body string, read func(*object)) {
+func benchmarkReport(b *testing.B, body string, read func(*Object)) {
 	source := strings.NewReader(body)
 	r := httptest.NewRequest(http.MethodPost, "/", io.NopCloser(source))
 	r.ContentLength = int64(len(body))
@@ -234,7 +234,7 @@ func benchmarkReport(b *testing.B, body string, read func(*object)) {
 	for b.Loop() {
 		source.Reset(body)
 		r.Body = payload
-		o, err := readReport(w, r, testLimit(), 1<<20)
+		o, err := ReadReport(w, r, testLimit(), 1<<20, isTestField)
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -247,9 +247,9 @@ func benchmarkReport(b *testing.B, body string, read func(*object)) {
 
 func BenchmarkReadStep(b *testing.B) {
 	const body = `{"type":"MODEL_CALL","sequence":3,"model":"gpt-4o","input_data":{"prompt":"Summarise the quarterly report in three sentences."}}`
-	benchmarkReport(b, body, func(o *object) {
+	benchmarkReport(b, body, func(o *Object) {
 		o.Literal("type", "MODEL_CALL", "TOOL_CALL", "INPUT", "OUTPUT", "REASONING", "SYSTEM")
-		o.Int("sequence", 1, maxExact)
+		o.Int("sequence", 1, testMaxInt)
 		o.Name("model")
 		o.Name("tool_name")
 		o.Payload("input_data")
@@ -258,12 +258,12 @@ func BenchmarkReadStep(b *testing.B) {
 
 func BenchmarkReadUpdate(b *testing.B) {
 	const body = `{"status":"COMPLETED","duration_ms":840,"prompt_tokens":500,"completion_tokens":100,"output_data":{"text":"The quarter went well."}}`
-	benchmarkReport(b, body, func(o *object) {
+	benchmarkReport(b, body, func(o *Object) {
 		o.OptionalLiteral("status", "COMPLETED", "FAILED")
-		o.Duration("duration_ms", maxExact)
+		o.Duration("duration_ms", testMaxInt)
 		o.Count("prompt_tokens", plans.MaxTokens)
 		o.Count("completion_tokens", plans.MaxTokens)
 		o.AnyPayload("output_data")
-		o.Text("error", maxStepError)
+		o.Text("error", testMaxText)
 	})
 }

@@ -1,4 +1,4 @@
-package server
+package request
 
 import (
 	"encoding/json"
@@ -10,13 +10,13 @@ import (
 )
 
 func TestAllProblemsOfABodyAtOnceInFieldOrder(t *testing.T) {
-	register := func(o *object) {
+	register := func(o *Object) {
 		o.String("email", 3, 320)
 		o.Secret("password", 8, 1024)
 		o.OptionalString("workspace_name", 1, 255)
 		o.RefuseUnknown()
 	}
-	stepUpdate := func(o *object) {
+	stepUpdate := func(o *Object) {
 		o.OptionalLiteral("status", "COMPLETED", "FAILED")
 		o.OptionalInt("duration_ms", 0, 1e15)
 		o.OptionalInt("prompt_tokens", 0, 1e12)
@@ -24,7 +24,7 @@ func TestAllProblemsOfABodyAtOnceInFieldOrder(t *testing.T) {
 		o.JSON("output_data")
 		o.OptionalString("error", 0, 10)
 	}
-	price := func(o *object) {
+	price := func(o *Object) {
 		o.Price("input_cost_per_token")
 		o.Price("output_cost_per_token")
 		o.OptionalBool("is_active", true)
@@ -32,7 +32,7 @@ func TestAllProblemsOfABodyAtOnceInFieldOrder(t *testing.T) {
 	}
 	tests := []struct {
 		name, body string
-		read       func(*object)
+		read       func(*Object)
 		want       []string
 	}{
 		{
@@ -115,13 +115,13 @@ func TestUnknownFieldsAreIgnoredUnlessRefused(t *testing.T) {
 
 func TestSecretsAreMaskedWhateverTheOrderOfReading(t *testing.T) {
 	const body = `{"passphrase_of_mine":"hunter2!","nested":{"API_\u004bey":{"a":["hunter2!"]},"fine":1},"pin":"hunter2!"}`
-	orders := map[string]func(*object){
-		"missing first":            func(o *object) { o.String("email", 1, 9); o.Secret("pin", 20, 30) },
-		"secret first":             func(o *object) { o.Secret("pin", 20, 30); o.String("email", 1, 9) },
-		"wrong reader for nested":  func(o *object) { o.Secret("pin", 20, 30); o.String("nested", 1, 9) },
-		"a forgotten Secret":       func(o *object) { o.String("passphrase_of_mine", 20, 30); o.Secret("pin", 20, 30) },
-		"unknown fields":           func(o *object) { o.Secret("pin", 20, 30); o.RefuseUnknown() },
-		"a secret of a wrong type": func(o *object) { o.Secret("nested", 1, 9); o.Secret("pin", 1, 2); o.String("email", 1, 9) },
+	orders := map[string]func(*Object){
+		"missing first":            func(o *Object) { o.String("email", 1, 9); o.Secret("pin", 20, 30) },
+		"secret first":             func(o *Object) { o.Secret("pin", 20, 30); o.String("email", 1, 9) },
+		"wrong reader for nested":  func(o *Object) { o.Secret("pin", 20, 30); o.String("nested", 1, 9) },
+		"a forgotten Secret":       func(o *Object) { o.String("passphrase_of_mine", 20, 30); o.Secret("pin", 20, 30) },
+		"unknown fields":           func(o *Object) { o.Secret("pin", 20, 30); o.RefuseUnknown() },
+		"a secret of a wrong type": func(o *Object) { o.Secret("nested", 1, 9); o.Secret("pin", 1, 2); o.String("email", 1, 9) },
 	}
 	for name, read := range orders {
 		o := mustReadObject(t, body)
@@ -152,9 +152,9 @@ func TestAnAPIKeyInTheWrongPlaceIsMasked(t *testing.T) {
 	o.Int("label", 1, 2)
 	o.Int("list", 1, 2)
 	o.String("missing", 1, 2)
-	errs := joinProblems(o.Err(), invalid([]any{"query", "cursor"}, "broken", key), invalid(nil, "broken", json.RawMessage(`["`+key+`"]`)))
-	_, err := pathUUID(key, "run_id")
-	got := problemsJSON(t, joinProblems(errs, err))
+	errs := Join(o.Err(), Invalid([]any{"query", "cursor"}, "broken", key), Invalid(nil, "broken", json.RawMessage(`["`+key+`"]`)))
+	_, err := PathUUID(key, "run_id")
+	got := problemsJSON(t, Join(errs, err))
 	if strings.Contains(got, "5e5e") || strings.Count(got, "***") != 7 || !strings.Contains(got, "lg_short") {
 		t.Errorf("got %s", got)
 	}
@@ -162,20 +162,20 @@ func TestAnAPIKeyInTheWrongPlaceIsMasked(t *testing.T) {
 
 func TestLongInputsAreCutToTheirFirstCharacters(t *testing.T) {
 	fits := `"` + strings.Repeat("x", maxEcho-2) + `"`
-	got := oneField(t, fits, func(o *object) { o.Int("f", 1, 9) })
+	got := oneField(t, fits, func(o *Object) { o.Int("f", 1, 9) })
 	if want := at("int_type", "Input should be a valid integer", fits, ""); got != want {
 		t.Errorf("%d bytes are cut: %s", len(fits), got)
 	}
-	got = oneField(t, `"`+strings.Repeat("ü", maxEcho)+`"`, func(o *object) { o.Int("f", 1, 9) })
+	got = oneField(t, `"`+strings.Repeat("ü", maxEcho)+`"`, func(o *Object) { o.Int("f", 1, 9) })
 	if want := at("int_type", "Input should be a valid integer", `"`+strings.Repeat("ü", 256)+`…"`, ""); got != want {
 		t.Errorf("a long text: %s", got)
 	}
 	list := `["` + strings.Repeat("y", maxEcho) + `"]`
-	got = oneField(t, list, func(o *object) { o.Int("f", 1, 9) })
+	got = oneField(t, list, func(o *Object) { o.Int("f", 1, 9) })
 	if want := at("int_type", "Input should be a valid integer", `"[\"`+strings.Repeat("y", 254)+`…"`, ""); got != want {
 		t.Errorf("a long list: %s", got)
 	}
-	got = oneField(t, list, func(o *object) { o.Int("g", 1, 9) })
+	got = oneField(t, list, func(o *Object) { o.Int("g", 1, 9) })
 	if want := `{"type":"missing","loc":["body","g"],"msg":"Field required","input":"{\"f\":[\"` + strings.Repeat("y", 249) + `…"}`; got != want {
 		t.Errorf("a long enclosing object: %s", got)
 	}
@@ -189,7 +189,7 @@ func TestABodyOfTooManyFieldsIsRefused(t *testing.T) {
 	if _, err := parseObject([]byte("{" + full + "}")); err != nil {
 		t.Errorf("%d fields: %v", maxMembers, err)
 	}
-	var v *validationError
+	var v *ValidationError
 	_, err := parseObject([]byte("{" + full + `,"b":2}`))
 	if !errors.As(err, &v) || v.Problems[0].Type != "json_invalid" {
 		t.Errorf("one field more: %v", err)
@@ -216,25 +216,25 @@ func TestABodyFullOfUnknownFieldsGetsASmallAnswer(t *testing.T) {
 }
 
 func TestJoinProblems(t *testing.T) {
-	first := invalid([]any{"query", "cursor"}, "broken cursor", "xyz")
-	second := invalid([]any{"body"}, "nothing to change", json.RawMessage(`{ "password" : "p" }`))
-	wantProblems(t, joinProblems(nil, first, nil, fmt.Errorf("step: %w", second)),
+	first := Invalid([]any{"query", "cursor"}, "broken cursor", "xyz")
+	second := Invalid([]any{"body"}, "nothing to change", json.RawMessage(`{ "password" : "p" }`))
+	wantProblems(t, Join(nil, first, nil, fmt.Errorf("step: %w", second)),
 		`[{"type":"value_error","loc":["query","cursor"],"msg":"Value error, broken cursor","input":"xyz"},`+
 			`{"type":"value_error","loc":["body"],"msg":"Value error, nothing to change","input":{"password":"***"}}]`)
-	if err := joinProblems(nil, nil); err != nil {
+	if err := Join(nil, nil); err != nil {
 		t.Errorf("no problems join to %v", err)
 	}
-	if err := joinProblems(); err != nil {
+	if err := Join(); err != nil {
 		t.Errorf("nothing joins to %v", err)
 	}
 	other := errors.New("other")
-	if err := joinProblems(first, other, second); !errors.Is(err, other) {
+	if err := Join(first, other, second); !errors.Is(err, other) {
 		t.Errorf("another error is lost: %v", err)
 	}
 }
 
 func TestInvalidTakesAnyInput(t *testing.T) {
-	wantProblems(t, joinProblems(invalid(nil, "a", nil), invalid([]any{"body"}, "b", 5), invalid(nil, "c", json.RawMessage("{broken"))),
+	wantProblems(t, Join(Invalid(nil, "a", nil), Invalid([]any{"body"}, "b", 5), Invalid(nil, "c", json.RawMessage("{broken"))),
 		`[{"type":"value_error","loc":null,"msg":"Value error, a","input":null},{"type":"value_error","loc":["body"],"msg":"Value error, b","input":5},`+
 			`{"type":"value_error","loc":null,"msg":"Value error, c","input":"***"}]`)
 }
@@ -262,7 +262,7 @@ func FuzzReadObject(f *testing.F) {
 		if withSecret { // as the first field, so that the rest decides what becomes of it
 			body = `{"pin":"` + secret + `",` + body[1:]
 		}
-		o, err := readObject(nil, post(body), testLimit())
+		o, err := ReadObject(nil, post(body), testLimit())
 		if err != nil {
 			if got := problemsJSON(t, err); strings.Contains(got, secret) {
 				t.Errorf("the secret shows in %s", got)

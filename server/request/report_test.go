@@ -1,4 +1,4 @@
-package server
+package request
 
 import (
 	"encoding/json"
@@ -10,23 +10,38 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/pikarc/server/plans"
+	"github.com/pikarc/server/storage"
 )
 
-const testPayload = 1000
+const (
+	testPayload = 1000
+	testMaxInt  = 1<<53 - 1
+	testMaxText = 10_000
+)
+
+// isTestField knows the fields that agents report.
+func isTestField(key []byte) bool {
+	switch string(key) {
+	case "user_id", "type", "sequence", "status":
+		return true
+	default:
+		return storage.RepairOf(string(key)) != storage.RepairedOther
+	}
+}
 
 // readUpdate reads a body as a report of usage is read.
-func readUpdate(body []byte) (o *object, prompt, completion *int64, err error) {
-	if o, err = parseReport(body, testPayload); err != nil {
+func readUpdate(body []byte) (o *Object, prompt, completion *int64, err error) {
+	if o, err = parseReport(body, testPayload, isTestField); err != nil {
 		return nil, nil, nil, err
 	}
 	o.OptionalLiteral("status", "COMPLETED", "FAILED")
-	o.Duration("duration_ms", maxExact)
+	o.Duration("duration_ms", testMaxInt)
 	prompt, completion = o.Count("prompt_tokens", plans.MaxTokens), o.Count("completion_tokens", plans.MaxTokens)
-	output, text := o.AnyPayload("output_data"), o.Text("error", maxStepError)
+	output, text := o.AnyPayload("output_data"), o.Text("error", testMaxText)
 	if output != nil && (!json.Valid(output) || len(output) > 6*testPayload+1000 || strings.Contains(string(output), `\u0000`) && !strings.Contains(string(output), `\\u0000`)) {
 		return nil, nil, nil, fmt.Errorf("output is kept as %q", output)
 	}
-	if text != nil && (!utf8.ValidString(*text) || strings.Contains(*text, "\x00") || utf8.RuneCountInString(*text) > maxStepError) {
+	if text != nil && (!utf8.ValidString(*text) || strings.Contains(*text, "\x00") || utf8.RuneCountInString(*text) > testMaxText) {
 		return nil, nil, nil, fmt.Errorf("error is kept as %q", *text)
 	}
 	return o, prompt, completion, o.Err()
@@ -166,7 +181,7 @@ func TestDeepValuesAreCheckedAsAllOthers(t *testing.T) {
 		if at := rapid.IntRange(0, 2*len(body)).Draw(t, "broken at"); at < len(body) {
 			body = body[:at] + rapid.SampledFrom([]string{"", "]", "}", ",", ":", `"`, "x"}).Draw(t, "with") + body[at+1:]
 		}
-		_, err := scanReport([]byte(body), isReportField)
+		_, err := scanReport([]byte(body), isTestField)
 		if valid := json.Valid([]byte(body)); valid != (err == nil) {
 			t.Fatalf("%s: %v, but encoding/json says %v", body, err, valid)
 		}

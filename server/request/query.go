@@ -1,4 +1,4 @@
-package server
+package request
 
 import (
 	"errors"
@@ -12,20 +12,20 @@ import (
 	"github.com/google/uuid"
 )
 
-// query is the parameters behind the question mark, with the problems found in
+// Query is the parameters behind the question mark, with the problems found in
 // them so far. Parameters that nobody reads are ignored; of one given twice, the
 // last wins.
-type query struct {
+type Query struct {
 	pairs    []parameter
-	problems []problem
+	problems []Problem
 }
 
 type parameter struct{ name, value string }
 
-// readQuery takes the query string apart by hand: url.ParseQuery would refuse a
+// ReadQuery takes the query string apart by hand: url.ParseQuery would refuse a
 // semicolon, and drop what is broken. A broken escape is a problem, told once.
-func readQuery(r *http.Request) *query {
-	q := &query{}
+func ReadQuery(r *http.Request) *Query {
+	q := &Query{}
 	for sent := range strings.SplitSeq(r.URL.RawQuery, "&") {
 		if sent == "" {
 			continue
@@ -48,7 +48,7 @@ func readQuery(r *http.Request) *query {
 
 // Int reads a whole number from ge to le. An empty one is a problem, as it is
 // for every reader but String.
-func (q *query) Int(name string, absent, ge, le int64) int64 {
+func (q *Query) Int(name string, absent, ge, le int64) int64 {
 	text, found := q.find(name)
 	if !found {
 		return absent
@@ -56,7 +56,7 @@ func (q *query) Int(name string, absent, ge, le int64) int64 {
 	n, err := strconv.ParseInt(text, 10, 64)
 	switch {
 	case err != nil && !errors.Is(err, strconv.ErrRange):
-		q.add(name, text, problem{
+		q.add(name, text, Problem{
 			Type: "int_parsing",
 			Msg:  "Input should be a valid integer, unable to parse string as an integer",
 		})
@@ -71,7 +71,7 @@ func (q *query) Int(name string, absent, ge, le int64) int64 {
 }
 
 // OptionalTime reads an RFC 3339 time with any offset; zero when absent.
-func (q *query) OptionalTime(name string) time.Time {
+func (q *Query) OptionalTime(name string) time.Time {
 	text, found := q.find(name)
 	if !found {
 		return time.Time{}
@@ -84,9 +84,9 @@ func (q *query) OptionalTime(name string) time.Time {
 	return t
 }
 
-func timeProblem() problem {
+func timeProblem() Problem {
 	const want = "write it as RFC 3339, for example 2026-11-23T07:08:29.123Z"
-	return problem{
+	return Problem{
 		Type: "datetime_parsing",
 		Msg:  "Input should be a valid datetime, " + want,
 		Ctx:  map[string]any{"error": want},
@@ -104,7 +104,7 @@ func parseTime(text string) (t time.Time, ok bool) {
 }
 
 // UUID reads an id; uuid.Nil when absent.
-func (q *query) UUID(name string) uuid.UUID {
+func (q *Query) UUID(name string) uuid.UUID {
 	text, found := q.find(name)
 	if !found {
 		return uuid.Nil
@@ -118,7 +118,7 @@ func (q *query) UUID(name string) uuid.UUID {
 }
 
 // Literal reads one of the words allowed; "" when absent.
-func (q *query) Literal(name string, allowed ...string) string {
+func (q *Query) Literal(name string, allowed ...string) string {
 	text, found := q.find(name)
 	if !found {
 		return ""
@@ -133,7 +133,7 @@ func (q *query) Literal(name string, allowed ...string) string {
 }
 
 // RequiredLiteral is Literal for a parameter that must be there.
-func (q *query) RequiredLiteral(name string, allowed ...string) string {
+func (q *Query) RequiredLiteral(name string, allowed ...string) string {
 	if _, found := q.find(name); !found {
 		p := missingProblem()
 		p.Loc, p.Input = []any{"query", name}, nil
@@ -144,14 +144,14 @@ func (q *query) RequiredLiteral(name string, allowed ...string) string {
 }
 
 // Bool reads true, false, 1 or 0; nil when absent.
-func (q *query) Bool(name string) *bool {
+func (q *Query) Bool(name string) *bool {
 	text, found := q.find(name)
 	if !found {
 		return nil
 	}
 	yes := text == "true" || text == "1"
 	if !yes && text != "false" && text != "0" {
-		q.add(name, text, problem{
+		q.add(name, text, Problem{
 			Type: "bool_parsing",
 			Msg:  "Input should be a valid boolean, unable to interpret input",
 		})
@@ -161,7 +161,7 @@ func (q *query) Bool(name string) *bool {
 }
 
 // String reads a text of at most max Unicode code points; "" when absent.
-func (q *query) String(name string, max int) string {
+func (q *Query) String(name string, max int) string {
 	text, _ := q.find(name)
 	if utf8.RuneCountInString(text) > max {
 		q.add(name, text, tooLongProblem(max))
@@ -170,17 +170,17 @@ func (q *query) String(name string, max int) string {
 	return text
 }
 
-// Err returns nil, or a *validationError with all problems in the order in
+// Err returns nil, or a *ValidationError with all problems in the order in
 // which the parameters were read.
-func (q *query) Err() error {
+func (q *Query) Err() error {
 	if len(q.problems) == 0 {
 		return nil
 	}
-	return &validationError{Problems: q.problems}
+	return &ValidationError{Problems: q.problems}
 }
 
 // find returns the last parameter of that name, unless it is no valid text.
-func (q *query) find(name string) (text string, found bool) {
+func (q *Query) find(name string) (text string, found bool) {
 	for i := len(q.pairs) - 1; i >= 0; i-- {
 		if q.pairs[i].name != name {
 			continue
@@ -195,14 +195,17 @@ func (q *query) find(name string) (text string, found bool) {
 	return "", false
 }
 
+// Refuse records a problem that only a handler can see.
+func (q *Query) Refuse(name, text, msg string) { q.add(name, text, valueProblem(msg)) }
+
 // add records a problem; the input is the text as sent, without its escapes.
-func (q *query) add(name, text string, p problem) {
+func (q *Query) add(name, text string, p Problem) {
 	p.Loc, p.Input = []any{"query", name}, echoText(name, text)
 	q.problems = append(q.problems, p)
 }
 
-// pathUUID reads an id from the path, in its 36-character form and any case.
-func pathUUID(raw, name string) (uuid.UUID, error) {
+// PathUUID reads an id from the path, in its 36-character form and any case.
+func PathUUID(raw, name string) (uuid.UUID, error) {
 	if id, ok := parseID(raw); ok {
 		return id, nil
 	}
@@ -215,17 +218,17 @@ func parseID(text string) (uuid.UUID, bool) {
 	return id, err == nil && len(text) == len(uuid.Nil.String())
 }
 
-func uuidProblem() problem {
+func uuidProblem() Problem {
 	const want = "expected 32 hexadecimal digits in groups of 8-4-4-4-12"
-	return problem{
+	return Problem{
 		Type: "uuid_parsing",
 		Msg:  "Input should be a valid UUID, " + want,
 		Ctx:  map[string]any{"error": want},
 	}
 }
 
-// pathText reads a text of 1 to max Unicode code points from the path.
-func pathText(value, name string, max int) (string, error) {
+// PathText reads a text of 1 to max Unicode code points from the path.
+func PathText(value, name string, max int) (string, error) {
 	if p, bad := textProblem(value); bad {
 		return "", pathError(name, value, p)
 	}
@@ -239,19 +242,19 @@ func pathText(value, name string, max int) (string, error) {
 }
 
 // pathError is a problem of its own: a path has few parts, read one by one.
-func pathError(name, value string, p problem) error {
+func pathError(name, value string, p Problem) error {
 	p.Loc, p.Input = []any{"path", name}, echoText(name, value)
-	return &validationError{Problems: []problem{p}}
+	return &ValidationError{Problems: []Problem{p}}
 }
 
 // textProblem refuses a text from the address line that cannot be kept.
-func textProblem(text string) (p problem, bad bool) {
+func textProblem(text string) (p Problem, bad bool) {
 	switch {
 	case !utf8.ValidString(text):
 		return valueProblem("must be valid UTF-8"), true
 	case strings.IndexByte(text, 0) >= 0:
 		return flawProblem(flawNUL), true
 	default:
-		return problem{}, false
+		return Problem{}, false
 	}
 }

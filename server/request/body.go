@@ -1,4 +1,4 @@
-package server
+package request
 
 import (
 	"bytes"
@@ -7,36 +7,51 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 )
 
-// errBodyRead says that a body was cut short or came too slowly: a 400.
-var errBodyRead = errors.New("the request body could not be read")
+// ErrRead says that a body was cut short or came too slowly: a 400.
+var ErrRead = errors.New("the request body could not be read")
 
-// bodyLimit is how many bytes a body may have, and the setting that says so.
+// ErrNoMemory says that there was no memory for a large body: a 503.
+var ErrNoMemory = errors.New("no memory for a large request body")
+
+// Limit is how many bytes a body may have, and the setting that says so.
 // Before a body that is not small takes its memory, hold is asked for it.
-type bodyLimit struct {
-	bytes   int64
-	setting string
-	hold    func(bytes int64) error // nil: without asking
+type Limit struct {
+	Bytes   int64
+	Setting string
+	Hold    func(bytes int64) error // nil: without asking
 }
 
 // smallBody is what a body may take without asking: so many for each connection.
 const smallBody = 32 << 10
 
-// bodyTooLargeError says that a body is larger than the limit: a 413.
-type bodyTooLargeError bodyLimit
+// TooLargeError says that a body is larger than the limit: a 413.
+type TooLargeError Limit
 
 // Error names the setting as a flag and as a variable, for whoever can change it.
-func (e *bodyTooLargeError) Error() string {
-	variable := "PIKARC_" + strings.ToUpper(strings.ReplaceAll(e.setting, "-", "_"))
+func (e *TooLargeError) Error() string {
+	variable := "PIKARC_" + strings.ToUpper(strings.ReplaceAll(e.Setting, "-", "_"))
 	return fmt.Sprintf("The request body is larger than the %d bytes that this server takes here, by its setting --%s (%s)",
-		e.bytes, e.setting, variable)
+		e.Bytes, e.Setting, variable)
 }
 
-// readObject reads a body that must be one JSON object. Errors are a
-// *validationError, a *bodyTooLargeError or errBodyRead.
-func readObject(w http.ResponseWriter, r *http.Request, limit bodyLimit) (*object, error) {
+// UnsupportedCodingError is the Content-Encoding of a body that is compressed: a
+// 415. Nobody who calls needs it, and what a small body inflates to would have to
+// be bounded too.
+type UnsupportedCodingError string
+
+// Error says what to do instead.
+func (e UnsupportedCodingError) Error() string {
+	return fmt.Sprintf("The request has the header Content-Encoding: %s. Send the body without it, uncompressed",
+		strconv.QuoteToASCII(shorten(string(e))))
+}
+
+// ReadObject reads a body that must be one JSON object. Errors are a
+// *ValidationError, a *TooLargeError or ErrRead.
+func ReadObject(w http.ResponseWriter, r *http.Request, limit Limit) (*Object, error) {
 	body, err := readSomeBody(w, r, limit)
 	if err != nil {
 		return nil, err
@@ -44,53 +59,56 @@ func readObject(w http.ResponseWriter, r *http.Request, limit bodyLimit) (*objec
 	return parseObject(body)
 }
 
-// readReport is readObject for what an agent says; see report.go.
-func readReport(w http.ResponseWriter, r *http.Request, limit bodyLimit, maxPayload int64) (*object, error) {
+// ReadReport is ReadObject for what an agent says; see report.go. Its fields are
+// those that known reports, and a payload has at most so many bytes.
+func ReadReport(
+	w http.ResponseWriter, r *http.Request, limit Limit, maxPayload int64, known func(key []byte) bool,
+) (*Object, error) {
 	body, err := readSomeBody(w, r, limit)
 	if err != nil {
 		return nil, err
 	}
-	return parseReport(body, maxPayload)
+	return parseReport(body, maxPayload, known)
 }
 
 // readSomeBody refuses one that is blank.
-func readSomeBody(w http.ResponseWriter, r *http.Request, limit bodyLimit) ([]byte, error) {
-	body, err := readBody(w, r, limit)
+func readSomeBody(w http.ResponseWriter, r *http.Request, limit Limit) ([]byte, error) {
+	body, err := ReadBody(w, r, limit)
 	if err == nil && isBlank(body) {
 		p := missingProblem()
 		p.Loc = []any{"body"}
-		err = &validationError{Problems: []problem{p}}
+		err = &ValidationError{Problems: []Problem{p}}
 	}
 	return body, err
 }
 
-// readOptionalObject is readObject for a call that needs no body: none at all,
+// ReadOptionalObject is ReadObject for a call that needs no body: none at all,
 // or null, reads as {}.
-func readOptionalObject(w http.ResponseWriter, r *http.Request, limit bodyLimit) (*object, error) {
-	body, err := readBody(w, r, limit)
+func ReadOptionalObject(w http.ResponseWriter, r *http.Request, limit Limit) (*Object, error) {
+	body, err := ReadBody(w, r, limit)
 	if err != nil {
 		return nil, err
 	}
 	if isBlank(body) || string(bytes.TrimSpace(body)) == "null" {
-		return &object{raw: body}, nil
+		return &Object{raw: body}, nil
 	}
 	return parseObject(body)
 }
 
-// readBody reads all of it into a slice of its own, which the object's values
+// ReadBody reads all of it into a slice of its own, which the object's values
 // alias. The limit is of bytes read, whatever length was declared.
-func readBody(w http.ResponseWriter, r *http.Request, limit bodyLimit) ([]byte, error) {
+func ReadBody(w http.ResponseWriter, r *http.Request, limit Limit) ([]byte, error) {
 	if codings := r.Header["Content-Encoding"]; len(codings) > 0 && r.ContentLength != 0 {
 		if coding := strings.Join(codings, ", "); !strings.EqualFold(coding, "identity") {
-			return nil, unsupportedCoding(coding)
+			return nil, UnsupportedCodingError(coding)
 		}
 	}
-	if r.ContentLength > limit.bytes {
-		return nil, limit.explain(&http.MaxBytesError{Limit: limit.bytes})
+	if r.ContentLength > limit.Bytes {
+		return nil, limit.explain(&http.MaxBytesError{Limit: limit.Bytes})
 	}
 	declared := max(r.ContentLength, 0)
 	body := bytes.NewBuffer(make([]byte, 0, min(declared, smallBody)+bytes.MinRead))
-	all := http.MaxBytesReader(w, r.Body, limit.bytes)
+	all := http.MaxBytesReader(w, r.Body, limit.Bytes)
 	if err := readInto(body, all, r.ContentLength, limit); err != nil {
 		return nil, limit.explain(err)
 	}
@@ -98,21 +116,21 @@ func readBody(w http.ResponseWriter, r *http.Request, limit bodyLimit) ([]byte, 
 }
 
 // explain says what a body could not be read for.
-func (l bodyLimit) explain(err error) error {
+func (l Limit) explain(err error) error {
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLarge):
-		return (*bodyTooLargeError)(&l)
-	case errors.Is(err, errBodyMemory):
+		return (*TooLargeError)(&l)
+	case errors.Is(err, ErrNoMemory):
 		return err
 	default:
-		return fmt.Errorf("%w: %w", errBodyRead, err)
+		return fmt.Errorf("%w: %w", ErrRead, err)
 	}
 }
 
 // readInto reads all of a body. Its declared length takes no memory before
 // something of it has come, and is -1 for one that is not known.
-func readInto(body *bytes.Buffer, all io.Reader, declared int64, limit bodyLimit) error {
+func readInto(body *bytes.Buffer, all io.Reader, declared int64, limit Limit) error {
 	if declared < 0 || declared > smallBody {
 		n, err := body.ReadFrom(io.LimitReader(all, smallBody))
 		if err != nil || n < smallBody {
@@ -120,10 +138,10 @@ func readInto(body *bytes.Buffer, all io.Reader, declared int64, limit bodyLimit
 		}
 		most := declared
 		if declared < 0 {
-			most = limit.bytes
+			most = limit.Bytes
 		}
-		if limit.hold != nil {
-			if err := limit.hold(most); err != nil {
+		if limit.Hold != nil {
+			if err := limit.Hold(most); err != nil {
 				return err
 			}
 		}
@@ -142,7 +160,7 @@ func isBlank(body []byte) bool {
 
 // parseObject makes the two kinds of 422 that end the reading at once: a text
 // that is no JSON, and a value that is no object. All others are collected.
-func parseObject(body []byte) (*object, error) {
+func parseObject(body []byte) (*Object, error) {
 	text, err := scanJSON(body)
 	if err != nil {
 		return nil, jsonInvalid(err)
@@ -150,18 +168,18 @@ func parseObject(body []byte) (*object, error) {
 	if text.kind != '{' {
 		return nil, notAnObject(body, 0)
 	}
-	o := &object{raw: body, members: text.members, asked: make([]string, 0, 8)}
+	o := &Object{raw: body, members: text.members, asked: make([]string, 0, 8)}
 	if text.keyFlaws != 0 {
 		p := flawProblem(text.keyFlaws)
 		p.Loc = []any{"body"}
-		o.found = append(o.found, finding{problem: p})
+		o.found = append(o.found, finding{Problem: p})
 	}
 	return o, nil
 }
 
 // notAnObject repeats no value that is too deep to be walked through.
 func notAnObject(body []byte, flaws flaw) error {
-	p := problem{
+	p := Problem{
 		Type:  "model_attributes_type",
 		Loc:   []any{"body"},
 		Msg:   "Input should be a valid dictionary or object to extract fields from",
@@ -170,7 +188,7 @@ func notAnObject(body []byte, flaws flaw) error {
 	if flaws&^flawText == 0 {
 		p.Input = echoAnonymous(body)
 	}
-	return &validationError{Problems: []problem{p}}
+	return &ValidationError{Problems: []Problem{p}}
 }
 
 // jsonInvalid repeats nothing of the body, since nobody knows where in a broken
@@ -181,7 +199,7 @@ func jsonInvalid(err error) error {
 	if errors.As(err, &syntax) {
 		offset = syntax.offset
 	}
-	return &validationError{Problems: []problem{{
+	return &ValidationError{Problems: []Problem{{
 		Type:  "json_invalid",
 		Loc:   []any{"body", offset},
 		Msg:   "JSON decode error",

@@ -1,4 +1,4 @@
-package server
+package request
 
 import (
 	"errors"
@@ -6,9 +6,9 @@ import (
 	"strings"
 )
 
-// problem is one entry of a 422 answer, in the form of FastAPI. Input never
+// Problem is one entry of a 422 answer, in the form of FastAPI. Input never
 // holds a secret: whoever fills it goes through echoJSON or echoText.
-type problem struct {
+type Problem struct {
 	Type  string         `json:"type"`
 	Loc   []any          `json:"loc"`
 	Msg   string         `json:"msg"`
@@ -16,13 +16,13 @@ type problem struct {
 	Ctx   map[string]any `json:"ctx,omitempty"`
 }
 
-// validationError is everything that is wrong with one request: a 422.
-type validationError struct {
-	Problems []problem
+// ValidationError is everything that is wrong with one request: a 422.
+type ValidationError struct {
+	Problems []Problem
 }
 
 // Error names types and places only, so that it can be logged without a value.
-func (e *validationError) Error() string {
+func (e *ValidationError) Error() string {
 	parts := make([]string, len(e.Problems))
 	for i, p := range e.Problems {
 		parts[i] = fmt.Sprintf("%s at %v", p.Type, p.Loc)
@@ -30,23 +30,23 @@ func (e *validationError) Error() string {
 	return "invalid request: " + strings.Join(parts, ", ")
 }
 
-// invalid is a problem that only a handler can see, such as a broken cursor.
+// Invalid is a problem that only a handler can see, such as a broken cursor.
 // Input may be any JSON value; json.RawMessage and strings are masked and cut.
-func invalid(loc []any, msg string, input any) error {
+func Invalid(loc []any, msg string, input any) error {
 	p := valueProblem(msg)
 	p.Loc, p.Input = loc, echoAny(input)
-	return &validationError{Problems: []problem{p}}
+	return &ValidationError{Problems: []Problem{p}}
 }
 
-// joinProblems makes one 422 of several, in the order given. An error of any
+// Join makes one 422 of several, in the order given. An error of any
 // other kind wins over them; nil when all are nil.
-func joinProblems(errs ...error) error {
-	var all []problem
+func Join(errs ...error) error {
+	var all []Problem
 	for _, err := range errs {
 		if err == nil {
 			continue
 		}
-		var v *validationError
+		var v *ValidationError
 		if !errors.As(err, &v) {
 			return err
 		}
@@ -55,22 +55,22 @@ func joinProblems(errs ...error) error {
 	if len(all) == 0 {
 		return nil
 	}
-	return &validationError{Problems: all}
+	return &ValidationError{Problems: all}
 }
 
 // What follows words the problems; the caller adds where and with which input.
 
 // missingProblem takes the enclosing object as its input.
-func missingProblem() problem {
-	return problem{Type: "missing", Msg: "Field required"}
+func missingProblem() Problem {
+	return Problem{Type: "missing", Msg: "Field required"}
 }
 
-func valueProblem(msg string) problem {
-	return problem{Type: "value_error", Msg: "Value error, " + msg}
+func valueProblem(msg string) Problem {
+	return Problem{Type: "value_error", Msg: "Value error, " + msg}
 }
 
 // flawProblem names one flaw, the NUL before the other.
-func flawProblem(f flaw) problem {
+func flawProblem(f flaw) Problem {
 	if f&flawNUL != 0 {
 		return valueProblem("must not contain the NUL character")
 	}
@@ -78,8 +78,8 @@ func flawProblem(f flaw) problem {
 }
 
 // belowProblem says that a number is under its inclusive lower bound.
-func belowProblem(ge int64) problem {
-	return problem{
+func belowProblem(ge int64) Problem {
+	return Problem{
 		Type: "greater_than_equal",
 		Msg:  fmt.Sprintf("Input should be greater than or equal to %d", ge),
 		Ctx:  map[string]any{"ge": ge},
@@ -87,8 +87,8 @@ func belowProblem(ge int64) problem {
 }
 
 // aboveProblem says that a number is over its inclusive upper bound.
-func aboveProblem(le int64) problem {
-	return problem{
+func aboveProblem(le int64) Problem {
+	return Problem{
 		Type: "less_than_equal",
 		Msg:  fmt.Sprintf("Input should be less than or equal to %d", le),
 		Ctx:  map[string]any{"le": le},
@@ -96,8 +96,8 @@ func aboveProblem(le int64) problem {
 }
 
 // tooShortProblem counts Unicode code points, as Python does.
-func tooShortProblem(min int) problem {
-	return problem{
+func tooShortProblem(min int) Problem {
+	return Problem{
 		Type: "string_too_short",
 		Msg:  "String should have at least " + characters(min),
 		Ctx:  map[string]any{"min_length": min},
@@ -105,8 +105,8 @@ func tooShortProblem(min int) problem {
 }
 
 // tooLongProblem counts Unicode code points, as Python does.
-func tooLongProblem(max int) problem {
-	return problem{
+func tooLongProblem(max int) Problem {
+	return Problem{
 		Type: "string_too_long",
 		Msg:  "String should have at most " + characters(max),
 		Ctx:  map[string]any{"max_length": max},
@@ -122,7 +122,7 @@ func characters(n int) string {
 
 // literalProblem lists the words as pydantic does: 'a', 'b' or 'c'. It answers
 // values of every type, so there is no other problem for a literal.
-func literalProblem(allowed []string) problem {
+func literalProblem(allowed []string) Problem {
 	var expected strings.Builder
 	for i, word := range allowed {
 		switch {
@@ -134,7 +134,7 @@ func literalProblem(allowed []string) problem {
 		}
 		expected.WriteString("'" + word + "'")
 	}
-	return problem{
+	return Problem{
 		Type: "literal_error",
 		Msg:  "Input should be " + expected.String(),
 		Ctx:  map[string]any{"expected": expected.String()},

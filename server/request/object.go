@@ -1,4 +1,4 @@
-package server
+package request
 
 import "slices"
 
@@ -6,13 +6,13 @@ import "slices"
 // only a body full of unknown ones reaches it.
 const maxProblems = 100
 
-// object is one JSON object sent by a caller, with the problems found in it so
+// Object is one JSON object sent by a caller, with the problems found in it so
 // far. Its fields are read by name, in the order in which problems are to be
 // reported; Err then tells of all of them at once.
 //
 // Secrets stay out of problems whatever order or reader a handler chooses,
 // because inputs are only rendered by Err: see hidden.
-type object struct {
+type Object struct {
 	raw     []byte
 	members []member
 	asked   []string
@@ -28,26 +28,26 @@ type object struct {
 // finding is a problem whose input is not rendered yet. A nil value stands for
 // the enclosing object.
 type finding struct {
-	problem
+	Problem
 	name  string
 	value []byte
 }
 
 // Raw is the body as read.
-func (o *object) Raw() []byte { return o.raw }
+func (o *Object) Raw() []byte { return o.raw }
 
 // RefuseUnknown adds a problem for each field that no reader has asked for, in
 // the order sent. Call it after all readers.
-func (o *object) RefuseUnknown() {
+func (o *Object) RefuseUnknown() {
 	o.eachUnasked(func(m member) {
-		o.add(string(m.key), m.value, problem{Type: "extra_forbidden", Msg: "Extra inputs are not permitted"})
+		o.add(string(m.key), m.value, Problem{Type: "extra_forbidden", Msg: "Extra inputs are not permitted"})
 	})
 }
 
-// Err returns nil, or a *validationError with all problems in the order in
+// Err returns nil, or a *ValidationError with all problems in the order in
 // which the fields were read. Ignored fields count only if they hold a text that
 // cannot be kept, and not in a report.
-func (o *object) Err() error {
+func (o *Object) Err() error {
 	if o.maxPayload == 0 {
 		o.eachUnasked(func(m member) {
 			if m.flaws != 0 {
@@ -62,9 +62,9 @@ func (o *object) Err() error {
 		return nil
 	}
 	enclosing := o.echo()
-	problems := make([]problem, len(o.found))
+	problems := make([]Problem, len(o.found))
 	for i, f := range o.found {
-		problems[i] = f.problem
+		problems[i] = f.Problem
 		switch {
 		case f.value == nil:
 			problems[i].Input = enclosing
@@ -74,12 +74,12 @@ func (o *object) Err() error {
 			problems[i].Input = echoJSON(f.value)
 		}
 	}
-	return &validationError{Problems: problems}
+	return &ValidationError{Problems: problems}
 }
 
 // eachUnasked visits the fields that no reader has asked for, a duplicate once
 // with its last value, in the order of their first appearance.
-func (o *object) eachUnasked(visit func(member)) {
+func (o *Object) eachUnasked(visit func(member)) {
 	var unasked []member
 	for _, m := range o.members {
 		if !slices.Contains(o.asked, string(m.key)) {
@@ -110,7 +110,7 @@ func lastWins(members []member) []member {
 }
 
 // add records a problem of a field, unless it has one already.
-func (o *object) add(name string, value []byte, p problem) {
+func (o *Object) add(name string, value []byte, p Problem) {
 	if len(o.found) >= maxProblems {
 		return
 	}
@@ -118,14 +118,14 @@ func (o *object) add(name string, value []byte, p problem) {
 		return
 	}
 	p.Loc = []any{"body", shorten(name)}
-	o.found = append(o.found, finding{problem: p, name: name, value: value})
+	o.found = append(o.found, finding{Problem: p, name: name, value: value})
 }
 
 // hidden tells whether a field's value must not be repeated. Three nets, none
 // of which a handler can forget: what Secret reads; any name that sounds like a
 // secret; and, where Secret reads anything at all, every field that nobody
 // asked for, since it may be a misspelt password.
-func (o *object) hidden(name string) bool {
+func (o *Object) hidden(name string) bool {
 	if soundsSecret(name) || slices.Contains(o.secrets, name) {
 		return true
 	}
@@ -133,7 +133,7 @@ func (o *object) hidden(name string) bool {
 }
 
 // echo renders the whole object for the input of a problem.
-func (o *object) echo() any {
+func (o *Object) echo() any {
 	out := []byte{'{'}
 	for i, m := range lastWins(o.members) {
 		if i > 0 {
@@ -150,7 +150,7 @@ func (o *object) echo() any {
 }
 
 // find returns the last field of that name, or nil, and notes that it is known.
-func (o *object) find(name string) *member {
+func (o *Object) find(name string) *member {
 	o.asked = append(o.asked, name)
 	for i := len(o.members) - 1; i >= 0; i-- {
 		if string(o.members[i].key) == name {
@@ -162,7 +162,7 @@ func (o *object) find(name string) *member {
 
 // value returns nil when the field is absent, or holds a text that cannot be
 // kept, which is then recorded.
-func (o *object) value(name string) []byte {
+func (o *Object) value(name string) []byte {
 	m := o.find(name)
 	if m == nil {
 		return nil
@@ -178,7 +178,7 @@ func (o *object) value(name string) []byte {
 }
 
 // optional is value, with nil for null too.
-func (o *object) optional(name string) []byte {
+func (o *Object) optional(name string) []byte {
 	value := o.value(name)
 	if isNull(value) {
 		return nil
@@ -187,7 +187,7 @@ func (o *object) optional(name string) []byte {
 }
 
 // required is value, and records an absent field.
-func (o *object) required(name string) []byte {
+func (o *Object) required(name string) []byte {
 	value := o.value(name)
 	if value == nil {
 		o.add(name, nil, missingProblem()) // no second problem for a flawed one

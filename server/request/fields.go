@@ -1,4 +1,4 @@
-package server
+package request
 
 import (
 	"encoding/json"
@@ -16,50 +16,50 @@ import (
 // a zero value: read everything first, then look at Err.
 
 // String reads a required text of min to max Unicode code points.
-func (o *object) String(name string, min, max int) string {
+func (o *Object) String(name string, min, max int) string {
 	text, _ := o.text(name, o.required(name), min, max)
 	return text
 }
 
 // OptionalString is String for a field that may be absent or null: nil.
-func (o *object) OptionalString(name string, min, max int) *string {
+func (o *Object) OptionalString(name string, min, max int) *string {
 	return orNil(o.text(name, o.optional(name), min, max))
 }
 
 // PresentString is String for a field that may be absent (nil), but not null.
-func (o *object) PresentString(name string, min, max int) *string {
+func (o *Object) PresentString(name string, min, max int) *string {
 	return orNil(o.text(name, o.value(name), min, max))
 }
 
 // Secret is String for a password or key: no problem repeats its value.
-func (o *object) Secret(name string, min, max int) string {
+func (o *Object) Secret(name string, min, max int) string {
 	o.secrets = append(o.secrets, name)
 	return o.String(name, min, max)
 }
 
 // Int reads a required whole number from ge to le.
-func (o *object) Int(name string, ge, le int64) int64 {
+func (o *Object) Int(name string, ge, le int64) int64 {
 	n, _ := o.integer(name, o.required(name), ge, le)
 	return n
 }
 
 // OptionalInt is Int for a field that may be absent or null: nil.
-func (o *object) OptionalInt(name string, ge, le int64) *int64 {
+func (o *Object) OptionalInt(name string, ge, le int64) *int64 {
 	return orNil(o.integer(name, o.optional(name), ge, le))
 }
 
 // PresentInt is Int for a field that may be absent (nil), but not null.
-func (o *object) PresentInt(name string, ge, le int64) *int64 {
+func (o *Object) PresentInt(name string, ge, le int64) *int64 {
 	return orNil(o.integer(name, o.value(name), ge, le))
 }
 
 // Bool reads a required true or false.
-func (o *object) Bool(name string) bool {
+func (o *Object) Bool(name string) bool {
 	return o.boolean(name, o.required(name))
 }
 
 // OptionalBool is Bool for a field that may be absent, but not null.
-func (o *object) OptionalBool(name string, absent bool) bool {
+func (o *Object) OptionalBool(name string, absent bool) bool {
 	value := o.value(name)
 	if value == nil {
 		return absent
@@ -68,20 +68,20 @@ func (o *object) OptionalBool(name string, absent bool) bool {
 }
 
 // Literal reads a required text that is one of those allowed.
-func (o *object) Literal(name string, allowed ...string) string {
+func (o *Object) Literal(name string, allowed ...string) string {
 	return o.literal(name, o.required(name), allowed)
 }
 
 // OptionalLiteral is Literal for a field that may be absent or null: "".
-func (o *object) OptionalLiteral(name string, allowed ...string) string {
+func (o *Object) OptionalLiteral(name string, allowed ...string) string {
 	return o.literal(name, o.optional(name), allowed)
 }
 
 // OptionalFuture reads an RFC 3339 time after now, for a field that may be
 // absent or null: zero. It is kept to the millisecond.
-func (o *object) OptionalFuture(name string, now time.Time) time.Time {
+func (o *Object) OptionalFuture(name string, now time.Time) time.Time {
 	value := o.optional(name)
-	text, ok := o.text(name, value, 0, maxTimeText)
+	text, ok := o.text(name, value, 0, MaxTimeText)
 	if !ok {
 		return time.Time{}
 	}
@@ -98,19 +98,19 @@ func (o *object) OptionalFuture(name string, now time.Time) time.Time {
 }
 
 const (
-	maxTimeText = 64
+	MaxTimeText = 64
 	maxYear     = 9999
 )
 
 // Dict reads a JSON object, compacted: nil when absent or null. The copy is the
 // caller's to keep.
-func (o *object) Dict(name string) json.RawMessage {
+func (o *Object) Dict(name string) json.RawMessage {
 	value := o.optional(name)
 	if value == nil {
 		return nil
 	}
 	if value[0] != '{' {
-		o.add(name, value, problem{Type: "dict_type", Msg: "Input should be a valid dictionary"})
+		o.add(name, value, Problem{Type: "dict_type", Msg: "Input should be a valid dictionary"})
 		return nil
 	}
 	return compactJSON(value)
@@ -118,7 +118,7 @@ func (o *object) Dict(name string) json.RawMessage {
 
 // JSON reads any JSON value, compacted: nil when absent or null. Numbers and
 // duplicate keys inside it stay as sent.
-func (o *object) JSON(name string) json.RawMessage {
+func (o *Object) JSON(name string) json.RawMessage {
 	value := o.optional(name)
 	if value == nil {
 		return nil
@@ -127,7 +127,7 @@ func (o *object) JSON(name string) json.RawMessage {
 }
 
 // Price reads a required price of one token, a number or a numeric text.
-func (o *object) Price(name string) plans.Price {
+func (o *Object) Price(name string) plans.Price {
 	value := o.required(name)
 	if value == nil {
 		return 0
@@ -147,7 +147,7 @@ func (o *object) Price(name string) plans.Price {
 
 // Budget reads a limit of money, a number or a numeric text; null is a budget
 // that is not set. Present is false when the field is absent or has a problem.
-func (o *object) Budget(name string) (budget plans.Budget, present bool) {
+func (o *Object) Budget(name string) (budget plans.Budget, present bool) {
 	value := o.value(name)
 	if value == nil {
 		return plans.Budget{}, false
@@ -168,18 +168,18 @@ func (o *object) Budget(name string) (budget plans.Budget, present bool) {
 }
 
 // OptionalIDs reads a list of at most max UUIDs; nil when absent or null.
-func (o *object) OptionalIDs(name string, max int) []uuid.UUID {
+func (o *Object) OptionalIDs(name string, max int) []uuid.UUID {
 	value := o.optional(name)
 	if value == nil {
 		return nil
 	}
 	var texts []json.RawMessage
 	if value[0] != '[' || json.Unmarshal(value, &texts) != nil {
-		o.add(name, value, problem{Type: "list_type", Msg: "Input should be a valid list"})
+		o.add(name, value, Problem{Type: "list_type", Msg: "Input should be a valid list"})
 		return nil
 	}
 	if len(texts) > max {
-		o.add(name, value, problem{
+		o.add(name, value, Problem{
 			Type: "too_long",
 			Msg:  fmt.Sprintf("List should have at most %d items after validation, not %d", max, len(texts)),
 			Ctx:  map[string]any{"field_type": "List", "max_length": max, "actual_length": len(texts)},
@@ -204,12 +204,12 @@ func (o *object) OptionalIDs(name string, max int) []uuid.UUID {
 }
 
 // Has tells whether a field was sent, null included. It counts as asked for.
-func (o *object) Has(name string) bool {
+func (o *Object) Has(name string) bool {
 	return o.find(name) != nil
 }
 
 // IsNull tells whether a field was sent as null. It counts as asked for.
-func (o *object) IsNull(name string) bool {
+func (o *Object) IsNull(name string) bool {
 	m := o.find(name)
 	return m != nil && isNull(m.value)
 }
@@ -223,12 +223,12 @@ func orNil[T any](v T, ok bool) *T {
 }
 
 // text takes nil for a value that is absent, or has its problem already.
-func (o *object) text(name string, value []byte, min, max int) (text string, ok bool) {
+func (o *Object) text(name string, value []byte, min, max int) (text string, ok bool) {
 	if value == nil {
 		return "", false
 	}
 	if value[0] != '"' {
-		o.add(name, value, problem{Type: "string_type", Msg: "Input should be a valid string"})
+		o.add(name, value, Problem{Type: "string_type", Msg: "Input should be a valid string"})
 		return "", false
 	}
 	text = string(unquoteBytes(value))
@@ -245,18 +245,18 @@ func (o *object) text(name string, value []byte, min, max int) (text string, ok 
 
 // integer takes nil as text does. What no int64 holds is beyond one of the
 // bounds too, so there is no problem for size as such.
-func (o *object) integer(name string, value []byte, ge, le int64) (n int64, ok bool) {
+func (o *Object) integer(name string, value []byte, ge, le int64) (n int64, ok bool) {
 	if value == nil {
 		return 0, false
 	}
 	if value[0] != '-' && !isDigit(value[0]) {
-		o.add(name, value, problem{Type: "int_type", Msg: "Input should be a valid integer"})
+		o.add(name, value, Problem{Type: "int_type", Msg: "Input should be a valid integer"})
 		return 0, false
 	}
 	n, err := parseInteger(string(value))
 	switch {
 	case errors.Is(err, errFraction):
-		o.add(name, value, problem{
+		o.add(name, value, Problem{
 			Type: "int_from_float",
 			Msg:  "Input should be a valid integer, got a number with a fractional part",
 		})
@@ -271,20 +271,20 @@ func (o *object) integer(name string, value []byte, ge, le int64) (n int64, ok b
 }
 
 // boolean takes nil as text does. Numbers and words are no booleans.
-func (o *object) boolean(name string, value []byte) bool {
+func (o *Object) boolean(name string, value []byte) bool {
 	switch string(value) {
 	case "true":
 		return true
 	case "false", "": // "" is a problem already recorded
 		return false
 	default:
-		o.add(name, value, problem{Type: "bool_type", Msg: "Input should be a valid boolean"})
+		o.add(name, value, Problem{Type: "bool_type", Msg: "Input should be a valid boolean"})
 		return false
 	}
 }
 
 // literal takes nil as text does. It returns one of allowed, never a copy.
-func (o *object) literal(name string, value []byte, allowed []string) string {
+func (o *Object) literal(name string, value []byte, allowed []string) string {
 	if value == nil {
 		return ""
 	}
@@ -301,14 +301,14 @@ func (o *object) literal(name string, value []byte, allowed []string) string {
 }
 
 // decimal returns the text of a number or of a string; anything else is a problem.
-func (o *object) decimal(name string, value []byte) (text string, ok bool) {
+func (o *Object) decimal(name string, value []byte) (text string, ok bool) {
 	switch {
 	case value[0] == '"':
 		return string(unquoteBytes(value)), true
 	case value[0] == '-' || isDigit(value[0]):
 		return string(value), true
 	default:
-		o.add(name, value, problem{
+		o.add(name, value, Problem{
 			Type: "decimal_type",
 			Msg:  "Decimal input should be an integer, float, string or Decimal object",
 		})
@@ -317,13 +317,13 @@ func (o *object) decimal(name string, value []byte) (text string, ok bool) {
 }
 
 // decimalProblem words an error of package plans; le is in dollars.
-func decimalProblem(err error, places int, le int64) problem {
+func decimalProblem(err error, places int, le int64) Problem {
 	var tooMany *plans.PlacesError
 	switch {
 	case errors.Is(err, plans.ErrNotFinite):
-		return problem{Type: "finite_number", Msg: "Input should be a finite number"}
+		return Problem{Type: "finite_number", Msg: "Input should be a finite number"}
 	case errors.As(err, &tooMany):
-		return problem{
+		return Problem{
 			Type: "decimal_max_places",
 			Msg:  fmt.Sprintf("Decimal input should have no more than %d decimal places; send %s", places, tooMany.Nearest),
 			Ctx:  map[string]any{"decimal_places": places},
@@ -333,6 +333,6 @@ func decimalProblem(err error, places int, le int64) problem {
 	case errors.Is(err, plans.ErrTooLarge):
 		return aboveProblem(le)
 	default:
-		return problem{Type: "decimal_parsing", Msg: "Input should be a valid decimal"}
+		return Problem{Type: "decimal_parsing", Msg: "Input should be a valid decimal"}
 	}
 }

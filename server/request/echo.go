@@ -1,4 +1,4 @@
-package server
+package request
 
 import (
 	"encoding/json"
@@ -113,7 +113,7 @@ func shorten(text string) string {
 
 // quoteJSON writes a text as a JSON string.
 func quoteJSON(text string) []byte {
-	if plainASCII(text) {
+	if IsPlainASCII(text) {
 		return []byte(`"` + text + `"`)
 	}
 	quoted, err := json.Marshal(text)
@@ -123,8 +123,8 @@ func quoteJSON(text string) []byte {
 	return quoted
 }
 
-// plainASCII tells whether a text is its own JSON between quotes.
-func plainASCII(text string) bool {
+// IsPlainASCII tells whether a text is its own JSON between quotes.
+func IsPlainASCII(text string) bool {
 	for i := range len(text) {
 		if c := text[i]; c < ' ' || c == '"' || c == '\\' || c >= utf8.RuneSelf {
 			return false

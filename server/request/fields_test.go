@@ -1,4 +1,4 @@
-package server
+package request
 
 import (
 	"fmt"
@@ -11,7 +11,7 @@ import (
 
 // oneField sends {"f": value} ({} when value is ""), reads it, and returns the
 // problems without their brackets.
-func oneField(t *testing.T, value string, read func(*object)) string {
+func oneField(t *testing.T, value string, read func(*Object)) string {
 	t.Helper()
 	body := "{}"
 	if value != "" {
@@ -48,12 +48,12 @@ type fieldTest struct {
 	bad   string // the problem, if any
 }
 
-func runFieldTests(t *testing.T, read func(*object) any, tests []fieldTest) {
+func runFieldTests(t *testing.T, read func(*Object) any, tests []fieldTest) {
 	t.Helper()
 	for _, test := range tests {
 		t.Run(test.name+" "+shorten(test.value), func(t *testing.T) {
 			var got any
-			bad := oneField(t, test.value, func(o *object) { got = read(o) })
+			bad := oneField(t, test.value, func(o *Object) { got = read(o) })
 			if bad != test.bad {
 				t.Errorf("problem\n got %s\nwant %s", bad, test.bad)
 			}
@@ -77,7 +77,7 @@ func TestString(t *testing.T) {
 	tooLong := func(input string) string {
 		return at("string_too_long", "String should have at most 4 characters", input, `"max_length":4`)
 	}
-	runFieldTests(t, func(o *object) any { return o.String("f", 1, 4) }, []fieldTest{
+	runFieldTests(t, func(o *Object) any { return o.String("f", 1, 4) }, []fieldTest{
 		{"text", `"abcd"`, "abcd", ""},
 		{"code points, not bytes", `"üüüü"`, "üüüü", ""},
 		{"a pair of surrogates is one code point", `"\ud83d\ude42abc"`, "🙂abc", ""},
@@ -101,25 +101,25 @@ func TestString(t *testing.T) {
 }
 
 func TestLengthIsToldInTheSingularAndThePlural(t *testing.T) {
-	got := oneField(t, `"a"`, func(o *object) { o.String("f", 8, 1024) })
+	got := oneField(t, `"a"`, func(o *Object) { o.String("f", 8, 1024) })
 	if want := at("string_too_short", "String should have at least 8 characters", `"a"`, `"min_length":8`); got != want {
 		t.Errorf("got %s", got)
 	}
-	got = oneField(t, `"ab"`, func(o *object) { o.String("f", 1, 1) })
+	got = oneField(t, `"ab"`, func(o *Object) { o.String("f", 1, 1) })
 	if want := at("string_too_long", "String should have at most 1 character", `"ab"`, `"max_length":1`); got != want {
 		t.Errorf("got %s", got)
 	}
 }
 
 func TestOptionalAndPresentString(t *testing.T) {
-	runFieldTests(t, func(o *object) any { return deref(o.OptionalString("f", 0, 4)) }, []fieldTest{
+	runFieldTests(t, func(o *Object) any { return deref(o.OptionalString("f", 0, 4)) }, []fieldTest{
 		{"optional", `"ab"`, "ab", ""},
 		{"optional", `""`, "", ""},
 		{"optional absent", ``, nil, ""},
 		{"optional", `null`, nil, ""},
 		{"optional", `5`, nil, at("string_type", "Input should be a valid string", "5", "")},
 	})
-	runFieldTests(t, func(o *object) any { return deref(o.PresentString("f", 0, 4)) }, []fieldTest{
+	runFieldTests(t, func(o *Object) any { return deref(o.PresentString("f", 0, 4)) }, []fieldTest{
 		{"present", `"ab"`, "ab", ""},
 		{"present absent", ``, nil, ""},
 		{"present", `null`, nil, at("string_type", "Input should be a valid string", "null", "")},
@@ -137,7 +137,7 @@ func TestInt(t *testing.T) {
 	above := func(input string) string {
 		return at("less_than_equal", "Input should be less than or equal to 9000000000000000000", input, `"le":9000000000000000000`)
 	}
-	runFieldTests(t, func(o *object) any { return o.Int("f", -5, 9e18) }, []fieldTest{
+	runFieldTests(t, func(o *Object) any { return o.Int("f", -5, 9e18) }, []fieldTest{
 		{"", `7`, 7, ""},
 		{"", `-5`, -5, ""},
 		{"", `9000000000000000000`, int64(9e18), ""},
@@ -178,13 +178,13 @@ func TestInt(t *testing.T) {
 }
 
 func TestOptionalAndPresentInt(t *testing.T) {
-	runFieldTests(t, func(o *object) any { return deref(o.OptionalInt("f", 0, 9)) }, []fieldTest{
+	runFieldTests(t, func(o *Object) any { return deref(o.OptionalInt("f", 0, 9)) }, []fieldTest{
 		{"optional", `0`, 0, ""},
 		{"optional absent", ``, nil, ""},
 		{"optional", `null`, nil, ""},
 		{"optional", `10`, nil, at("less_than_equal", "Input should be less than or equal to 9", "10", `"le":9`)},
 	})
-	runFieldTests(t, func(o *object) any { return deref(o.PresentInt("f", 0, 9)) }, []fieldTest{
+	runFieldTests(t, func(o *Object) any { return deref(o.PresentInt("f", 0, 9)) }, []fieldTest{
 		{"present", `9`, 9, ""},
 		{"present absent", ``, nil, ""},
 		{"present", `null`, nil, at("int_type", "Input should be a valid integer", "null", "")},
@@ -212,7 +212,7 @@ func TestHugeNumbersAreNeverWrittenOut(t *testing.T) {
 
 func TestBool(t *testing.T) {
 	wrong := func(input string) string { return at("bool_type", "Input should be a valid boolean", input, "") }
-	runFieldTests(t, func(o *object) any { return o.Bool("f") }, []fieldTest{
+	runFieldTests(t, func(o *Object) any { return o.Bool("f") }, []fieldTest{
 		{"", `true`, true, ""},
 		{"", `false`, false, ""},
 		{"absent", ``, false, missingF},
@@ -221,7 +221,7 @@ func TestBool(t *testing.T) {
 		{"", `"true"`, false, wrong(`"true"`)},
 		{"", `{}`, false, wrong("{}")},
 	})
-	runFieldTests(t, func(o *object) any { return o.OptionalBool("f", true) }, []fieldTest{
+	runFieldTests(t, func(o *Object) any { return o.OptionalBool("f", true) }, []fieldTest{
 		{"optional", `false`, false, ""},
 		{"optional absent", ``, true, ""},
 		{"optional", `null`, false, wrong("null")},
@@ -233,7 +233,7 @@ func TestLiteral(t *testing.T) {
 	wrong := func(input string) string {
 		return at("literal_error", "Input should be "+expected, input, `"expected":"`+expected+`"`)
 	}
-	runFieldTests(t, func(o *object) any { return o.Literal("f", "COMPLETED", "FAILED", "BLOCKED") }, []fieldTest{
+	runFieldTests(t, func(o *Object) any { return o.Literal("f", "COMPLETED", "FAILED", "BLOCKED") }, []fieldTest{
 		{"", `"FAILED"`, "FAILED", ""},
 		{"escaped", `"\u0046AILED"`, "FAILED", ""},
 		{"", `"failed"`, "", wrong(`"failed"`)},
@@ -244,7 +244,7 @@ func TestLiteral(t *testing.T) {
 		{"", `"\u0000"`, "", nulAt(`"\u0000"`)},
 		{"absent", ``, "", missingF},
 	})
-	runFieldTests(t, func(o *object) any { return o.OptionalLiteral("f", "pro", "scale") }, []fieldTest{
+	runFieldTests(t, func(o *Object) any { return o.OptionalLiteral("f", "pro", "scale") }, []fieldTest{
 		{"optional", `"pro"`, "pro", ""},
 		{"optional absent", ``, "", ""},
 		{"optional", `null`, "", ""},
@@ -254,7 +254,7 @@ func TestLiteral(t *testing.T) {
 
 func TestDictAndJSON(t *testing.T) {
 	wrong := func(input string) string { return at("dict_type", "Input should be a valid dictionary", input, "") }
-	runFieldTests(t, func(o *object) any { return string(o.Dict("f")) }, []fieldTest{
+	runFieldTests(t, func(o *Object) any { return string(o.Dict("f")) }, []fieldTest{
 		{"compacted", "{ \"a b\" : [ 1 , { } , [ ] ,\t\"x \\\" y\" ] ,\n\"c\":null }", `{"a b":[1,{},[],"x \" y"],"c":null}`, ""},
 		{"numbers as sent", `{"a":1e400,"b":-0,"c":0.0000000001}`, `{"a":1e400,"b":-0,"c":0.0000000001}`, ""},
 		{"empty", `{}`, `{}`, ""},
@@ -267,7 +267,7 @@ func TestDictAndJSON(t *testing.T) {
 		{"NUL in a nested key", `{"a":{"\u0000":1}}`, "", nulAt(`{"a":{"\u0000":1}}`)},
 		{"nested surrogate", `{"a":"\ud800"}`, "", surrogateAt(`{"a":"\ud800"}`)},
 	})
-	runFieldTests(t, func(o *object) any { return string(o.JSON("f")) }, []fieldTest{
+	runFieldTests(t, func(o *Object) any { return string(o.JSON("f")) }, []fieldTest{
 		{"any", `[ 1, "a b" ]`, `[1,"a b"]`, ""},
 		{"any", `"a b"`, `"a b"`, ""},
 		{"any", `false`, `false`, ""},
@@ -331,7 +331,7 @@ func decimalTests(places int, le string) []fieldTest {
 }
 
 func TestPrice(t *testing.T) {
-	read := func(o *object) any { return o.Price("f") }
+	read := func(o *Object) any { return o.Price("f") }
 	runFieldTests(t, read, decimalTests(12, "1000000"))
 	runFieldTests(t, read, []fieldTest{
 		{"", `0.0000025`, "0.0000025", ""},
@@ -341,7 +341,7 @@ func TestPrice(t *testing.T) {
 }
 
 func TestBudget(t *testing.T) {
-	runFieldTests(t, func(o *object) any { b, _ := o.Budget("f"); return b.Limit }, decimalTests(9, "1000000000"))
+	runFieldTests(t, func(o *Object) any { b, _ := o.Budget("f"); return b.Limit }, decimalTests(9, "1000000000"))
 	tests := []struct {
 		value   string
 		want    plans.Budget
@@ -355,7 +355,7 @@ func TestBudget(t *testing.T) {
 		{`true`, plans.Budget{}, false},
 	}
 	for _, test := range tests {
-		oneField(t, test.value, func(o *object) {
+		oneField(t, test.value, func(o *Object) {
 			got, present := o.Budget("f")
 			if got != test.want || present != test.present {
 				t.Errorf("%q reads as %+v, %t", test.value, got, present)

@@ -1,4 +1,4 @@
-package server
+package request
 
 import (
 	"bytes"
@@ -11,8 +11,6 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
-
-	"github.com/pikarc/server/storage"
 )
 
 // What an agent says of itself is a report: the bodies of starts, steps, their
@@ -25,45 +23,37 @@ import (
 const (
 	// maxRepaired is how many fields an answer names as repaired.
 	maxRepaired = 32
+	// maxFieldName is how many characters are kept of a name.
+	maxFieldName = 255
 	// maxPreview is how many characters are kept of a payload that is too large.
 	maxPreview  = 500
 	cutMark     = "…"
 	replacement = "\ufffd" // stands for what is no character
 )
 
-// isReportField reports whether a call of agents knows a field of this name.
-func isReportField(key []byte) bool {
-	switch string(key) {
-	case "user_id", "type", "sequence", "status":
-		return true
-	default:
-		return storage.RepairOf(string(key)) != storage.RepairedOther
-	}
-}
-
 // parseReport is parseObject for a report.
-func parseReport(body []byte, maxPayload int64) (*object, error) {
-	text, err := scanReport(body, isReportField)
+func parseReport(body []byte, maxPayload int64, known func(key []byte) bool) (*Object, error) {
+	text, err := scanReport(body, known)
 	if err != nil {
 		return nil, jsonInvalid(err)
 	}
 	if text.kind != '{' {
 		return nil, notAnObject(body, text.flaws)
 	}
-	o := &object{raw: body, members: text.members, asked: make([]string, 0, 8), maxPayload: maxPayload}
+	o := &Object{raw: body, members: text.members, asked: make([]string, 0, 8), maxPayload: maxPayload}
 	if text.flaws != 0 {
-		o.mend()
+		o.mend(known)
 	}
 	return o, nil
 }
 
 // mend makes each value one that the readers and the problems' inputs can walk
 // through. Texts stay as they are, for those of deciding fields are problems.
-func (o *object) mend() {
+func (o *Object) mend(known func(key []byte) bool) {
 	for i := range o.members {
 		m := &o.members[i]
 		switch {
-		case m.flaws&flawDeep != 0 && isReportField(m.key):
+		case m.flaws&flawDeep != 0 && known(m.key):
 			m.value = omitted(m.value)
 		case m.flaws&flawDeep != 0:
 			m.value = []byte("null")
@@ -79,24 +69,31 @@ func (o *object) mend() {
 // Repaired names the fields that were changed or left out: those that are
 // known in the order read, then the others in the order sent. It is nil when
 // nothing was. Call it after all readers.
-func (o *object) Repaired() []string {
+func (o *Object) Repaired() []string {
 	o.eachUnasked(func(m member) {
 		if m.flaws != 0 {
-			o.repair(cutText(string(m.key), maxStepName))
+			o.repair(cutText(string(m.key), maxFieldName))
 		}
 	})
 	return o.repaired
 }
 
-// repair notes that a field was changed or left out.
-func (o *object) repair(name string) {
+// MarkRepaired adds a field that its reader did not repair, and returns what
+// Repaired does then.
+func (o *Object) MarkRepaired(name string) []string {
+	o.repair(name)
+	return o.repaired
+}
+
+// repair records that a field was changed or left out.
+func (o *Object) repair(name string) {
 	if len(o.repaired) < maxRepaired && !slices.Contains(o.repaired, name) {
 		o.repaired = append(o.repaired, name)
 	}
 }
 
 // described returns a field to be read generously: nil when it is absent or null.
-func (o *object) described(name string) *member {
+func (o *Object) described(name string) *member {
 	m := o.find(name)
 	if m == nil || !isNull(m.value) {
 		return m
@@ -108,8 +105,8 @@ func (o *object) described(name string) *member {
 }
 
 // Name reads what something is called: nil when absent, null or empty.
-func (o *object) Name(name string) *string {
-	text := o.Text(name, maxStepName)
+func (o *Object) Name(name string) *string {
+	text := o.Text(name, maxFieldName)
 	if text != nil && *text == "" {
 		o.repair(name)
 		return nil
@@ -119,7 +116,7 @@ func (o *object) Name(name string) *string {
 
 // Text reads a text, of which limit characters are kept; any other value is
 // kept as its JSON. Nil when absent or null.
-func (o *object) Text(name string, limit int) *string {
+func (o *Object) Text(name string, limit int) *string {
 	m := o.described(name)
 	if m == nil {
 		return nil
@@ -141,7 +138,7 @@ func (o *object) Text(name string, limit int) *string {
 
 // Payload reads a JSON object, compacted: nil when absent or null. Any other
 // value becomes one. The copy is the caller's to keep.
-func (o *object) Payload(name string) json.RawMessage {
+func (o *Object) Payload(name string) json.RawMessage {
 	value := o.AnyPayload(name)
 	if value == nil || value[0] == '{' {
 		return value
@@ -152,7 +149,7 @@ func (o *object) Payload(name string) json.RawMessage {
 
 // AnyPayload is Payload for any JSON value. Numbers and duplicate keys inside
 // it stay as sent.
-func (o *object) AnyPayload(name string) json.RawMessage {
+func (o *Object) AnyPayload(name string) json.RawMessage {
 	m := o.described(name)
 	switch {
 	case m == nil:
@@ -170,7 +167,7 @@ func (o *object) AnyPayload(name string) json.RawMessage {
 
 // Count reads a whole number from 0 to limit, also from a text. What is none
 // is left out: nil, as when absent or null.
-func (o *object) Count(name string, limit int64) *int64 {
+func (o *Object) Count(name string, limit int64) *int64 {
 	m := o.described(name)
 	if m == nil {
 		return nil
@@ -184,7 +181,7 @@ func (o *object) Count(name string, limit int64) *int64 {
 }
 
 // Duration is Count for a length of time, which is also rounded and bounded.
-func (o *object) Duration(name string, limit int64) *int64 {
+func (o *Object) Duration(name string, limit int64) *int64 {
 	m := o.described(name)
 	if m == nil {
 		return nil
