@@ -52,25 +52,30 @@ func (j job) String() string {
 // restarted often is still kept tidy; backups and verifications only when due.
 func (s *Server) startJobs(ctx context.Context) <-chan struct{} {
 	var group sync.WaitGroup
-	group.Go(func() { s.every(ctx, idleSweepEvery, jobIdle, "end idle runs", "runs", s.store.EndIdleRuns) })
-	group.Go(func() { s.every(ctx, expireEvery, jobExpire, "delete expired runs", "runs", s.store.Expire) })
-	group.Go(func() { s.every(ctx, eraseEvery, jobErase, "erase users", "users", s.store.EraseUsers) })
-	group.Go(func() { s.every(ctx, shrinkEvery, jobShrink, "shrink the file", "pages", s.shrink) })
-	group.Go(func() { s.every(ctx, keyUseEvery, jobKeyUse, "record when API keys were used", "", s.recordKeyUse) })
+	does := func(interval time.Duration, j job, name, things string, round func(context.Context) (int, error)) {
+		s.metrics.jobs.enable(j)
+		group.Go(func() { s.every(ctx, interval, j, name, things, round) })
+	}
+	looks := func(round func(context.Context) (int, error)) {
+		group.Go(func() { s.every(ctx, lookEvery, jobNone, "", "", round) })
+	}
+	does(idleSweepEvery, jobIdle, "end idle runs", "runs", s.store.EndIdleRuns)
+	does(expireEvery, jobExpire, "delete expired runs", "runs", s.store.Expire)
+	does(eraseEvery, jobErase, "erase users", "users", s.store.EraseUsers)
+	does(shrinkEvery, jobShrink, "shrink the file", "pages", s.shrink)
+	does(keyUseEvery, jobKeyUse, "record when API keys were used", "", s.recordKeyUse)
 	if s.stripe != nil {
-		group.Go(func() {
-			s.every(ctx, endPlansEvery, jobEndPlans, "end plans that are no longer paid", "customers", s.endPlans)
-		})
-		reconcile := s.until(reconcileEvery, s.reconcile)
-		group.Go(func() { s.every(ctx, reconcileTry, jobReconcile, "repair customers", "customers", reconcile) })
+		does(endPlansEvery, jobEndPlans, "end plans that are no longer paid", "customers", s.endPlans)
+		does(reconcileTry, jobReconcile, "repair customers", "customers", s.until(reconcileEvery, s.reconcile))
 	}
 	if s.VerifyEvery > 0 {
-		due := s.verifyDue()
-		group.Go(func() { s.every(ctx, lookEvery, jobNone, "", "", s.whenDue(due, s.verify)) })
+		s.metrics.jobs.enable(jobVerify)
+		looks(s.whenDue(s.verifyDue(), s.verify))
 	}
-	group.Go(func() { s.every(ctx, lookEvery, jobNone, "", "", s.lookAtWAL) })
+	looks(s.lookAtWAL)
 	if s.Backups.Dir != "" {
-		group.Go(func() { s.every(ctx, lookEvery, jobNone, "", "", s.backingOff(s.backupDue, s.backup)) })
+		s.metrics.jobs.enable(jobBackup)
+		looks(s.backingOff(s.backupDue, s.backup))
 	}
 	done := make(chan struct{})
 	go func() { group.Wait(); close(done) }()

@@ -1,8 +1,10 @@
 package server_test
 
 import (
+	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -10,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
@@ -127,9 +130,9 @@ func TestEveryJobHasItsSeriesBeforeItsFirstRound(t *testing.T) {
 	w.must(err)
 	for _, job := range jobs {
 		for _, series := range []string{
-			`pikarc_job_runs_total{job="%s",outcome="success"}`, `pikarc_job_runs_total{job="%s",outcome="failure"}`,
-			`pikarc_job_last_success_timestamp_seconds{job="%s"}`, `pikarc_job_last_seconds{job="%s"}`,
-			`pikarc_job_handled_total{job="%s"}`,
+			`pikarc_job_runs_total{job_name="%s",outcome="success"}`, `pikarc_job_runs_total{job_name="%s",outcome="failure"}`,
+			`pikarc_job_last_success_timestamp_seconds{job_name="%s"}`, `pikarc_job_last_seconds{job_name="%s"}`,
+			`pikarc_job_handled_total{job_name="%s"}`, `pikarc_job_enabled{job_name="%s"}`,
 		} {
 			if got := w.metric(fmt.Sprintf(series, job)); got != 0 {
 				t.Errorf("%s %s is %v before its first round", series, job, got)
@@ -137,6 +140,63 @@ func TestEveryJobHasItsSeriesBeforeItsFirstRound(t *testing.T) {
 		}
 		if !strings.Contains(string(described), "`"+job+"`") {
 			t.Errorf("metrics.md does not name %s", job)
+		}
+	}
+}
+
+// An alert on a job that this server does not do would never end.
+func TestJobsThatSettingsLeaveOutAreNotEnabled(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		change func(*server.Config)
+		not    []string
+	}{
+		"the least": {
+			func(cfg *server.Config) { cfg.VerifyEvery = 0 },
+			[]string{"end_unpaid_plans", "repair_customers", "verify", "backup"},
+		},
+		"with verifications": {
+			func(cfg *server.Config) { cfg.VerifyEvery = time.Hour },
+			[]string{"end_unpaid_plans", "repair_customers", "backup"},
+		},
+		"with backups": {
+			func(cfg *server.Config) {
+				cfg.VerifyEvery, cfg.Backups = time.Hour, server.Backups{Dir: t.TempDir(), Every: time.Hour, Keep: 1}
+			},
+			[]string{"end_unpaid_plans", "repair_customers"},
+		},
+	} {
+		w := newWorld(t, c.change)
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		w.must(err)
+		ctx, stop := context.WithCancel(t.Context())
+		stop()
+		w.must(w.server.Serve(ctx, ln))
+		var not []string
+		for _, job := range server.Jobs() {
+			if w.metric(fmt.Sprintf(`pikarc_job_enabled{job_name="%s"}`, job)) == 0 {
+				not = append(not, job)
+			}
+		}
+		if diff := cmp.Diff(c.not, not); diff != "" {
+			t.Errorf("%s: jobs that are not enabled: %s", name, diff)
+		}
+	}
+}
+
+// Prometheus gives these names to where it scrapes, and renames ours: a rule
+// that asks for job="backup" would stay silent for ever.
+func TestNoMetricTakesALabelOfPrometheus(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	if taken := regexp.MustCompile(`(?m)^.*[{,](job|instance)=.*$`).FindAllString(w.scrape(), -1); len(taken) > 0 {
+		t.Errorf("%q", taken)
+	}
+	rules, err := os.ReadFile("../docs/ops/alerts.yml")
+	w.must(err)
+	for _, found := range regexp.MustCompile(`job="([^"]*)"`).FindAllStringSubmatch(string(rules), -1) {
+		if found[1] != "pikarc" {
+			t.Errorf("alerts.yml asks for the scrape job %q", found[1])
 		}
 	}
 }

@@ -69,8 +69,8 @@ func TestBackupsBeyondTheNumberToKeepGoAndNothingElse(t *testing.T) {
 	if names := w.files(dir); !slices.Equal(names, want) {
 		t.Errorf("files %v, want %v", names, want)
 	}
-	if w.metric(`pikarc_job_runs_total{job="backup",outcome="success"}`) != 6 || w.metric(`pikarc_backup_bytes`) < 4096 ||
-		w.metric(`pikarc_job_last_success_timestamp_seconds{job="backup"}`) == 0 {
+	if w.metric(`pikarc_job_runs_total{job_name="backup",outcome="success"}`) != 6 || w.metric(`pikarc_backup_bytes`) < 4096 ||
+		w.metric(`pikarc_job_last_success_timestamp_seconds{job_name="backup"}`) == 0 {
 		t.Error("the metrics do not tell of the backups")
 	}
 }
@@ -85,7 +85,7 @@ func TestBackupThatFailsIsLoggedAndCounted(t *testing.T) {
 	if err := w.server.Backup(t.Context()); err == nil {
 		t.Fatal("backed up below a file")
 	}
-	if w.metric(`pikarc_job_runs_total{job="backup",outcome="failure"}`) != 1 || !strings.Contains(w.logs.String(), "make the backup directory") {
+	if w.metric(`pikarc_job_runs_total{job_name="backup",outcome="failure"}`) != 1 || !strings.Contains(w.logs.String(), "make the backup directory") {
 		t.Errorf("nobody is told: %s", w.logs)
 	}
 }
@@ -144,12 +144,12 @@ func TestVerificationTellsWhatItFinds(t *testing.T) {
 	a := w.account(plans.Scale)
 	w.start(a, "someone")
 	w.must(w.server.Verify(t.Context()))
-	if w.metric("pikarc_verify_differences") != 0 || w.metric(`pikarc_job_runs_total{job="verify",outcome="success"}`) != 1 {
+	if w.metric("pikarc_verify_differences") != 0 || w.metric(`pikarc_job_runs_total{job_name="verify",outcome="success"}`) != 1 {
 		t.Error("right books are not told")
 	}
 	w.exec(`UPDATE workspace_days SET run_count = 5`)
 	w.must(w.server.Verify(t.Context()))
-	if w.metric("pikarc_verify_differences") != 1 || w.metric(`pikarc_job_last_success_timestamp_seconds{job="verify"}`) == 0 {
+	if w.metric("pikarc_verify_differences") != 1 || w.metric(`pikarc_job_last_success_timestamp_seconds{job_name="verify"}`) == 0 {
 		t.Error("wrong books are not told")
 	}
 	for _, words := range []string{"the books are wrong", "workspace_days", "run_count 5", "run_count 1"} {
@@ -159,7 +159,7 @@ func TestVerificationTellsWhatItFinds(t *testing.T) {
 	}
 	ended, stop := context.WithCancel(t.Context())
 	stop()
-	if err := w.server.Verify(ended); err == nil || w.metric(`pikarc_job_runs_total{job="verify",outcome="failure"}`) != 0 {
+	if err := w.server.Verify(ended); err == nil || w.metric(`pikarc_job_runs_total{job_name="verify",outcome="failure"}`) != 0 {
 		t.Errorf("the end of the server: %v, or it counts as a failure", err)
 	}
 }
