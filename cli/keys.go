@@ -42,7 +42,7 @@ func newCreateKey() *cobra.Command {
 	f.StringVar(&email, "email", "", "the account's email (required)")
 	f.StringVar(&label, "label", storage.DefaultKeyLabel, "a name for the key")
 	f.StringVar(&scope, "scope", string(storage.ScopeAgent), strings.Join(storage.Scopes(), ", "))
-	f.StringVar(&expires, "expires", "", "when the key ends: after 90d or 12h, or at a date or RFC 3339 time; never unless set")
+	f.StringVar(&expires, "expires", "", "when it ends: after 90d or 12h, or at a date or RFC 3339 time (never unless set)")
 	f.BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
 }

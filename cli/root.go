@@ -143,6 +143,15 @@ func open(
 	return store, secret, err
 }
 
+// checkGivenSecret refuses a secret of the environment that cannot be used.
+func checkGivenSecret() error {
+	given, err := setting(serverSecret)
+	if err == nil && given != "" {
+		_, err = auth.LoadSecret("", given)
+	}
+	return err
+}
+
 func versions() string {
 	return fmt.Sprintf("pikarc %s\ncommit %s\n%s\nSQLite %s\n", version, commit, runtime.Version(), storage.SQLiteVersion)
 }

@@ -229,6 +229,9 @@ func serve(ctx context.Context, dir string, o serveOptions, stdout, stderr io.Wr
 	for _, warning := range o.warnings {
 		cfg.Log.Warn(warning)
 	}
+	if err := checkGivenSecret(); err != nil { // before the lock makes its files
+		return err
+	}
 	isNew := !hasDatabase(dir)
 	serving, err := o.lock(ctx, dir, cfg.Log)
 	if err != nil {

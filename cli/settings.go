@@ -22,14 +22,13 @@ func secretSettings() []string {
 	return []string{serverSecret, stripeSecretKey, stripeWebhookSecret, stripePricePro, stripePriceScale}
 }
 
-// otherSettings are variables of this prefix that no flag stands for. The API
-// key is that of agents, which often run beside their server.
-func otherSettings() []string { return []string{stripeAPIURL, agentsKey} }
+// clientSettings are variables of agents and of scripts that configure, which
+// often run beside their server.
+func clientSettings() []string {
+	return []string{"PIKARC_API_KEY", "PIKARC_ADMIN_KEY", "PIKARC_BASE_URL", "PIKARC_JOURNAL_DIR"}
+}
 
-const (
-	serverSecret = "PIKARC_SECRET"
-	agentsKey    = "PIKARC_API_KEY"
-)
+const serverSecret = "PIKARC_SECRET"
 
 // settingName is the variable of a flag.
 func settingName(flag string) string {
@@ -55,9 +54,7 @@ func settingNames(root *cobra.Command) map[string]bool {
 	for _, name := range secretSettings() {
 		names[name], names[name+"_FILE"] = true, true
 	}
-	for _, name := range otherSettings() {
-		names[name] = true
-	}
+	names[stripeAPIURL] = true
 	return names
 }
 
@@ -108,7 +105,7 @@ func variablesUsed(flags *pflag.FlagSet) (names []string) {
 func refuseQuotes(known map[string]bool, environment []string) error {
 	for _, variable := range environment {
 		name, value, _ := strings.Cut(variable, "=")
-		if known[name] && name != agentsKey && len(value) > 1 && strings.ContainsAny(value[:1], `"'`) && value[0] == value[len(value)-1] {
+		if known[name] && len(value) > 1 && strings.ContainsAny(value[:1], `"'`) && value[0] == value[len(value)-1] {
 			return usage(fmt.Errorf("environment variable %s has quotes around its value: whatever sets it, such as docker's "+
 				"--env-file, does not take them away. Write it without them", name))
 		}
@@ -126,7 +123,7 @@ var kubernetesLink = regexp.MustCompile(
 func unknownSettings(known map[string]bool, environment []string) (warnings []string) {
 	for _, variable := range slices.Sorted(slices.Values(environment)) {
 		name, _, _ := strings.Cut(variable, "=")
-		if !strings.HasPrefix(name, settingPrefix) || known[name] ||
+		if !strings.HasPrefix(name, settingPrefix) || known[name] || slices.Contains(clientSettings(), name) ||
 			kubernetesLink.MatchString(name) || kubernetesLink.MatchString(variable) {
 			continue
 		}

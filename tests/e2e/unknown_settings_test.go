@@ -52,7 +52,7 @@ func TestAVariableThatIsNoSettingIsWarnedAboutByName(t *testing.T) {
 func TestVariablesOfOthersAreNotWarnedAbout(t *testing.T) {
 	t.Parallel()
 	invocation{args: []string{"migrate", "--init", "--data-dir", t.TempDir()}, settings: []string{
-		"PIKARC_API_KEY=lg_x", "PIKARC_PLAN=pro", "PIKARC_SECRET_FILE=", "PIKARC_BASE_PATH=/x", "PIKARC_TLS_DOMAIN=",
+		"PIKARC_API_KEY=lg_x", "PIKARC_ADMIN_KEY=lg_y", "PIKARC_BASE_URL=http://localhost:8000", "PIKARC_JOURNAL_DIR=\"/x\"", "PIKARC_PLAN=pro", "PIKARC_SECRET_FILE=", "PIKARC_BASE_PATH=/x", "PIKARC_TLS_DOMAIN=",
 		"PIKARC_SERVICE_HOST=10.0.0.1", "PIKARC_SERVICE_PORT=8000", "PIKARC_SERVICE_PORT_HTTP=8000", "PIKARC_PORT=tcp://10.0.0.1:8000",
 		"PIKARC_PORT_8000_TCP=tcp://10.0.0.1:8000", "PIKARC_PORT_8000_TCP_PROTO=tcp", "PIKARC_PORT_8000_TCP_ADDR=10.0.0.1",
 		"PIKARC_SERVER_SERVICE_HOST=10.0.0.1", "PIKARC_SERVER_PORT=tcp://10.0.0.1:8000",
