@@ -4,9 +4,10 @@
     PIKARC_API_KEY=lg_... PIKARC_ADMIN_KEY=lg_... python examples/agent.py [--base-url http://localhost:8000]
 
 No model is called: this file pretends to be one, and says how many tokens it used. An agent's key may not change what
-guards it, so with another, of scope admin (pikarc create-key --scope admin), it plays the operator: it sets a price for that model and, for a moment, a daily budget for the whole workspace: what was spent today and half a cent
-more. At the end it restores the budget and switches the price off; until then the budget holds for every other agent of
-that workspace too. You will see:
+guards it, so with another, of scope admin (pikarc create-key --scope admin), it plays the operator: it sets a price for
+that model and, for a moment, a daily budget for the whole workspace: what was spent today and half a cent more. At the
+end it restores the budget and switches the price off; until then the budget holds for every other agent of that
+workspace too. You will see:
 
     Today's budget for this workspace is now 0.005 USD, of which 0 USD are spent.
 

@@ -56,9 +56,11 @@ def test_example_works_after_earlier_spend_and_puts_the_budget_back(server):
 
 
 def test_example_says_in_one_line_what_is_missing(server):
-    assert "PIKARC_API_KEY" in run_example(server.url, "").stderr
-    refused = run_example(server.url, "lg_00000000_" + "0" * 64)
-    unreachable = run_example("http://127.0.0.1:1", "lg_00000000_" + "0" * 64)
+    unknown = "lg_00000000_" + "0" * 64
+    assert "PIKARC_API_KEY" in run_example(server.url, "", unknown).stderr
+    assert "PIKARC_ADMIN_KEY" in run_example(server.url, unknown, "").stderr
+    refused = run_example(server.url, unknown, unknown)
+    unreachable = run_example("http://127.0.0.1:1", unknown, unknown)
     for done in (refused, unreachable):
         assert done.returncode == 1
         assert len(done.stderr.splitlines()) == 1

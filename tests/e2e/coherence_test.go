@@ -71,7 +71,7 @@ func TestChangesHoldForTheVeryNextDecisionUnderFullLoad(t *testing.T) {
 	dir := t.TempDir()
 	p, busy := roomy(t, dir)
 	ann := createUser(t, dir, "bea@example.com", "enterprise")
-	key := ann.APIKey
+	key, token := ann.APIKey, p.signIn(t, ann.Email)
 	other := startMeddling(t, dir, "bea@example.com")
 
 	stop := make(chan struct{})
@@ -121,20 +121,20 @@ func TestChangesHoldForTheVeryNextDecisionUnderFullLoad(t *testing.T) {
 		}
 		other.do("kill on")
 		mustDecide("kill switch on, by another process", "KILL_SWITCH_ACTIVE")
-		p.call(t, "POST", "/v1/workspace/kill-switch", key, map[string]any{"active": false}).want(t, http.StatusOK)
+		p.call(t, "POST", "/v1/workspace/kill-switch", token, map[string]any{"active": false}).want(t, http.StatusOK)
 		mustDecide("kill switch off, by the API", "")
 		other.do("block user")
 		mustDecide("blocked, by another process", "USER_BLOCKED")
-		p.call(t, "DELETE", "/v1/blocked-users/user", key, nil).want(t, http.StatusOK)
+		p.call(t, "DELETE", "/v1/blocked-users/user", token, nil).want(t, http.StatusOK)
 		mustDecide("unblocked, by the API", "")
-		p.call(t, "PUT", "/v1/blocked-users/user", key, nil).want(t, http.StatusOK)
+		p.call(t, "PUT", "/v1/blocked-users/user", token, nil).want(t, http.StatusOK)
 		mustDecide("blocked, by the API", "USER_BLOCKED")
 		other.do("unblock user")
 		mustDecide("unblocked, by another process", "")
 		other.do("price 0.%06d", i+1)
 		mustCost(fmt.Sprintf("0.%06d", i+1))
 
-		p.call(t, "POST", "/v1/workspace/kill-switch", key, map[string]any{"active": true}).want(t, http.StatusOK)
+		p.call(t, "POST", "/v1/workspace/kill-switch", token, map[string]any{"active": true}).want(t, http.StatusOK)
 		mustDecide("kill switch on, by the API", "KILL_SWITCH_ACTIVE")
 		other.do("plan basic") // which has no kill switch
 		mustDecide("plan, by another process", "")
