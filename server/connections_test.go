@@ -162,6 +162,9 @@ func (p *pipes) dialFrom(t *testing.T, address, says string) (net.Conn, *bufio.R
 			t.Error(err)
 		}
 	}
+	// Who sleeps counts as settled to Wait, and a call may sleep for a moment
+	// until a lock of SQLite's is free: jobs use the database too.
+	time.Sleep(100 * time.Millisecond) // of the bubble's clock
 	synctest.Wait()
 	return ours, bufio.NewReader(ours)
 }

@@ -230,8 +230,10 @@ func (v *watch) changedByRefusal(s shot, r *response) string {
 		return ""
 	}
 	changed := v.changed()
-	if r.status == http.StatusUnauthorized && strings.HasPrefix(s.path, "/v1/auth/login") && changed == "audit_entries" {
-		return "" // a sign-in that failed is recorded
+	wrong := r.status == http.StatusUnauthorized && strings.HasPrefix(s.path, "/v1/auth/login") ||
+		r.status == http.StatusBadRequest && strings.HasPrefix(s.path, "/v1/auth/change-password")
+	if wrong && changed == "audit_entries" {
+		return "" // a wrong password is recorded
 	}
 	return changed
 }
