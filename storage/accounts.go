@@ -56,8 +56,11 @@ func (s *Store) CreateAccount(ctx context.Context, in NewAccount) (a Account, w 
 			CreatedAt: tx.now.Truncate(time.Millisecond),
 		}
 		if in.First {
-			if has, err := hasAccounts(tx); has || err != nil {
-				return deed{}, errors.Join(err, ErrNotFirst)
+			switch has, err := hasAccounts(tx); {
+			case err != nil:
+				return deed{}, err
+			case has:
+				return deed{}, ErrNotFirst
 			}
 		}
 		accountID, err := insertAccount(tx, a)
