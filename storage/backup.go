@@ -2,7 +2,6 @@ package storage
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -13,6 +12,7 @@ import (
 	"time"
 
 	"github.com/pikarc/server/auth/privatefile"
+	"github.com/pikarc/server/storage/sqlite"
 )
 
 // Backup writes a copy of a database to a file: one snapshot of it, complete
@@ -101,7 +101,7 @@ func copyTo(ctx context.Context, path, dir, like string) (c copied, err error) {
 }
 
 func vacuumInto(ctx context.Context, path, file string) (err error) {
-	db, err := sql.Open("sqlite", dsn(path, waitForLocks())+"&mode=rw")
+	db, err := sqlite.OpenExisting(path, sqlite.WaitForLocks())
 	if err != nil {
 		return err
 	}

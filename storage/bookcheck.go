@@ -2,11 +2,12 @@ package storage
 
 import (
 	"context"
-	"database/sql"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/pikarc/server/storage/sqlite"
 )
 
 // wrong is the temporary table that takes the rows of a book that differ: the
@@ -216,7 +217,7 @@ func soundness() []rule {
 // damageOf makes SQLite's own checks. They come before all others: what is
 // read from a damaged file proves nothing.
 func damageOf(ctx context.Context, path string) (report Report, err error) {
-	db, err := sql.Open("sqlite", dsn(path, waitForLocks(), [2]string{"query_only", "1"})+"&mode=rw")
+	db, err := sqlite.OpenExisting(path, sqlite.WaitForLocks(), sqlite.QueryOnly())
 	if err != nil {
 		return report, err
 	}
@@ -225,7 +226,7 @@ func damageOf(ctx context.Context, path string) (report Report, err error) {
 	for _, check := range soundness() {
 		report.Checks++
 		err := a.find(check, nil)
-		if isDamage(err) { // too damaged to be checked
+		if sqlite.IsCorrupt(err) { // too damaged to be checked
 			report.add(Difference{Check: check.name, Stored: err.Error(), ShouldBe: check.holds})
 			return report, nil
 		}

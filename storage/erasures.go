@@ -312,7 +312,7 @@ func (s *Store) tryEmptyWAL(ctx context.Context) (done bool, err error) {
 	if s.closed {
 		return false, ErrClosed
 	}
-	s.folder.fold()
+	s.folder.Fold()
 	select {
 	case s.turn <- struct{}{}:
 		defer func() { <-s.turn }()
@@ -320,7 +320,7 @@ func (s *Store) tryEmptyWAL(ctx context.Context) (done bool, err error) {
 		return false, ctx.Err()
 	}
 	for range attempts {
-		if done, err = s.folder.empty(); done || err != nil {
+		if done, err = s.folder.Empty(); done || err != nil {
 			return done, err
 		}
 		if err := sleep(ctx, pause); err != nil {

@@ -7,7 +7,7 @@ import (
 	"path/filepath"
 	"syscall"
 
-	sqlite3 "modernc.org/sqlite/lib"
+	"github.com/pikarc/server/storage/sqlite"
 )
 
 // What a caller can act on. Anything else is a bug.
@@ -15,8 +15,8 @@ var (
 	ErrNotFound      = errors.New("not found")
 	ErrConflict      = errors.New("already exists")
 	ErrBusy          = errors.New("the write queue is full")
-	ErrClosed        = errors.New("the store is closing")
-	ErrUnavailable   = errors.New("the database cannot be written or read now")
+	ErrClosed        = sqlite.ErrClosed
+	ErrUnavailable   = sqlite.ErrUnavailable
 	ErrSchemaOld     = errors.New("the database's schema is older than this binary: run `pikarc migrate`")
 	ErrSchemaNewer   = errors.New("the database was made by a newer pikarc: upgrade this binary; the database is unchanged")
 	ErrNotFirst      = errors.New("there is an account already")
@@ -38,8 +38,6 @@ var (
 	ErrNetwork       = errors.New("a database on a network file system can be served by two machines at once, and answered runs get lost: choose a directory on a disk of this machine with --data-dir")
 	ErrRestoring     = errors.New("the database is being restored: try again when that is done")
 	ErrExists        = errors.New("there is a database already: with --force it is kept under another name, and replaced")
-	errUniqueBroken  = errors.New("unique constraint")
-	errNested        = errors.New("a statement inside the callback of another, on one connection")
 	errJobPanicked   = errors.New("panic in a write")
 	errBatchRollback = errors.New("the batch was rolled back")
 )
@@ -51,26 +49,12 @@ func (e *EndedError) Error() string {
 	return fmt.Sprintf("Run has already ended as %s", e.Status)
 }
 
-// coded is an error of SQLite, from the writer's connection or from the driver's.
-type coded interface{ Code() int }
-
-// classify adds ErrUnavailable to errors of the environment (disk, locks),
-// and errUniqueBroken to broken unique constraints, by SQLite's code.
+// classify adds ErrUnavailable to errors of the environment (disk, locks), by SQLite's code.
 func classify(err error) error {
-	var e coded
-	if !errors.As(err, &e) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+	if !sqlite.IsUnavailable(err) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
-	switch e.Code() & 0xff {
-	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR,
-		sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB,
-		sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_PROTOCOL:
-		return errors.Join(ErrUnavailable, asDamage(err))
-	}
-	if e.Code() == sqlite3.SQLITE_CONSTRAINT_UNIQUE {
-		return errors.Join(errUniqueBroken, err)
-	}
-	return err
+	return errors.Join(ErrUnavailable, asDamage(err))
 }
 
 // isMissing is the error for a row that another one refers to. Its absence is
@@ -82,35 +66,16 @@ func isMissing(row string) error {
 // orNoSpace says of an error that the disk of a file is full, where it is.
 // SQLite has no code for that when it is the index of the WAL that cannot grow.
 func orNoSpace(err error, file string) error {
-	var e coded
-	full := errors.Is(err, syscall.ENOSPC)
-	if errors.As(err, &e) {
-		free, known := freeBytes(filepath.Dir(file))
+	full := errors.Is(err, syscall.ENOSPC) || sqlite.IsFull(err)
+	if !full && sqlite.IsIOError(err) {
 		const room = 64 << 10
-		kind := e.Code() & 0xff
-		full = full || kind == sqlite3.SQLITE_FULL || kind == sqlite3.SQLITE_IOERR && known && free < room
+		free, known := freeBytes(filepath.Dir(file))
+		full = known && free < room
 	}
 	if !full || errors.Is(err, ErrNoSpace) {
 		return err
 	}
 	return fmt.Errorf("%w %s: free some: %w", ErrNoSpace, filepath.Dir(file), err)
-}
-
-// isDamage tells that SQLite found the file to be no sound database.
-func isDamage(err error) bool {
-	var e coded
-	return errors.As(err, &e) && (e.Code()&0xff == sqlite3.SQLITE_CORRUPT || e.Code()&0xff == sqlite3.SQLITE_NOTADB)
-}
-
-// isBusy tells that another process kept its lock for too long.
-func isBusy(err error) bool {
-	var e coded
-	return errors.As(err, &e) && e.Code()&0xff == sqlite3.SQLITE_BUSY
-}
-
-func isReadOnly(err error) bool {
-	var e coded
-	return errors.As(err, &e) && (e.Code()&0xff == sqlite3.SQLITE_READONLY || e.Code()&0xff == sqlite3.SQLITE_CANTOPEN)
 }
 
 // ignoreNotFound is for look-ups whose absence means something.

@@ -32,11 +32,10 @@ func noon() time.Time { return time.Date(2026, 11, 15, 12, 0, 0, 0, time.UTC) }
 type world struct {
 	*Store
 	*clock
-	t      testing.TB
-	path   string
-	aside  *sql.DB      // connections of its own, as another process would have
-	made   atomic.Int64 // accounts
-	filled int          // writes of fill
+	t     testing.TB
+	path  string
+	aside *sql.DB      // connections of its own, as another process would have
+	made  atomic.Int64 // accounts
 }
 
 func newWorld(t testing.TB, change ...func(*Options)) *world {

@@ -2,7 +2,6 @@ package storage
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -10,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/pikarc/server/storage/sqlite"
 	"github.com/pressly/goose/v3"
 )
 
@@ -148,8 +148,8 @@ func ignoreOld(err error) error {
 
 func migrateUp(ctx context.Context, path string, migrations fs.FS) (err error) {
 	// Before all else: it can only be set while there is nothing in the file, not even a journal mode.
-	all := append([][2]string{givesSpaceBack()}, pragmas(false)...)
-	db, err := sql.Open("sqlite", dsn(path, all...)+"&_txlock=immediate")
+	all := append([]sqlite.Pragma{sqlite.GivesSpaceBack()}, sqlite.Pragmas(false)...)
+	db, err := sqlite.OpenImmediate(path, all...)
 	if err != nil {
 		return err
 	}
@@ -186,7 +186,7 @@ func migrationVersions(migrations fs.FS) ([]int64, error) {
 // schemaVersion reads goose's table itself, because goose would make it. It
 // sets no journal mode: that would be written into the file.
 func schemaVersion(ctx context.Context, path string) (version int64, err error) {
-	db, err := sql.Open("sqlite", dsn(path, waitForLocks(), [2]string{"query_only", "1"})+"&mode=rw")
+	db, err := sqlite.OpenExisting(path, sqlite.WaitForLocks(), sqlite.QueryOnly())
 	if err != nil {
 		return 0, err
 	}

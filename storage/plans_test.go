@@ -7,7 +7,6 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
-	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -23,6 +22,7 @@ import (
 	"github.com/pikarc/server/auth"
 	"github.com/pikarc/server/guard"
 	"github.com/pikarc/server/plans"
+	"github.com/pikarc/server/storage/sqlite"
 )
 
 // call uses an exported method of Store in each form that makes a query of its own.
@@ -319,20 +319,9 @@ func runForms() []runForm {
 // queriesOf lists the texts that a store's connections have prepared, which
 // must be idle.
 func queriesOf(w *world) []string {
-	all := map[string]bool{}
-	for query := range w.writer.(*conn).stmts {
-		all[query] = true
-	}
-	for _, pool := range []*pool{w.readers, w.credentials} {
-		for range cap(pool.slots) {
-			r := <-pool.slots // idle ones queue up, so each comes by once
-			for query := range r.stmts {
-				all[query] = true
-			}
-			pool.slots <- r
-		}
-	}
-	return slices.Sorted(maps.Keys(all))
+	all := slices.Concat(w.writer.(*sqlite.Conn).Queries(), w.readers.Queries(), w.credentials.Queries())
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 // planOf explains a query. Its parameters are null: without statistics in the

@@ -2,18 +2,20 @@ package storage
 
 import (
 	"context"
-	"database/sql"
 	"errors"
+	"os"
 	"path/filepath"
 	"runtime"
 	"sync"
 	"testing"
+
+	"github.com/pikarc/server/storage/sqlite"
 )
 
 // everySession reads often enough to use each session of both pools.
 func (w *world) everySession() {
 	w.t.Helper()
-	for range cap(w.readers.slots) + cap(w.credentials.slots) {
+	for range w.readers.Size() + w.credentials.Size() {
 		if _, err := w.KeyCredential(w.t.Context(), "00000000"); !errors.Is(err, ErrNotFound) {
 			w.t.Fatalf("look a key up: %v", err)
 		}
@@ -56,34 +58,20 @@ func TestCancelledReadsSpoilNoSession(t *testing.T) {
 	w.must(w.Ready(t.Context()))
 }
 
-// Whatever is wrong with its transaction, a session is used no more.
-func TestSessionWhoseTransactionFailedIsReplaced(t *testing.T) {
+// Whatever is wrong with its transaction, a session is used no more; and a
+// panic costs none.
+func TestSessionWhoseReadFailedIsReplaced(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	for name, p := range map[string]*pool{"readers": w.readers, "credentials": w.credentials} {
-		read := func(fn func(*Tx) error) error { return p.read(t.Context(), fn) }
-		for range cap(p.slots) { // one that is inside a transaction, as a stray BEGIN leaves it
-			s, err := p.take(t.Context())
-			if err == nil {
-				_, err = s.exec(t.Context(), "BEGIN", nil)
-			}
-			p.slots <- s
-			if err != nil {
-				t.Error(err)
-			}
-		}
-		for range cap(p.slots) {
-			if err := read(func(*Tx) error { return nil }); !errors.Is(err, ErrUnavailable) {
-				t.Errorf("%s: began twice: %v", name, err)
-			}
-		}
-		for range cap(p.slots) { // one that is outside although its read is not over
+	for name, pool := range map[string]*sqlite.Pool{"readers": w.readers, "credentials": w.credentials} {
+		read := func(fn func(*Tx) error) error { return w.readFrom(t.Context(), pool, fn) }
+		for range pool.Size() { // one that is outside although its read is not over
 			err := read(func(tx *Tx) error { _, err := tx.exec("ROLLBACK"); return err })
 			if !errors.Is(err, ErrUnavailable) {
 				t.Errorf("%s: ended twice: %v", name, err)
 			}
 		}
-		for range cap(p.slots) {
+		for range pool.Size() {
 			func() {
 				defer func() { _ = recover() }()
 				_ = read(func(*Tx) error { panic("a bug") })
@@ -93,20 +81,19 @@ func TestSessionWhoseTransactionFailedIsReplaced(t *testing.T) {
 	w.everySession()
 }
 
-// A place whose session cannot be opened is filled by a later caller.
-func TestSessionThatCannotBeOpenedIsTriedAgain(t *testing.T) {
+// While no session can be opened nothing is read, and the server is not ready.
+func TestReadsComeBackOnceTheFileCanBeOpened(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	p := w.credentials
-	for range cap(p.slots) {
-		w.must((<-p.slots).close())
-		p.slots <- nil
+	dir := filepath.Dir(w.path)
+	w.must(os.Rename(dir, dir+".gone"))
+	for range w.credentials.Size() {
+		err := w.readFrom(t.Context(), w.credentials, func(tx *Tx) error { _, err := tx.exec("ROLLBACK"); return err })
+		if !errors.Is(err, ErrUnavailable) {
+			t.Errorf("ended twice: %v", err)
+		}
 	}
-	sound := p.db
-	var err error
-	p.db, err = sql.Open("sqlite", dsn(filepath.Join(t.TempDir(), "none", "none.db")))
-	w.must(err)
-	for range 2 * cap(p.slots) {
+	for range 2 * w.credentials.Size() {
 		if _, err := w.KeyCredential(t.Context(), "00000000"); !errors.Is(err, ErrUnavailable) {
 			t.Errorf("without a file: %v", err)
 		}
@@ -115,8 +102,7 @@ func TestSessionThatCannotBeOpenedIsTriedAgain(t *testing.T) {
 			t.Errorf("readiness without a file: %v", err)
 		}
 	}
-	w.must(p.db.Close())
-	p.db = sound
+	w.must(os.Rename(dir+".gone", dir))
 	w.probe.at = w.probe.at.Add(-2 * probeInterval)
 	w.must(w.Ready(t.Context()))
 	w.everySession()
@@ -125,25 +111,7 @@ func TestSessionThatCannotBeOpenedIsTriedAgain(t *testing.T) {
 func TestReadsAfterCloseAreRefused(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	started, over, ended := make(chan struct{}), make(chan struct{}), make(chan error, 1)
-	go func() {
-		ended <- w.read(context.Background(), func(tx *Tx) error {
-			close(started)
-			<-over
-			var n int64
-			return tx.get(`SELECT count(*) FROM runs`, nil, &n)
-		})
-	}()
-	<-started
-	closed := make(chan error, 1)
-	go func() { closed <- w.Close() }()
-	<-w.readers.closed
-	if len(closed) > 0 {
-		t.Error("closed under a read")
-	}
-	close(over)
-	w.must(<-ended)
-	w.must(<-closed)
+	w.must(w.Close())
 	for range 100 { // never by chance
 		_, keyErr := w.KeyCredential(t.Context(), "00000000")
 		_, _, listErr := w.Runs(t.Context(), 1, RunFilter{Limit: 1})

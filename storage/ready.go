@@ -46,10 +46,10 @@ func (s *Store) checkReady(ctx context.Context) error {
 	if s.damaged.Load() {
 		return errors.Join(ErrUnavailable, ErrDamaged)
 	}
-	if err := s.readers.read(ctx, s.requireSchema); err != nil {
+	if err := s.readFrom(ctx, s.readers, s.requireSchema); err != nil {
 		return err
 	}
-	err := s.credentials.read(ctx, func(tx *Tx) error { return errors.Join(s.requireSchema(tx), s.requireDecidable(tx)) })
+	err := s.readFrom(ctx, s.credentials, func(tx *Tx) error { return errors.Join(s.requireSchema(tx), s.requireDecidable(tx)) })
 	if err != nil {
 		return s.noticeDamage(err)
 	}

@@ -2,7 +2,6 @@ package storage
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +11,7 @@ import (
 	"time"
 
 	"github.com/pikarc/server/auth/privatefile"
+	"github.com/pikarc/server/storage/sqlite"
 )
 
 // Restore puts a backup in the place of a database, which nobody may use: then
@@ -119,7 +119,7 @@ func copyFile(path, to string) (err error) {
 // foldWAL moves what a killed server has left in the WAL into the file: the
 // last connection does so when it closes.
 func foldWAL(ctx context.Context, path string) (err error) {
-	db, err := sql.Open("sqlite", dsn(path, waitForLocks())+"&mode=rw")
+	db, err := sqlite.OpenExisting(path, sqlite.WaitForLocks())
 	if err != nil {
 		return err
 	}

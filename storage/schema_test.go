@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/pikarc/server/embed"
+	"github.com/pikarc/server/storage/sqlite"
 )
 
 var update = cmdline.Bool("update", false, "write testdata/schema.sql anew")
@@ -278,7 +279,7 @@ func TestEveryConnectionHasItsPragmas(t *testing.T) {
 	check := func(name string, c connection, want [][2]string) {
 		for _, p := range want {
 			var got string
-			w.must(c.query(t.Context(), "PRAGMA "+p[0], nil, func(row scanner) error { return row.Scan(&got) }))
+			w.must(c.Query(t.Context(), "PRAGMA "+p[0], nil, func(row scanner) error { return row.Scan(&got) }))
 			if got != p[1] {
 				t.Errorf("%s: %s is %s, want %s", name, p[0], got, p[1])
 			}
@@ -286,32 +287,12 @@ func TestEveryConnectionHasItsPragmas(t *testing.T) {
 	}
 	common := [][2]string{{"busy_timeout", "5000"}, {"journal_mode", "wal"}, {"synchronous", "2"}, {"foreign_keys", "1"}}
 	check("writer", w.writer, append(common[:4:4], [2]string{"query_only", "0"}))
-	for _, pool := range []*pool{w.readers, w.credentials} {
-		for range cap(pool.slots) {
-			r := <-pool.slots
-			check("reader", r, append(common[:4:4], [2]string{"query_only", "1"}))
-			pool.slots <- r
-		}
-	}
-}
-
-func TestConnectionWithAnotherPragmaIsNotUsed(t *testing.T) {
-	path := migrated(t, embed.Migrations())
-	for i, p := range pragmas(true) {
-		set := pragmas(true)
-		set[i][1] = "0"
-		if p[0] == "journal_mode" {
-			set[i][1] = "delete"
-		}
-		db, err := sql.Open("sqlite", dsn(path, set...))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := newSession(t.Context(), db); err == nil || !strings.Contains(err.Error(), p[0]) {
-			t.Errorf("with another %s: %v", p[0], err)
-		}
-		if err := db.Close(); err != nil {
-			t.Error(err)
+	for _, pool := range []*sqlite.Pool{w.readers, w.credentials} {
+		for range pool.Size() { // one after the other
+			w.must(w.readFrom(t.Context(), pool, func(tx *Tx) error {
+				check("reader", tx.conn, append(common[:4:4], [2]string{"query_only", "1"}))
+				return nil
+			}))
 		}
 	}
 }

@@ -2,11 +2,12 @@ package storage
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+
+	"github.com/pikarc/server/storage/sqlite"
 )
 
 // wholeCheckBytes is up to which size a file is checked whole before a server
@@ -28,7 +29,7 @@ func CheckSound(ctx context.Context, path string) (err error) {
 	if info.Size() > wholeCheckBytes {
 		checks = []string{"PRAGMA quick_check(accounts)", "PRAGMA quick_check(workspaces)", "PRAGMA quick_check(api_keys)", "PRAGMA quick_check(models)"}
 	}
-	db, err := sql.Open("sqlite", dsn(path, waitForLocks(), [2]string{"query_only", "1"})+"&mode=rw")
+	db, err := sqlite.OpenExisting(path, sqlite.WaitForLocks(), sqlite.QueryOnly())
 	if err != nil {
 		return err
 	}
@@ -47,7 +48,7 @@ func CheckSound(ctx context.Context, path string) (err error) {
 
 // asDamage adds ErrDamaged to what SQLite says of a file that is no sound database.
 func asDamage(err error) error {
-	if isDamage(err) && !errors.Is(err, ErrDamaged) {
+	if sqlite.IsCorrupt(err) && !errors.Is(err, ErrDamaged) {
 		return fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
 	return err
@@ -57,11 +58,11 @@ func asDamage(err error) error {
 // another process writes just now is no such thing. BEGIN IMMEDIATE alone would
 // do with a read lock on a file that is read-only, so it takes a statement.
 func requireWritable(writer writing) error {
-	err := writer.run("BEGIN IMMEDIATE")
+	err := writer.Run("BEGIN IMMEDIATE")
 	if err == nil {
-		err = errors.Join(writer.run(`UPDATE probes SET checked_at = checked_at WHERE id = 1`), writer.run("ROLLBACK"))
+		err = errors.Join(writer.Run(`UPDATE probes SET checked_at = checked_at WHERE id = 1`), writer.Run("ROLLBACK"))
 	}
-	if isReadOnly(err) {
+	if sqlite.IsReadOnly(err) {
 		return asReadOnly(err)
 	}
 	return nil
@@ -69,7 +70,7 @@ func requireWritable(writer writing) error {
 
 // asReadOnly adds ErrReadOnly to what SQLite says of files it may not write.
 func asReadOnly(err error) error {
-	if isReadOnly(err) {
+	if sqlite.IsReadOnly(err) {
 		return fmt.Errorf("%w: %w", ErrReadOnly, err)
 	}
 	return err

@@ -2,11 +2,11 @@ package storage
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
-	"strconv"
 	"time"
+
+	"github.com/pikarc/server/storage/sqlite"
 )
 
 // SQLite keeps the pages of what is deleted for what is written next, and its
@@ -33,38 +33,30 @@ func (s *Store) Space(ctx context.Context) (space Space, err error) {
 		err := errors.Join(
 			tx.get(`PRAGMA page_count`, nil, &pages), tx.get(`PRAGMA freelist_count`, nil, &free),
 			tx.get(`PRAGMA page_size`, nil, &size), tx.get(`PRAGMA auto_vacuum`, nil, &mode))
-		space = Space{FileBytes: pages * size, FreeBytes: free * size, CanShrink: mode == autoVacuumIncremental}
+		space = Space{FileBytes: pages * size, FreeBytes: free * size, CanShrink: mode == sqlite.AutoVacuumIncremental}
 		return err
 	})
 	return space, err
 }
 
-const autoVacuumIncremental = 2
-
 // keepTrackOfPages writes a file that nobody else uses anew, unless it can shrink already.
 func keepTrackOfPages(ctx context.Context, file string) (err error) {
-	db, err := sql.Open("sqlite", dsn(file, [2]string{"synchronous", "2"}))
+	db, err := sqlite.OpenDB(file, sqlite.Pragma{"synchronous", "2"})
 	if err != nil {
 		return err
 	}
 	db.SetMaxOpenConns(1) // the pragma holds for the connection
 	defer func() { err = errors.Join(err, db.Close()) }()
 	var mode int
-	if err := db.QueryRowContext(ctx, `PRAGMA auto_vacuum`).Scan(&mode); err != nil || mode == autoVacuumIncremental {
+	if err := db.QueryRowContext(ctx, `PRAGMA auto_vacuum`).Scan(&mode); err != nil || mode == sqlite.AutoVacuumIncremental {
 		return err
 	}
-	set := givesSpaceBack()
+	set := sqlite.GivesSpaceBack()
 	if _, err := db.ExecContext(ctx, `PRAGMA `+set[0]+` = `+set[1]); err != nil {
 		return err
 	}
 	_, err = db.ExecContext(ctx, `VACUUM`)
 	return err
-}
-
-// givesSpaceBack is the pragma that has a new file keep track of where pages
-// belong. A file that has tables it changes only with a VACUUM.
-func givesSpaceBack() [2]string {
-	return [2]string{"auto_vacuum", strconv.Itoa(autoVacuumIncremental)}
 }
 
 // Shrink gives the pages that nobody will need soon back to the disk, in

@@ -89,7 +89,7 @@ func (s *Store) Stats() Stats {
 		Refused: s.stats.refused.Load(), FailedBatches: s.stats.failed.Load(),
 		Batches: s.stats.batches.distribution(), Transactions: s.stats.transactions.distribution(),
 		Commits:   s.stats.commits.distribution(),
-		FileBytes: sizeOf(s.path), WALBytes: sizeOf(s.path + "-wal"), WALHeld: s.folder.heldFor(),
+		FileBytes: sizeOf(s.path), WALBytes: sizeOf(s.path + "-wal"), WALHeld: s.folder.HeldFor(),
 	}
 }
 

@@ -10,10 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/url"
-	"path/filepath"
 	"runtime"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,18 +21,11 @@ import (
 	"github.com/pikarc/server/auth"
 	"github.com/pikarc/server/auth/privatefile"
 
-	_ "modernc.org/sqlite" // registers the driver "sqlite"
-	sqlite3 "modernc.org/sqlite/lib"
+	"github.com/pikarc/server/storage/sqlite"
 )
 
 // SQLiteVersion is that of the library inside.
-const SQLiteVersion = sqlite3.SQLITE_VERSION
-
-// busyTimeout is how long a connection waits for another process's lock.
-const busyTimeout = 5 * time.Second
-
-// walLimit is the size in bytes to which the WAL is cut back.
-const walLimit = 64 << 20
+const SQLiteVersion = sqlite.Version
 
 // Options of a store. The zero value of each field but Migrations has a sensible meaning.
 type Options struct {
@@ -60,15 +50,15 @@ type Store struct {
 	openStepTimeout time.Duration
 
 	db      *sql.DB // readers
-	readers *pool
+	readers *sqlite.Pool
 	// credentials are readers of their own, so that no list, however slow,
 	// holds up the look-up that comes before every decision.
-	credentials *pool
+	credentials *sqlite.Pool
 	recalled    *lru.Cache[string, Credential] // of API keys, by prefix
 	keyUse      keyUse
 
 	writer   writing
-	folder   *checkpointer
+	folder   *sqlite.Checkpointer
 	memory   *memory       // of the writer
 	turn     chan struct{} // holds one while somebody writes, who alone may use what is the writer's
 	underWay atomic.Int64
@@ -150,7 +140,7 @@ func (s *Store) Close() error {
 }
 
 func (s *Store) connect(ctx context.Context) error {
-	writer, err := openConn(s.path)
+	writer, err := sqlite.OpenConn(s.path)
 	if err != nil {
 		return fmt.Errorf("open the database for writing: %w", classify(err))
 	}
@@ -158,17 +148,16 @@ func (s *Store) connect(ctx context.Context) error {
 	if err := requireWritable(s.writer); err != nil {
 		return err
 	}
-	if s.folder, err = newCheckpointer(s.path, writer); err != nil {
+	if s.folder, err = sqlite.NewCheckpointer(s.path, writer); err != nil {
 		return fmt.Errorf("open the database for checkpoints: %w", classify(err))
 	}
-	if s.db, err = sql.Open("sqlite", dsn(s.path, pragmas(true)...)); err != nil {
+	if s.db, err = sqlite.OpenReaders(s.path); err != nil {
 		return fmt.Errorf("open the database for reading: %w", err)
 	}
-	s.db.SetMaxIdleConns(-1) // a session keeps its connection, and nobody else needs one
-	if s.readers, err = openPool(ctx, s.db, s.now, max(4, 2*runtime.GOMAXPROCS(0))); err != nil {
+	if s.readers, err = sqlite.NewPool(ctx, s.db, max(4, 2*runtime.GOMAXPROCS(0))); err != nil {
 		return err
 	}
-	s.credentials, err = openPool(ctx, s.db, s.now, 2)
+	s.credentials, err = sqlite.NewPool(ctx, s.db, 2)
 	return err
 }
 
@@ -176,56 +165,24 @@ func (s *Store) connect(ctx context.Context) error {
 // writer is the last and folds the WAL into the file.
 func (s *Store) disconnect() error {
 	var errs []error
-	for _, readers := range []*pool{s.readers, s.credentials} {
+	for _, readers := range []*sqlite.Pool{s.readers, s.credentials} {
 		if readers != nil {
-			errs = append(errs, readers.close())
+			errs = append(errs, readers.Close())
 		}
 	}
 	if s.db != nil {
 		errs = append(errs, s.db.Close())
 	}
 	if s.folder != nil {
-		errs = append(errs, s.folder.close())
+		errs = append(errs, s.folder.Close())
 	}
 	if s.writer != nil {
-		errs = append(errs, s.writer.close())
+		errs = append(errs, s.writer.Close())
 	}
 	if s.lock != nil {
 		errs = append(errs, s.lock.Close())
 	}
 	return errors.Join(errs...)
-}
-
-// pragmas are set on every connection and read back, in this order.
-func pragmas(readOnly bool) [][2]string {
-	p := [][2]string{
-		waitForLocks(),
-		{"journal_mode", "wal"},
-		{"synchronous", "2"}, // FULL: an answer given is an answer kept
-		{"foreign_keys", "1"},
-	}
-	if readOnly {
-		return append(p, [2]string{"query_only", "1"})
-	}
-	return append(p,
-		// A WAL that a long read has let grow shrinks again once it is folded.
-		[2]string{"journal_size_limit", strconv.Itoa(walLimit)},
-		[2]string{"secure_delete", "1"}, // what is deleted is gone from the file too
-	)
-}
-
-func waitForLocks() [2]string {
-	return [2]string{"busy_timeout", strconv.FormatInt(busyTimeout.Milliseconds(), 10)}
-}
-
-// dsn is a file URI. Two slashes at the front of a path would begin the name of a host.
-func dsn(path string, pragmas ...[2]string) string {
-	path = filepath.Clean(path)
-	q := url.Values{}
-	for _, p := range pragmas {
-		q.Add("_pragma", p[0]+"("+p[1]+")")
-	}
-	return (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: q.Encode()}).String()
 }
 
 // createFile makes an empty database file that only its owner can read;
@@ -239,5 +196,20 @@ func createFile(path string) error {
 
 // read runs fn in a snapshot of the database.
 func (s *Store) read(ctx context.Context, fn func(*Tx) error) error {
-	return s.readers.read(ctx, fn)
+	return s.readFrom(ctx, s.readers, fn)
+}
+
+// readFrom runs fn in a snapshot, once a session of a pool is free.
+func (s *Store) readFrom(ctx context.Context, pool *sqlite.Pool, fn func(*Tx) error) (err error) {
+	session, err := pool.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	// Deferred, so that a panic of fn does not keep the session.
+	defer func() {
+		if endErr := pool.End(ctx, session); endErr != nil {
+			err = errors.Join(err, endErr)
+		}
+	}()
+	return classify(fn(&Tx{conn: session, ctx: ctx, now: s.now()}))
 }

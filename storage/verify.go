@@ -10,6 +10,8 @@ import (
 	"os"
 	"slices"
 	"time"
+
+	"github.com/pikarc/server/storage/sqlite"
 )
 
 const (
@@ -118,7 +120,7 @@ type alone struct {
 // temporary tables, which go to disk when they are large.
 func openAlone(ctx context.Context, path string) (alone, error) {
 	const cacheKiB = "-16384"
-	db, err := sql.Open("sqlite", dsn(path, append(pragmas(false), [2]string{"temp_store", "1"}, [2]string{"cache_size", cacheKiB})...))
+	db, err := sqlite.OpenDB(path, append(sqlite.Pragmas(false), sqlite.Pragma{"temp_store", "1"}, sqlite.Pragma{"cache_size", cacheKiB})...)
 	if err != nil {
 		return alone{}, fmt.Errorf("open the database to verify it: %w", err)
 	}
@@ -178,7 +180,7 @@ func (a *audit) run() error {
 func (a *audit) exec(statements []string, args ...any) error {
 	for _, statement := range statements {
 		if _, err := a.conn.ExecContext(a.ctx, statement, args...); err != nil {
-			return fmt.Errorf("%s: %w", firstWords(statement), err)
+			return fmt.Errorf("%s: %w", sqlite.FirstWords(statement), err)
 		}
 	}
 	return nil

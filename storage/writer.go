@@ -7,6 +7,8 @@ import (
 	"runtime"
 	"runtime/debug"
 	"time"
+
+	"github.com/pikarc/server/storage/sqlite"
 )
 
 // maxBatch bounds how many jobs share a commit, and so how long the first of
@@ -130,28 +132,28 @@ func (s *Store) commitBatch(batch []*job) {
 	}
 	if err == nil {
 		s.notes.tell()
-		s.folder.committed()
+		s.folder.Committed()
 	}
 }
 
 func (s *Store) runBatch(batch []*job, results []error) error {
-	err := s.writer.run("BEGIN IMMEDIATE")
+	err := s.writer.Run("BEGIN IMMEDIATE")
 	switch {
-	case isBusy(err):
+	case sqlite.IsBusy(err):
 		return classify(fmt.Errorf("begin: %w", err)) // nothing has begun
 	case err != nil:
 		return s.abandon(fmt.Errorf("begin: %w", err))
 	}
 	if err := s.runJobs(batch, results); err != nil {
 		err = errors.Join(ErrUnavailable, errBatchRollback, err)
-		if endErr := s.writer.run("ROLLBACK"); endErr != nil { // SQLite may have done so itself
+		if endErr := s.writer.Run("ROLLBACK"); endErr != nil { // SQLite may have done so itself
 			return s.abandon(errors.Join(err, endErr))
 		}
 		s.memory.forget()
 		return err
 	}
 	began := time.Now()
-	err = s.writer.run("COMMIT")
+	err = s.writer.Run("COMMIT")
 	s.stats.commits.observe(int64(time.Since(began)))
 	if err != nil {
 		return s.abandon(fmt.Errorf("commit: %w", err))
@@ -165,7 +167,7 @@ func (s *Store) runBatch(batch []*job, results []error) error {
 func (s *Store) abandon(cause error) error {
 	s.memory.forget()
 	s.memory.seen = -1 // data_version counts anew, and somebody may have committed meanwhile
-	return errors.Join(ErrUnavailable, cause, s.writer.reopen())
+	return errors.Join(ErrUnavailable, cause, s.writer.Reopen())
 }
 
 // runJobs runs each job, and writes what they changed in memory. An error
@@ -186,7 +188,7 @@ func (s *Store) runJobs(batch []*job, results []error) error {
 }
 
 func (s *Store) transaction() *Tx {
-	return &Tx{connection: s.writer, ctx: context.Background(), now: s.now().UTC(), memory: s.memory, notes: &s.notes}
+	return &Tx{conn: s.writer, ctx: context.Background(), now: s.now().UTC(), memory: s.memory, notes: &s.notes}
 }
 
 // runJob runs one job inside a savepoint. Its own error goes to result; the
@@ -204,13 +206,13 @@ func (s *Store) runJob(j *job, result *error) error {
 	if j.way == bySQL {
 		defer s.memory.invalidateAll()
 	}
-	if err := s.writer.run("SAVEPOINT job"); err != nil {
+	if err := s.writer.Run("SAVEPOINT job"); err != nil {
 		return err
 	}
 	noted := len(s.notes.list)
 	if *result = classify(protect(j.fn, tx)); *result != nil {
 		s.notes.list = s.notes.list[:noted]
-		if err := s.writer.run("ROLLBACK TO job"); err != nil {
+		if err := s.writer.Run("ROLLBACK TO job"); err != nil {
 			return errors.Join(*result, err)
 		}
 		for _, undo := range tx.undo {
@@ -220,7 +222,7 @@ func (s *Store) runJob(j *job, result *error) error {
 			s.memory.forget() // it has counted in several parts; nothing else is unwritten
 		}
 	}
-	return s.writer.run("RELEASE job")
+	return s.writer.Run("RELEASE job")
 }
 
 // protect turns a panic of fn into an error, so that it harms no other job.

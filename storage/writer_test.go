@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/pikarc/server/guard"
+	"github.com/pikarc/server/storage/sqlite"
 )
 
 // add is a write whose effect is one row of that name.
@@ -71,38 +72,38 @@ type hooked struct {
 	onQuery  func(query string, rows int) error // after it
 }
 
-func (h *hooked) run(query string) error {
+func (h *hooked) Run(query string) error {
 	if query == "COMMIT" && h.onCommit != nil && h.onCommit() != 0 {
 		// As when SQLite's own commit hook objects.
-		return errors.Join(errors.New("the commit is refused"), h.writing.run("ROLLBACK"))
+		return errors.Join(errors.New("the commit is refused"), h.writing.Run("ROLLBACK"))
 	}
 	if h.onRun != nil {
 		if err := h.onRun(query); err != nil {
 			return err
 		}
 	}
-	return h.writing.run(query)
+	return h.writing.Run(query)
 }
 
-func (h *hooked) reopen() error {
-	if err := h.writing.reopen(); err != nil || h.onReopen == nil {
+func (h *hooked) Reopen() error {
+	if err := h.writing.Reopen(); err != nil || h.onReopen == nil {
 		return err
 	}
 	return h.onReopen()
 }
 
-func (h *hooked) exec(ctx context.Context, query string, args []any) (int64, error) {
+func (h *hooked) Exec(ctx context.Context, query string, args []any) (int64, error) {
 	if h.onExec != nil {
 		if err := h.onExec(query); err != nil {
 			return 0, err
 		}
 	}
-	return h.writing.exec(ctx, query, args)
+	return h.writing.Exec(ctx, query, args)
 }
 
-func (h *hooked) query(ctx context.Context, query string, args []any, each func(scanner) error) error {
+func (h *hooked) Query(ctx context.Context, query string, args []any, each func(scanner) error) error {
 	rows := 0
-	err := h.writing.query(ctx, query, args, func(row scanner) error {
+	err := h.writing.Query(ctx, query, args, func(row scanner) error {
 		rows++
 		return each(row)
 	})
@@ -322,7 +323,7 @@ func TestLockOfAnotherProcessIsUnavailableUntilReleased(t *testing.T) {
 				t.Errorf("write under another's lock: %v", err)
 			}
 		}
-		if waited := time.Since(started); waited < busyTimeout || waited > 2*busyTimeout {
+		if waited := time.Since(started); waited < sqlite.BusyTimeout || waited > 2*sqlite.BusyTimeout {
 			t.Errorf("gave up after %v", waited)
 		}
 		_, err = other.ExecContext(t.Context(), "ROLLBACK")
@@ -389,7 +390,7 @@ func TestFullDiskInAWriteLosesTheBatchWholeAndHeals(t *testing.T) {
 	w := newWorld(t)
 	ws := w.roomy()
 	limitPages := func(n int64) {
-		limit := func() error { return w.writer.run(fmt.Sprintf(`PRAGMA max_page_count = %d`, n)) }
+		limit := func() error { return w.writer.Run(fmt.Sprintf(`PRAGMA max_page_count = %d`, n)) }
 		w.must(w.write(t.Context(), bySQL, func(*Tx) error { return limit() }))
 		w.hooks().onReopen = limit
 	}

@@ -53,12 +53,16 @@ func rooms() map[string]room {
 			never:   []string{"database/sql", "log", "os"},
 		},
 		"storage": {
-			uses: []string{"auth", "auth/privatefile", "guard", "plans"},
+			uses: []string{"storage/sqlite", "auth", "auth/privatefile", "guard", "plans"},
 			modules: []string{
-				"modernc.org/sqlite", "modernc.org/libc", "github.com/pressly/goose/v3", "github.com/google/uuid",
-				"github.com/hashicorp/golang-lru/v2", "github.com/gofrs/flock",
+				"github.com/pressly/goose/v3", "github.com/google/uuid", "github.com/hashicorp/golang-lru/v2",
+				"github.com/gofrs/flock",
 			},
 			never: []string{"net/http"},
+		},
+		"storage/sqlite": { // it alone knows SQLite's library, and has the only unsafe
+			modules: []string{"modernc.org/sqlite", "modernc.org/libc"},
+			never:   []string{"net/http"},
 		},
 		"auth": {
 			uses:    []string{"auth/privatefile"},
@@ -134,6 +138,9 @@ func TestImportsFollowTheDrawing(t *testing.T) {
 		}
 		for _, file := range p.sources() {
 			for _, path := range imports(t, file) {
+				if path == "unsafe" && p.name() != "storage/sqlite" {
+					t.Errorf("%s imports unsafe, which is for storage/sqlite alone", relative(t, file))
+				}
 				if fault := may.fault(path, p.Module.Path); fault != "" {
 					t.Errorf("%s imports %s: %s %s", relative(t, file), path, p.name(), fault)
 				}

@@ -1,9 +1,9 @@
-package storage
+package sqlite
 
 import (
-	"context"
 	"database/sql"
 	"fmt"
+	"reflect"
 	"strconv"
 	"strings"
 	"unsafe"
@@ -21,7 +21,7 @@ type statement struct {
 
 // prepare returns the statement for a query text, prepared once. The texts
 // are constants or built from a handful of constants, so the map stays small.
-func (c *conn) prepare(query string) (*statement, error) {
+func (c *Conn) prepare(query string) (*statement, error) {
 	if s, ok := c.stmts[query]; ok {
 		return s, nil
 	}
@@ -31,7 +31,7 @@ func (c *conn) prepare(query string) (*statement, error) {
 	}
 	defer libc.Xfree(c.tls, text)
 	if rc := sqlite3.Xsqlite3_prepare_v2(c.tls, c.db, text, int32(len(query)), c.out, 0); rc != sqlite3.SQLITE_OK {
-		return nil, fmt.Errorf("prepare %s: %w", firstWords(query), c.fault(rc))
+		return nil, fmt.Errorf("prepare %s: %w", FirstWords(query), c.fault(rc))
 	}
 	s := &statement{handle: *(*uintptr)(address(c.out))}
 	s.columns = int(sqlite3.Xsqlite3_column_count(c.tls, s.handle))
@@ -40,7 +40,7 @@ func (c *conn) prepare(query string) (*statement, error) {
 		number, err := strconv.Atoi(strings.TrimPrefix(name, "$"))
 		if err != nil || number < 1 {
 			sqlite3.Xsqlite3_finalize(c.tls, s.handle)
-			return nil, fmt.Errorf("prepare %s: parameter %q is not numbered as $1 is", firstWords(query), name)
+			return nil, fmt.Errorf("prepare %s: parameter %q is not numbered as $1 is", FirstWords(query), name)
 		}
 		s.params = append(s.params, number-1)
 	}
@@ -48,62 +48,8 @@ func (c *conn) prepare(query string) (*statement, error) {
 	return s, nil
 }
 
-// run runs a statement that takes nothing and gives nothing.
-func (c *conn) run(query string) error {
-	return c.rows(query, nil, func(scanner) error { return nil })
-}
-
-// exec is part of connection. The context is not looked at: what the writer
-// has begun it ends.
-func (c *conn) exec(_ context.Context, query string, args []any) (changed int64, err error) {
-	err = c.rows(query, args, func(scanner) error { return nil })
-	if err != nil {
-		return 0, err
-	}
-	return int64(sqlite3.Xsqlite3_changes(c.tls, c.db)), nil
-}
-
-// query is part of connection.
-func (c *conn) query(_ context.Context, query string, args []any, each func(scanner) error) error {
-	return c.rows(query, args, each)
-}
-
-// rows is query without a context.
-func (c *conn) rows(query string, args []any, each func(scanner) error) error {
-	if c.lost {
-		if err := c.reopen(); err != nil {
-			return err
-		}
-	}
-	if c.running { // its texts would be overwritten, or it would be reset
-		return fmt.Errorf("%s: %w", firstWords(query), errNested)
-	}
-	c.running = true
-	defer func() { c.running = false }()
-	s, err := c.prepare(query)
-	if err != nil {
-		return err
-	}
-	defer sqlite3.Xsqlite3_reset(c.tls, s.handle) // repeats the error of the last step
-	if err := c.bind(s, args); err != nil {
-		return err
-	}
-	for {
-		switch rc := sqlite3.Xsqlite3_step(c.tls, s.handle); rc {
-		case sqlite3.SQLITE_ROW:
-			if err := each(rawRow{c, s}); err != nil {
-				return err
-			}
-		case sqlite3.SQLITE_DONE:
-			return nil
-		default:
-			return c.fault(rc)
-		}
-	}
-}
-
 // bind sets every parameter, so that none keeps pointing at earlier texts.
-func (c *conn) bind(s *statement, args []any) error {
+func (c *Conn) bind(s *statement, args []any) error {
 	if len(s.params) != len(args) {
 		return fmt.Errorf("%d parameters, %d values", len(s.params), len(args))
 	}
@@ -150,7 +96,7 @@ func textSize(arg any) int {
 
 // reserve makes room for texts: usually there is enough, and what one large
 // payload took is given back by the next statement.
-func (c *conn) reserve(size int) error {
+func (c *Conn) reserve(size int) error {
 	const usual = 16 << 10
 	size = max(size, usual)
 	if size == c.textsSize || size < c.textsSize && c.textsSize == usual {
@@ -165,15 +111,11 @@ func (c *conn) reserve(size int) error {
 	return err
 }
 
-// bindOne binds a value of the few kinds that this room uses.
-func (c *conn) bindOne(stmt uintptr, i int32, arg any, at uintptr) (rc int32, used int, err error) {
+// bindOne binds a value of the few kinds that a store needs.
+func (c *Conn) bindOne(stmt uintptr, i int32, arg any, at uintptr) (rc int32, used int, err error) {
 	switch v := arg.(type) {
 	case int64:
 		return sqlite3.Xsqlite3_bind_int64(c.tls, stmt, i, v), 0, nil
-	case WorkspaceKey:
-		return sqlite3.Xsqlite3_bind_int64(c.tls, stmt, i, int64(v)), 0, nil
-	case KeyID:
-		return sqlite3.Xsqlite3_bind_int64(c.tls, stmt, i, int64(v)), 0, nil
 	case int:
 		return sqlite3.Xsqlite3_bind_int64(c.tls, stmt, i, int64(v)), 0, nil
 	case sql.NullInt64:
@@ -197,6 +139,9 @@ func (c *conn) bindOne(stmt uintptr, i int32, arg any, at uintptr) (rc int32, us
 		}
 	case nil:
 	default:
+		if number := reflect.ValueOf(arg); number.Kind() == reflect.Int64 { // a named type, such as an id
+			return sqlite3.Xsqlite3_bind_int64(c.tls, stmt, i, number.Int()), 0, nil
+		}
 		return 0, 0, fmt.Errorf("parameter %d is a %T, which is bound as nothing", i, arg)
 	}
 	return sqlite3.Xsqlite3_bind_null(c.tls, stmt, i), 0, nil
@@ -205,14 +150,14 @@ func (c *conn) bindOne(stmt uintptr, i int32, arg any, at uintptr) (rc int32, us
 // sqliteStatic tells SQLite that the bytes stay where they are while it needs them.
 const sqliteStatic = 0
 
-func (c *conn) bindText(stmt uintptr, i int32, text string, at uintptr) int32 {
+func (c *Conn) bindText(stmt uintptr, i int32, text string, at uintptr) int32 {
 	copy(unsafe.Slice((*byte)(address(at)), len(text)), text)
 	return sqlite3.Xsqlite3_bind_text(c.tls, stmt, i, at, int32(len(text)), sqliteStatic)
 }
 
-// firstWords names a query in an error, without its values (there are none in
+// FirstWords names a query in an error, without its values (there are none in
 // the text) and without its length.
-func firstWords(query string) string {
+func FirstWords(query string) string {
 	words := strings.Fields(query)
 	return strings.Join(words[:min(4, len(words))], " ")
 }

@@ -1,4 +1,4 @@
-package storage
+package sqlite
 
 import (
 	"errors"
@@ -23,10 +23,10 @@ const (
 	foldNow = 16 * foldAt
 )
 
-// checkpointer folds the WAL of one writer.
-type checkpointer struct {
-	writer *conn
-	beside *conn // of its own goroutine
+// Checkpointer folds the WAL of one writer.
+type Checkpointer struct {
+	writer *Conn
+	beside *Conn // of its own goroutine
 	wake   chan struct{}
 	done   chan struct{}
 
@@ -41,15 +41,16 @@ type checkpointer struct {
 	heldSince atomic.Int64
 }
 
-func newCheckpointer(path string, writer *conn) (*checkpointer, error) {
-	beside, err := openConn(path)
+// NewCheckpointer begins to fold the WAL that a connection writes.
+func NewCheckpointer(path string, writer *Conn) (*Checkpointer, error) {
+	beside, err := OpenConn(path)
 	if err != nil {
 		return nil, err
 	}
 	if err := writer.countFrames(); err != nil {
-		return nil, errors.Join(err, beside.close())
+		return nil, errors.Join(err, beside.Close())
 	}
-	c := &checkpointer{
+	c := &Checkpointer{
 		writer: writer, beside: beside, due: foldAt,
 		wake: make(chan struct{}, 1), done: make(chan struct{}), folding: make(chan struct{}, 1),
 	}
@@ -57,15 +58,15 @@ func newCheckpointer(path string, writer *conn) (*checkpointer, error) {
 	return c, nil
 }
 
-// close ends the goroutine. The connection that closes last, the writer's, folds what is left.
-func (c *checkpointer) close() error {
+// Close ends the goroutine. The connection that closes last, the writer's, folds what is left.
+func (c *Checkpointer) Close() error {
 	close(c.wake)
 	<-c.done
-	return c.beside.close()
+	return c.beside.Close()
 }
 
-// committed is called by the writer after each transaction.
-func (c *checkpointer) committed() {
+// Committed is called by the writer after each transaction.
+func (c *Checkpointer) Committed() {
 	frames := c.writer.frames()
 	c.frames.Store(frames)
 	if frames < c.due-foldAt/2 { // fewer than when it was last set: the WAL has begun anew
@@ -99,13 +100,13 @@ func (c *checkpointer) committed() {
 // finish folds what the passes have left, and lets others fold. The next
 // transaction then begins the WAL anew, unless a reader still needs it. An
 // error refuses nothing: every commit is safe in the WAL, and there is a next time.
-func (c *checkpointer) finish() {
+func (c *Checkpointer) finish() {
 	defer func() { <-c.folding }()
 	c.small.Store(false)
 	_, _, _ = c.writer.checkpoint()
 }
 
-func (c *checkpointer) run() {
+func (c *Checkpointer) run() {
 	defer close(c.done)
 	for range c.wake {
 		c.folding <- struct{}{}
@@ -114,16 +115,16 @@ func (c *checkpointer) run() {
 	}
 }
 
-// fold folds what can be without waiting for anybody, and waits for it.
-func (c *checkpointer) fold() {
+// Fold folds what can be without waiting for anybody, and waits for it.
+func (c *Checkpointer) Fold() {
 	c.folding <- struct{}{}
 	defer func() { <-c.folding }()
 	c.passes()
 }
 
-// empty folds all of the WAL and cuts it to nothing, unless a reader needs it.
+// Empty folds all of the WAL and cuts it to nothing, unless a reader needs it.
 // The caller keeps the writer from writing meanwhile.
-func (c *checkpointer) empty() (done bool, err error) {
+func (c *Checkpointer) Empty() (done bool, err error) {
 	c.folding <- struct{}{}
 	defer func() { <-c.folding }()
 	return c.beside.emptyWAL()
@@ -132,7 +133,7 @@ func (c *checkpointer) empty() (done bool, err error) {
 // passes folds until the rest is small, or says that it is not: because a
 // reader still needs many of the frames, or the disk fails. The writer itself
 // may need the last ones just then.
-func (c *checkpointer) passes() bool {
+func (c *Checkpointer) passes() bool {
 	var before int32
 	for range foldPasses {
 		committed := c.frames.Load()
@@ -150,7 +151,7 @@ func (c *checkpointer) passes() bool {
 }
 
 // noteHeld remembers that a reader keeps frames from being folded, or that none does.
-func (c *checkpointer) noteHeld(held bool, frames int32) {
+func (c *Checkpointer) noteHeld(held bool, frames int32) {
 	switch {
 	case !held:
 		c.heldSince.Store(0)
@@ -160,9 +161,9 @@ func (c *checkpointer) noteHeld(held bool, frames int32) {
 	}
 }
 
-// heldFor is for how long a reader has kept the WAL from being folded. That is
+// HeldFor is for how long a reader has kept the WAL from being folded. That is
 // known as of the latest checkpoint, of which there is one while there are writes.
-func (c *checkpointer) heldFor() time.Duration {
+func (c *Checkpointer) HeldFor() time.Duration {
 	since := c.heldSince.Load()
 	if since == 0 {
 		return 0

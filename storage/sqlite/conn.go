@@ -1,9 +1,11 @@
-package storage
+package sqlite
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 	"unsafe"
 
@@ -11,12 +13,12 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 )
 
-// conn is the writer's connection, by SQLite's own interface. database/sql and
+// Conn is the writer's connection, by SQLite's own interface. database/sql and
 // its driver are made for many goroutines; between the one writer and its one
 // connection they cost more than most of its statements do.
 //
 // It is used by one goroutine at a time.
-type conn struct {
+type Conn struct {
 	path    string
 	tls     *libc.TLS
 	db      uintptr // sqlite3*
@@ -32,20 +34,20 @@ type conn struct {
 
 const pointerSize = int(unsafe.Sizeof(uintptr(0)))
 
-// openConn opens an existing file for writing, with the pragmas set and read back.
-func openConn(path string) (*conn, error) {
-	c := &conn{path: path}
+// OpenConn opens an existing file for writing, with the pragmas set and read back.
+func OpenConn(path string) (*Conn, error) {
+	c := &Conn{path: path}
 	if err := c.open(); err != nil {
 		return nil, err
 	}
 	return c, nil
 }
 
-func (c *conn) open() (err error) {
+func (c *Conn) open() (err error) {
 	c.tls, c.stmts = libc.NewTLS(), make(map[string]*statement)
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, c.close())
+			err = errors.Join(err, c.Close())
 		}
 	}()
 	if c.out, err = c.malloc(pointerSize); err != nil {
@@ -63,8 +65,8 @@ func (c *conn) open() (err error) {
 		return c.fault(rc)
 	}
 	sqlite3.Xsqlite3_extended_result_codes(c.tls, c.db, 1)
-	for _, p := range pragmas(false) {
-		if err := c.run("PRAGMA " + p[0] + " = " + p[1]); err != nil {
+	for _, p := range Pragmas(false) {
+		if err := c.Run("PRAGMA " + p[0] + " = " + p[1]); err != nil {
 			return fmt.Errorf("set pragma %s: %w", p[0], err)
 		}
 	}
@@ -72,18 +74,18 @@ func (c *conn) open() (err error) {
 	return checkPragmas(c.rows, false)
 }
 
-// reopen ends whatever transaction there is, of which nobody knows for sure
+// Reopen ends whatever transaction there is, of which nobody knows for sure
 // what became, with the connection itself. When it fails, the next statement tries again.
-func (c *conn) reopen() error {
+func (c *Conn) Reopen() error {
 	counted := c.counted != 0 || c.lost
-	err := errors.Join(c.close(), c.open())
+	err := errors.Join(c.Close(), c.open())
 	if err == nil && counted {
 		err = c.countFrames()
 	}
 	if err == nil {
 		return nil
 	}
-	err = errors.Join(fmt.Errorf("open the database again: %w", err), c.close())
+	err = errors.Join(fmt.Errorf("open the database again: %w", err), c.Close())
 	c.lost = true
 	return err
 }
@@ -91,18 +93,18 @@ func (c *conn) reopen() error {
 // waitInGo replaces the busy handler that PRAGMA busy_timeout has set, which
 // puts a whole thread to sleep, by one that sleeps as goroutines do. SQLite
 // takes that for the end of the timeout, of which the pragma is to go on telling.
-func (c *conn) waitInGo() {
+func (c *Conn) waitInGo() {
 	handler := struct {
 		wait func(*libc.TLS, uintptr, int32) int32
 	}{waitForLock}
 	sqlite3.Xsqlite3_busy_handler(c.tls, c.db, *(*uintptr)(unsafe.Pointer(&handler)), 0)
-	(*sqlite3.Tsqlite3)(address(c.db)).FbusyTimeout = int32(busyTimeout.Milliseconds())
+	(*sqlite3.Tsqlite3)(address(c.db)).FbusyTimeout = int32(BusyTimeout.Milliseconds())
 }
 
 // waitForLock is asked by SQLite, with how often it has been, whether to try again.
 func waitForLock(_ *libc.TLS, _ uintptr, asked int32) int32 {
 	const pause = time.Millisecond
-	if time.Duration(asked)*pause >= busyTimeout {
+	if time.Duration(asked)*pause >= BusyTimeout {
 		return 0
 	}
 	time.Sleep(pause)
@@ -111,7 +113,7 @@ func waitForLock(_ *libc.TLS, _ uintptr, asked int32) int32 {
 
 // countFrames has SQLite count the frames of the WAL at each commit. It also
 // takes the place of SQLite's own checkpoints (checkpoint.go).
-func (c *conn) countFrames() (err error) {
+func (c *Conn) countFrames() (err error) {
 	if c.counted, err = c.malloc(pointerSize); err != nil {
 		return err
 	}
@@ -129,39 +131,39 @@ func noteFrames(_ *libc.TLS, counted, _, _ uintptr, frames int32) int32 {
 }
 
 // frames is how many the WAL had after the latest commit.
-func (c *conn) frames() int32 { return *(*int32)(address(c.counted)) }
+func (c *Conn) frames() int32 { return *(*int32)(address(c.counted)) }
 
 // checkpoint folds as much of the WAL into the file as can be done without
 // waiting for anybody. It returns how many frames there were, and how many of
 // them are folded now.
-func (c *conn) checkpoint() (frames, folded int32, err error) {
+func (c *Conn) checkpoint() (frames, folded int32, err error) {
 	var busy, all, done int64
-	err = c.rows("PRAGMA wal_checkpoint(PASSIVE)", nil, func(row scanner) error {
+	err = c.rows("PRAGMA wal_checkpoint(PASSIVE)", nil, func(row Row) error {
 		return row.Scan(&busy, &all, &done)
 	})
 	if err == nil && busy != 0 {
-		err = &sqliteError{code: sqlite3.SQLITE_BUSY, text: "another checkpoint runs"}
+		err = &codeError{code: sqlite3.SQLITE_BUSY, text: "another checkpoint runs"}
 	}
 	return int32(all), int32(done), err
 }
 
 // emptyWAL folds all of the WAL and cuts its file to nothing. It waits for
 // nobody: done is false when a reader is in the way.
-func (c *conn) emptyWAL() (done bool, err error) {
-	if err := c.run("PRAGMA busy_timeout = 0"); err != nil {
+func (c *Conn) emptyWAL() (done bool, err error) {
+	if err := c.Run("PRAGMA busy_timeout = 0"); err != nil {
 		return false, err
 	}
 	var busy, all, folded int64
-	err = c.query(context.Background(), "PRAGMA wal_checkpoint(TRUNCATE)", nil, func(row scanner) error {
+	err = c.Query(context.Background(), "PRAGMA wal_checkpoint(TRUNCATE)", nil, func(row Row) error {
 		return row.Scan(&busy, &all, &folded)
 	})
-	wait := waitForLocks()
-	err = errors.Join(err, c.run("PRAGMA "+wait[0]+" = "+wait[1]))
+	wait := WaitForLocks()
+	err = errors.Join(err, c.Run("PRAGMA "+wait[0]+" = "+wait[1]))
 	c.waitInGo()
 	return err == nil && busy == 0, err
 }
 
-func (c *conn) close() error {
+func (c *Conn) Close() error {
 	if c.tls == nil {
 		return nil
 	}
@@ -178,14 +180,14 @@ func (c *conn) close() error {
 	libc.Xfree(c.tls, c.texts)
 	libc.Xfree(c.tls, c.counted)
 	c.tls.Close()
-	*c = conn{path: c.path}
+	*c = Conn{path: c.path}
 	return err
 }
 
-func (c *conn) malloc(size int) (uintptr, error) {
+func (c *Conn) malloc(size int) (uintptr, error) {
 	p := libc.Xmalloc(c.tls, libc.Tsize_t(size))
 	if p == 0 {
-		return 0, &sqliteError{code: sqlite3.SQLITE_NOMEM, text: "out of memory"}
+		return 0, &codeError{code: sqlite3.SQLITE_NOMEM, text: "out of memory"}
 	}
 	return p, nil
 }
@@ -193,21 +195,67 @@ func (c *conn) malloc(size int) (uintptr, error) {
 // address is a place outside of Go's heap, where the collector moves and frees nothing.
 func address(p uintptr) unsafe.Pointer { return *(*unsafe.Pointer)(unsafe.Pointer(&p)) }
 
-// sqliteError is what SQLite says when a call fails.
-type sqliteError struct {
-	code int32 // extended
-	text string
-}
-
-func (e *sqliteError) Error() string { return fmt.Sprintf("%s (%d)", e.text, e.code) }
-
-// Code is SQLite's extended result code.
-func (e *sqliteError) Code() int { return int(e.code) }
-
-func (c *conn) fault(rc int32) error {
+func (c *Conn) fault(rc int32) error {
 	text := libc.GoString(sqlite3.Xsqlite3_errstr(c.tls, rc))
 	if c.db != 0 {
 		text = libc.GoString(sqlite3.Xsqlite3_errmsg(c.tls, c.db))
 	}
-	return &sqliteError{code: rc, text: text}
+	return &codeError{code: rc, text: text}
+}
+
+// Queries lists the texts of the statements that it has prepared.
+func (c *Conn) Queries() []string { return slices.Collect(maps.Keys(c.stmts)) }
+
+// Run runs a statement that takes nothing and gives nothing.
+func (c *Conn) Run(query string) error {
+	return c.rows(query, nil, func(Row) error { return nil })
+}
+
+// Exec runs a statement and returns how many rows it changed. The context is not looked at: what the writer
+// has begun it ends.
+func (c *Conn) Exec(_ context.Context, query string, args []any) (changed int64, err error) {
+	err = c.rows(query, args, func(Row) error { return nil })
+	if err != nil {
+		return 0, err
+	}
+	return int64(sqlite3.Xsqlite3_changes(c.tls, c.db)), nil
+}
+
+// Query calls each for every row of a query. The context is not looked at.
+func (c *Conn) Query(_ context.Context, query string, args []any, each func(Row) error) error {
+	return c.rows(query, args, each)
+}
+
+// rows is Query without a context.
+func (c *Conn) rows(query string, args []any, each func(Row) error) error {
+	if c.lost {
+		if err := c.Reopen(); err != nil {
+			return err
+		}
+	}
+	if c.running { // its texts would be overwritten, or it would be reset
+		return fmt.Errorf("%s: %w", FirstWords(query), ErrNested)
+	}
+	c.running = true
+	defer func() { c.running = false }()
+	s, err := c.prepare(query)
+	if err != nil {
+		return err
+	}
+	defer sqlite3.Xsqlite3_reset(c.tls, s.handle) // repeats the error of the last step
+	if err := c.bind(s, args); err != nil {
+		return err
+	}
+	for {
+		switch rc := sqlite3.Xsqlite3_step(c.tls, s.handle); rc {
+		case sqlite3.SQLITE_ROW:
+			if err := each(rawRow{c, s}); err != nil {
+				return err
+			}
+		case sqlite3.SQLITE_DONE:
+			return nil
+		default:
+			return c.fault(rc)
+		}
+	}
 }

@@ -1,4 +1,4 @@
-package storage
+package sqlite
 
 import (
 	"database/sql"
@@ -9,9 +9,12 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 )
 
+// Row is a row that can be read.
+type Row interface{ Scan(dest ...any) error }
+
 // rawRow is the row that a statement stands on.
 type rawRow struct {
-	c *conn
+	c *Conn
 	s *statement
 }
 

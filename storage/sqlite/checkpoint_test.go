@@ -1,0 +1,161 @@
+package sqlite
+
+import (
+	"bytes"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestWALBeginsAnewBesideTheWriter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFile(t)
+		f.fillTo(foldAt - 2*pages)
+		before := f.fill()
+		f.fillTo(foldAt)
+		synctest.Wait() // for the passes
+		f.fill()        // after it the writer folds the rest
+		f.fill()
+		if frames := f.fill(); before < foldAt/2 || frames > 4*pages {
+			t.Errorf("%d frames, then %d", before, frames)
+		}
+	})
+}
+
+// What was written while the passes folded is left for the writer.
+func TestWriterFoldsWhatThePassesLeft(t *testing.T) {
+	f := newFile(t)
+	f.fillTo(foldAt / 4)
+	f.folder.small.Store(true)
+	f.fill()
+	f.fill()
+	if frames := f.fill(); frames > 4*pages {
+		t.Errorf("%d frames", frames)
+	}
+}
+
+// A list that takes its time keeps its snapshot, and everybody else goes on.
+func TestReaderHoldsUpTheWALAndNobodyElse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFile(t)
+		f.fill()
+		over, ended := make(chan struct{}), make(chan error, 1)
+		go func() {
+			ended <- f.read(over)
+		}()
+		synctest.Wait()
+		f.fillTo(2 * foldAt)
+		synctest.Wait()
+		if frames := f.fill(); frames < 2*foldAt {
+			t.Errorf("the WAL began anew under a reader: %d frames", frames)
+		}
+		close(over)
+		f.must(<-ended)
+		for range foldAt / pages {
+			f.fill()
+			synctest.Wait()
+		}
+		if frames := f.fill(); frames > foldAt {
+			t.Errorf("%d frames, long after the reader", frames)
+		}
+	})
+}
+
+// When checkpoints fall behind, writes wait for them: the WAL is bounded, also
+// when one round of passes begins before what the last one left is folded.
+func TestWritesWaitForTheDiskWhenTheWALOutgrowsIt(t *testing.T) {
+	for _, small := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			f := newFile(t)
+			f.folder.small.Store(small)
+			f.folder.folding <- struct{}{} // a disk that takes for ever
+			most, over := int32(0), make(chan struct{})
+			go func() {
+				defer close(over)
+				for range (foldNow + 2*foldAt) / pages {
+					most = max(most, f.fill())
+				}
+			}()
+			synctest.Wait()
+			select {
+			case <-over:
+				t.Errorf("small %v: nobody waits", small)
+			default:
+			}
+			<-f.folder.folding
+			<-over
+			if frames := f.fill(); most < foldNow-2*pages || most > foldNow+foldAt || frames > foldNow/2 {
+				t.Errorf("small %v: %d frames at most, then %d", small, most, frames)
+			}
+		})
+	}
+}
+
+func TestALongReadDelaysNoLaterCheckpoint(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFile(t)
+		f.folder.due = 20 * foldAt                          // as a long read leaves it
+		large := bytes.Repeat([]byte{7}, (foldAt+100)*4096) // never deleted, which would overwrite it
+		f.write(`INSERT INTO probes (id, room) VALUES (2, $1)`, large)
+		most := int32(0)
+		for range 3 * foldAt / pages {
+			most = max(most, f.fill())
+			synctest.Wait()
+		}
+		if most > 2*foldAt+4*pages {
+			t.Errorf("nobody folds: %d frames, due at %d", most, f.folder.due)
+		}
+	})
+}
+
+// What a long read has kept is much to fold at once. Nobody waits for that
+// until the WAL has grown by as much again as it may anyway.
+func TestNobodyWaitsWhileWhatAReaderKeptIsFolded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFile(t)
+		f.fill()
+		over, ended := make(chan struct{}), make(chan error, 1)
+		go func() {
+			ended <- f.read(over)
+		}()
+		synctest.Wait()
+		f.fillTo(foldNow - foldAt)
+		synctest.Wait()
+		f.fillTo(foldNow + foldAt)
+		synctest.Wait()
+		time.Sleep(time.Minute)
+		if held := f.folder.HeldFor(); held < time.Minute {
+			t.Errorf("the WAL is held for %v", held)
+		}
+		f.folder.folding <- struct{}{} // a checkpoint of all that takes its time
+		close(over)
+		f.must(<-ended)
+		written := make(chan struct{})
+		go func() {
+			f.fillTo(foldNow + 4*foldAt)
+			close(written)
+		}()
+		synctest.Wait()
+		select {
+		case <-written:
+		default:
+			t.Error("writes wait for the checkpoint")
+		}
+		<-f.folder.folding
+		<-written
+		for range foldAt / pages {
+			f.fill()
+			synctest.Wait()
+		}
+		if frames := f.fill(); frames > foldAt || f.folder.held.Load() != 0 || f.folder.HeldFor() != 0 {
+			t.Errorf("%d frames, long after the reader; held %d, for %v", frames, f.folder.held.Load(), f.folder.HeldFor())
+		}
+	})
+}
+
+func TestFramesAreCountedOnANewConnectionToo(t *testing.T) {
+	t.Parallel()
+	f := newFile(t)
+	f.must(f.writer.Reopen())
+	f.fillTo(2 * pages)
+}

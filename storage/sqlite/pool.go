@@ -1,0 +1,127 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+)
+
+// Pool is a fixed number of sessions for reading. A session is known to be
+// outside of any transaction while it is in the pool: one whose BEGIN or
+// ROLLBACK failed may be inside, and is closed. Its place is then filled by
+// whoever takes it next.
+type Pool struct {
+	db     *sql.DB
+	slots  chan *Session // nil is a place without a session
+	closed chan struct{}
+}
+
+// OpenReaders opens a database for pools, which all share it.
+func OpenReaders(path string) (*sql.DB, error) {
+	db, err := OpenDB(path, Pragmas(true)...)
+	if err == nil {
+		db.SetMaxIdleConns(-1) // a session keeps its connection, and nobody else needs one
+	}
+	return db, err
+}
+
+// NewPool opens n sessions at once, so that what is wrong with them is known at
+// the start. The pool must be closed also when there is an error.
+func NewPool(ctx context.Context, db *sql.DB, n int) (*Pool, error) {
+	p := &Pool{db: db, slots: make(chan *Session, n), closed: make(chan struct{})}
+	for range n {
+		s, err := openSession(ctx, db)
+		if err != nil {
+			for len(p.slots) < n {
+				p.slots <- nil
+			}
+			return p, fmt.Errorf("open the database for reading: %w", err)
+		}
+		p.slots <- s
+	}
+	return p, nil
+}
+
+// Size is how many sessions there are.
+func (p *Pool) Size() int { return cap(p.slots) }
+
+// Queries lists the texts of the statements that its sessions have prepared,
+// all of which must be idle.
+func (p *Pool) Queries() (all []string) {
+	for range p.Size() {
+		s := <-p.slots // idle ones queue up, so each comes by once
+		if s != nil {
+			all = slices.AppendSeq(all, maps.Keys(s.stmts))
+		}
+		p.slots <- s
+	}
+	return all
+}
+
+// Begin waits for a session and begins a snapshot on it, which the caller must
+// End. It returns ErrClosed once the pool is closed. The transaction begins
+// whatever becomes of the caller: SQLite may have obeyed a BEGIN of which the
+// driver only says that it was cancelled.
+func (p *Pool) Begin(ctx context.Context) (*Session, error) {
+	s, err := p.take(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := s.Exec(context.WithoutCancel(ctx), "BEGIN", nil); err != nil {
+		err = errors.Join(err, s.close())
+		p.slots <- nil
+		return nil, errors.Join(ErrUnavailable, fmt.Errorf("begin to read: %w", err))
+	}
+	return s, nil
+}
+
+// End ends the snapshot and gives the session back.
+func (p *Pool) End(ctx context.Context, s *Session) error {
+	if _, err := s.Exec(context.WithoutCancel(ctx), "ROLLBACK", nil); err != nil {
+		err = errors.Join(err, s.close())
+		p.slots <- nil
+		return errors.Join(ErrUnavailable, fmt.Errorf("end a read: %w", err))
+	}
+	p.slots <- s
+	return nil
+}
+
+// take waits for a session.
+func (p *Pool) take(ctx context.Context) (*Session, error) {
+	select {
+	case <-p.closed:
+		return nil, ErrClosed
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case s := <-p.slots:
+		return p.opened(ctx, s)
+	}
+}
+
+// opened opens a session where there is none in a place that was taken.
+func (p *Pool) opened(ctx context.Context, s *Session) (*Session, error) {
+	if s != nil {
+		return s, nil
+	}
+	s, err := openSession(context.WithoutCancel(ctx), p.db)
+	if err != nil {
+		p.slots <- nil
+		return nil, errors.Join(ErrUnavailable, fmt.Errorf("open the database for reading: %w", err))
+	}
+	return s, nil
+}
+
+// Close waits for the reads under way, and refuses new ones meanwhile.
+func (p *Pool) Close() error {
+	close(p.closed)
+	var errs []error
+	for range cap(p.slots) {
+		if s := <-p.slots; s != nil {
+			errs = append(errs, s.close())
+		}
+	}
+	return errors.Join(errs...)
+}

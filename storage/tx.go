@@ -1,0 +1,81 @@
+package storage
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/pikarc/server/storage/sqlite"
+)
+
+// connection is one to the database: the writer's (sqlite.Conn), or a reader's (sqlite.Session).
+type connection interface {
+	// Exec runs a statement and returns how many rows it changed.
+	Exec(ctx context.Context, query string, args []any) (changed int64, err error)
+	// Query calls each for every row of a query.
+	Query(ctx context.Context, query string, args []any, each func(scanner) error) error
+}
+
+// writing is the writer's connection. Tests stand between it and the store.
+type writing interface {
+	connection
+	Run(query string) error // a statement without parameters and rows
+	Reopen() error          // gives up the connection, with its transaction, for a new one
+	Close() error
+}
+
+// scanner is a row that can be read.
+type scanner = sqlite.Row
+
+// Tx is a transaction: on the writer the part of a batch that is one job's, on
+// a reader a snapshot. Unexported functions take it; exported methods of Store own it.
+type Tx struct {
+	conn   connection
+	ctx    context.Context
+	now    time.Time
+	memory *memory  // the writer's; nil on a reader
+	notes  *notes   // the writer's; nil on a reader
+	undo   []func() // forgets what a job that fails has put into memory
+}
+
+// exec runs a statement and returns how many rows it changed.
+func (tx *Tx) exec(query string, args ...any) (int64, error) {
+	n, err := tx.conn.Exec(tx.ctx, query, args)
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w", sqlite.FirstWords(query), err)
+	}
+	return n, nil
+}
+
+// execOne is exec for a statement that must change a row: ErrNotFound when it did not.
+func (tx *Tx) execOne(query string, args ...any) error {
+	n, err := tx.exec(query, args...)
+	if err == nil && n == 0 {
+		return ErrNotFound
+	}
+	return err
+}
+
+// get scans the first row of a query: ErrNotFound when there is none.
+func (tx *Tx) get(query string, args []any, dest ...any) error {
+	found := false
+	err := tx.each(query, args, func(row scanner) error {
+		if found {
+			return nil
+		}
+		found = true
+		return row.Scan(dest...)
+	})
+	if err == nil && !found {
+		return ErrNotFound
+	}
+	return err
+}
+
+// each calls scan for every row of a query.
+func (tx *Tx) each(query string, args []any, scan func(scanner) error) error {
+	if err := tx.conn.Query(tx.ctx, query, args, scan); err != nil {
+		return fmt.Errorf("%s: %w", sqlite.FirstWords(query), err)
+	}
+	return nil
+}
