@@ -38,6 +38,21 @@ func TestEveryDecisionHasANumberOfItsOwn(t *testing.T) {
 	}
 }
 
+// The index is how a newcomer finds a decision: a line each, with its title.
+func TestTheIndexListsEveryDecision(t *testing.T) {
+	index := text(t, "docs/adr/README.md")
+	title := regexp.MustCompile(`^# (\d{4}): (.*)\n`)
+	for _, name := range records(t) {
+		found := title.FindStringSubmatch(text(t, "docs/adr/"+name))
+		if found == nil {
+			continue // TestEveryDecisionHasANumberOfItsOwn reports it
+		}
+		if line := "| [" + found[1] + "](" + name + ") | " + found[2] + " |"; !strings.Contains(index, line) {
+			t.Errorf("docs/adr/README.md has no line that begins with %s", line)
+		}
+	}
+}
+
 // Files that are moved or renamed leave links behind.
 func TestLinksBetweenDocumentsLeadSomewhere(t *testing.T) {
 	link := regexp.MustCompile(`\]\(([^)\s#]+)(#[^)\s]*)?\)`)
@@ -60,7 +75,9 @@ func records(t *testing.T) (names []string) {
 		t.Fatal(err)
 	}
 	for _, f := range files {
-		names = append(names, f.Name())
+		if f.Name() != "README.md" { // the index of the others
+			names = append(names, f.Name())
+		}
 	}
 	return names
 }
