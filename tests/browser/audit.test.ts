@@ -26,11 +26,13 @@ test('changes are told with who, what, from what to what; filters and pages are 
   await server.call(ada.token, 'PATCH', '/v1/workspace/', { daily_budget_usd: '25' })
   // It comes in without a reload.
   await newest.getByText('Changed the settings').waitFor()
-  expect(await newest.textContent()).toMatch(/ada@example\.com.*Budget a day:\s*none\s*→.*\$25\.00/)
+  expect(await newest.textContent()).toMatch(/ada@example\.com.*Daily budget:\s*none\s*→.*\$25\.00/)
   expect(await newest.locator('time').getAttribute('title')).toMatch(/ UTC$/)
 
   const hostile = '<img src=x onerror="document.title=\'owned\'">\u202Egnp.exe'
-  await server.call(ada.token, 'PUT', '/v1/blocked-users/' + encodeURIComponent(hostile), { reason: hostile })
+  const admin = await server.call(ada.token, 'POST', '/v1/api-keys/', { label: 'terraform', scope: 'admin' })
+  await newest.getByText('Created the API key').waitFor()
+  await server.call(admin.key, 'PUT', '/v1/blocked-users/' + encodeURIComponent(hostile), { reason: hostile })
   await newest.getByText(shown(hostile)).first().waitFor()
   expect(await newest.textContent()).toContain('API key')
 

@@ -93,6 +93,50 @@ describe('users', () => {
       await page.waitForFunction(() => document.querySelectorAll('tbody tr').length === 1)
     }))
 
+  test('a person is erased after a question, and the figures stay under a made-up name', () =>
+    open('/users', async ({ page }) => {
+      const maria = 'maria@example.com'
+      const agent = server.agent(account)
+      const { id } = await agent.start(maria, { task: `Write to ${maria}` })
+      await agent.step(id, 1, { model: 'gpt-4o', input_data: { to: maria } }, { prompt: 500, completion: 100 })
+      await page.getByRole('link', { name: maria }).waitFor()
+      // Somebody else looks at the same list.
+      const other = await visit(browser, server, account)
+      await other.page.goto('/users')
+      await other.page.getByRole('link', { name: maria }).waitFor()
+      const erase = page.getByRole('button', { name: `Erase ${maria}` })
+      const dialog = page.getByRole('dialog', { name: 'Erase this person?' })
+      await erase.click()
+      // A slip of the finger erases nobody.
+      await page.waitForFunction(() => document.activeElement?.textContent?.trim() === 'Cancel')
+      await page.keyboard.press('Enter')
+      await dialog.waitFor({ state: 'hidden' })
+      await page.getByRole('link', { name: maria }).waitFor()
+
+      await erase.click()
+      await dialog.getByText('This cannot be undone.').waitFor()
+      await dialog.getByRole('button', { name: 'Erase for good' }).click()
+      await dialog.waitFor({ state: 'hidden' })
+      await page.getByText(maria).waitFor({ state: 'detached' })
+      await other.page.getByText(maria).waitFor({ state: 'detached' })
+      await other.context.close()
+      const erased = page.locator('tbody tr', { hasText: 'the figures stay under this name' })
+      expect(await erased.textContent()).toContain('$0.00225')
+      expect(await erased.getByRole('button', { name: /^Erase/ }).count()).toBe(0)
+      await erased.getByRole('link').first().click()
+      await page.waitForURL('**/runs?user_id=*')
+      await page.locator('tbody a').first().click()
+      await page.waitForURL(`**/runs/${id}`)
+      await settled(page)
+      await page.getByText('Model call').first().waitFor()
+      expect(await page.content()).not.toContain('maria')
+      // The audit log tells that somebody was erased, and not who.
+      await page.goto('/audit')
+      const entry = page.locator('tbody tr', { hasText: 'Erased' })
+      await entry.waitFor()
+      expect(await page.content()).not.toContain('maria')
+    }))
+
   test('somebody who never came can be blocked', () =>
     open('/users?q=mallory', async ({ page }) => {
       await page.getByRole('button', { name: 'Block mallory' }).click()

@@ -1,4 +1,7 @@
 // Watching runs: what is new never moves what one reads, and a run can be read, explained and ended.
+import { execFile } from 'node:child_process'
+import { join, resolve } from 'node:path'
+import { promisify } from 'node:util'
 import type { Browser, Page } from 'playwright-core'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { launch, settled, visit } from './browser'
@@ -187,6 +190,56 @@ test('a run with more steps than one answer holds is shown to its end', async ()
   await context.close()
 })
 
+test('agents that are gone hold places; their runs are ended together, and the living go on', async () => {
+  const own = await Server.start()
+  try {
+    const ada = await own.account('ada@example.com')
+    await own.call(ada.token, 'PATCH', '/v1/workspace/', { max_concurrent_runs: 4 })
+    const agent = own.agent(ada)
+    for (const n of [1, 2, 3]) await agent.start('user', { task: `Gone ${n}` })
+    const { id } = await agent.start('user', { task: 'Alive' })
+    expect((await agent.start('user')).decision.reason).toBe('MAX_CONCURRENT_RUNS_EXCEEDED')
+    // Ten minutes pass, in which one of them calls.
+    await own.down()
+    await silence(own, 10)
+    await own.up()
+    await agent.ask(id, 1)
+
+    const { page, context, troubles } = await visit(browser, own, ada)
+    await page.goto('/overview')
+    await page.getByRole('link', { name: 'Who holds the places, and end them' }).click()
+    await page.getByRole('link', { name: 'Gone 1' }).waitFor()
+    const shown = await rows(page).getByRole('link').allTextContents()
+    expect(shown.map((name) => name.trim())).toEqual(['Gone 1', 'Gone 2', 'Gone 3', 'Alive'])
+    // Nobody has been silent for as long as is asked first.
+    expect(await page.getByRole('button', { name: 'End 0 runs' }).getAttribute('aria-disabled')).toBe('true')
+    await page.getByLabel('Silent for more than').selectOption('5 minutes')
+    await page.getByRole('button', { name: 'End 3 runs' }).click()
+    const dialog = page.getByRole('dialog', { name: 'End all runs that are silent for 5 minutes?' })
+    await dialog.getByRole('button', { name: 'End 3 runs' }).click()
+    await page.getByText('3 runs ended.').waitFor()
+    await page.waitForFunction(() => document.querySelectorAll('tbody tr').length === 1)
+    expect(await rows(page).textContent()).toContain('Alive')
+    expect((await agent.ask(id, 2)).decision.outcome).toBe('ALLOW')
+    expect((await agent.start('user')).decision.outcome).toBe('ALLOW')
+    expect(troubles).toEqual([])
+    await context.close()
+  } finally {
+    await own.close()
+  }
+})
+
+/** Makes all calls of the runs of a server that is down older. */
+async function silence(server: Server, minutes: number) {
+  const python = resolve(import.meta.dirname, '../client/.venv/bin/python')
+  const program = `
+import sqlite3, sys
+with sqlite3.connect(sys.argv[1]) as db:
+    db.execute('UPDATE runs SET last_call_at = last_call_at - 60000 * ?', (int(sys.argv[2]),))
+`
+  await promisify(execFile)(python, ['-c', program, join(server.dir, 'pikarc.db'), String(minutes)])
+}
+
 test('a run that does not exist says so', async () => {
   const { page, context } = await visit(browser, server, await account())
   for (const id of ['01a2073c-1a43-7c31-9f0a-6a1f0b8e4d52', 'nonsense']) {
@@ -250,7 +303,7 @@ test('the chart’s numbers are one click away as a table, and the address keeps
   await page.getByRole('button', { name: 'Table' }).click()
   await page.waitForURL('**/overview?as=table')
   await page.reload()
-  const table = page.getByRole('table', { name: 'Spend a day by model' })
+  const table = page.getByRole('table', { name: 'Daily spend by model' })
   await table.getByText('$0.00225').first().waitFor()
   expect(await table.locator('tbody tr').count()).toBe(30)
   expect(troubles).toEqual([])

@@ -1,4 +1,6 @@
 // One event stream a browser, however many windows: browsers open six connections to a server for all of them together.
+import { once } from 'node:events'
+import http, { createServer } from 'node:http'
 import { chromium, type Browser, type Page } from 'playwright-core'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { launch, settled, visit } from './browser'
@@ -91,10 +93,79 @@ test('without such workers a window opens a stream of its own', async () => {
   await context.close()
 })
 
+test.each([
+  ['are refused', () => {
+    window.SharedWorker = class {
+      constructor() {
+        throw new DOMException('Access is denied', 'SecurityError')
+      }
+    } as unknown as typeof SharedWorker
+  }],
+  ['cannot read their code', () => {
+    const Real = window.SharedWorker
+    window.SharedWorker = class extends Real {
+      constructor() {
+        super('/no-such-worker.js')
+      }
+    } as typeof SharedWorker
+  }],
+])('where such workers %s a window opens a stream of its own', async (_, prepare) => {
+  const { page, context } = await visit(browser, server, ada)
+  await context.addInitScript(prepare)
+  const opened = page.waitForRequest('**/v1/events')
+  await page.goto('/overview')
+  await opened
+  await settled(page)
+  await server.agent(ada).start('user', { task: 'Alone' })
+  await live(page, 'Alone')
+  await context.close()
+})
+
+test('a stream that a proxy holds back delays no page', async () => {
+  // Everything else passes.
+  const proxy = createServer((request, response) => {
+    if (request.url === '/v1/events') return
+    const { method, headers } = request
+    const onwards = http.request(server.url + request.url, { method, headers }, (answer) => {
+      response.writeHead(answer.statusCode!, answer.headers)
+      answer.pipe(response)
+    })
+    request.pipe(onwards)
+  }).listen(0, 'localhost')
+  await once(proxy, 'listening')
+  try {
+    const { port } = proxy.address() as { port: number }
+    const { page, context } = await visit(browser, { url: `http://localhost:${port}` } as Server, ada)
+    const waits: number[] = []
+    for (let n = 0; n < 3; n++) {
+      await page.goto('/overview')
+      await settled(page)
+      waits.push(
+        await page.evaluate(() => {
+          const at = (name: string) => performance.getEntriesByType('resource').find((entry) => entry.name.endsWith(name))!.startTime
+          // Asked for by the same script, the one at once, the other once the stream is open.
+          return at('/v1/usage/') - at('/v1/server')
+        }),
+      )
+    }
+    expect(Math.min(...waits)).toBeLessThan(350)
+    await context.close()
+  } finally {
+    proxy.closeAllConnections()
+    proxy.close()
+  }
+})
+
 const inside = routes.filter(({ access }) => access === 'inside').map(({ path }) => path)
 
 test.each(inside)('%s asks each call once when it opens', async (path) => {
-  const { page, context } = await visit(browser, server, ada)
+  const { page: first, context } = await visit(browser, server, ada)
+  // A window that is open already has the stream: opening one takes longer than pages wait where the machine is busy.
+  await first.goto('/runs')
+  await settled(first)
+  await server.agent(ada).start('user', { task: `Opened before ${path}` })
+  await live(first, `Opened before ${path}`)
+  const page = await context.newPage()
   const asked: string[] = []
   page.on('request', (request) => {
     if (request.url().startsWith(server.url + '/v1/')) asked.push(request.method() + ' ' + request.url().slice(server.url.length))

@@ -75,6 +75,60 @@ test('each count of denials leads to a list that adds up to it, those after an e
   await context.close()
 })
 
+test('the count of blocked users leads to those users', async () => {
+  const ada = await account()
+  const block = (user_id: string) => server.call(ada.token, 'POST', '/v1/blocked-users', { user_id, reason: 'Loops' })
+  const agent = server.agent(ada)
+  await agent.end((await agent.start('seen')).id)
+  await agent.end((await agent.start('free')).id)
+  for (const user of ['seen', 'never/seen', 'let go', 'erased']) await block(user)
+  await server.call(ada.token, 'POST', '/v1/blocked-users/unblock', { user_id: 'let go' })
+  await server.call(ada.token, 'POST', '/v1/users/erase', { user_id: 'erased' })
+
+  const { page, context, troubles } = await visit(browser, server, ada)
+  await page.goto('/limits')
+  const link = page.getByRole('link', { name: '2 users' })
+  await link.waitFor()
+  // It counts on by itself.
+  await block('new')
+  await page.getByRole('link', { name: '3 users' }).click()
+  await page.waitForURL('**/users?blocked=true')
+  await settled(page)
+  const names = await rows(page).locator('th a').allTextContents()
+  expect(names.map((name) => name.trim()).sort()).toEqual(['never/seen', 'new', 'seen'])
+  expect(troubles).toEqual([])
+  await context.close()
+})
+
+test('the list of models leads to all of them: priced, without a price, and with one that is inactive', async () => {
+  const ada = await account()
+  const agent = server.agent(ada)
+  const { id } = await agent.start('user')
+  const models = ['gpt-4o', 'retired', 'other/model', 'never priced', 'gpt-5', 'gpt-5-mini', 'silent']
+  const price = (model: string, is_active: boolean) =>
+    server.call(ada.token, 'PUT', '/v1/model-pricing/' + encodeURIComponent(model), {
+      input_cost_per_token: '0.000001',
+      output_cost_per_token: '0.000001',
+      is_active,
+    })
+  for (const model of models.filter((name) => name !== 'never priced' && name !== 'silent')) await price(model, true)
+  for (const [n, model] of models.entries())
+    await agent.step(id, n + 1, { model }, model === 'silent' ? {} : { prompt: 500, completion: 100 })
+  await price('retired', false)
+  const { by_model } = await server.call(ada.token, 'GET', '/v1/usage/')
+  expect(by_model).toHaveLength(models.length)
+
+  const { page, context, troubles } = await visit(browser, server, ada)
+  await page.goto('/overview')
+  await page.getByRole('link', { name: `All ${models.length} models` }).click()
+  await settled(page)
+  for (const model of models) await page.getByRole('rowheader', { name: model }).filter({ has: page.getByText(model, { exact: true }) }).waitFor()
+  // And nothing says more of a model than is so.
+  await page.getByRole('region', { name: '2 models are used without a price' }).waitFor()
+  expect(troubles).toEqual([])
+  await context.close()
+})
+
 test('the headline says what stops agents before it says anything calm', async () => {
   const ada = await account()
   const agent = server.agent(ada)

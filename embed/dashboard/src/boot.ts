@@ -12,10 +12,12 @@ declare global {
       answers: Map<string, Promise<Response>>
       /** When they were asked for (performance.now()). */
       askedAt: number
+      /** When the stream was joined. */
+      joinedAt?: number
       /** Where the worker's code is that reads the events, in browsers that have such workers. */
       worker?: string
-      /** The way to it, and what it has told: src/live/stream.svelte.ts takes both. */
-      port?: MessagePort
+      /** The worker, and what it has told: src/live/stream.svelte.ts takes both. */
+      shared?: SharedWorker
       told: { at: number; told: Told }[]
     }
   }
@@ -25,8 +27,8 @@ declare global {
 declare const PAGE_CODE: Record<string, string>
 declare const WORKER_CODE: string
 
-// A stream that does not open must not keep a page from being read.
-const PATIENCE = 1000
+// A stream that does not open must not keep a page from being read: src/live/stream.svelte.ts says how long.
+const PATIENCE = 300
 
 // What src/shell/base.ts reads too.
 const base = document.querySelector('meta[name="base-path"]')!.getAttribute('content')!.replace(/\/+$/, '')
@@ -95,13 +97,31 @@ function boot() {
 }
 
 /** Joins the stream that all windows share; comes once it is open, or will not be soon. */
-function join(early: NonNullable<Window['pikarcEarly']>, worker: string, token: string): Promise<void> {
+function join(
+  early: NonNullable<Window['pikarcEarly']>,
+  worker: string,
+  token: string,
+): Promise<void> | undefined {
+  early.joinedAt = performance.now()
+  let shared: SharedWorker
+  try {
+    shared = new SharedWorker(worker, 'pikarc-events')
+  } catch {
+    // A browser that keeps nothing of this page has such workers, and refuses them.
+    delete early.worker
+    return undefined
+  }
+  early.shared = shared
   return new Promise((done) => {
-    const { port } = new SharedWorker(worker, 'pikarc-events')
-    early.port = port
+    shared.addEventListener('error', () => {
+      delete early.worker
+      delete early.shared
+      done()
+    })
+    const { port } = shared
     port.addEventListener('message', ({ data, timeStamp: at }: MessageEvent<Told>) => {
-      // Once the page has taken the port, it hears for itself.
-      if (early.port) early.told.push({ at, told: data })
+      // Once the page has taken the worker, it hears for itself.
+      if (early.shared) early.told.push({ at, told: data })
       done()
     })
     port.start()

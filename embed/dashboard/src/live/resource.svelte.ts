@@ -13,6 +13,7 @@ export class Resource<T> {
   #load: (signal: AbortSignal) => Promise<T>
   #abort: AbortController | null = null
   #began = 0
+  #over = false
 
   #told: boolean
 
@@ -29,6 +30,8 @@ export class Resource<T> {
 
   /** Reads it (again). A call while one is under way replaces it. */
   refetch = async (): Promise<void> => {
+    // A timer may call after the component has gone, and what the loader depends on with it.
+    if (this.#over) return
     this.#abort?.abort()
     const abort = new AbortController()
     this.#abort = abort
@@ -68,6 +71,12 @@ export class Resource<T> {
     this.problem = null
   }
 
+  /** Forgets it for good: nothing reads it any more. */
+  end() {
+    this.drop()
+    this.#over = true
+  }
+
   drop() {
     this.#abort?.abort()
     this.value = undefined
@@ -88,7 +97,7 @@ export function resource<T>(load: (signal: AbortSignal) => Promise<T>): Resource
     const end = stream.onGap(made.refetchAfterGap)
     return () => {
       end()
-      made.drop()
+      made.end()
     }
   })
   return made

@@ -14,8 +14,9 @@ export type Handlers = { [N in EventName]?: (data: EventData<N>) => void }
 
 // A window nobody looks at needs no events, and without a worker holds one of the browser's six connections.
 const HIDDEN_FOR = 5_000
-// A stream that does not open must not keep a page from being read.
-const PATIENCE = 1_000
+// A stream that does not open, as behind a proxy that buffers it, must not keep a page from being read: what is read
+// before it opens is read again then. src/boot.ts waits as long, and this is not added to it.
+const PATIENCE = 300
 
 type Source = { retry: () => void; leave: () => void }
 
@@ -63,22 +64,36 @@ class Stream {
     if (this.state !== 'off' || !token) return
     this.state = 'opening'
     this.ready = new Promise((done) => (this.#settle = done))
-    setTimeout(this.#settle, PATIENCE)
-    const early = window.pikarcEarly
-    if (early?.token === token && early.port) {
-      this.#follow(early.port, token)
-      delete early.port
+    const early = window.pikarcEarly?.token === token ? window.pikarcEarly : undefined
+    const waited = early?.joinedAt === undefined ? 0 : performance.now() - early.joinedAt
+    setTimeout(this.#settle, Math.max(0, PATIENCE - waited))
+    const shared = early?.shared
+    if (early && shared) {
+      delete early.shared
+      this.#follow(shared, token)
       // What the page was told before this code was there.
       for (const { told, at } of early.told.splice(0)) this.#hear(told, token, at)
-    } else if (this.#worker) {
-      const { port } = new SharedWorker(this.#worker, 'pikarc-events')
-      port.postMessage({ kind: 'join', url: base + '/v1/events', token } satisfies Asked)
-      this.#follow(port, token)
     } else {
-      const connection = new Connection(base + '/v1/events', token, (told) => this.#hear(told, token))
-      this.#source = { retry: () => connection.retry(), leave: () => connection.close() }
+      this.#join(token)
     }
     if (document.hidden) this.#onVisibility()
+  }
+
+  #join(token: string) {
+    if (!this.#worker) return this.#goAlone(token)
+    try {
+      const shared = new SharedWorker(this.#worker, 'pikarc-events')
+      shared.port.postMessage({ kind: 'join', url: base + '/v1/events', token } satisfies Asked)
+      this.#follow(shared, token)
+    } catch {
+      this.#goAlone(token)
+    }
+  }
+
+  #goAlone(token: string) {
+    this.#worker = undefined
+    const connection = new Connection(base + '/v1/events', token, (told) => this.#hear(told, token))
+    this.#source = { retry: () => connection.retry(), leave: () => connection.close() }
   }
 
   stop() {
@@ -89,7 +104,8 @@ class Stream {
     this.state = 'off'
   }
 
-  #follow(port: MessagePort, token: string) {
+  #follow(shared: SharedWorker, token: string) {
+    const { port } = shared
     const ask = (asked: Asked) => port.postMessage(asked)
     const source = {
       retry: () => ask({ kind: 'retry' }),
@@ -99,6 +115,10 @@ class Stream {
       },
     }
     this.#source = source
+    // Its code could not be read, or it may not run.
+    shared.addEventListener('error', () => {
+      if (this.#source === source) this.#goAlone(token)
+    })
     port.addEventListener('message', ({ data, timeStamp }: MessageEvent<Told>) => {
       // When it came, not when it is looked at: boot.ts, which hears it first, may have asked by then.
       if (this.#source === source) this.#hear(data, token, timeStamp)

@@ -12,6 +12,8 @@ export type RunFilters = {
   /** Runs only that some rule objected to. */
   denied?: true
   reason?: DenyReason
+  /** The id of the API key that started them, which no run of a list or an event says. */
+  key?: string
   since?: string
   until?: string
 }
@@ -33,7 +35,9 @@ export const spans: { value: string; label: string; since: (now: number) => numb
 ]
 
 /** The parameters of the address that say which runs. */
-export const names = ['status', 'denied', 'reason', 'time', 'user_id']
+export const names = ['status', 'denied', 'reason', 'time', 'user_id', 'key']
+
+const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i
 
 /** Values of the address that mean nothing are left out, so that a mistyped link still shows runs. */
 export function filtersOf(query: URLSearchParams, now: number): RunFilters {
@@ -42,15 +46,17 @@ export function filtersOf(query: URLSearchParams, now: number): RunFilters {
   const reason = reasons.find(({ code }) => code === query.get('reason'))
   const span = spans.find(({ value }) => value === query.get('time'))
   const user = query.get('user_id')
+  const key = query.get('key')
   if (status) filters.status = status.value
   if (query.get('denied') === 'true') filters.denied = true
   if (reason) filters.reason = reason.code
   if (span) filters.since = new Date(span.since(now)).toISOString()
   if (user) filters.user_id = user
+  if (key && UUID.test(key)) filters.key = key
   return filters
 }
 
-/** Whether a run that an event tells belongs in a list with these filters. */
+/** Whether a run that an event tells belongs in a list with these filters, but for the key. */
 export function matches(run: Run, filters: RunFilters): boolean {
   const { status, user_id, denied, reason, since, until } = filters
   if (status && run.status !== status) return false

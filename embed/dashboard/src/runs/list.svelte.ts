@@ -30,6 +30,7 @@ export class RunList {
   #began = 0
 
   #shown: Shown | undefined
+  #reread = atMostEvery(2000, () => void this.#catchUp())
 
   /** `shown` is what was shown when one left: as much is read again, and what is newer waits. */
   constructor(filters: RunFilters, shown?: Shown) {
@@ -49,16 +50,15 @@ export class RunList {
   /** Reads and follows; returns a function that ends both. */
   watch(): () => void {
     void this.load()
-    const reread = atMostEvery(2000, () => void this.#catchUp())
     const ends = [
       stream.on({
-        'run.started': (run) => this.#come(run),
-        'run.denied': (run) => this.#come(run),
+        'run.started': (run) => this.#hear(run),
+        'run.denied': (run) => this.#hear(run),
         'run.ended': (run) => this.#change(run),
         'step.denied': ({ run }) => this.#change(run),
         'spend.changed': ({ runs }) => {
           this.#know(runs)
-          if (runs.length === PAGE) reread()
+          if (runs.length === PAGE) this.#reread()
         },
       }),
       stream.onGap(() => {
@@ -137,6 +137,12 @@ export class RunList {
     this.busy = false
   }
 
+  /** A run that an event tells: whose key it was started with only the list that is read says. */
+  #hear(run: Run) {
+    if (this.#filters.key) this.#reread()
+    else this.#come(run)
+  }
+
   #come(run: Run) {
     if (!this.runs || !matches(run, this.#filters)) return
     if (this.runs.some(({ id }) => id === run.id)) return this.#know([run])
@@ -148,7 +154,7 @@ export class RunList {
   #change(run: Run) {
     const oldest = this.runs?.at(-1)
     this.#know([run])
-    if (!this.hasMore || (oldest && newestFirst(run, oldest) < 0)) this.#come(run)
+    if (!this.hasMore || (oldest && newestFirst(run, oldest) < 0)) this.#hear(run)
   }
 
   #letIn(runs: Run[]) {

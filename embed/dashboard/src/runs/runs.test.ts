@@ -47,6 +47,12 @@ test('filters come from the address, and nonsense is left out', () => {
   expect(filters).toEqual({ status: 'RUNNING', since: '2026-11-23T00:00:00.000Z', user_id: 'a/b' })
 })
 
+test('the key of a link must be an id', () => {
+  const id = '01a1f8d3-ea00-7c31-9f0a-6a1f0b8e4d53'
+  expect(filtersOf(new URLSearchParams({ key: id }), 0)).toEqual({ key: id })
+  expect(filtersOf(new URLSearchParams({ key: 'mine' }), 0)).toEqual({})
+})
+
 test('an event belongs in a list only if all filters match', () => {
   expect(matches(a, {})).toBe(true)
   expect(matches(a, { status: 'BLOCKED' })).toBe(false)

@@ -5,7 +5,7 @@ import { actions, deed, differences, namesTarget, type Entry } from './words'
 test('what differs is said in the words of the pages', () => {
   const change = (before: Entry['before'], after: Entry['after']) => differences({ before, after })
   expect(change({ daily_budget_usd: null }, { daily_budget_usd: 25 })).toEqual([
-    { field: 'Budget a day', from: 'none', to: '$25.00' },
+    { field: 'Daily budget', from: 'none', to: '$25.00' },
   ])
   expect(change({ output_cost_per_token: 0.00001 }, { output_cost_per_token: 0.0000025 })).toEqual([
     { field: 'Output, 1M tokens', from: '$10.00', to: '$2.50' },

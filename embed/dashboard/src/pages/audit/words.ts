@@ -94,9 +94,9 @@ export function differences({ before, after }: Pick<Entry, 'before' | 'after'>):
 }
 
 const fields: Record<string, string> = {
-  daily_budget_usd: 'Budget a day',
-  user_daily_budget_usd: 'Budget a user and day',
-  max_concurrent_runs: 'Runs at once',
+  daily_budget_usd: 'Daily budget',
+  user_daily_budget_usd: 'Daily budget of each user',
+  max_concurrent_runs: 'Concurrent runs',
   run_idle_timeout_seconds: 'Idle timeout',
   name: 'Name',
   workspace_name: 'Workspace',

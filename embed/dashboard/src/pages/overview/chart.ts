@@ -1,4 +1,4 @@
-// Draws spend a day as stacked bars with uPlot. Loaded only where there is a chart.
+// Draws daily spend as stacked bars with uPlot. Loaded only where there is a chart.
 import uPlot from 'uplot'
 import 'uplot/dist/uPlot.min.css'
 import { usd } from '../../format/money'

@@ -200,7 +200,7 @@ test('what the next plan lacks is said', () => {
   expect(losses(had, plans[0]!)).toEqual([
     'the kill switch is turned off',
     'the budget of $5.00 a user is removed',
-    '3 runs at once instead of 10',
+    '3 concurrent runs instead of 10',
     'history older than 1 day is deleted',
   ])
   expect(losses(had, plans[2]!)).toEqual([])

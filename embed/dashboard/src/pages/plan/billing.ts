@@ -147,7 +147,7 @@ export function losses(workspace: Workspace, plan: Plan): string[] {
     lost.push(`the budget of ${usd(workspace.user_daily_budget_usd)} a user is removed`)
   const fixed = plan.max_concurrent_runs
   if (fixed !== null && fixed !== workspace.max_concurrent_runs)
-    lost.push(`${plural(fixed, 'run')} at once instead of ${count(workspace.max_concurrent_runs)}`)
+    lost.push(`${plural(fixed, 'concurrent run')} instead of ${count(workspace.max_concurrent_runs)}`)
   if (plan.retention_days < workspace.retention_days)
     lost.push(`history older than ${plural(plan.retention_days, 'day')} is deleted`)
   return lost
