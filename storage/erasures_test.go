@@ -175,8 +175,8 @@ func TestLateReportsOfAnErasedUserAreBookedWithoutTheirTexts(t *testing.T) {
 	ws := w.roomy()
 	w.price(ws, "gpt-4o", 2_500_000, 10_000_000)
 	c := Caller{Workspace: ws}
-	run, step := w.start(ws, maria).ID, uuid.Nil
-	step = w.step(ws, run).ID
+	run := w.start(ws, maria).ID
+	step := w.step(ws, run).ID
 	e := w.erase(ws, maria)
 	late := StepUpdate{
 		Status: StepCompleted, PromptTokens: new(int64(500)), CompletionTokens: new(int64(100)),
