@@ -3,6 +3,7 @@ package storage
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -105,7 +106,7 @@ func TestHoldersAreListedByTheirLastCall(t *testing.T) {
 		t.Errorf("listed\n%v, want\n%v", got, want)
 	}
 	for name, cursor := range map[string]string{"another workspace's": cursor(listRunsByCall, int64(other), make([]byte, 24)), "of another list": cursor(listRuns, int64(ws), make([]byte, 16))} {
-		if _, _, err := w.Runs(t.Context(), ws, RunFilter{ByLastCall: true, Limit: 1, Cursor: cursor}); err != ErrBadCursor {
+		if _, _, err := w.Runs(t.Context(), ws, RunFilter{ByLastCall: true, Limit: 1, Cursor: cursor}); !errors.Is(err, ErrBadCursor) {
 			t.Errorf("a cursor that is %s: %v", name, err)
 		}
 	}

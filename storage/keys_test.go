@@ -120,7 +120,7 @@ func TestACredentialSaysHowItsKeyEnded(t *testing.T) {
 		t.Helper()
 		got, err := w.KeyCredential(t.Context(), k.Prefix)
 		w.must(err)
-		if got.Scope != ScopeRead || got.Key != c.Key || got.KeyEnded != ended || got.MayFinish != mayFinish {
+		if got.Scope != ScopeRead || got.Key != c.Key || !errors.Is(got.KeyEnded, ended) || got.MayFinish != mayFinish {
 			t.Errorf("%+v, want it ended %v and %v", got, ended, mayFinish)
 		}
 		if _, cached := w.RecallKey(k.Prefix); cached && ended != nil {

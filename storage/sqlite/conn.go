@@ -154,7 +154,7 @@ func (c *Conn) emptyWAL() (done bool, err error) {
 		return false, err
 	}
 	var busy, all, folded int64
-	err = c.Query(context.Background(), "PRAGMA wal_checkpoint(TRUNCATE)", nil, func(row Row) error {
+	err = c.rows("PRAGMA wal_checkpoint(TRUNCATE)", nil, func(row Row) error {
 		return row.Scan(&busy, &all, &folded)
 	})
 	wait := WaitForLocks()

@@ -53,6 +53,7 @@ func (p *process) killSoon(random *rand.Rand, within time.Duration) {
 type crew struct {
 	dir      string
 	key      string
+	token    string // of who configures
 	random   *rand.Rand
 	client   *http.Client
 	answered atomic.Int64
@@ -66,8 +67,9 @@ func newCrew(t *testing.T, agents int) *crew {
 	c := &crew{dir: t.TempDir(), random: seededRandom(t), client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: agents}}}
 	c.key = createUser(t, c.dir, "ann@example.com", "enterprise").APIKey
 	p := serve(t, c.dir)
+	c.token = p.signIn(t, "ann@example.com")
 	for model, price := range map[string]string{"gpt-4o": "0.0000025", "mini": "0.00000015"} {
-		p.call(t, "PUT", "/v1/model-pricing/"+model, c.key, map[string]string{
+		p.call(t, "PUT", "/v1/model-pricing/"+model, c.token, map[string]string{
 			"input_cost_per_token": price, "output_cost_per_token": price + "4",
 		}).want(t, http.StatusOK)
 	}
@@ -77,7 +79,7 @@ func newCrew(t *testing.T, agents int) *crew {
 			name: fmt.Sprintf("agent%d", i), apiKey: c.key, client: c.client, answered: &c.answered,
 			random: rand.New(rand.NewPCG(c.random.Uint64(), 0)), touched: map[*shownRun]bool{}, tally: map[string]int{},
 		}
-		p.call(t, "PUT", "/v1/blocked-users/"+a.banned(), c.key, nil).want(t, http.StatusOK)
+		p.call(t, "PUT", "/v1/blocked-users/"+a.banned(), c.token, nil).want(t, http.StatusOK)
 		c.agents = append(c.agents, a)
 	}
 	p.stop(t)
@@ -86,7 +88,7 @@ func newCrew(t *testing.T, agents int) *crew {
 
 func (c *crew) setLimits(t *testing.T, p *process, limits map[string]any) {
 	t.Helper()
-	p.call(t, "PATCH", "/v1/workspace/", c.key, limits).want(t, http.StatusOK)
+	p.call(t, "PATCH", "/v1/workspace/", c.token, limits).want(t, http.StatusOK)
 }
 
 // all lets every agent do something at once and ends the test when one complains.

@@ -51,7 +51,7 @@ func TestDemoIsALivingWorkspaceThatLeavesNothing(t *testing.T) {
 	}
 	p.call(t, "GET", "/v1/workspace/", key, nil).want(t, http.StatusOK)
 	// A budget may be used up at this hour, so that agents are denied: either way they ask.
-	p.call(t, "PATCH", "/v1/workspace/", key, map[string]any{"daily_budget_usd": nil, "user_daily_budget_usd": nil}).want(t, http.StatusOK)
+	p.call(t, "PATCH", "/v1/workspace/", session.AccessToken, map[string]any{"daily_budget_usd": nil, "user_daily_budget_usd": nil}).want(t, http.StatusOK)
 	p.await(t, "has an agent at work", func() bool { return usage().Last30Days.Runs > before.Last30Days.Runs })
 	p.signal(t, syscall.SIGINT)
 	if state := p.exit(t); state.ExitCode() != 0 {

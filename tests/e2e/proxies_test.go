@@ -63,7 +63,10 @@ func behindCaddy(t *testing.T, p *process, site string) *http.Client {
 		<-ended
 		_ = os.RemoveAll(dir)
 	})
-	listens := func() bool { _, err := os.Stat(socket); return err == nil }
+	listens := func() bool { // the file is there a moment before
+		conn, err := net.Dial("unix", socket)
+		return err == nil && conn.Close() == nil
+	}
 	hasEnded := func() bool {
 		select {
 		case <-ended:
