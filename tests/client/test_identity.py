@@ -14,27 +14,25 @@ async def test_rotated_key_is_refused_at_the_very_next_call_and_the_new_one_take
         with pytest.raises(httpx.HTTPStatusError) as refused:
             await run.model_call(must_not_run, model="gpt-4o")
     assert refused.value.response.status_code == 401
-    assert account.request("GET", "/v1/workspace/").status_code == 401
 
-    # The client could not end the run with the old key; the new key's holder can.
+    # For an hour the old key may still end the runs that it started, so the client gave its slot back.
     detail = renewed.run(run.run_id)
-    assert (detail["status"], detail["step_count"]) == ("RUNNING", 1)
+    assert detail["status"] != "RUNNING"
+    assert (detail["step_count"], detail["ended_reason"]) == (1, "CLIENT")
     async with connect(renewed.api_key).run("ada") as other_run:
         await call_model(other_run)
     assert renewed.run(other_run.run_id)["status"] == "COMPLETED"
-    assert renewed.end_run(run.run_id, "FAILED")["status"] == "FAILED"
-    assert renewed.run(run.run_id)["ended_at"] is not None
 
 
-async def test_key_rotated_while_a_model_thinks_refuses_the_report(account, client):
+async def test_key_rotated_while_a_model_thinks_loses_no_report(account, client):
     def rotate_and_answer() -> tuple[int, int]:
         account.rotated()
         return 500, 100
 
-    with pytest.raises(httpx.HTTPStatusError) as refused:
-        async with client.run("ada") as run:
-            await run.model_call(rotate_and_answer, model="gpt-4o", token_extractor=lambda usage: usage)
-    assert refused.value.response.status_code == 401
+    async with client.run("ada") as run:
+        await run.model_call(rotate_and_answer, model="gpt-4o", token_extractor=lambda usage: usage)
+    detail = account.run(run.run_id)
+    assert (detail["status"], detail["prompt_tokens"], detail["completion_tokens"]) == ("COMPLETED", 500, 100)
 
 
 @pytest.mark.parametrize("user_id", ["tenant/7?tab=1#top 100% 🦊", "100%2F7", "Zoë+ada@example.com", "a//b"])

@@ -80,7 +80,7 @@ func (r *shownRun) settle() error {
 func (r *shownRun) addStep(s shownStep) error {
 	r.Steps = append(r.Steps, s)
 	slices.SortFunc(r.Steps, func(a, b shownStep) int { return cmp.Compare(a.ID, b.ID) })
-	if s.Decision.Outcome == "DENY" && s.Decision.Reason != "RUN_ALREADY_ENDED" {
+	if s.Decision.Outcome == "DENY" && (s.Decision.Reason != "RUN_ALREADY_ENDED" || r.DenyReason == "") {
 		r.DenyReason = s.Decision.Reason
 	}
 	return r.settle()
