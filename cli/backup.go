@@ -9,7 +9,7 @@ import (
 
 	"github.com/pikarc/server/auth/privatefile"
 	"github.com/pikarc/server/embed"
-	"github.com/pikarc/server/storage"
+	"github.com/pikarc/server/storage/dbfile"
 )
 
 func oneFile(cmd *cobra.Command, args []string) error { return usage(cobra.ExactArgs(1)(cmd, args)) }
@@ -29,7 +29,7 @@ func newBackup() *cobra.Command {
 }
 
 func backup(ctx context.Context, dir, file string, stdout io.Writer) error {
-	bytes, err := storage.Backup(ctx, databasePath(dir), file)
+	bytes, err := dbfile.Backup(ctx, databasePath(dir), file)
 	if !hasDatabase(dir) {
 		return errNoDatabase(dir)
 	}
@@ -64,7 +64,7 @@ func restore(ctx context.Context, dir, file string, force bool, stdout io.Writer
 	if err := privatefile.MkdirAll(dir); err != nil {
 		return fmt.Errorf("make the data directory: %w", err)
 	}
-	kept, err := storage.Restore(ctx, file, databasePath(dir), embed.Migrations(), force)
+	kept, err := dbfile.Restore(ctx, file, databasePath(dir), embed.Migrations(), force)
 	if err != nil {
 		return err
 	}

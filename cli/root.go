@@ -18,6 +18,7 @@ import (
 	"github.com/pikarc/server/auth/privatefile"
 	"github.com/pikarc/server/embed"
 	"github.com/pikarc/server/storage"
+	"github.com/pikarc/server/storage/dbfile"
 )
 
 // version and commit are set by the linker.
@@ -120,7 +121,7 @@ func noArgs(cmd *cobra.Command, args []string) error { return usage(cobra.NoArgs
 // open opens the data directory. Only serve and create-user, which may be the
 // first to come, bring the schema up to date.
 func open(
-	ctx context.Context, dir string, migrate bool, opts storage.Options, options ...storage.MigrateOption,
+	ctx context.Context, dir string, migrate bool, opts storage.Options, options ...dbfile.MigrateOption,
 ) (*storage.Store, auth.Secret, error) {
 	if err := privatefile.MkdirAll(dir); err != nil {
 		return nil, auth.Secret{}, fmt.Errorf("make the data directory: %w", err)
@@ -134,7 +135,7 @@ func open(
 		return nil, auth.Secret{}, err
 	}
 	if migrate {
-		if _, err := storage.Migrate(ctx, databasePath(dir), embed.Migrations(), options...); err != nil {
+		if _, err := dbfile.Migrate(ctx, databasePath(dir), embed.Migrations(), options...); err != nil {
 			return nil, auth.Secret{}, err
 		}
 	}
@@ -195,7 +196,7 @@ type migrateOptions struct{ status, noBackup, init bool }
 func migrate(ctx context.Context, dir string, o migrateOptions, stdout io.Writer) error {
 	path := databasePath(dir)
 	if o.status {
-		st, err := storage.SchemaStatus(ctx, path, embed.Migrations())
+		st, err := dbfile.SchemaStatus(ctx, path, embed.Migrations())
 		if err != nil {
 			return err
 		}
@@ -212,11 +213,11 @@ func migrate(ctx context.Context, dir string, o migrateOptions, stdout io.Writer
 	if err := privatefile.MkdirAll(dir); err != nil {
 		return fmt.Errorf("make the data directory: %w", err)
 	}
-	var options []storage.MigrateOption
+	var options []dbfile.MigrateOption
 	if o.noBackup {
-		options = append(options, storage.WithoutBackup)
+		options = append(options, dbfile.WithoutBackup)
 	}
-	applied, err := storage.Migrate(ctx, path, embed.Migrations(), options...)
+	applied, err := dbfile.Migrate(ctx, path, embed.Migrations(), options...)
 	if err != nil {
 		return err
 	}

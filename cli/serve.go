@@ -23,6 +23,7 @@ import (
 	"github.com/pikarc/server/plans"
 	"github.com/pikarc/server/server"
 	"github.com/pikarc/server/storage"
+	"github.com/pikarc/server/storage/dbfile"
 )
 
 func newServe() *cobra.Command {
@@ -238,10 +239,10 @@ func serve(ctx context.Context, dir string, o serveOptions, stdout, stderr io.Wr
 		return unlessEnded(ctx, err)
 	}
 	defer func() { err = errors.Join(err, serving.Close()) }() // after the store's
-	if err := storage.CheckSound(ctx, databasePath(dir)); err != nil {
+	if err := dbfile.CheckIntegrity(ctx, databasePath(dir)); err != nil {
 		return err
 	}
-	store, secret, err := open(ctx, dir, true, o.store(), storage.AsServer)
+	store, secret, err := open(ctx, dir, true, o.store(), dbfile.AsServer)
 	if err != nil {
 		return err
 	}
@@ -289,12 +290,12 @@ func (o serveOptions) lock(ctx context.Context, dir string, log *slog.Logger) (i
 		return nil, fmt.Errorf("make the data directory: %w", err)
 	}
 	path := databasePath(dir)
-	held, err := storage.Serve(ctx, path, 0)
-	if !errors.Is(err, storage.ErrServed) || o.wait == 0 {
+	held, err := dbfile.Serve(ctx, path, 0)
+	if !errors.Is(err, dbfile.ErrServed) || o.wait == 0 {
 		return held, err
 	}
 	log.Info("another server uses this data directory: waiting for its end", "wait", o.wait.String())
-	return storage.Serve(ctx, path, o.wait)
+	return dbfile.Serve(ctx, path, o.wait)
 }
 
 // serveOn serves, and beside it sends plain HTTP to https where that is asked

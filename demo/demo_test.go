@@ -15,6 +15,7 @@ import (
 	"github.com/pikarc/server/embed"
 	"github.com/pikarc/server/guard"
 	"github.com/pikarc/server/storage"
+	"github.com/pikarc/server/storage/dbfile"
 )
 
 // filled is a store that the demo has filled, as it looks at a time.
@@ -28,7 +29,7 @@ func filled(t *testing.T, seed uint64, now time.Time) (*storage.Store, storage.W
 			t.Fatal(err)
 		}
 	}
-	_, err := storage.Migrate(ctx, path, embed.Migrations())
+	_, err := dbfile.Migrate(ctx, path, embed.Migrations())
 	must(err)
 	secret, err := auth.LoadSecret(dir, "a secret of the tests, long enough to be taken")
 	must(err)

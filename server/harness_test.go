@@ -28,6 +28,7 @@ import (
 	"github.com/pikarc/server/plans"
 	"github.com/pikarc/server/server"
 	"github.com/pikarc/server/storage"
+	"github.com/pikarc/server/storage/dbfile"
 )
 
 // The tests of this package speak HTTP over a real socket to a real server on
@@ -56,7 +57,7 @@ var emptyDatabase = sync.OnceValues(func() ([]byte, error) {
 	}
 	defer os.RemoveAll(dir)
 	path := filepath.Join(dir, "pikarc.db")
-	if _, err := storage.Migrate(context.Background(), path, embed.Migrations()); err != nil {
+	if _, err := dbfile.Migrate(context.Background(), path, embed.Migrations()); err != nil {
 		return nil, err
 	}
 	return os.ReadFile(path)

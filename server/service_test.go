@@ -20,7 +20,7 @@ import (
 	"github.com/pikarc/server/guard"
 	"github.com/pikarc/server/plans"
 	"github.com/pikarc/server/server"
-	"github.com/pikarc/server/storage"
+	"github.com/pikarc/server/storage/dbfile"
 )
 
 func TestASaneRequestIDIsEchoedAndAnyOtherReplaced(t *testing.T) {
@@ -56,7 +56,7 @@ func TestANewerSchemaMakesARunningServerUnready(t *testing.T) {
 		newer[path] = &fstest.MapFile{Data: data}
 		return err
 	}))
-	_, err := storage.Migrate(t.Context(), w.path, newer)
+	_, err := dbfile.Migrate(t.Context(), w.path, newer)
 	w.must(err)
 	w.call("GET", "/health/ready", "", nil).wantDetail(http.StatusServiceUnavailable, "The database's schema does not fit this server's version.")
 	w.call("GET", "/health", "", nil).want(http.StatusOK)

@@ -13,6 +13,7 @@ import (
 	"github.com/pikarc/server/plans"
 	"github.com/pikarc/server/server"
 	"github.com/pikarc/server/storage"
+	"github.com/pikarc/server/storage/dbfile"
 )
 
 // files lists a directory by name.
@@ -103,7 +104,7 @@ func TestRestoredServerAcceptsTheOldKeys(t *testing.T) {
 	for _, secret := range []string{testSecret, "another secret, also long enough to be taken"} {
 		other := *w
 		other.path = filepath.Join(t.TempDir(), "pikarc.db")
-		_, err := storage.Restore(t.Context(), file, other.path, embed.Migrations(), false)
+		_, err := dbfile.Restore(t.Context(), file, other.path, embed.Migrations(), false)
 		w.must(err)
 		other.serve(secret, storage.Options{})
 		other.start(a, "someone else")

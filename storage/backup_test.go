@@ -1,25 +1,24 @@
 package storage
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/pikarc/server/embed"
+	"github.com/pikarc/server/storage/dbfile"
 )
 
 // restored opens a backup as the database of a fresh directory.
 func restored(t *testing.T, file string, now func() time.Time) (*Store, string) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "pikarc.db")
-	if kept, err := Restore(t.Context(), file, path, embed.Migrations(), false); err != nil || kept != "" {
+	if kept, err := dbfile.Restore(t.Context(), file, path, embed.Migrations(), false); err != nil || kept != "" {
 		t.Fatalf("restore: kept %q, %v", kept, err)
 	}
 	return openStore(t, path, now), path
@@ -135,7 +134,7 @@ func TestBackupThatFailsLeavesTheEarlierOne(t *testing.T) {
 	w.must(err)
 	clear(content[3*4096 : 6*4096])
 	w.must(os.WriteFile(w.path, content, 0o600))
-	if _, err := Backup(t.Context(), w.path, file); !errors.Is(err, ErrDamaged) {
+	if _, err := dbfile.Backup(t.Context(), w.path, file); !errors.Is(err, ErrDamaged) {
 		t.Errorf("of a damaged file: %v", err)
 	}
 	if after := everyByte(t, dir); len(after) != 1 || after["copy.db"] != before["copy.db"] {
@@ -150,15 +149,15 @@ func TestRestoreKeepsTheOldDatabaseAndItsWAL(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "copy.db")
 	_, err := w.Backup(t.Context(), file)
 	w.must(err)
-	if _, err := Restore(t.Context(), file, w.path, embed.Migrations(), true); !errors.Is(err, ErrInUse) {
+	if _, err := dbfile.Restore(t.Context(), file, w.path, embed.Migrations(), true); !errors.Is(err, dbfile.ErrInUse) {
 		t.Fatalf("over an open store: %v", err)
 	}
 	w.start(ws, "late") // not in the backup
 	w.must(w.Close())
-	if _, err := Restore(t.Context(), file, w.path, embed.Migrations(), false); !errors.Is(err, ErrExists) {
+	if _, err := dbfile.Restore(t.Context(), file, w.path, embed.Migrations(), false); !errors.Is(err, dbfile.ErrExists) {
 		t.Fatalf("without force: %v", err)
 	}
-	kept, err := Restore(t.Context(), file, w.path, embed.Migrations(), true)
+	kept, err := dbfile.Restore(t.Context(), file, w.path, embed.Migrations(), true)
 	w.must(err)
 	if len(texts(t, w.path, `SELECT external_id FROM users WHERE external_id = 'late'`)) != 0 {
 		t.Error("the database is not the backup")
@@ -186,12 +185,12 @@ func TestRestoreRefusesWhatIsNoBackup(t *testing.T) {
 		want error
 	}{
 		"no file":             {letter + "x", fs.ErrNotExist},
-		"a letter":            {letter, ErrBadBackup},
+		"a letter":            {letter, dbfile.ErrBadBackup},
 		"another application": {other, nil},
 		"of a newer version":  {newer, ErrSchemaNewer},
 		"a directory":         {t.TempDir(), nil},
 	} {
-		if _, err := Restore(t.Context(), c.file, path, embed.Migrations(), false); err == nil || c.want != nil && !errors.Is(err, c.want) {
+		if _, err := dbfile.Restore(t.Context(), c.file, path, embed.Migrations(), false); err == nil || c.want != nil && !errors.Is(err, c.want) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -203,7 +202,7 @@ func TestMigrationKeepsTheDatabaseAsItWas(t *testing.T) {
 	path := migrated(t, embed.Migrations())
 	mustHoldOnly(t, filepath.Dir(path), "pikarc.db", "pikarc.db.lock", "pikarc.db.server.lock") // nothing to keep of a fresh one
 	before := schemaOf(t, path)
-	if _, err := Migrate(t.Context(), path, withNext(t)); err != nil {
+	if _, err := dbfile.Migrate(t.Context(), path, withNext(t)); err != nil {
 		t.Fatal(err)
 	}
 	mustHoldOnly(t, filepath.Dir(path), "pikarc-before-schema-999-", "pikarc.db", "pikarc.db.lock", "pikarc.db.server.lock")
@@ -212,7 +211,7 @@ func TestMigrationKeepsTheDatabaseAsItWas(t *testing.T) {
 		t.Errorf("kept %v (%v), or with another schema", kept, err)
 	}
 	without := migrated(t, embed.Migrations())
-	if _, err := Migrate(t.Context(), without, withNext(t), WithoutBackup); err != nil {
+	if _, err := dbfile.Migrate(t.Context(), without, withNext(t), dbfile.WithoutBackup); err != nil {
 		t.Fatal(err)
 	}
 	mustHoldOnly(t, filepath.Dir(without), "pikarc.db", "pikarc.db.lock", "pikarc.db.server.lock")
@@ -223,10 +222,10 @@ func TestDamageIsFoundBeforeAServerStarts(t *testing.T) {
 	w := newWorld(t)
 	w.everyKind()
 	w.must(w.Close())
-	if err := CheckSound(t.Context(), w.path); err != nil {
+	if err := dbfile.CheckIntegrity(t.Context(), w.path); err != nil {
 		t.Errorf("sound: %v", err)
 	}
-	if err := CheckSound(t.Context(), w.path+"x"); err != nil {
+	if err := dbfile.CheckIntegrity(t.Context(), w.path+"x"); err != nil {
 		t.Errorf("no file: %v", err)
 	}
 	content, err := os.ReadFile(w.path)
@@ -237,32 +236,10 @@ func TestDamageIsFoundBeforeAServerStarts(t *testing.T) {
 			spoilt[page*4096+i] ^= 0xa5
 		}
 		w.must(os.WriteFile(w.path, spoilt, 0o600))
-		if err := CheckSound(t.Context(), w.path); !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), "pikarc restore") {
+		if err := dbfile.CheckIntegrity(t.Context(), w.path); !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), "pikarc restore") {
 			t.Errorf("page %d: %v", page+1, err)
 		}
 	}
-}
-
-// FAT has no hard links, and some mounts refuse them.
-func TestRestoreKeepsTheOldDatabaseWithoutHardLinks(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
-	w.start(w.roomy(), "someone")
-	w.must(w.Close())
-	before, err := os.ReadFile(w.path)
-	w.must(err)
-	refused := func(path, to string) error { return &os.LinkError{Op: "link", Old: path, New: to, Err: syscall.EPERM} }
-	kept, err := keepAside(t.Context(), w.path, refused)
-	w.must(err)
-	for _, file := range []string{w.path, kept} {
-		if after, err := os.ReadFile(file); err != nil || !bytes.Equal(after, before) {
-			t.Errorf("%s: %d bytes of %d, %v", file, len(after), len(before), err)
-		}
-	}
-	if info, err := os.Stat(kept); err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("%v, %v", info, err)
-	}
-	mustHoldOnly(t, filepath.Dir(w.path), "pikarc-before-restore-", "pikarc.db", "pikarc.db.lock", "pikarc.db.server.lock")
 }
 
 // In a URI two slashes begin the name of a host.
@@ -276,7 +253,7 @@ func TestPathMayBeginWithTwoSlashes(t *testing.T) {
 	_, err = Verify(t.Context(), "/"+copied, VerifyOptions{Migrations: embed.Migrations()})
 	w.must(err)
 	path := filepath.Join(t.TempDir(), "pikarc.db")
-	_, err = Restore(t.Context(), "/"+copied, "/"+path, embed.Migrations(), false)
+	_, err = dbfile.Restore(t.Context(), "/"+copied, "/"+path, embed.Migrations(), false)
 	w.must(err)
 	s := openStore(t, "/"+path, w.Now)
 	if size := s.Stats().FileBytes; size == 0 {

@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-
-	"github.com/pikarc/server/storage/sqlite"
 )
 
 // wrong is the temporary table that takes the rows of a book that differ: the
@@ -197,45 +195,4 @@ func describe(columns []string, values []any) string {
 		words[i] = name + " " + text
 	}
 	return strings.Join(words, ", ")
-}
-
-// integrity is the check that fails when the file itself is broken.
-const integrity = "integrity"
-
-// soundness is what SQLite itself checks of a file. Each query selects one
-// text a fault.
-func soundness() []rule {
-	return []rule{
-		{name: integrity, holds: "ok", query: `SELECT integrity_check AS fault FROM pragma_integrity_check WHERE integrity_check <> 'ok'`},
-		{
-			name: "foreign keys", holds: "a row that exists", key: 2,
-			query: `SELECT "table", rowid, parent FROM pragma_foreign_key_check`,
-		},
-	}
-}
-
-// damageOf makes SQLite's own checks. They come before all others: what is
-// read from a damaged file proves nothing.
-func damageOf(ctx context.Context, path string) (report Report, err error) {
-	db, err := sqlite.OpenExisting(path, sqlite.WaitForLocks(), sqlite.QueryOnly())
-	if err != nil {
-		return report, err
-	}
-	defer func() { err = errors.Join(err, db.Close()) }()
-	a := audit{ctx: ctx, conn: db, report: &report}
-	for _, check := range soundness() {
-		report.Checks++
-		err := a.find(check, nil)
-		if sqlite.IsCorrupt(err) { // too damaged to be checked
-			report.add(Difference{Check: check.name, Stored: err.Error(), ShouldBe: check.holds})
-			return report, nil
-		}
-		if err != nil {
-			return report, classify(fmt.Errorf("check the file: %w", err))
-		}
-		if report.Found > 0 {
-			return report, nil
-		}
-	}
-	return report, nil
 }

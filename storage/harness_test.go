@@ -15,6 +15,7 @@ import (
 	"github.com/pikarc/server/embed"
 	"github.com/pikarc/server/guard"
 	"github.com/pikarc/server/plans"
+	"github.com/pikarc/server/storage/dbfile"
 )
 
 // clock is the time of a test's store: it stands still until moved.
@@ -42,7 +43,7 @@ func newWorld(t testing.TB, change ...func(*Options)) *world {
 	t.Helper()
 	w := &world{t: t, clock: new(clock), path: filepath.Join(t.TempDir(), "pikarc.db")}
 	w.clock.Set(noon())
-	if _, err := Migrate(t.Context(), w.path, embed.Migrations()); err != nil {
+	if _, err := dbfile.Migrate(t.Context(), w.path, embed.Migrations()); err != nil {
 		t.Fatal(err)
 	}
 	var err error

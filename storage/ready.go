@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/pikarc/server/storage/dbfile"
 )
 
 // probeInterval bounds how often readiness checks may write.
@@ -109,7 +110,7 @@ func (s *Store) requireDecidable(tx *Tx) error {
 }
 
 func (s *Store) requireSchema(tx *Tx) error {
-	status := Schema{Newest: s.version}
+	status := dbfile.Schema{Newest: s.version}
 	err := tx.get(`SELECT coalesce(max(version_id), 0) FROM goose_db_version WHERE is_applied = 1`, nil, &status.Current)
 	if err != nil {
 		return err

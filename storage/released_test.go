@@ -13,6 +13,7 @@ import (
 	"github.com/pikarc/server/embed"
 	"github.com/pikarc/server/guard"
 	"github.com/pikarc/server/plans"
+	"github.com/pikarc/server/storage/dbfile"
 )
 
 // releasedNow is an hour after the released databases were made.
@@ -36,7 +37,7 @@ func openReleased(t *testing.T, dump string) *Store {
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Migrate(t.Context(), path, embed.Migrations()); err != nil {
+	if _, err := dbfile.Migrate(t.Context(), path, embed.Migrations()); err != nil {
 		t.Fatal(err)
 	}
 	secret, err := auth.LoadSecret(t.TempDir(), "a-secret-of-the-tests-that-is-long-enough")

@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/pikarc/server/embed"
+	"github.com/pikarc/server/storage/dbfile"
 	"github.com/pikarc/server/storage/sqlite"
 )
 
@@ -78,7 +79,7 @@ func withNext(t *testing.T) fs.FS {
 func migrated(t *testing.T, migrations fs.FS) (path string) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "pikarc.db")
-	if _, err := Migrate(t.Context(), path, migrations); err != nil {
+	if _, err := dbfile.Migrate(t.Context(), path, migrations); err != nil {
 		t.Fatal(err)
 	}
 	return path
@@ -146,10 +147,10 @@ func TestNewerSchemaIsRefusedAndNotAByteChanges(t *testing.T) {
 			if _, err := Open(t.Context(), path, Options{Migrations: embed.Migrations()}); !errors.Is(err, ErrSchemaNewer) {
 				t.Errorf("Open: %v", err)
 			}
-			if applied, err := Migrate(t.Context(), path, embed.Migrations()); !errors.Is(err, ErrSchemaNewer) || applied != nil {
+			if applied, err := dbfile.Migrate(t.Context(), path, embed.Migrations()); !errors.Is(err, ErrSchemaNewer) || applied != nil {
 				t.Errorf("Migrate: applied %v, %v", applied, err)
 			}
-			status, err := SchemaStatus(t.Context(), path, embed.Migrations())
+			status, err := dbfile.SchemaStatus(t.Context(), path, embed.Migrations())
 			if err != nil || !errors.Is(status.Err(), ErrSchemaNewer) || status.Current != 999 {
 				t.Errorf("SchemaStatus: %+v, %v", status, err)
 			}
@@ -166,17 +167,17 @@ func TestOlderSchemaIsRefusedByOpenUntilMigrated(t *testing.T) {
 	if _, err := Open(t.Context(), path, Options{Migrations: newer}); !errors.Is(err, ErrSchemaOld) {
 		t.Errorf("Open: %v", err)
 	}
-	status, err := SchemaStatus(t.Context(), path, newer)
+	status, err := dbfile.SchemaStatus(t.Context(), path, newer)
 	if err != nil || !cmp.Equal(status.Pending, []int64{999}) {
 		t.Errorf("SchemaStatus: %+v, %v", status, err)
 	}
 	if after := everyByte(t, filepath.Dir(path)); !cmp.Equal(before, after) {
 		t.Error("looking at the file changed it")
 	}
-	if applied, err := Migrate(t.Context(), path, newer); err != nil || !cmp.Equal(applied, []int64{999}) {
+	if applied, err := dbfile.Migrate(t.Context(), path, newer); err != nil || !cmp.Equal(applied, []int64{999}) {
 		t.Errorf("Migrate: applied %v, %v", applied, err)
 	}
-	if applied, err := Migrate(t.Context(), path, newer); err != nil || len(applied) != 0 {
+	if applied, err := dbfile.Migrate(t.Context(), path, newer); err != nil || len(applied) != 0 {
 		t.Errorf("Migrate again: applied %v, %v", applied, err)
 	}
 	s, err := Open(t.Context(), path, Options{Migrations: newer})
@@ -198,7 +199,7 @@ func TestStatusOfAMissingOrEmptyFileWritesNothing(t *testing.T) {
 			}
 		}
 		before := everyByte(t, dir)
-		status, err := SchemaStatus(t.Context(), path, embed.Migrations())
+		status, err := dbfile.SchemaStatus(t.Context(), path, embed.Migrations())
 		if err != nil || status.Current != 0 || len(status.Pending) == 0 || !errors.Is(status.Err(), ErrSchemaOld) {
 			t.Errorf("%s: %+v, %v", file, status, err)
 		}
@@ -220,7 +221,7 @@ func TestFileOfAnotherKindIsRefusedUnchanged(t *testing.T) {
 	if _, err := Open(t.Context(), path, Options{Migrations: embed.Migrations()}); !errors.Is(err, ErrUnavailable) {
 		t.Errorf("Open: %v", err)
 	}
-	if _, err := Migrate(t.Context(), path, embed.Migrations()); !errors.Is(err, ErrUnavailable) {
+	if _, err := dbfile.Migrate(t.Context(), path, embed.Migrations()); !errors.Is(err, ErrUnavailable) {
 		t.Errorf("Migrate: %v", err)
 	}
 	if after := everyByte(t, filepath.Dir(path)); !cmp.Equal(after, map[string]string{"pikarc.db": string(letter)}) {
@@ -231,7 +232,7 @@ func TestFileOfAnotherKindIsRefusedUnchanged(t *testing.T) {
 func TestPathMayHoldAnyCharacter(t *testing.T) {
 	const name = "my data?mode=ro#1 100%25 é.db"
 	path := filepath.Join(t.TempDir(), name)
-	if _, err := Migrate(t.Context(), path, embed.Migrations()); err != nil {
+	if _, err := dbfile.Migrate(t.Context(), path, embed.Migrations()); err != nil {
 		t.Fatal(err)
 	}
 	if files := everyByte(t, filepath.Dir(path)); len(files) != 3 || files[name] == "" {
@@ -244,7 +245,7 @@ func TestMigrationsThatStartAtOnceAllSucceed(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 10 {
 		wg.Go(func() {
-			if _, err := Migrate(context.Background(), path, embed.Migrations()); err != nil {
+			if _, err := dbfile.Migrate(context.Background(), path, embed.Migrations()); err != nil {
 				t.Error(err)
 			}
 		})
@@ -253,7 +254,7 @@ func TestMigrationsThatStartAtOnceAllSucceed(t *testing.T) {
 	if got, want := schemaOf(t, path), schemaOf(t, migrated(t, embed.Migrations())); got != want {
 		t.Error("together they made another schema than one alone")
 	}
-	status, err := SchemaStatus(t.Context(), path, embed.Migrations())
+	status, err := dbfile.SchemaStatus(t.Context(), path, embed.Migrations())
 	if err != nil || status.Err() != nil {
 		t.Errorf("%+v, %v", status, err)
 	}

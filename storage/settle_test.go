@@ -13,6 +13,7 @@ import (
 	"github.com/pikarc/server/embed"
 	"github.com/pikarc/server/guard"
 	"github.com/pikarc/server/plans"
+	"github.com/pikarc/server/storage/dbfile"
 )
 
 // paying is what Stripe says of a customer who pays for a plan.
@@ -252,7 +253,7 @@ func TestWorkspacesFromBeforeTheHistoryWork(t *testing.T) {
 		VALUES (7, x'01', 'a@example.com', 'a@example.com', 'x', 1, 0)`)
 	texts(t, path, `INSERT INTO workspaces (id, uuid, account_id, name, slug, plan, kill_switch, max_concurrent_runs, run_idle_timeout_seconds,
 			running_runs, created_at) VALUES (7, x'00112233445566778899aabbccddeeff', 7, 'old', 'old', 'scale', 1, 9, 3600, 0, 0)`)
-	if _, err := Migrate(t.Context(), path, embed.Migrations()); err != nil {
+	if _, err := dbfile.Migrate(t.Context(), path, embed.Migrations()); err != nil {
 		t.Fatal(err)
 	}
 	s := openStore(t, path, noon)

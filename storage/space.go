@@ -39,26 +39,6 @@ func (s *Store) Space(ctx context.Context) (space Space, err error) {
 	return space, err
 }
 
-// keepTrackOfPages writes a file that nobody else uses anew, unless it can shrink already.
-func keepTrackOfPages(ctx context.Context, file string) (err error) {
-	db, err := sqlite.OpenDB(file, sqlite.Pragma{"synchronous", "2"})
-	if err != nil {
-		return err
-	}
-	db.SetMaxOpenConns(1) // the pragma holds for the connection
-	defer func() { err = errors.Join(err, db.Close()) }()
-	var mode int
-	if err := db.QueryRowContext(ctx, `PRAGMA auto_vacuum`).Scan(&mode); err != nil || mode == sqlite.AutoVacuumIncremental {
-		return err
-	}
-	set := sqlite.GivesSpaceBack()
-	if _, err := db.ExecContext(ctx, `PRAGMA `+set[0]+` = `+set[1]); err != nil {
-		return err
-	}
-	_, err = db.ExecContext(ctx, `VACUUM`)
-	return err
-}
-
 // Shrink gives the pages that nobody will need soon back to the disk, in
 // upkeep's slices, and returns how many.
 func (s *Store) Shrink(ctx context.Context) (pages int, err error) {

@@ -15,6 +15,7 @@ import (
 	"github.com/pikarc/server/embed"
 	"github.com/pikarc/server/guard"
 	"github.com/pikarc/server/plans"
+	"github.com/pikarc/server/storage/dbfile"
 )
 
 // ballast gives a workspace some MiB of payload, in ended runs.
@@ -108,7 +109,7 @@ func TestOlderDatabaseShrinksOnceItIsRestored(t *testing.T) {
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Migrate(t.Context(), old, embed.Migrations()); err != nil {
+	if _, err := dbfile.Migrate(t.Context(), old, embed.Migrations()); err != nil {
 		t.Fatal(err)
 	}
 	canShrink := func(path string) bool {
@@ -127,10 +128,10 @@ func TestOlderDatabaseShrinksOnceItIsRestored(t *testing.T) {
 		t.Fatal("the old database can shrink, so that it proves nothing")
 	}
 	backup := filepath.Join(dir, uuid.NewString()+".db")
-	if _, err := Backup(t.Context(), old, backup); err != nil {
+	if _, err := dbfile.Backup(t.Context(), old, backup); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Restore(t.Context(), backup, fresh, embed.Migrations(), false); err != nil {
+	if _, err := dbfile.Restore(t.Context(), backup, fresh, embed.Migrations(), false); err != nil {
 		t.Fatal(err)
 	}
 	if !canShrink(fresh) {

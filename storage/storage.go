@@ -9,18 +9,18 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/gofrs/flock"
 	lru "github.com/hashicorp/golang-lru/v2"
 
 	"github.com/pikarc/server/auth"
-	"github.com/pikarc/server/auth/privatefile"
 
+	"github.com/pikarc/server/storage/dbfile"
 	"github.com/pikarc/server/storage/sqlite"
 )
 
@@ -41,7 +41,7 @@ type Options struct {
 // Store is an open database. Its methods may be called from any goroutine.
 type Store struct {
 	path       string
-	lock       *flock.Flock // shared: no restore may replace the file meanwhile
+	lock       io.Closer // shared: no restore may replace the file meanwhile
 	migrations fs.FS
 	secret     auth.Secret
 	now        func() time.Time
@@ -95,11 +95,11 @@ func Open(ctx context.Context, path string, opts Options) (*Store, error) {
 		opts.OpenStepTimeout = DefaultOpenStepTimeout
 	}
 	opts.Held = max(opts.Held, MinHeld)
-	path, err := located(path)
+	path, err := dbfile.Locate(path)
 	if err != nil {
 		return nil, err
 	}
-	status, err := SchemaStatus(ctx, path, opts.Migrations)
+	status, err := dbfile.SchemaStatus(ctx, path, opts.Migrations)
 	if err != nil {
 		return nil, err
 	}
@@ -115,11 +115,11 @@ func Open(ctx context.Context, path string, opts Options) (*Store, error) {
 	if s.recalled, err = lru.New[string, Credential](opts.Held); err != nil {
 		return nil, fmt.Errorf("hold %d rows: %w", opts.Held, err)
 	}
-	if s.lock, err = share(path); err != nil {
+	if s.lock, err = dbfile.Share(path); err != nil {
 		return nil, err
 	}
 	if err := s.connect(ctx); err != nil {
-		return nil, errors.Join(orNoSpace(err, path), s.disconnect())
+		return nil, errors.Join(dbfile.OrNoSpace(err, path), s.disconnect())
 	}
 	go s.runWriter()
 	return s, nil
@@ -142,14 +142,14 @@ func (s *Store) Close() error {
 func (s *Store) connect(ctx context.Context) error {
 	writer, err := sqlite.OpenConn(s.path)
 	if err != nil {
-		return fmt.Errorf("open the database for writing: %w", classify(err))
+		return fmt.Errorf("open the database for writing: %w", dbfile.Classify(err))
 	}
 	s.writer = writer
 	if err := requireWritable(s.writer); err != nil {
 		return err
 	}
 	if s.folder, err = sqlite.NewCheckpointer(s.path, writer); err != nil {
-		return fmt.Errorf("open the database for checkpoints: %w", classify(err))
+		return fmt.Errorf("open the database for checkpoints: %w", dbfile.Classify(err))
 	}
 	if s.db, err = sqlite.OpenReaders(s.path); err != nil {
 		return fmt.Errorf("open the database for reading: %w", err)
@@ -185,11 +185,16 @@ func (s *Store) disconnect() error {
 	return errors.Join(errs...)
 }
 
-// createFile makes an empty database file that only its owner can read;
-// SQLite gives the WAL the same mode.
-func createFile(path string) error {
-	if err := privatefile.Ensure(path); err != nil {
-		return fmt.Errorf("create the database: %w", err)
+// requireWritable returns ErrReadOnly when no write can ever succeed. That
+// another process writes just now is no such thing. BEGIN IMMEDIATE alone would
+// do with a read lock on a file that is read-only, so it takes a statement.
+func requireWritable(writer writing) error {
+	err := writer.Run("BEGIN IMMEDIATE")
+	if err == nil {
+		err = errors.Join(writer.Run(`UPDATE probes SET checked_at = checked_at WHERE id = 1`), writer.Run("ROLLBACK"))
+	}
+	if sqlite.IsReadOnly(err) {
+		return dbfile.OrReadOnly(err)
 	}
 	return nil
 }
@@ -211,5 +216,10 @@ func (s *Store) readFrom(ctx context.Context, pool *sqlite.Pool, fn func(*Tx) er
 			err = errors.Join(err, endErr)
 		}
 	}()
-	return classify(fn(&Tx{conn: session, ctx: ctx, now: s.now()}))
+	return dbfile.Classify(fn(&Tx{conn: session, ctx: ctx, now: s.now()}))
+}
+
+// Backup backs up the store's own database.
+func (s *Store) Backup(ctx context.Context, file string) (bytes int64, err error) {
+	return dbfile.Backup(ctx, s.path, file)
 }

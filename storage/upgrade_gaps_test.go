@@ -11,6 +11,7 @@ import (
 
 	"github.com/pikarc/server/embed"
 	"github.com/pikarc/server/guard"
+	"github.com/pikarc/server/storage/dbfile"
 )
 
 // sixthVersion fills a file of schema version 6: priced, unpriced and
@@ -47,14 +48,14 @@ func TestUpgradeCountsWhatIsMissingInTheSpendOfBefore(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	_, err := Migrate(ctx, path, upTo(t, "00006"))
+	_, err := dbfile.Migrate(ctx, path, upTo(t, "00006"))
 	must(err)
 	db, err := sql.Open("sqlite", "file:"+path)
 	must(err)
 	_, err = db.ExecContext(ctx, sixthVersion)
 	must(err)
 	must(db.Close())
-	_, err = Migrate(ctx, path, embed.Migrations())
+	_, err = dbfile.Migrate(ctx, path, embed.Migrations())
 	must(err)
 	found, err := verified(path)
 	if err != nil || len(found) > 0 {

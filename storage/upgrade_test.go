@@ -14,6 +14,7 @@ import (
 	"github.com/pikarc/server/embed"
 	"github.com/pikarc/server/guard"
 	"github.com/pikarc/server/plans"
+	"github.com/pikarc/server/storage/dbfile"
 )
 
 // upTo is the binary's migrations as they were at a version.
@@ -72,7 +73,7 @@ func TestUpgradeCountsTheDenialsOfBeforeAndKeepsEverything(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	_, err := Migrate(ctx, path, upTo(t, "00001"))
+	_, err := dbfile.Migrate(ctx, path, upTo(t, "00001"))
 	must(err)
 	db, err := sql.Open("sqlite", "file:"+path)
 	must(err)
@@ -80,7 +81,7 @@ func TestUpgradeCountsTheDenialsOfBeforeAndKeepsEverything(t *testing.T) {
 	must(err)
 	must(db.Close())
 
-	applied, err := Migrate(ctx, path, embed.Migrations())
+	applied, err := dbfile.Migrate(ctx, path, embed.Migrations())
 	if err != nil || len(applied) == 0 {
 		t.Fatalf("applied %v, %v", applied, err)
 	}

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/pikarc/server/storage/dbfile"
 	"github.com/pikarc/server/storage/sqlite"
 )
 
@@ -46,7 +47,7 @@ func (r Report) Clean() bool { return r.Found == r.Repaired }
 
 // Damaged tells that the file itself is broken: nothing in it was compared.
 func (r Report) Damaged() bool {
-	return slices.ContainsFunc(r.Differences, func(d Difference) bool { return d.Check == integrity })
+	return slices.ContainsFunc(r.Differences, func(d Difference) bool { return d.Check == dbfile.Integrity })
 }
 
 // VerifyOptions say how to verify. The zero value looks, at full speed.
@@ -64,14 +65,14 @@ type VerifyOptions struct {
 // With Repair, and when there is something to repair, it looks once more while
 // it holds the write lock, and sets right all it finds in that one transaction.
 func Verify(ctx context.Context, path string, opts VerifyOptions) (report Report, err error) {
-	defer func() { err = orNoSpace(err, path) }()
+	defer func() { err = dbfile.OrNoSpace(err, path) }()
 	if _, err := os.Stat(path); err != nil {
 		return Report{}, fmt.Errorf("read the database: %w", err)
 	}
 	if damage, err := damageOf(ctx, path); err != nil || damage.Found > 0 {
 		return damage, err
 	}
-	status, err := SchemaStatus(ctx, path, opts.Migrations)
+	status, err := dbfile.SchemaStatus(ctx, path, opts.Migrations)
 	if err := errors.Join(err, status.Err()); err != nil {
 		return Report{}, err
 	}
@@ -80,6 +81,16 @@ func Verify(ctx context.Context, path string, opts VerifyOptions) (report Report
 		return report, err
 	}
 	return verify(ctx, path, "BEGIN IMMEDIATE", "COMMIT", opts)
+}
+
+// damageOf makes SQLite's own checks.
+func damageOf(ctx context.Context, path string) (report Report, err error) {
+	faults, made, err := dbfile.Faults(ctx, path)
+	report.Checks = made
+	for _, f := range faults {
+		report.add(Difference{Check: f.Check, Row: f.Row, Stored: f.Stored, ShouldBe: f.ShouldBe})
+	}
+	return report, err
 }
 
 // Verify is the store's own, gentle and without repair: what the server does every night.
@@ -96,15 +107,15 @@ func verify(ctx context.Context, path, begin, end string, opts VerifyOptions) (r
 	defer func() { err = errors.Join(err, conn.Close()) }()
 	always := context.WithoutCancel(ctx) // that it ends is true, or it has not ended
 	if _, err := conn.ExecContext(always, begin); err != nil {
-		return report, classify(fmt.Errorf("begin to verify: %w", err))
+		return report, dbfile.Classify(fmt.Errorf("begin to verify: %w", err))
 	}
 	a := audit{ctx: ctx, conn: conn, report: &report, piece: runsOfPiece, repair: begin == "BEGIN IMMEDIATE", gentle: opts.Gentle}
 	if err := a.run(); err != nil {
 		_, endErr := conn.ExecContext(always, "ROLLBACK")
-		return report, classify(errors.Join(ctx.Err(), err, endErr))
+		return report, dbfile.Classify(errors.Join(ctx.Err(), err, endErr))
 	}
 	if _, err := conn.ExecContext(always, end); err != nil {
-		return report, classify(fmt.Errorf("end to verify: %w", err))
+		return report, dbfile.Classify(fmt.Errorf("end to verify: %w", err))
 	}
 	report.Took = time.Since(started)
 	return report, nil
@@ -126,7 +137,7 @@ func openAlone(ctx context.Context, path string) (alone, error) {
 	}
 	conn, err := db.Conn(ctx)
 	if err != nil {
-		return alone{}, classify(errors.Join(fmt.Errorf("open the database to verify it: %w", err), db.Close()))
+		return alone{}, dbfile.Classify(errors.Join(fmt.Errorf("open the database to verify it: %w", err), db.Close()))
 	}
 	return alone{conn, db}, nil
 }
@@ -173,7 +184,7 @@ func (a *audit) run() error {
 	if err := a.check(false); err != nil {
 		return err
 	}
-	a.report.Checks = 1 + len(books()) + len(rules()) + len(soundness())
+	a.report.Checks = 1 + len(books()) + len(rules()) + dbfile.SelfChecks()
 	return a.conn.QueryRowContext(a.ctx, `SELECT coalesce(sum(allowed + blocked), 0) FROM ledger_starts`).Scan(&a.report.Runs)
 }
 

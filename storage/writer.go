@@ -8,6 +8,7 @@ import (
 	"runtime/debug"
 	"time"
 
+	"github.com/pikarc/server/storage/dbfile"
 	"github.com/pikarc/server/storage/sqlite"
 )
 
@@ -120,7 +121,7 @@ func (s *Store) nextBatch() (batch []*job) {
 func (s *Store) commitBatch(batch []*job) {
 	results, began := make([]error, len(batch)), time.Now()
 	s.notes.begin(s)
-	err := orNoSpace(s.runBatch(batch, results), s.path)
+	err := dbfile.OrNoSpace(s.runBatch(batch, results), s.path)
 	s.stats.batch(len(batch), time.Since(began), err)
 	if err != nil {
 		for i := range results {
@@ -140,7 +141,7 @@ func (s *Store) runBatch(batch []*job, results []error) error {
 	err := s.writer.Run("BEGIN IMMEDIATE")
 	switch {
 	case sqlite.IsBusy(err):
-		return classify(fmt.Errorf("begin: %w", err)) // nothing has begun
+		return dbfile.Classify(fmt.Errorf("begin: %w", err)) // nothing has begun
 	case err != nil:
 		return s.abandon(fmt.Errorf("begin: %w", err))
 	}
@@ -210,7 +211,7 @@ func (s *Store) runJob(j *job, result *error) error {
 		return err
 	}
 	noted := len(s.notes.list)
-	if *result = classify(protect(j.fn, tx)); *result != nil {
+	if *result = dbfile.Classify(protect(j.fn, tx)); *result != nil {
 		s.notes.list = s.notes.list[:noted]
 		if err := s.writer.Run("ROLLBACK TO job"); err != nil {
 			return errors.Join(*result, err)

@@ -1,4 +1,4 @@
-package storage
+package dbfile
 
 import (
 	"context"
@@ -28,10 +28,10 @@ func Restore(ctx context.Context, file, path string, migrations fs.FS, force boo
 	if _, err := os.Stat(file); err != nil {
 		return "", fmt.Errorf("read the backup: %w", err)
 	}
-	if path, err = located(path); err != nil {
+	if path, err = Locate(path); err != nil {
 		return "", err
 	}
-	lock, err := own(path)
+	lock, err := lockExclusive(path)
 	if err != nil {
 		return "", err
 	}

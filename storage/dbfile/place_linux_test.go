@@ -1,4 +1,4 @@
-package storage
+package dbfile
 
 import (
 	"errors"
@@ -55,11 +55,11 @@ func TestLinksAreFollowedToTheRealFile(t *testing.T) {
 		at("there.db"): at("real", "there.db"), at("linked", "there.db"): at("real", "there.db"),
 		at("new.db"): at("real", "new.db"), at("linked", "other.db"): at("real", "other.db"), at("none", "x.db"): at("none", "x.db"),
 	} {
-		if got, err := resolved(given); err != nil || got != want {
+		if got, err := resolve(given); err != nil || got != want {
 			t.Errorf("%s is %s (%v), want %s", given, got, err, want)
 		}
 	}
-	if got, err := resolved(at("round.db")); err == nil {
+	if got, err := resolve(at("round.db")); err == nil {
 		t.Errorf("a link to itself is %s", got)
 	}
 }

@@ -1,6 +1,6 @@
 //go:build !linux
 
-package storage
+package dbfile
 
 // networkFileSystem is known on Linux only.
 func networkFileSystem(string) string { return "" }

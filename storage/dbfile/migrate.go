@@ -1,4 +1,6 @@
-package storage
+// Package dbfile keeps the file of a database: it migrates, backs up, restores
+// and locks it, checks its integrity and the disk that it is on.
+package dbfile
 
 import (
 	"context"
@@ -9,6 +11,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/pikarc/server/auth/privatefile"
 	"github.com/pikarc/server/storage/sqlite"
 	"github.com/pressly/goose/v3"
 )
@@ -41,7 +44,7 @@ func SchemaStatus(ctx context.Context, path string, migrations fs.FS) (Schema, e
 	status := Schema{Newest: versions[len(versions)-1]}
 	if _, err := os.Stat(path); err == nil {
 		if status.Current, err = schemaVersion(ctx, path); err != nil {
-			return Schema{}, orNoSpace(fmt.Errorf("read the schema version of %s: %w", path, classify(err)), path)
+			return Schema{}, OrNoSpace(fmt.Errorf("read the schema version of %s: %w", path, Classify(err)), path)
 		}
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return Schema{}, fmt.Errorf("read the database: %w", err)
@@ -70,7 +73,7 @@ const (
 // returns the versions it applied. A newer database is refused, unchanged. A
 // copy of what there was before is kept beside it.
 func Migrate(ctx context.Context, path string, migrations fs.FS, options ...MigrateOption) (applied []int64, err error) {
-	if path, err = located(path); err != nil {
+	if path, err = Locate(path); err != nil {
 		return nil, err
 	}
 	before, err := SchemaStatus(ctx, path, migrations)
@@ -93,7 +96,7 @@ func Migrate(ctx context.Context, path string, migrations fs.FS, options ...Migr
 	if err := createFile(path); err != nil {
 		return nil, err
 	}
-	lock, err := share(path)
+	lock, err := Share(path)
 	if err != nil {
 		return nil, err
 	}
@@ -117,7 +120,7 @@ func Migrate(ctx context.Context, path string, migrations fs.FS, options ...Migr
 			return before.Pending, nil
 		}
 	}
-	return nil, orNoSpace(fmt.Errorf("migrate the database: %w", classify(err)), path)
+	return nil, OrNoSpace(fmt.Errorf("migrate the database: %w", Classify(err)), path)
 }
 
 // awaitServersSchema waits for a server that has just started and migrates
@@ -162,6 +165,25 @@ func migrateUp(ctx context.Context, path string, migrations fs.FS) (err error) {
 	}
 	_, err = provider.Up(ctx)
 	return err
+}
+
+// sleep waits for so long, or returns the error of a context that ends before.
+func sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
+}
+
+// createFile makes an empty database file that only its owner can read;
+// SQLite gives the WAL the same mode.
+func createFile(path string) error {
+	if err := privatefile.Ensure(path); err != nil {
+		return fmt.Errorf("create the database: %w", err)
+	}
+	return nil
 }
 
 func migrationVersions(migrations fs.FS) ([]int64, error) {

@@ -1,4 +1,4 @@
-package storage
+package dbfile
 
 import (
 	"os"

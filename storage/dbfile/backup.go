@@ -1,4 +1,4 @@
-package storage
+package dbfile
 
 import (
 	"context"
@@ -32,11 +32,6 @@ func Backup(ctx context.Context, path, file string) (bytes int64, err error) {
 		return 0, errors.Join(fmt.Errorf("name the backup: %w", err), os.Remove(copied.name))
 	}
 	return copied.bytes, syncDir(filepath.Dir(file))
-}
-
-// Backup backs up the store's own database.
-func (s *Store) Backup(ctx context.Context, file string) (bytes int64, err error) {
-	return Backup(ctx, s.path, file)
 }
 
 // mustBeApart keeps a backup from replacing what it is a backup of.
@@ -80,7 +75,7 @@ func copyTo(ctx context.Context, path, dir, like string) (c copied, err error) {
 		return c, fmt.Errorf("make the copy: %w", err)
 	}
 	defer func() {
-		err = orNoSpace(errors.Join(err, f.Close()), f.Name())
+		err = OrNoSpace(errors.Join(err, f.Close()), f.Name())
 		if err != nil {
 			os.Remove(f.Name())
 		}
@@ -107,18 +102,18 @@ func vacuumInto(ctx context.Context, path, file string) (err error) {
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 	_, err = db.ExecContext(ctx, `VACUUM INTO $1`, file)
-	return orNoSpace(orNoSpace(classify(err), file), path)
+	return OrNoSpace(OrNoSpace(Classify(err), file), path)
 }
 
 // checkCopy proves that a copy can be opened and is sound, and reads its schema's version.
 func checkCopy(ctx context.Context, file string) (version int64, err error) {
-	report, err := damageOf(ctx, file)
+	faults, _, err := Faults(ctx, file)
 	if err != nil {
 		return 0, err
 	}
-	if report.Found > 0 {
-		d := report.Differences[0]
-		return 0, fmt.Errorf("%w: %s %s %s", ErrDamaged, d.Check, d.Row, d.Stored)
+	if len(faults) > 0 {
+		f := faults[0]
+		return 0, fmt.Errorf("%w: %s %s %s", ErrDamaged, f.Check, f.Row, f.Stored)
 	}
 	version, err = schemaVersion(ctx, file)
 	if err == nil && version == 0 {

@@ -1,4 +1,4 @@
-package storage
+package dbfile
 
 import (
 	"errors"
@@ -8,12 +8,12 @@ import (
 	"path/filepath"
 )
 
-// located resolves symbolic links, so that locks and everything beside a
+// Locate resolves symbolic links, so that locks and everything beside a
 // database have the name of the real file, by whichever name it was asked for.
 // It refuses network file systems: locks and shared memory of one machine are
 // not seen by another, and two servers would lose answered runs.
-func located(path string) (string, error) {
-	real, err := resolved(path)
+func Locate(path string) (string, error) {
+	real, err := resolve(path)
 	if err != nil {
 		return "", fmt.Errorf("find the database %s: %w", path, err)
 	}
@@ -23,8 +23,8 @@ func located(path string) (string, error) {
 	return real, nil
 }
 
-// resolved follows links, also to a file that is not there yet.
-func resolved(path string) (string, error) {
+// resolve follows links, also to a file that is not there yet.
+func resolve(path string) (string, error) {
 	const most = 40 // as the kernel's
 	for range most {
 		real, err := filepath.EvalSymlinks(path)

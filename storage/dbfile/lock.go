@@ -1,4 +1,4 @@
-package storage
+package dbfile
 
 import (
 	"context"
@@ -20,9 +20,9 @@ import (
 // is needed most for those. The system lets go of it when a process dies.
 const lockSuffix = ".lock"
 
-// share holds the lock together with all others that use the database. Only a
+// Share holds the lock together with all others that use the database. Only a
 // restore keeps it from them.
-func share(path string) (*flock.Flock, error) {
+func Share(path string) (io.Closer, error) {
 	lock, err := newLock(path + lockSuffix)
 	ok := false
 	if err == nil {
@@ -56,7 +56,7 @@ const (
 // Migrate, and is closed after the store. ErrServed says that another still had
 // it when the time to wait was over.
 func Serve(ctx context.Context, path string, wait time.Duration) (io.Closer, error) {
-	path, err := located(path)
+	path, err := Locate(path)
 	if err != nil {
 		return nil, err
 	}
@@ -140,8 +140,8 @@ func shareWithCommands(path string) (*flock.Flock, error) {
 	return lock, nil
 }
 
-// own holds the lock alone: nobody uses the database, and nobody will.
-func own(path string) (*flock.Flock, error) { return hold(path+lockSuffix, ErrInUse) }
+// lockExclusive holds the lock alone: nobody uses the database, and nobody will.
+func lockExclusive(path string) (*flock.Flock, error) { return hold(path+lockSuffix, ErrInUse) }
 
 // newLock makes the file of a lock, which belongs to the directory's owner.
 func newLock(file string) (*flock.Flock, error) {
