@@ -10,7 +10,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/pikarc/server/embed"
-	"github.com/pikarc/server/storage"
+	"github.com/pikarc/server/storage/dbfile"
+	"github.com/pikarc/server/storage/verify"
 )
 
 func newVerify() *cobra.Command {
@@ -25,7 +26,7 @@ func newVerify() *cobra.Command {
   pikarc verify --repair --data-dir /var/lib/pikarc`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return verify(cmd.Context(), dataDir(cmd), repair, asJSON, cmd.OutOrStdout())
+			return runVerify(cmd.Context(), dataDir(cmd), repair, asJSON, cmd.OutOrStdout())
 		},
 	}
 	cmd.Flags().BoolVar(&repair, "repair", false, "set right what the ledger proves; decisions wait meanwhile")
@@ -33,8 +34,8 @@ func newVerify() *cobra.Command {
 	return cmd
 }
 
-func verify(ctx context.Context, dir string, repair, asJSON bool, stdout io.Writer) error {
-	report, err := storage.Verify(ctx, databasePath(dir), storage.VerifyOptions{Migrations: embed.Migrations(), Repair: repair})
+func runVerify(ctx context.Context, dir string, repair, asJSON bool, stdout io.Writer) error {
+	report, err := verify.File(ctx, databasePath(dir), verify.Options{Migrations: embed.Migrations(), Repair: repair})
 	if errors.Is(err, fs.ErrNotExist) {
 		return errNoDatabase(dir)
 	}
@@ -45,7 +46,7 @@ func verify(ctx context.Context, dir string, repair, asJSON bool, stdout io.Writ
 		return err
 	}
 	if report.Damaged() {
-		return storage.ErrDamaged
+		return dbfile.ErrDamaged
 	}
 	if left := report.Found - report.Repaired; left > 0 {
 		return fmt.Errorf("%d differences are left: see docs/ops/verify.md", left)
@@ -53,11 +54,11 @@ func verify(ctx context.Context, dir string, repair, asJSON bool, stdout io.Writ
 	return nil
 }
 
-func printReport(w io.Writer, r storage.Report, asJSON bool) error {
+func printReport(w io.Writer, r verify.Report, asJSON bool) error {
 	if asJSON {
 		return printJSON(w, map[string]any{
 			"checks": r.Checks, "runs": r.Runs, "seconds": r.Took.Seconds(), "found": r.Found, "repaired": r.Repaired,
-			"differences": append([]storage.Difference{}, r.Differences...), // never null
+			"differences": append([]verify.Difference{}, r.Differences...), // never null
 		})
 	}
 	for _, d := range r.Differences {

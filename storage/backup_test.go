@@ -12,6 +12,7 @@ import (
 
 	"github.com/pikarc/server/embed"
 	"github.com/pikarc/server/storage/dbfile"
+	"github.com/pikarc/server/storage/verify"
 )
 
 // restored opens a backup as the database of a fresh directory.
@@ -250,7 +251,7 @@ func TestPathMayBeginWithTwoSlashes(t *testing.T) {
 	copied := filepath.Join(t.TempDir(), "b.db")
 	_, err := w.Backup(t.Context(), "/"+copied)
 	w.must(err)
-	_, err = Verify(t.Context(), "/"+copied, VerifyOptions{Migrations: embed.Migrations()})
+	_, err = verify.File(t.Context(), "/"+copied, verify.Options{Migrations: embed.Migrations()})
 	w.must(err)
 	path := filepath.Join(t.TempDir(), "pikarc.db")
 	_, err = dbfile.Restore(t.Context(), "/"+copied, "/"+path, embed.Migrations(), false)

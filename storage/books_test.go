@@ -19,6 +19,7 @@ import (
 	"github.com/pikarc/server/embed"
 	"github.com/pikarc/server/guard"
 	"github.com/pikarc/server/plans"
+	"github.com/pikarc/server/storage/verify"
 )
 
 // audited makes a world whose books are recomputed when the test ends, and
@@ -46,8 +47,8 @@ func (w *world) mustBalance() {
 }
 
 // verified asks Verify, which may also run under load.
-func verified(path string) ([]Difference, error) {
-	report, err := Verify(context.Background(), path, VerifyOptions{Migrations: embed.Migrations()})
+func verified(path string) ([]verify.Difference, error) {
+	report, err := verify.File(context.Background(), path, verify.Options{Migrations: embed.Migrations()})
 	if err == nil && report.Checks < 20 {
 		err = fmt.Errorf("only %d checks were made", report.Checks)
 	}

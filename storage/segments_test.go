@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/pikarc/server/guard"
+	"github.com/pikarc/server/storage/verify"
 )
 
 const (
@@ -189,7 +190,7 @@ func TestRepairListsStepsUnderTheirRuns(t *testing.T) {
 	if n := len(w.detail(ws, runs[0]).Steps); n != 0 {
 		t.Fatalf("%d steps are listed", n)
 	}
-	report := w.verify(VerifyOptions{Repair: true})
+	report := w.verify(verify.Options{Repair: true})
 	if report.Found != 4 || !report.Clean() || report.Differences[0].Check != "run_segments" {
 		t.Errorf("%+v", report)
 	}

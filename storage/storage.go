@@ -22,6 +22,7 @@ import (
 
 	"github.com/pikarc/server/storage/dbfile"
 	"github.com/pikarc/server/storage/sqlite"
+	"github.com/pikarc/server/storage/verify"
 )
 
 // SQLiteVersion is that of the library inside.
@@ -222,4 +223,10 @@ func (s *Store) readFrom(ctx context.Context, pool *sqlite.Pool, fn func(*Tx) er
 // Backup backs up the store's own database.
 func (s *Store) Backup(ctx context.Context, file string) (bytes int64, err error) {
 	return dbfile.Backup(ctx, s.path, file)
+}
+
+// Verify proves the store's own database, gently and without repair: what the
+// server does every night.
+func (s *Store) Verify(ctx context.Context) (verify.Report, error) {
+	return verify.File(ctx, s.path, verify.Options{Migrations: s.migrations, Gentle: true})
 }

@@ -3,6 +3,7 @@ package storage
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"slices"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/pikarc/server/embed"
 	"github.com/pikarc/server/plans"
+	"github.com/pikarc/server/storage/verify"
 )
 
 // everyKind makes a workspace whose books hold something of every kind.
@@ -54,32 +56,26 @@ func TestBooksNoticeEveryKindOfDifference(t *testing.T) {
 			_, err := conn.ExecContext(t.Context(), statement)
 			w.must(err)
 		}
-		var report Report
-		a := audit{ctx: t.Context(), conn: conn, report: &report, piece: 1}
-		w.must(a.run())
-		if !slices.ContainsFunc(report.Differences, func(d Difference) bool { return d.Check == c.book }) {
+		report, err := verify.Compare(t.Context(), conn, 1)
+		w.must(err)
+		if !slices.ContainsFunc(report.Differences, func(d verify.Difference) bool { return d.Check == c.book }) {
 			t.Errorf("%s: no difference in %s, only %+v", c.statement, c.book, report.Differences)
 		}
-		_, err := conn.ExecContext(t.Context(), `ROLLBACK`)
+		_, err = conn.ExecContext(t.Context(), `ROLLBACK`)
 		w.must(err)
 	}
-	for _, b := range books() {
-		if !noticed[b.name()] {
-			t.Errorf("nothing shows that the book %s notices anything", b.name())
-		}
-	}
-	for _, r := range rules() {
-		if !noticed[r.name] {
-			t.Errorf("nothing shows that the rule %s notices anything", r.name)
+	for _, check := range verify.Checks() {
+		if !noticed[check] {
+			t.Errorf("nothing shows that %s notices anything", check)
 		}
 	}
 }
 
 // verify asks Verify with options of its own.
-func (w *world) verify(opts VerifyOptions) Report {
+func (w *world) verify(opts verify.Options) verify.Report {
 	w.t.Helper()
 	opts.Migrations = embed.Migrations()
-	report, err := Verify(context.Background(), w.path, opts)
+	report, err := verify.File(context.Background(), w.path, opts)
 	w.must(err)
 	return report
 }
@@ -89,9 +85,19 @@ func (w *world) figuresOf(tables ...string) string {
 	w.t.Helper()
 	var all strings.Builder
 	for _, table := range tables {
-		w.must(eachRow(context.Background(), w.aside, "SELECT * FROM "+table+" ORDER BY 1, 2, 3", nil, func(columns []string, values []any) {
-			all.WriteString(table + ": " + describe(columns, values) + "\n")
-		}))
+		rows, err := w.aside.QueryContext(context.Background(), "SELECT * FROM "+table+" ORDER BY 1, 2, 3")
+		w.must(err)
+		columns, err := rows.Columns()
+		w.must(err)
+		values, into := make([]any, len(columns)), make([]any, len(columns))
+		for i := range values {
+			into[i] = &values[i]
+		}
+		for rows.Next() {
+			w.must(rows.Scan(into...))
+			fmt.Fprintln(&all, table, columns, values)
+		}
+		w.must(errors.Join(rows.Err(), rows.Close()))
 	}
 	return all.String()
 }
@@ -115,17 +121,17 @@ func TestRepairSetsEveryFigureRightAndNothingElse(t *testing.T) {
 		w.must(err)
 	}
 	spoilt := w.figuresOf(tables...)
-	if looked := w.verify(VerifyOptions{}); looked.Clean() || looked.Repaired != 0 || w.figuresOf(tables...) != spoilt {
+	if looked := w.verify(verify.Options{}); looked.Clean() || looked.Repaired != 0 || w.figuresOf(tables...) != spoilt {
 		t.Errorf("looking found %+v, or changed something", looked)
 	}
-	repaired := w.verify(VerifyOptions{Repair: true})
+	repaired := w.verify(verify.Options{Repair: true})
 	if !repaired.Clean() || repaired.Found < 10 {
 		t.Errorf("repaired %+v", repaired)
 	}
 	if after := w.figuresOf(tables...); after != before {
 		t.Errorf("before:\n%s\nafter:\n%s", before, after)
 	}
-	if again := w.verify(VerifyOptions{Repair: true}); again.Found != 0 {
+	if again := w.verify(verify.Options{Repair: true}); again.Found != 0 {
 		t.Errorf("again: %+v", again)
 	}
 }
@@ -135,8 +141,8 @@ func TestDifferenceSaysWhatIsStoredAndWhatShouldBe(t *testing.T) {
 	ws := w.everyKind()
 	_, err := w.aside.ExecContext(t.Context(), `UPDATE workspace_days SET run_count = 9`)
 	w.must(err)
-	report := w.verify(VerifyOptions{Repair: true})
-	want := Difference{
+	report := w.verify(verify.Options{Repair: true})
+	want := verify.Difference{
 		Check: "workspace_days", Row: "workspace_id " + strconv.Itoa(int(ws)) + ", day 2026-11-15",
 		Stored: "run_count 9", ShouldBe: "run_count 2", Repaired: true,
 	}
@@ -151,7 +157,7 @@ func TestRepairLeavesAloneWhatTheLedgerDoesNotProve(t *testing.T) {
 	w.everyKind()
 	_, err := w.aside.ExecContext(t.Context(), `UPDATE runs SET deny_reason = NULL; UPDATE workspaces SET running_runs = 8`)
 	w.must(err)
-	report := w.verify(VerifyOptions{Repair: true})
+	report := w.verify(verify.Options{Repair: true})
 	if report.Clean() || report.Repaired != 1 || w.number(`SELECT running_runs FROM workspaces`) != 1 {
 		t.Errorf("%+v", report)
 	}
@@ -175,7 +181,7 @@ func TestBooksOutliveTheirLedger(t *testing.T) {
 		UPDATE model_days SET spend_nanos = spend_nanos - 1`)
 	w.must(err)
 	lower := dateOf(dayOf(noon())).Format("2006-01-02")
-	for _, d := range w.verify(VerifyOptions{}).Differences {
+	for _, d := range w.verify(verify.Options{}).Differences {
 		if d.Check != "days agree" && strings.Contains(d.Row, lower) {
 			t.Errorf("the day without a ledger: %+v", d)
 		}
@@ -186,8 +192,8 @@ func TestBooksOutliveTheirLedger(t *testing.T) {
 		UPDATE model_days SET spend_nanos = spend_nanos + 1;
 		UPDATE workspace_days SET run_count = 0 WHERE workspace_id = 1`)
 	w.must(err)
-	report := w.verify(VerifyOptions{})
-	if !slices.ContainsFunc(report.Differences, func(d Difference) bool { return d.ShouldBe == "run_count 2 or more" }) {
+	report := w.verify(verify.Options{})
+	if !slices.ContainsFunc(report.Differences, func(d verify.Difference) bool { return d.ShouldBe == "run_count 2 or more" }) {
 		t.Errorf("two runs of the day are left: %+v", report.Differences)
 	}
 	_, err = w.aside.ExecContext(t.Context(), `UPDATE workspace_days SET run_count = 3 WHERE workspace_id = 1`)
@@ -232,7 +238,7 @@ func TestDamagedFileIsReportedAndNothingElseIsBelieved(t *testing.T) {
 		content[4096*3+i] ^= 0x5a
 	}
 	w.must(os.WriteFile(w.path, content, 0o600))
-	report := w.verify(VerifyOptions{Repair: true})
+	report := w.verify(verify.Options{Repair: true})
 	if report.Clean() || report.Differences[0].Check != "integrity" {
 		t.Errorf("%+v", report)
 	}
@@ -246,11 +252,11 @@ func TestVerifyEndsWithItsContext(t *testing.T) {
 	w.everyKind()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	opts := VerifyOptions{Migrations: embed.Migrations(), Gentle: true}
-	if _, err := Verify(ctx, w.path, opts); !errors.Is(err, context.Canceled) {
+	opts := verify.Options{Migrations: embed.Migrations(), Gentle: true}
+	if _, err := verify.File(ctx, w.path, opts); !errors.Is(err, context.Canceled) {
 		t.Errorf("err %v", err)
 	}
-	if _, err := Verify(t.Context(), w.path+"x", opts); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := verify.File(t.Context(), w.path+"x", opts); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("no file: %v", err)
 	}
 }

@@ -34,7 +34,7 @@ func rooms() map[string]room {
 	return map[string]room{
 		"main": {uses: []string{"cli"}},
 		"cli": {
-			uses:    []string{"server", "storage", "storage/dbfile", "auth", "auth/privatefile", "plans", "embed", "demo"},
+			uses:    []string{"server", "storage", "storage/dbfile", "storage/verify", "auth", "auth/privatefile", "plans", "embed", "demo"},
 			modules: []string{"github.com/spf13/cobra", "github.com/spf13/pflag", "golang.org/x/term"},
 			never:   []string{"database/sql"},
 		},
@@ -53,7 +53,7 @@ func rooms() map[string]room {
 			never:   []string{"database/sql", "log", "os"},
 		},
 		"storage": {
-			uses:    []string{"storage/sqlite", "storage/dbfile", "auth", "guard", "plans"},
+			uses:    []string{"storage/sqlite", "storage/dbfile", "storage/verify", "auth", "guard", "plans"},
 			modules: []string{"github.com/google/uuid", "github.com/hashicorp/golang-lru/v2"},
 			never:   []string{"net/http"},
 		},
@@ -61,6 +61,10 @@ func rooms() map[string]room {
 			uses:    []string{"storage/sqlite", "auth/privatefile"},
 			modules: []string{"github.com/pressly/goose/v3", "github.com/gofrs/flock"},
 			never:   []string{"net/http"},
+		},
+		"storage/verify": {
+			uses:  []string{"storage/sqlite", "storage/dbfile"},
+			never: []string{"net/http"},
 		},
 		"storage/sqlite": { // it alone knows SQLite's library, and has the only unsafe
 			modules: []string{"modernc.org/sqlite", "modernc.org/libc"},

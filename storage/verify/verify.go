@@ -1,4 +1,6 @@
-package storage
+// Package verify proves the books of a database from its ledger: it recomputes
+// every counter and rollup, compares them, and can set right what differs.
+package verify
 
 import (
 	"context"
@@ -42,29 +44,29 @@ type Report struct {
 	Took        time.Duration // by the machine's clock
 }
 
-// Clean tells that nothing is wrong, or nothing any more.
+// Clean reports whether nothing is wrong, or nothing is any more.
 func (r Report) Clean() bool { return r.Found == r.Repaired }
 
-// Damaged tells that the file itself is broken: nothing in it was compared.
+// Damaged reports whether the file itself is broken: nothing in it was compared.
 func (r Report) Damaged() bool {
 	return slices.ContainsFunc(r.Differences, func(d Difference) bool { return d.Check == dbfile.Integrity })
 }
 
-// VerifyOptions say how to verify. The zero value looks, at full speed.
-type VerifyOptions struct {
+// Options say how to verify. The zero value looks, at full speed.
+type Options struct {
 	Migrations fs.FS
 	Repair     bool // set figures right that the ledger proves
 	Gentle     bool // rest after each piece for as long as it took, for the sake of decisions
 }
 
-// Verify compares the books of a file with its ledger (ledger.go), and rows
-// with each other (rules.go), after SQLite's own checks. It looks at one
+// File compares the books of a file with its ledger (ledger.go), and rows
+// with each other (invariants.go), after SQLite's own checks. It looks at one
 // snapshot, over a connection of its own, so that it may run beside a server
 // under load.
 //
 // With Repair, and when there is something to repair, it looks once more while
 // it holds the write lock, and sets right all it finds in that one transaction.
-func Verify(ctx context.Context, path string, opts VerifyOptions) (report Report, err error) {
+func File(ctx context.Context, path string, opts Options) (report Report, err error) {
 	defer func() { err = dbfile.OrNoSpace(err, path) }()
 	if _, err := os.Stat(path); err != nil {
 		return Report{}, fmt.Errorf("read the database: %w", err)
@@ -76,11 +78,11 @@ func Verify(ctx context.Context, path string, opts VerifyOptions) (report Report
 	if err := errors.Join(err, status.Err()); err != nil {
 		return Report{}, err
 	}
-	report, err = verify(ctx, path, "BEGIN", "ROLLBACK", opts)
+	report, err = transaction(ctx, path, "BEGIN", "ROLLBACK", opts)
 	if err != nil || !opts.Repair || report.Found == 0 {
 		return report, err
 	}
-	return verify(ctx, path, "BEGIN IMMEDIATE", "COMMIT", opts)
+	return transaction(ctx, path, "BEGIN IMMEDIATE", "COMMIT", opts)
 }
 
 // damageOf makes SQLite's own checks.
@@ -93,12 +95,7 @@ func damageOf(ctx context.Context, path string) (report Report, err error) {
 	return report, err
 }
 
-// Verify is the store's own, gentle and without repair: what the server does every night.
-func (s *Store) Verify(ctx context.Context) (Report, error) {
-	return Verify(ctx, s.path, VerifyOptions{Migrations: s.migrations, Gentle: true})
-}
-
-func verify(ctx context.Context, path, begin, end string, opts VerifyOptions) (report Report, err error) {
+func transaction(ctx context.Context, path, begin, end string, opts Options) (report Report, err error) {
 	started := time.Now()
 	conn, err := openAlone(ctx, path)
 	if err != nil {
@@ -119,6 +116,25 @@ func verify(ctx context.Context, path, begin, end string, opts VerifyOptions) (r
 	}
 	report.Took = time.Since(started)
 	return report, nil
+}
+
+// Compare makes all checks but SQLite's own inside a transaction that the
+// caller has begun, looking at so many runs at a time. It repairs nothing.
+func Compare(ctx context.Context, conn Querier, runs int) (report Report, err error) {
+	a := audit{ctx: ctx, conn: conn, report: &report, piece: runs}
+	err = a.run()
+	return report, err
+}
+
+// Checks names the checks that Compare makes, some of them several times.
+func Checks() (names []string) {
+	for _, b := range books() {
+		names = append(names, b.name())
+	}
+	for _, i := range invariants() {
+		names = append(names, i.name)
+	}
+	return names
 }
 
 // alone is a connection and the pool that holds nothing else.
@@ -148,21 +164,21 @@ func (a alone) Close() error { return errors.Join(a.Conn.Close(), a.db.Close()) 
 // audit is one verification, inside its transaction.
 type audit struct {
 	ctx    context.Context
-	conn   asker
+	conn   Querier
 	report *Report
 	piece  int // runs
 	repair bool
 	gentle bool
 }
 
-// asker is a connection or a transaction.
-type asker interface {
+// Querier is a connection or a transaction.
+type Querier interface {
 	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 }
 
-// run makes every check. Books come before rules, so that rules judge what a
+// run makes every check. Books come before invariants, so that these judge what a
 // repair has left.
 func (a *audit) run() error {
 	create, fill := ledgerByDay()
@@ -184,7 +200,7 @@ func (a *audit) run() error {
 	if err := a.check(false); err != nil {
 		return err
 	}
-	a.report.Checks = 1 + len(books()) + len(rules()) + dbfile.SelfChecks()
+	a.report.Checks = 1 + len(books()) + len(invariants()) + dbfile.SelfChecks()
 	return a.conn.QueryRowContext(a.ctx, `SELECT coalesce(sum(allowed + blocked), 0) FROM ledger_starts`).Scan(&a.report.Runs)
 }
 
@@ -219,7 +235,7 @@ func (a *audit) eachPiece(next string, size int, do func(low, high int64) error)
 	return nil
 }
 
-// check asks those books and rules that work on pieces, or the others.
+// check asks those books and invariants that work on pieces, or the others.
 func (a *audit) check(pieces bool, piece ...any) error {
 	for _, b := range books() {
 		if b.pieces != pieces {
@@ -229,7 +245,7 @@ func (a *audit) check(pieces bool, piece ...any) error {
 			return fmt.Errorf("verify %s: %w", b.name(), err)
 		}
 	}
-	for _, r := range rules() {
+	for _, r := range invariants() {
 		if r.pieces != pieces {
 			continue
 		}
@@ -240,8 +256,8 @@ func (a *audit) check(pieces bool, piece ...any) error {
 	return nil
 }
 
-// find lists what a rule's query selects.
-func (a *audit) find(r rule, args []any) error {
+// find lists what a invariant's query selects.
+func (a *audit) find(r invariant, args []any) error {
 	return eachRow(a.ctx, a.conn, r.query, args, func(columns []string, values []any) {
 		a.report.add(Difference{
 			Check: r.name, ShouldBe: r.holds,
@@ -256,7 +272,12 @@ func (a *audit) rest(took time.Duration) error {
 	if !a.gentle {
 		return nil
 	}
-	return sleep(a.ctx, took)
+	select {
+	case <-a.ctx.Done():
+		return a.ctx.Err()
+	case <-time.After(took):
+		return nil
+	}
 }
 
 func (r *Report) add(d Difference) {

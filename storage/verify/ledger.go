@@ -1,4 +1,4 @@
-package storage
+package verify
 
 // The books are figures that are kept beside the ledger (runs, steps, denials)
 // in the transactions that write it: counters that decisions read, and rollups

@@ -1,8 +1,8 @@
-package storage
+package verify
 
-// rule is what holds between rows at every commit. Its query selects the rows
+// invariant is what holds between rows at every commit. Its query selects the rows
 // that break it: first the columns that name one, then those that show how.
-type rule struct {
+type invariant struct {
 	name   string
 	holds  string // what should be, for people
 	key    int    // how many columns name the row
@@ -14,18 +14,18 @@ type rule struct {
 const wholeRun = `NOT EXISTS (SELECT 1 FROM expired_history x
 	WHERE x.workspace_id = r.workspace_id AND r.status <> 1 AND r.started_at < x.started_before)`
 
-// rules lists all of them. A break is for a person to judge: no repair can know
+// invariants lists all of them. A break is for a person to judge: no repair can know
 // which of two rows is the wrong one.
-func rules() []rule {
-	all := append(denialRules(), runRules()...)
-	all = append(all, usageRules()...)
-	all = append(all, signRules()...)
-	all = append(all, planRules()...)
-	return append(all, orphanRules()...)
+func invariants() []invariant {
+	all := append(denialInvariants(), runInvariants()...)
+	all = append(all, usageInvariants()...)
+	all = append(all, signInvariants()...)
+	all = append(all, planInvariants()...)
+	return append(all, orphanInvariants()...)
 }
 
-func denialRules() []rule {
-	return []rule{
+func denialInvariants() []invariant {
+	return []invariant{
 		{
 			name: "denials", holds: "a run born BLOCKED has a denial", key: 1, pieces: true,
 			query: `SELECT r.id AS run_id FROM runs r WHERE r.id > $1 AND r.id <= $2 AND r.status = 4 AND r.ended_by IS NULL
@@ -71,8 +71,8 @@ func denialRules() []rule {
 	}
 }
 
-func runRules() []rule {
-	return []rule{
+func runInvariants() []invariant {
+	return []invariant{
 		{
 			name: "runs: ends", holds: "RUNNING without, BLOCKED with or without, others with an end", key: 1, pieces: true,
 			query: `SELECT id AS run_id, status, ended_at, ended_by FROM runs WHERE id > $1 AND id <= $2
@@ -106,8 +106,8 @@ func runRules() []rule {
 	}
 }
 
-func usageRules() []rule {
-	return []rule{
+func usageInvariants() []invariant {
+	return []invariant{
 		// Usage is reported as a whole or not at all, never on a blocked step,
 		// and it costs something exactly when there were prices.
 		{
@@ -200,10 +200,10 @@ func usageRules() []rule {
 	}
 }
 
-// signRules: nothing that is counted is below zero.
-func signRules() []rule {
+// signInvariants: nothing that is counted is below zero.
+func signInvariants() []invariant {
 	const name, holds = "below zero", "0 or more"
-	return []rule{
+	return []invariant{
 		{name: name, holds: holds, key: 1, query: `SELECT id AS workspace_id, running_runs FROM workspaces WHERE running_runs < 0`},
 		{name: name, holds: holds, key: 1, query: `SELECT id AS user_id, run_count FROM users WHERE run_count < 0`},
 		{
@@ -258,8 +258,8 @@ func signRules() []rule {
 	}
 }
 
-func planRules() []rule {
-	return []rule{
+func planInvariants() []invariant {
+	return []invariant{
 		{
 			name: "workspaces: beyond the plan", holds: "nothing that the plan forbids, whoever changed the plan and when", key: 1,
 			query: `SELECT id AS workspace_id, plan, kill_switch, user_daily_budget_nanos, max_concurrent_runs FROM workspaces
@@ -284,11 +284,11 @@ func planRules() []rule {
 	}
 }
 
-// orphanRules: what belongs to something belongs to what exists, in the same
+// orphanInvariants: what belongs to something belongs to what exists, in the same
 // workspace. These rows have no foreign keys (docs/adr/0006).
-func orphanRules() []rule {
+func orphanInvariants() []invariant {
 	const name = "orphans"
-	return []rule{
+	return []invariant{
 		{
 			name: name, holds: "the run's user is one of the workspace", key: 1, pieces: true,
 			query: `SELECT r.id AS run_id, r.user_id FROM runs r WHERE r.id > $1 AND r.id <= $2

@@ -1,4 +1,4 @@
-package storage
+package verify
 
 import (
 	"context"
@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 )
 
 // wrong is the temporary table that takes the rows of a book that differ: the
@@ -151,7 +152,7 @@ func (b book) difference(values []any, repaired bool) Difference {
 }
 
 // eachRow calls use with every row of a query.
-func eachRow(ctx context.Context, conn asker, query string, args []any, use func(columns []string, values []any)) (err error) {
+func eachRow(ctx context.Context, conn Querier, query string, args []any, use func(columns []string, values []any)) (err error) {
 	rows, err := conn.QueryContext(ctx, query, args...)
 	if err != nil {
 		return err
@@ -187,7 +188,7 @@ func describe(columns []string, values []any) string {
 		case int64:
 			text = fmt.Sprint(v)
 			if name == "day" || name == "booked_day" {
-				text = dayStart(v).Format("2006-01-02")
+				text = time.Unix(v*24*60*60, 0).UTC().Format(time.DateOnly)
 			}
 		default:
 			text = fmt.Sprint(v)
