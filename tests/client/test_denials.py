@@ -31,8 +31,8 @@ EVERY_RULE = pytest.mark.parametrize("reason", OBJECT)
 
 @pytest.fixture
 def blocked_run_status(client_version: str) -> str:
-    """How a client ends a run whose step was denied: only 0.1.2 tells a denial from any other exception."""
-    return "BLOCKED" if client_version == "0.1.2" else "FAILED"
+    """How a client ends a run whose step was denied: before 0.1.2 it was as with any other exception."""
+    return "FAILED" if client_version in ("0.1.0", "0.1.1") else "BLOCKED"
 
 
 def assert_denied(decision: dict[str, Any], reason: str, at: str) -> None:

@@ -7,6 +7,7 @@ import functools
 import inspect
 import logging
 import threading
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, ParamSpec, TypeVar
@@ -15,7 +16,7 @@ import httpx
 
 from pikarc import _logic, _settings
 from pikarc._drive import AsyncDriver, SyncDriver
-from pikarc._journal import Journal
+from pikarc._journal import shared
 from pikarc._logic import Core, RunState, current_run
 from pikarc._settings import ReviewRule, Settings, UnavailableRule
 from pikarc._stream import GuardedAsyncStream, GuardedStream, Meter
@@ -24,13 +25,6 @@ from pikarc._usage import TokenExtractor
 T = TypeVar("T")
 P = ParamSpec("P")
 logger = logging.getLogger("pikarc")
-
-
-def _owner(settings: Settings) -> str:
-    """Names whose reports a journal's file holds: the server and the key, neither of which can be read from it."""
-    import hashlib
-
-    return hashlib.sha256(f"{settings.base_url}\n{settings.api_key}".encode()).hexdigest()[:16]
 
 
 def _model(model: str, input_data: Any) -> dict[str, Any]:
@@ -49,7 +43,7 @@ class _Client:
     _core: Core
 
     def __init__(self, settings: Settings) -> None:
-        self._core = Core(settings, Journal(settings.journal_dir, _owner(settings)))
+        self._core = Core(settings, shared(settings.journal_dir, settings.owner()))
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._core.settings.base_url}>"
@@ -103,7 +97,7 @@ class AsyncPikarc(_Client):
     def with_options(self, **changes: Any) -> AsyncPikarc:
         """Returns a client with other settings and the same connections."""
         twin = object.__new__(AsyncPikarc)
-        twin._core = Core(self._core.settings.with_options(**changes), self._core.journal)
+        twin._core = self._core.changed(_settings.changed(self._core.settings, changes))
         twin._driver = self._driver
         return twin
 
@@ -129,12 +123,15 @@ class AsyncPikarc(_Client):
             failed = exc
             raise
         finally:
-            beats.cancel()
             try:
                 current_run.reset(token)
             except ValueError:  # left in another context than entered in, as some frameworks do
                 pass
-            await self._run(_logic.end_run(self._core, state, failed))
+            if _loop_is_gone():
+                _logic.keep_end(self._core, state)
+            else:
+                beats.cancel()
+                await self._run(_logic.finish(_logic.end_run(self._core, state, failed), state, last=True))
 
     def tool(self, tool_name: str) -> Callable[[Callable[P, Awaitable[T]]], Callable[P, Awaitable[T]]]:
         """Makes a decorator that guards each call of a coroutine function within the run that encloses it."""
@@ -148,7 +145,7 @@ class AsyncPikarc(_Client):
         def decorate(function: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
             @functools.wraps(function)
             async def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
-                state = _enclosing()
+                state = _enclosing(self._core)
                 call = functools.partial(function, *args, **kwargs)
                 return await self._run(_logic.guard(self._core, state, what(_arguments(function, args, kwargs)), call, None))
 
@@ -158,7 +155,7 @@ class AsyncPikarc(_Client):
 
     async def flush(self) -> int:
         """Delivers the reports that wait on disk, and returns how many were."""
-        return await self._run(_logic.deliver(self._core))
+        return await self._run(_logic.deliver(self._core, look=True))
 
     async def close(self) -> None:
         """Closes the connections. Reports that wait on disk are left to the next client."""
@@ -226,7 +223,7 @@ class GuardedRun:
         """
         what = _model(model, input_data)
         step: _logic.Step = await self._carry_out(_logic.ask(self._core, self._state, what))
-        started = _logic.time.monotonic()
+        started = time.monotonic()
         try:
             chunks = fn()
             if inspect.isawaitable(chunks):
@@ -235,7 +232,8 @@ class GuardedRun:
         except BaseException as exc:
             cancelled = not isinstance(exc, Exception)
             report = _logic.failed(exc)
-            await self._carry_out(_logic.settle(self._core, self._state, step, started, report, cancelled=cancelled))
+            settle = _logic.settle(self._core, self._state, step, started, report, cancelled=cancelled)
+            await self._carry_out(_logic.finish(settle, self._state))
             raise
 
     async def _guard(self, what: dict[str, Any], fn: Callable[[], Any], extractor: TokenExtractor | None) -> Any:
@@ -245,7 +243,7 @@ class GuardedRun:
         """Gives signs of life while a guarded call is under way; the client runs it beside the block."""
         while self._state.run_id is not None:
             await asyncio.sleep(self._core.settings.heartbeat)
-            if self._state.calls > 0:
+            if self._state.calls:
                 await self._carry_out(_logic.heartbeat(self._core, self._state))
 
 
@@ -275,7 +273,7 @@ class Pikarc(_Client):
     def with_options(self, **changes: Any) -> Pikarc:
         """Returns a client with other settings and the same connections."""
         twin = object.__new__(Pikarc)
-        twin._core = Core(self._core.settings.with_options(**changes), self._core.journal)
+        twin._core = self._core.changed(_settings.changed(self._core.settings, changes))
         twin._driver = self._driver
         return twin
 
@@ -317,7 +315,7 @@ class Pikarc(_Client):
         def decorate(function: Callable[P, T]) -> Callable[P, T]:
             @functools.wraps(function)
             def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
-                state = _enclosing()
+                state = _enclosing(self._core)
                 call = functools.partial(function, *args, **kwargs)
                 return self._run(_logic.guard(self._core, state, what(_arguments(function, args, kwargs)), call, None))
 
@@ -327,7 +325,7 @@ class Pikarc(_Client):
 
     def flush(self) -> int:
         """Delivers the reports that wait on disk, and returns how many were."""
-        return self._run(_logic.deliver(self._core))
+        return self._run(_logic.deliver(self._core, look=True))
 
     def close(self) -> None:
         """Closes the connections. Reports that wait on disk are left to the next client."""
@@ -376,13 +374,14 @@ class GuardedSyncRun:
         """As `model_call`, where `fn` returns an iterator of chunks. As `GuardedRun.model_stream`."""
         what = _model(model, input_data)
         step: _logic.Step = self._carry_out(_logic.ask(self._core, self._state, what))
-        started = _logic.time.monotonic()
+        started = time.monotonic()
         try:
             return GuardedStream(self._carry_out, fn(), self._core, self._state, step, Meter(token_extractor))
         except BaseException as exc:
             cancelled = not isinstance(exc, Exception)
             report = _logic.failed(exc)
-            self._carry_out(_logic.settle(self._core, self._state, step, started, report, cancelled=cancelled))
+            settle = _logic.settle(self._core, self._state, step, started, report, cancelled=cancelled)
+            self._carry_out(_logic.finish(settle, self._state))
             raise
 
     def _guard(self, what: dict[str, Any], fn: Callable[[], Any], extractor: TokenExtractor | None) -> Any:
@@ -391,12 +390,21 @@ class GuardedSyncRun:
     def keep_alive(self, over: threading.Event) -> None:
         """Gives signs of life while a guarded call is under way; the client runs it beside the block."""
         while not over.wait(self._core.settings.heartbeat):
-            if self._state.calls > 0:
+            if self._state.calls:
                 self._carry_out(_logic.heartbeat(self._core, self._state))
 
 
-def _enclosing() -> RunState:
-    state = current_run.get()
+def _loop_is_gone() -> bool:
+    """Reports whether nothing can be awaited any more, as where a suspended coroutine is thrown away."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return True
+    return False
+
+
+def _enclosing(core: Core) -> RunState:
+    state = core.enclosing()
     if state is None:
         raise RuntimeError("a guarded function is called outside of a run: call it within `with client.run(...)`")
     return state

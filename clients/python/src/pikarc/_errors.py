@@ -116,7 +116,7 @@ class ReviewExpired(PikarcReviewTimeoutError):
 class ReviewPending(PikarcBlockedError):
     """The action waits for a person, and the client was asked not to (`on_review="raise"`).
 
-    Call `client.review(review_id)` later to learn the verdict.
+    `GET /v1/reviews/{review_id}` tells the verdict later.
     """
 
     def __init__(self, review_id: str, policy_name: str | None = None, **facts: Any) -> None:

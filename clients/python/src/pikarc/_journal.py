@@ -11,12 +11,14 @@ import json
 import logging
 import os
 import threading
+import time
 import uuid
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pikarc._json import members
+from pikarc._json import encode, members
 
 try:
     import fcntl
@@ -25,36 +27,43 @@ except ImportError:  # Windows: files of other processes are left to them
 
 logger = logging.getLogger("pikarc")
 
-MAX_BYTES = 64 << 20
+MAX_BYTES = 64 << 20  # of all files of a server and key
 _SUFFIX = ".jsonl"
+_LOOK_EVERY = 30.0  # seconds between looks for what other processes have left
+
+# The journals of this process, one for each directory and owner.
+_journals: weakref.WeakValueDictionary[tuple[Path, str], Journal] = weakref.WeakValueDictionary()
+
+
+def shared(directory: Path, owner: str) -> Journal:
+    """Returns the journal that all clients of this process with the same server and key have."""
+    made = Journal(directory, owner)
+    return _journals.setdefault((directory, owner), made)
 
 
 class Journal:
     """The reports of one process, and those that others have left in the same directory. Thread-safe."""
 
     def __init__(self, directory: Path, owner: str) -> None:
-        self._directory, self._owner = directory, owner
+        self._directory, self.owner = directory, owner
         self._lock = threading.Lock()
         self._path: Path | None = None
         self._descriptor = -1
-        self._pid = 0
-        self._left: bool | None = None  # whether there may be something to deliver; None: not looked yet
+        self._left = False  # whether this process has kept something that is not delivered
+        self._looked: float | None = None  # when the directory was last looked at
 
     def append(self, *entries: dict[str, Any]) -> bool:
         """Keeps reports, and says whether that worked. What is lost is in the log, which is all that can be done then."""
-        lines = "".join(
-            json.dumps({"id": str(uuid.uuid4()), "owner": self._owner, **e}, separators=(",", ":")) + "\n" for e in entries
-        )
         try:
+            lines = b"".join(encode({"id": str(uuid.uuid4()), "owner": self.owner, **e}) + b"\n" for e in entries)
             with self._lock:
                 descriptor = self._own_file()
-                if os.fstat(descriptor).st_size + len(lines) > MAX_BYTES:
-                    raise OSError(f"the journal {self._path} is full ({MAX_BYTES >> 20} MiB)")
-                os.write(descriptor, lines.encode("ascii"))
-                os.fsync(descriptor)
+                if sum(_size(path) for path in self._files()) + len(lines) > MAX_BYTES:
+                    raise OSError(f"the journal in {self._directory} is full ({MAX_BYTES} bytes)")
+                _append(descriptor, lines)
                 self._left = True
             return True
-        except OSError:
+        except (OSError, ValueError):
             logger.exception("%d reports could be neither delivered nor kept: they are lost", len(entries))
             return False
 
@@ -64,9 +73,13 @@ class Journal:
 
     def may_hold(self) -> bool:
         """Reports whether there may be something to deliver, mostly without looking at the disk."""
-        if self._left is None:
-            self._left = len(self) > 0
-        return self._left
+        if self._left:
+            return True
+        now = time.monotonic()
+        if self._looked is None or now - self._looked >= _LOOK_EVERY:
+            self._looked = now
+            return any(_size(path) > 0 for path in self._files())
+        return False
 
     def claim(self) -> Iterator[tuple[Path, list[dict[str, Any]]]]:
         """Yields the files with reports of this owner, each held for this process until the next is asked for.
@@ -82,8 +95,11 @@ class Journal:
             except OSError:
                 continue
             try:
-                if _lock_file(descriptor) and (entries := self._read(path)):
-                    yield path, entries
+                if _lock_file(descriptor):
+                    if entries := self._read(path):
+                        yield path, entries
+                    else:  # a crash has left nothing that can be read
+                        path.unlink(missing_ok=True)
             finally:
                 os.close(descriptor)
 
@@ -97,39 +113,79 @@ class Journal:
         for line in text.splitlines():
             try:
                 entry = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
-            if members(entry).get("owner") == self._owner:
+            if members(entry).get("owner") == self.owner:
                 entries.append(members(entry))
         return entries
 
     def _files(self) -> list[Path]:
         try:
-            return sorted(self._directory.glob(f"*-{self._owner}{_SUFFIX}"))
+            return sorted(self._directory.glob(f"*-{self.owner}{_SUFFIX}"))
         except OSError:
             return []
 
     def _own_file(self) -> int:
-        if self._pid != os.getpid():  # a forked process has a file of its own; its parent keeps the other's lock
-            self._descriptor = -1
+        """Returns this process's file, locked. One that another process has claimed while it was made is not it."""
         if self._descriptor < 0:
-            self._pid = os.getpid()
             self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._path = self._directory / f"{self._pid}-{uuid.uuid4().hex[:12]}-{self._owner}{_SUFFIX}"
-            self._descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o600)
-            _lock_file(self._descriptor)
+        while self._descriptor < 0:
+            path = self._directory / f"{os.getpid()}-{uuid.uuid4().hex[:12]}-{self.owner}{_SUFFIX}"
+            descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o600)
+            if _lock_file(descriptor) and os.fstat(descriptor).st_nlink > 0:
+                self._path, self._descriptor = path, descriptor
+            else:
+                os.close(descriptor)
         return self._descriptor
+
+    def __del__(self) -> None:
+        self._let_go()
 
     def close(self) -> None:
         """Leaves this process's file to other clients."""
         with self._lock:
             self._let_go()
 
+    def after_fork(self) -> None:
+        """Leaves the parent's file to the parent: a lock that is shared would outlive it. The child has one of its own."""
+        self._lock = threading.Lock()  # another thread of the parent may have held it
+        self._let_go()
+        self._left = False
+
     def _let_go(self) -> None:
         """Leaves this process's file to whoever delivers it, which is this process too."""
-        if self._descriptor >= 0 and self._pid == os.getpid():
+        if self._descriptor >= 0:
             os.close(self._descriptor)
         self._descriptor = -1
+
+
+def _after_fork() -> None:
+    for journal in list(_journals.values()):
+        journal.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def _append(descriptor: int, lines: bytes) -> None:
+    """Appends all or nothing: half a line would spoil the next one too."""
+    before = os.fstat(descriptor).st_size
+    try:
+        view = memoryview(lines)
+        while view:
+            view = view[os.write(descriptor, view) :]
+        os.fsync(descriptor)
+    except OSError:
+        os.ftruncate(descriptor, before)
+        raise
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def _lock_file(descriptor: int) -> bool:
@@ -137,6 +193,8 @@ def _lock_file(descriptor: int) -> bool:
         return True
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         return False
+    except OSError:  # a file system without locks
+        return True
     return True

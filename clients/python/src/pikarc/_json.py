@@ -48,9 +48,9 @@ def _plain(value: Any, depth: int, around: set[int]) -> Any:
     if value is None or isinstance(value, bool | str):
         return value
     if isinstance(value, int):
-        return value
+        return value if abs(value) < 1 << 64 else f"(an integer of {value.bit_length()} bits)"
     if isinstance(value, float):
-        return value if math.isfinite(value) else str(value)
+        return value if math.isfinite(value) else None
     if isinstance(value, bytes | bytearray):
         return bytes(value).decode("utf-8", "replace")
     if depth >= _MAX_DEPTH or id(value) in around:

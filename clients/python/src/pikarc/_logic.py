@@ -5,20 +5,21 @@ The asynchronous and the synchronous client carry out the same generators (`_dri
 
 from __future__ import annotations
 
+import email.utils
 import itertools
 import json
 import logging
 import time
 import uuid
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from pikarc import _usage
 from pikarc._api_errors import APIError, Authentication, BadRequest, ConnectionFailed, RateLimited, Unavailable, for_answer
 from pikarc._errors import PikarcBlockedError, PikarcReviewDeniedError, PikarcReviewTimeoutError, ReviewExpired, ReviewPending
-from pikarc._journal import Journal
+from pikarc._journal import Journal, shared
 from pikarc._json import describe, encode, members, payload
 from pikarc._settings import Settings
 
@@ -56,7 +57,16 @@ class Call:
     function: Callable[[], Any]
 
 
-Logic = Generator[Send | Sleep | Call, Any, T]
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """Logic that is carried out to its end, also when its caller is cancelled meanwhile. Sent back: nothing."""
+
+    logic: Generator[Any, Any, None]
+    run: RunState
+    last: bool = False  # whether it comes after all else of its run
+
+
+Logic = Generator[Send | Sleep | Call | Finish, Any, T]
 
 # The run that encloses the code that runs now, of whatever client.
 current_run: ContextVar[RunState | None] = ContextVar("pikarc_run", default=None)
@@ -65,12 +75,13 @@ current_run: ContextVar[RunState | None] = ContextVar("pikarc_run", default=None
 class RunState:
     """A run as the client knows it."""
 
-    def __init__(self, run_id: str | None, start: dict[str, Any], key: str) -> None:
+    def __init__(self, run_id: str | None, start: dict[str, Any], key: str, owner: str, parent: RunState | None) -> None:
         self.run_id = run_id  # None: the server could not be asked, and the run goes on without it
         self.start, self.key = start, key  # the request that started it, or would have
-        self.blocked = False
+        self.owner, self.parent = owner, parent  # the server and key it belongs to, and the run around it
         self.ended = False
-        self.calls = 0  # guarded calls under way
+        self.calls: set[object] = set()  # guarded calls under way
+        self.streams: list[Callable[[], Logic[None]]] = []  # settle the streams that are open
         self.sequence = itertools.count(1)
         self.unguarded = False  # whether a call was made without asking
 
@@ -94,6 +105,18 @@ class Core:
 
     settings: Settings
     journal: Journal
+
+    def changed(self, settings: Settings) -> Core:
+        """Returns what a client with other settings has, whose reports may belong elsewhere."""
+        same = settings.owner() == self.journal.owner and settings.journal_dir == self.settings.journal_dir
+        return Core(settings, self.journal if same else shared(settings.journal_dir, settings.owner()))
+
+    def enclosing(self) -> RunState | None:
+        """Returns the innermost run around the code that runs now that is of the same server and key, and has not ended."""
+        run = current_run.get()
+        while run is not None and (run.owner != self.journal.owner or run.ended):
+            run = run.parent
+        return run
 
 
 def request(
@@ -137,23 +160,51 @@ def request(
 def start_run(core: Core, user_id: str, metadata: dict[str, Any] | None) -> Logic[RunState]:
     """Starts a run. Raises PikarcBlockedError or an APIError."""
     body: dict[str, Any] = {"user_id": user_id}
-    parent = current_run.get()
-    if parent is not None and parent.run_id is not None:
+    parent = core.enclosing()
+    if parent is not None and parent.run_id is not None and (metadata is None or isinstance(cast(Any, metadata), Mapping)):
         metadata = {"parent_run_id": parent.run_id, **(metadata or {})}
     if metadata is not None:
         body["metadata"] = payload(metadata)
-    key = str(uuid.uuid4())
+    run = RunState(None, body, str(uuid.uuid4()), core.journal.owner, current_run.get())
     try:
-        answer = yield from request(core, "POST", "/v1/runs/", body, key=key)
-        run = RunState(_text(answer, "id"), body, key)
+        answer = yield from request(core, "POST", "/v1/runs/", body, key=run.key)
+        run.run_id = _text(answer, "id")
     except Unavailable as exc:
         if not _goes_on(core, exc):
             raise
-        return RunState(None, body, key)
+        return run
+    except GeneratorExit:
+        raise
+    except BaseException as exc:
+        if not isinstance(exc, Exception):  # cancelled: the server may have started it, and would hold its place
+            yield Finish(_give_up_run(core, run), run)
+        raise
     if _allow(answer, run) is not None:
         raise PikarcBlockedError("A run cannot wait for a review", "REVIEW_ERROR", run_id=run.run_id)
-    yield from deliver(core)
+    try:
+        yield from deliver(core)
+    except GeneratorExit:
+        raise
+    except BaseException as exc:
+        yield Finish(end_run(core, run, exc), run)
+        raise
     return run
+
+
+def _give_up_run(core: Core, run: RunState) -> Logic[None]:
+    """Ends a run whose start was cancelled. The start is sent again with its key, to learn whether there is one."""
+    try:
+        answer = yield from request(core, "POST", "/v1/runs/", run.start, key=run.key, grace=core.settings.grace)
+        run.run_id = _text(answer, "id")
+    except (Unavailable, RateLimited) as exc:
+        logger.warning("A cancelled start could not be followed up, which is kept: %s", exc)
+        core.journal.append({"kind": "end", **run.named(), "status": "FAILED", "at": time.time()})
+        return
+    except APIError as exc:
+        logger.info("A cancelled start was not accepted either: %s", exc)
+        return
+    if members(answer.get("decision")).get("outcome") == "ALLOW":
+        yield from _report(core, "POST", f"/v1/runs/{run.run_id}/end", {"status": "FAILED"}, core.settings.grace)
 
 
 def end_run(core: Core, run: RunState, failed: BaseException | None) -> Logic[None]:
@@ -161,6 +212,8 @@ def end_run(core: Core, run: RunState, failed: BaseException | None) -> Logic[No
     if run.ended:
         return
     run.ended = True
+    for settle_stream in list(run.streams):  # left early, and not closed
+        yield from settle_stream()
     status = "COMPLETED"
     if failed is not None:
         status = "BLOCKED" if isinstance(failed, PikarcBlockedError) else "FAILED"
@@ -170,7 +223,15 @@ def end_run(core: Core, run: RunState, failed: BaseException | None) -> Logic[No
         core.journal.append({"kind": "end", **run.named(), "status": status, "at": time.time()})
         return
     cancelled = failed is not None and not isinstance(failed, Exception)
-    yield from _report(core, "POST", f"/v1/runs/{run.run_id}/end", {"status": status}, cancelled)
+    grace = core.settings.grace if cancelled else None
+    yield from _report(core, "POST", f"/v1/runs/{run.run_id}/end", {"status": status}, grace)
+
+
+def keep_end(core: Core, run: RunState) -> None:
+    """Keeps the end of a run for later, where it cannot be sent now."""
+    if not run.ended:
+        run.ended = True
+        core.journal.append({"kind": "end", **run.named(), "status": "FAILED", "at": time.time()})
 
 
 def guard(
@@ -183,17 +244,26 @@ def guard(
     """Asks for a step, calls the function if it is allowed, and reports what became of it."""
     step = yield from ask(core, run, what)
     started = time.monotonic()
-    run.calls += 1
+    under_way = object()
+    run.calls.add(under_way)
     try:
         result = yield Call(function)
+    except GeneratorExit:  # dropped by its event loop: nothing can be sent any more
+        keep(core, run, step, started, {"status": "FAILED", "error": "cancelled"})
+        raise
     except BaseException as exc:
-        yield from settle(core, run, step, started, failed(exc), cancelled=not isinstance(exc, Exception))
+        yield Finish(settle(core, run, step, started, failed(exc), cancelled=not isinstance(exc, Exception)), run)
         raise
     finally:
-        run.calls -= 1
+        run.calls.discard(under_way)
     report = {"status": "COMPLETED", **(_usage.report(result, extractor) if what["type"] == "MODEL_CALL" else {})}
-    yield from settle(core, run, step, started, report)
+    yield Finish(settle(core, run, step, started, report), run)
     return result
+
+
+def finish(logic: Logic[None], run: RunState, *, last: bool = False) -> Logic[None]:
+    """Carries logic out to its end, also when the caller is cancelled meanwhile."""
+    yield Finish(logic, run, last)
 
 
 def ask(core: Core, run: RunState, what: dict[str, Any]) -> Logic[Step]:
@@ -213,10 +283,40 @@ def ask(core: Core, run: RunState, what: dict[str, Any]) -> Logic[Step]:
             raise
         run.unguarded = True
         return step
+    except GeneratorExit:
+        raise
+    except BaseException as exc:
+        if not isinstance(exc, Exception):  # cancelled: the server may have allowed it, and would take it for running
+            yield Finish(_give_up_step(core, run, step), run)
+        raise
     review = _allow(answer, run)
     if review is not None:
         yield from wait_for_review(core, run, step.id, review, members(answer.get("decision")).get("policy_name"))
     return step
+
+
+def _give_up_step(core: Core, run: RunState, step: Step) -> Logic[None]:
+    """Settles a step that was cancelled while it was asked for. Asking again with its key tells which it is."""
+    path = f"/v1/runs/{run.run_id}/steps"
+    try:
+        answer = yield from request(core, "POST", path, step.body, key=step.key, grace=core.settings.grace)
+        step = replace(step, id=_text(answer, "id"))
+    except APIError as exc:
+        logger.info("A cancelled step could not be followed up; it ends with its run: %s", exc)
+        return
+    if members(answer.get("decision")).get("outcome") == "ALLOW":
+        report = {"status": "FAILED", "error": "cancelled"}
+        yield from settle(core, run, step, time.monotonic(), report, cancelled=True)
+
+
+def keep(core: Core, run: RunState, step: Step, started: float, report: dict[str, Any]) -> None:
+    """Keeps the report of a call for later, where it cannot be sent now."""
+    report = {"duration_ms": round((time.monotonic() - started) * 1000), **report}
+    if step.id is not None:
+        _keep_request(core, "PATCH", f"/v1/runs/{run.run_id}/steps/{step.id}", report)
+        return
+    kept = {"kind": "step", **run.named(), "step": step.body, "step_key": step.key, "report": report}
+    core.journal.append({**kept, "at": time.time()})
 
 
 def settle(
@@ -229,12 +329,12 @@ def settle(
     cancelled: bool = False,
 ) -> Logic[None]:
     """Reports how a call ended. Raises nothing: what cannot be delivered is kept."""
-    report = {"duration_ms": round((time.monotonic() - started) * 1000), **report}
-    if step.id is not None:
-        yield from _report(core, "PATCH", f"/v1/runs/{run.run_id}/steps/{step.id}", report, cancelled)
+    if step.id is None:
+        keep(core, run, step, started, report)
         return
-    kept = {"kind": "step", **run.named(), "step": step.body, "step_key": step.key, "report": report}
-    core.journal.append({**kept, "at": time.time()})
+    report = {"duration_ms": round((time.monotonic() - started) * 1000), **report}
+    grace = core.settings.grace if cancelled else None
+    yield from _report(core, "PATCH", f"/v1/runs/{run.run_id}/steps/{step.id}", report, grace)
 
 
 def failed(exc: BaseException) -> dict[str, Any]:
@@ -247,21 +347,18 @@ def wait_for_review(core: Core, run: RunState, step_id: str | None, review_id: s
     facts = {"run_id": run.run_id, "step_id": step_id}
     rule = core.settings.on_review
     if rule == "raise" or (callable(rule) and not rule(review_id)):
-        run.blocked = True
         raise ReviewPending(review_id, policy, **facts)
     started = time.monotonic()
     while True:
         asked = time.monotonic()
         left = core.settings.review_timeout - (asked - started)
         if left <= 0:
-            run.blocked = True
             raise PikarcReviewTimeoutError(core.settings.review_timeout, policy, **facts)
         wait = int(min(_LONG_POLL, max(1, left)))
         review = yield from request(core, "GET", f"/v1/reviews/{review_id}?wait={wait}", grace=wait + core.settings.timeout)
         if review.get("status") == "approved":
             return
         if review.get("status") == "denied":
-            run.blocked = True
             if review.get("resolution") in (None, "denied"):
                 raise PikarcReviewDeniedError(policy, review.get("note"), **facts)
             raise ReviewExpired(time.monotonic() - started, policy, **facts)
@@ -273,14 +370,18 @@ def heartbeat(core: Core, run: RunState) -> Logic[None]:
     """Tells the server that a run lives. What it answers counts at the next step."""
     try:
         yield from request(core, "POST", f"/v1/runs/{run.run_id}/heartbeat", grace=core.settings.timeout)
-    except APIError as exc:
+    except Exception as exc:  # a sign of life that fails must fail nothing else
         logger.info("A heartbeat was not taken: %s", exc)
 
 
-def deliver(core: Core) -> Logic[int]:
-    """Delivers kept reports, and returns how many. One that fails stays for the next time; it raises nothing."""
+def deliver(core: Core, *, look: bool = False) -> Logic[int]:
+    """Delivers kept reports, and returns how many. One that fails stays for the next time; it raises nothing.
+
+    Args:
+        look: whether to look at the disk, whatever may be known.
+    """
     count = 0
-    if not core.journal.may_hold():
+    if not look and not core.journal.may_hold():
         return count
     for path, entries in core.journal.claim():
         left: list[dict[str, Any]] = []
@@ -292,8 +393,9 @@ def deliver(core: Core) -> Logic[int]:
                 logger.warning("%d kept reports wait on: %s", len(entries) - i, exc)
                 left = entries[i:]
                 break
-            except APIError as exc:
-                logger.error("The server does not take a kept report, which is dropped: %s: %s", exc, json.dumps(entry)[:2000])
+            except Exception as exc:  # also of an entry that is damaged: it must not stop the agents that find it
+                what = {k: v for k, v in entry.items() if k not in ("step", "start", "owner")}  # no payloads in a log
+                logger.error("A kept report cannot be delivered and is dropped: %s: %s", exc, json.dumps(what)[:2000])
         if not left or core.journal.append(*({k: v for k, v in e.items() if k != "owner"} for e in left)):
             path.unlink(missing_ok=True)
         if left or count >= _DELIVERED_AT_ONCE:
@@ -320,17 +422,21 @@ def _deliver(core: Core, entry: dict[str, Any]) -> Logic[None]:
         logger.error("A call was made while the server could not be asked, and would have been denied: %s", exc)
 
 
-def _report(core: Core, method: str, path: str, body: dict[str, Any], cancelled: bool) -> Logic[None]:
+def _report(core: Core, method: str, path: str, body: dict[str, Any], grace: float | None) -> Logic[None]:
     try:
-        yield from request(core, method, path, body, grace=core.settings.grace if cancelled else None)
+        yield from request(core, method, path, body, grace=grace)
     except (Unavailable, RateLimited, Authentication) as exc:
         logger.warning("A report could not be delivered and is kept: %s", exc)
-        core.journal.append({"kind": "request", "method": method, "path": path, "body": body, "at": time.time()})
+        _keep_request(core, method, path, body)
     except APIError as exc:
         logger.error("The server does not take a report: %s", exc)
-    except BaseException:  # cancelled once more, in the middle of it
-        core.journal.append({"kind": "request", "method": method, "path": path, "body": body, "at": time.time()})
+    except BaseException:  # the program ends in the middle of it
+        _keep_request(core, method, path, body)
         raise
+
+
+def _keep_request(core: Core, method: str, path: str, body: dict[str, Any]) -> None:
+    core.journal.append({"kind": "request", "method": method, "path": path, "body": body, "at": time.time()})
 
 
 def _goes_on(core: Core, exc: Unavailable) -> bool:
@@ -353,7 +459,6 @@ def _allow(answer: dict[str, Any], run: RunState) -> str | None:
         raise PikarcBlockedError("Review required but no review_id returned", "REVIEW_ERROR", run_id=run.run_id)
     if outcome != "DENY":
         raise Unavailable(f"The server's answer holds no decision: {json.dumps(answer)[:200]}")
-    run.blocked = True
     raise PikarcBlockedError(
         decision.get("reason") or "Blocked",
         decision.get("reason") or "DENIED",
@@ -373,7 +478,8 @@ def _transport_problem(exc: Exception, settings: Settings) -> ConnectionFailed |
 
     if isinstance(exc, httpx.TimeoutException):
         return ConnectionFailed(f"{settings.base_url} did not answer in time")
-    if isinstance(exc, httpx.TransportError | OSError):
+    # RuntimeError: the HTTP client or its event loop has been closed.
+    if isinstance(exc, httpx.HTTPError | httpx.StreamError | OSError | RuntimeError):
         return ConnectionFailed(f"{settings.base_url} cannot be reached, or broke off: {type(exc).__name__}")
     return None
 
@@ -394,7 +500,12 @@ def _text(answer: dict[str, Any], name: str) -> str:
 
 
 def _retry_after(answer: Any) -> float:
+    said = answer.headers.get("retry-after", "0")
     try:
-        return min(_MOST_WAIT, max(0.0, float(answer.headers.get("retry-after", "0"))))
+        seconds = float(said)
     except ValueError:
-        return 0.0
+        try:
+            seconds = email.utils.parsedate_to_datetime(said).timestamp() - time.time()
+        except (ValueError, OverflowError):
+            return 0.0
+    return min(_MOST_WAIT, max(0.0, seconds))

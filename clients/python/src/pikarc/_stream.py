@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any, Generic, TypeVar
 
 from pikarc import _usage
-from pikarc._logic import Core, Logic, RunState, Step, failed, settle
+from pikarc._logic import Core, Finish, Logic, RunState, Step, failed, settle
 
 T = TypeVar("T")
 logger = logging.getLogger("pikarc")
@@ -22,13 +22,13 @@ class Meter:
         self._extractor = extractor
         self._usage: dict[str, Any] = {}
         self._chunks = 0
-        self._last: Any = None
+        self._model: str | None = None
 
     def see(self, chunk: Any) -> None:
         self._chunks += 1
-        self._last = chunk
         try:
             found = _usage.find(chunk)
+            self._model = _usage.model(chunk) or self._model
         except Exception:
             return
         # Anthropic says the input at the start and the output at the end: later members win.
@@ -37,7 +37,7 @@ class Meter:
     def report(self, whole: bool) -> dict[str, Any]:
         """Returns the report's fields. Of a stream that was broken off, its chunks are counted, a token each at least."""
         if self._usage or self._extractor is not None:
-            return _usage.report({"usage": self._usage, "model": getattr(self._last, "model", None)}, self._extractor)
+            return _usage.report({"usage": self._usage, "model": self._model}, self._extractor)
         return {} if whole else {"completion_tokens": self._chunks}
 
 
@@ -46,25 +46,31 @@ class _Guarded(Generic[T]):
         self._core, self._run, self._step, self._meter = core, run, step, meter
         self._started = time.monotonic()
         self._settled = False
-        run.calls += 1
+        run.calls.add(self)
+        run.streams.append(self._left)
+
+    def _left(self) -> Logic[None]:
+        yield from self._end(None, whole=False)
 
     def _end(self, exc: BaseException | None, whole: bool) -> Logic[None]:
         if self._settled:
             return
         self._settled = True
-        self._run.calls -= 1
+        self._run.calls.discard(self)
+        self._run.streams.remove(self._left)
         report = {"status": "COMPLETED"} if exc is None else failed(exc)
         report |= self._meter.report(whole)
         cancelled = exc is not None and not isinstance(exc, Exception)
-        yield from settle(self._core, self._run, self._step, self._started, report, cancelled=cancelled)
+        logic = settle(self._core, self._run, self._step, self._started, report, cancelled=cancelled)
+        yield Finish(logic, self._run)
 
 
 class GuardedAsyncStream(_Guarded[T]):
     """An asynchronous iterator over a model's chunks. Leaving it early settles the step with what came."""
 
     def __init__(self, drive: Any, chunks: Any, *args: Any) -> None:
+        self._drive, self._chunks, self._iterator = drive, chunks, chunks.__aiter__()  # first: it may be no stream
         super().__init__(*args)
-        self._drive, self._chunks, self._iterator = drive, chunks, chunks.__aiter__()
 
     def __aiter__(self) -> AsyncIterator[T]:
         return self
@@ -106,8 +112,8 @@ class GuardedStream(_Guarded[T]):
     """An iterator over a model's chunks. Leaving it early settles the step with what came."""
 
     def __init__(self, drive: Any, chunks: Any, *args: Any) -> None:
+        self._drive, self._chunks, self._iterator = drive, chunks, iter(chunks)  # first: it may be no stream
         super().__init__(*args)
-        self._drive, self._chunks, self._iterator = drive, chunks, iter(chunks)
 
     def __iter__(self) -> Iterator[T]:
         return self

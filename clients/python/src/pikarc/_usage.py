@@ -7,8 +7,9 @@ two counts that every server knows: all input and all output.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import Any, TypeGuard, cast
 
 from pikarc._json import members, payload
 
@@ -17,7 +18,7 @@ logger = logging.getLogger("pikarc")
 TokenExtractor = Callable[[Any], Any]
 
 # Where providers' answers and frameworks' messages keep their usage.
-_PLACES = ("usage", "usage_metadata", "usageMetadata", "response_metadata")
+_PLACES = ("usage", "usage_metadata", "usageMetadata", "response_metadata", "token_usage")
 # The last events of streams, which hold an answer or message that holds the usage.
 _INSIDE = ("response", "message", "metadata", "delta")
 
@@ -26,8 +27,8 @@ def find(result: Any, depth: int = 0) -> dict[str, Any] | None:
     """Returns the usage object of an answer or of a stream's event, or None."""
     if result is None or depth > 2 or isinstance(result, str | bytes | int | float):
         return None
-    if _is_usage(as_mapping(result)):
-        return as_mapping(result)
+    if _may_be_usage(result) and _is_usage(itself := as_mapping(result)):
+        return itself
     for name in _PLACES:
         usage = as_mapping(_member(result, name))
         if _is_usage(usage):
@@ -50,7 +51,7 @@ def report(result: Any, extractor: TokenExtractor | None) -> dict[str, Any]:
     if extractor is not None:
         try:
             prompt, completion = extractor(result)
-            fields |= {"prompt_tokens": _count(prompt), "completion_tokens": _count(completion)}
+            fields |= {"prompt_tokens": _said(prompt), "completion_tokens": _said(completion)}
         except Exception:
             logger.warning("token_extractor failed; the call is reported with the usage that was found without it", exc_info=True)
     return fields
@@ -60,16 +61,30 @@ def _found(result: Any) -> dict[str, Any]:
     usage = find(result)
     if usage is None:
         return {}
-    fields: dict[str, Any] = {"usage": payload(usage)}
+    fields: dict[str, Any] = {"usage": payload(_nested(usage))}
     prompt, completion = totals(usage)
     if prompt is not None:
         fields["prompt_tokens"] = prompt
     if completion is not None:
         fields["completion_tokens"] = completion
-    model = _member(result, "model") or _member(result, "model_version") or _member(result, "modelVersion")
-    if isinstance(model, str) and model:
-        fields["model"] = model
+    if named := model(result):
+        fields["model"] = named
     return fields
+
+
+def _nested(value: Any, depth: int = 0) -> Any:
+    """Returns a usage object of whatever objects as one of mappings, which is what the server reads."""
+    inner = as_mapping(value) if depth < 4 else None
+    return value if inner is None else {name: _nested(member, depth + 1) for name, member in inner.items()}
+
+
+def model(result: Any) -> str | None:
+    """Returns the model that an answer or an event of a stream says it is of."""
+    for place in (result, _member(result, "message"), _member(result, "response")):
+        for name in ("model", "model_version", "modelVersion"):
+            if isinstance(named := _member(place, name), str) and named:
+                return named
+    return None
 
 
 def totals(u: Mapping[str, Any]) -> tuple[int | None, int | None]:
@@ -104,7 +119,12 @@ _KEYS = frozenset(
 )
 
 
-def _is_usage(u: Mapping[str, Any] | None) -> bool:
+def _may_be_usage(value: Any) -> bool:
+    """Reports whether a value has a count, before all of a large answer is turned into a mapping."""
+    return any(_member(value, key) is not None for key in _KEYS)
+
+
+def _is_usage(u: dict[str, Any] | None) -> TypeGuard[dict[str, Any]]:
     return u is not None and not _KEYS.isdisjoint(u)
 
 
@@ -127,7 +147,7 @@ def as_mapping(value: Any) -> dict[str, Any] | None:
 
 def _member(value: Any, name: str) -> Any:
     if isinstance(value, Mapping):
-        return members(cast(Any, value)).get(name)
+        return cast(Mapping[Any, Any], value).get(name)
     try:
         return getattr(value, name, None)
     except Exception:
@@ -139,6 +159,13 @@ def _number(u: Mapping[str, Any], name: str) -> int | None:
         return _count(u.get(name))
     except (TypeError, ValueError, OverflowError):
         return None
+
+
+def _said(value: Any) -> Any:
+    """Returns a count of a token_extractor. What is no count goes to the server as it is, which names it on the step."""
+    if isinstance(value, float) and math.isfinite(value) and value >= 0:
+        return _count(value)
+    return value if value is None or isinstance(value, str | int) else str(value)[:100]
 
 
 def _count(value: Any) -> int | None:
