@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/pikarc/server/plans"
+	"github.com/pikarc/server/server/limit"
 	"github.com/pikarc/server/server/request"
 	"github.com/pikarc/server/storage"
 )
@@ -83,7 +84,7 @@ func (s *Server) register(c *call) error {
 	if err != nil {
 		return err
 	}
-	in := storage.NewAccount{Email: email, PasswordHash: hash, Plan: s.DefaultPlan.ID, Address: addressText(neighbourhood(c.from)), First: !s.OpenRegistration}
+	in := storage.NewAccount{Email: email, PasswordHash: hash, Plan: s.DefaultPlan.ID, Address: addressText(limit.ClientNetwork(c.from)), First: !s.OpenRegistration}
 	if name != nil {
 		in.WorkspaceName = *name
 	}
@@ -130,12 +131,12 @@ func (s *Server) login(c *call) error {
 	if err != nil {
 		return err
 	}
-	address := addressText(neighbourhood(c.from))
+	address := addressText(limit.ClientNetwork(c.from))
 	known, err := s.store.HasSignedInFrom(c.ctx(), account.ID, address)
 	if err != nil {
 		return err
 	}
-	attempt, wait := s.logins.begin(attempted{account: email, version: account.TokenVersion, address: c.from, known: known})
+	attempt, wait := s.logins.Begin(limit.Attempt{Account: email, Version: account.TokenVersion, Address: c.from, Known: known})
 	if wait > 0 {
 		return tooManyFailures(wait)
 	}
@@ -144,7 +145,7 @@ func (s *Server) login(c *call) error {
 		err = s.store.SignedIn(c.ctx(), account, address, ok)
 	}
 	if err != nil || ok {
-		attempt.forgive() // neither a broken server nor the right password counts as a failure
+		attempt.Cancel() // neither a broken server nor the right password counts as a failure
 	}
 	if err != nil {
 		return err
@@ -237,7 +238,7 @@ func (s *Server) changePassword(c *call) error {
 // provePassword makes sure that who is signed in knows the password. Failures
 // are counted for the account alone: only who holds one of its tokens can make them.
 func (s *Server) provePassword(c *call, account storage.Account, password string) error {
-	attempt, wait := s.logins.begin(attempted{account: account.ID.String(), version: account.TokenVersion, known: true})
+	attempt, wait := s.logins.Begin(limit.Attempt{Account: account.ID.String(), Version: account.TokenVersion, Known: true})
 	if wait > 0 {
 		return tooManyFailures(wait)
 	}
@@ -247,6 +248,6 @@ func (s *Server) provePassword(c *call, account storage.Account, password string
 			return badRequest("Current password is incorrect")
 		}
 	}
-	attempt.forgive()
+	attempt.Cancel()
 	return err
 }

@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"github.com/pikarc/server/server/limit"
 )
 
 // clientAddress is where a request comes from. What a trusted proxy says in
@@ -16,8 +18,8 @@ func clientAddress(r *http.Request, proxies []netip.Prefix) netip.Addr {
 	if err != nil {
 		return netip.Addr{}
 	}
-	client := plainAddr(peer.Addr())
-	if len(proxies) == 0 || !trusted(proxies, client) {
+	client := limit.PlainAddr(peer.Addr())
+	if len(proxies) == 0 || !limit.Contains(proxies, client) {
 		return client
 	}
 	said := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
@@ -27,7 +29,7 @@ func clientAddress(r *http.Request, proxies []netip.Prefix) netip.Addr {
 			return client // the last that somebody we trust has vouched for
 		}
 		client = hop
-		if !trusted(proxies, client) {
+		if !limit.Contains(proxies, client) {
 			return client
 		}
 	}
@@ -42,38 +44,10 @@ func forwarded(r *http.Request) bool {
 // forwardedAddr reads an entry of X-Forwarded-For; some proxies add the port.
 func forwardedAddr(text string) (netip.Addr, bool) {
 	if addr, err := netip.ParseAddr(strings.Trim(text, "[]")); err == nil {
-		return plainAddr(addr), true
+		return limit.PlainAddr(addr), true
 	}
 	peer, err := netip.ParseAddrPort(text)
-	return plainAddr(peer.Addr()), err == nil
-}
-
-// plainAddr is an address without what makes equal ones look different.
-func plainAddr(a netip.Addr) netip.Addr { return a.Unmap().WithZone("") }
-
-func trusted(proxies []netip.Prefix, a netip.Addr) bool {
-	return slices.ContainsFunc(proxies, func(p netip.Prefix) bool { return p.Contains(a) })
-}
-
-// neighbourhood is what one customer of a network has at least: an IPv4
-// address, or a /64 of IPv6, in which whoever has one address has them all.
-func neighbourhood(a netip.Addr) netip.Prefix {
-	bits := a.BitLen()
-	if a.Is6() {
-		bits = 64
-	}
-	p, _ := a.Prefix(bits) // cannot fail for these bits; of no address it is no prefix
-	return p
-}
-
-// clientNetwork is what neighbours share: a /24 of IPv4, or a /64 of IPv6.
-func clientNetwork(a netip.Addr) netip.Prefix {
-	bits := 24
-	if a.Is6() {
-		bits = 64
-	}
-	p, _ := a.Prefix(bits) // cannot fail for these bits; of no address it is no prefix
-	return p
+	return limit.PlainAddr(peer.Addr()), err == nil
 }
 
 // addressText is "" for no address.

@@ -125,7 +125,7 @@ func (s *Server) meet(c *call) error {
 		s.hurry(c) // net/http reads what is left of the body
 		return err
 	}
-	c.connection().known.Store(true)
+	c.connection().SetKnown()
 	return nil
 }
 

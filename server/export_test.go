@@ -55,15 +55,6 @@ func ClientAddress(r *http.Request, proxies []netip.Prefix) netip.Addr {
 	return clientAddress(r, proxies)
 }
 
-// HeldAfterFlood is how many subjects a limiter remembers after so many, and its bound.
-func HeldAfterFlood(n int) (held, limit int) {
-	l := newRateLimiter[int](1, time.Now)
-	for i := range n {
-		l.wait(i)
-	}
-	return l.bucket.Len(), limitedSubjects
-}
-
 // BackupDue, Backup, VerifyDue and Verify are the jobs that otherwise wait for their hour.
 func (s *Server) BackupDue(now time.Time) bool     { return s.backupDue(now) }
 func (s *Server) Backup(ctx context.Context) error { return s.backup(ctx) }

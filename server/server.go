@@ -19,6 +19,7 @@ import (
 	"github.com/pikarc/server/auth"
 	"github.com/pikarc/server/guard"
 	"github.com/pikarc/server/plans"
+	"github.com/pikarc/server/server/limit"
 	"github.com/pikarc/server/storage"
 )
 
@@ -98,7 +99,7 @@ type Server struct {
 	decide storage.Decider
 	tokens *auth.Tokens
 	hasher *auth.Hasher
-	logins *loginLimiter
+	logins *limit.Logins
 	hub    *hub
 	bodies *bodyMemory
 	stripe payments // nil when this server sells nothing
@@ -127,12 +128,12 @@ func New(store *storage.Store, cfg Config) *Server {
 		Config: cfg, store: store, decide: guard.Decide,
 		tokens: auth.NewTokens(cfg.Secret, cfg.TokenTTL, cfg.Now),
 		hasher: auth.NewHasher(runtime.GOMAXPROCS(0)),
-		logins: newLoginLimiter(cfg.Now),
+		logins: limit.NewLogins(cfg.Now),
 		hub:    newHub(store, cfg),
 		bodies: newBodyMemory(cfg.MaxBodyMemory, max(cfg.MaxBody, cfg.MaxRunBody)),
 		limiters: limiters{
-			addresses: newRateLimiter[netip.Prefix](cfg.RatePerAddress, cfg.Now),
-			keys:      newRateLimiter[string](cfg.RatePerKey, cfg.Now),
+			addresses: limit.NewRate[netip.Prefix](cfg.RatePerAddress, cfg.Now),
+			keys:      limit.NewRate[string](cfg.RatePerKey, cfg.Now),
 		},
 		dashboard: sync.OnceValues(func() (map[string]staticFile, error) { return loadDashboard(cfg.Dashboard, cfg.BasePath) }),
 		document:  inDocument(openAPIDocument, cfg.BasePath),
@@ -151,7 +152,7 @@ func New(store *storage.Store, cfg Config) *Server {
 func (s *Server) Serve(ctx context.Context, ln net.Listener, endpoints ...Endpoint) error {
 	handler := s.Handler() // which makes the routes' metrics, so that the first scrape has them all
 	defer s.serveEndpoints(ctx, endpoints)()
-	conns := newConnections(s.MaxConnections, s.MaxPerAddress, s.TrustedProxies)
+	conns := limit.NewConnections(s.MaxConnections, s.MaxPerAddress, s.TrustedProxies)
 	hs := &http.Server{
 		Handler:           handler,
 		ReadHeaderTimeout: s.Timeouts.Header,
@@ -159,8 +160,8 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener, endpoints ...Endpoi
 		WriteTimeout:      s.Timeouts.Write,
 		IdleTimeout:       s.Timeouts.Idle,
 		MaxHeaderBytes:    64 << 10,
-		ConnContext:       withConnection,
-		ConnState:         conns.note,
+		ConnContext:       limit.WithConnection,
+		ConnState:         conns.TrackState,
 		ErrorLog:          slog.NewLogLogger(s.Log.Handler(), slog.LevelDebug),
 	}
 	hs.RegisterOnShutdown(s.hub.close) // streams never finish by themselves
@@ -180,11 +181,11 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener, endpoints ...Endpoi
 	served := make(chan error, 1)
 	go func() {
 		if s.TLS == nil {
-			served <- hs.Serve(admitting{ln, conns})
+			served <- hs.Serve(conns.Listener(ln))
 			return
 		}
 		hs.TLSConfig = s.TLS.config
-		served <- hs.ServeTLS(admitting{ln, conns}, "", "")
+		served <- hs.ServeTLS(conns.Listener(ln), "", "")
 	}()
 	select {
 	case err := <-served:
@@ -194,11 +195,11 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener, endpoints ...Endpoi
 	return s.shutDown(context.WithoutCancel(ctx), hs, conns)
 }
 
-func (s *Server) shutDown(ctx context.Context, hs *http.Server, conns *connections) error {
+func (s *Server) shutDown(ctx context.Context, hs *http.Server, conns *limit.Connections) error {
 	s.Log.Info("shutting down", "timeout", s.Timeouts.Shutdown.String())
 	grace, cancel := context.WithTimeout(ctx, s.Timeouts.Shutdown)
 	defer cancel()
-	go conns.cutIdlers(grace)
+	go conns.CloseIdle(grace)
 	if err := hs.Shutdown(grace); !errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}

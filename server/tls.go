@@ -18,6 +18,7 @@ import (
 	"golang.org/x/crypto/acme/autocert"
 
 	"github.com/pikarc/server/auth/privatefile"
+	"github.com/pikarc/server/server/limit"
 )
 
 // TLS is how a server proves its name and keeps what it says private.
@@ -147,7 +148,7 @@ func (k *keyPair) load() error {
 // ServeRedirect sends what comes over plain HTTP to the same place over HTTPS,
 // until the context ends. httpsPort is where that is.
 func (s *Server) ServeRedirect(ctx context.Context, ln net.Listener, httpsPort string) error {
-	conns := newConnections(s.MaxConnections, s.MaxPerAddress, s.TrustedProxies)
+	conns := limit.NewConnections(s.MaxConnections, s.MaxPerAddress, s.TrustedProxies)
 	hs := &http.Server{
 		Handler:           s.TLS.challenge(redirectTo(httpsPort)),
 		ReadHeaderTimeout: s.Timeouts.Header,
@@ -155,13 +156,13 @@ func (s *Server) ServeRedirect(ctx context.Context, ln net.Listener, httpsPort s
 		WriteTimeout:      s.Timeouts.Header,
 		IdleTimeout:       s.Timeouts.Header,
 		MaxHeaderBytes:    8 << 10,
-		ConnState:         conns.note,
+		ConnState:         conns.TrackState,
 		ErrorLog:          slog.NewLogLogger(s.Log.Handler(), slog.LevelDebug),
 	}
 	s.Log.Info("plain HTTP is sent to https", "address", ln.Addr().String())
 	stop := context.AfterFunc(ctx, func() { _ = hs.Close() }) // nothing here is worth waiting for
 	defer stop()
-	if err := hs.Serve(admitting{ln, conns}); !errors.Is(err, http.ErrServerClosed) {
+	if err := hs.Serve(conns.Listener(ln)); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("redirect to https: %w", err)
 	}
 	return nil

@@ -39,13 +39,17 @@ func rooms() map[string]room {
 			never:   []string{"database/sql"},
 		},
 		"server": {
-			uses: []string{"server/request", "storage", "auth", "auth/privatefile", "guard", "plans"},
+			uses: []string{"server/request", "server/limit", "storage", "auth", "auth/privatefile", "guard", "plans"},
 			modules: []string{
 				"github.com/julienschmidt/httprouter", "github.com/google/uuid", "github.com/stripe/stripe-go/v85",
-				"github.com/prometheus/client_golang", "go.opentelemetry.io/otel", "golang.org/x/time", "golang.org/x/sync",
-				"github.com/hashicorp/golang-lru/v2", "golang.org/x/crypto/acme",
+				"github.com/prometheus/client_golang", "go.opentelemetry.io/otel", "golang.org/x/sync",
+				"golang.org/x/crypto/acme",
 			},
 			never: []string{"database/sql"},
+		},
+		"server/limit": {
+			modules: []string{"golang.org/x/time", "github.com/hashicorp/golang-lru/v2"},
+			never:   []string{"database/sql", "log", "os"},
 		},
 		"server/request": {
 			uses:    []string{"plans"},

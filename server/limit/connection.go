@@ -1,18 +1,16 @@
-package server
+package limit
 
 import (
 	"context"
 	"crypto/tls"
-	"io"
 	"net"
-	"net/http"
 	"net/netip"
 	"sync/atomic"
 	"time"
 )
 
-// connection is an open one, and what stopping and making room must know of it.
-type connection struct {
+// Connection is an open one, and what stopping and making room must know of it.
+type Connection struct {
 	net.Conn
 	network netip.Prefix // not valid when it counts for none
 	places  []place
@@ -26,14 +24,14 @@ type connection struct {
 }
 
 // Read counts the names of headers that net/http keeps from its handlers.
-func (p *connection) Read(b []byte) (int, error) {
+func (p *Connection) Read(b []byte) (int, error) {
 	n, err := p.Conn.Read(b)
 	p.names.count(b[:n])
 	return n, err
 }
 
 // Write counts, so that a client who does not read can be told from one who does.
-func (p *connection) Write(b []byte) (int, error) {
+func (p *Connection) Write(b []byte) (int, error) {
 	p.writes.Add(1)
 	n, err := p.Conn.Write(b)
 	p.writes.Add(1)
@@ -41,7 +39,7 @@ func (p *connection) Write(b []byte) (int, error) {
 }
 
 // CloseWrite is asked for by net/http, so that an early answer reaches a client who still sends.
-func (p *connection) CloseWrite() error {
+func (p *Connection) CloseWrite() error {
 	if half, ok := p.Conn.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()
 	}
@@ -49,75 +47,51 @@ func (p *connection) CloseWrite() error {
 }
 
 // accepted finds the connection below TLS; nil when it was never admitted.
-func accepted(conn net.Conn) *connection {
+func accepted(conn net.Conn) *Connection {
 	if secure, ok := conn.(*tls.Conn); ok {
 		conn = secure.NetConn()
 	}
-	p, _ := conn.(*connection)
+	p, _ := conn.(*Connection)
 	return p
 }
 
 // connectionKey finds a request's connection in its context.
 type connectionKey struct{}
 
-// withConnection is for http.Server.ConnContext.
-func withConnection(ctx context.Context, conn net.Conn) context.Context {
+// WithConnection is for http.Server.ConnContext.
+func WithConnection(ctx context.Context, conn net.Conn) context.Context {
 	return context.WithValue(ctx, connectionKey{}, accepted(conn))
 }
 
-// connection is that of the call; one of its own where nobody has admitted any.
-func (c *call) connection() *connection {
-	if p, _ := c.ctx().Value(connectionKey{}).(*connection); p != nil {
-		return p
-	}
-	return new(connection)
+// ConnectionOf finds what WithConnection has put into a context; nil for nothing.
+func ConnectionOf(ctx context.Context) *Connection {
+	p, _ := ctx.Value(connectionKey{}).(*Connection)
+	return p
 }
 
-// hurry gives a caller whom nobody knows little time for the body, and has the
-// connection show that it is waited for.
-func (s *Server) hurry(c *call) {
-	if c.r.Body == nil || c.r.Body == http.NoBody {
-		return
-	}
-	conn := http.NewResponseController(c.w)
-	if conn.SetReadDeadline(time.Now().Add(s.Timeouts.PublicBody)) != nil {
-		return // there is no connection that could be slow
-	}
-	p := c.connection()
-	p.reading.Store(true)
-	c.r.Body = &hurriedBody{ReadCloser: c.r.Body, done: func() {
-		p.reading.Store(false)
-		// net/http takes a deadline that passes while it watches for the end of
-		// the connection as that end, so it must not pass during the answer.
-		_ = conn.SetReadDeadline(c.started.Add(s.Timeouts.Read))
-	}}
-}
+// SetKnown marks the request under way as that of a known caller.
+func (p *Connection) SetKnown() { p.known.Store(true) }
 
-// hurriedBody calls done once, when it has been read to its end.
-type hurriedBody struct {
-	io.ReadCloser
-	done func()
-}
+// SetReading marks whether a body is being read whose sender nobody knows.
+func (p *Connection) SetReading(reading bool) { p.reading.Store(reading) }
 
-func (b *hurriedBody) Read(into []byte) (int, error) {
-	n, err := b.ReadCloser.Read(into)
-	if err == io.EOF && b.done != nil {
-		b.done()
-		b.done = nil
-	}
-	return n, err
-}
+// CountLength counts a request that had a Content-Length. Only the request's
+// handler may call it, and HidesLength.
+func (p *Connection) CountLength() { p.lengths++ }
+
+// HidesLength reports whether more such headers came in than requests showed.
+func (p *Connection) HidesLength() bool { return p.names.n.Load() > p.lengths }
 
 // cutPatience is how long a client who keeps a stop waiting may make no progress.
 const cutPatience = 250 * time.Millisecond
 
-// cutIdlers closes, until the context ends, connections that keep a server from
+// CloseIdle closes, until the context ends, connections that keep a server from
 // stopping and do nothing: those that have sent no request, those whose body does not
 // come and whose caller nobody knows, and those that do not read their answer.
-func (c *connections) cutIdlers(ctx context.Context) {
+func (c *Connections) CloseIdle(ctx context.Context) {
 	look := time.NewTicker(cutPatience)
 	defer look.Stop()
-	written := make(map[*connection]uint64)
+	written := make(map[*Connection]uint64)
 	for {
 		select {
 		case <-ctx.Done():
@@ -131,11 +105,11 @@ func (c *connections) cutIdlers(ctx context.Context) {
 }
 
 // idlers lists them; written holds what each had written at the last look.
-func (c *connections) idlers(written map[*connection]uint64) (all []*connection) {
+func (c *Connections) idlers(written map[*Connection]uint64) (all []*Connection) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for at := c.all.waiting.Next(); at != c.all.waiting; at = at.Next() {
-		all = append(all, at.Value.(*connection))
+		all = append(all, at.Value.(*Connection))
 	}
 	for p := range c.open {
 		writes := p.writes.Load()

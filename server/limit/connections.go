@@ -1,4 +1,4 @@
-package server
+package limit
 
 import (
 	"container/ring"
@@ -8,7 +8,7 @@ import (
 	"sync"
 )
 
-// connections keeps the number of open connections within its limits, in all
+// Connections keeps the number of open connections within its limits, in all
 // and for each client network. When one more comes, another makes room:
 //
 //   - the one that has waited longest for its next request, else
@@ -16,13 +16,13 @@ import (
 //
 // So clients who hold connections and send nothing, or send their bodies slowly,
 // lock nobody out. If every connection serves a known caller, the new one goes.
-type connections struct {
+type Connections struct {
 	limit      int // 0: none
 	perNetwork int // 0: none
 	exempt     []netip.Prefix
 
 	mu       sync.Mutex
-	open     map[*connection]struct{}
+	open     map[*Connection]struct{}
 	all      *queues
 	networks map[netip.Prefix]*clients
 }
@@ -33,10 +33,12 @@ type clients struct {
 	open int
 }
 
-func newConnections(limit, perNetwork int, exempt []netip.Prefix) *connections {
-	return &connections{
+// NewConnections allows so many in all and for each client network (0: any
+// number). Those from the exempt networks count for no network.
+func NewConnections(limit, perNetwork int, exempt []netip.Prefix) *Connections {
+	return &Connections{
 		limit: limit, perNetwork: perNetwork, exempt: exempt,
-		open: make(map[*connection]struct{}), all: newQueues(), networks: make(map[netip.Prefix]*clients),
+		open: make(map[*Connection]struct{}), all: newQueues(), networks: make(map[netip.Prefix]*clients),
 	}
 }
 
@@ -56,7 +58,7 @@ type place struct {
 	at *ring.Ring
 }
 
-func newPlace(p *connection, in *queues) place {
+func newPlace(p *Connection, in *queues) place {
 	at := ring.New(1)
 	at.Value = p
 	in.waiting.Prev().Link(at) // what has just come waits for its first request
@@ -72,12 +74,12 @@ func (p place) leave() { p.at.Prev().Unlink(1) }
 
 // first is who makes room for another; nil when everybody is a known caller.
 // A place with a request of a known caller is passed over once.
-func (q *queues) first() *connection {
+func (q *queues) first() *Connection {
 	if at := q.waiting.Next(); at != q.waiting {
-		return at.Value.(*connection)
+		return at.Value.(*Connection)
 	}
 	for at := q.busy.Next(); at != q.busy; at = q.busy.Next() {
-		p := at.Value.(*connection)
+		p := at.Value.(*Connection)
 		if !p.known.Load() {
 			return p
 		}
@@ -89,16 +91,20 @@ func (q *queues) first() *connection {
 // admitting is a listener whose connections are admitted one by one.
 type admitting struct {
 	net.Listener
-	*connections
+	*Connections
 }
 
+// Listener admits the connections of another.
+func (c *Connections) Listener(ln net.Listener) net.Listener { return admitting{ln, c} }
+
+// Accept waits for the next connection that is admitted.
 func (l admitting) Accept() (net.Conn, error) {
 	for {
 		conn, err := l.Listener.Accept()
 		if err != nil {
 			return nil, err
 		}
-		p := &connection{Conn: conn}
+		p := &Connection{Conn: conn}
 		leaving := l.admit(p)
 		if leaving != nil {
 			_ = leaving.Close() // it may have gone by itself
@@ -111,7 +117,7 @@ func (l admitting) Accept() (net.Conn, error) {
 
 // admit gives a new connection its places, and returns who must go for it: nil
 // when there is room, and the new one itself when nobody makes room.
-func (c *connections) admit(p *connection) (leaving *connection) {
+func (c *Connections) admit(p *Connection) (leaving *Connection) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	p.network = c.networkOf(p.Conn)
@@ -133,7 +139,7 @@ func (c *connections) admit(p *connection) (leaving *connection) {
 	return leaving
 }
 
-func (c *connections) add(p *connection) {
+func (c *Connections) add(p *Connection) {
 	c.open[p] = struct{}{}
 	p.places = append(p.places, newPlace(p, c.all))
 	if !p.network.IsValid() {
@@ -148,7 +154,7 @@ func (c *connections) add(p *connection) {
 	p.places = append(p.places, newPlace(p, own.queues))
 }
 
-func (c *connections) remove(p *connection) {
+func (c *Connections) remove(p *Connection) {
 	delete(c.open, p)
 	for _, place := range p.places {
 		place.leave()
@@ -162,17 +168,17 @@ func (c *connections) remove(p *connection) {
 
 // networkOf is what counts together; not valid for this machine and for a
 // named proxy, which stand for many.
-func (c *connections) networkOf(conn net.Conn) netip.Prefix {
+func (c *Connections) networkOf(conn net.Conn) netip.Prefix {
 	peer, err := netip.ParseAddrPort(conn.RemoteAddr().String())
-	addr := plainAddr(peer.Addr())
-	if err != nil || addr.IsLoopback() || trusted(c.exempt, addr) {
+	addr := PlainAddr(peer.Addr())
+	if err != nil || addr.IsLoopback() || Contains(c.exempt, addr) {
 		return netip.Prefix{}
 	}
-	return neighbourhood(addr)
+	return ClientNetwork(addr)
 }
 
-// note is for http.Server.ConnState.
-func (c *connections) note(conn net.Conn, state http.ConnState) {
+// TrackState is for http.Server.ConnState.
+func (c *Connections) TrackState(conn net.Conn, state http.ConnState) {
 	p := accepted(conn)
 	if p == nil || state == http.StateNew {
 		return

@@ -1,4 +1,4 @@
-package server
+package limit
 
 import (
 	"net/netip"
@@ -27,15 +27,16 @@ const (
 	networkPause    = time.Second
 )
 
-// loginLimiter counts failed attempts. An attempt counts from its beginning,
+// Logins counts failed attempts. An attempt counts from its beginning,
 // so that parallel guesses cannot slip through.
-type loginLimiter struct {
+type Logins struct {
 	now             func() time.Time
 	pairs, networks failureLimiter
 }
 
-func newLoginLimiter(now func() time.Time) *loginLimiter {
-	return &loginLimiter{
+// NewLogins counts none yet.
+func NewLogins(now func() time.Time) *Logins {
+	return &Logins{
 		now:      now,
 		pairs:    newFailureLimiter(pairFailures, pairPause, now),
 		networks: newFailureLimiter(networkFailures, networkPause, now),
@@ -44,12 +45,12 @@ func newLoginLimiter(now func() time.Time) *loginLimiter {
 
 // failureLimiter lets a subject fail so many times in failureWindow, and then
 // once after each pause.
-type failureLimiter struct{ window, paused *rateLimiter[string] }
+type failureLimiter struct{ window, paused *Rate[string] }
 
 func newFailureLimiter(failures int, pause time.Duration, now func() time.Time) failureLimiter {
 	return failureLimiter{
-		window: newLimiter[string](rate.Limit(float64(failures)/failureWindow.Seconds()), failures, now),
-		paused: newLimiter[string](rate.Every(pause), 1, now),
+		window: newRate[string](rate.Limit(float64(failures)/failureWindow.Seconds()), failures, now),
+		paused: newRate[string](rate.Every(pause), 1, now),
 	}
 }
 
@@ -70,56 +71,51 @@ func present(r *rate.Reservation) []*rate.Reservation {
 	return []*rate.Reservation{r}
 }
 
-// loginAttempt is one that counts as failed until it is forgiven.
-type loginAttempt struct {
+// Reservation is an attempt that counts as failed until it is canceled.
+type Reservation struct {
 	at    time.Time
 	taken []*rate.Reservation
 }
 
-// attempted is what an attempt to prove a password is counted for.
-type attempted struct {
-	// account is what was named: an email, or the id of who is signed in.
-	account string
-	// version changes with the password, which makes a new account of it here:
+// Attempt is what an attempt to prove a password is counted for.
+type Attempt struct {
+	// Account is what was named: an email, or the id of who is signed in.
+	Account string
+	// Version changes with the password, which makes a new account of it here:
 	// so a password that was set anew has no failures, whichever process set it.
-	version int64
-	address netip.Addr
-	// known says that the account has signed in from the address before.
-	known bool
+	Version int64
+	Address netip.Addr
+	// Known says that the account has signed in from the address before.
+	Known bool
 }
 
-// begin counts an attempt, or says how long to wait first.
-func (l *loginLimiter) begin(by attempted) (*loginAttempt, time.Duration) {
-	a := &loginAttempt{at: l.now()}
-	from := clientNetwork(by.address)
-	if by.known {
-		from = neighbourhood(by.address)
+// Begin counts an attempt, or says how long to wait first.
+func (l *Logins) Begin(by Attempt) (*Reservation, time.Duration) {
+	a := &Reservation{at: l.now()}
+	from := Subnet(by.Address)
+	if by.Known {
+		from = ClientNetwork(by.Address)
 	}
-	account := strings.ToLower(by.account) + "/" + strconv.FormatInt(by.version, 10)
+	account := strings.ToLower(by.Account) + "/" + strconv.FormatInt(by.Version, 10)
 	taken, wait := l.pairs.take(account+" from "+from.String(), a.at)
 	if wait > 0 {
 		return nil, wait
 	}
 	a.taken = taken
-	if by.known || by.address.IsLoopback() { // this machine, or all clients of a proxy that is not named
+	if by.Known || by.Address.IsLoopback() { // this machine, or all clients of a proxy that is not named
 		return a, 0
 	}
 	if taken, wait = l.networks.take(from.String(), a.at); wait > 0 {
-		a.forgive()
+		a.Cancel()
 		return nil, wait
 	}
 	a.taken = append(a.taken, taken...)
 	return a, 0
 }
 
-// forgive takes the attempt back.
-func (a *loginAttempt) forgive() {
+// Cancel takes the attempt back.
+func (a *Reservation) Cancel() {
 	for _, r := range a.taken {
 		r.CancelAt(a.at)
 	}
-}
-
-// seconds writes a wait for Retry-After, rounded up.
-func seconds(wait time.Duration) string {
-	return strconv.FormatInt(int64((wait+time.Second-1)/time.Second), 10)
 }

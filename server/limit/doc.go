@@ -1,0 +1,3 @@
+// Package limit keeps what callers may use within bounds: requests a second,
+// attempts to prove a password, and open connections.
+package limit
