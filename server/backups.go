@@ -48,12 +48,12 @@ func (s *Server) backup(ctx context.Context) error {
 	if stopped(err) {
 		return err
 	}
-	s.metrics.jobs.done(jobBackup, began, deleted, err)
+	s.metrics.Jobs.Finished(jobBackup.String(), began, deleted, err)
 	if err != nil {
 		s.Log.Error("backup", "error", err.Error())
 		return err
 	}
-	s.metrics.jobs.backupBytes.Set(float64(bytes))
+	s.metrics.Jobs.SetBackupBytes(bytes)
 	s.Log.Info("backed up", "dir", s.Backups.Dir, "bytes", bytes, "seconds", time.Since(began).Seconds(), "deleted", deleted)
 	return nil
 }

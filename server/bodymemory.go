@@ -6,7 +6,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/semaphore"
 
 	"github.com/pikarc/server/server/request"
@@ -99,16 +98,5 @@ func (m *bodyMemory) leave(ws storage.WorkspaceKey) {
 	own := m.shares[ws]
 	if own.users--; own.users == 0 {
 		delete(m.shares, ws)
-	}
-}
-
-func (m *bodyMemory) collectors() []prometheus.Collector {
-	return []prometheus.Collector{
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: "pikarc_body_memory_bytes", Help: "What large request bodies take in memory now.",
-		}, func() float64 { return float64(m.held.Load()) }),
-		prometheus.NewCounterFunc(prometheus.CounterOpts{
-			Name: "pikarc_bodies_refused_total", Help: "Large request bodies for which there was no memory (503).",
-		}, func() float64 { return float64(m.refused.Load()) }),
 	}
 }

@@ -16,10 +16,10 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/julienschmidt/httprouter"
-	"go.opentelemetry.io/otel/trace"
 
 	"github.com/pikarc/server/guard"
 	"github.com/pikarc/server/server/request"
+	"github.com/pikarc/server/server/telemetry"
 	"github.com/pikarc/server/storage"
 )
 
@@ -35,7 +35,7 @@ type call struct {
 	written int
 	from    netip.Addr // the caller's; zero when there is none
 	who     principal
-	meter   *routeMeter
+	metrics *telemetry.RouteMetrics
 
 	release    func() // the memory of a large body, when the call is over; nil for others
 	isDecision bool
@@ -47,24 +47,28 @@ func (c *call) ctx() context.Context { return c.r.Context() }
 // answer makes the handler of a route: it names the request, authenticates,
 // calls, turns an error into its answer, and logs.
 func (s *Server) answer(rt route) httprouter.Handle {
-	meter := s.metrics.meter(rt)
+	metrics := s.metrics.Route(rt.method, rt.path)
 	return func(w http.ResponseWriter, r *http.Request, params httprouter.Params) {
 		c := &call{
 			w: w, r: r, params: params, route: rt, id: requestID(r), started: time.Now(),
-			from: clientAddress(r, s.TrustedProxies), meter: meter,
+			from: clientAddress(r, s.TrustedProxies), metrics: metrics,
 		}
 		w.Header()["X-Request-Id"] = []string{c.id}
-		var span trace.Span
+		var span *telemetry.Span
 		if s.Tracing != nil {
-			span = s.Tracing.begin(c)
+			c.r, span = s.Tracing.Begin(c.r, rt.path, c.id)
 		}
 		if err := s.handle(c); err != nil {
 			s.fail(c, err)
 		}
 		took := time.Since(c.started)
-		meter.answered(c.status, took)
+		metrics.Answered(c.status, took)
 		if span != nil {
-			s.Tracing.end(span, c)
+			var decision *guard.Decision
+			if c.isDecision {
+				decision = &c.decision
+			}
+			span.End(c.status, decision)
 		}
 		_ = http.NewResponseController(w).Flush() // who called need not wait for the log; who is gone does not matter
 		s.logAccess(c, took)
@@ -74,7 +78,7 @@ func (s *Server) answer(rt route) httprouter.Handle {
 // counted keeps and counts the decision that the call has come to.
 func (c *call) counted(d guard.Decision) {
 	c.isDecision, c.decision = true, d
-	c.meter.decided(d)
+	c.metrics.Decided(d)
 }
 
 // handle turns a panic into an error, as any other bug.

@@ -62,12 +62,4 @@ func (s *Server) VerifyDue() func(time.Time) bool  { return s.verifyDue() }
 func (s *Server) Verify(ctx context.Context) error { return s.verify(ctx) }
 
 // Jobs are the labels of all jobs.
-func Jobs() (labels []string) {
-	for j := range jobCount {
-		labels = append(labels, j.String())
-	}
-	return labels
-}
-
-// Flush sends what waits.
-func (t *Tracing) Flush(ctx context.Context) error { return t.provider.ForceFlush(ctx) }
+func Jobs() []string { return jobLabels() }

@@ -47,13 +47,21 @@ func (j job) String() string {
 	}[j]
 }
 
+// jobLabels are those of all jobs.
+func jobLabels() (labels []string) {
+	for j := range jobCount {
+		labels = append(labels, j.String())
+	}
+	return labels
+}
+
 // startJobs runs the upkeep until the context ends; the channel closes when
 // all of it has stopped. Each job also runs at the start, so that a server
 // restarted often is still kept tidy; backups and verifications only when due.
 func (s *Server) startJobs(ctx context.Context) <-chan struct{} {
 	var group sync.WaitGroup
 	does := func(interval time.Duration, j job, name, things string, round func(context.Context) (int, error)) {
-		s.metrics.jobs.enable(j)
+		s.metrics.Jobs.Enable(j.String())
 		group.Go(func() { s.every(ctx, interval, j, name, things, round) })
 	}
 	looks := func(round func(context.Context) (int, error)) {
@@ -69,12 +77,12 @@ func (s *Server) startJobs(ctx context.Context) <-chan struct{} {
 		does(reconcileTry, jobReconcile, "repair customers", "customers", s.until(reconcileEvery, s.reconcile))
 	}
 	if s.VerifyEvery > 0 {
-		s.metrics.jobs.enable(jobVerify)
+		s.metrics.Jobs.Enable(jobVerify.String())
 		looks(s.whenDue(s.verifyDue(), s.verify))
 	}
 	looks(s.lookAtWAL)
 	if s.Backups.Dir != "" {
-		s.metrics.jobs.enable(jobBackup)
+		s.metrics.Jobs.Enable(jobBackup.String())
 		looks(s.backingOff(s.backupDue, s.backup))
 	}
 	done := make(chan struct{})
@@ -97,7 +105,7 @@ func (s *Server) every(
 			return
 		}
 		if label != jobNone {
-			s.metrics.jobs.done(label, began, n, err)
+			s.metrics.Jobs.Finished(label.String(), began, n, err)
 		}
 		switch {
 		case err != nil:

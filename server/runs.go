@@ -47,7 +47,7 @@ func (c *call) decided(a storage.Answer, encode func(storage.Answer) []byte, r s
 	if body == nil {
 		body = encode(a)
 		c.counted(a.Decision)
-		c.meter.repaired(r)
+		c.metrics.Repaired(r)
 	} else {
 		c.w.Header().Set("Idempotent-Replay", "true")
 	}
@@ -87,7 +87,7 @@ func (s *Server) endRun(c *call) error {
 		if err := s.store.RepairRun(c.ctx(), c.who.caller(), id, r); err != nil {
 			return orNotFound(err, "Run not found")
 		}
-		c.meter.repaired(r)
+		c.metrics.Repaired(r)
 	}
 	b := appendID([]byte(`{"id":`), end.ID)
 	b = append(append(b, `,"status":"`...), end.Status.String()...)

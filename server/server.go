@@ -20,6 +20,7 @@ import (
 	"github.com/pikarc/server/guard"
 	"github.com/pikarc/server/plans"
 	"github.com/pikarc/server/server/limit"
+	"github.com/pikarc/server/server/telemetry"
 	"github.com/pikarc/server/storage"
 )
 
@@ -92,6 +93,18 @@ func positive[T time.Duration | int64](n, otherwise T) T {
 	return otherwise
 }
 
+// Tracing sends a span of each request to an OpenTelemetry collector.
+type Tracing = telemetry.Tracing
+
+// NewTracing reads OpenTelemetry's standard variables through getenv. It returns
+// nil when they ask for no traces.
+func NewTracing(ctx context.Context, version string, getenv func(string) string, log *slog.Logger) (*Tracing, error) {
+	return telemetry.NewTracing(ctx, version, getenv, log)
+}
+
+// MetricsHandler serves what is counted, in Prometheus' text form, at /metrics.
+func (s *Server) MetricsHandler() http.Handler { return s.metrics.Handler() }
+
 // Server answers the API.
 type Server struct {
 	Config
@@ -108,7 +121,7 @@ type Server struct {
 	hasAccounts atomic.Bool // once it is known
 
 	troubles  troubleLog
-	metrics   *metrics
+	metrics   *telemetry.Metrics
 	dashboard func() (map[string]staticFile, error) // read at first use
 	document  []byte                                // openapi.json
 }
@@ -141,7 +154,10 @@ func New(store *storage.Store, cfg Config) *Server {
 	if cfg.Stripe != nil {
 		s.stripe = newStripeClient(cfg.Stripe)
 	}
-	s.metrics = newMetrics(s)
+	s.metrics = telemetry.New(telemetry.Sources{
+		Version: cfg.Version, Store: store, Jobs: jobLabels(),
+		BodyMemory: s.bodies.held.Load, BodiesRefused: s.bodies.refused.Load,
+	})
 	return s
 }
 

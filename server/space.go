@@ -52,7 +52,7 @@ func (s *Server) shrink(ctx context.Context) (pages int, err error) {
 	}
 	e, err := s.store.AllExpiring(ctx, expiringWithin)
 	if err == nil {
-		s.metrics.jobs.expiringBytes.Set(float64(e.Bytes))
+		s.metrics.Jobs.SetExpiringBytes(e.Bytes)
 	}
 	return pages, err
 }

@@ -73,8 +73,8 @@ func (s *Server) updateStep(c *call) error {
 		repaired = o.MarkRepaired("model")
 		in.Repairs |= storage.RepairOf("model")
 	}
-	c.meter.repaired(in.Repairs)
-	s.metrics.booking.updated(out)
+	c.metrics.Repaired(in.Repairs)
+	s.metrics.Booking.Updated(out)
 	c.body(http.StatusOK, jsonType, appendRepaired(stepJSON(out.Step).append(make([]byte, 0, 1024)), repaired))
 	return nil
 }

@@ -35,12 +35,12 @@ func (s *Server) verify(ctx context.Context) error {
 	if stopped(err) {
 		return err
 	}
-	s.metrics.jobs.done(jobVerify, began, 0, err)
+	s.metrics.Jobs.Finished(jobVerify.String(), began, 0, err)
 	if err != nil {
 		s.Log.Error("verify", "error", err.Error())
 		return err
 	}
-	s.metrics.jobs.differences.Set(float64(report.Found))
+	s.metrics.Jobs.SetDifferences(report.Found)
 	if report.Clean() {
 		s.Log.Info("verified", "checks", report.Checks, "runs", report.Runs, "seconds", time.Since(began).Seconds())
 		return nil

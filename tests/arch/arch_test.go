@@ -39,13 +39,18 @@ func rooms() map[string]room {
 			never:   []string{"database/sql"},
 		},
 		"server": {
-			uses: []string{"server/request", "server/limit", "storage", "auth", "auth/privatefile", "guard", "plans"},
+			uses: []string{"server/request", "server/limit", "server/telemetry",
+				"storage", "auth", "auth/privatefile", "guard", "plans"},
 			modules: []string{
 				"github.com/julienschmidt/httprouter", "github.com/google/uuid", "github.com/stripe/stripe-go/v85",
-				"github.com/prometheus/client_golang", "go.opentelemetry.io/otel", "golang.org/x/sync",
-				"golang.org/x/crypto/acme",
+				"golang.org/x/sync", "golang.org/x/crypto/acme",
 			},
 			never: []string{"database/sql"},
+		},
+		"server/telemetry": {
+			uses:    []string{"storage", "guard"},
+			modules: []string{"github.com/prometheus/client_golang", "go.opentelemetry.io/otel"},
+			never:   []string{"database/sql"},
 		},
 		"server/limit": {
 			modules: []string{"golang.org/x/time", "github.com/hashicorp/golang-lru/v2"},

@@ -56,11 +56,11 @@ func TestTheAttackListNamesTestsThatExist(t *testing.T) {
 // them goes where a caller says.
 func callsOut() map[string]string {
 	return map[string]string{
-		"cli/health.go":    "the server on this machine, for the operator",
-		"server/tls.go":    "the certificate authority, named by the operator",
-		"server/stripe.go": "Stripe, or the stand-in that the operator names",
-		"server/otlp.go":   "the operator's OpenTelemetry collector",
-		"demo/agents.go":   "the demo's own server",
+		"cli/health.go":            "the server on this machine, for the operator",
+		"server/tls.go":            "the certificate authority, named by the operator",
+		"server/stripe.go":         "Stripe, or the stand-in that the operator names",
+		"server/telemetry/otlp.go": "the operator's OpenTelemetry collector",
+		"demo/agents.go":           "the demo's own server",
 	}
 }
 

@@ -1,4 +1,4 @@
-package server
+package telemetry
 
 import (
 	"github.com/prometheus/client_golang/prometheus"
@@ -6,17 +6,17 @@ import (
 	"github.com/pikarc/server/storage"
 )
 
-// bookingMetrics count what reports of usage left open. They only grow: a step
+// BookingMetrics count what reports of usage left open. They only grow: a step
 // that is priced later is not taken away again.
-type bookingMetrics struct {
+type BookingMetrics struct {
 	unpricedSteps, unpricedTokens, withoutUsage, capped prometheus.Counter
 }
 
-func newBookingMetrics() bookingMetrics {
+func newBookingMetrics() BookingMetrics {
 	counter := func(name, help string) prometheus.Counter {
 		return prometheus.NewCounter(prometheus.CounterOpts{Name: "pikarc_" + name, Help: help})
 	}
-	return bookingMetrics{
+	return BookingMetrics{
 		unpricedSteps:  counter("unpriced_steps_total", "Steps that reported usage which no price was known for."),
 		unpricedTokens: counter("unpriced_tokens_total", "Tokens of such steps."),
 		withoutUsage:   counter("calls_without_usage_total", "Model calls that were completed without any tokens."),
@@ -24,12 +24,12 @@ func newBookingMetrics() bookingMetrics {
 	}
 }
 
-func (m bookingMetrics) collectors() []prometheus.Collector {
+func (m BookingMetrics) collectors() []prometheus.Collector {
 	return []prometheus.Collector{m.unpricedSteps, m.unpricedTokens, m.withoutUsage, m.capped}
 }
 
-// updated counts what is new with a committed update.
-func (m bookingMetrics) updated(u storage.StepUpdated) {
+// Updated counts what is new with a committed update.
+func (m BookingMetrics) Updated(u storage.StepUpdated) {
 	if u.NewlyUnpriced {
 		m.unpricedSteps.Inc()
 	}

@@ -1,4 +1,4 @@
-package server
+package telemetry
 
 import (
 	"net/http"
@@ -12,7 +12,7 @@ import (
 	"github.com/pikarc/server/storage"
 )
 
-// metrics are what a server counts of itself. Every label comes from a short
+// Metrics are what a server counts of itself. Every label comes from a short
 // list that is known beforehand, never from what callers send, and every
 // series is there from the start, so that a rate or an alert never misses the
 // first event.
@@ -20,18 +20,30 @@ import (
 // What stands in the way of a decision is looked up once, when routes are
 // registered; a request then costs one histogram observation and one or two
 // atomic additions.
-type metrics struct {
+type Metrics struct {
+	Jobs    JobMetrics
+	Booking BookingMetrics
+
 	registry  *prometheus.Registry
 	seconds   *prometheus.HistogramVec
 	requests  *prometheus.CounterVec
 	decisions *prometheus.CounterVec
 	repairs   *prometheus.CounterVec
-	jobs      jobMetrics
-	booking   bookingMetrics
 }
 
-func newMetrics(s *Server) *metrics {
-	m := &metrics{
+// Sources are what metrics are read from.
+type Sources struct {
+	Version string
+	Store   *storage.Store
+	Jobs    []string // the labels of all jobs
+
+	BodyMemory    func() int64 // bytes that large bodies take now
+	BodiesRefused func() int64 // for want of memory, since the start
+}
+
+// New makes the metrics of one server.
+func New(from Sources) *Metrics {
+	m := &Metrics{
 		registry: prometheus.NewRegistry(),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "pikarc_http_request_seconds", Help: "Time from a request's header to its whole answer.",
@@ -46,52 +58,64 @@ func newMetrics(s *Server) *metrics {
 		repairs: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "pikarc_repaired_fields_total", Help: "Fields of runs and steps that could not be kept as sent.",
 		}, []string{"field"}),
-		jobs:    newJobMetrics(),
-		booking: newBookingMetrics(),
+		Jobs:    newJobMetrics(from.Jobs),
+		Booking: newBookingMetrics(),
 	}
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
-		Name: "pikarc_build_info", Help: "1, with the server's version.", ConstLabels: prometheus.Labels{"version": s.Version},
+		Name: "pikarc_build_info", Help: "1, with the server's version.", ConstLabels: prometheus.Labels{"version": from.Version},
 	})
 	build.Set(1)
-	m.registry.MustRegister(m.seconds, m.requests, m.decisions, m.repairs, build, newStoreCollector(s.store),
+	m.registry.MustRegister(m.seconds, m.requests, m.decisions, m.repairs, build, newStoreCollector(from.Store),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	m.registry.MustRegister(m.jobs.collectors()...)
-	m.registry.MustRegister(s.bodies.collectors()...)
+	m.registry.MustRegister(m.Jobs.collectors()...)
+	m.registry.MustRegister(bodyCollectors(from)...)
 	for _, field := range storage.AllRepairs.Fields() {
 		m.repairs.WithLabelValues(field)
 	}
-	m.registry.MustRegister(m.booking.collectors()...)
+	m.registry.MustRegister(m.Booking.collectors()...)
 	return m
 }
 
-// MetricsHandler serves what is counted, in Prometheus' text form, at /metrics.
-func (s *Server) MetricsHandler() http.Handler {
+func bodyCollectors(from Sources) []prometheus.Collector {
+	return []prometheus.Collector{
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "pikarc_body_memory_bytes", Help: "What large request bodies take in memory now.",
+		}, func() float64 { return float64(from.BodyMemory()) }),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "pikarc_bodies_refused_total", Help: "Large request bodies for which there was no memory (503).",
+		}, func() float64 { return float64(from.BodiesRefused()) }),
+	}
+}
+
+// Handler serves what is counted, in Prometheus' text form, at /metrics.
+func (m *Metrics) Handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(s.metrics.registry, promhttp.HandlerOpts{DisableCompression: true}))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{DisableCompression: true}))
 	return mux
 }
 
-// routeMeter counts one route's requests and decisions.
-type routeMeter struct {
+// RouteMetrics count one route's requests and decisions.
+type RouteMetrics struct {
 	seconds   prometheus.Observer
 	requests  [6]prometheus.Counter // by the first digit of the status
 	decisions []prometheus.Counter  // by guard.Reason; nil when the route decides nothing
 	repairs   *prometheus.CounterVec
 }
 
-// meter makes the meter of a route. Requests that no route serves share one.
-func (m *metrics) meter(rt route) *routeMeter {
-	method, path := rt.method, rt.path
+// Route makes the metrics of a route. Requests that no route serves (their path is
+// "") share them.
+func (m *Metrics) Route(method, path string) *RouteMetrics {
+	kind := decisionKind(method, path)
 	if path == "" {
 		method, path = "other", "other"
 	}
-	r := &routeMeter{seconds: m.seconds.WithLabelValues(method, path), repairs: m.repairs}
+	r := &RouteMetrics{seconds: m.seconds.WithLabelValues(method, path), repairs: m.repairs}
 	for digit, class := range []string{"other", "1xx", "2xx", "3xx", "4xx", "5xx"} {
 		if digit != 1 && digit != 3 { // the server answers no such thing
 			r.requests[digit] = m.requests.WithLabelValues(method, path, class)
 		}
 	}
-	if kind := decisionKind(rt); kind != "" {
+	if kind != "" {
 		r.decisions = append(r.decisions, m.decisions.WithLabelValues(kind, "ALLOW", ""))
 		for reason := guard.Reason(1); reason.String() != ""; reason++ {
 			r.decisions = append(r.decisions, m.decisions.WithLabelValues(kind, "DENY", reason.String()))
@@ -101,8 +125,8 @@ func (m *metrics) meter(rt route) *routeMeter {
 }
 
 // decisionKind names what a route decides on, if anything.
-func decisionKind(rt route) string {
-	switch rt.method + " " + rt.path {
+func decisionKind(method, path string) string {
+	switch method + " " + path {
 	case "POST /v1/runs/":
 		return "start"
 	case "POST /v1/runs/:run_id/steps":
@@ -114,8 +138,8 @@ func decisionKind(rt route) string {
 	}
 }
 
-// answered counts a request that is over.
-func (r *routeMeter) answered(status int, took time.Duration) {
+// Answered counts a request that is over.
+func (r *RouteMetrics) Answered(status int, took time.Duration) {
 	r.seconds.Observe(took.Seconds())
 	digit := status / 100
 	if digit >= len(r.requests) || r.requests[digit] == nil {
@@ -124,15 +148,15 @@ func (r *routeMeter) answered(status int, took time.Duration) {
 	r.requests[digit].Inc()
 }
 
-// repaired counts fields that could not be kept as sent.
-func (r *routeMeter) repaired(fields storage.Repairs) {
+// Repaired counts fields that could not be kept as sent.
+func (r *RouteMetrics) Repaired(fields storage.Repairs) {
 	for _, field := range fields.Fields() {
 		r.repairs.WithLabelValues(field).Inc()
 	}
 }
 
-// decided counts a decision.
-func (r *routeMeter) decided(d guard.Decision) {
+// Decided counts a decision.
+func (r *RouteMetrics) Decided(d guard.Decision) {
 	if int(d.Reason) < len(r.decisions) {
 		r.decisions[d.Reason].Inc()
 	}

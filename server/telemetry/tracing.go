@@ -1,10 +1,12 @@
-package server
+package telemetry
 
 import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/http"
 
+	"github.com/pikarc/server/guard"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/propagation"
@@ -51,34 +53,40 @@ func (t *Tracing) Close(ctx context.Context) error {
 	return t.provider.Shutdown(ctx)
 }
 
-// begin starts the span of a call, as a part of the caller's trace when it has
-// one. Attributes name the route, never a path, a user or a tenant.
-func (t *Tracing) begin(c *call) trace.Span {
-	ctx := propagation.TraceContext{}.Extract(c.ctx(), propagation.HeaderCarrier(c.r.Header))
-	name := c.route.path
-	if name == "" {
-		name = "other"
+// Flush sends what waits to be sent.
+func (t *Tracing) Flush(ctx context.Context) error { return t.provider.ForceFlush(ctx) }
+
+// Span is that of one request.
+type Span struct{ span trace.Span }
+
+// Begin starts the span of a request that a route serves ("" for none), as a part
+// of the caller's trace when it has one. The request that it returns carries the
+// span. Attributes name the route, never a path, a user or a tenant.
+func (t *Tracing) Begin(r *http.Request, route, requestID string) (*http.Request, *Span) {
+	ctx := propagation.TraceContext{}.Extract(r.Context(), propagation.HeaderCarrier(r.Header))
+	if route == "" {
+		route = "other"
 	}
-	ctx, span := t.tracer.Start(ctx, c.r.Method+" "+name, trace.WithSpanKind(trace.SpanKindServer), trace.WithAttributes(
-		attribute.String("http.request.method", c.r.Method), attribute.String("http.route", name),
-		attribute.String("pikarc.request_id", c.id)))
-	c.r = c.r.WithContext(ctx)
-	return span
+	ctx, span := t.tracer.Start(ctx, r.Method+" "+route, trace.WithSpanKind(trace.SpanKindServer), trace.WithAttributes(
+		attribute.String("http.request.method", r.Method), attribute.String("http.route", route),
+		attribute.String("pikarc.request_id", requestID)))
+	return r.WithContext(ctx), &Span{span}
 }
 
-// end finishes the span with what the call has come to.
-func (t *Tracing) end(span trace.Span, c *call) {
-	span.SetAttributes(attribute.Int("http.response.status_code", c.status))
-	if c.isDecision {
+// End finishes the span with the status that was answered and the decision that
+// the request came to, nil for none.
+func (s *Span) End(status int, d *guard.Decision) {
+	s.span.SetAttributes(attribute.Int("http.response.status_code", status))
+	if d != nil {
 		outcome := "ALLOW"
-		if !c.decision.Allowed() {
+		if !d.Allowed() {
 			outcome = "DENY"
-			span.SetAttributes(attribute.String("pikarc.decision.reason", c.decision.Reason.String()))
+			s.span.SetAttributes(attribute.String("pikarc.decision.reason", d.Reason.String()))
 		}
-		span.SetAttributes(attribute.String("pikarc.decision.outcome", outcome))
+		s.span.SetAttributes(attribute.String("pikarc.decision.outcome", outcome))
 	}
-	if c.status >= 500 {
-		span.SetStatus(codes.Error, "")
+	if status >= 500 {
+		s.span.SetStatus(codes.Error, "")
 	}
-	span.End()
+	s.span.End()
 }

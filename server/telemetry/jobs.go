@@ -1,4 +1,4 @@
-package server
+package telemetry
 
 import (
 	"time"
@@ -6,9 +6,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// jobMetrics are what upkeep tells of itself. Their label is not called job:
-// Prometheus gives that name to what it scrapes, and renames ours.
-type jobMetrics struct {
+// JobMetrics are those of upkeep. Their label is not called job: Prometheus gives
+// that name to what it scrapes, and renames ours.
+type JobMetrics struct {
 	enabled     *prometheus.GaugeVec
 	runs        *prometheus.CounterVec
 	lastSuccess *prometheus.GaugeVec
@@ -20,8 +20,8 @@ type jobMetrics struct {
 	expiringBytes prometheus.Gauge
 }
 
-func newJobMetrics() jobMetrics {
-	m := jobMetrics{
+func newJobMetrics(labels []string) JobMetrics {
+	m := JobMetrics{
 		enabled: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "pikarc_job_enabled", Help: "1 for upkeep that this server does, 0 for what its settings leave out.",
 		}, []string{"job_name"}),
@@ -47,30 +47,29 @@ func newJobMetrics() jobMetrics {
 			Name: "pikarc_database_expiring_bytes", Help: "About what retention will free within 24 hours.",
 		}),
 	}
-	for j := range jobCount {
-		m.enabled.WithLabelValues(j.String())
-		m.runs.WithLabelValues(j.String(), "success")
-		m.runs.WithLabelValues(j.String(), "failure")
-		m.lastSuccess.WithLabelValues(j.String())
-		m.seconds.WithLabelValues(j.String())
-		m.handled.WithLabelValues(j.String())
+	for _, label := range labels {
+		m.enabled.WithLabelValues(label)
+		m.runs.WithLabelValues(label, "success")
+		m.runs.WithLabelValues(label, "failure")
+		m.lastSuccess.WithLabelValues(label)
+		m.seconds.WithLabelValues(label)
+		m.handled.WithLabelValues(label)
 	}
 	return m
 }
 
-func (m jobMetrics) collectors() []prometheus.Collector {
+func (m JobMetrics) collectors() []prometheus.Collector {
 	return []prometheus.Collector{
 		m.enabled, m.runs, m.lastSuccess, m.seconds, m.handled, m.differences, m.backupBytes, m.expiringBytes,
 	}
 }
 
-// enable says that this server does a job.
-func (m jobMetrics) enable(j job) { m.enabled.WithLabelValues(j.String()).Set(1) }
+// Enable says that this server does the job with this label.
+func (m JobMetrics) Enable(label string) { m.enabled.WithLabelValues(label).Set(1) }
 
-// done counts a finished round. Its end is told by the machine's clock, as
+// Finished counts a finished round of the job with this label. Its end is told by the machine's clock, as
 // whoever reads the metric takes the time.
-func (m jobMetrics) done(j job, began time.Time, handled int, err error) {
-	label := j.String()
+func (m JobMetrics) Finished(label string, began time.Time, handled int, err error) {
 	m.seconds.WithLabelValues(label).Set(time.Since(began).Seconds())
 	m.handled.WithLabelValues(label).Add(float64(handled))
 	if err != nil {
@@ -80,3 +79,12 @@ func (m jobMetrics) done(j job, began time.Time, handled int, err error) {
 	m.runs.WithLabelValues(label, "success").Inc()
 	m.lastSuccess.WithLabelValues(label).SetToCurrentTime()
 }
+
+// SetDifferences records how many the latest verification has found.
+func (m JobMetrics) SetDifferences(n int64) { m.differences.Set(float64(n)) }
+
+// SetBackupBytes records the size of the latest scheduled backup.
+func (m JobMetrics) SetBackupBytes(n int64) { m.backupBytes.Set(float64(n)) }
+
+// SetExpiringBytes records what retention will free within a day.
+func (m JobMetrics) SetExpiringBytes(n int64) { m.expiringBytes.Set(float64(n)) }

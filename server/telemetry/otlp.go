@@ -1,4 +1,4 @@
-package server
+package telemetry
 
 import (
 	"bytes"
@@ -137,11 +137,15 @@ type members = map[string]any
 // and scope: https://opentelemetry.io/docs/specs/otlp/#json-protobuf-encoding.
 func otlp(spans []sdk.ReadOnlySpan) any {
 	scope := spans[0].InstrumentationScope()
+	all := make([]members, len(spans))
+	for i, span := range spans {
+		all[i] = otlpSpan(span)
+	}
 	return members{"resourceSpans": []any{members{
 		"resource": members{"attributes": otlpAttributes(spans[0].Resource().Attributes())},
 		"scopeSpans": []any{members{
 			"scope": members{"name": scope.Name, "version": scope.Version},
-			"spans": each(spans, otlpSpan),
+			"spans": all,
 		}},
 	}}}
 }
@@ -166,11 +170,13 @@ func otlpSpan(s sdk.ReadOnlySpan) members {
 }
 
 func otlpAttributes(all []attribute.KeyValue) []members {
-	return each(all, func(a attribute.KeyValue) members {
+	out := make([]members, len(all))
+	for i, a := range all {
 		value := members{"stringValue": a.Value.String()}
 		if a.Value.Type() == attribute.INT64 {
 			value = members{"intValue": a.Value.String()} // 64 bits are text in OTLP's JSON
 		}
-		return members{"key": string(a.Key), "value": value}
-	})
+		out[i] = members{"key": string(a.Key), "value": value}
+	}
+	return out
 }
