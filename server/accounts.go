@@ -12,6 +12,7 @@ import (
 	"github.com/pikarc/server/plans"
 	"github.com/pikarc/server/server/limit"
 	"github.com/pikarc/server/server/request"
+	"github.com/pikarc/server/server/wire"
 	"github.com/pikarc/server/storage"
 )
 
@@ -35,7 +36,7 @@ type tokenJSON struct {
 type accountJSON struct {
 	ID        uuid.UUID `json:"id"`
 	Email     string    `json:"email"`
-	CreatedAt instant   `json:"created_at"`
+	CreatedAt wire.Time `json:"created_at"`
 }
 
 func (s *Server) issueToken(a storage.Account) (tokenJSON, error) {
@@ -109,7 +110,7 @@ func (s *Server) register(c *call) error {
 		APIKey    apiKeyJSON    `json:"api_key"`
 	}{
 		tokenJSON: token,
-		Account:   accountJSON{ID: account.ID, Email: account.Email, CreatedAt: instant(account.CreatedAt)},
+		Account:   accountJSON{ID: account.ID, Email: account.Email, CreatedAt: wire.Time(account.CreatedAt)},
 		Workspace: workspaceOf(workspace),
 		APIKey:    apiKeyOf(key),
 	})
@@ -196,7 +197,7 @@ func (s *Server) me(c *call) error {
 		accountJSON
 		Workspace brief `json:"workspace"`
 	}{
-		accountJSON{ID: account.ID, Email: account.Email, CreatedAt: instant(account.CreatedAt)},
+		accountJSON{ID: account.ID, Email: account.Email, CreatedAt: wire.Time(account.CreatedAt)},
 		brief{w.ID, w.Name, w.Slug, w.Plan.ID},
 	})
 	return nil

@@ -6,6 +6,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/pikarc/server/server/request"
+	"github.com/pikarc/server/server/wire"
 	"github.com/pikarc/server/storage"
 )
 
@@ -23,31 +24,31 @@ func (c *call) actor() storage.Actor {
 
 type actorJSON struct {
 	Kind storage.ActorKind `json:"kind"`
-	Name word              `json:"name"`
+	Name wire.NullString   `json:"name"`
 }
 
 type auditJSON struct {
 	ID      uuid.UUID       `json:"id"`
-	At      instant         `json:"at"`
+	At      wire.Time       `json:"at"`
 	Actor   actorJSON       `json:"actor"`
 	Action  storage.Action  `json:"action"`
-	Target  word            `json:"target"`
+	Target  wire.NullString `json:"target"`
 	Before  json.RawMessage `json:"before"` // nil is null
 	After   json.RawMessage `json:"after"`
-	Address word            `json:"address"`
+	Address wire.NullString `json:"address"`
 }
 
 func auditOf(e storage.AuditEntry) auditJSON {
 	return auditJSON{
-		ID: e.ID, At: instant(e.At), Actor: actorJSON{e.Actor.Kind, word(e.Actor.Name)}, Action: e.Action,
-		Target: word(e.Target), Before: e.Before, After: e.After, Address: word(e.Address),
+		ID: e.ID, At: wire.Time(e.At), Actor: actorJSON{e.Actor.Kind, wire.NullString(e.Actor.Name)}, Action: e.Action,
+		Target: wire.NullString(e.Target), Before: e.Before, After: e.After, Address: wire.NullString(e.Address),
 	}
 }
 
 func (s *Server) listAudit(c *call) error {
 	q := request.ReadQuery(c.r)
 	f := storage.AuditFilter{
-		Action: storage.Action(q.Literal("action", each(storage.Actions(), func(a storage.Action) string { return string(a) })...)),
+		Action: storage.Action(q.Literal("action", wire.Map(storage.Actions(), func(a storage.Action) string { return string(a) })...)),
 		Since:  q.OptionalTime("since"),
 		Until:  q.OptionalTime("until"),
 		Limit:  q.Int("limit", pageLength, 1, maxPage),
@@ -57,5 +58,5 @@ func (s *Server) listAudit(c *call) error {
 		return err
 	}
 	entries, next, err := s.store.Audit(c.ctx(), c.who.workspace, f)
-	return c.ok(page{each(entries, auditOf), word(next)}, badCursor(err, "cursor", f.Cursor))
+	return c.ok(page{wire.Map(entries, auditOf), wire.NullString(next)}, badCursor(err, "cursor", f.Cursor))
 }

@@ -6,6 +6,7 @@ import (
 	"net/http"
 
 	"github.com/pikarc/server/plans"
+	"github.com/pikarc/server/server/wire"
 	"github.com/pikarc/server/storage"
 )
 
@@ -42,7 +43,7 @@ type planJSON struct {
 	ID                plans.ID     `json:"id"`
 	Name              string       `json:"name"`
 	Price             *plans.Money `json:"price_usd"` // a month; null when agreed with the customer
-	MonthlyRunLimit   count        `json:"monthly_run_limit"`
+	MonthlyRunLimit   wire.Limit   `json:"monthly_run_limit"`
 	MaxConcurrentRuns *int64       `json:"max_concurrent_runs"` // null when the workspace chooses
 	RetentionDays     int64        `json:"retention_days"`
 	Features          featuresJSON `json:"features"`
@@ -51,7 +52,7 @@ type planJSON struct {
 
 func planOf(p plans.Plan) planJSON {
 	out := planJSON{
-		ID: p.ID, Name: p.Name, MonthlyRunLimit: count(p.MonthlyRuns),
+		ID: p.ID, Name: p.Name, MonthlyRunLimit: wire.Limit(p.MonthlyRuns),
 		RetentionDays: p.RetentionDays, Features: featuresOf(p),
 	}
 	if !p.Custom {
@@ -69,34 +70,34 @@ type billingJSON struct {
 	Status            storage.SubscriptionStatus `json:"status"`
 	BillingEnabled    bool                       `json:"billing_enabled"`
 	PortalEnabled     bool                       `json:"portal_enabled"`
-	SubscriptionPlan  word                       `json:"subscription_plan"`
-	CurrentPeriodEnd  instant                    `json:"current_period_end"`
+	SubscriptionPlan  wire.NullString            `json:"subscription_plan"`
+	CurrentPeriodEnd  wire.Time                  `json:"current_period_end"`
 	CancelAtPeriodEnd bool                       `json:"cancel_at_period_end"`
-	GraceEndsAt       instant                    `json:"grace_ends_at"`
-	PlanEndsAt        instant                    `json:"plan_ends_at"`
-	NextPlan          word                       `json:"next_plan"`
+	GraceEndsAt       wire.Time                  `json:"grace_ends_at"`
+	PlanEndsAt        wire.Time                  `json:"plan_ends_at"`
+	NextPlan          wire.NullString            `json:"next_plan"`
 	Plans             []planJSON                 `json:"plans"`
 	Changes           []planChangeJSON           `json:"changes"`
 }
 
 type planChangeJSON struct {
-	At    instant       `json:"at"`
-	From  word          `json:"from"`
-	To    plans.ID      `json:"to"`
-	By    string        `json:"by"`
-	Reset planResetJSON `json:"reset"`
+	At    wire.Time       `json:"at"`
+	From  wire.NullString `json:"from"`
+	To    plans.ID        `json:"to"`
+	By    string          `json:"by"`
+	Reset planResetJSON   `json:"reset"`
 }
 
 type planResetJSON struct {
 	KillSwitch        bool         `json:"kill_switch"`
 	UserDailyBudget   plans.Budget `json:"user_daily_budget_usd"`
-	MaxConcurrentRuns count        `json:"max_concurrent_runs"`
+	MaxConcurrentRuns wire.Limit   `json:"max_concurrent_runs"`
 }
 
 func planChangeOf(c storage.PlanChange) planChangeJSON {
 	return planChangeJSON{
-		At: instant(c.At), From: word(c.From), To: c.To, By: c.By.String(),
-		Reset: planResetJSON{c.Reset.KillSwitch, c.Reset.UserDailyBudget, count(c.Reset.MaxConcurrentRuns)},
+		At: wire.Time(c.At), From: wire.NullString(c.From), To: c.To, By: c.By.String(),
+		Reset: planResetJSON{c.Reset.KillSwitch, c.Reset.UserDailyBudget, wire.Limit(c.Reset.MaxConcurrentRuns)},
 	}
 }
 
@@ -108,9 +109,9 @@ func (s *Server) readBilling(c *call) error {
 	sub := b.Subscription
 	out := billingJSON{
 		Plan: b.Workspace.Plan.ID, Status: sub.Status, BillingEnabled: s.billingEnabled(),
-		PortalEnabled: s.stripe != nil && sub.Customer != "", SubscriptionPlan: word(sub.Plan),
-		CurrentPeriodEnd: instant(sub.PeriodEnd), CancelAtPeriodEnd: sub.CancelAtPeriodEnd,
-		Plans: each(plans.All(), planOf), Changes: each(b.Changes, planChangeOf),
+		PortalEnabled: s.stripe != nil && sub.Customer != "", SubscriptionPlan: wire.NullString(sub.Plan),
+		CurrentPeriodEnd: wire.Time(sub.PeriodEnd), CancelAtPeriodEnd: sub.CancelAtPeriodEnd,
+		Plans: wire.Map(plans.All(), planOf), Changes: wire.Map(b.Changes, planChangeOf),
 	}
 	if s.stripe != nil {
 		for i, p := range out.Plans {
@@ -119,9 +120,9 @@ func (s *Server) readBilling(c *call) error {
 	}
 	// What is over, or was never this workspace's, ends nothing more.
 	if ends := sub.PlanEndsAt; s.Now().Before(ends) && sub.Plan == b.Workspace.Plan.ID && s.stripe != nil {
-		out.PlanEndsAt, out.NextPlan = instant(ends), word(s.DefaultPlan.ID)
+		out.PlanEndsAt, out.NextPlan = wire.Time(ends), wire.NullString(s.DefaultPlan.ID)
 		if sub.Status == storage.SubscriptionPastDue {
-			out.GraceEndsAt = instant(ends)
+			out.GraceEndsAt = wire.Time(ends)
 		}
 	}
 	c.json(http.StatusOK, out)

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/pikarc/server/server/wire"
 )
 
 const (
@@ -84,8 +86,8 @@ func (s *Server) watchEvents(c *call) error {
 	_ = conn.SetReadDeadline(time.Time{}) // the server's is for requests; a stream reads nothing
 	var hello frames
 	hello.add("hello", struct {
-		At instant `json:"at"`
-	}{instant(at)})
+		At wire.Time `json:"at"`
+	}{wire.Time(at)})
 	if c.send(conn, hello) {
 		c.pass(conn, st)
 	}

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/pikarc/server/server/wire"
 	"github.com/pikarc/server/storage"
 )
 
@@ -21,7 +22,7 @@ type TestRoute struct {
 
 // TestRoutes lists the whole API.
 func (s *Server) TestRoutes() []TestRoute {
-	return each(s.routes(), func(r route) TestRoute {
+	return wire.Map(s.routes(), func(r route) TestRoute {
 		return TestRoute{
 			Method: r.method, Path: r.path,
 			Key:   r.needs != public && ofAgentKey.has(r.needs),

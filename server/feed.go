@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/pikarc/server/server/wire"
 	"github.com/pikarc/server/storage"
 )
 
@@ -151,12 +152,12 @@ func (h *hub) compareConfig(ctx context.Context, f *feed) {
 // frames are events as they go over the wire.
 type frames []byte
 
-// add appends an event. encodeJSON writes no line breaks, so the data is one line.
+// add appends an event. wire.Encode writes no line breaks, so the data is one line.
 func (b *frames) add(event string, data any) {
 	*b = append(*b, "event: "...)
 	*b = append(*b, event...)
 	*b = append(*b, "\ndata: "...)
-	*b = append(*b, mustEncode(data)...)
+	*b = append(*b, wire.MustEncode(data)...)
 	*b = append(*b, "\n\n"...)
 }
 
@@ -172,23 +173,23 @@ func (b *frames) events(changes []storage.Change, m storage.Moment) {
 		case !found:
 		case c.Kind == storage.StepDenied:
 			b.add("step.denied", struct {
-				Run      runJSON         `json:"run"`
+				Run      wire.Run        `json:"run"`
 				Step     uuid.UUID       `json:"step_id"`
 				Decision json.RawMessage `json:"decision"`
-			}{runOf(run), c.Denial.Step, appendDecision(nil, c.Denial.Decision, false)})
+			}{wire.RunOf(run), c.Denial.Step, wire.AppendDecision(nil, c.Denial.Decision, false)})
 		case c.Kind == storage.ModelUnpriced:
 			b.add("model.unpriced", struct {
-				Model word      `json:"model"`
-				Run   runJSON   `json:"run"`
-				Step  uuid.UUID `json:"step_id"`
-			}{word(c.Model), runOf(run), c.Step})
+				Model wire.NullString `json:"model"`
+				Run   wire.Run        `json:"run"`
+				Step  uuid.UUID       `json:"step_id"`
+			}{wire.NullString(c.Model), wire.RunOf(run), c.Step})
 		case c.Kind == storage.SpendCapped:
 			b.add("spend.capped", struct {
-				Run  runJSON   `json:"run"`
+				Run  wire.Run  `json:"run"`
 				Step uuid.UUID `json:"step_id"`
-			}{runOf(run), c.Step})
+			}{wire.RunOf(run), c.Step})
 		default:
-			b.add(runEvent(c.Kind), runOf(run))
+			b.add(runEvent(c.Kind), wire.RunOf(run))
 		}
 	}
 }
@@ -206,15 +207,15 @@ func runEvent(kind storage.ChangeKind) string {
 
 // spend appends how the workspace stands, with the runs whose figures changed.
 func (b *frames) spend(m storage.Moment, touched []int64) {
-	runs := make([]runJSON, 0, len(touched))
+	runs := make([]wire.Run, 0, len(touched))
 	for _, id := range touched {
 		if r, found := m.Runs[id]; found {
-			runs = append(runs, runOf(r))
+			runs = append(runs, wire.RunOf(r))
 		}
 	}
 	b.add("spend.changed", struct {
-		Today       totalsJSON `json:"today"`
-		RunningRuns int64      `json:"running_runs"`
-		Runs        []runJSON  `json:"runs"`
-	}{totalsOf(m.Today), m.RunningRuns, runs})
+		Today       wire.Totals `json:"today"`
+		RunningRuns int64       `json:"running_runs"`
+		Runs        []wire.Run  `json:"runs"`
+	}{wire.TotalsOf(m.Today), m.RunningRuns, runs})
 }

@@ -7,21 +7,22 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/pikarc/server/server/request"
+	"github.com/pikarc/server/server/wire"
 	"github.com/pikarc/server/storage"
 )
 
 // apiKeyJSON is the workspace's first key, which may be shown again.
 type apiKeyJSON struct {
-	ID        uuid.UUID `json:"id"`
-	Prefix    string    `json:"prefix"`
-	Key       word      `json:"key"` // null when it cannot be shown
-	Label     string    `json:"label"`
-	IsActive  bool      `json:"is_active"`
-	CreatedAt instant   `json:"created_at"`
+	ID        uuid.UUID       `json:"id"`
+	Prefix    string          `json:"prefix"`
+	Key       wire.NullString `json:"key"` // null when it cannot be shown
+	Label     string          `json:"label"`
+	IsActive  bool            `json:"is_active"`
+	CreatedAt wire.Time       `json:"created_at"`
 }
 
 func apiKeyOf(k storage.APIKey) apiKeyJSON {
-	return apiKeyJSON{ID: k.ID, Prefix: k.Prefix, Key: word(k.Full), Label: k.Label, IsActive: true, CreatedAt: instant(k.CreatedAt)}
+	return apiKeyJSON{ID: k.ID, Prefix: k.Prefix, Key: wire.NullString(k.Full), Label: k.Label, IsActive: true, CreatedAt: wire.Time(k.CreatedAt)}
 }
 
 // NewKey is what a rotated key looks like, in the API and on the command line.
@@ -30,12 +31,12 @@ type NewKey struct {
 	Prefix    string    `json:"prefix"`
 	Label     string    `json:"label"`
 	Key       string    `json:"key"`
-	CreatedAt instant   `json:"created_at"`
+	CreatedAt wire.Time `json:"created_at"`
 }
 
 // NewKeyOf shows a key that was just made in the place of another.
 func NewKeyOf(k storage.APIKey) NewKey {
-	return NewKey{ID: k.ID, Prefix: k.Prefix, Label: k.Label, Key: k.Full, CreatedAt: instant(k.CreatedAt)}
+	return NewKey{ID: k.ID, Prefix: k.Prefix, Label: k.Label, Key: k.Full, CreatedAt: wire.Time(k.CreatedAt)}
 }
 
 // CreatedKey is what a key made beside others looks like, in the API and on
@@ -46,13 +47,13 @@ type CreatedKey struct {
 	Label     string        `json:"label"`
 	Scope     storage.Scope `json:"scope"`
 	Key       string        `json:"key"`
-	CreatedAt instant       `json:"created_at"`
-	ExpiresAt instant       `json:"expires_at"` // null: never
+	CreatedAt wire.Time     `json:"created_at"`
+	ExpiresAt wire.Time     `json:"expires_at"` // null: never
 }
 
 // CreatedKeyOf shows a key that was just made.
 func CreatedKeyOf(k storage.APIKey) CreatedKey {
-	return CreatedKey{k.ID, k.Prefix, k.Label, k.Scope, k.Full, instant(k.CreatedAt), instant(k.ExpiresAt)}
+	return CreatedKey{k.ID, k.Prefix, k.Label, k.Scope, k.Full, wire.Time(k.CreatedAt), wire.Time(k.ExpiresAt)}
 }
 
 // ListedKey is one of a workspace's keys, in the API's list and the command line's.
@@ -68,14 +69,14 @@ type keyJSON struct {
 	Label      string        `json:"label"`
 	Scope      storage.Scope `json:"scope"`
 	IsActive   bool          `json:"is_active"`
-	CreatedAt  instant       `json:"created_at"`
-	ExpiresAt  instant       `json:"expires_at"`
-	LastUsedAt instant       `json:"last_used_at"`
+	CreatedAt  wire.Time     `json:"created_at"`
+	ExpiresAt  wire.Time     `json:"expires_at"`
+	LastUsedAt wire.Time     `json:"last_used_at"`
 }
 
 func keyOf(k storage.APIKey) keyJSON {
 	return keyJSON{
-		k.ID, k.Prefix, k.Label, k.Scope, k.Active(), instant(k.CreatedAt), instant(k.ExpiresAt), instant(k.LastUsedAt),
+		k.ID, k.Prefix, k.Label, k.Scope, k.Active(), wire.Time(k.CreatedAt), wire.Time(k.ExpiresAt), wire.Time(k.LastUsedAt),
 	}
 }
 
@@ -131,7 +132,7 @@ func (s *Server) listAPIKeys(c *call) error {
 		return err
 	}
 	keys, next, err := s.store.APIKeys(c.ctx(), c.who.workspace, f)
-	return c.ok(page{each(keys, ListedKeyOf), word(next)}, badCursor(err, "cursor", f.Cursor))
+	return c.ok(page{wire.Map(keys, ListedKeyOf), wire.NullString(next)}, badCursor(err, "cursor", f.Cursor))
 }
 
 func (s *Server) createAPIKey(c *call) error {

@@ -5,6 +5,7 @@ import (
 
 	"github.com/pikarc/server/plans"
 	"github.com/pikarc/server/server/request"
+	"github.com/pikarc/server/server/wire"
 	"github.com/pikarc/server/storage"
 )
 
@@ -25,7 +26,7 @@ func (s *Server) listPrices(c *call) error {
 		return err
 	}
 	prices, err := s.store.Prices(c.ctx(), c.who.workspace, inactive != nil && *inactive)
-	return c.ok(each(prices, priceOf), err)
+	return c.ok(wire.Map(prices, priceOf), err)
 }
 
 func (s *Server) setPrice(c *call) error {

@@ -1,18 +1,16 @@
 package server
 
 import (
-	"bytes"
-	"encoding/json"
-	"fmt"
 	"net/http"
 	"strconv"
-	"time"
+
+	"github.com/pikarc/server/server/wire"
 )
 
 // json writes a value as the answer. It is encoded before the header is
 // written, so that a failure can still become a 500.
 func (c *call) json(status int, v any) {
-	body, err := encodeJSON(v)
+	body, err := wire.Encode(v)
 	if err != nil {
 		status, body = http.StatusInternalServerError, []byte(`{"detail":"Internal Server Error"}`)
 	}
@@ -40,45 +38,4 @@ func (c *call) body(status int, contentType []string, body []byte) {
 	if c.r.Method != http.MethodHead {
 		c.written, _ = c.w.Write(body) // the caller may be gone; there is nobody to tell
 	}
-}
-
-// encodeJSON is compact, and leaves <, > and & as they are.
-func encodeJSON(v any) ([]byte, error) {
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(v); err != nil {
-		return nil, fmt.Errorf("encode an answer: %w", err)
-	}
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
-}
-
-// instant is a time as the API writes it; the zero time is null.
-type instant time.Time
-
-// MarshalJSON writes RFC 3339 in UTC with milliseconds.
-func (t instant) MarshalJSON() ([]byte, error) {
-	return appendTime(nil, time.Time(t)), nil
-}
-
-// word is a text that is null when it is empty.
-type word string
-
-// MarshalJSON writes a string or null.
-func (w word) MarshalJSON() ([]byte, error) {
-	if w == "" {
-		return []byte("null"), nil
-	}
-	return encodeJSON(string(w))
-}
-
-// count is a number of which 0 means that there is no limit: null.
-type count int64
-
-// MarshalJSON writes an integer or null.
-func (n count) MarshalJSON() ([]byte, error) {
-	if n == 0 {
-		return []byte("null"), nil
-	}
-	return strconv.AppendInt(nil, int64(n), 10), nil
 }

@@ -7,8 +7,8 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/pikarc/server/guard"
-	"github.com/pikarc/server/plans"
 	"github.com/pikarc/server/server/request"
+	"github.com/pikarc/server/server/wire"
 	"github.com/pikarc/server/storage"
 )
 
@@ -30,7 +30,7 @@ func (s *Server) startRun(c *call) error {
 		return err
 	}
 	repaired := o.Repaired()
-	encode := sayRepaired(encodeAnswer, repaired)
+	encode := wire.WithRepaired(wire.EncodeAnswer, repaired)
 	in.Repairs, in.Idempotency = storage.RepairsOf(repaired), idempotency(key, o, encode)
 	a, err := s.store.StartRun(c.ctx(), c.who.caller(), in, s.decide)
 	if err != nil {
@@ -52,15 +52,6 @@ func (c *call) decided(a storage.Answer, encode func(storage.Answer) []byte, r s
 		c.w.Header().Set("Idempotent-Replay", "true")
 	}
 	c.body(http.StatusCreated, jsonType, body)
-}
-
-// mustEncode encodes what cannot fail: ids, words and numbers.
-func mustEncode(v any) []byte {
-	b, err := encodeJSON(v)
-	if err != nil {
-		panic(err)
-	}
-	return b
 }
 
 func (s *Server) endRun(c *call) error {
@@ -89,10 +80,10 @@ func (s *Server) endRun(c *call) error {
 		}
 		c.metrics.Repaired(r)
 	}
-	b := appendID([]byte(`{"id":`), end.ID)
+	b := wire.AppendID([]byte(`{"id":`), end.ID)
 	b = append(append(b, `,"status":"`...), end.Status.String()...)
-	b = appendTime(append(b, `","ended_at":`...), end.EndedAt)
-	c.body(http.StatusOK, jsonType, appendRepaired(append(b, '}'), repaired))
+	b = wire.AppendTime(append(b, `","ended_at":`...), end.EndedAt)
+	c.body(http.StatusOK, jsonType, wire.AppendRepaired(append(b, '}'), repaired))
 	return nil
 }
 
@@ -106,63 +97,14 @@ func (s *Server) heartbeatRun(c *call) error {
 		return orNotFound(err, "Run not found")
 	}
 	c.counted(a.Decision)
-	c.body(http.StatusOK, jsonType, encodeAnswer(a))
+	c.body(http.StatusOK, jsonType, wire.EncodeAnswer(a))
 	return nil
-}
-
-// runJSON is the summary of a run.
-type runJSON struct {
-	ID               uuid.UUID   `json:"id"`
-	UserID           string      `json:"user_id"`
-	Title            word        `json:"title"`
-	Status           string      `json:"status"`
-	DenyReason       word        `json:"deny_reason"`
-	StartedAt        instant     `json:"started_at"`
-	EndedAt          instant     `json:"ended_at"`
-	EndedReason      word        `json:"ended_reason"`
-	DurationMillis   *int64      `json:"duration_ms"`
-	StepCount        int64       `json:"step_count"`
-	BlockedStepCount int64       `json:"blocked_step_count"`
-	PromptTokens     int64       `json:"prompt_tokens"`
-	CompletionTokens int64       `json:"completion_tokens"`
-	Total            plans.Money `json:"total_usd"`
-	Unpriced         int64       `json:"unpriced_tokens"`
-	WithoutUsage     int64       `json:"calls_without_usage"`
-	LastCallAt       instant     `json:"last_call_at"`
-}
-
-func runOf(r storage.Run) runJSON {
-	out := runJSON{
-		ID: r.ID, UserID: r.UserID, Title: word(r.Title), Status: r.Status.String(), DenyReason: word(r.DenyReason.String()),
-		StartedAt: instant(r.StartedAt), EndedAt: instant(r.EndedAt),
-		StepCount: r.StepCount, BlockedStepCount: r.BlockedStepCount,
-		PromptTokens: r.PromptTokens, CompletionTokens: r.CompletionTokens, Total: r.Spend,
-		Unpriced: r.UnpricedTokens, WithoutUsage: r.CallsWithoutUsage, LastCallAt: instant(r.LastCallAt),
-	}
-	if r.EndedBy != 0 {
-		out.EndedReason = word(r.EndedBy.String())
-	}
-	if !r.EndedAt.IsZero() {
-		// A clock set back in between must not make a run of negative length.
-		length := max(0, r.EndedAt.Sub(r.StartedAt).Milliseconds())
-		out.DurationMillis = &length
-	}
-	return out
 }
 
 // page is a list with the cursor of what follows.
 type page struct {
-	Items any  `json:"items"`
-	Next  word `json:"next_cursor"`
-}
-
-// each maps a list; an empty one becomes [], not null.
-func each[A, B any](list []A, f func(A) B) []B {
-	out := make([]B, len(list))
-	for i, v := range list {
-		out[i] = f(v)
-	}
-	return out
+	Items any             `json:"items"`
+	Next  wire.NullString `json:"next_cursor"`
 }
 
 func (s *Server) listRuns(c *call) error {
@@ -189,7 +131,7 @@ func (s *Server) listRuns(c *call) error {
 		return err
 	}
 	runs, next, err := s.store.Runs(c.ctx(), c.who.workspace, f)
-	return c.ok(page{each(runs, runOf), word(next)}, badCursor(err, "cursor", f.Cursor))
+	return c.ok(page{wire.Map(runs, wire.RunOf), wire.NullString(next)}, badCursor(err, "cursor", f.Cursor))
 }
 
 func (s *Server) readRun(c *call) error {
@@ -204,17 +146,17 @@ func (s *Server) readRun(c *call) error {
 		return badCursor(orNotFound(err, "Run not found"), "steps_cursor", cursor)
 	}
 	c.json(http.StatusOK, struct {
-		runJSON
+		wire.Run
 		Key       *runKeyJSON     `json:"api_key"`
 		Metadata  json.RawMessage `json:"metadata"`
 		Decision  json.RawMessage `json:"decision"`
 		Denied    *deniedJSON     `json:"latest_denial"`
 		Repaired  []string        `json:"repaired,omitempty"`
-		Steps     []stepJSON      `json:"steps"`
-		NextSteps word            `json:"next_steps_cursor"`
+		Steps     []wire.Step     `json:"steps"`
+		NextSteps wire.NullString `json:"next_steps_cursor"`
 	}{
-		runOf(d.Run), (*runKeyJSON)(d.Key), d.Metadata, appendDecision(nil, d.Decision, true), deniedOf(d.Denied), d.Repairs.Fields(),
-		each(d.Steps, stepOf), word(d.NextSteps),
+		wire.RunOf(d.Run), (*runKeyJSON)(d.Key), d.Metadata, wire.AppendDecision(nil, d.Decision, true), deniedOf(d.Denied), d.Repairs.Fields(),
+		wire.Map(d.Steps, stepOf), wire.NullString(d.NextSteps),
 	})
 	return nil
 }
@@ -230,7 +172,7 @@ func deniedOf(s *storage.DeniedStep) *deniedJSON {
 	if s == nil {
 		return nil
 	}
-	return &deniedJSON{s.ID, s.Sequence, appendDecision(nil, s.Decision, true)}
+	return &deniedJSON{s.ID, s.Sequence, wire.AppendDecision(nil, s.Decision, true)}
 }
 
 // runKeyJSON is the key that started a run.
@@ -240,4 +182,4 @@ type runKeyJSON struct {
 	Label  string    `json:"label"`
 }
 
-func stepOf(s storage.Step) stepJSON { return stepJSON(s) }
+func stepOf(s storage.Step) wire.Step { return wire.Step(s) }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/pikarc/server/plans"
 	"github.com/pikarc/server/server/request"
+	"github.com/pikarc/server/server/wire"
 	"github.com/pikarc/server/storage"
 )
 
@@ -34,7 +35,7 @@ func (s *Server) createStep(c *call) error {
 		return err
 	}
 	repaired := o.Repaired()
-	encode := sayRepaired(encodeStepAnswer, repaired)
+	encode := wire.WithRepaired(wire.EncodeStepAnswer, repaired)
 	in.Repairs, in.Idempotency = storage.RepairsOf(repaired), idempotency(key, o, encode)
 	a, err := s.store.CreateStep(c.ctx(), c.who.caller(), run, in, s.decide)
 	if err != nil {
@@ -75,7 +76,7 @@ func (s *Server) updateStep(c *call) error {
 	}
 	c.metrics.Repaired(in.Repairs)
 	s.metrics.Booking.Updated(out)
-	c.body(http.StatusOK, jsonType, appendRepaired(stepJSON(out.Step).append(make([]byte, 0, 1024)), repaired))
+	c.body(http.StatusOK, jsonType, wire.AppendRepaired(wire.Step(out.Step).Append(make([]byte, 0, 1024)), repaired))
 	return nil
 }
 

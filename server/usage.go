@@ -6,6 +6,7 @@ import (
 
 	"github.com/pikarc/server/plans"
 	"github.com/pikarc/server/server/request"
+	"github.com/pikarc/server/server/wire"
 	"github.com/pikarc/server/storage"
 )
 
@@ -14,31 +15,11 @@ const (
 	maxUsageDays     = 365
 )
 
-type totalsJSON struct {
-	Spend   plans.Money `json:"total_usd"`
-	Tokens  int64       `json:"total_tokens"`
-	Runs    int64       `json:"run_count"`
-	Denials int64       `json:"denial_count"`
-	gapsJSON
-	Capped bool `json:"capped"`
-}
-
-func totalsOf(t storage.Totals) totalsJSON {
-	return totalsJSON{t.Spend, t.Tokens, t.Runs, t.Denials, gapsJSON(t.Gaps), t.Capped}
-}
-
-// gapsJSON is what a spend does not hold.
-type gapsJSON struct {
-	UnpricedTokens    int64 `json:"unpriced_tokens"`
-	UnpricedSteps     int64 `json:"unpriced_step_count"`
-	CallsWithoutUsage int64 `json:"calls_without_usage"`
-}
-
 type reasonUsageJSON struct {
-	Reason     word  `json:"reason"`
-	Today      int64 `json:"today"`
-	Last7Days  int64 `json:"last_7_days"`
-	Last30Days int64 `json:"last_30_days"`
+	Reason     wire.NullString `json:"reason"`
+	Today      int64           `json:"today"`
+	Last7Days  int64           `json:"last_7_days"`
+	Last30Days int64           `json:"last_30_days"`
 }
 
 type modelUsageJSON struct {
@@ -46,7 +27,7 @@ type modelUsageJSON struct {
 	Spend            plans.Money `json:"total_usd"`
 	PromptTokens     int64       `json:"prompt_tokens"`
 	CompletionTokens int64       `json:"completion_tokens"`
-	gapsJSON
+	wire.Gaps
 }
 
 type userUsageJSON struct {
@@ -62,25 +43,25 @@ func (s *Server) readUsage(c *call) error {
 		return err
 	}
 	c.json(http.StatusOK, struct {
-		Today           totalsJSON        `json:"today"`
-		Last7Days       totalsJSON        `json:"last_7_days"`
-		Last30Days      totalsJSON        `json:"last_30_days"`
+		Today           wire.Totals       `json:"today"`
+		Last7Days       wire.Totals       `json:"last_7_days"`
+		Last30Days      wire.Totals       `json:"last_30_days"`
 		RunningRuns     int64             `json:"running_runs"`
 		ByReason        []reasonUsageJSON `json:"by_reason"`
 		ByModel         []modelUsageJSON  `json:"by_model"`
 		ByUser          []userUsageJSON   `json:"by_user"`
 		MonthlyRuns     int64             `json:"monthly_run_count"`
-		MonthlyRunLimit count             `json:"monthly_run_limit"`
+		MonthlyRunLimit wire.Limit        `json:"monthly_run_limit"`
 	}{
-		totalsOf(u.Today), totalsOf(u.Last7Days), totalsOf(u.Last30Days), u.RunningRuns,
-		each(u.ByReason, func(r storage.ReasonUsage) reasonUsageJSON {
-			return reasonUsageJSON{word(r.Reason.String()), r.Today, r.Last7Days, r.Last30Days}
+		wire.TotalsOf(u.Today), wire.TotalsOf(u.Last7Days), wire.TotalsOf(u.Last30Days), u.RunningRuns,
+		wire.Map(u.ByReason, func(r storage.ReasonUsage) reasonUsageJSON {
+			return reasonUsageJSON{wire.NullString(r.Reason.String()), r.Today, r.Last7Days, r.Last30Days}
 		}),
-		each(u.ByModel, func(m storage.ModelUsage) modelUsageJSON {
-			return modelUsageJSON{m.Model, m.Spend, m.PromptTokens, m.CompletionTokens, gapsJSON(m.Gaps)}
+		wire.Map(u.ByModel, func(m storage.ModelUsage) modelUsageJSON {
+			return modelUsageJSON{m.Model, m.Spend, m.PromptTokens, m.CompletionTokens, wire.Gaps(m.Gaps)}
 		}),
-		each(u.ByUser, func(r storage.UserUsage) userUsageJSON { return userUsageJSON(r) }),
-		u.MonthlyRuns, count(u.MonthlyRunLimit),
+		wire.Map(u.ByUser, func(r storage.UserUsage) userUsageJSON { return userUsageJSON(r) }),
+		u.MonthlyRuns, wire.Limit(u.MonthlyRunLimit),
 	})
 	return nil
 }
@@ -93,7 +74,7 @@ type dayUsageJSON struct {
 	Runs             int64       `json:"run_count"`
 	BlockedRuns      int64       `json:"blocked_run_count"`
 	Denials          int64       `json:"denial_count"`
-	gapsJSON
+	wire.Gaps
 	Capped  bool             `json:"capped"`
 	ByModel []modelSpendJSON `json:"by_model,omitzero"` // when asked for
 }
@@ -106,10 +87,10 @@ type modelSpendJSON struct {
 func dayUsageOf(d storage.DayUsage) dayUsageJSON {
 	out := dayUsageJSON{
 		d.Date.Format(time.DateOnly), d.Spend, d.PromptTokens, d.CompletionTokens, d.Runs, d.BlockedRuns, d.Denials,
-		gapsJSON(d.Gaps), d.Capped, nil,
+		wire.Gaps(d.Gaps), d.Capped, nil,
 	}
 	if d.ByModel != nil {
-		out.ByModel = each(d.ByModel, func(m storage.ModelSpend) modelSpendJSON { return modelSpendJSON(m) })
+		out.ByModel = wire.Map(d.ByModel, func(m storage.ModelSpend) modelSpendJSON { return modelSpendJSON(m) })
 	}
 	return out
 }
@@ -122,5 +103,5 @@ func (s *Server) readDailyUsage(c *call) error {
 		return err
 	}
 	usage, err := s.store.DailyUsage(c.ctx(), c.who.workspace, days, byModel)
-	return c.ok(map[string]any{"items": each(usage, dayUsageOf)}, err)
+	return c.ok(map[string]any{"items": wire.Map(usage, dayUsageOf)}, err)
 }

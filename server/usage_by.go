@@ -6,6 +6,7 @@ import (
 
 	"github.com/pikarc/server/plans"
 	"github.com/pikarc/server/server/request"
+	"github.com/pikarc/server/server/wire"
 	"github.com/pikarc/server/storage"
 )
 
@@ -54,9 +55,9 @@ func (s *Server) readUsageBy(c *call) error {
 	c.json(http.StatusOK, struct {
 		Items []usagePartJSON `json:"items"`
 		Other usageSumJSON    `json:"other"`
-		Since instant         `json:"since"`
-		Until instant         `json:"until"`
-	}{each(parts, usagePartOf), usageSumOf(other), instant(from), instant(to)})
+		Since wire.Time       `json:"since"`
+		Until wire.Time       `json:"until"`
+	}{wire.Map(parts, usagePartOf), usageSumOf(other), wire.Time(from), wire.Time(to)})
 	return nil
 }
 

@@ -6,6 +6,7 @@ import (
 
 	"github.com/pikarc/server/plans"
 	"github.com/pikarc/server/server/request"
+	"github.com/pikarc/server/server/wire"
 	"github.com/pikarc/server/storage"
 )
 
@@ -14,23 +15,23 @@ const maxBlockReason = 500
 type userJSON struct {
 	UserID        string      `json:"user_id"`
 	Blocked       bool        `json:"blocked"`
-	BlockedAt     instant     `json:"blocked_at"`
+	BlockedAt     wire.Time   `json:"blocked_at"`
 	BlockedReason *string     `json:"blocked_reason"`
 	Today         plans.Money `json:"today_usd"`
 	Last30Days    plans.Money `json:"last_30_days_usd"`
 	TodayUnpriced int64       `json:"today_unpriced_tokens"`
 	Unpriced      int64       `json:"last_30_days_unpriced_tokens"`
 	RunCount      int64       `json:"run_count"`
-	LastSeenAt    instant     `json:"last_seen_at"`
-	ErasedAt      instant     `json:"erased_at"`
+	LastSeenAt    wire.Time   `json:"last_seen_at"`
+	ErasedAt      wire.Time   `json:"erased_at"`
 }
 
 func userOf(u storage.User) userJSON {
 	return userJSON{
-		UserID: u.UserID, Blocked: u.Blocked, BlockedAt: instant(u.BlockedAt), BlockedReason: u.BlockedReason,
+		UserID: u.UserID, Blocked: u.Blocked, BlockedAt: wire.Time(u.BlockedAt), BlockedReason: u.BlockedReason,
 		Today: u.Today.Spend, Last30Days: u.Last30Days.Spend,
-		TodayUnpriced: u.Today.UnpricedTokens, Unpriced: u.Last30Days.UnpricedTokens, RunCount: u.RunCount, LastSeenAt: instant(u.LastSeenAt),
-		ErasedAt: instant(u.ErasedAt),
+		TodayUnpriced: u.Today.UnpricedTokens, Unpriced: u.Last30Days.UnpricedTokens, RunCount: u.RunCount, LastSeenAt: wire.Time(u.LastSeenAt),
+		ErasedAt: wire.Time(u.ErasedAt),
 	}
 }
 
@@ -47,7 +48,7 @@ func (s *Server) listUsers(c *call) error {
 		return err
 	}
 	users, next, err := s.store.Users(c.ctx(), c.who.workspace, f)
-	return c.ok(page{each(users, userOf), word(next)}, badCursor(err, "cursor", f.Cursor))
+	return c.ok(page{wire.Map(users, userOf), wire.NullString(next)}, badCursor(err, "cursor", f.Cursor))
 }
 
 func (s *Server) blockUser(c *call) error {

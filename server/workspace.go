@@ -6,6 +6,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/pikarc/server/plans"
+	"github.com/pikarc/server/server/wire"
 	"github.com/pikarc/server/storage"
 )
 
@@ -23,11 +24,11 @@ type workspaceJSON struct {
 	DailyBudget       plans.Budget `json:"daily_budget_usd"`
 	UserDailyBudget   plans.Budget `json:"user_daily_budget_usd"`
 	MaxConcurrentRuns int64        `json:"max_concurrent_runs"`
-	MonthlyRunLimit   count        `json:"monthly_run_limit"`
+	MonthlyRunLimit   wire.Limit   `json:"monthly_run_limit"`
 	RetentionDays     int64        `json:"retention_days"`
 	RunIdleTimeout    int64        `json:"run_idle_timeout_seconds"`
 	Features          featuresJSON `json:"features"`
-	CreatedAt         instant      `json:"created_at"`
+	CreatedAt         wire.Time    `json:"created_at"`
 }
 
 type featuresJSON struct {
@@ -44,8 +45,8 @@ func workspaceOf(w storage.Workspace) workspaceJSON {
 	return workspaceJSON{
 		ID: w.ID, Name: w.Name, Slug: w.Slug, Plan: w.Plan.ID, KillSwitch: w.KillSwitch,
 		DailyBudget: w.DailyBudget, UserDailyBudget: w.UserDailyBudget, MaxConcurrentRuns: w.MaxConcurrentRuns,
-		MonthlyRunLimit: count(w.Plan.MonthlyRuns), RetentionDays: w.Plan.RetentionDays,
-		RunIdleTimeout: int64(w.RunIdleTimeout / time.Second), Features: featuresOf(w.Plan), CreatedAt: instant(w.CreatedAt),
+		MonthlyRunLimit: wire.Limit(w.Plan.MonthlyRuns), RetentionDays: w.Plan.RetentionDays,
+		RunIdleTimeout: int64(w.RunIdleTimeout / time.Second), Features: featuresOf(w.Plan), CreatedAt: wire.Time(w.CreatedAt),
 	}
 }
 

@@ -1,4 +1,4 @@
-package server
+package wire
 
 import (
 	"encoding/hex"
@@ -17,41 +17,42 @@ import (
 // written here piece by piece: encoding/json takes several times as long.
 
 func appendAnswer(b []byte, a storage.Answer) []byte {
-	b = appendID(append(b, `{"id":`...), a.ID)
+	b = AppendID(append(b, `{"id":`...), a.ID)
 	b = append(append(b, `,"status":"`...), a.Status...)
-	return appendDecision(append(b, `","decision":`...), a.Decision, false)
+	return AppendDecision(append(b, `","decision":`...), a.Decision, false)
 }
 
-func encodeAnswer(a storage.Answer) []byte {
+// EncodeAnswer writes the answer to a start or a heartbeat.
+func EncodeAnswer(a storage.Answer) []byte {
 	return append(appendAnswer(make([]byte, 0, 256), a), '}')
 }
 
-// encodeStepAnswer adds what the client reads; it is null until there are reviews.
-func encodeStepAnswer(a storage.Answer) []byte {
+// EncodeStepAnswer adds what the client reads; it is null until there are reviews.
+func EncodeStepAnswer(a storage.Answer) []byte {
 	return append(appendAnswer(make([]byte, 0, 256), a), `,"review_id":null}`...)
 }
 
-// appendRepaired adds to an object, of which something was repaired, what it was.
-func appendRepaired(object []byte, fields []string) []byte {
+// AppendRepaired adds to an object, of which something was repaired, what it was.
+func AppendRepaired(object []byte, fields []string) []byte {
 	if len(fields) == 0 {
 		return object
 	}
 	b := append(object[:len(object)-1], `,"repaired":`...)
-	return append(append(b, mustEncode(fields)...), '}')
+	return append(append(b, MustEncode(fields)...), '}')
 }
 
-// sayRepaired makes an encoder say what was repaired.
-func sayRepaired(encode func(storage.Answer) []byte, fields []string) func(storage.Answer) []byte {
+// WithRepaired makes an encoder say what was repaired.
+func WithRepaired(encode func(storage.Answer) []byte, fields []string) func(storage.Answer) []byte {
 	if len(fields) == 0 {
 		return encode
 	}
-	return func(a storage.Answer) []byte { return appendRepaired(encode(a), fields) }
+	return func(a storage.Answer) []byte { return AppendRepaired(encode(a), fields) }
 }
 
-// appendDecision writes a decision; of a DENY also what the objecting rule
+// AppendDecision writes a decision; of a DENY also what the objecting rule
 // compared, null where it compares nothing, and of a recorded one the rules
 // that were looked at.
-func appendDecision(b []byte, d guard.Decision, recorded bool) []byte {
+func AppendDecision(b []byte, d guard.Decision, recorded bool) []byte {
 	if d.Allowed() {
 		b = append(b, `{"outcome":"ALLOW","reason":null`...)
 	} else {
@@ -61,7 +62,7 @@ func appendDecision(b []byte, d guard.Decision, recorded bool) []byte {
 		b = append(b, `,"used":`...)
 		b = appendCompared(b, d.Reason, d.Used)
 		b = append(b, `,"resets_at":`...)
-		b = appendTime(b, d.ResetsAt)
+		b = AppendTime(b, d.ResetsAt)
 	}
 	if recorded {
 		b = append(b, `,"evaluated":[`...)
@@ -87,16 +88,17 @@ func appendCompared(b []byte, rule guard.Reason, n int64) []byte {
 	}
 }
 
-// stepJSON is a step in an answer.
-type stepJSON storage.Step
+// Step is a step in an answer.
+type Step storage.Step
 
 // MarshalJSON is append, for lists, which also say what was repaired.
-func (s stepJSON) MarshalJSON() ([]byte, error) {
-	return appendRepaired(s.append(make([]byte, 0, 1024)), s.Repairs.Fields()), nil
+func (s Step) MarshalJSON() ([]byte, error) {
+	return AppendRepaired(s.Append(make([]byte, 0, 1024)), s.Repairs.Fields()), nil
 }
 
-func (s stepJSON) append(b []byte) []byte {
-	b = appendID(append(b, `{"id":`...), s.ID)
+// Append writes the step, without what was repaired.
+func (s Step) Append(b []byte) []byte {
+	b = AppendID(append(b, `{"id":`...), s.ID)
 	b = strconv.AppendInt(append(b, `,"sequence":`...), s.Sequence, 10)
 	b = append(append(b, `,"type":"`...), s.Type.String()...)
 	b = append(append(b, `","status":"`...), s.Status.String()...)
@@ -105,7 +107,7 @@ func (s stepJSON) append(b []byte) []byte {
 	b = appendRaw(append(b, `,"input_data":`...), s.InputData)
 	b = appendRaw(append(b, `,"output_data":`...), s.OutputData)
 	b = appendText(append(b, `,"error":`...), s.Error)
-	b = appendDecision(append(b, `,"decision":`...), s.Decision, true)
+	b = AppendDecision(append(b, `,"decision":`...), s.Decision, true)
 	b = strconv.AppendInt(append(b, `,"prompt_tokens":`...), s.PromptTokens, 10)
 	b = strconv.AppendInt(append(b, `,"completion_tokens":`...), s.CompletionTokens, 10)
 	b = appendMoney(append(b, `,"cost_usd":`...), s.Cost)
@@ -115,8 +117,8 @@ func (s stepJSON) append(b []byte) []byte {
 	if s.Capped {
 		b = append(b, `,"capped":true`...)
 	}
-	b = appendTime(append(b, `,"created_at":`...), s.CreatedAt)
-	b = appendTime(append(b, `,"completed_at":`...), s.CompletedAt)
+	b = AppendTime(append(b, `,"created_at":`...), s.CreatedAt)
+	b = AppendTime(append(b, `,"completed_at":`...), s.CompletedAt)
 	b = append(b, `,"duration_ms":`...)
 	if s.DurationMillis == nil {
 		b = append(b, "null"...)
@@ -127,7 +129,7 @@ func (s stepJSON) append(b []byte) []byte {
 }
 
 // priced says whether the step's usage has a price: null while there is none of it.
-func priced(s stepJSON) string {
+func priced(s Step) string {
 	switch {
 	case !s.Booked:
 		return "null"
@@ -138,7 +140,8 @@ func priced(s stepJSON) string {
 	}
 }
 
-func appendID(b []byte, id uuid.UUID) []byte {
+// AppendID writes an id in its 36-character form, between quotes.
+func AppendID(b []byte, id uuid.UUID) []byte {
 	var text [36]byte
 	hex.Encode(text[:], id[:4])
 	hex.Encode(text[9:], id[4:6])
@@ -149,8 +152,8 @@ func appendID(b []byte, id uuid.UUID) []byte {
 	return append(append(append(b, '"'), text[:]...), '"')
 }
 
-// appendTime writes an instant as the API does; the zero time is null.
-func appendTime(b []byte, t time.Time) []byte {
+// AppendTime writes an instant as the API does; the zero time is null.
+func AppendTime(b []byte, t time.Time) []byte {
 	if t.IsZero() {
 		return append(b, "null"...)
 	}
@@ -164,7 +167,7 @@ func appendText(b []byte, text *string) []byte {
 	case request.IsPlainASCII(*text):
 		return append(append(append(b, '"'), *text...), '"')
 	default:
-		return append(b, mustEncode(*text)...)
+		return append(b, MustEncode(*text)...)
 	}
 }
 
