@@ -6,6 +6,7 @@ import (
 	"net/http"
 
 	"github.com/pikarc/server/plans"
+	"github.com/pikarc/server/server/live"
 	"github.com/pikarc/server/server/request"
 	"github.com/pikarc/server/storage"
 )
@@ -40,7 +41,7 @@ func unauthenticated(detail string) *apiError {
 }
 
 // retryLater carries when to try again, in seconds.
-func retryLater(status int, detail, seconds string) error {
+func retryLater(status int, detail, seconds string) *apiError {
 	return &apiError{status: status, detail: detail, header: http.Header{"Retry-After": {seconds}}}
 }
 
@@ -125,6 +126,10 @@ func toAPIError(err error) *apiError {
 			"(PIKARC_MAX_BODY_MEMORY) allows. Nothing was recorded; try again in a second.")
 	case errors.Is(err, request.ErrRead):
 		return &apiError{status: http.StatusBadRequest, detail: "The request body could not be read"}
+	case errors.Is(err, live.ErrTooManyInWorkspace):
+		return retryLater(http.StatusTooManyRequests, live.ErrTooManyInWorkspace.Error(), "10")
+	case errors.Is(err, live.ErrTooMany):
+		return retryLater(http.StatusServiceUnavailable, live.ErrTooMany.Error(), "10")
 	case errors.Is(err, storage.ErrBusy):
 		return unavailable("The server is at its limit. Nothing was recorded; try again in a second.")
 	case errors.Is(err, storage.ErrClosed):

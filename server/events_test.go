@@ -14,6 +14,7 @@ import (
 	"github.com/pikarc/server/guard"
 	"github.com/pikarc/server/plans"
 	"github.com/pikarc/server/server"
+	"github.com/pikarc/server/server/live"
 	"github.com/pikarc/server/storage"
 )
 
@@ -250,7 +251,7 @@ func TestAStreamTellsWhatAnotherProcessChanges(t *testing.T) {
 
 func TestStreamsAreBounded(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, func(cfg *server.Config) { cfg.Streams = server.StreamLimits{PerWorkspace: 2, InAll: 3} })
+	w := newWorld(t, func(cfg *server.Config) { cfg.Streams = live.Limits{PerWorkspace: 2, InAll: 3} })
 	a, b, c := w.account(plans.Basic), w.account(plans.Basic), w.account(plans.Basic)
 	first := w.stream(a.key)
 	w.stream(a.token)

@@ -37,11 +37,12 @@ func (s *Server) TestRoutes() []TestRoute {
 func (s *Server) SetDecider(d storage.Decider) { s.decide = d }
 
 // Offer hands changes to the hub as the store's writer does.
-func (s *Server) Offer(changes []storage.Change) { s.hub.offer(changes) }
+func (s *Server) Offer(changes []storage.Change) { s.hub.Offer(changes) }
 
 // Join opens a stream that nobody reads, past HTTP.
 func (s *Server) Join(ws storage.WorkspaceKey) error {
-	_, err := s.hub.join(context.Background(), ws, func(context.Context) error { return nil }, func() {})
+	_, err := s.hub.Join(context.Background(), ws, func(context.Context) error { return nil },
+		http.NewResponseController(nil))
 	return err
 }
 

@@ -20,6 +20,7 @@ import (
 	"github.com/pikarc/server/guard"
 	"github.com/pikarc/server/plans"
 	"github.com/pikarc/server/server/limit"
+	"github.com/pikarc/server/server/live"
 	"github.com/pikarc/server/server/telemetry"
 	"github.com/pikarc/server/storage"
 )
@@ -50,7 +51,7 @@ type Config struct {
 	Log               *slog.Logger
 	Now               func() time.Time // time.Now when nil
 	Timeouts          Timeouts         // zero fields have defaults
-	Streams           StreamLimits     // zero fields have defaults
+	Streams           live.Limits      // zero fields have defaults
 	Stripe            *StripeConfig    // sells plans; nil when this server sells none
 	TrustedProxies    []netip.Prefix   // believed about whom they speak for
 	CORSOrigins       []string         // whose pages may read the API's answers
@@ -113,7 +114,7 @@ type Server struct {
 	tokens *auth.Tokens
 	hasher *auth.Hasher
 	logins *limit.Logins
-	hub    *hub
+	hub    *live.Hub
 	bodies *bodyMemory
 	stripe payments // nil when this server sells nothing
 	limiters
@@ -135,14 +136,14 @@ func New(store *storage.Store, cfg Config) *Server {
 	cfg.MaxRunBody = positive(cfg.MaxRunBody, DefaultMaxRunBody)
 	cfg.MaxPayload = positive(cfg.MaxPayload, DefaultMaxPayload)
 	cfg.MaxBodyMemory = positive(cfg.MaxBodyMemory, DefaultMaxBodyMemory)
-	cfg.Timeouts, cfg.Streams = cfg.Timeouts.withDefaults(), cfg.Streams.withDefaults()
+	cfg.Timeouts = cfg.Timeouts.withDefaults()
 	cfg.Stripe = cfg.Stripe.withDefaults()
 	s := &Server{
 		Config: cfg, store: store, decide: guard.Decide,
 		tokens: auth.NewTokens(cfg.Secret, cfg.TokenTTL, cfg.Now),
 		hasher: auth.NewHasher(runtime.GOMAXPROCS(0)),
 		logins: limit.NewLogins(cfg.Now),
-		hub:    newHub(store, cfg),
+		hub:    live.NewHub(store, cfg.Streams, cfg.Log),
 		bodies: newBodyMemory(cfg.MaxBodyMemory, max(cfg.MaxBody, cfg.MaxRunBody)),
 		limiters: limiters{
 			addresses: limit.NewRate[netip.Prefix](cfg.RatePerAddress, cfg.Now),
@@ -180,7 +181,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener, endpoints ...Endpoi
 		ConnState:         conns.TrackState,
 		ErrorLog:          slog.NewLogLogger(s.Log.Handler(), slog.LevelDebug),
 	}
-	hs.RegisterOnShutdown(s.hub.close) // streams never finish by themselves
+	hs.RegisterOnShutdown(s.hub.Close) // streams never finish by themselves
 	jobs, stopJobs := context.WithCancel(context.WithoutCancel(ctx))
 	jobsDone := s.startJobs(jobs)
 	defer func() {

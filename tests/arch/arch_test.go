@@ -39,13 +39,18 @@ func rooms() map[string]room {
 			never:   []string{"database/sql"},
 		},
 		"server": {
-			uses: []string{"server/request", "server/limit", "server/telemetry", "server/wire",
+			uses: []string{"server/request", "server/limit", "server/telemetry", "server/wire", "server/live",
 				"storage", "auth", "auth/privatefile", "guard", "plans"},
 			modules: []string{
 				"github.com/julienschmidt/httprouter", "github.com/google/uuid", "github.com/stripe/stripe-go/v85",
 				"golang.org/x/sync", "golang.org/x/crypto/acme",
 			},
 			never: []string{"database/sql"},
+		},
+		"server/live": {
+			uses:    []string{"server/wire", "storage"},
+			modules: []string{"github.com/google/uuid"},
+			never:   []string{"database/sql", "os"},
 		},
 		"server/wire": {
 			uses:    []string{"server/request", "storage", "guard", "plans"},

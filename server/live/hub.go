@@ -1,7 +1,8 @@
-package server
+package live
 
 import (
 	"context"
+	"log/slog"
 	"net/http"
 	"slices"
 	"sync"
@@ -11,13 +12,13 @@ import (
 	"github.com/pikarc/server/storage"
 )
 
-// StreamLimits bound how many event streams may be open; zero fields have defaults.
-type StreamLimits struct {
+// Limits bound how many event streams may be open; zero fields have defaults.
+type Limits struct {
 	PerWorkspace int // 100
 	InAll        int // 4000
 }
 
-func (l StreamLimits) withDefaults() StreamLimits {
+func (l Limits) withDefaults() Limits {
 	if l.PerWorkspace == 0 {
 		l.PerWorkspace = 100
 	}
@@ -26,6 +27,18 @@ func (l StreamLimits) withDefaults() StreamLimits {
 	}
 	return l
 }
+
+// LimitError says why no stream is opened, in a sentence for who asked.
+type LimitError string
+
+// Error is the sentence.
+func (e LimitError) Error() string { return string(e) }
+
+// The limits that a stream may be beyond.
+const (
+	ErrTooManyInWorkspace LimitError = "Too many open event streams in this workspace. Close some and try again."
+	ErrTooMany            LimitError = "The server has too many open event streams. Try again later."
+)
 
 // How the hub paces itself.
 const (
@@ -36,14 +49,15 @@ const (
 	batches    = 1024                   // handed over by the writer and not yet looked at
 )
 
-// hub tells open streams what was committed. The store's writer hands it the
+// Hub tells open streams what was committed. The store's writer hands it the
 // changes of each batch and never waits for it: what finds no place is lost,
 // and the streams are told that they missed something. The hub merges changes
 // by workspace, reads what they need once, encodes it once, and gives
 // the same bytes to every stream of the workspace.
-type hub struct {
-	Config
-	store *storage.Store
+type Hub struct {
+	limits Limits
+	log    *slog.Logger
+	store  *storage.Store
 
 	in       chan []storage.Change
 	overflow atomic.Bool // a batch found no place
@@ -57,15 +71,16 @@ type hub struct {
 	closed  bool
 }
 
-func newHub(store *storage.Store, cfg Config) *hub {
-	return &hub{
-		Config: cfg, store: store,
+// NewHub makes one without streams.
+func NewHub(store *storage.Store, limits Limits, log *slog.Logger) *Hub {
+	return &Hub{
+		limits: limits.withDefaults(), log: log, store: store,
 		in: make(chan []storage.Change, batches), feeds: make(map[storage.WorkspaceKey]*feed),
 	}
 }
 
-// offer takes a batch's changes from the writer, at once or not at all.
-func (h *hub) offer(changes []storage.Change) {
+// Offer takes a batch's changes from the writer, at once or not at all.
+func (h *Hub) Offer(changes []storage.Change) {
 	select {
 	case h.in <- changes:
 	default:
@@ -73,10 +88,11 @@ func (h *hub) offer(changes []storage.Change) {
 	}
 }
 
-// join opens a stream. When it returns, all that is committed from then on
-// will be told. prove says whether the stream's credential still holds;
-// abort ends a write that blocks.
-func (h *hub) join(ctx context.Context, ws storage.WorkspaceKey, prove func(context.Context) error, abort func()) (*stream, error) {
+// Join opens a stream. When it returns, all that is committed from then on
+// will be told to conn. prove says whether the stream's credential still holds.
+func (h *Hub) Join(
+	ctx context.Context, ws storage.WorkspaceKey, prove func(context.Context) error, conn *http.ResponseController,
+) (*Stream, error) {
 	h.life.Lock()
 	defer h.life.Unlock()
 	if err := h.room(ws); err != nil {
@@ -86,12 +102,12 @@ func (h *hub) join(ctx context.Context, ws storage.WorkspaceKey, prove func(cont
 		return nil, err
 	}
 	defer h.stopIfIdle() // when it comes to no stream
-	st := &stream{prove: prove, abort: abort, frames: make(chan []byte, framesAhead), gone: make(chan struct{})}
+	st := &Stream{conn: conn, prove: prove, frames: make(chan []byte, framesAhead), gone: make(chan struct{})}
 	h.mu.Lock()
 	f := h.feeds[ws]
 	h.mu.Unlock()
 	if f == nil {
-		f = &feed{ws: ws, streams: make(map[*stream]struct{})}
+		f = &feed{ws: ws, streams: make(map[*Stream]struct{})}
 		var err error
 		if f.config, err = h.store.Config(ctx, ws); err != nil {
 			return nil, err
@@ -109,22 +125,22 @@ func (h *hub) join(ctx context.Context, ws storage.WorkspaceKey, prove func(cont
 }
 
 // room refuses a stream beyond the limits.
-func (h *hub) room(ws storage.WorkspaceKey) error {
+func (h *Hub) room(ws storage.WorkspaceKey) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch f := h.feeds[ws]; {
 	case h.closed:
 		return storage.ErrClosed
-	case f != nil && len(f.streams) >= h.Streams.PerWorkspace:
-		return retryLater(http.StatusTooManyRequests, "Too many open event streams in this workspace. Close some and try again.", "10")
-	case h.streams >= h.Streams.InAll:
-		return retryLater(http.StatusServiceUnavailable, "The server has too many open event streams. Try again later.", "10")
+	case f != nil && len(f.streams) >= h.limits.PerWorkspace:
+		return ErrTooManyInWorkspace
+	case h.streams >= h.limits.InAll:
+		return ErrTooMany
 	}
 	return nil
 }
 
 // start watches the store, if nobody does yet, and for longer than its caller's stream lasts.
-func (h *hub) start(ctx context.Context) error {
+func (h *Hub) start(ctx context.Context) error {
 	if h.stop != nil {
 		return nil
 	}
@@ -132,7 +148,7 @@ func (h *hub) start(ctx context.Context) error {
 		<-h.in
 	}
 	h.overflow.Store(false)
-	if err := h.store.Watch(ctx, h.offer); err != nil {
+	if err := h.store.Watch(ctx, h.Offer); err != nil {
 		return err
 	}
 	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -142,8 +158,8 @@ func (h *hub) start(ctx context.Context) error {
 	return nil
 }
 
-// leave forgets a stream; after the last one nobody watches the store.
-func (h *hub) leave(ws storage.WorkspaceKey, st *stream) {
+// Leave forgets a stream; after the last one nobody watches the store.
+func (h *Hub) Leave(ws storage.WorkspaceKey, st *Stream) {
 	h.life.Lock()
 	defer h.life.Unlock()
 	h.mu.Lock()
@@ -157,7 +173,7 @@ func (h *hub) leave(ws storage.WorkspaceKey, st *stream) {
 	h.stopIfIdle()
 }
 
-func (h *hub) stopIfIdle() {
+func (h *Hub) stopIfIdle() {
 	h.mu.Lock()
 	idle := h.streams == 0
 	h.mu.Unlock()
@@ -167,8 +183,8 @@ func (h *hub) stopIfIdle() {
 	}
 }
 
-// close ends every stream, and lets no other join.
-func (h *hub) close() {
+// Close ends every stream, and lets no other join.
+func (h *Hub) Close() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.closed = true
@@ -182,7 +198,7 @@ func (h *hub) close() {
 // run takes what the writer hands over and passes it on, one workspace after
 // another, each at most once in roundEvery. After each it rests, so that the
 // hub takes a tenth of a processor at most and never wakes all readers at once.
-func (h *hub) run(ctx context.Context) {
+func (h *Hub) run(ctx context.Context) {
 	poll, rest := time.NewTicker(pollEvery), time.NewTimer(0)
 	defer poll.Stop()
 	defer rest.Stop()
@@ -216,7 +232,7 @@ func (h *hub) run(ctx context.Context) {
 			}
 			f, started := round[0], time.Now()
 			round = round[1:]
-			if h.tell(ctx, f) {
+			if h.publish(ctx, f) {
 				rested = false
 				rest.Reset(restFactor * time.Since(started))
 			}
@@ -225,7 +241,7 @@ func (h *hub) run(ctx context.Context) {
 }
 
 // take sorts changes into the feeds of those who watch.
-func (h *hub) take(changes []storage.Change) {
+func (h *Hub) take(changes []storage.Change) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, c := range changes {
@@ -235,14 +251,14 @@ func (h *hub) take(changes []storage.Change) {
 	}
 }
 
-func (h *hub) missAll() {
+func (h *Hub) missAll() {
 	for _, f := range h.all() {
 		f.missed = true
 	}
 }
 
 // all lists the feeds. What is pending in a feed belongs to the hub's own goroutine.
-func (h *hub) all() []*feed {
+func (h *Hub) all() []*feed {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	list := make([]*feed, 0, len(h.feeds))
@@ -253,13 +269,13 @@ func (h *hub) all() []*feed {
 }
 
 // pending lists the feeds of which something is to be told.
-func (h *hub) pending() []*feed {
+func (h *Hub) pending() []*feed {
 	return slices.DeleteFunc(h.all(), func(f *feed) bool { return !f.pending() })
 }
 
 // lookElsewhere marks every feed when another process has committed: its
 // configuration may be another, and its credentials may have ended.
-func (h *hub) lookElsewhere(ctx context.Context) {
+func (h *Hub) lookElsewhere(ctx context.Context) {
 	changed, err := h.store.ChangedElsewhere(ctx)
 	if err != nil || !changed {
 		return // a store that cannot be asked has nothing to tell
@@ -269,8 +285,8 @@ func (h *hub) lookElsewhere(ctx context.Context) {
 	}
 }
 
-// tell passes on what is pending of a feed and due, if anything is.
-func (h *hub) tell(ctx context.Context, f *feed) bool {
+// publish passes on what is pending of a feed and due, if anything is.
+func (h *Hub) publish(ctx context.Context, f *feed) bool {
 	unproven := f.unproven
 	if unproven {
 		f.unproven = false
@@ -285,7 +301,7 @@ func (h *hub) tell(ctx context.Context, f *feed) bool {
 
 // endUnproven closes the streams of a feed whose credential has ended, before
 // anything that was committed after that is told.
-func (h *hub) endUnproven(ctx context.Context, f *feed) {
+func (h *Hub) endUnproven(ctx context.Context, f *feed) {
 	for _, st := range h.streamsOf(f) {
 		if st.prove(ctx) != nil {
 			st.end()
@@ -293,10 +309,10 @@ func (h *hub) endUnproven(ctx context.Context, f *feed) {
 	}
 }
 
-func (h *hub) streamsOf(f *feed) []*stream {
+func (h *Hub) streamsOf(f *feed) []*Stream {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	list := make([]*stream, 0, len(f.streams))
+	list := make([]*Stream, 0, len(f.streams))
 	for st := range f.streams {
 		list = append(list, st)
 	}
@@ -305,7 +321,7 @@ func (h *hub) streamsOf(f *feed) []*stream {
 
 // deliver gives the bytes to every stream of a feed. One that has not taken
 // what it was given before is cut off.
-func (h *hub) deliver(f *feed, frame []byte) {
+func (h *Hub) deliver(f *feed, frame []byte) {
 	for _, st := range h.streamsOf(f) {
 		if st.ended() {
 			continue

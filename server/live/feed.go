@@ -1,4 +1,4 @@
-package server
+package live
 
 import (
 	"context"
@@ -21,13 +21,13 @@ const (
 // feed is what a workspace's streams are to be told.
 type feed struct {
 	ws      storage.WorkspaceKey
-	streams map[*stream]struct{} // guarded by the hub's mu
+	streams map[*Stream]struct{} // guarded by the hub's mu
 
 	// The rest belongs to the hub's goroutine.
 	events    []storage.Change // in the order of their commits
 	touched   []int64          // runs whose figures changed, the latest last; with repeats
 	spend     bool             // some figure changed
-	told      time.Time        // when spend.changed was told last
+	published time.Time        // when spend.changed was told last
 	missed    bool
 	unproven  bool           // credentials may have ended
 	elsewhere bool           // another process may have changed the configuration
@@ -83,11 +83,11 @@ func (f *feed) latest() (runs []int64) {
 
 // collect reads what is pending and due in one snapshot, and encodes it. What
 // cannot be read now is missed.
-func (h *hub) collect(ctx context.Context, f *feed) []byte {
+func (h *Hub) collect(ctx context.Context, f *feed) []byte {
 	if f.elsewhere || slices.ContainsFunc(f.events, func(c storage.Change) bool { return c.Kind == storage.ConfigChanged }) {
 		h.compareConfig(ctx, f)
 	}
-	spend := f.spend && time.Since(f.told) >= spendEvery
+	spend := f.spend && time.Since(f.published) >= spendEvery
 	if !spend && !f.missed && len(f.events) == 0 {
 		return nil
 	}
@@ -107,13 +107,13 @@ func (h *hub) collect(ctx context.Context, f *feed) []byte {
 	if len(asked) > 0 || spend {
 		m, err := h.store.Moment(ctx, f.ws, asked)
 		if err != nil {
-			h.Log.Warn("read what streams are to be told", "error", err.Error())
-			f.missed, f.told = true, time.Now()
+			h.log.Warn("read what streams are to be told", "error", err.Error())
+			f.missed, f.published = true, time.Now()
 			return nil // told in a later round
 		}
 		frames.events(events, m)
 		if spend {
-			f.spend, f.touched, f.told = false, f.touched[:0], time.Now()
+			f.spend, f.touched, f.published = false, f.touched[:0], time.Now()
 			frames.spend(m, touched)
 		}
 	} else {
@@ -127,7 +127,7 @@ func (h *hub) collect(ctx context.Context, f *feed) []byte {
 }
 
 // compareConfig adds an event for each part that another process changed.
-func (h *hub) compareConfig(ctx context.Context, f *feed) {
+func (h *Hub) compareConfig(ctx context.Context, f *feed) {
 	now, err := h.store.Config(ctx, f.ws)
 	if err != nil {
 		return // asked again in the next round
