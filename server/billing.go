@@ -1,43 +1,13 @@
 package server
 
 import (
-	"context"
-	"errors"
 	"net/http"
 
 	"github.com/pikarc/server/plans"
+	"github.com/pikarc/server/server/request"
 	"github.com/pikarc/server/server/wire"
 	"github.com/pikarc/server/storage"
 )
-
-// Billing, from the first click to the last cent.
-//
-// Without Stripe settings there is none: plans are shown, and changed by the
-// operator with `pikarc set-plan`. With them:
-//
-//  1. A person picks a plan, and POST checkout answers with the address of a
-//     page of Stripe's (checkout.go). The workspace becomes a customer of
-//     Stripe first, once and for all, so that every later event can be told
-//     whose it is. Who has a subscription is sent to the customer portal
-//     instead: it is changed there, never bought twice.
-//  2. The person pays, and Stripe sends events to POST webhook (webhook.go). An
-//     event is only a reason to look: whichever it is, we list the customer's
-//     subscriptions (stripe.go), which are the truth of this moment, work out
-//     what they amount to (standing.go), and record that together with the
-//     event's id and the change of plan in one transaction (storage/settle.go).
-//     So events may come late, twice or in any order.
-//  3. Between listing and recording another event may have got ahead of us.
-//     The subscription's row has a version; if it moved, we list again.
-//  4. The plan goes when Stripe says so: at the end of the period when
-//     canceled, and a grace period after the first payment that failed. A job
-//     looks for plans whose end has come, asks Stripe once more, and settles
-//     (reconcile.go). Nobody is downgraded while Stripe is away.
-//  5. Once a day, and at each start, the same is done with all customers, for
-//     what webhooks missed.
-//
-// Stripe decides what is paid, this server what that gives. Stripe moves a
-// plan only when what it says changes, so the operator's set-plan stands; see
-// planAfter in storage/settle.go. No call to Stripe is made inside a transaction.
 
 type planJSON struct {
 	ID                plans.ID     `json:"id"`
@@ -109,17 +79,17 @@ func (s *Server) readBilling(c *call) error {
 	sub := b.Subscription
 	out := billingJSON{
 		Plan: b.Workspace.Plan.ID, Status: sub.Status, BillingEnabled: s.billingEnabled(),
-		PortalEnabled: s.stripe != nil && sub.Customer != "", SubscriptionPlan: wire.NullString(sub.Plan),
+		PortalEnabled: s.billingEnabled() && sub.Customer != "", SubscriptionPlan: wire.NullString(sub.Plan),
 		CurrentPeriodEnd: wire.Time(sub.PeriodEnd), CancelAtPeriodEnd: sub.CancelAtPeriodEnd,
 		Plans: wire.Map(plans.All(), planOf), Changes: wire.Map(b.Changes, planChangeOf),
 	}
-	if s.stripe != nil {
+	if s.billingEnabled() {
 		for i, p := range out.Plans {
-			out.Plans[i].CanBuy = len(s.Stripe.Prices[p.ID]) > 0 && !b.Workspace.Plan.Custom
+			out.Plans[i].CanBuy = s.billing.Sells(p.ID) && !b.Workspace.Plan.Custom
 		}
 	}
 	// What is over, or was never this workspace's, ends nothing more.
-	if ends := sub.PlanEndsAt; s.Now().Before(ends) && sub.Plan == b.Workspace.Plan.ID && s.stripe != nil {
+	if ends := sub.PlanEndsAt; s.Now().Before(ends) && sub.Plan == b.Workspace.Plan.ID && s.billingEnabled() {
 		out.PlanEndsAt, out.NextPlan = wire.Time(ends), wire.NullString(s.DefaultPlan.ID)
 		if sub.Status == storage.SubscriptionPastDue {
 			out.GraceEndsAt = wire.Time(ends)
@@ -129,22 +99,54 @@ func (s *Server) readBilling(c *call) error {
 	return nil
 }
 
-// billingEnabled tells whether plans can be bought on this server.
-func (s *Server) billingEnabled() bool { return s.stripe != nil }
+// billingEnabled reports whether plans can be bought on this server.
+func (s *Server) billingEnabled() bool { return s.billing != nil }
 
 func errNoBilling() error { return badRequest("Billing is not configured on this server") }
 
-// askStripe bounds everything that one request or check asks of Stripe.
-func (s *Server) askStripe(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(ctx, s.Stripe.Timeout)
+type pageJSON struct {
+	URL string `json:"url"`
 }
 
-// stripeAway words trouble of Stripe's for the person who waits. A refusal by
-// Stripe is a mistake of this server or in its settings, and stays an error.
-func stripeAway(err error) error {
-	if !errors.Is(err, errStripeAway) && !errors.Is(err, context.DeadlineExceeded) {
+// startCheckout answers with the page where a plan is bought, or, for a
+// workspace that has a subscription, with the portal where it is changed.
+func (s *Server) startCheckout(c *call) error {
+	o, err := s.object(c)
+	if err != nil {
 		return err
 	}
-	return errors.Join(retryLater(http.StatusServiceUnavailable,
-		"Stripe does not answer now. Nothing was changed; try again in a minute.", "60"), err)
+	plan := plans.ID(o.Literal("plan", string(plans.Pro), string(plans.Scale)))
+	o.RefuseUnknown()
+	if err := o.Err(); err != nil {
+		return err
+	}
+	if !s.billingEnabled() {
+		return errNoBilling()
+	}
+	url, err := s.billing.Checkout(c.ctx(), c.who.workspace, plan)
+	return c.ok(pageJSON{url}, err)
+}
+
+// openPortal answers with Stripe's page where a customer changes or cancels
+// the subscription, and finds invoices.
+func (s *Server) openPortal(c *call) error {
+	if !s.billingEnabled() {
+		return errNoBilling()
+	}
+	url, err := s.billing.Portal(c.ctx(), c.who.workspace)
+	return c.ok(pageJSON{url}, err)
+}
+
+// takeStripeEvent answers 200 for all that need not come again, and an error of
+// our own or of Stripe's as a 5xx, upon which Stripe sends the event again.
+func (s *Server) takeStripeEvent(c *call) error {
+	body, err := request.ReadBody(c.w, c.r, s.configLimit(c))
+	if err != nil {
+		return err
+	}
+	if !s.billingEnabled() {
+		return errNoBilling()
+	}
+	err = s.billing.TakeEvent(c.ctx(), body, c.r.Header.Get("Stripe-Signature"))
+	return c.ok(map[string]bool{"received": true}, err)
 }

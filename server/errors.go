@@ -6,6 +6,7 @@ import (
 	"net/http"
 
 	"github.com/pikarc/server/plans"
+	"github.com/pikarc/server/server/billing"
 	"github.com/pikarc/server/server/live"
 	"github.com/pikarc/server/server/request"
 	"github.com/pikarc/server/storage"
@@ -97,6 +98,8 @@ func toAPIError(err error) *apiError {
 	var e *apiError
 	var feature *plans.FeatureError
 	var ended *storage.EndedError
+	var refused billing.RefusedError
+	var retry *billing.RetryError
 	var tooLarge *request.TooLargeError
 	var coding request.UnsupportedCodingError
 	switch {
@@ -104,6 +107,10 @@ func toAPIError(err error) *apiError {
 		return e
 	case errors.As(err, &feature):
 		return &apiError{status: http.StatusForbidden, detail: feature.Error()}
+	case errors.As(err, &refused):
+		return &apiError{status: http.StatusBadRequest, detail: refused.Error()}
+	case errors.As(err, &retry):
+		return retryLater(http.StatusServiceUnavailable, retry.Detail, seconds(retry.After))
 	case errors.As(err, &ended):
 		return &apiError{status: http.StatusBadRequest, detail: ended.Error()}
 	case errors.Is(err, storage.ErrKeyRevoked):

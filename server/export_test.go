@@ -47,10 +47,10 @@ func (s *Server) Join(ws storage.WorkspaceKey) error {
 }
 
 // EndPlans is the job that ends plans which are no longer paid.
-func (s *Server) EndPlans(ctx context.Context) (int, error) { return s.endPlans(ctx) }
+func (s *Server) EndPlans(ctx context.Context) (int, error) { return s.billing.EndPlans(ctx) }
 
 // Reconcile is the job that compares all customers with Stripe.
-func (s *Server) Reconcile(ctx context.Context) (int, error) { return s.reconcile(ctx) }
+func (s *Server) Reconcile(ctx context.Context) (int, error) { return s.billing.Reconcile(ctx) }
 
 // ClientAddress is where a request comes from.
 func ClientAddress(r *http.Request, proxies []netip.Prefix) netip.Addr {

@@ -72,9 +72,9 @@ func (s *Server) startJobs(ctx context.Context) <-chan struct{} {
 	does(eraseEvery, jobErase, "erase users", "users", s.store.EraseUsers)
 	does(shrinkEvery, jobShrink, "shrink the file", "pages", s.shrink)
 	does(keyUseEvery, jobKeyUse, "record when API keys were used", "", s.recordKeyUse)
-	if s.stripe != nil {
-		does(endPlansEvery, jobEndPlans, "end plans that are no longer paid", "customers", s.endPlans)
-		does(reconcileTry, jobReconcile, "repair customers", "customers", s.until(reconcileEvery, s.reconcile))
+	if s.billing != nil {
+		does(endPlansEvery, jobEndPlans, "end plans that are no longer paid", "customers", s.billing.EndPlans)
+		does(reconcileTry, jobReconcile, "repair customers", "customers", s.until(reconcileEvery, s.billing.Reconcile))
 	}
 	if s.VerifyEvery > 0 {
 		s.metrics.Jobs.Enable(jobVerify.String())

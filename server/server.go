@@ -19,6 +19,7 @@ import (
 	"github.com/pikarc/server/auth"
 	"github.com/pikarc/server/guard"
 	"github.com/pikarc/server/plans"
+	"github.com/pikarc/server/server/billing"
 	"github.com/pikarc/server/server/limit"
 	"github.com/pikarc/server/server/live"
 	"github.com/pikarc/server/server/telemetry"
@@ -94,6 +95,15 @@ func positive[T time.Duration | int64](n, otherwise T) T {
 	return otherwise
 }
 
+// DefaultPaymentGrace is how long a workspace keeps its plan after a payment failed.
+const DefaultPaymentGrace = billing.DefaultGrace
+
+// StripeConfig is what it takes to sell plans, and Hidden a secret in it.
+type (
+	StripeConfig = billing.Config
+	Hidden       = billing.Hidden
+)
+
 // Tracing sends a span of each request to an OpenTelemetry collector.
 type Tracing = telemetry.Tracing
 
@@ -109,14 +119,14 @@ func (s *Server) MetricsHandler() http.Handler { return s.metrics.Handler() }
 // Server answers the API.
 type Server struct {
 	Config
-	store  *storage.Store
-	decide storage.Decider
-	tokens *auth.Tokens
-	hasher *auth.Hasher
-	logins *limit.Logins
-	hub    *live.Hub
-	bodies *bodyMemory
-	stripe payments // nil when this server sells nothing
+	store   *storage.Store
+	decide  storage.Decider
+	tokens  *auth.Tokens
+	hasher  *auth.Hasher
+	logins  *limit.Logins
+	hub     *live.Hub
+	bodies  *bodyMemory
+	billing *billing.Service // nil when this server sells nothing
 	limiters
 	hintAtProxy sync.Once
 	hasAccounts atomic.Bool // once it is known
@@ -137,7 +147,6 @@ func New(store *storage.Store, cfg Config) *Server {
 	cfg.MaxPayload = positive(cfg.MaxPayload, DefaultMaxPayload)
 	cfg.MaxBodyMemory = positive(cfg.MaxBodyMemory, DefaultMaxBodyMemory)
 	cfg.Timeouts = cfg.Timeouts.withDefaults()
-	cfg.Stripe = cfg.Stripe.withDefaults()
 	s := &Server{
 		Config: cfg, store: store, decide: guard.Decide,
 		tokens: auth.NewTokens(cfg.Secret, cfg.TokenTTL, cfg.Now),
@@ -153,7 +162,7 @@ func New(store *storage.Store, cfg Config) *Server {
 		document:  inDocument(openAPIDocument, cfg.BasePath),
 	}
 	if cfg.Stripe != nil {
-		s.stripe = newStripeClient(cfg.Stripe)
+		s.billing = billing.New(store, cfg.Stripe, cfg.DefaultPlan, cfg.Log, cfg.Now)
 	}
 	s.metrics = telemetry.New(telemetry.Sources{
 		Version: cfg.Version, Store: store, Jobs: jobLabels(),
@@ -192,8 +201,8 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener, endpoints ...Endpoi
 		}
 	}()
 
-	if s.stripe != nil {
-		s.Log.Info("plans are sold with Stripe", "real_money", s.Stripe.takesRealMoney(), "public_url", s.Stripe.PublicURL)
+	if s.billing != nil {
+		s.Log.Info("plans are sold with Stripe", "real_money", s.Stripe.TakesRealMoney(), "public_url", s.Stripe.PublicURL)
 	}
 	served := make(chan error, 1)
 	go func() {

@@ -40,12 +40,18 @@ func rooms() map[string]room {
 		},
 		"server": {
 			uses: []string{"server/request", "server/limit", "server/telemetry", "server/wire", "server/live",
+				"server/billing",
 				"storage", "auth", "auth/privatefile", "guard", "plans"},
 			modules: []string{
-				"github.com/julienschmidt/httprouter", "github.com/google/uuid", "github.com/stripe/stripe-go/v85",
+				"github.com/julienschmidt/httprouter", "github.com/google/uuid",
 				"golang.org/x/sync", "golang.org/x/crypto/acme",
 			},
 			never: []string{"database/sql"},
+		},
+		"server/billing": {
+			uses:    []string{"storage", "plans"},
+			modules: []string{"github.com/stripe/stripe-go/v85"},
+			never:   []string{"database/sql", "os"},
 		},
 		"server/live": {
 			uses:    []string{"server/wire", "storage"},

@@ -58,7 +58,7 @@ func callsOut() map[string]string {
 	return map[string]string{
 		"cli/health.go":            "the server on this machine, for the operator",
 		"server/tls.go":            "the certificate authority, named by the operator",
-		"server/stripe.go":         "Stripe, or the stand-in that the operator names",
+		"server/billing/stripe.go": "Stripe, or the stand-in that the operator names",
 		"server/telemetry/otlp.go": "the operator's OpenTelemetry collector",
 		"demo/agents.go":           "the demo's own server",
 	}

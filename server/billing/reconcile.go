@@ -1,4 +1,4 @@
-package server
+package billing
 
 import (
 	"context"
@@ -8,10 +8,10 @@ import (
 	"github.com/pikarc/server/storage"
 )
 
-// endPlans settles the customers whose plan has come to its end: a grace
+// EndPlans settles the customers whose plan has come to its end: a grace
 // period, or a paid one. Stripe has the last word, so while it is away the
 // plans stay, and the next sweep tries again.
-func (s *Server) endPlans(ctx context.Context) (ended int, err error) {
+func (s *Service) EndPlans(ctx context.Context) (ended int, err error) {
 	customers, err := s.store.EndedPlans(ctx)
 	if err != nil {
 		return 0, err
@@ -27,15 +27,15 @@ func (s *Server) endPlans(ctx context.Context) (ended int, err error) {
 	return ended, errors.Join(err, r.err())
 }
 
-// reconcile compares every customer with Stripe and repairs what webhooks have missed.
-func (s *Server) reconcile(ctx context.Context) (repaired int, err error) {
+// Reconcile compares every customer with Stripe and repairs what webhooks have missed.
+func (s *Service) Reconcile(ctx context.Context) (repaired int, err error) {
 	const page = 100
 	var r round
 	repair := func(sub storage.Subscription) error {
 		out, err := s.check(ctx, sub.Customer)
 		if err == nil && out.Changed {
 			repaired++
-			s.Log.Warn("what Stripe says of a customer was news, which no event had brought: repaired",
+			s.log.Warn("what Stripe says of a customer was news, which no event had brought: repaired",
 				"customer", sub.Customer, "from", out.From, "to", out.To)
 		}
 		return err
@@ -55,7 +55,7 @@ func (s *Server) reconcile(ctx context.Context) (repaired int, err error) {
 	if err := r.err(); err != nil {
 		return repaired, err
 	}
-	s.Log.Info("compared all customers with Stripe", "customers", r.checked, "repaired", repaired)
+	s.log.Info("compared all customers with Stripe", "customers", r.checked, "repaired", repaired)
 	_, err = s.store.ForgetStripeEvents(ctx)
 	return repaired, err
 }
@@ -95,13 +95,13 @@ func (r *round) err() error {
 // check settles one customer without an event. One that Stripe does not know,
 // or does not want to tell about, is logged and passed over: under the key of
 // another account or mode all are unknown, and nobody shall lose a plan by that.
-func (s *Server) check(ctx context.Context, customer string) (storage.Settled, error) {
-	ctx, cancel := s.askStripe(ctx)
+func (s *Service) check(ctx context.Context, customer string) (storage.Settled, error) {
+	ctx, cancel := s.withTimeout(ctx)
 	defer cancel()
 	out, err := s.settle(ctx, customer, "")
 	switch {
 	case errors.Is(err, errCustomerUnknown), errors.Is(err, errStripeRefused):
-		s.Log.Error("a customer cannot be compared with Stripe; its workspace's plan is left as it is",
+		s.log.Error("a customer cannot be compared with Stripe; its workspace's plan is left as it is",
 			"customer", customer, "error", err.Error())
 	case errors.Is(err, storage.ErrNotFound): // the workspace has become another customer meanwhile
 	default:

@@ -1,4 +1,4 @@
-package server
+package billing
 
 import (
 	"slices"
@@ -10,19 +10,19 @@ import (
 	"github.com/pikarc/server/storage"
 )
 
-// standing is what a customer's subscriptions amount to at a moment: a pure
+// state is what a customer's subscriptions amount to at a moment: a pure
 // function of what Stripe says, and of what we knew before of the same
 // subscription. Whatever event made us look, the answer is the same.
-type standing struct {
+type state struct {
 	storage.SubscriptionState
 	grants bool // now
 	newest time.Time
 }
 
-// standingOf finds the best of a customer's subscriptions: one that gives a
+// stateOf finds the best of a customer's subscriptions: one that gives a
 // plan now before one that does not, then the larger plan, then the newest.
 // unknown says that one is live whose price no plan has.
-func (cfg *StripeConfig) standingOf(all []stripeSubscription, before storage.SubscriptionState, now time.Time) (best standing, unknown bool) {
+func (cfg *Config) stateOf(all []subscription, before storage.SubscriptionState, now time.Time) (best state, unknown bool) {
 	best.Status = storage.NoSubscription
 	for _, sub := range all {
 		plan := cfg.planOfSubscription(sub)
@@ -40,7 +40,7 @@ func (cfg *StripeConfig) standingOf(all []stripeSubscription, before storage.Sub
 	return best, unknown
 }
 
-func (s standing) betterThan(other standing) bool {
+func (s state) betterThan(other state) bool {
 	switch {
 	case s.grants != other.grants:
 		return s.grants
@@ -58,7 +58,7 @@ func rank(id plans.ID) int {
 }
 
 // planOfSubscription is the largest plan among its prices; empty when none is ours.
-func (cfg *StripeConfig) planOfSubscription(sub stripeSubscription) (plan plans.ID) {
+func (cfg *Config) planOfSubscription(sub subscription) (plan plans.ID) {
 	for _, price := range sub.prices {
 		if p := cfg.planOfPrice(price); rank(p) > rank(plan) {
 			plan = p
@@ -68,12 +68,12 @@ func (cfg *StripeConfig) planOfSubscription(sub stripeSubscription) (plan plans.
 }
 
 // isLive tells a subscription that may still take money from one that is over.
-func isLive(sub stripeSubscription) bool {
+func isLive(sub subscription) bool {
 	return sub.status != stripe.SubscriptionStatusCanceled && sub.status != stripe.SubscriptionStatusIncompleteExpired
 }
 
 // judge says what one subscription gives, and until when.
-func (cfg *StripeConfig) judge(sub stripeSubscription, plan plans.ID, before storage.SubscriptionState) standing {
+func (cfg *Config) judge(sub subscription, plan plans.ID, before storage.SubscriptionState) state {
 	st := storage.SubscriptionState{ID: sub.id, Plan: plan, PeriodEnd: sub.end}
 	switch sub.status {
 	case stripe.SubscriptionStatusActive, stripe.SubscriptionStatusTrialing:
@@ -102,12 +102,12 @@ func (cfg *StripeConfig) judge(sub stripeSubscription, plan plans.ID, before sto
 	// in Stripe for the period's end may be some seconds off it.
 	const slack = time.Minute
 	st.CancelAtPeriodEnd = !sub.cancelAt.IsZero() && !sub.cancelAt.After(sub.end.Add(slack)) && isLive(sub)
-	return standing{SubscriptionState: st}
+	return state{SubscriptionState: st}
 }
 
 // unpaidSince is when the first payment failed that is still missing. A
 // second invoice that fails too does not begin the grace anew.
-func unpaidSince(sub stripeSubscription, before storage.SubscriptionState) time.Time {
+func unpaidSince(sub subscription, before storage.SubscriptionState) time.Time {
 	since := sub.start
 	if sub.unpaid && !sub.unpaidDue.IsZero() {
 		since = sub.unpaidDue

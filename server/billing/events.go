@@ -1,21 +1,20 @@
-package server
+package billing
 
 import (
 	"context"
 	"encoding/json"
 	"errors"
-	"net/http"
 	"slices"
+	"time"
 
 	"github.com/stripe/stripe-go/v85"
 
 	"github.com/pikarc/server/plans"
-	"github.com/pikarc/server/server/request"
 	"github.com/pikarc/server/storage"
 )
 
-// StripeEvents are the types of events that matter here; any other is taken and forgotten.
-func StripeEvents() []string {
+// Events are the types of events that matter here; any other is taken and forgotten.
+func Events() []string {
 	return []string{
 		"checkout.session.completed",
 		"customer.subscription.created", "customer.subscription.updated", "customer.subscription.deleted",
@@ -24,53 +23,43 @@ func StripeEvents() []string {
 	}
 }
 
-// stripeEvent is what we read of an event: whose it is. The rest is asked of
+// event is what we read of an event: whose it is. The rest is asked of
 // Stripe, so it does not matter in which version of its API the event is written.
-type stripeEvent struct {
+type event struct {
 	id, kind, customer string
 }
 
-// takeStripeEvent answers 200 for all that need not come again, and an error of
-// our own or of Stripe's as a 5xx, upon which Stripe sends the event again.
-func (s *Server) takeStripeEvent(c *call) error {
-	body, err := request.ReadBody(c.w, c.r, s.configLimit(c))
+// TakeEvent checks and handles an event that Stripe has sent. An error that is no
+// RefusedError means that it must come again.
+func (s *Service) TakeEvent(ctx context.Context, body []byte, signature string) error {
+	e, err := s.readEvent(body, signature)
 	if err != nil {
 		return err
 	}
-	if s.stripe == nil {
-		return errNoBilling()
+	if !slices.Contains(Events(), e.kind) {
+		return nil
 	}
-	event, err := s.readStripeEvent(body, c.r.Header.Get("Stripe-Signature"))
-	if err != nil {
-		return err
-	}
-	if slices.Contains(StripeEvents(), event.kind) {
-		ctx, cancel := s.askStripe(c.ctx())
-		defer cancel()
-		if err := s.handleStripeEvent(ctx, event); err != nil {
-			return stripeAway(err)
-		}
-	}
-	c.json(http.StatusOK, map[string]bool{"received": true})
-	return nil
+	ctx, cancel := s.withTimeout(ctx)
+	defer cancel()
+	return unavailable(s.handle(ctx, e))
 }
 
-// readStripeEvent checks the signature, and that it was made in the last 5
+// readEvent checks the signature, and that it was made in the last 5
 // minutes by the machine's clock, before it looks at anything else.
-func (s *Server) readStripeEvent(body []byte, signature string) (stripeEvent, error) {
-	err := s.Stripe.validate(body, signature)
+func (s *Service) readEvent(body []byte, signature string) (event, error) {
+	err := s.config.validate(body, signature)
 	if err != nil {
-		s.Log.Warn("an event without a valid signature of Stripe's was refused", "error", err.Error())
+		s.log.Warn("an event without a valid signature of Stripe's was refused", "error", err.Error())
 	}
 	switch {
 	case errors.Is(err, stripe.ErrWebhookNotSigned):
-		return stripeEvent{}, badRequest("The Stripe-Signature header is missing")
+		return event{}, refused("The Stripe-Signature header is missing")
 	case errors.Is(err, stripe.ErrWebhookTooOld):
-		return stripeEvent{}, badRequest("The signature is too old")
+		return event{}, refused("The signature is too old")
 	case err != nil:
-		return stripeEvent{}, badRequest("The signature is not that of this server's webhook secret")
+		return event{}, refused("The signature is not that of this server's webhook secret")
 	}
-	var event struct {
+	var sent struct {
 		ID, Type string
 		Data     struct {
 			Object struct {
@@ -78,15 +67,15 @@ func (s *Server) readStripeEvent(body []byte, signature string) (stripeEvent, er
 			}
 		}
 	}
-	if err := json.Unmarshal(body, &event); err != nil || event.ID == "" || event.Type == "" {
-		return stripeEvent{}, badRequest("The body is not an event of Stripe's")
+	if err := json.Unmarshal(body, &sent); err != nil || sent.ID == "" || sent.Type == "" {
+		return event{}, refused("The body is not an event of Stripe's")
 	}
-	return stripeEvent{id: event.ID, kind: event.Type, customer: idOf(event.Data.Object.Customer)}, nil
+	return event{id: sent.ID, kind: sent.Type, customer: idOf(sent.Data.Object.Customer)}, nil
 }
 
 // validate takes an event that any of the secrets has signed: there are two
 // while one is rolled. A signature that is right and too old is called so.
-func (cfg *StripeConfig) validate(body []byte, signature string) (err error) {
+func (cfg *Config) validate(body []byte, signature string) (err error) {
 	for _, secret := range cfg.WebhookSecrets {
 		tried := stripe.ValidatePayload(body, signature, string(secret))
 		if tried == nil {
@@ -109,8 +98,8 @@ func idOf(reference json.RawMessage) string {
 	return object.ID
 }
 
-func (s *Server) handleStripeEvent(ctx context.Context, e stripeEvent) error {
-	log := s.Log.With("event", e.id, "type", e.kind, "customer", e.customer)
+func (s *Service) handle(ctx context.Context, e event) error {
+	log := s.log.With("event", e.id, "type", e.kind, "customer", e.customer)
 	handled, err := s.store.StripeEventHandled(ctx, e.id)
 	if err != nil {
 		return err
@@ -133,7 +122,7 @@ func (s *Server) handleStripeEvent(ctx context.Context, e stripeEvent) error {
 
 // settle asks Stripe about a customer and records the answer. The event is
 // empty when none made us ask. ErrNotFound: the customer is no workspace's.
-func (s *Server) settle(ctx context.Context, customer, event string) (storage.Settled, error) {
+func (s *Service) settle(ctx context.Context, customer, event string) (storage.Settled, error) {
 	const attempts = 10 // how often others may get ahead of us
 	for range attempts {
 		read, err := s.store.CustomerSubscription(ctx, customer)
@@ -144,7 +133,7 @@ func (s *Server) settle(ctx context.Context, customer, event string) (storage.Se
 		if err != nil {
 			return storage.Settled{}, err
 		}
-		out, err := s.store.Settle(ctx, storage.Settlement{Read: read, Now: now, Event: event, Unpaid: s.DefaultPlan})
+		out, err := s.store.Settle(ctx, storage.Settlement{Read: read, Now: now, Event: event, Unpaid: s.unpaid})
 		if errors.Is(err, storage.ErrOutdated) {
 			continue
 		}
@@ -153,27 +142,27 @@ func (s *Server) settle(ctx context.Context, customer, event string) (storage.Se
 		}
 		return out, err
 	}
-	return storage.Settled{}, retryLater(http.StatusServiceUnavailable, "Too many events of this customer at once. Try again shortly.", "5")
+	return storage.Settled{}, &RetryError{"Too many events of this customer at once. Try again shortly.", 5 * time.Second}
 }
 
 // ask works out how a customer stands with Stripe. Subscriptions to prices
 // that no plan has leave things as they are: the operator may have forgotten
 // to name a price that customers still pay.
-func (s *Server) ask(ctx context.Context, read storage.Subscription) (storage.SubscriptionState, error) {
+func (s *Service) ask(ctx context.Context, read storage.Subscription) (storage.SubscriptionState, error) {
 	all, err := s.stripe.Subscriptions(ctx, read.Customer)
 	if err != nil && !errors.Is(err, errCustomerDeleted) {
 		return storage.SubscriptionState{}, err
 	}
-	best, unknown := s.Stripe.standingOf(all, read.SubscriptionState, s.Now())
+	best, unknown := s.config.stateOf(all, read.SubscriptionState, s.now())
 	if unknown && !best.grants {
-		s.Log.Error("a subscription has a price that no plan has; its workspace's plan is left as it is. Name the price in the settings.",
+		s.log.Error("a subscription has a price that no plan has; its workspace's plan is left as it is. Name the price in the settings.",
 			"customer", read.Customer, "prices", livePrices(all))
 		return read.SubscriptionState, nil
 	}
 	return best.SubscriptionState, nil
 }
 
-func livePrices(all []stripeSubscription) (prices []string) {
+func livePrices(all []subscription) (prices []string) {
 	for _, sub := range all {
 		if isLive(sub) {
 			prices = append(prices, sub.prices...)
@@ -182,7 +171,7 @@ func livePrices(all []stripeSubscription) (prices []string) {
 	return prices
 }
 
-func (s *Server) logPlanChange(sub storage.Subscription, now storage.SubscriptionState, event string, from, to plans.ID) {
-	s.Log.Info("a workspace's plan has changed", "from", from, "to", to, "subscription", now.ID, "status", now.Status,
+func (s *Service) logPlanChange(sub storage.Subscription, now storage.SubscriptionState, event string, from, to plans.ID) {
+	s.log.Info("a workspace's plan has changed", "from", from, "to", to, "subscription", now.ID, "status", now.Status,
 		"customer", sub.Customer, "event", event)
 }

@@ -1,12 +1,10 @@
-package server
+package billing
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/stripe/stripe-go/v85"
@@ -15,65 +13,7 @@ import (
 )
 
 // This file is the edge to Stripe: all that is asked of it, in our words. How
-// the calls make up the life of a subscription is told in billing.go.
-
-// StripeConfig is what it takes to sell plans. The public URL is where people
-// reach this server, and come back to from Stripe's pages.
-type StripeConfig struct {
-	SecretKey      Hidden
-	WebhookSecrets []Hidden // several while one is replaced by another
-	// Prices are the ids that stand for each plan. The first is sold; the
-	// others are old ones, still paid by those who bought them.
-	Prices    map[plans.ID][]string
-	PublicURL string
-	APIURL    string        // of a stand-in for Stripe; Stripe's own when empty
-	Grace     time.Duration // how long a failed payment keeps the plan; DefaultPaymentGrace when 0
-	Timeout   time.Duration // of all that one request or check asks of Stripe; 20 s when 0
-}
-
-// DefaultPaymentGrace is how long a workspace keeps its plan after a payment failed.
-const DefaultPaymentGrace = 7 * 24 * time.Hour
-
-func (cfg *StripeConfig) withDefaults() *StripeConfig {
-	if cfg == nil {
-		return nil
-	}
-	out := *cfg
-	out.Grace, out.Timeout = positive(cfg.Grace, DefaultPaymentGrace), positive(cfg.Timeout, 20*time.Second)
-	return &out
-}
-
-// takesRealMoney tells the key of real money from one of the test mode.
-func (cfg *StripeConfig) takesRealMoney() bool {
-	return !strings.Contains(string(cfg.SecretKey), "_test_")
-}
-
-// Hidden is a text that no log and no error shows.
-type Hidden string
-
-// String redacts.
-func (Hidden) String() string { return "***" }
-
-// GoString redacts under %#v.
-func (Hidden) GoString() string { return "***" }
-
-// LogValue redacts.
-func (Hidden) LogValue() slog.Value { return slog.StringValue("***") }
-
-// MarshalText redacts, in JSON too.
-func (Hidden) MarshalText() ([]byte, error) { return []byte("***"), nil }
-
-// planOfPrice is empty for a price that no plan has.
-func (cfg *StripeConfig) planOfPrice(price string) plans.ID {
-	for plan, prices := range cfg.Prices {
-		for _, p := range prices {
-			if p == price {
-				return plan
-			}
-		}
-	}
-	return ""
-}
+// the calls make up the life of a subscription is told in doc.go.
 
 // payments is what billing asks of Stripe.
 type payments interface {
@@ -81,7 +21,7 @@ type payments interface {
 	NewCustomer(ctx context.Context, in newCustomer) (id string, err error)
 	// Subscriptions lists all that a customer ever had. errCustomerDeleted and
 	// errCustomerUnknown when Stripe has no such customer (any more).
-	Subscriptions(ctx context.Context, customer string) ([]stripeSubscription, error)
+	Subscriptions(ctx context.Context, customer string) ([]subscription, error)
 	// NewestCheckout is the customer's last checkout; its zero value when there was none.
 	NewestCheckout(ctx context.Context, customer string) (checkout, error)
 	// NewCheckout opens a page where a plan is bought. errKeyConflict when the
@@ -117,8 +57,8 @@ type checkout struct {
 	open    bool
 }
 
-// stripeSubscription is a subscription as Stripe tells it.
-type stripeSubscription struct {
+// subscription is a subscription as Stripe tells it.
+type subscription struct {
 	id        string
 	status    stripe.SubscriptionStatus
 	prices    []string
@@ -131,10 +71,10 @@ type stripeSubscription struct {
 	unpaidDue time.Time // when that invoice was made
 }
 
-// stripeClient asks the real Stripe, or what speaks like it.
-type stripeClient struct{ api *stripe.Client }
+// client asks the real Stripe, or what speaks like it.
+type client struct{ api *stripe.Client }
 
-func newStripeClient(cfg *StripeConfig) *stripeClient {
+func newClient(cfg *Config) *client {
 	backend := &stripe.BackendConfig{
 		EnableTelemetry:   stripe.Bool(false),
 		HTTPClient:        &http.Client{Timeout: cfg.Timeout},
@@ -144,10 +84,10 @@ func newStripeClient(cfg *StripeConfig) *stripeClient {
 	if cfg.APIURL != "" {
 		backend.URL = stripe.String(cfg.APIURL)
 	}
-	return &stripeClient{stripe.NewClient(string(cfg.SecretKey), stripe.WithBackends(stripe.NewBackendsWithConfig(backend)))}
+	return &client{stripe.NewClient(string(cfg.SecretKey), stripe.WithBackends(stripe.NewBackendsWithConfig(backend)))}
 }
 
-func (c *stripeClient) NewCustomer(ctx context.Context, in newCustomer) (string, error) {
+func (c *client) NewCustomer(ctx context.Context, in newCustomer) (string, error) {
 	params := &stripe.CustomerCreateParams{
 		Email: stripe.String(in.email), Name: stripe.String(in.name),
 		Metadata: map[string]string{"pikarc_workspace": in.workspace},
@@ -160,7 +100,7 @@ func (c *stripeClient) NewCustomer(ctx context.Context, in newCustomer) (string,
 	return made.ID, nil
 }
 
-func (c *stripeClient) Subscriptions(ctx context.Context, customer string) (all []stripeSubscription, err error) {
+func (c *client) Subscriptions(ctx context.Context, customer string) (all []subscription, err error) {
 	params := &stripe.SubscriptionListParams{Customer: stripe.String(customer), Status: stripe.String("all")}
 	params.Limit = stripe.Int64(100)
 	params.AddExpand("data.latest_invoice")
@@ -177,7 +117,7 @@ func (c *stripeClient) Subscriptions(ctx context.Context, customer string) (all 
 }
 
 // missing tells a customer that was deleted from one that never was here.
-func (c *stripeClient) missing(ctx context.Context, customer string) error {
+func (c *client) missing(ctx context.Context, customer string) error {
 	found, err := c.api.V1Customers.Retrieve(ctx, customer, nil)
 	switch {
 	case isStripeCode(err, stripe.ErrorCodeResourceMissing):
@@ -191,8 +131,8 @@ func (c *stripeClient) missing(ctx context.Context, customer string) error {
 	}
 }
 
-func subscriptionOf(sub *stripe.Subscription) stripeSubscription {
-	out := stripeSubscription{
+func subscriptionOf(sub *stripe.Subscription) subscription {
+	out := subscription{
 		id: sub.ID, status: sub.Status, created: unixTime(sub.Created),
 		cancelAt: unixTime(sub.CancelAt), ended: unixTime(sub.EndedAt),
 	}
@@ -214,7 +154,7 @@ func subscriptionOf(sub *stripe.Subscription) stripeSubscription {
 	return out
 }
 
-func (c *stripeClient) NewestCheckout(ctx context.Context, customer string) (checkout, error) {
+func (c *client) NewestCheckout(ctx context.Context, customer string) (checkout, error) {
 	params := &stripe.CheckoutSessionListParams{Customer: stripe.String(customer)}
 	params.Limit = stripe.Int64(1)
 	for session, err := range c.api.V1CheckoutSessions.List(ctx, params).All(ctx) {
@@ -229,7 +169,7 @@ func (c *stripeClient) NewestCheckout(ctx context.Context, customer string) (che
 	return checkout{}, nil
 }
 
-func (c *stripeClient) NewCheckout(ctx context.Context, in newCheckout) (checkout, error) {
+func (c *client) NewCheckout(ctx context.Context, in newCheckout) (checkout, error) {
 	ours := map[string]string{"pikarc_workspace": in.workspace, "pikarc_plan": string(in.plan)}
 	params := &stripe.CheckoutSessionCreateParams{
 		Mode: stripe.String("subscription"), Customer: stripe.String(in.customer), ClientReferenceID: stripe.String(in.workspace),
@@ -256,7 +196,7 @@ func checkoutOf(session *stripe.CheckoutSession) checkout {
 	}
 }
 
-func (c *stripeClient) CloseCheckout(ctx context.Context, id string) error {
+func (c *client) CloseCheckout(ctx context.Context, id string) error {
 	_, err := c.api.V1CheckoutSessions.Expire(ctx, id, nil)
 	var refusal *stripe.Error
 	if errors.As(err, &refusal) && refusal.HTTPStatusCode == http.StatusBadRequest {
@@ -265,7 +205,7 @@ func (c *stripeClient) CloseCheckout(ctx context.Context, id string) error {
 	return stripeError("close a checkout", err)
 }
 
-func (c *stripeClient) OpenPortal(ctx context.Context, customer, returnURL string) (string, error) {
+func (c *client) OpenPortal(ctx context.Context, customer, returnURL string) (string, error) {
 	params := &stripe.BillingPortalSessionCreateParams{Customer: stripe.String(customer), ReturnURL: stripe.String(returnURL)}
 	session, err := c.api.V1BillingPortalSessions.Create(ctx, params)
 	if err != nil {

@@ -1,4 +1,4 @@
-package server
+package billing
 
 import (
 	"context"
@@ -6,9 +6,9 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/pikarc/server/plans"
 	"github.com/pikarc/server/storage"
@@ -21,42 +21,40 @@ const (
 	planPageCanceled = planPage + "?checkout=canceled"
 )
 
-// startCheckout answers with the page where a plan is bought, or, for a
-// workspace that has a subscription, with the portal where it is changed.
-func (s *Server) startCheckout(c *call) error {
-	o, err := s.object(c)
-	if err != nil {
-		return err
+// Checkout returns the page where a workspace buys a plan, or, where it has a
+// subscription, the portal where that is changed.
+func (s *Service) Checkout(ctx context.Context, ws storage.WorkspaceKey, plan plans.ID) (url string, err error) {
+	if !s.Sells(plan) {
+		return "", refused(fmt.Sprintf("The %s plan is not sold on this server", plan))
 	}
-	plan := plans.ID(o.Literal("plan", string(plans.Pro), string(plans.Scale)))
-	o.RefuseUnknown()
-	if err := o.Err(); err != nil {
-		return err
-	}
-	if s.stripe == nil {
-		return errNoBilling()
-	}
-	if len(s.Stripe.Prices[plan]) == 0 {
-		return badRequest(fmt.Sprintf("The %s plan is not sold on this server", plan))
-	}
-	ctx, cancel := s.askStripe(c.ctx())
+	ctx, cancel := s.withTimeout(ctx)
 	defer cancel()
-	b, err := s.store.Billing(ctx, c.who.workspace)
+	b, err := s.store.Billing(ctx, ws)
 	if err != nil {
-		return err
+		return "", err
 	}
 	if b.Workspace.Plan.Custom {
-		return badRequest(fmt.Sprintf("The %s plan is arranged with the operator of this server. Ask there to change it.", b.Workspace.Plan.ID))
+		return "", refused(fmt.Sprintf(
+			"The %s plan is arranged with the operator of this server. Ask there to change it.", b.Workspace.Plan.ID))
 	}
-	url, err := s.checkoutURL(ctx, b, plan)
-	if err != nil {
-		return stripeAway(err)
-	}
-	return c.ok(pageJSON{url}, nil)
+	url, err = s.checkoutURL(ctx, b, plan)
+	return url, unavailable(err)
 }
 
-type pageJSON struct {
-	URL string `json:"url"`
+// Portal returns Stripe's page where a workspace changes or cancels its
+// subscription, and finds invoices.
+func (s *Service) Portal(ctx context.Context, ws storage.WorkspaceKey) (url string, err error) {
+	ctx, cancel := s.withTimeout(ctx)
+	defer cancel()
+	b, err := s.store.Billing(ctx, ws)
+	if err != nil {
+		return "", err
+	}
+	if b.Subscription.Customer == "" {
+		return "", refused("This workspace has never had a subscription, so there is none to manage")
+	}
+	url, err = s.stripe.OpenPortal(ctx, b.Subscription.Customer, s.config.PublicURL+planPage)
+	return url, unavailable(err)
 }
 
 // checkoutURL keeps a plan from being bought twice, however many clicks race:
@@ -68,7 +66,7 @@ type pageJSON struct {
 //   - No page is made while a subscription lives. The last page is looked at
 //     before the subscriptions: had it been paid before that look, they would show it;
 //     if it is paid after, closing it fails and we look again.
-func (s *Server) checkoutURL(ctx context.Context, b storage.Billing, plan plans.ID) (string, error) {
+func (s *Service) checkoutURL(ctx context.Context, b storage.Billing, plan plans.ID) (string, error) {
 	const attempts = 5
 	customer := b.Subscription.Customer
 	for range attempts {
@@ -90,10 +88,10 @@ func (s *Server) checkoutURL(ctx context.Context, b storage.Billing, plan plans.
 			return url, err
 		}
 	}
-	return "", retryLater(http.StatusServiceUnavailable, "Another checkout of this workspace is under way. Try again in a moment.", "2")
+	return "", &RetryError{"Another checkout of this workspace is under way. Try again in a moment.", 2 * time.Second}
 }
 
-func (s *Server) tryCheckout(ctx context.Context, b storage.Billing, customer string, plan plans.ID) (string, error) {
+func (s *Service) tryCheckout(ctx context.Context, b storage.Billing, customer string, plan plans.ID) (string, error) {
 	last, err := s.stripe.NewestCheckout(ctx, customer)
 	if err != nil {
 		return "", err
@@ -103,7 +101,7 @@ func (s *Server) tryCheckout(ctx context.Context, b storage.Billing, customer st
 		return "", err
 	}
 	if slices.ContainsFunc(subscriptions, isLive) {
-		return s.stripe.OpenPortal(ctx, customer, s.Stripe.PublicURL+planPage)
+		return s.stripe.OpenPortal(ctx, customer, s.config.PublicURL+planPage)
 	}
 	if last.open && last.plan == plan {
 		return last.url, nil
@@ -115,11 +113,11 @@ func (s *Server) tryCheckout(ctx context.Context, b storage.Billing, customer st
 	}
 	// Not the plan: clicks on two plans that race are to meet in one key. The settings: with
 	// others than before a restart the same key would be a conflict for a day.
-	settings := fingerprint(s.Stripe.PublicURL, fmt.Sprint(s.Stripe.Prices))
+	settings := fingerprint(s.config.PublicURL, fmt.Sprint(s.config.Prices))
 	page, err := s.stripe.NewCheckout(ctx, newCheckout{
-		customer: customer, workspace: b.Workspace.ID.String(), plan: plan, price: s.Stripe.Prices[plan][0],
+		customer: customer, workspace: b.Workspace.ID.String(), plan: plan, price: s.config.Prices[plan][0],
 		key:        "checkout/" + customer + "/after/" + last.id + "/" + settings,
-		successURL: s.Stripe.PublicURL + planPageBought, cancelURL: s.Stripe.PublicURL + planPageCanceled,
+		successURL: s.config.PublicURL + planPageBought, cancelURL: s.config.PublicURL + planPageCanceled,
 	})
 	return page.url, err
 }
@@ -128,7 +126,7 @@ func (s *Server) tryCheckout(ctx context.Context, b storage.Billing, customer st
 // requests, and one repeated after a crash, make the same one. It covers what is
 // sent: after a change of name Stripe would refuse the old key for a day, and after
 // a refusal of the old email it would repeat that.
-func (s *Server) makeCustomer(ctx context.Context, b storage.Billing) (string, error) {
+func (s *Service) makeCustomer(ctx context.Context, b storage.Billing) (string, error) {
 	before := b.Subscription.Customer
 	id := b.Workspace.ID.String()
 	customer, err := s.stripe.NewCustomer(ctx, newCustomer{
@@ -145,26 +143,4 @@ func (s *Server) makeCustomer(ctx context.Context, b storage.Billing) (string, e
 func fingerprint(texts ...string) string {
 	sum := sha256.Sum256([]byte(strings.Join(texts, "\x00")))
 	return hex.EncodeToString(sum[:8])
-}
-
-// openPortal answers with Stripe's page where a customer changes or cancels
-// the subscription, and finds invoices.
-func (s *Server) openPortal(c *call) error {
-	if s.stripe == nil {
-		return errNoBilling()
-	}
-	ctx, cancel := s.askStripe(c.ctx())
-	defer cancel()
-	b, err := s.store.Billing(ctx, c.who.workspace)
-	if err != nil {
-		return err
-	}
-	if b.Subscription.Customer == "" {
-		return badRequest("This workspace has never had a subscription, so there is none to manage")
-	}
-	url, err := s.stripe.OpenPortal(ctx, b.Subscription.Customer, s.Stripe.PublicURL+planPage)
-	if err != nil {
-		return stripeAway(err)
-	}
-	return c.ok(pageJSON{url}, nil)
 }
