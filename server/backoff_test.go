@@ -12,8 +12,8 @@ func TestFailedJobsBackOff(t *testing.T) {
 	t.Parallel()
 	start := time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)
 	now, tries, fail := start, []time.Duration(nil), true
-	s := &Server{Config: Config{Now: func() time.Time { return now }}}
-	look := s.backingOff(func(time.Time) bool { return true }, func(context.Context) error {
+	u := &upkeep{Config: Config{Now: func() time.Time { return now }}}
+	look := u.backingOff(func(time.Time) bool { return true }, func(context.Context) error {
 		tries = append(tries, now.Sub(start)/time.Minute)
 		if fail {
 			return errors.New("no space left on device")

@@ -28,48 +28,48 @@ const backupName = "pikarc-20060102T150405Z.db"
 // backupDue tells that the latest backup is old enough. The files themselves
 // say when that was, so that a restart neither forgets nor repeats one. One
 // from the future (the clock was wrong) says nothing.
-func (s *Server) backupDue(now time.Time) bool {
-	taken, err := scheduledBackups(s.Backups.Dir)
+func (u *upkeep) backupDue(now time.Time) bool {
+	taken, err := scheduledBackups(u.Backups.Dir)
 	if err != nil {
 		return true // and the backup itself will say what is wrong
 	}
 	for _, b := range slices.Backward(taken) {
 		if !b.at.After(now) {
-			return now.Sub(b.at) >= s.Backups.Every
+			return now.Sub(b.at) >= u.Backups.Every
 		}
 	}
 	return true
 }
 
 // backup makes one and then deletes those beyond the number to keep.
-func (s *Server) backup(ctx context.Context) error {
+func (u *upkeep) backup(ctx context.Context) error {
 	began := time.Now()
-	bytes, deleted, err := s.takeBackup(ctx)
+	bytes, deleted, err := u.takeBackup(ctx)
 	if stopped(err) {
 		return err
 	}
-	s.metrics.Jobs.Finished(jobBackup.String(), began, deleted, err)
+	u.metrics.Jobs.Finished(jobBackup.String(), began, deleted, err)
 	if err != nil {
-		s.Log.Error("backup", "error", err.Error())
+		u.Log.Error("backup", "error", err.Error())
 		return err
 	}
-	s.metrics.Jobs.SetBackupBytes(bytes)
-	s.Log.Info("backed up", "dir", s.Backups.Dir, "bytes", bytes, "seconds", time.Since(began).Seconds(), "deleted", deleted)
+	u.metrics.Jobs.SetBackupBytes(bytes)
+	u.Log.Info("backed up", "dir", u.Backups.Dir, "bytes", bytes, "seconds", time.Since(began).Seconds(), "deleted", deleted)
 	return nil
 }
 
-func (s *Server) takeBackup(ctx context.Context) (bytes int64, deleted int, err error) {
-	if err := privatefile.MkdirAll(s.Backups.Dir); err != nil {
+func (u *upkeep) takeBackup(ctx context.Context) (bytes int64, deleted int, err error) {
+	if err := privatefile.MkdirAll(u.Backups.Dir); err != nil {
 		return 0, 0, fmt.Errorf("make the backup directory: %w", err)
 	}
-	if err := removeUnfinished(s.Backups.Dir); err != nil { // which a full disk has room for
+	if err := removeUnfinished(u.Backups.Dir); err != nil { // which a full disk has room for
 		return 0, 0, err
 	}
-	name := s.Now().UTC().Format(backupName)
-	if bytes, err = s.store.Backup(ctx, filepath.Join(s.Backups.Dir, name)); err != nil {
+	name := u.Now().UTC().Format(backupName)
+	if bytes, err = u.store.Backup(ctx, filepath.Join(u.Backups.Dir, name)); err != nil {
 		return 0, 0, err
 	}
-	deleted, err = pruneBackups(s.Backups.Dir, s.Backups.Keep, name)
+	deleted, err = pruneBackups(u.Backups.Dir, u.Backups.Keep, name)
 	return bytes, deleted, err
 }
 

@@ -58,10 +58,10 @@ func ClientAddress(r *http.Request, proxies []netip.Prefix) netip.Addr {
 }
 
 // BackupDue, Backup, VerifyDue and Verify are the jobs that otherwise wait for their hour.
-func (s *Server) BackupDue(now time.Time) bool     { return s.backupDue(now) }
-func (s *Server) Backup(ctx context.Context) error { return s.backup(ctx) }
-func (s *Server) VerifyDue() func(time.Time) bool  { return s.verifyDue() }
-func (s *Server) Verify(ctx context.Context) error { return s.verify(ctx) }
+func (s *Server) BackupDue(now time.Time) bool     { return s.upkeep.backupDue(now) }
+func (s *Server) Backup(ctx context.Context) error { return s.upkeep.backup(ctx) }
+func (s *Server) VerifyDue() func(time.Time) bool  { return s.upkeep.verifyDue() }
+func (s *Server) Verify(ctx context.Context) error { return s.upkeep.verify(ctx) }
 
 // Jobs are the labels of all jobs.
 func Jobs() []string { return jobLabels() }

@@ -6,6 +6,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pikarc/server/server/billing"
+	"github.com/pikarc/server/server/telemetry"
 	"github.com/pikarc/server/storage"
 )
 
@@ -47,6 +49,14 @@ func (j job) String() string {
 	}[j]
 }
 
+// upkeep is what a server does beside answering.
+type upkeep struct {
+	Config
+	store   *storage.Store
+	metrics *telemetry.Metrics
+	billing *billing.Service // nil when this server sells nothing
+}
+
 // jobLabels are those of all jobs.
 func jobLabels() (labels []string) {
 	for j := range jobCount {
@@ -55,35 +65,35 @@ func jobLabels() (labels []string) {
 	return labels
 }
 
-// startJobs runs the upkeep until the context ends; the channel closes when
+// start runs the upkeep until the context ends; the channel closes when
 // all of it has stopped. Each job also runs at the start, so that a server
 // restarted often is still kept tidy; backups and verifications only when due.
-func (s *Server) startJobs(ctx context.Context) <-chan struct{} {
+func (u *upkeep) start(ctx context.Context) <-chan struct{} {
 	var group sync.WaitGroup
 	does := func(interval time.Duration, j job, name, things string, round func(context.Context) (int, error)) {
-		s.metrics.Jobs.Enable(j.String())
-		group.Go(func() { s.every(ctx, interval, j, name, things, round) })
+		u.metrics.Jobs.Enable(j.String())
+		group.Go(func() { u.every(ctx, interval, j, name, things, round) })
 	}
 	looks := func(round func(context.Context) (int, error)) {
-		group.Go(func() { s.every(ctx, lookEvery, jobNone, "", "", round) })
+		group.Go(func() { u.every(ctx, lookEvery, jobNone, "", "", round) })
 	}
-	does(idleSweepEvery, jobIdle, "end idle runs", "runs", s.store.EndIdleRuns)
-	does(expireEvery, jobExpire, "delete expired runs", "runs", s.store.Expire)
-	does(eraseEvery, jobErase, "erase users", "users", s.store.EraseUsers)
-	does(shrinkEvery, jobShrink, "shrink the file", "pages", s.shrink)
-	does(keyUseEvery, jobKeyUse, "record when API keys were used", "", s.recordKeyUse)
-	if s.billing != nil {
-		does(endPlansEvery, jobEndPlans, "end plans that are no longer paid", "customers", s.billing.EndPlans)
-		does(reconcileTry, jobReconcile, "repair customers", "customers", s.until(reconcileEvery, s.billing.Reconcile))
+	does(idleSweepEvery, jobIdle, "end idle runs", "runs", u.store.EndIdleRuns)
+	does(expireEvery, jobExpire, "delete expired runs", "runs", u.store.Expire)
+	does(eraseEvery, jobErase, "erase users", "users", u.store.EraseUsers)
+	does(shrinkEvery, jobShrink, "shrink the file", "pages", u.shrink)
+	does(keyUseEvery, jobKeyUse, "record when API keys were used", "", u.recordKeyUse)
+	if u.billing != nil {
+		does(endPlansEvery, jobEndPlans, "end plans that are no longer paid", "customers", u.billing.EndPlans)
+		does(reconcileTry, jobReconcile, "repair customers", "customers", u.until(reconcileEvery, u.billing.Reconcile))
 	}
-	if s.VerifyEvery > 0 {
-		s.metrics.Jobs.Enable(jobVerify.String())
-		looks(s.whenDue(s.verifyDue(), s.verify))
+	if u.VerifyEvery > 0 {
+		u.metrics.Jobs.Enable(jobVerify.String())
+		looks(u.whenDue(u.verifyDue(), u.verify))
 	}
-	looks(s.lookAtWAL)
-	if s.Backups.Dir != "" {
-		s.metrics.Jobs.Enable(jobBackup.String())
-		looks(s.backingOff(s.backupDue, s.backup))
+	looks(u.lookAtWAL)
+	if u.Backups.Dir != "" {
+		u.metrics.Jobs.Enable(jobBackup.String())
+		looks(u.backingOff(u.backupDue, u.backup))
 	}
 	done := make(chan struct{})
 	go func() { group.Wait(); close(done) }()
@@ -92,7 +102,7 @@ func (s *Server) startJobs(ctx context.Context) <-chan struct{} {
 
 // every runs a job now and then again and again, and logs how much it did,
 // counted in things.
-func (s *Server) every(
+func (u *upkeep) every(
 	ctx context.Context, interval time.Duration, label job, name, things string,
 	round func(context.Context) (int, error),
 ) {
@@ -105,13 +115,13 @@ func (s *Server) every(
 			return
 		}
 		if label != jobNone {
-			s.metrics.Jobs.Finished(label.String(), began, n, err)
+			u.metrics.Jobs.Finished(label.String(), began, n, err)
 		}
 		switch {
 		case err != nil:
-			s.Log.Error(name, "error", err.Error(), things, n)
+			u.Log.Error(name, "error", err.Error(), things, n)
 		case n > 0:
-			s.Log.Info(name, things, n)
+			u.Log.Info(name, things, n)
 		}
 		select {
 		case <-ticker.C:
@@ -122,24 +132,24 @@ func (s *Server) every(
 }
 
 // recordKeyUse says that it did nothing, so that it is not logged every minute.
-func (s *Server) recordKeyUse(ctx context.Context) (int, error) {
-	_, err := s.store.RecordKeyUse(ctx)
+func (u *upkeep) recordKeyUse(ctx context.Context) (int, error) {
+	_, err := u.store.RecordKeyUse(ctx)
 	return 0, err
 }
 
 // until turns a job that is due after an interval into one that can be called
 // more often: it is tried at each call until it succeeds, and then rests.
-func (s *Server) until(
+func (u *upkeep) until(
 	interval time.Duration, round func(context.Context) (int, error),
 ) func(context.Context) (int, error) {
 	var due time.Time
 	return func(ctx context.Context) (int, error) {
-		if s.Now().Before(due) {
+		if u.Now().Before(due) {
 			return 0, nil
 		}
 		n, err := round(ctx)
 		if err == nil {
-			due = s.Now().Add(interval)
+			due = u.Now().Add(interval)
 		}
 		return n, err
 	}
@@ -147,10 +157,10 @@ func (s *Server) until(
 
 // lookAtWAL says in the log, as long as it lasts, that a read keeps the
 // write-ahead log from shrinking: one of another process, as a rule.
-func (s *Server) lookAtWAL(ctx context.Context) (int, error) {
+func (u *upkeep) lookAtWAL(ctx context.Context) (int, error) {
 	const tolerated = time.Minute
-	if st := s.store.Stats(); st.WALHeld >= tolerated {
-		s.Log.WarnContext(ctx, "a long read keeps the write-ahead log from shrinking: see docs/ops/metrics.md",
+	if st := u.store.Stats(); st.WALHeld >= tolerated {
+		u.Log.WarnContext(ctx, "a long read keeps the write-ahead log from shrinking: see docs/ops/metrics.md",
 			"seconds", int64(st.WALHeld.Seconds()), "wal_bytes", st.WALBytes)
 	}
 	return 0, ctx.Err()
@@ -163,7 +173,7 @@ func stopped(err error) bool {
 
 // backingOff is whenDue for a job that should not be tried again at once: each
 // failure in a row doubles the time until the next attempt, up to an hour.
-func (s *Server) backingOff(
+func (u *upkeep) backingOff(
 	due func(time.Time) bool, job func(context.Context) error,
 ) func(context.Context) (int, error) {
 	const longest = time.Hour
@@ -172,13 +182,13 @@ func (s *Server) backingOff(
 	waits := func(now time.Time) bool { // a clock that was set back waits for nothing
 		return !now.Before(failed) && now.Sub(failed) < wait
 	}
-	return s.whenDue(func(now time.Time) bool { return !waits(now) && due(now) }, func(ctx context.Context) error {
+	return u.whenDue(func(now time.Time) bool { return !waits(now) && due(now) }, func(ctx context.Context) error {
 		err := job(ctx)
 		switch {
 		case err == nil:
 			wait = 0
 		case !stopped(err):
-			wait, failed = min(max(2*wait, lookEvery), longest), s.Now()
+			wait, failed = min(max(2*wait, lookEvery), longest), u.Now()
 		}
 		return err
 	})
@@ -186,11 +196,11 @@ func (s *Server) backingOff(
 
 // whenDue makes a job of one that is to run at certain times. Such a job logs
 // its own failures.
-func (s *Server) whenDue(
+func (u *upkeep) whenDue(
 	due func(time.Time) bool, round func(context.Context) error,
 ) func(context.Context) (int, error) {
 	return func(ctx context.Context) (int, error) {
-		if !due(s.Now()) {
+		if !due(u.Now()) {
 			return 0, ctx.Err()
 		}
 		if err := round(ctx); stopped(err) {
@@ -198,4 +208,17 @@ func (s *Server) whenDue(
 		}
 		return 0, nil
 	}
+}
+
+// shrink gives free space back to the disk, and measures what will be free next.
+func (u *upkeep) shrink(ctx context.Context) (pages int, err error) {
+	pages, err = u.store.Shrink(ctx)
+	if err != nil {
+		return pages, err
+	}
+	e, err := u.store.AllExpiring(ctx, expiringWithin)
+	if err == nil {
+		u.metrics.Jobs.SetExpiringBytes(e.Bytes)
+	}
+	return pages, err
 }

@@ -133,6 +133,7 @@ type Server struct {
 
 	troubles  troubleLog
 	metrics   *telemetry.Metrics
+	upkeep    *upkeep
 	dashboard func() (map[string]staticFile, error) // read at first use
 	document  []byte                                // openapi.json
 }
@@ -168,6 +169,7 @@ func New(store *storage.Store, cfg Config) *Server {
 		Version: cfg.Version, Store: store, Jobs: jobLabels(),
 		BodyMemory: s.bodies.held.Load, BodiesRefused: s.bodies.refused.Load,
 	})
+	s.upkeep = &upkeep{Config: cfg, store: store, metrics: s.metrics, billing: s.billing}
 	return s
 }
 
@@ -192,11 +194,11 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener, endpoints ...Endpoi
 	}
 	hs.RegisterOnShutdown(s.hub.Close) // streams never finish by themselves
 	jobs, stopJobs := context.WithCancel(context.WithoutCancel(ctx))
-	jobsDone := s.startJobs(jobs)
+	jobsDone := s.upkeep.start(jobs)
 	defer func() {
 		stopJobs()
 		<-jobsDone
-		if _, err := s.recordKeyUse(context.WithoutCancel(ctx)); err != nil {
+		if _, err := s.upkeep.recordKeyUse(context.WithoutCancel(ctx)); err != nil {
 			s.Log.Warn("the last minute's use of API keys is not recorded", "error", err.Error())
 		}
 	}()

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"context"
 	"time"
 )
 
@@ -42,17 +41,4 @@ func (s *Server) readSpace(c *call) error {
 		answer.File = &fileJSON{space.FileBytes, space.FreeBytes, s.store.Stats().WALBytes, space.CanShrink}
 	}
 	return c.ok(answer, nil)
-}
-
-// shrink gives free space back to the disk, and measures what will be free next.
-func (s *Server) shrink(ctx context.Context) (pages int, err error) {
-	pages, err = s.store.Shrink(ctx)
-	if err != nil {
-		return pages, err
-	}
-	e, err := s.store.AllExpiring(ctx, expiringWithin)
-	if err == nil {
-		s.metrics.Jobs.SetExpiringBytes(e.Bytes)
-	}
-	return pages, err
 }
