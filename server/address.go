@@ -36,7 +36,7 @@ func clientAddress(r *http.Request, proxies []netip.Prefix) netip.Addr {
 	return client
 }
 
-// forwarded tells whether a proxy says that it passes a request on.
+// forwarded reports whether a proxy says that it passes a request on.
 func forwarded(r *http.Request) bool {
 	return r.Header.Get("X-Forwarded-For") != "" || r.Header.Get("X-Real-Ip") != "" || r.Header.Get("Forwarded") != ""
 }

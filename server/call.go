@@ -222,7 +222,7 @@ func (s *Server) bodyLimit(c *call, bytes int64, setting string) request.Limit {
 	}}
 }
 
-// isGone tells whether the caller hung up.
+// isGone reports whether the caller hung up.
 func (c *call) isGone(err error) bool {
 	return errors.Is(err, context.Canceled) && c.ctx().Err() != nil
 }

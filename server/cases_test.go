@@ -272,7 +272,7 @@ func otherForm(path string) string {
 	return bare
 }
 
-// isAgentCall tells whether a path is one of the calls whose unknown fields are ignored.
+// isAgentCall reports whether a path is one of the calls whose unknown fields are ignored.
 func isAgentCall(path string) bool { return strings.HasPrefix(path, "/v1/runs/") }
 
 func success(status int) bool { return status >= http.StatusOK && status < http.StatusMultipleChoices }

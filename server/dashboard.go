@@ -117,7 +117,7 @@ func newForm(encoding string, content []byte) staticForm {
 	return staticForm{encoding, content, etag}
 }
 
-// isForm tells whether a file is the compressed form of another.
+// isForm reports whether a file is the compressed form of another.
 func isForm(files fs.FS, name string) bool {
 	ending := path.Ext(name)
 	if ending != ".br" && ending != ".gz" {

@@ -213,7 +213,7 @@ func withoutNaN(sent []byte) []byte {
 	return regexp.MustCompile(`-?\b(NaN|Infinity)\b`).ReplaceAll(sent, []byte("null"))
 }
 
-// documentedForAll tells whether the document's description allows this answer on any call.
+// documentedForAll reports whether the document's description allows this answer on any call.
 func documentedForAll(r *response) bool {
 	switch r.status {
 	case http.StatusBadRequest:

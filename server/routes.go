@@ -16,7 +16,7 @@ type route struct {
 	handle func(*call) error
 }
 
-// configures tells whether the call may change the configuration or sign in,
+// configures reports whether the call may change the configuration or sign in,
 // so that the store must know who does it: all that is not read, but what
 // agents call all the time, which is in the ledger.
 func (rt route) configures() bool { return rt.method != http.MethodGet && !rt.needs.checkedByWriter() }

@@ -60,7 +60,7 @@ func (f *feed) add(c storage.Change) {
 	}
 }
 
-// pending tells whether something waits for a later round.
+// pending reports whether something waits for a later round.
 func (f *feed) pending() bool {
 	return f.spend || f.missed || f.unproven || f.elsewhere || len(f.events) > 0
 }

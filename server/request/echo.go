@@ -17,7 +17,7 @@ const (
 	cutEcho = 256
 )
 
-// soundsSecret tells whether a field of this name may hold a password or key.
+// soundsSecret reports whether a field of this name may hold a password or key.
 // Counts of tokens and prices per token are none.
 func soundsSecret(name string) bool {
 	name = strings.ToLower(name)
@@ -29,7 +29,7 @@ func soundsSecret(name string) bool {
 	return strings.Contains(name, "token") && !strings.HasSuffix(name, "_tokens") && !strings.HasSuffix(name, "_per_token")
 }
 
-// holdsKey tells whether a text contains what looks like one of our API keys,
+// holdsKey reports whether a text contains what looks like one of our API keys,
 // lg_<8 characters>_<secret>: callers paste them into the wrong field.
 func holdsKey(text string) bool {
 	const prefix, shape = "lg_", len("lg_01234567_")
@@ -123,7 +123,7 @@ func quoteJSON(text string) []byte {
 	return quoted
 }
 
-// IsPlainASCII tells whether a text is its own JSON between quotes.
+// IsPlainASCII reports whether a text is its own JSON between quotes.
 func IsPlainASCII(text string) bool {
 	for i := range len(text) {
 		if c := text[i]; c < ' ' || c == '"' || c == '\\' || c >= utf8.RuneSelf {

@@ -203,12 +203,12 @@ func (o *Object) OptionalIDs(name string, max int) []uuid.UUID {
 	return ids
 }
 
-// Has tells whether a field was sent, null included. It counts as asked for.
+// Has reports whether a field was sent, null included. It counts as asked for.
 func (o *Object) Has(name string) bool {
 	return o.find(name) != nil
 }
 
-// IsNull tells whether a field was sent as null. It counts as asked for.
+// IsNull reports whether a field was sent as null. It counts as asked for.
 func (o *Object) IsNull(name string) bool {
 	m := o.find(name)
 	return m != nil && isNull(m.value)

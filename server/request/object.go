@@ -121,7 +121,7 @@ func (o *Object) add(name string, value []byte, p Problem) {
 	o.found = append(o.found, finding{Problem: p, name: name, value: value})
 }
 
-// hidden tells whether a field's value must not be repeated. Three nets, none
+// hidden reports whether a field's value must not be repeated. Three nets, none
 // of which a handler can forget: what Secret reads; any name that sounds like a
 // secret; and, where Secret reads anything at all, every field that nobody
 // asked for, since it may be a misspelt password.
