@@ -186,7 +186,7 @@ func notAnObject(body []byte, flaws flaw) error {
 		Input: masked,
 	}
 	if flaws&^flawText == 0 {
-		p.Input = echoAnonymous(body)
+		p.Input = redactStrings(body)
 	}
 	return &ValidationError{Problems: []Problem{p}}
 }

@@ -61,7 +61,7 @@ func (o *Object) Err() error {
 	if len(o.found) == 0 {
 		return nil
 	}
-	enclosing := o.echo()
+	enclosing := o.redacted()
 	problems := make([]Problem, len(o.found))
 	for i, f := range o.found {
 		problems[i] = f.Problem
@@ -71,7 +71,7 @@ func (o *Object) Err() error {
 		case o.hidden(f.name):
 			problems[i].Input = masked
 		default:
-			problems[i].Input = echoJSON(f.value)
+			problems[i].Input = redactJSON(f.value)
 		}
 	}
 	return &ValidationError{Problems: problems}
@@ -132,8 +132,8 @@ func (o *Object) hidden(name string) bool {
 	return len(o.secrets) > 0 && !slices.Contains(o.asked, name)
 }
 
-// echo renders the whole object for the input of a problem.
-func (o *Object) echo() any {
+// redacted renders the whole object for the input of a problem.
+func (o *Object) redacted() any {
 	out := []byte{'{'}
 	for i, m := range lastWins(o.members) {
 		if i > 0 {

@@ -161,16 +161,16 @@ func TestAnAPIKeyInTheWrongPlaceIsMasked(t *testing.T) {
 }
 
 func TestLongInputsAreCutToTheirFirstCharacters(t *testing.T) {
-	fits := `"` + strings.Repeat("x", maxEcho-2) + `"`
+	fits := `"` + strings.Repeat("x", maxInput-2) + `"`
 	got := oneField(t, fits, func(o *Object) { o.Int("f", 1, 9) })
 	if want := at("int_type", "Input should be a valid integer", fits, ""); got != want {
 		t.Errorf("%d bytes are cut: %s", len(fits), got)
 	}
-	got = oneField(t, `"`+strings.Repeat("ü", maxEcho)+`"`, func(o *Object) { o.Int("f", 1, 9) })
+	got = oneField(t, `"`+strings.Repeat("ü", maxInput)+`"`, func(o *Object) { o.Int("f", 1, 9) })
 	if want := at("int_type", "Input should be a valid integer", `"`+strings.Repeat("ü", 256)+`…"`, ""); got != want {
 		t.Errorf("a long text: %s", got)
 	}
-	list := `["` + strings.Repeat("y", maxEcho) + `"]`
+	list := `["` + strings.Repeat("y", maxInput) + `"]`
 	got = oneField(t, list, func(o *Object) { o.Int("f", 1, 9) })
 	if want := at("int_type", "Input should be a valid integer", `"[\"`+strings.Repeat("y", 254)+`…"`, ""); got != want {
 		t.Errorf("a long list: %s", got)
@@ -179,7 +179,7 @@ func TestLongInputsAreCutToTheirFirstCharacters(t *testing.T) {
 	if want := `{"type":"missing","loc":["body","g"],"msg":"Field required","input":"{\"f\":[\"` + strings.Repeat("y", 249) + `…"}`; got != want {
 		t.Errorf("a long enclosing object: %s", got)
 	}
-	if got := echoText("q", strings.Repeat("z", maxEcho+1)); got != strings.Repeat("z", 256)+"…" {
+	if got := redactText("q", strings.Repeat("z", maxInput+1)); got != strings.Repeat("z", 256)+"…" {
 		t.Errorf("a long parameter: %v", got)
 	}
 }

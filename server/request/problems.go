@@ -7,7 +7,7 @@ import (
 )
 
 // Problem is one entry of a 422 answer, in the form of FastAPI. Input never
-// holds a secret: whoever fills it goes through echoJSON or echoText.
+// holds a secret: whoever fills it goes through redactJSON or redactText.
 type Problem struct {
 	Type  string         `json:"type"`
 	Loc   []any          `json:"loc"`
@@ -34,7 +34,7 @@ func (e *ValidationError) Error() string {
 // Input may be any JSON value; json.RawMessage and strings are masked and cut.
 func Invalid(loc []any, msg string, input any) error {
 	p := valueProblem(msg)
-	p.Loc, p.Input = loc, echoAny(input)
+	p.Loc, p.Input = loc, redactAny(input)
 	return &ValidationError{Problems: []Problem{p}}
 }
 

@@ -39,7 +39,7 @@ func ReadQuery(r *http.Request) *Query {
 		}
 		if len(q.problems) == 0 {
 			p := valueProblem("malformed escape in the query string")
-			p.Loc, p.Input = []any{"query"}, echoText(rawName, sent)
+			p.Loc, p.Input = []any{"query"}, redactText(rawName, sent)
 			q.problems = append(q.problems, p)
 		}
 	}
@@ -200,7 +200,7 @@ func (q *Query) Refuse(name, text, msg string) { q.add(name, text, valueProblem(
 
 // add records a problem; the input is the text as sent, without its escapes.
 func (q *Query) add(name, text string, p Problem) {
-	p.Loc, p.Input = []any{"query", name}, echoText(name, text)
+	p.Loc, p.Input = []any{"query", name}, redactText(name, text)
 	q.problems = append(q.problems, p)
 }
 
@@ -243,7 +243,7 @@ func PathText(value, name string, max int) (string, error) {
 
 // pathError is a problem of its own: a path has few parts, read one by one.
 func pathError(name, value string, p Problem) error {
-	p.Loc, p.Input = []any{"path", name}, echoText(name, value)
+	p.Loc, p.Input = []any{"path", name}, redactText(name, value)
 	return &ValidationError{Problems: []Problem{p}}
 }
 

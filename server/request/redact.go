@@ -9,12 +9,12 @@ import (
 // masked is what a problem shows in place of a secret.
 const masked = "***"
 
-// An input longer than maxEcho bytes of JSON is cut to its first cutEcho
+// An input longer than maxInput bytes of JSON is cut to its first cutInput
 // characters, so that a 422 stays small. (4096 also keeps every number below
 // the digits that Python refuses to read.)
 const (
-	maxEcho = 4096
-	cutEcho = 256
+	maxInput = 4096
+	cutInput = 256
 )
 
 // soundsSecret reports whether a field of this name may hold a password or key.
@@ -46,39 +46,39 @@ func holdsKey(text string) bool {
 	}
 }
 
-// echoJSON renders a checked JSON value for a problem's input.
-func echoJSON(value []byte) any { return bounded(compactMasked(value)) }
+// redactJSON renders a checked JSON value for a problem's input.
+func redactJSON(value []byte) any { return bounded(compactMasked(value)) }
 
-// echoAnonymous is echoJSON for a value in which no name tells secrets from
+// redactStrings is redactJSON for a value in which no name tells secrets from
 // the rest: all its strings are masked.
-func echoAnonymous(value []byte) any {
+func redactStrings(value []byte) any {
 	c := copier{in: value, secret: soundsSecret, text: func(string) bool { return true }}
 	c.value()
 	return bounded(c.out)
 }
 
-// echoText renders a text from the path or the query for a problem's input.
-func echoText(name, text string) any {
+// redactText renders a text from the path or the query for a problem's input.
+func redactText(name, text string) any {
 	if soundsSecret(name) || holdsKey(text) {
 		return masked
 	}
-	if len(text) > maxEcho {
+	if len(text) > maxInput {
 		return shorten(text)
 	}
 	return text
 }
 
-// echoAny renders what a handler gives. A message that is no JSON is shown as
+// redactAny renders what a handler gives. A message that is no JSON is shown as
 // "***", since an answer that does not marshal would be a 500.
-func echoAny(input any) any {
+func redactAny(input any) any {
 	switch v := input.(type) {
 	case string:
-		return echoText("", v)
+		return redactText("", v)
 	case json.RawMessage:
 		if _, err := scanJSON(v); err != nil {
 			return masked
 		}
-		return echoJSON(v)
+		return redactJSON(v)
 	default:
 		return input
 	}
@@ -87,7 +87,7 @@ func echoAny(input any) any {
 // bounded cuts a value that is too long: a text by its own characters, anything
 // else by those of its JSON. Masking has to come first.
 func bounded(value []byte) any {
-	if len(value) <= maxEcho {
+	if len(value) <= maxInput {
 		return json.RawMessage(value)
 	}
 	if value[0] == '"' {
@@ -96,14 +96,14 @@ func bounded(value []byte) any {
 	return shorten(string(value))
 }
 
-// shorten keeps the first cutEcho characters.
+// shorten keeps the first cutInput characters.
 func shorten(text string) string {
-	if len(text) <= cutEcho {
+	if len(text) <= cutInput {
 		return text
 	}
 	count := 0
 	for i := range text {
-		if count == cutEcho {
+		if count == cutInput {
 			return text[:i] + "…"
 		}
 		count++
