@@ -3,10 +3,12 @@ package pikarc
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -73,17 +75,23 @@ func (j *journal) write(entries []entry) (err error) {
 			err = closed
 		}
 	}()
-	if info, err := f.Stat(); err != nil || info.Size() > maxJournal {
-		return fmt.Errorf("the journal %s is full: %w", j.path, err)
-	}
+	var lines []byte
 	for _, e := range entries {
 		line, err := json.Marshal(e)
 		if err != nil {
 			return err
 		}
-		if _, err := f.Write(append(line, '\n')); err != nil {
-			return err
-		}
+		lines = append(append(lines, line...), '\n')
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if j.size()+int64(len(lines)) > maxJournal {
+		return fmt.Errorf("the journal in %s is full (%d MiB)", j.dir, maxJournal>>20)
+	}
+	if _, err := f.Write(lines); err != nil { // half a line would spoil the next one too
+		return errors.Join(err, f.Truncate(info.Size()))
 	}
 	return f.Sync()
 }
@@ -123,16 +131,26 @@ func (j *journal) drain(deliver func([]entry) []entry) {
 	}
 }
 
-// take renames a file: whoever does has it. This process, if it is its own, goes on in a new one.
+// take renames a file: whoever does has it, and its id is the name's last part from
+// then on. This process, if the file is its own, goes on in a new one.
 func (j *journal) take(path string) (taken string, ok bool) {
-	var pid int
-	if _, err := fmt.Sscanf(filepath.Base(path), "%d-", &pid); err != nil || pid != os.Getpid() && isAlive(pid) {
+	name, holder, isTaken := strings.Cut(filepath.Base(path), ".jsonl.")
+	if !isTaken {
+		holder, _, _ = strings.Cut(name, "-")
+	}
+	pid, err := strconv.Atoi(holder)
+	if err != nil || pid == os.Getpid() && isTaken || pid != os.Getpid() && isAlive(pid) {
 		return "", false
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if path == j.path {
 		j.path = ""
+	}
+	if isTaken { // by a process that has died in the middle of it
+		path = strings.TrimSuffix(path, "."+holder)
+		taken = fmt.Sprintf("%s.%d", path, os.Getpid())
+		return taken, os.Rename(path+"."+holder, taken) == nil
 	}
 	taken = fmt.Sprintf("%s.%d", path, os.Getpid())
 	return taken, os.Rename(path, taken) == nil
@@ -146,8 +164,17 @@ func (j *journal) length() (n int) {
 }
 
 func (j *journal) files() []string {
-	paths, _ := filepath.Glob(filepath.Join(j.dir, "*-"+j.owner+".jsonl")) // the pattern is ours
+	paths, _ := filepath.Glob(filepath.Join(j.dir, "*-"+j.owner+".jsonl*")) // the pattern is ours
 	return paths
+}
+
+func (j *journal) size() (n int64) {
+	for _, path := range j.files() {
+		if info, err := os.Stat(path); err == nil {
+			n += info.Size()
+		}
+	}
+	return n
 }
 
 // read reads a file's reports. A line that a crash has cut short is left out.

@@ -84,6 +84,9 @@ func (c *Client) Run(ctx context.Context, userID string, metadata map[string]any
 	case err == nil:
 		run.id = answer.ID
 		c.deliver(ctx)
+	case ctx.Err() != nil: // the server may have started it, and would hold its place
+		run.giveUp(ctx)
+		return err
 	case !errors.Is(err, ErrUnavailable) || !c.goesOn(err):
 		return err
 	}
@@ -100,6 +103,41 @@ func (c *Client) Run(ctx context.Context, userID string, metadata map[string]any
 		status = "BLOCKED"
 	}
 	return err
+}
+
+// giveUp ends a run whose start was cancelled. The start is sent again with its
+// key, to learn whether there is one.
+func (r *Run) giveUp(ctx context.Context) {
+	ctx, cancel := r.client.within(ctx)
+	defer cancel()
+	var answer decided
+	err := r.client.do(ctx, call{method: "POST", path: "/v1/runs/", body: r.start, key: r.key}, &answer)
+	switch {
+	case err == nil && answer.Decision.Outcome == "ALLOW":
+		r.id = answer.ID
+		r.send(ctx, "POST", "/v1/runs/"+r.id+"/end", map[string]any{"status": "FAILED"})
+	case err != nil && waits(err):
+		e := r.named("end")
+		e.Status = "FAILED"
+		r.client.journal.append(e)
+	}
+}
+
+// giveUpStep settles a step that was cancelled while it was asked for.
+func (r *Run) giveUpStep(ctx context.Context, s step) {
+	ctx, cancel := r.client.within(ctx)
+	defer cancel()
+	var answer decided
+	err := r.client.do(ctx, call{method: "POST", path: "/v1/runs/" + r.id + "/steps", body: s.body, key: s.key}, &answer)
+	if err == nil && answer.Decision.Outcome == "ALLOW" {
+		s.id = answer.ID
+		r.settle(ctx, s, map[string]any{"status": "FAILED", "error": "cancelled"})
+	}
+}
+
+// within returns the context of what is left to tell the server once a call is cancelled.
+func (c *Client) within(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), c.grace)
 }
 
 // ModelCall asks whether a model may be called, calls fn, and reports what it
@@ -169,6 +207,9 @@ func (r *Run) ask(ctx context.Context, what map[string]any, input any) (step, er
 		review, err = answer.allow(r.id)
 	}
 	switch {
+	case err != nil && ctx.Err() != nil: // the server may have allowed it, and would take it for running
+		r.giveUpStep(ctx, s)
+		return s, err
 	case errors.Is(err, ErrUnavailable) && r.client.goesOn(err):
 		r.unguarded.Store(true)
 		return s, nil
@@ -254,12 +295,15 @@ func (r *Run) named(kind string) entry {
 // send sends a report, also for a call that was cancelled, and keeps what cannot be delivered.
 func (r *Run) send(ctx context.Context, method, path string, body map[string]any) {
 	c := r.client
-	if ctx.Err() != nil {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), c.grace)
-		defer cancel()
+	err := ctx.Err()
+	if err == nil {
+		err = c.do(ctx, call{method: method, path: path, body: body}, nil)
 	}
-	err := c.do(ctx, call{method: method, path: path, body: body}, nil)
+	if err != nil && ctx.Err() != nil { // cancelled before it, or in the middle of it
+		ctx, cancel := c.within(ctx)
+		defer cancel()
+		err = c.do(ctx, call{method: method, path: path, body: body}, nil)
+	}
 	switch {
 	case err == nil:
 	case waits(err):

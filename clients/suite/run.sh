@@ -40,9 +40,10 @@ cd "$here/../typescript"
 [[ node_modules/.package-lock.json -nt package-lock.json ]] || npm ci --no-audit --no-fund
 npm run --silent check
 npm run --silent build
-say "Go client: vet"
+say "Go client: vet and tests"
 cd "$here/../go"
 go vet ./...
+go test -race -count=1 ./...
 
 cd "$here"
 work=$(mktemp -d)
