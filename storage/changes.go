@@ -107,7 +107,7 @@ func (s *Store) Watch(ctx context.Context, publish func([]Change)) error {
 // Unwatch ends what Watch began. A batch that is being written may still be told.
 func (s *Store) Unwatch() { s.watcher.Store(nil) }
 
-// ChangedElsewhere tells whether another process has committed to the file
+// ChangedElsewhere reports whether another process has committed to the file
 // since the last time it was asked.
 func (s *Store) ChangedElsewhere(ctx context.Context) (changed bool, err error) {
 	var version int64

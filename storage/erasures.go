@@ -98,7 +98,7 @@ func (s *Store) EraseUsers(ctx context.Context) (finished int, err error) {
 			return 0, fmt.Errorf("erase a user from the audit log: %w", err)
 		}
 	}
-	if err := s.emptyWAL(ctx); err != nil {
+	if err := s.truncateWAL(ctx); err != nil {
 		return 0, err
 	}
 	for _, e := range begun {
@@ -282,13 +282,13 @@ func withoutTexts(object []byte) ([]byte, error) {
 	return json.Marshal(all)
 }
 
-// emptyWAL folds the WAL and cuts it to nothing: until then it may have pages
+// truncateWAL checkpoints the WAL and cuts it to nothing: until then it may have pages
 // as they were before. Readers may keep it from that for a while, and writers
 // wait for it no longer than for any other checkpoint.
-func (s *Store) emptyWAL(ctx context.Context) error {
+func (s *Store) truncateWAL(ctx context.Context) error {
 	const attempts, pause = 20, 50 * time.Millisecond
 	for range attempts {
-		done, err := s.tryEmptyWAL(ctx)
+		done, err := s.tryTruncateWAL(ctx)
 		if done || err != nil {
 			return err
 		}
@@ -303,24 +303,24 @@ func (s *Store) emptyWAL(ctx context.Context) error {
 // backup does or a verification.
 var errReadersInTheWay = errors.New("the log cannot be emptied yet: a long read is under way")
 
-// tryEmptyWAL holds the writer for some milliseconds, in which those who read
+// tryTruncateWAL holds the writer for some milliseconds, in which those who read
 // the WAL end, and new ones have no need of it.
-func (s *Store) tryEmptyWAL(ctx context.Context) (done bool, err error) {
+func (s *Store) tryTruncateWAL(ctx context.Context) (done bool, err error) {
 	const attempts, pause = 4, time.Millisecond
 	s.closing.RLock()
 	defer s.closing.RUnlock()
 	if s.closed {
 		return false, ErrClosed
 	}
-	s.folder.Fold()
+	s.checkpointer.Checkpoint()
 	select {
-	case s.turn <- struct{}{}:
-		defer func() { <-s.turn }()
+	case s.writerLock <- struct{}{}:
+		defer func() { <-s.writerLock }()
 	case <-ctx.Done():
 		return false, ctx.Err()
 	}
 	for range attempts {
-		if done, err = s.folder.Empty(); done || err != nil {
+		if done, err = s.checkpointer.Truncate(); done || err != nil {
 			return done, err
 		}
 		if err := sleep(ctx, pause); err != nil {

@@ -59,8 +59,8 @@ func (s *Store) Shrink(ctx context.Context) (pages int, err error) {
 	if pages == 0 {
 		return 0, nil
 	}
-	// The file is cut when the last of the log is folded into it.
-	if err := s.emptyWAL(ctx); err != nil && !errors.Is(err, errReadersInTheWay) {
+	// The file is cut when the last of the WAL is checkpointed.
+	if err := s.truncateWAL(ctx); err != nil && !errors.Is(err, errReadersInTheWay) {
 		return pages, fmt.Errorf("shrink the file: %w", err)
 	}
 	return pages, nil

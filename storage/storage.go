@@ -58,16 +58,16 @@ type Store struct {
 	recalled    *lru.Cache[string, Credential] // of API keys, by prefix
 	keyUse      keyUse
 
-	writer   writing
-	folder   *sqlite.Checkpointer
-	memory   *memory       // of the writer
-	turn     chan struct{} // holds one while somebody writes, who alone may use what is the writer's
-	underWay atomic.Int64
-	queue    chan *job
-	wake     chan struct{} // holds one while something is queued that the writer has not seen
-	closing  sync.RWMutex  // held for reading while a job is let in
-	closed   bool
-	drained  chan struct{}
+	writer       writing
+	checkpointer *sqlite.Checkpointer
+	memory       *memory       // of the writer
+	writerLock   chan struct{} // holds one while somebody writes, who alone may use what is the writer's
+	underWay     atomic.Int64
+	queue        chan *job
+	wake         chan struct{} // holds one while something is queued that the writer has not seen
+	closing      sync.RWMutex  // held for reading while a job is let in
+	closed       bool
+	drained      chan struct{}
 
 	erases chan struct{} // holds one while somebody erases users
 
@@ -109,7 +109,7 @@ func Open(ctx context.Context, path string, opts Options) (*Store, error) {
 	}
 	s := &Store{
 		path: path, migrations: opts.Migrations, secret: opts.Secret, now: opts.Now, version: status.Newest,
-		turn: make(chan struct{}, 1), queue: make(chan *job, opts.QueueSize), wake: make(chan struct{}, 1), drained: make(chan struct{}),
+		writerLock: make(chan struct{}, 1), queue: make(chan *job, opts.QueueSize), wake: make(chan struct{}, 1), drained: make(chan struct{}),
 		memory: newMemory(opts.Held), stats: newStats(), openStepTimeout: opts.OpenStepTimeout,
 		erases: make(chan struct{}, 1),
 	}
@@ -149,7 +149,7 @@ func (s *Store) connect(ctx context.Context) error {
 	if err := requireWritable(s.writer); err != nil {
 		return err
 	}
-	if s.folder, err = sqlite.NewCheckpointer(s.path, writer); err != nil {
+	if s.checkpointer, err = sqlite.NewCheckpointer(s.path, writer); err != nil {
 		return fmt.Errorf("open the database for checkpoints: %w", dbfile.Classify(err))
 	}
 	if s.db, err = sqlite.OpenReaders(s.path); err != nil {
@@ -163,7 +163,7 @@ func (s *Store) connect(ctx context.Context) error {
 }
 
 // disconnect closes what connect has opened, the readers first, so that the
-// writer is the last and folds the WAL into the file.
+// writer is the last and checkpoints the WAL.
 func (s *Store) disconnect() error {
 	var errs []error
 	for _, readers := range []*sqlite.Pool{s.readers, s.credentials} {
@@ -174,8 +174,8 @@ func (s *Store) disconnect() error {
 	if s.db != nil {
 		errs = append(errs, s.db.Close())
 	}
-	if s.folder != nil {
-		errs = append(errs, s.folder.Close())
+	if s.checkpointer != nil {
+		errs = append(errs, s.checkpointer.Close())
 	}
 	if s.writer != nil {
 		errs = append(errs, s.writer.Close())

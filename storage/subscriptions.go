@@ -251,7 +251,7 @@ func saveSubscription(tx *Tx, ws WorkspaceKey, st SubscriptionState, granted pla
 		flag(st.CancelAtPeriodEnd), nullMillis(st.PastDueSince), nullMillis(st.PlanEndsAt), nullWord(string(granted)))
 }
 
-// StripeEventHandled tells whether an event has taken effect, which spares
+// StripeEventHandled reports whether an event has taken effect, which spares
 // asking Stripe about a repeated one. Settle looks again.
 func (s *Store) StripeEventHandled(ctx context.Context, id string) (bool, error) {
 	err := s.read(ctx, func(tx *Tx) error {

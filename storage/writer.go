@@ -58,10 +58,10 @@ func (s *Store) admit(j *job, alone bool) error {
 	}
 	if alone {
 		select {
-		case s.turn <- struct{}{}:
+		case s.writerLock <- struct{}{}:
 			defer dieOfPanic()
 			s.commitBatch([]*job{j})
-			<-s.turn
+			<-s.writerLock
 			return nil
 		default:
 		}
@@ -93,11 +93,11 @@ func dieOfPanic() {
 func (s *Store) runWriter() {
 	defer close(s.drained)
 	for range s.wake {
-		s.turn <- struct{}{}
+		s.writerLock <- struct{}{}
 		for len(s.queue) > 0 {
 			s.commitBatch(s.nextBatch())
 		}
-		<-s.turn
+		<-s.writerLock
 	}
 }
 
@@ -133,7 +133,7 @@ func (s *Store) commitBatch(batch []*job) {
 	}
 	if err == nil {
 		s.notes.tell()
-		s.folder.Committed()
+		s.checkpointer.Committed()
 	}
 }
 

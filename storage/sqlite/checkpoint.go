@@ -6,42 +6,42 @@ import (
 	"time"
 )
 
-// A WAL is folded into the file (a checkpoint, as SQLite calls it) beside the
-// writer. By itself SQLite would do it inside a COMMIT, for which everybody
-// would wait: while old pages are deleted, most of a checkpoint is random
-// writes. A checkpoint beside the writer never ends under load, though: the
-// writer has added frames meanwhile, and SQLite begins the WAL anew only when
-// all of them are folded. So the writer folds the last few itself.
+// The WAL is checkpointed beside the writer: its frames are written into the
+// file. SQLite's own checkpoints run inside a COMMIT, for which everybody would
+// wait: while old pages are deleted, most of a checkpoint is random writes. A
+// checkpoint beside the writer never ends under load, though: the writer has
+// added frames meanwhile, and SQLite begins the WAL anew only when all of them
+// are in the file. So the writer checkpoints the last few itself.
 const (
-	// foldAt is how many frames make a checkpoint worth its syncs: 8 MiB.
-	foldAt = 2000
-	// foldRest is how few frames the writer folds itself, in a millisecond or so.
-	foldRest = 200
-	// foldPasses bounds how often the rest is folded once more to make it small.
-	foldPasses = 4
-	// foldNow is when the writer waits for the disk, because the WAL outgrows it.
-	foldNow = 16 * foldAt
+	// checkpointAt is how many frames make a checkpoint worth its syncs: 8 MiB.
+	checkpointAt = 2000
+	// finishAt is how few frames the writer checkpoints itself, in a millisecond or so.
+	finishAt = 200
+	// maxPasses bounds how often the rest is checkpointed once more to make it small.
+	maxPasses = 4
+	// waitAt is when the writer waits for the disk, because the WAL outgrows it.
+	waitAt = 16 * checkpointAt
 )
 
-// Checkpointer folds the WAL of one writer.
+// Checkpointer checkpoints the WAL of one writer.
 type Checkpointer struct {
 	writer *Conn
 	beside *Conn // of its own goroutine
 	wake   chan struct{}
 	done   chan struct{}
 
-	folding chan struct{} // holds one while somebody folds
+	running chan struct{} // holds one while a checkpoint runs
 	small   atomic.Bool   // the passes have left but little
-	due     int32         // the writer's: frames at which to fold next
+	due     int32         // the writer's: frames at which of the next checkpoint
 
 	frames atomic.Int32 // of the WAL after the latest commit
 	// held is how many frames there were when a reader last kept them from being
-	// folded, and heldSince when that began, in Unix nanoseconds; 0 for not.
+	// checkpointed, and heldSince when that began, in Unix nanoseconds; 0 for not.
 	held      atomic.Int32
 	heldSince atomic.Int64
 }
 
-// NewCheckpointer begins to fold the WAL that a connection writes.
+// NewCheckpointer starts to checkpoint the WAL that a connection writes.
 func NewCheckpointer(path string, writer *Conn) (*Checkpointer, error) {
 	beside, err := OpenConn(path)
 	if err != nil {
@@ -51,14 +51,14 @@ func NewCheckpointer(path string, writer *Conn) (*Checkpointer, error) {
 		return nil, errors.Join(err, beside.Close())
 	}
 	c := &Checkpointer{
-		writer: writer, beside: beside, due: foldAt,
-		wake: make(chan struct{}, 1), done: make(chan struct{}), folding: make(chan struct{}, 1),
+		writer: writer, beside: beside, due: checkpointAt,
+		wake: make(chan struct{}, 1), done: make(chan struct{}), running: make(chan struct{}, 1),
 	}
 	go c.run()
 	return c, nil
 }
 
-// Close ends the goroutine. The connection that closes last, the writer's, folds what is left.
+// Close ends the goroutine. The connection that closes last, the writer's, checkpoints what is left.
 func (c *Checkpointer) Close() error {
 	close(c.wake)
 	<-c.done
@@ -69,23 +69,23 @@ func (c *Checkpointer) Close() error {
 func (c *Checkpointer) Committed() {
 	frames := c.writer.frames()
 	c.frames.Store(frames)
-	if frames < c.due-foldAt/2 { // fewer than when it was last set: the WAL has begun anew
-		c.due = foldAt
+	if frames < c.due-checkpointAt/2 { // fewer than when it was last set: the WAL has begun anew
+		c.due = checkpointAt
 		c.held.Store(0)
 	}
 	// While a reader keeps the WAL from beginning anew, every transaction finds
 	// it too large: that is no reason to sync after each of them.
 	due := frames >= c.due
 	if due {
-		c.due = frames + foldAt/2
+		c.due = frames + checkpointAt/2
 	}
 	switch {
-	case due && frames >= c.held.Load()+foldNow: // what a reader has kept is folded beside the writer
-		c.folding <- struct{}{}
+	case due && frames >= c.held.Load()+waitAt: // what a reader has kept is checkpointed beside the writer
+		c.running <- struct{}{}
 		c.finish()
 	case c.small.Load():
 		select {
-		case c.folding <- struct{}{}:
+		case c.running <- struct{}{}:
 			c.finish()
 		default: // one more round of passes, and small again after it
 		}
@@ -97,11 +97,11 @@ func (c *Checkpointer) Committed() {
 	}
 }
 
-// finish folds what the passes have left, and lets others fold. The next
+// finish checkpoints what the passes have left, and lets others do so. The next
 // transaction then begins the WAL anew, unless a reader still needs it. An
 // error refuses nothing: every commit is safe in the WAL, and there is a next time.
 func (c *Checkpointer) finish() {
-	defer func() { <-c.folding }()
+	defer func() { <-c.running }()
 	c.small.Store(false)
 	_, _, _ = c.writer.checkpoint()
 }
@@ -109,48 +109,48 @@ func (c *Checkpointer) finish() {
 func (c *Checkpointer) run() {
 	defer close(c.done)
 	for range c.wake {
-		c.folding <- struct{}{}
+		c.running <- struct{}{}
 		c.small.Store(c.passes())
-		<-c.folding
+		<-c.running
 	}
 }
 
-// Fold folds what can be without waiting for anybody, and waits for it.
-func (c *Checkpointer) Fold() {
-	c.folding <- struct{}{}
-	defer func() { <-c.folding }()
+// Checkpoint runs the passes now, which wait for no reader, and returns when they are over.
+func (c *Checkpointer) Checkpoint() {
+	c.running <- struct{}{}
+	defer func() { <-c.running }()
 	c.passes()
 }
 
-// Empty folds all of the WAL and cuts it to nothing, unless a reader needs it.
+// Truncate checkpoints all of the WAL and cuts it to nothing, unless a reader needs it.
 // The caller keeps the writer from writing meanwhile.
-func (c *Checkpointer) Empty() (done bool, err error) {
-	c.folding <- struct{}{}
-	defer func() { <-c.folding }()
-	return c.beside.emptyWAL()
+func (c *Checkpointer) Truncate() (done bool, err error) {
+	c.running <- struct{}{}
+	defer func() { <-c.running }()
+	return c.beside.truncateWAL()
 }
 
-// passes folds until the rest is small, or says that it is not: because a
+// passes checkpoints until the rest is small, or says that it is not: because a
 // reader still needs many of the frames, or the disk fails. The writer itself
 // may need the last ones just then.
 func (c *Checkpointer) passes() bool {
 	var before int32
-	for range foldPasses {
+	for range maxPasses {
 		committed := c.frames.Load()
-		frames, folded, err := c.beside.checkpoint()
-		c.noteHeld(err == nil && folded < committed, committed)
-		if err != nil || frames-folded > foldRest {
+		frames, done, err := c.beside.checkpoint()
+		c.noteHeld(err == nil && done < committed, committed)
+		if err != nil || frames-done > finishAt {
 			return false
 		}
-		if folded-before <= foldRest {
+		if done-before <= finishAt {
 			break
 		}
-		before = folded
+		before = done
 	}
 	return true
 }
 
-// noteHeld remembers that a reader keeps frames from being folded, or that none does.
+// noteHeld remembers that a reader keeps frames from being checkpointed, or that none does.
 func (c *Checkpointer) noteHeld(held bool, frames int32) {
 	switch {
 	case !held:
@@ -161,7 +161,7 @@ func (c *Checkpointer) noteHeld(held bool, frames int32) {
 	}
 }
 
-// HeldFor is for how long a reader has kept the WAL from being folded. That is
+// HeldFor is for how long a reader has kept the WAL from being checkpointed. That is
 // known as of the latest checkpoint, of which there is one while there are writes.
 func (c *Checkpointer) HeldFor() time.Duration {
 	since := c.heldSince.Load()

@@ -10,23 +10,23 @@ import (
 func TestWALBeginsAnewBesideTheWriter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFile(t)
-		f.fillTo(foldAt - 2*pages)
+		f.fillTo(checkpointAt - 2*pages)
 		before := f.fill()
-		f.fillTo(foldAt)
+		f.fillTo(checkpointAt)
 		synctest.Wait() // for the passes
-		f.fill()        // after it the writer folds the rest
+		f.fill()        // after it the writer checkpoints the rest
 		f.fill()
-		if frames := f.fill(); before < foldAt/2 || frames > 4*pages {
+		if frames := f.fill(); before < checkpointAt/2 || frames > 4*pages {
 			t.Errorf("%d frames, then %d", before, frames)
 		}
 	})
 }
 
-// What was written while the passes folded is left for the writer.
+// What was written during the passes is left for the writer.
 func TestWriterFoldsWhatThePassesLeft(t *testing.T) {
 	f := newFile(t)
-	f.fillTo(foldAt / 4)
-	f.folder.small.Store(true)
+	f.fillTo(checkpointAt / 4)
+	f.checkpointer.small.Store(true)
 	f.fill()
 	f.fill()
 	if frames := f.fill(); frames > 4*pages {
@@ -44,35 +44,35 @@ func TestReaderHoldsUpTheWALAndNobodyElse(t *testing.T) {
 			ended <- f.read(over)
 		}()
 		synctest.Wait()
-		f.fillTo(2 * foldAt)
+		f.fillTo(2 * checkpointAt)
 		synctest.Wait()
-		if frames := f.fill(); frames < 2*foldAt {
+		if frames := f.fill(); frames < 2*checkpointAt {
 			t.Errorf("the WAL began anew under a reader: %d frames", frames)
 		}
 		close(over)
 		f.must(<-ended)
-		for range foldAt / pages {
+		for range checkpointAt / pages {
 			f.fill()
 			synctest.Wait()
 		}
-		if frames := f.fill(); frames > foldAt {
+		if frames := f.fill(); frames > checkpointAt {
 			t.Errorf("%d frames, long after the reader", frames)
 		}
 	})
 }
 
 // When checkpoints fall behind, writes wait for them: the WAL is bounded, also
-// when one round of passes begins before what the last one left is folded.
+// when one round of passes begins before what the last one left is checkpointed.
 func TestWritesWaitForTheDiskWhenTheWALOutgrowsIt(t *testing.T) {
 	for _, small := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
 			f := newFile(t)
-			f.folder.small.Store(small)
-			f.folder.folding <- struct{}{} // a disk that takes for ever
+			f.checkpointer.small.Store(small)
+			f.checkpointer.running <- struct{}{} // a disk that takes for ever
 			most, over := int32(0), make(chan struct{})
 			go func() {
 				defer close(over)
-				for range (foldNow + 2*foldAt) / pages {
+				for range (waitAt + 2*checkpointAt) / pages {
 					most = max(most, f.fill())
 				}
 			}()
@@ -82,9 +82,9 @@ func TestWritesWaitForTheDiskWhenTheWALOutgrowsIt(t *testing.T) {
 				t.Errorf("small %v: nobody waits", small)
 			default:
 			}
-			<-f.folder.folding
+			<-f.checkpointer.running
 			<-over
-			if frames := f.fill(); most < foldNow-2*pages || most > foldNow+foldAt || frames > foldNow/2 {
+			if frames := f.fill(); most < waitAt-2*pages || most > waitAt+checkpointAt || frames > waitAt/2 {
 				t.Errorf("small %v: %d frames at most, then %d", small, most, frames)
 			}
 		})
@@ -94,21 +94,21 @@ func TestWritesWaitForTheDiskWhenTheWALOutgrowsIt(t *testing.T) {
 func TestALongReadDelaysNoLaterCheckpoint(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFile(t)
-		f.folder.due = 20 * foldAt                          // as a long read leaves it
-		large := bytes.Repeat([]byte{7}, (foldAt+100)*4096) // never deleted, which would overwrite it
+		f.checkpointer.due = 20 * checkpointAt                    // as a long read leaves it
+		large := bytes.Repeat([]byte{7}, (checkpointAt+100)*4096) // never deleted, which would overwrite it
 		f.write(`INSERT INTO probes (id, room) VALUES (2, $1)`, large)
 		most := int32(0)
-		for range 3 * foldAt / pages {
+		for range 3 * checkpointAt / pages {
 			most = max(most, f.fill())
 			synctest.Wait()
 		}
-		if most > 2*foldAt+4*pages {
-			t.Errorf("nobody folds: %d frames, due at %d", most, f.folder.due)
+		if most > 2*checkpointAt+4*pages {
+			t.Errorf("nobody checkpoints: %d frames, due at %d", most, f.checkpointer.due)
 		}
 	})
 }
 
-// What a long read has kept is much to fold at once. Nobody waits for that
+// What a long read has kept is much to checkpoint at once. Nobody waits for that
 // until the WAL has grown by as much again as it may anyway.
 func TestNobodyWaitsWhileWhatAReaderKeptIsFolded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -119,20 +119,20 @@ func TestNobodyWaitsWhileWhatAReaderKeptIsFolded(t *testing.T) {
 			ended <- f.read(over)
 		}()
 		synctest.Wait()
-		f.fillTo(foldNow - foldAt)
+		f.fillTo(waitAt - checkpointAt)
 		synctest.Wait()
-		f.fillTo(foldNow + foldAt)
+		f.fillTo(waitAt + checkpointAt)
 		synctest.Wait()
 		time.Sleep(time.Minute)
-		if held := f.folder.HeldFor(); held < time.Minute {
+		if held := f.checkpointer.HeldFor(); held < time.Minute {
 			t.Errorf("the WAL is held for %v", held)
 		}
-		f.folder.folding <- struct{}{} // a checkpoint of all that takes its time
+		f.checkpointer.running <- struct{}{} // a checkpoint of all that takes its time
 		close(over)
 		f.must(<-ended)
 		written := make(chan struct{})
 		go func() {
-			f.fillTo(foldNow + 4*foldAt)
+			f.fillTo(waitAt + 4*checkpointAt)
 			close(written)
 		}()
 		synctest.Wait()
@@ -141,14 +141,14 @@ func TestNobodyWaitsWhileWhatAReaderKeptIsFolded(t *testing.T) {
 		default:
 			t.Error("writes wait for the checkpoint")
 		}
-		<-f.folder.folding
+		<-f.checkpointer.running
 		<-written
-		for range foldAt / pages {
+		for range checkpointAt / pages {
 			f.fill()
 			synctest.Wait()
 		}
-		if frames := f.fill(); frames > foldAt || f.folder.held.Load() != 0 || f.folder.HeldFor() != 0 {
-			t.Errorf("%d frames, long after the reader; held %d, for %v", frames, f.folder.held.Load(), f.folder.HeldFor())
+		if frames := f.fill(); frames > checkpointAt || f.checkpointer.held.Load() != 0 || f.checkpointer.HeldFor() != 0 {
+			t.Errorf("%d frames, long after the reader; held %d, for %v", frames, f.checkpointer.held.Load(), f.checkpointer.HeldFor())
 		}
 	})
 }

@@ -133,29 +133,29 @@ func noteFrames(_ *libc.TLS, counted, _, _ uintptr, frames int32) int32 {
 // frames is how many the WAL had after the latest commit.
 func (c *Conn) frames() int32 { return *(*int32)(address(c.counted)) }
 
-// checkpoint folds as much of the WAL into the file as can be done without
+// checkpoint writes as much of the WAL into the file as can be done without
 // waiting for anybody. It returns how many frames there were, and how many of
-// them are folded now.
-func (c *Conn) checkpoint() (frames, folded int32, err error) {
-	var busy, all, done int64
+// them are in the file now.
+func (c *Conn) checkpoint() (frames, done int32, err error) {
+	var busy, all, written int64
 	err = c.rows("PRAGMA wal_checkpoint(PASSIVE)", nil, func(row Row) error {
-		return row.Scan(&busy, &all, &done)
+		return row.Scan(&busy, &all, &written)
 	})
 	if err == nil && busy != 0 {
 		err = &codeError{code: sqlite3.SQLITE_BUSY, text: "another checkpoint runs"}
 	}
-	return int32(all), int32(done), err
+	return int32(all), int32(written), err
 }
 
-// emptyWAL folds all of the WAL and cuts its file to nothing. It waits for
+// truncateWAL checkpoints all of the WAL and cuts its file to nothing. It waits for
 // nobody: done is false when a reader is in the way.
-func (c *Conn) emptyWAL() (done bool, err error) {
+func (c *Conn) truncateWAL() (done bool, err error) {
 	if err := c.Run("PRAGMA busy_timeout = 0"); err != nil {
 		return false, err
 	}
-	var busy, all, folded int64
+	var busy, all, written int64
 	err = c.rows("PRAGMA wal_checkpoint(TRUNCATE)", nil, func(row Row) error {
-		return row.Scan(&busy, &all, &folded)
+		return row.Scan(&busy, &all, &written)
 	})
 	wait := WaitForLocks()
 	err = errors.Join(err, c.Run("PRAGMA "+wait[0]+" = "+wait[1]))
@@ -163,6 +163,7 @@ func (c *Conn) emptyWAL() (done bool, err error) {
 	return err == nil && busy == 0, err
 }
 
+// Close closes the connection, with its statements.
 func (c *Conn) Close() error {
 	if c.tls == nil {
 		return nil

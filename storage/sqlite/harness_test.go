@@ -6,15 +6,15 @@ import (
 	"testing"
 )
 
-// file is a database of its own, with a writer whose WAL is folded beside it,
+// file is a database of its own, with a writer whose WAL is checkpointed beside it,
 // and readers. Its helpers end the test on an error.
 type file struct {
-	t      *testing.T
-	path   string
-	writer *Conn
-	folder *Checkpointer
-	pool   *Pool
-	filled int // writes of fill
+	t            *testing.T
+	path         string
+	writer       *Conn
+	checkpointer *Checkpointer
+	pool         *Pool
+	filled       int // writes of fill
 }
 
 func newFile(t *testing.T) *file {
@@ -24,9 +24,9 @@ func newFile(t *testing.T) *file {
 	f.writer, err = OpenConn(f.path)
 	f.must(err)
 	t.Cleanup(func() { f.must(f.writer.Close()) })
-	f.folder, err = NewCheckpointer(f.path, f.writer)
+	f.checkpointer, err = NewCheckpointer(f.path, f.writer)
 	f.must(err)
-	t.Cleanup(func() { f.must(f.folder.Close()) })
+	t.Cleanup(func() { f.must(f.checkpointer.Close()) })
 	db, err := OpenReaders(f.path)
 	f.must(err)
 	t.Cleanup(func() { f.must(db.Close()) })
@@ -66,14 +66,14 @@ func (f *file) must(err error) {
 	}
 }
 
-// write runs a statement in a transaction, and lets the WAL be folded.
+// write runs a statement in a transaction, and lets the WAL be checkpointed.
 func (f *file) write(query string, args ...any) {
 	f.t.Helper()
 	f.must(f.writer.Run("BEGIN IMMEDIATE"))
 	_, err := f.writer.Exec(f.t.Context(), query, args)
 	f.must(err)
 	f.must(f.writer.Run("COMMIT"))
-	f.folder.Committed()
+	f.checkpointer.Committed()
 }
 
 // read counts the rows in a snapshot, which ends when over is closed.

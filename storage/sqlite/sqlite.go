@@ -38,7 +38,7 @@ func Pragmas(readOnly bool) []Pragma {
 		return append(p, QueryOnly())
 	}
 	return append(p,
-		// A WAL that a long read has let grow shrinks again once it is folded.
+		// A WAL that a long read has let grow shrinks again once it is checkpointed.
 		Pragma{"journal_size_limit", strconv.Itoa(walLimit)},
 		Pragma{"secure_delete", "1"}, // what is deleted is gone from the file too
 	)
