@@ -38,7 +38,7 @@ type history struct {
 type event struct {
 	at    time.Time
 	order int // of events of the same time
-	do    func(storage.Past, time.Time) error
+	do    func(storage.Backfill, time.Time) error
 }
 
 type events []event
@@ -59,7 +59,7 @@ func (e *events) Pop() any {
 	return last
 }
 
-func (h *history) plan(at time.Time, do func(storage.Past, time.Time) error) {
+func (h *history) plan(at time.Time, do func(storage.Backfill, time.Time) error) {
 	h.made++
 	heap.Push(&h.due, event{at, h.made, do})
 }
@@ -67,7 +67,7 @@ func (h *history) plan(at time.Time, do func(storage.Past, time.Time) error) {
 func newHistory(ws storage.WorkspaceKey, rng *rand.Rand, now time.Time) *history {
 	h := &history{ws: ws, rng: rng, now: now.UTC().Truncate(time.Millisecond)}
 	for _, b := range blocks() {
-		h.plan(h.now.AddDate(0, 0, -b.daysAgo).Add(-time.Hour), func(p storage.Past, at time.Time) error {
+		h.plan(h.now.AddDate(0, 0, -b.daysAgo).Add(-time.Hour), func(p storage.Backfill, at time.Time) error {
 			return p.BlockUser(at, h.ws, b.user, &b.reason)
 		})
 	}
@@ -118,13 +118,13 @@ func (h *history) planRun(at time.Time) {
 	if s.status == "" && at.After(h.now.Add(-2*storage.DefaultRunIdleTimeout)) {
 		s.status = "FAILED"
 	}
-	h.plan(at.Truncate(time.Millisecond), func(p storage.Past, at time.Time) error { return h.start(p, at, s) })
+	h.plan(at.Truncate(time.Millisecond), func(p storage.Backfill, at time.Time) error { return h.start(p, at, s) })
 }
 
 // write plays everything that is due, a piece in each write.
 func (h *history) write(ctx context.Context, store *storage.Store) error {
 	for h.due.Len() > 0 {
-		err := store.WritePast(ctx, func(p storage.Past) error {
+		err := store.WriteBackfill(ctx, func(p storage.Backfill) error {
 			for n := 0; n < piece && h.due.Len() > 0; n++ {
 				e := heap.Pop(&h.due).(event)
 				if err := e.do(p, e.at); err != nil {
@@ -156,7 +156,7 @@ func (h *history) decide(req guard.Request, st guard.State) guard.Decision {
 	return guard.Decide(req, st)
 }
 
-func (h *history) start(p storage.Past, at time.Time, s script) error {
+func (h *history) start(p storage.Backfill, at time.Time, s script) error {
 	metadata, err := json.Marshal(s.metadata)
 	if err != nil {
 		return err
@@ -165,12 +165,12 @@ func (h *history) start(p storage.Past, at time.Time, s script) error {
 	if err != nil || !a.Decision.Allowed() {
 		return err
 	}
-	h.plan(at.Add(s.acts[0].pause), func(p storage.Past, at time.Time) error { return h.ask(p, at, s, a.ID, 0) })
+	h.plan(at.Add(s.acts[0].pause), func(p storage.Backfill, at time.Time) error { return h.ask(p, at, s, a.ID, 0) })
 	return nil
 }
 
 // ask asks for a step, and plans what follows from the answer.
-func (h *history) ask(p storage.Past, at time.Time, s script, run uuid.UUID, n int) error {
+func (h *history) ask(p storage.Backfill, at time.Time, s script, run uuid.UUID, n int) error {
 	step := s.acts[n]
 	input, err := json.Marshal(step.input)
 	if err != nil {
@@ -185,18 +185,18 @@ func (h *history) ask(p storage.Past, at time.Time, s script, run uuid.UUID, n i
 	case err != nil:
 		return err
 	case a.Decision.Allowed():
-		h.plan(at.Add(step.took), func(p storage.Past, at time.Time) error { return h.report(p, at, s, run, a.ID, n) })
+		h.plan(at.Add(step.took), func(p storage.Backfill, at time.Time) error { return h.report(p, at, s, run, a.ID, n) })
 	case s.stubborn && n+1 < len(s.acts) && a.Decision.Reason != guard.RunAlreadyEnded:
-		h.plan(at.Add(step.pause), func(p storage.Past, at time.Time) error { return h.ask(p, at, s, run, n+1) })
+		h.plan(at.Add(step.pause), func(p storage.Backfill, at time.Time) error { return h.ask(p, at, s, run, n+1) })
 	case a.Decision.Reason != guard.RunAlreadyEnded:
-		h.plan(at.Add(step.pause), func(p storage.Past, at time.Time) error {
+		h.plan(at.Add(step.pause), func(p storage.Backfill, at time.Time) error {
 			return p.EndRun(at, h.ws, run, storage.RunBlocked, storage.EndedByClient)
 		})
 	}
 	return nil
 }
 
-func (h *history) report(p storage.Past, at time.Time, s script, run, step uuid.UUID, n int) error {
+func (h *history) report(p storage.Backfill, at time.Time, s script, run, step uuid.UUID, n int) error {
 	done := s.acts[n]
 	took := done.took.Milliseconds()
 	in := storage.StepUpdate{Status: storage.StepCompleted, DurationMillis: &took}
@@ -218,20 +218,20 @@ func (h *history) report(p storage.Past, at time.Time, s script, run, step uuid.
 	}
 	switch next := n + 1; {
 	case next < len(s.acts):
-		h.plan(at.Add(done.pause), func(p storage.Past, at time.Time) error { return h.ask(p, at, s, run, next) })
+		h.plan(at.Add(done.pause), func(p storage.Backfill, at time.Time) error { return h.ask(p, at, s, run, next) })
 	case s.status == "":
-		h.plan(at.Add(storage.DefaultRunIdleTimeout), func(p storage.Past, at time.Time) error {
+		h.plan(at.Add(storage.DefaultRunIdleTimeout), func(p storage.Backfill, at time.Time) error {
 			return p.EndRun(at, h.ws, run, storage.RunFailed, storage.EndedByIdle)
 		})
 	default:
-		h.plan(at.Add(done.pause), func(p storage.Past, at time.Time) error { return h.end(p, at, s, run) })
+		h.plan(at.Add(done.pause), func(p storage.Backfill, at time.Time) error { return h.end(p, at, s, run) })
 	}
 	return nil
 }
 
-func (h *history) end(p storage.Past, at time.Time, s script, run uuid.UUID) error {
+func (h *history) end(p storage.Backfill, at time.Time, s script, run uuid.UUID) error {
 	if s.stubborn { // and has not noticed that it is over
-		h.plan(at.Add(time.Second), func(p storage.Past, at time.Time) error { return h.ask(p, at, s, run, len(s.acts)-1) })
+		h.plan(at.Add(time.Second), func(p storage.Backfill, at time.Time) error { return h.ask(p, at, s, run, len(s.acts)-1) })
 	}
 	return p.EndRun(at, h.ws, run, storage.ParseRunStatus(s.status), storage.EndedByClient)
 }

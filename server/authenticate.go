@@ -70,7 +70,7 @@ func (s *Server) checkKey(ctx context.Context, credential string, needs permissi
 		return principal{}, invalidKey()
 	}
 	if needs.checkedByWriter() {
-		if found, ok := s.store.RecallKey(key.Prefix); ok && key.Matches(found.Hash) {
+		if found, ok := s.store.CachedKey(key.Prefix); ok && key.Matches(found.Hash) {
 			return keyHolder(key, found, true), refuseScope(needs, found.Scope)
 		}
 	}

@@ -71,7 +71,7 @@ func (s *Server) fail(c *call, err error) {
 		return
 	}
 	if keyEnded(err) {
-		s.store.ForgetKey(c.who.prefix)
+		s.store.InvalidateKey(c.who.prefix)
 	}
 	if c.isGone(err) {
 		c.status = statusClientGone

@@ -122,18 +122,18 @@ func (s *Store) KeyCredential(ctx context.Context, prefix string) (c Credential,
 	}
 	err = s.noticeDamage(err)
 	if err == nil && c.KeyEnded == nil {
-		s.recalled.Add(prefix, c)
+		s.cachedKeys.Add(prefix, c)
 	}
 	return c, err
 }
 
-// RecallKey is KeyCredential from memory: it knows the keys that were active
+// CachedKey is KeyCredential from a cache: it knows the keys that were active
 // when last looked up. Only calls that name the key to the writer, as their
 // Caller, may rely on it, and a key that it does not know may still be active.
-func (s *Store) RecallKey(prefix string) (Credential, bool) { return s.recalled.Get(prefix) }
+func (s *Store) CachedKey(prefix string) (Credential, bool) { return s.cachedKeys.Get(prefix) }
 
-// ForgetKey has the next call with that key looked up.
-func (s *Store) ForgetKey(prefix string) { s.recalled.Remove(prefix) }
+// InvalidateKey has the next call with that key looked up.
+func (s *Store) InvalidateKey(prefix string) { s.cachedKeys.Remove(prefix) }
 
 const selectKey = `SELECT id, uuid, prefix, label, scope, created_at, revoked_at, expires_at, last_used_at FROM api_keys
 	WHERE workspace_id = $1`

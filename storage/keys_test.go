@@ -123,12 +123,12 @@ func TestACredentialSaysHowItsKeyEnded(t *testing.T) {
 		if got.Scope != ScopeRead || got.Key != c.Key || !errors.Is(got.KeyEnded, ended) || got.MayFinish != mayFinish {
 			t.Errorf("%+v, want it ended %v and %v", got, ended, mayFinish)
 		}
-		if _, cached := w.RecallKey(k.Prefix); cached && ended != nil {
-			t.Error("a key that has ended is recalled")
+		if _, cached := w.CachedKey(k.Prefix); cached && ended != nil {
+			t.Error("a key that has ended is cached")
 		}
 	}
 	want(nil, false)
-	w.ForgetKey(k.Prefix)
+	w.InvalidateKey(k.Prefix)
 	w.Advance(time.Minute)
 	want(ErrKeyExpired, true)
 	w.Advance(KeyGrace)

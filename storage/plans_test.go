@@ -67,7 +67,7 @@ func calls(t *testing.T, w *world) []call {
 			}
 			return nil
 		}},
-		{"WritePast", func() error { return w.WritePast(ctx, func(Past) error { return nil }) }},
+		{"WriteBackfill", func() error { return w.WriteBackfill(ctx, func(Backfill) error { return nil }) }},
 		{"Watch", func() error { return w.Watch(ctx, func([]Change) {}) }},
 		{"ChangedElsewhere", func() error { _, err := w.ChangedElsewhere(ctx); return err }},
 		{"Unwatch", func() error { w.Unwatch(); return nil }},
@@ -151,16 +151,16 @@ func accountCalls(w *world, a Account, space Workspace, k APIKey) []call {
 		}},
 		{"HasAccounts", func() error { _, err := w.HasAccounts(ctx); return err }},
 		{"KeyCredential", func() error { _, err := w.KeyCredential(ctx, k.Prefix); return err }},
-		{"RecallKey", func() error {
-			if _, ok := w.RecallKey(k.Prefix); !ok {
-				return errors.New("the key is not recalled")
+		{"CachedKey", func() error {
+			if _, ok := w.CachedKey(k.Prefix); !ok {
+				return errors.New("the key is not cached")
 			}
 			return nil
 		}},
-		{"ForgetKey", func() error { w.ForgetKey(k.Prefix); return nil }},
+		{"InvalidateKey", func() error { w.InvalidateKey(k.Prefix); return nil }},
 		{"TokenCredential", func() error { _, err := w.TokenCredential(ctx, a.ID, a.Workspace, auth.SessionID{}); return err }},
 		{"APIKey", func() error { _, err := w.APIKey(ctx, ws); return err }},
-		{"KeyUsed", func() error { c, _ := w.RecallKey(k.Prefix); w.KeyUsed(c.Key); return nil }},
+		{"KeyUsed", func() error { c, _ := w.CachedKey(k.Prefix); w.KeyUsed(c.Key); return nil }},
 		{"RecordKeyUse", func() error {
 			n, err := w.RecordKeyUse(ctx)
 			return errors.Join(err, atLeastOne(n))

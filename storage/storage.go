@@ -55,7 +55,7 @@ type Store struct {
 	// credentials are readers of their own, so that no list, however slow,
 	// holds up the look-up that comes before every decision.
 	credentials *sqlite.Pool
-	recalled    *lru.Cache[string, Credential] // of API keys, by prefix
+	cachedKeys  *lru.Cache[string, Credential] // of API keys, by prefix
 	keyUse      keyUse
 
 	writer       writing
@@ -113,7 +113,7 @@ func Open(ctx context.Context, path string, opts Options) (*Store, error) {
 		memory: newMemory(opts.Held), stats: newStats(), openStepTimeout: opts.OpenStepTimeout,
 		erases: make(chan struct{}, 1),
 	}
-	if s.recalled, err = lru.New[string, Credential](opts.Held); err != nil {
+	if s.cachedKeys, err = lru.New[string, Credential](opts.Held); err != nil {
 		return nil, fmt.Errorf("hold %d rows: %w", opts.Held, err)
 	}
 	if s.lock, err = dbfile.Share(path); err != nil {

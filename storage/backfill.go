@@ -7,23 +7,23 @@ import (
 	"github.com/google/uuid"
 )
 
-// Past is a write whose parts have times of their own. It makes history: for
+// Backfill is a write whose parts have times of their own. It makes history: for
 // the demo now, for an import one day. It goes the same ways as the present,
 // so that ids, counters and rollups are those of the times given.
-type Past struct{ tx *Tx }
+type Backfill struct{ tx *Tx }
 
-// WritePast has fn make a piece of history in one write: all of it, or with
+// WriteBackfill has fn make a piece of history in one write: all of it, or with
 // an error nothing.
-func (s *Store) WritePast(ctx context.Context, fn func(Past) error) error {
+func (s *Store) WriteBackfill(ctx context.Context, fn func(Backfill) error) error {
 	return s.write(ctx, bySQL, func(tx *Tx) error {
 		tx.notes = nil // what was then is no news
-		return fn(Past{tx})
+		return fn(Backfill{tx})
 	})
 }
 
 // at moves the transaction to a time. What the writer's memory knows of a day
 // takes in the days before, so another day is read anew.
-func (p Past) at(t time.Time) (*Tx, error) {
+func (p Backfill) at(t time.Time) (*Tx, error) {
 	m := p.tx.memory
 	p.tx.now = t.UTC()
 	if day := dayOf(p.tx.now); day != m.today || m.full() {
@@ -34,13 +34,13 @@ func (p Past) at(t time.Time) (*Tx, error) {
 }
 
 // reread writes what was counted and reads it again when it is next asked for.
-func (p Past) reread() error {
+func (p Backfill) reread() error {
 	defer p.tx.memory.invalidateAll()
 	return p.tx.memory.flush(p.tx)
 }
 
 // StartRun is Store.StartRun at a time.
-func (p Past) StartRun(t time.Time, ws WorkspaceKey, in NewRun, decide Decider) (Answer, error) {
+func (p Backfill) StartRun(t time.Time, ws WorkspaceKey, in NewRun, decide Decider) (Answer, error) {
 	tx, err := p.at(t)
 	if err != nil {
 		return Answer{}, err
@@ -50,7 +50,7 @@ func (p Past) StartRun(t time.Time, ws WorkspaceKey, in NewRun, decide Decider) 
 }
 
 // CreateStep is Store.CreateStep at a time.
-func (p Past) CreateStep(t time.Time, ws WorkspaceKey, run uuid.UUID, in NewStep, decide Decider) (Answer, error) {
+func (p Backfill) CreateStep(t time.Time, ws WorkspaceKey, run uuid.UUID, in NewStep, decide Decider) (Answer, error) {
 	tx, err := p.at(t)
 	if err != nil {
 		return Answer{}, err
@@ -59,7 +59,7 @@ func (p Past) CreateStep(t time.Time, ws WorkspaceKey, run uuid.UUID, in NewStep
 }
 
 // UpdateStep is Store.UpdateStep at a time.
-func (p Past) UpdateStep(t time.Time, ws WorkspaceKey, run, step uuid.UUID, in StepUpdate) error {
+func (p Backfill) UpdateStep(t time.Time, ws WorkspaceKey, run, step uuid.UUID, in StepUpdate) error {
 	tx, err := p.at(t)
 	if err != nil {
 		return err
@@ -69,7 +69,7 @@ func (p Past) UpdateStep(t time.Time, ws WorkspaceKey, run, step uuid.UUID, in S
 }
 
 // EndRun is Store.EndRun at a time.
-func (p Past) EndRun(t time.Time, ws WorkspaceKey, id uuid.UUID, status RunStatus, by EndedBy) error {
+func (p Backfill) EndRun(t time.Time, ws WorkspaceKey, id uuid.UUID, status RunStatus, by EndedBy) error {
 	tx, err := p.at(t)
 	if err != nil {
 		return err
@@ -80,7 +80,7 @@ func (p Past) EndRun(t time.Time, ws WorkspaceKey, id uuid.UUID, status RunStatu
 
 // BlockUser is Store.BlockUser at a time. It works by SQL, behind the back of
 // what was remembered.
-func (p Past) BlockUser(t time.Time, ws WorkspaceKey, externalID string, reason *string) error {
+func (p Backfill) BlockUser(t time.Time, ws WorkspaceKey, externalID string, reason *string) error {
 	tx, err := p.at(t)
 	if err != nil {
 		return err

@@ -16,7 +16,7 @@ func TestThePastIsBookedOnItsOwnDays(t *testing.T) {
 	then := noon().AddDate(0, 0, -3)
 	model, tokens, reason := "gpt-4o", int64(10), "loops"
 	var run Answer
-	w.must(w.WritePast(t.Context(), func(p Past) (err error) {
+	w.must(w.WriteBackfill(t.Context(), func(p Backfill) (err error) {
 		if run, err = p.StartRun(then, ws, NewRun{UserID: "u", Metadata: []byte(`{"task":"of then"}`)}, guard.Decide); err != nil {
 			return err
 		}
@@ -57,7 +57,7 @@ func TestAPastThatFailsLeavesNothing(t *testing.T) {
 	w := audited(t)
 	ws := w.roomy()
 	broken := errors.New("broken")
-	err := w.WritePast(t.Context(), func(p Past) error {
+	err := w.WriteBackfill(t.Context(), func(p Backfill) error {
 		_, err := p.StartRun(noon().AddDate(0, 0, -1), ws, NewRun{UserID: "u"}, guard.Decide)
 		return errors.Join(err, broken)
 	})
