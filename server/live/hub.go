@@ -42,11 +42,11 @@ const (
 
 // How the hub paces itself.
 const (
-	roundEvery = 100 * time.Millisecond // between two times that a workspace is told something
-	spendEvery = 500 * time.Millisecond // between two spend.changed of a workspace
-	pollEvery  = time.Second            // between two looks for what other processes did
-	restFactor = 9                      // how many times as long as telling a workspace took, the hub rests then
-	batches    = 1024                   // handed over by the writer and not yet looked at
+	roundEvery    = 100 * time.Millisecond // between two times that a workspace is told something
+	spendEvery    = 500 * time.Millisecond // between two spend.changed of a workspace
+	pollEvery     = time.Second            // between two looks for what other processes did
+	backoffFactor = 9                      // how many times as long as telling a workspace took, the hub rests then
+	batches       = 1024                   // handed over by the writer and not yet looked at
 )
 
 // Hub tells open streams what was committed. The store's writer hands it the
@@ -199,12 +199,12 @@ func (h *Hub) Close() {
 // another, each at most once in roundEvery. After each it rests, so that the
 // hub takes a tenth of a processor at most and never wakes all readers at once.
 func (h *Hub) run(ctx context.Context) {
-	poll, rest := time.NewTicker(pollEvery), time.NewTimer(0)
+	poll, backoff := time.NewTicker(pollEvery), time.NewTimer(0)
 	defer poll.Stop()
-	defer rest.Stop()
+	defer backoff.Stop()
 	var round []*feed // those still to be looked at
 	var began time.Time
-	for rested := false; ; {
+	for ready := false; ; {
 		select {
 		case <-ctx.Done():
 			return
@@ -212,20 +212,20 @@ func (h *Hub) run(ctx context.Context) {
 			h.take(changes)
 		case <-poll.C:
 			h.lookElsewhere(ctx)
-		case <-rest.C:
-			rested = true
+		case <-backoff.C:
+			ready = true
 		}
 		if h.overflow.Swap(false) {
 			h.missAll()
 		}
-		for rested {
+		for ready {
 			if len(round) == 0 {
 				if round = h.pending(); len(round) == 0 {
 					break
 				}
 				if left := roundEvery - time.Since(began); left > 0 {
-					round, rested = nil, false
-					rest.Reset(left)
+					round, ready = nil, false
+					backoff.Reset(left)
 					break
 				}
 				began = time.Now()
@@ -233,8 +233,8 @@ func (h *Hub) run(ctx context.Context) {
 			f, started := round[0], time.Now()
 			round = round[1:]
 			if h.publish(ctx, f) {
-				rested = false
-				rest.Reset(restFactor * time.Since(started))
+				ready = false
+				backoff.Reset(backoffFactor * time.Since(started))
 			}
 		}
 	}
