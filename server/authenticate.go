@@ -18,7 +18,7 @@ type principal struct {
 	account   uuid.UUID
 	key       storage.KeyID // of an API key; 0 for a token
 	prefix    string        // of the key
-	recalled  bool          // the key was not looked up: the store has yet to check it
+	cached    bool          // the key was not looked up: the store has yet to check it
 	ended     error         // of a key that may only finish what it began; else nil
 
 	session auth.SessionID // of a token
@@ -94,8 +94,8 @@ func (s *Server) checkKey(ctx context.Context, credential string, needs permissi
 	return who, nil
 }
 
-func keyHolder(key auth.APIKey, found storage.Credential, recalled bool) principal {
-	return principal{workspace: found.Workspace, account: found.Account, key: found.Key, prefix: key.Prefix, recalled: recalled}
+func keyHolder(key auth.APIKey, found storage.Credential, cached bool) principal {
+	return principal{workspace: found.Workspace, account: found.Account, key: found.Key, prefix: key.Prefix, cached: cached}
 }
 
 func invalidKey() error { return unauthenticated("Invalid API key") }

@@ -109,7 +109,7 @@ func (s *Server) handle(c *call) (err error) {
 	if v := (*request.ValidationError)(nil); c.who.ended != nil && errors.As(err, &v) {
 		err = c.who.ended // who calls is looked at before what is sent
 	}
-	if c.who.recalled && !keyEnded(err) {
+	if c.who.cached && !keyEnded(err) {
 		s.store.KeyUsed(c.who.key)
 	}
 	return err

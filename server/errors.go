@@ -54,7 +54,7 @@ func orNotFound(err error, detail string) error {
 	return err
 }
 
-// keyEnded reports whether the store did not take a key that was recalled.
+// keyEnded reports whether the store did not take a cached key.
 func keyEnded(err error) bool {
 	return errors.Is(err, storage.ErrKeyRevoked) || errors.Is(err, storage.ErrKeyExpired)
 }
