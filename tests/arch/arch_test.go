@@ -122,6 +122,7 @@ func rooms() map[string]room {
 const (
 	maxLines     = 500
 	maxTestLines = 700
+	maxFiles     = 40 // of a package, without tests
 )
 
 // TestMain runs the tests at the root of the module.
@@ -212,6 +213,14 @@ func TestEveryPackageIsARoomAndSaysWhatItIs(t *testing.T) {
 		}
 		if p.Doc == "" {
 			t.Errorf("%s has no package comment", p.ImportPath)
+		}
+	}
+}
+
+func TestPackagesStaySmall(t *testing.T) {
+	for _, p := range packages(t) {
+		if n := len(p.sources()); n > maxFiles {
+			t.Errorf("%s has %d files, %d are allowed: give what belongs together a package", p.ImportPath, n, maxFiles)
 		}
 	}
 }
