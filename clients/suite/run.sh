@@ -35,11 +35,12 @@ differs=(
   'test_flaws.py::test_counts_that_can_be_read_are_booked[(500.5, 100)]'
 )
 (cd "$here/../../tests/client" && "$venv/bin/python" -m pytest -q --ignore=test_readme.py --ignore=test_example.py "${differs[@]/#/--deselect=}")
-say "TypeScript client: types and build"
+say "TypeScript client: types, build and tests"
 cd "$here/../typescript"
 [[ node_modules/.package-lock.json -nt package-lock.json ]] || npm ci --no-audit --no-fund
 npm run --silent check
 npm run --silent build
+npm run --silent test
 say "Go client: vet and tests"
 cd "$here/../go"
 go vet ./...

@@ -89,6 +89,8 @@ export class Pikarc {
       answer = await request(this.settings, "POST", "/v1/runs/", start, { key, signal: options.signal });
       text(answer, "id");
     } catch (error) {
+      // Aborted: the server may have started it, and would hold its place.
+      if (options.signal?.aborted) await this.giveUp(journal, start, key);
       if (!(error instanceof Unavailable) || !goesOn(this.settings, error)) throw error;
       return new Run(this.settings, journal, undefined, start, key, options.signal);
     }
@@ -96,6 +98,19 @@ export class Pikarc {
     if (allow(answer, run.runId) !== undefined) throw new PikarcBlockedError({ reason: "REVIEW_ERROR", runId: run.runId });
     await deliver(this.settings, journal);
     return run;
+  }
+
+  /** Ends a run whose start was aborted. The start is sent again with its key, to learn whether there is one. */
+  private async giveUp(journal: Journal, start: Members, key: string): Promise<void> {
+    const { grace } = this.settings;
+    try {
+      const answer = await request(this.settings, "POST", "/v1/runs/", start, { key, grace });
+      if (members(answer["decision"])["outcome"] !== "ALLOW") return;
+      await request(this.settings, "POST", `/v1/runs/${text(answer, "id")}/end`, { status: "FAILED" }, { grace });
+    } catch (error) {
+      if (error instanceof APIError && !waits(error)) return;
+      await journal.append({ kind: "end", start, key, status: "FAILED", at: Date.now() });
+    }
   }
 
   /** Delivers the reports that wait, and returns how many were. */
@@ -250,6 +265,8 @@ export class Run {
       answer = await request(this.settings, "POST", `/v1/runs/${this.id}/steps`, body, { key: step.key, signal: this.signal });
       step.id = text(answer, "id");
     } catch (error) {
+      // Aborted: the server may have allowed it, and would take it for running.
+      if (this.signal?.aborted) await this.giveUp(step);
       if (!(error instanceof Unavailable) || !goesOn(this.settings, error)) throw error;
       this.unguarded = true;
       return step;
@@ -257,6 +274,18 @@ export class Run {
     const review = allow(answer, this.id);
     if (review !== undefined) await this.waitForReview(step.id, review, members(answer["decision"])["policy_name"]);
     return step;
+  }
+
+  /** Settles a step that was aborted while it was asked for; asking again with its key tells which it is. */
+  private async giveUp(step: Step): Promise<void> {
+    try {
+      const sending = { key: step.key, grace: this.settings.grace };
+      const answer = await request(this.settings, "POST", `/v1/runs/${this.id}/steps`, step.body, sending);
+      if (members(answer["decision"])["outcome"] !== "ALLOW") return;
+      await this.settle({ ...step, id: text(answer, "id") }, performance.now(), { status: "FAILED", error: "cancelled" });
+    } catch (error) {
+      console.warn("pikarc: an aborted step could not be followed up; it ends with its run:", (error as Error).message);
+    }
   }
 
   private async waitForReview(stepId: string, reviewId: string, policy: unknown): Promise<void> {

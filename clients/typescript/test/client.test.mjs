@@ -1,0 +1,147 @@
+import assert from "node:assert/strict";
+import { mkdtempSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+import { Pikarc } from "../dist/index.js";
+
+/** A server at the process's edge, which knows a request by its idempotency key. */
+class Books {
+  byKey = new Map();
+  runs = new Map();
+  steps = new Map();
+  tokens = 0;
+  seen = 0;
+  hook = () => undefined;
+
+  fetch = async (url, init) => {
+    const n = ++this.seen;
+    this.hook(n, true);
+    init.signal?.throwIfAborted();
+    const id = this.carryOut(new URL(url).pathname.split("/"), init);
+    this.hook(n, false);
+    init.signal?.throwIfAborted();
+    return Response.json({ id, status: "RUNNING", decision: { outcome: "ALLOW" } });
+  };
+
+  carryOut(path, init) {
+    const body = JSON.parse(init.body ?? "{}");
+    if (init.method === "PATCH") {
+      this.steps.set(path[5], [body.status, body.error].filter(Boolean).join(" "));
+      this.tokens += (body.prompt_tokens ?? 0) + (body.completion_tokens ?? 0);
+      return path[5];
+    }
+    if (path.at(-1) === "end") {
+      this.runs.set(path[3], body.status);
+      return path[3];
+    }
+    const key = init.headers["idempotency-key"];
+    const known = this.byKey.get(key);
+    if (known) return known;
+    const id = `id${this.byKey.size}`;
+    this.byKey.set(key, id);
+    (path.at(-1) === "steps" ? this.steps : this.runs).set(id, "RUNNING");
+    return id;
+  }
+
+  client() {
+    const journalDir = mkdtempSync(join(tmpdir(), "pikarc-"));
+    return new Pikarc({ apiKey: "lg_test", baseUrl: "http://pikarc", journalDir, maxRetries: 0, fetch: this.fetch });
+  }
+
+  assertSettled() {
+    assert.ok(![...this.runs.values(), ...this.steps.values()].includes("RUNNING"), JSON.stringify([[...this.runs], [...this.steps]]));
+  }
+}
+
+const used = { usage: { prompt_tokens: 3, completion_tokens: 2 } };
+
+for (let n = 1; n <= 6; n++) {
+  for (const before of [true, false]) {
+    test(`aborted ${before ? "before" : "after"} request ${n} is carried out, a run ends and its steps are settled`, async () => {
+      const books = new Books();
+      const client = books.client();
+      const abort = new AbortController();
+      books.hook = (seen, isBefore) => seen === n && isBefore === before && abort.abort();
+      await client
+        .run({ userId: "ada", signal: abort.signal }, async (run) => {
+          await run.modelCall(() => used, { model: "m" });
+          await run.toolCall(() => 1, { toolName: "t" });
+        })
+        .catch((error) => assert.equal(error.name, "AbortError"));
+      books.assertSettled();
+      assert.equal(await client.journalLength(), 0);
+    });
+  }
+}
+
+test("aborted within a call, its step is cancelled and the run has failed", async () => {
+  const books = new Books();
+  const abort = new AbortController();
+  const run = books.client().run({ userId: "ada", signal: abort.signal }, (run) =>
+    run.toolCall(() => new Promise(() => abort.abort()), { toolName: "t" }),
+  );
+  await assert.rejects(run, { name: "AbortError" });
+  assert.deepEqual([...books.steps.values(), ...books.runs.values()], ["FAILED cancelled", "FAILED"]);
+});
+
+async function* chunks(breaks = false) {
+  yield "a";
+  yield "b";
+  if (breaks) throw new RangeError("broken");
+  yield used;
+}
+
+for (const [name, breaks, most, tokens, status] of [
+  ["whole", false, 9, 5, "COMPLETED"],
+  ["broken off", true, 9, 2, "FAILED RangeError: broken"],
+  ["left early", false, 1, 1, "COMPLETED"],
+]) {
+  test(`a stream that is ${name} is settled once with what came`, async () => {
+    const books = new Books();
+    const seen = [];
+    await books
+      .client()
+      .run({ userId: "ada" }, async (run) => {
+        for await (const chunk of await run.modelStream(() => chunks(breaks), { model: "m" })) {
+          seen.push(chunk);
+          if (seen.length === most) break;
+        }
+      })
+      .catch((error) => assert.ok(error instanceof RangeError));
+    assert.deepEqual([...books.steps.values()], [status]);
+    assert.equal(books.tokens, tokens);
+    assert.deepEqual(seen.slice(0, 2), ["a", "b"].slice(0, most));
+    books.assertSettled();
+  });
+}
+
+for (const [name, options] of Object.entries({
+  "no key": {},
+  "a line break in the key": { apiKey: "lg_secret\n" },
+  "no scheme": { apiKey: "lg_secret", baseUrl: "localhost:8000" },
+  "/v1 in the address": { apiKey: "lg_secret", baseUrl: "http://localhost/v1" },
+  "a password in the address": { apiKey: "lg_secret", baseUrl: "http://ann:secret@localhost" },
+})) {
+  test(`${name} is refused and not repeated`, () => {
+    delete process.env["PIKARC_API_KEY"];
+    assert.throws(() => new Pikarc(options), (error) => !error.message.includes("secret"));
+  });
+}
+
+const ring = {};
+ring["itself"] = ring;
+for (const [name, described] of Object.entries({
+  ring, bigint: 10n ** 30n, function: () => 1, symbol: Symbol("s"), NaN, NUL: "\0", "50 MB": "x".repeat(50_000_000),
+})) {
+  test(`an agent lives that describes: ${name}`, async () => {
+    const books = new Books();
+    const run = books.client().run({ userId: "ada", metadata: { described } }, async (run) => {
+      await run.toolCall(() => described, { toolName: "t", inputData: described });
+      await run.modelCall(() => used, { model: "m", inputData: { described }, tokenExtractor: () => { throw new Error("no"); } });
+    });
+    await run;
+    assert.deepEqual([...books.steps.values()], ["COMPLETED", "COMPLETED"]);
+    assert.equal(books.tokens, 5);
+  });
+}
