@@ -49,7 +49,7 @@ type Change struct {
 	Workspace WorkspaceKey
 	Kind      ChangeKind
 	Part      ConfigPart // of ConfigChanged
-	Run       int64      // internal id, for Moment; 0 where no run is concerned
+	Run       int64      // internal id, for Snapshot; 0 where no run is concerned
 	Step      uuid.UUID  // of ModelUnpriced and SpendCapped
 	Model     string     // of ModelUnpriced; "" for a step without a model
 	Denial    *Denial    // of StepDenied
@@ -118,16 +118,16 @@ func (s *Store) ChangedElsewhere(ctx context.Context) (changed bool, err error) 
 	return changed, err
 }
 
-// Moment is how a workspace stands, in one snapshot.
-type Moment struct {
+// Snapshot is the state of a workspace at one moment.
+type Snapshot struct {
 	Today       Totals
 	RunningRuns int64
 	Runs        map[int64]Run // those asked for that exist, by internal id
 }
 
-// Moment reads how a workspace stands, and summaries of some of its runs, by
+// Snapshot reads the state of a workspace, and summaries of some of its runs, by
 // the internal ids that changes carry.
-func (s *Store) Moment(ctx context.Context, ws WorkspaceKey, runs []int64) (m Moment, err error) {
+func (s *Store) Snapshot(ctx context.Context, ws WorkspaceKey, runs []int64) (m Snapshot, err error) {
 	m.Runs = make(map[int64]Run, len(runs))
 	err = s.read(ctx, func(tx *Tx) error {
 		today := dayOf(tx.now)

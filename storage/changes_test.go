@@ -232,7 +232,7 @@ func TestAMomentIsOfItsWorkspaceAlone(t *testing.T) {
 	run := w.start(ws, "u")
 	w.patch(ws, run.ID, w.step(ws, run.ID).ID, 3, 4)
 	w.start(other, "u")
-	m, err := w.Moment(t.Context(), ws, []int64{1, 1, 2, 404})
+	m, err := w.Snapshot(t.Context(), ws, []int64{1, 1, 2, 404})
 	w.must(err)
 	if len(m.Runs) != 1 || m.Runs[1].ID != run.ID || m.RunningRuns != 1 || m.Today.Tokens != 7 || m.Today.Spend != 7*microUSD {
 		t.Errorf("moment %+v", m)

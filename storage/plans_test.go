@@ -71,7 +71,7 @@ func calls(t *testing.T, w *world) []call {
 		{"Watch", func() error { return w.Watch(ctx, func([]Change) {}) }},
 		{"ChangedElsewhere", func() error { _, err := w.ChangedElsewhere(ctx); return err }},
 		{"Unwatch", func() error { w.Unwatch(); return nil }},
-		{"Moment", func() error { _, err := w.Moment(ctx, ws, []int64{1}); return err }},
+		{"Snapshot", func() error { _, err := w.Snapshot(ctx, ws, []int64{1}); return err }},
 		{"Config", func() error { _, err := w.Config(ctx, ws); return err }},
 		{"Ready", func() error { return w.Ready(ctx) }},
 		{"EndIdleRuns", func() error {

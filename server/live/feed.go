@@ -105,7 +105,7 @@ func (h *Hub) collect(ctx context.Context, f *feed) []byte {
 	f.events = nil
 	var frames frames
 	if len(asked) > 0 || spend {
-		m, err := h.store.Moment(ctx, f.ws, asked)
+		m, err := h.store.Snapshot(ctx, f.ws, asked)
 		if err != nil {
 			h.log.Warn("read what streams are to be told", "error", err.Error())
 			f.missed, f.published = true, time.Now()
@@ -117,7 +117,7 @@ func (h *Hub) collect(ctx context.Context, f *feed) []byte {
 			frames.spend(m, touched)
 		}
 	} else {
-		frames.events(events, storage.Moment{})
+		frames.events(events, storage.Snapshot{})
 	}
 	if f.missed {
 		f.missed = false
@@ -162,7 +162,7 @@ func (b *frames) add(event string, data any) {
 }
 
 // events appends what happened, in its order. A run that was deleted meanwhile is left out.
-func (b *frames) events(changes []storage.Change, m storage.Moment) {
+func (b *frames) events(changes []storage.Change, m storage.Snapshot) {
 	for _, c := range changes {
 		run, found := m.Runs[c.Run]
 		switch {
@@ -206,7 +206,7 @@ func runEvent(kind storage.ChangeKind) string {
 }
 
 // spend appends how the workspace stands, with the runs whose figures changed.
-func (b *frames) spend(m storage.Moment, touched []int64) {
+func (b *frames) spend(m storage.Snapshot, touched []int64) {
 	runs := make([]wire.Run, 0, len(touched))
 	for _, id := range touched {
 		if r, found := m.Runs[id]; found {
