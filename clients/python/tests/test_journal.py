@@ -126,14 +126,16 @@ def test_a_forked_process_has_a_file_of_its_own_and_leaves_the_parents_alone(opt
         with client.run("ada") as run:
             run.model_call(lambda: USED, MODEL)
         end, word = os.pipe()
+        alive, parent = os.pipe()
         if (child := os.fork()) == 0:
             code = 1
+            os.close(parent)
             try:
                 with client.run("child") as run:
                     run.model_call(lambda: USED, MODEL)
                 code = 0
                 os.write(word, b"!")
-                signal.pause()
+                os.read(alive, 1)  # it ends with its parent at the latest
             finally:
                 os._exit(code)
         os.close(word)
@@ -147,6 +149,8 @@ def test_a_forked_process_has_a_file_of_its_own_and_leaves_the_parents_alone(opt
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
             assert other.flush() == 1
+        os.close(parent)
+        os.close(alive)
     assert {r["user_id"]: r["steps"][0]["prompt_tokens"] for r in details()} == {"ada": 3, "child": 3}
 
 
