@@ -57,11 +57,17 @@ http {
 		<-ended
 		_ = os.RemoveAll(dir)
 	})
-	listens := func() bool { _, err := os.Stat(socket); return err == nil }
-	if err := eventually(listens); err != nil {
+	if err := eventually(func() bool { return listensOn(socket) }); err != nil {
 		t.Fatalf("nginx: %v\n%s", err, said)
 	}
 	return client
+}
+
+// listensOn reports whether somebody takes connections on a socket, whose file is
+// there a moment before.
+func listensOn(socket string) bool {
+	conn, err := net.Dial("unix", socket)
+	return err == nil && conn.Close() == nil
 }
 
 // blocks sends a call and returns whom it has blocked.

@@ -63,10 +63,6 @@ func behindCaddy(t *testing.T, p *process, site string) *http.Client {
 		<-ended
 		_ = os.RemoveAll(dir)
 	})
-	listens := func() bool { // the file is there a moment before
-		conn, err := net.Dial("unix", socket)
-		return err == nil && conn.Close() == nil
-	}
 	hasEnded := func() bool {
 		select {
 		case <-ended:
@@ -75,7 +71,7 @@ func behindCaddy(t *testing.T, p *process, site string) *http.Client {
 			return false
 		}
 	}
-	if err := eventually(func() bool { return listens() || hasEnded() }); err != nil || !listens() {
+	if err := eventually(func() bool { return listensOn(socket) || hasEnded() }); err != nil || !listensOn(socket) {
 		t.Fatalf("caddy: %v\n%s", err, said)
 	}
 	return client
