@@ -21,7 +21,7 @@ func behindNginx(t *testing.T, p *process, location string) *http.Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	socket, conf := filepath.Join(dir, "s"), filepath.Join(dir, "nginx.conf")
+	conf := filepath.Join(dir, "nginx.conf")
 	server, err := url.Parse(p.url)
 	if err != nil {
 		t.Fatal(err)
@@ -38,11 +38,18 @@ http {
 	if err := os.WriteFile(conf, fmt.Appendf(nil, config, dir, server.Host, location), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	said := &transcript{}
 	cmd := exec.Command("nginx", "-e", "stderr", "-p", dir, "-c", conf)
+	return startProxy(t, cmd, dir, "apt-get install nginx-light")
+}
+
+// startProxy starts a proxy that listens on the socket "s" in a directory, which
+// goes with it, and returns a client that reaches the server through it alone.
+func startProxy(t *testing.T, cmd *exec.Cmd, dir, install string) *http.Client {
+	t.Helper()
+	socket, said := filepath.Join(dir, "s"), &transcript{}
 	cmd.Stderr = said
 	if err := cmd.Start(); err != nil {
-		t.Fatalf("nginx: %v (on Debian: apt-get install nginx-light)", err)
+		t.Fatalf("%v (on Debian: %s)", err, install)
 	}
 	ended := make(chan struct{})
 	go func() { defer close(ended); _ = cmd.Wait() }()
@@ -57,8 +64,16 @@ http {
 		<-ended
 		_ = os.RemoveAll(dir)
 	})
-	if err := eventually(func() bool { return listensOn(socket) }); err != nil {
-		t.Fatalf("nginx: %v\n%s", err, said)
+	hasEnded := func() bool {
+		select {
+		case <-ended:
+			return true
+		default:
+			return false
+		}
+	}
+	if err := eventually(func() bool { return listensOn(socket) || hasEnded() }); err != nil || !listensOn(socket) {
+		t.Fatalf("%s: %v\n%s", cmd.Path, err, said)
 	}
 	return client
 }

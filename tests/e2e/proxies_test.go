@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"fmt"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -44,37 +43,9 @@ func behindCaddy(t *testing.T, p *process, site string) *http.Client {
 	if err := os.WriteFile(conf, []byte(global+site), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	said := &transcript{}
 	cmd := exec.Command("caddy", "run", "--config", conf, "--adapter", "caddyfile")
-	cmd.Stderr, cmd.Env = said, append(os.Environ(), "HOME="+dir, "XDG_DATA_HOME="+dir, "XDG_CONFIG_HOME="+dir)
-	if err := cmd.Start(); err != nil {
-		t.Fatalf("caddy: %v (on Debian: apt-get install caddy)", err)
-	}
-	ended := make(chan struct{})
-	go func() { defer close(ended); _ = cmd.Wait() }()
-	client := &http.Client{Transport: &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", socket)
-		},
-	}}
-	t.Cleanup(func() {
-		client.CloseIdleConnections()
-		_ = cmd.Process.Kill()
-		<-ended
-		_ = os.RemoveAll(dir)
-	})
-	hasEnded := func() bool {
-		select {
-		case <-ended:
-			return true
-		default:
-			return false
-		}
-	}
-	if err := eventually(func() bool { return listensOn(socket) || hasEnded() }); err != nil || !listensOn(socket) {
-		t.Fatalf("caddy: %v\n%s", err, said)
-	}
-	return client
+	cmd.Env = append(os.Environ(), "HOME="+dir, "XDG_DATA_HOME="+dir, "XDG_CONFIG_HOME="+dir)
+	return startProxy(t, cmd, dir, "apt-get install caddy")
 }
 
 // Case 29, with the very settings of the documentation: at the root, with the
