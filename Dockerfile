@@ -12,12 +12,28 @@ COPY server/openapi.json /src/server/
 COPY embed/dashboard ./
 RUN npm run --silent build
 
+FROM python:3.13 AS python
+WORKDIR /src/clients
+COPY clients/requirements-pack.txt ./
+RUN pip install --no-cache-dir --no-deps --requirement requirements-pack.txt
+COPY clients/python python
+RUN cd python && SOURCE_DATE_EPOCH=1577836800 python -m hatchling build -d /out
+
+FROM node:24 AS typescript
+WORKDIR /src/clients/typescript
+COPY clients/typescript/package.json clients/typescript/package-lock.json ./
+RUN npm ci --no-audit --no-fund
+COPY clients/typescript ./
+RUN npm run --silent build && npm pack --ignore-scripts && mkdir /out && mv pikarc-*.tgz /out/pikarc.tgz
+
 FROM golang:1.26 AS build
 WORKDIR /src
 COPY go.mod go.sum ./
 RUN go mod download
 COPY . .
 COPY --from=dashboard /src/embed/dashboard/dist embed/dashboard/dist
+COPY --from=python /out embed/clients/dist
+COPY --from=typescript /out embed/clients/dist
 ARG VERSION=dev COMMIT=unknown
 RUN CGO_ENABLED=0 go build -trimpath -buildvcs=false \
       -ldflags "-s -w -X github.com/pikarc/server/cli.version=$VERSION -X github.com/pikarc/server/cli.commit=$COMMIT" -o /out/pikarc . \

@@ -41,6 +41,7 @@ test: ## everything: linters, Go tests with -race, dashboard tests, the publishe
 	@$(MAKE) lint
 	@$(MAKE) dashboard-test
 	@$(MAKE) race
+	@$(MAKE) venv
 	@$(MAKE) build
 	$(call say,the published Python clients against ./pikarc (installs them in a venv of its own))
 	tests/client/run.sh ./pikarc
@@ -102,9 +103,10 @@ dashboard-performance: build ## how fast the dashboard loads and scrolls, with t
 	tests/browser/run.sh ./pikarc performance
 
 .PHONY: build
-build: ## build ./pikarc, with the dashboard where npm is there: one static file
+build: ## build ./pikarc, with the dashboard and the clients where npm and Python are there: one static file
 	@if command -v npm >/dev/null; then $(MAKE) dashboard; else \
 		printf '\n==> no npm: the binary gets the page that says how to build the dashboard, unless one was built before\n'; fi
+	@clients/pack.sh || [ $$? -eq 3 ] # then GET /clients/ says how
 	$(call say,build ./pikarc $(VERSION))
 	go build -trimpath -buildvcs=false -ldflags '-s -w -X github.com/pikarc/server/cli.version=$(VERSION) -X github.com/pikarc/server/cli.commit=$(COMMIT)' -o pikarc .
 
@@ -188,6 +190,14 @@ proxies:
 	@if ! command -v nginx >/dev/null || ! command -v caddy >/dev/null; then \
 		printf '\n==> install nginx and caddy\n'; \
 		apt-get update -q; apt-get install -qy --no-install-recommends nginx-light caddy; \
+	fi
+
+# The clients are packed and tested in virtual environments, for which Debian has a package of its own.
+.PHONY: venv
+venv:
+	@if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then \
+		printf '\n==> install python3-venv\n'; \
+		apt-get update -q; apt-get install -qy --no-install-recommends python3-venv; \
 	fi
 
 .PHONY: compiler

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Builds what a release consists of, in dist: a static binary for each system,
-# the dashboard inside, with its list of parts (SBOM), and the checksums of all.
+# the dashboard and the clients inside, with its list of parts (SBOM), the clients by
+# themselves, and the checksums of all.
 #
 #   .ci/release.sh VERSION COMMIT
 set -euo pipefail
@@ -9,6 +10,7 @@ version=$1 commit=$2
 export CGO_ENABLED=0
 
 (cd embed/dashboard && npm ci --no-audit --no-fund && npm run --silent build)
+clients/pack.sh
 
 rm -rf dist
 mkdir dist
@@ -24,4 +26,5 @@ for os in linux darwin windows; do
     go run ./.ci/sbom "dist/$name$suffix" "$version" embed/dashboard/dist/.parts.json >"dist/$name.cdx.json"
   done
 done
-(cd dist && sha256sum -- pikarc-* >SHA256SUMS)
+cp embed/clients/dist/pikarc* dist
+(cd dist && sha256sum -- pikarc* >SHA256SUMS)

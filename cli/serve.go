@@ -148,7 +148,7 @@ func (o serveOptions) config(stderr io.Writer) (server.Config, error) {
 	cfg := server.Config{
 		Version: version, TokenTTL: o.tokenTTL,
 		MaxBody: o.maxBody, MaxRunBody: o.maxRunBody, MaxPayload: o.maxPayload, MaxBodyMemory: o.maxBodyMemory,
-		DefaultPlan: plan, Dashboard: embed.Dashboard(), Log: slog.New(handler),
+		DefaultPlan: plan, Dashboard: embed.Dashboard(), Clients: embed.Clients(), Log: slog.New(handler),
 		Stripe: stripe, Backups: o.backups, VerifyEvery: o.verifyEvery,
 	}
 	return cfg, usage(o.configure(&cfg))

@@ -1,5 +1,6 @@
 // Package embed holds the files that travel inside the binary: the database
-// migrations, the dashboard and the price catalogue. It holds bytes only.
+// migrations, the dashboard, the price catalogue and the client libraries. It holds
+// bytes only.
 package embed
 
 import (
@@ -17,6 +18,11 @@ var dashboard embed.FS
 
 //go:embed placeholder
 var placeholder embed.FS
+
+// clients is empty but for .gitkeep unless the client libraries were packed.
+//
+//go:embed all:clients/dist
+var clients embed.FS
 
 //go:embed catalogue/catalogue.txt
 var catalogue string
@@ -36,6 +42,10 @@ func Dashboard() fs.FS {
 	}
 	return built
 }
+
+// Clients returns the packages of the client libraries, as pip and npm take
+// them; none where they were not packed.
+func Clients() fs.FS { return sub(clients, "clients/dist") }
 
 // sub cannot fail for the constant directories above: the compiler has
 // checked that they exist.

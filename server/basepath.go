@@ -31,7 +31,7 @@ func CheckBasePath(base string) error {
 
 // ownSegments are the first segments of all paths of the API and the dashboard.
 func ownSegments() []string {
-	own := []string{"v1", "health", "openapi.json", "assets"}
+	own := []string{"v1", "health", "openapi.json", "assets", "clients"}
 	for _, page := range pages() {
 		own = append(own, firstSegment(page))
 	}

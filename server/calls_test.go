@@ -308,6 +308,9 @@ func configurationCalls() []apiCase {
 		{method: "GET", path: "/health", status: http.StatusOK, want: `{"status":"ok","version":"1.2.3-test"}`},
 		{method: "GET", path: "/health/ready", status: http.StatusOK, want: `{"status":"ready"}`},
 		{method: "GET", path: "/openapi.json", status: http.StatusOK},
+		{method: "GET", path: "/clients/", status: http.StatusOK},
+		{method: "GET", path: "/clients/pikarc.tgz", status: http.StatusOK},
+		{method: "GET", path: "/clients/pikarc-9.whl", status: http.StatusNotFound},
 	}...)
 }
 

@@ -157,6 +157,10 @@ func (w *world) serve(secret string, opts storage.Options, changes ...func(*serv
 			"index.html":   {Data: []byte("<!doctype html><title>Pikarc</title>")},
 			"assets/ui.js": {Data: []byte("export {}")},
 		},
+		Clients: fstest.MapFS{
+			"pikarc-1.0.0-py3-none-any.whl": {Data: []byte("a wheel")}, "pikarc-1.0.0.tar.gz": {Data: []byte("its source")},
+			"pikarc.tgz": {Data: []byte("for npm")},
+		},
 		Log: slog.New(slog.NewTextHandler(w.logs, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Now: w.clock.now,
 	}

@@ -83,6 +83,8 @@ func (s *Server) routes() []route {
 		{"GET", "/health", public, s.health},
 		{"GET", "/health/ready", public, s.ready},
 		{"GET", "/openapi.json", public, s.openAPI},
+		{"GET", "/clients/", public, s.listClients},
+		{"GET", "/clients/:file", public, s.readClient},
 	}
 }
 

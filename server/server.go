@@ -20,6 +20,7 @@ import (
 	"github.com/pikarc/server/guard"
 	"github.com/pikarc/server/plans"
 	"github.com/pikarc/server/server/billing"
+	"github.com/pikarc/server/server/clients"
 	"github.com/pikarc/server/server/limit"
 	"github.com/pikarc/server/server/live"
 	"github.com/pikarc/server/server/telemetry"
@@ -48,6 +49,7 @@ type Config struct {
 	MaxPayload        int64      // bytes; DefaultMaxPayload when 0
 	MaxBodyMemory     int64      // bytes; DefaultMaxBodyMemory when 0; one body always fits
 	Dashboard         fs.FS      // index.html at its root
+	Clients           fs.FS      // packages of client libraries at its root; nil for none
 	BasePath          string     // below which a proxy shows the server (CheckBasePath); "" for the root
 	Log               *slog.Logger
 	Now               func() time.Time // time.Now when nil
@@ -136,6 +138,7 @@ type Server struct {
 	upkeep    *upkeep
 	dashboard func() (map[string]staticFile, error) // read at first use
 	document  []byte                                // openapi.json
+	packages  func() ([]clients.File, error)        // read at first use
 }
 
 // New makes a server on an open store.
@@ -161,6 +164,7 @@ func New(store *storage.Store, cfg Config) *Server {
 		},
 		dashboard: sync.OnceValues(func() (map[string]staticFile, error) { return loadDashboard(cfg.Dashboard, cfg.BasePath) }),
 		document:  inDocument(openAPIDocument, cfg.BasePath),
+		packages:  sync.OnceValues(func() ([]clients.File, error) { return clients.Read(cfg.Clients) }),
 	}
 	if cfg.Stripe != nil {
 		s.billing = billing.New(store, cfg.Stripe, cfg.DefaultPlan, cfg.Log, cfg.Now)

@@ -3,6 +3,10 @@ package server
 import (
 	_ "embed"
 	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/pikarc/server/server/clients"
 )
 
 //go:embed openapi.json
@@ -38,5 +42,49 @@ func (s *Server) ready(c *call) error {
 
 func (s *Server) openAPI(c *call) error {
 	c.body(http.StatusOK, jsonType, s.document)
+	return nil
+}
+
+// listClients answers with a page of links, which pip's --find-links reads too,
+// or with JSON for who asks for just that.
+func (s *Server) listClients(c *call) error {
+	files, err := s.packages()
+	if err != nil {
+		return err
+	}
+	h := c.w.Header()
+	h.Set("Cache-Control", "no-cache")
+	h.Add("Vary", "Accept")
+	if strings.Contains(c.r.Header.Get("Accept"), jsonType[0]) {
+		return c.ok(map[string]any{"items": files}, nil)
+	}
+	page, err := clients.Page(files, s.BasePath)
+	if err != nil {
+		return err
+	}
+	pageHeaders(h)
+	c.body(http.StatusOK, []string{contentTypes()[".html"]}, page)
+	return nil
+}
+
+// readClient answers with a package of a client library.
+func (s *Server) readClient(c *call) error {
+	files, err := s.packages()
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(files, func(f clients.File) bool { return f.Name == c.params.ByName("file") })
+	if i < 0 {
+		return notFound("This server has no such file: GET /clients/ lists those it has")
+	}
+	f, h := files[i], c.w.Header()
+	h.Set("Cache-Control", "no-cache")
+	h.Set("ETag", f.ETag())
+	if matchesETag(c.r.Header.Get("If-None-Match"), f.ETag()) {
+		c.status = http.StatusNotModified
+		c.w.WriteHeader(c.status)
+		return nil
+	}
+	c.body(http.StatusOK, []string{f.ContentType()}, f.Content)
 	return nil
 }

@@ -40,7 +40,7 @@ func rooms() map[string]room {
 		},
 		"server": {
 			uses: []string{"server/request", "server/limit", "server/telemetry", "server/wire", "server/live",
-				"server/billing",
+				"server/billing", "server/clients",
 				"storage", "auth", "auth/privatefile", "guard", "plans"},
 			modules: []string{
 				"github.com/julienschmidt/httprouter", "github.com/google/uuid",
@@ -48,6 +48,7 @@ func rooms() map[string]room {
 			},
 			never: []string{"database/sql"},
 		},
+		"server/clients": {never: []string{"database/sql", "net/http", "log", "os"}},
 		"server/billing": {
 			uses:    []string{"storage", "plans"},
 			modules: []string{"github.com/stripe/stripe-go/v85"},
