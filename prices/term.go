@@ -61,6 +61,36 @@ func (m *Model) NextChange(at time.Time) (first time.Time, changes bool) {
 	return first, changes
 }
 
+// last returns the latest moment, not after at, when the term began or ceased to hold.
+func (t term) last(at time.Time) (time.Time, bool) {
+	if t.from.IsZero() && !t.daily || t.from.After(at) {
+		return time.Time{}, false
+	}
+	latest := t.from
+	if t.daily {
+		day := time.Date(at.Year(), at.Month(), at.Day(), 0, 0, 0, 0, time.UTC)
+		for _, edge := range []time.Duration{t.start - 24*time.Hour, t.end - 24*time.Hour, t.start, t.end} {
+			if edge := day.Add(edge); edge.After(latest) && !edge.After(at) {
+				latest = edge
+			}
+		}
+	}
+	return latest, true
+}
+
+// Period returns the moments from which, and before which, the prices of a
+// moment hold; the zero time where they have no such bound.
+func (m *Model) Period(at time.Time) (from, until time.Time) {
+	at = at.UTC()
+	for _, t := range m.terms {
+		if last, ok := t.last(at); ok && last.After(from) {
+			from = last
+		}
+	}
+	until, _ = m.NextChange(at)
+	return from, until
+}
+
 // EffectiveFrom returns the day from which the prices of a moment hold; false
 // where the data set does not say.
 func (m *Model) EffectiveFrom(at time.Time) (from time.Time, known bool) {

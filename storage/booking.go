@@ -177,6 +177,7 @@ func (row *stepRow) takeModel(tx *Tx, ws WorkspaceKey, model *string) (ignored b
 	}
 	row.Model, row.model = model, nullZero(id)
 	row.used.inputPrice, row.used.outputPrice, row.used.cost = sql.NullInt64{}, sql.NullInt64{}, sql.NullInt64{}
+	row.used.point, row.Price = 0, PriceOrigin{}
 	return false, nil
 }
 
@@ -196,27 +197,28 @@ func (row *stepRow) use(tx *Tx, ws WorkspaceKey, r *heldRun, in StepUpdate) erro
 	if !row.bookedDay.Valid {
 		row.bookedDay = sql.NullInt64{Int64: dayOf(tx.now), Valid: true}
 	}
-	if !row.used.inputPrice.Valid && row.model.Valid {
-		model, err := tx.memory.models.get(tx, idKey{ws, row.model.Int64})
-		if err != nil {
-			return err
-		}
-		row.used.inputPrice, row.used.outputPrice = model.inputPrice, model.outputPrice
+	rates, err := row.kept(tx, ws)
+	if err == nil && !row.used.inputPrice.Valid && row.model.Valid {
+		rates, err = row.findPrice(tx, ws)
+	}
+	if err != nil {
+		return err
 	}
 	day, err := tx.memory.days.get(tx, dayKey{ws, row.bookedDay.Int64})
 	if err != nil {
 		return err
 	}
-	return row.used.fit(old, day, r)
+	return row.used.fit(old, day, r, rates)
 }
 
 func saveStep(tx *Tx, runID int64, row stepRow, wasCapped bool) error {
 	tokens := func(n int64) sql.NullInt64 { return sql.NullInt64{Int64: n, Valid: row.bookedDay.Valid} }
 	err := tx.execOne(`UPDATE steps SET status = $3, completed_at = $4, duration_ms = $5, booked_day = $6,
-			prompt_tokens = $7, completion_tokens = $8, input_picos = $9, output_picos = $10, cost_nanos = $11, model_id = $13
+			prompt_tokens = $7, completion_tokens = $8, input_picos = $9, output_picos = $10, cost_nanos = $11, model_id = $13, price_id = $14
 		WHERE run_id = $1 AND uuid = $2 AND segment = $12`,
 		runID, row.ID[:], int64(row.status), row.completedAt, row.duration, row.bookedDay, tokens(row.used.booked.prompt),
-		tokens(row.used.booked.completion), row.used.inputPrice, row.used.outputPrice, row.used.cost, row.segment, row.model)
+		tokens(row.used.booked.completion), row.used.inputPrice, row.used.outputPrice, row.used.cost, row.segment, row.model,
+		nullZero(row.used.point))
 	switch {
 	case err != nil:
 		return err

@@ -63,6 +63,7 @@ type heldWorkspace struct {
 	dailyBudget       plans.Budget
 	userDailyBudget   plans.Budget
 	maxConcurrentRuns int64
+	priceCatalogue    bool
 	idleTimeout       time.Duration
 	runningRuns       int64
 }
@@ -73,9 +74,9 @@ func loadWorkspace(tx *Tx, ws WorkspaceKey) (*heldWorkspace, error) {
 	var daily, userDaily sql.NullInt64
 	var idleSeconds int64
 	err := tx.get(`SELECT plan, kill_switch, daily_budget_nanos, user_daily_budget_nanos,
-			max_concurrent_runs, running_runs, run_idle_timeout_seconds
+			max_concurrent_runs, price_catalogue, running_runs, run_idle_timeout_seconds
 		FROM workspaces WHERE id = $1`, []any{ws},
-		&planID, &w.killSwitch, &daily, &userDaily, &w.maxConcurrentRuns, &w.runningRuns, &idleSeconds)
+		&planID, &w.killSwitch, &daily, &userDaily, &w.maxConcurrentRuns, &w.priceCatalogue, &w.runningRuns, &idleSeconds)
 	if errors.Is(err, ErrNotFound) {
 		err = isMissing("a workspace that there is a key or a run of")
 	}
@@ -132,26 +133,6 @@ func (u *heldUser) seen(tx *Tx, runs int64) {
 	u.lastSeenAt = sql.NullInt64{Int64: tx.now.UnixMilli(), Valid: true}
 	tx.memory.changed(u)
 }
-
-// heldModel is a model and its active price, if it has one.
-type heldModel struct {
-	held
-	name                    string
-	inputPrice, outputPrice sql.NullInt64 // pico-USD a token
-}
-
-func loadModel(tx *Tx, key idKey) (*heldModel, error) {
-	m := &heldModel{}
-	var active bool
-	err := tx.get(`SELECT name, input_picos, output_picos, is_active FROM models WHERE id = $1 AND workspace_id = $2`,
-		[]any{key.id, key.ws}, &m.name, &m.inputPrice, &m.outputPrice, &active)
-	if !active {
-		m.inputPrice, m.outputPrice = sql.NullInt64{}, sql.NullInt64{}
-	}
-	return m, err
-}
-
-func (m *heldModel) save(*Tx) error { return nil }
 
 type runKey struct {
 	ws WorkspaceKey

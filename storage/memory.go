@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	lru "github.com/hashicorp/golang-lru/v2/simplelru"
+
+	"github.com/pikarc/server/prices"
 )
 
 // memory is what the writer remembers of the rows that decisions read and
@@ -44,6 +46,9 @@ type memory struct {
 	userDays   *table[partKey, *heldUserDay]
 	modelDays  *table[partKey, *heldModelDay]
 	keyDays    *table[partKey, *heldKeyDay]
+	points     *table[idKey, *heldPoint]
+
+	catalogue *prices.Catalogue // of published prices; nil for none
 }
 
 // How many rows of each kind may be held. MinHeld keeps a row that a batch has
@@ -54,8 +59,9 @@ const (
 )
 
 // newMemory makes one that holds at most so many rows of each kind.
-func newMemory(limit int) *memory {
+func newMemory(limit int, catalogue *prices.Catalogue) *memory {
 	return &memory{
+		catalogue:  catalogue,
 		workspaces: newTable(limit, loadWorkspace),
 		keys:       newTable(limit, loadKey),
 		users:      newTable(limit, loadUser),
@@ -67,6 +73,7 @@ func newMemory(limit int) *memory {
 		userDays:   newTable(limit, loadUserDay),
 		modelDays:  newTable(limit, loadModelDay),
 		keyDays:    newTable(limit, loadKeyDay),
+		points:     newTable(limit, loadPoint),
 	}
 }
 
@@ -151,7 +158,7 @@ func (m *memory) flush(tx *Tx) error {
 func (m *memory) forget() {
 	m.dirty = nil
 	for _, t := range []interface{ forgetAll() }{
-		m.workspaces, m.keys, m.users, m.userIDs, m.models, m.modelIDs, m.runs, m.days, m.userDays, m.modelDays, m.keyDays,
+		m.workspaces, m.keys, m.users, m.userIDs, m.models, m.modelIDs, m.runs, m.days, m.userDays, m.modelDays, m.keyDays, m.points,
 	} {
 		t.forgetAll()
 	}

@@ -31,7 +31,7 @@ func (w *world) mustRememberTheTruth() {
 			compare(tx, m.modelIDs, &wrong, &believed), compare(tx, m.runs, &wrong, &believed),
 			compare(tx, m.days, &wrong, &believed), compare(tx, m.userDays, &wrong, &believed),
 			compare(tx, m.modelDays, &wrong, &believed),
-			compare(tx, m.keys, &wrong, &believed), compare(tx, m.keyDays, &wrong, &believed))
+			compare(tx, m.points, &wrong, &believed), compare(tx, m.keys, &wrong, &believed), compare(tx, m.keyDays, &wrong, &believed))
 	})
 	if err != nil || len(wrong) > 0 {
 		w.t.Errorf("of %d rows in memory %d are wrong: %.2000v, %v", believed, len(wrong), wrong[:min(2, len(wrong))], err)
@@ -42,6 +42,9 @@ func compare[K rowKey, R row](tx *Tx, t *table[K, R], wrong *[]string, believed 
 	for _, key := range t.rows.Keys() {
 		held, _ := t.rows.Peek(key)
 		if !tx.memory.valid(held.state(), key.workspace()) {
+			continue
+		}
+		if model, ok := any(held).(*heldModel); ok && !model.holds(tx.now) {
 			continue
 		}
 		*believed++

@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/pikarc/server/plans"
+	"github.com/pikarc/server/prices"
 )
 
 // tokens are those of a step, by their classes.
@@ -16,6 +17,7 @@ type usage struct {
 	booked      tokens        // the same, or less where the day or the run is full
 	inputPrice  sql.NullInt64 // pico-USD; null when the model had no price
 	outputPrice sql.NullInt64
+	point       int64         // of price_points; 0 where the two prices are those of the model's own entry
 	cost        sql.NullInt64 // nano-USD, as booked
 	cut         bool          // the cost is less than it would be
 }
@@ -28,15 +30,14 @@ func (u usage) capped() bool { return u.cut || u.reported != u.booked }
 // fit books of what was reported what a day and a run have room for, beside
 // what they hold of old already. The user's and the model's days are parts of
 // the workspace's, so its bound is theirs; a run may live for many days, so it
-// has the bound of a day too.
-func (u *usage) fit(old usage, day *heldDay, r *heldRun) error {
+// has the bound of a day too. The rates are nil where the two prices are all.
+func (u *usage) fit(old usage, day *heldDay, r *heldRun, rates *prices.Rates) error {
 	u.booked.prompt = min(u.reported.prompt, room(day.prompt, r.promptTokens, old.booked.prompt))
 	u.booked.completion = min(u.reported.completion, room(day.completion, r.completionTokens, old.booked.completion))
 	if u.cut = false; !u.inputPrice.Valid {
 		return nil
 	}
-	cost, err := plans.Cost(u.reported.prompt, u.reported.completion,
-		plans.Price(u.inputPrice.Int64), plans.Price(u.outputPrice.Int64))
+	cost, err := u.price(rates)
 	beyond := errors.Is(err, plans.ErrCostOverflow)
 	if err != nil && !beyond {
 		return err

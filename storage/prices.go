@@ -2,6 +2,7 @@ package storage
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 
 	"github.com/google/uuid"
@@ -9,12 +10,20 @@ import (
 	"github.com/pikarc/server/plans"
 )
 
-// ModelPrice is what a model's tokens cost a workspace.
+// ModelPrice is what a model's tokens cost a workspace: two prices, or the name of
+// a model that costs the same.
 type ModelPrice struct {
 	ID            uuid.UUID
 	Model         string
-	Input, Output plans.Price // a token
+	Input, Output plans.Price // a token; 0 with SameAs
+	SameAs        string      // empty with prices
 	Active        bool
+}
+
+// prices returns the two prices as they are stored: null with SameAs.
+func (p ModelPrice) prices() (input, output sql.NullInt64) {
+	has := p.SameAs == ""
+	return sql.NullInt64{Int64: int64(p.Input), Valid: has}, sql.NullInt64{Int64: int64(p.Output), Valid: has}
 }
 
 // internModel finds or makes the row of a model's name; 0 for no model.
@@ -49,9 +58,10 @@ func (s *Store) SetPrice(ctx context.Context, ws WorkspaceKey, in ModelPrice) (o
 		}
 		tx.note(Change{Workspace: ws, Kind: ConfigChanged, Part: PartPrices})
 		out = in
-		return done, tx.get(`UPDATE models SET input_picos = $3, output_picos = $4, is_active = $5
+		input, output := in.prices()
+		return done, tx.get(`UPDATE models SET input_picos = $3, output_picos = $4, is_active = $5, same_as = $6
 			WHERE workspace_id = $1 AND id = $2 RETURNING uuid`,
-			[]any{ws, id, int64(in.Input), int64(in.Output), flag(in.Active)}, &out.ID)
+			[]any{ws, id, input, output, flag(in.Active), nullWord(in.SameAs)}, &out.ID)
 	})
 	return out, err
 }
@@ -59,8 +69,9 @@ func (s *Store) SetPrice(ctx context.Context, ws WorkspaceKey, in ModelPrice) (o
 // priceFacts is what the audit log says of a model's price; nil when it has none.
 func priceFacts(tx *Tx, ws WorkspaceKey, model int64) (facts, error) {
 	var p ModelPrice
-	err := tx.get(`SELECT input_picos, output_picos, is_active FROM models
-		WHERE workspace_id = $1 AND id = $2 AND input_picos IS NOT NULL`, []any{ws, model}, &p.Input, &p.Output, &p.Active)
+	err := tx.get(`SELECT coalesce(input_picos, 0), coalesce(output_picos, 0), coalesce(same_as, ''), is_active FROM models
+		WHERE workspace_id = $1 AND id = $2 AND (input_picos IS NOT NULL OR same_as IS NOT NULL)`,
+		[]any{ws, model}, &p.Input, &p.Output, &p.SameAs, &p.Active)
 	if errors.Is(err, ErrNotFound) {
 		return nil, nil
 	}
@@ -68,17 +79,20 @@ func priceFacts(tx *Tx, ws WorkspaceKey, model int64) (facts, error) {
 }
 
 func factsOfPrice(p ModelPrice) facts {
+	if p.SameAs != "" {
+		return facts{"same_as": p.SameAs, "is_active": p.Active}
+	}
 	return facts{"input_cost_per_token": p.Input, "output_cost_per_token": p.Output, "is_active": p.Active}
 }
 
-// Prices lists the priced models by name.
+// Prices lists the entries of a workspace by name.
 func (s *Store) Prices(ctx context.Context, ws WorkspaceKey, includeInactive bool) (prices []ModelPrice, err error) {
 	err = s.read(ctx, func(tx *Tx) error {
-		return tx.each(`SELECT uuid, name, input_picos, output_picos, is_active FROM models
-			WHERE workspace_id = $1 AND input_picos IS NOT NULL AND is_active >= $2 ORDER BY name`,
+		return tx.each(`SELECT uuid, name, coalesce(input_picos, 0), coalesce(output_picos, 0), coalesce(same_as, ''), is_active
+			FROM models WHERE workspace_id = $1 AND (input_picos IS NOT NULL OR same_as IS NOT NULL) AND is_active >= $2 ORDER BY name`,
 			[]any{ws, flag(!includeInactive)}, func(rows scanner) error {
 				var p ModelPrice
-				err := rows.Scan(&p.ID, &p.Model, &p.Input, &p.Output, &p.Active)
+				err := rows.Scan(&p.ID, &p.Model, &p.Input, &p.Output, &p.SameAs, &p.Active)
 				prices = append(prices, p)
 				return err
 			})

@@ -28,6 +28,7 @@ type Step struct {
 	Capped                         bool         // its day or run was too full to book all of it
 	Cost                           *plans.Money // nil while no usage is reported, or without a price
 	InputPrice, OutputPrice        *plans.Price // those used
+	Price                          PriceOrigin  // which entry they are of
 	CreatedAt                      time.Time
 	CompletedAt                    time.Time // zero while RUNNING
 	DurationMillis                 *int64
@@ -148,20 +149,28 @@ func readStep(tx *Tx, segment, runID int64, id uuid.UUID) (stepRow, error) {
 	var input, output sql.NullString
 	var reason, limit, used, resets, prompt, completion, reportedPrompt, reportedCompletion sql.NullInt64
 	var created int64
+	var entry, version sql.NullString
 	err := tx.get(`SELECT s.uuid, s.sequence, s.type, s.status, s.model_id, m.name, s.tool_name, p.input_data, p.output_data, p.error,
 			d.reason, d.limit_value, d.used_value, d.resets_at,
 			s.prompt_tokens, s.completion_tokens, s.cost_nanos, s.input_picos, s.output_picos, s.booked_day,
-			s.created_at, s.completed_at, s.duration_ms, coalesce(x.fields, 0), c.prompt_tokens, c.completion_tokens
+			s.created_at, s.completed_at, s.duration_ms, coalesce(x.fields, 0), c.prompt_tokens, c.completion_tokens,
+			coalesce(pp.id, 0), coalesce(pp.source, 0), pp.name, pp.version
 		FROM steps s LEFT JOIN models m ON m.id = s.model_id
 		LEFT JOIN capped_steps c ON c.run_id = s.run_id AND c.step_uuid = s.uuid
 		LEFT JOIN step_payloads p ON p.run_id = s.run_id AND p.step_uuid = s.uuid
 		LEFT JOIN denials d ON d.run_id = s.run_id AND d.step_uuid = s.uuid
+		LEFT JOIN price_points pp ON pp.id = s.price_id
 		LEFT JOIN repairs x ON x.run_id = s.run_id AND x.step_uuid = s.uuid
 		WHERE s.segment = $1 AND s.run_id = $2 AND s.uuid = $3`, []any{segment, runID, id[:]},
 		&s.ID, &s.Sequence, &s.Type, &s.status, &s.model, &s.Model, &s.ToolName, &input, &output, &s.Error,
 		&reason, &limit, &used, &resets,
 		&prompt, &completion, &s.used.cost, &s.used.inputPrice, &s.used.outputPrice, &s.bookedDay,
-		&created, &s.completedAt, &s.duration, &s.Repairs, &reportedPrompt, &reportedCompletion)
+		&created, &s.completedAt, &s.duration, &s.Repairs, &reportedPrompt, &reportedCompletion,
+		&s.used.point, &s.Price.Source, &entry, &version)
+	s.Price.Name, s.Price.Version = entry.String, version.String
+	if s.used.inputPrice.Valid && s.used.point == 0 && s.Model != nil {
+		s.Price = PriceOrigin{Source: PriceOwn, Name: *s.Model}
+	}
 	s.InputData, s.OutputData = textOf(input), textOf(output)
 	s.Decision = recordedDecision(guard.Step, reason, limit, used, resets)
 	s.CreatedAt = time.UnixMilli(created).UTC()

@@ -19,6 +19,7 @@ import (
 	lru "github.com/hashicorp/golang-lru/v2"
 
 	"github.com/pikarc/server/auth"
+	"github.com/pikarc/server/prices"
 
 	"github.com/pikarc/server/storage/dbfile"
 	"github.com/pikarc/server/storage/sqlite"
@@ -30,11 +31,12 @@ const SQLiteVersion = sqlite.Version
 
 // Options of a store. The zero value of each field but Migrations has a sensible meaning.
 type Options struct {
-	Migrations fs.FS            // goose migrations; says which schema is current
-	Secret     auth.Secret      // seals API keys
-	Now        func() time.Time // time.Now when nil
-	QueueSize  int              // writes that may wait; 4096 when 0
-	Held       int              // rows of each kind that the writer remembers; 20,000 when 0, and 1,024 at least
+	Migrations fs.FS             // goose migrations; says which schema is current
+	Secret     auth.Secret       // seals API keys
+	Now        func() time.Time  // time.Now when nil
+	QueueSize  int               // writes that may wait; 4096 when 0
+	Held       int               // rows of each kind that the writer remembers; 20,000 when 0, and 1,024 at least
+	Catalogue  *prices.Catalogue // of published prices, for workspaces that use it; nil for none
 	// OpenStepTimeout is how long a run with an open step may make no call; DefaultOpenStepTimeout when 0.
 	OpenStepTimeout time.Duration
 }
@@ -110,7 +112,7 @@ func Open(ctx context.Context, path string, opts Options) (*Store, error) {
 	s := &Store{
 		path: path, migrations: opts.Migrations, secret: opts.Secret, now: opts.Now, version: status.Newest,
 		writerLock: make(chan struct{}, 1), queue: make(chan *job, opts.QueueSize), wake: make(chan struct{}, 1), drained: make(chan struct{}),
-		memory: newMemory(opts.Held), stats: newStats(), openStepTimeout: opts.OpenStepTimeout,
+		memory: newMemory(opts.Held, opts.Catalogue), stats: newStats(), openStepTimeout: opts.OpenStepTimeout,
 		erases: make(chan struct{}, 1),
 	}
 	if s.cachedKeys, err = lru.New[string, Credential](opts.Held); err != nil {

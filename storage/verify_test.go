@@ -40,6 +40,8 @@ func (w *world) everyGap(ws WorkspaceKey) {
 	run := w.start(ws, "v").ID
 	w.patch(ws, run, w.call(ws, run, "new"), 5, 6)
 	w.patch(ws, run, w.call(ws, run, "gpt-4o"), 0, 0)
+	w.sameAs(ws, "alias", "gpt-4o")
+	w.patch(ws, run, w.call(ws, run, "alias"), 7, 0)
 	w.price(ws, "typed per million", plans.MaxPrice, plans.MaxPrice)
 	w.patch(ws, run, w.call(ws, run, "typed per million"), 101, 0)
 	w.end(ws, run, RunCompleted)
@@ -328,6 +330,15 @@ func corruptions() []struct{ book, statement string } {
 		{"steps: usage", `UPDATE steps SET status = 4`},
 		{"steps.cost_nanos", `UPDATE steps SET cost_nanos = cost_nanos + 1`},
 		{"steps.cost_nanos", `UPDATE steps SET input_picos = input_picos + 1`},
+		{"steps.cost_nanos", `UPDATE price_points SET call_nanos = 1`},
+		{"steps.price_id", `DELETE FROM price_points`},
+		{"steps.price_id", `UPDATE steps SET price_id = 1 WHERE input_picos IS NULL`},
+		{"price_points", `UPDATE price_points SET source = 4`},
+		{"price_points", `UPDATE price_points SET call_nanos = -1`},
+		{"price_points", `UPDATE price_points SET version = 'x' WHERE source = 1; UPDATE price_points SET source = 3`},
+		{"models: prices", `UPDATE models SET same_as = 'x' WHERE name = 'gpt-4o'`},
+		{"models: prices", `UPDATE models SET output_picos = NULL`},
+		{"models: prices", `UPDATE models SET is_active = 1, same_as = NULL, input_picos = NULL, output_picos = NULL`},
 		{"steps.cost_nanos", `DELETE FROM capped_steps`},
 		{"capped_steps", `UPDATE capped_steps SET prompt_tokens = 100`},
 		{"capped_steps", `UPDATE capped_steps SET completion_tokens = -1`},
@@ -352,7 +363,7 @@ func corruptions() []struct{ book, statement string } {
 		{"run_segments", `UPDATE steps SET segment = 9223372036854775807 WHERE status = 2`},
 		{"run_segments", `INSERT INTO run_segments SELECT id, 1000 FROM runs`},
 		{"run_segments", `INSERT INTO steps SELECT 77, run_id, uuid, sequence, type, status, created_at, model_id, tool_name, completed_at,
-			duration_ms, booked_day, prompt_tokens, completion_tokens, input_picos, output_picos, cost_nanos FROM steps;
+			duration_ms, booked_day, prompt_tokens, completion_tokens, input_picos, output_picos, cost_nanos, price_id FROM steps;
 			INSERT INTO run_segments SELECT DISTINCT run_id, 77 FROM steps`},
 		{"orphans", `DELETE FROM runs`},
 		{"users.erased_at", `UPDATE users SET erased_at = 1; INSERT INTO run_metadata SELECT id, '{}' FROM runs`},

@@ -28,6 +28,7 @@ type Workspace struct {
 	DailyBudget       plans.Budget
 	UserDailyBudget   plans.Budget
 	MaxConcurrentRuns int64
+	PriceCatalogue    bool          // models without an entry cost what the catalogue says
 	RunIdleTimeout    time.Duration // whole seconds
 	CreatedAt         time.Time
 }
@@ -41,16 +42,17 @@ const DefaultRunIdleTimeout = time.Hour
 func insertWorkspace(tx *Tx, accountID int64, name string, plan plans.Plan) (Workspace, error) {
 	w := Workspace{
 		ID: newID(tx.now), Name: name, Plan: plan, MaxConcurrentRuns: plans.DefaultConcurrency,
+		PriceCatalogue: true,
 		RunIdleTimeout: DefaultRunIdleTimeout, CreatedAt: tx.now.Truncate(time.Millisecond),
 	}
 	w.Slug = slug(name)
 	for {
 		err := tx.get(`INSERT INTO workspaces (uuid, account_id, name, slug, plan, kill_switch,
-				max_concurrent_runs, run_idle_timeout_seconds, running_runs, created_at)
-			VALUES ($1, $2, $3, $4, $5, 0, $6, $7, 0, $8) ON CONFLICT (slug) DO NOTHING RETURNING id`,
+				max_concurrent_runs, run_idle_timeout_seconds, running_runs, created_at, price_catalogue)
+			VALUES ($1, $2, $3, $4, $5, 0, $6, $7, 0, $8, $9) ON CONFLICT (slug) DO NOTHING RETURNING id`,
 			[]any{
 				w.ID[:], accountID, w.Name, w.Slug, string(plan.ID), w.MaxConcurrentRuns,
-				int64(w.RunIdleTimeout / time.Second), w.CreatedAt.UnixMilli(),
+				int64(w.RunIdleTimeout / time.Second), w.CreatedAt.UnixMilli(), flag(w.PriceCatalogue),
 			}, &w.key)
 		if err == nil {
 			return w, insertPlanChange(tx, w.key, PlanChange{At: tx.now, To: plan.ID, By: BySignUp})
@@ -104,8 +106,8 @@ func workspace(tx *Tx, ws WorkspaceKey) (Workspace, error) {
 	var daily, userDaily sql.NullInt64
 	var idleSeconds, created int64
 	err := tx.get(`SELECT uuid, name, slug, plan, kill_switch, daily_budget_nanos, user_daily_budget_nanos,
-			max_concurrent_runs, run_idle_timeout_seconds, created_at FROM workspaces WHERE id = $1`, []any{ws},
-		&w.ID, &w.Name, &w.Slug, &planID, &w.KillSwitch, &daily, &userDaily, &w.MaxConcurrentRuns, &idleSeconds, &created)
+			max_concurrent_runs, price_catalogue, run_idle_timeout_seconds, created_at FROM workspaces WHERE id = $1`, []any{ws},
+		&w.ID, &w.Name, &w.Slug, &planID, &w.KillSwitch, &daily, &userDaily, &w.MaxConcurrentRuns, &w.PriceCatalogue, &idleSeconds, &created)
 	if err != nil {
 		return w, err
 	}
@@ -122,6 +124,7 @@ type WorkspaceChange struct {
 	DailyBudget       *plans.Budget
 	UserDailyBudget   *plans.Budget
 	MaxConcurrentRuns *int64
+	PriceCatalogue    *bool
 	RunIdleTimeout    *time.Duration
 }
 
@@ -147,6 +150,9 @@ func (s *Store) UpdateWorkspace(ctx context.Context, ws WorkspaceKey, c Workspac
 		}
 		if c.DailyBudget != nil {
 			w.DailyBudget = *c.DailyBudget
+		}
+		if c.PriceCatalogue != nil {
+			w.PriceCatalogue = *c.PriceCatalogue
 		}
 		if c.RunIdleTimeout != nil {
 			w.RunIdleTimeout = *c.RunIdleTimeout
@@ -185,9 +191,9 @@ func (s *Store) changeWorkspace(ctx context.Context, ws WorkspaceKey, action Act
 
 func saveWorkspace(tx *Tx, w Workspace) error {
 	return tx.execOne(`UPDATE workspaces SET name = $2, plan = $3, kill_switch = $4, daily_budget_nanos = $5,
-			user_daily_budget_nanos = $6, max_concurrent_runs = $7, run_idle_timeout_seconds = $8 WHERE id = $1`,
+			user_daily_budget_nanos = $6, max_concurrent_runs = $7, run_idle_timeout_seconds = $8, price_catalogue = $9 WHERE id = $1`,
 		w.key, w.Name, string(w.Plan.ID), flag(w.KillSwitch), nullBudget(w.DailyBudget),
-		nullBudget(w.UserDailyBudget), w.MaxConcurrentRuns, int64(w.RunIdleTimeout/time.Second))
+		nullBudget(w.UserDailyBudget), w.MaxConcurrentRuns, int64(w.RunIdleTimeout/time.Second), flag(w.PriceCatalogue))
 }
 
 // factsOfWorkspace is what the audit log says of a workspace.
@@ -195,6 +201,6 @@ func factsOfWorkspace(w Workspace) facts {
 	return facts{
 		"name": w.Name, "plan": w.Plan.ID, "kill_switch": w.KillSwitch,
 		"daily_budget_usd": w.DailyBudget, "user_daily_budget_usd": w.UserDailyBudget,
-		"max_concurrent_runs": w.MaxConcurrentRuns, "run_idle_timeout_seconds": int64(w.RunIdleTimeout / time.Second),
+		"max_concurrent_runs": w.MaxConcurrentRuns, "price_catalogue": w.PriceCatalogue, "run_idle_timeout_seconds": int64(w.RunIdleTimeout / time.Second),
 	}
 }

@@ -147,7 +147,7 @@ CREATE TABLE models (
   input_picos  INTEGER, -- null: never priced
   output_picos INTEGER,
   is_active    INTEGER NOT NULL
-) STRICT;
+, same_as TEXT) STRICT;
 
 CREATE UNIQUE INDEX models_name ON models (workspace_id, name);
 
@@ -166,6 +166,18 @@ CREATE TABLE plan_changes (
 ) STRICT;
 
 CREATE INDEX plan_changes_workspace ON plan_changes (workspace_id, id);
+
+CREATE TABLE price_points (
+  -- Prices that steps were charged at, with where they come from. A row never
+  -- changes; steps at the same prices share it.
+  id         INTEGER PRIMARY KEY,
+  source     INTEGER NOT NULL, -- 1 own, 2 alias, 3 catalogue
+  name       TEXT    NOT NULL, -- of the entry that matched
+  version    TEXT    NOT NULL, -- of the catalogue; empty where it is not the catalogue's
+  rates      TEXT    NOT NULL, -- as prices.Rates writes them
+  call_nanos INTEGER NOT NULL, -- of them: for the call itself, in nano-USD
+  UNIQUE (source, name, version, rates)
+) STRICT;
 
 CREATE TABLE probes (
   -- One row that readiness checks rewrite, to prove that commits work.
@@ -198,7 +210,7 @@ CREATE VIEW run_steps AS
   -- Steps as they are found by their run.
   SELECT l.run_id, l.segment, s.uuid, s.sequence, s.type, s.status, s.created_at, s.model_id, s.tool_name,
     s.completed_at, s.duration_ms, s.booked_day, s.prompt_tokens, s.completion_tokens,
-    s.input_picos, s.output_picos, s.cost_nanos
+    s.input_picos, s.output_picos, s.cost_nanos, s.price_id
   FROM run_segments l JOIN steps s ON s.segment = l.segment AND s.run_id = l.run_id;
 
 CREATE TABLE runs (
@@ -269,7 +281,7 @@ CREATE TABLE steps (
   completion_tokens INTEGER,
   input_picos       INTEGER,          -- the prices used; null when the model had none
   output_picos      INTEGER,
-  cost_nanos        INTEGER,
+  cost_nanos        INTEGER, price_id INTEGER,
   PRIMARY KEY (segment, run_id, uuid)
 ) STRICT, WITHOUT ROWID;
 
@@ -351,5 +363,5 @@ CREATE TABLE workspaces (
   run_idle_timeout_seconds INTEGER NOT NULL,
   running_runs             INTEGER NOT NULL CHECK (running_runs >= 0), -- counter: runs that are RUNNING
   created_at               INTEGER NOT NULL
-) STRICT;
+, price_catalogue INTEGER NOT NULL DEFAULT 0) STRICT;
 

@@ -106,6 +106,9 @@ func runInvariants() []invariant {
 	}
 }
 
+// callCost is what a step (s) costs by the call itself.
+const callCost = `coalesce((SELECT p.call_nanos FROM price_points p WHERE p.id = s.price_id), 0)`
+
 func usageInvariants() []invariant {
 	return []invariant{
 		// Usage is reported as a whole or not at all, never on a blocked step,
@@ -119,6 +122,22 @@ func usageInvariants() []invariant {
 					OR booked_day IS NULL AND cost_nanos IS NOT NULL OR model_id IS NULL AND cost_nanos IS NOT NULL
 					OR status = 4 AND booked_day IS NOT NULL)`,
 		},
+		{
+			name: "price_points", holds: "a source with its version, and nothing below zero", key: 1,
+			query: `SELECT id, source, name, version, call_nanos FROM price_points
+				WHERE source NOT IN (2, 3) AND (source <> 1 OR version <> '') OR source = 3 AND version = '' OR call_nanos < 0`,
+		},
+		{
+			name: "models: prices", holds: "two prices, or another model's name, or neither where there is no entry", key: 2,
+			query: `SELECT workspace_id, name, input_picos, output_picos, same_as, is_active FROM models
+				WHERE (input_picos IS NULL) <> (output_picos IS NULL) OR input_picos IS NOT NULL AND same_as IS NOT NULL
+					OR is_active <> 0 AND input_picos IS NULL AND same_as IS NULL OR is_active NOT IN (0, 1)`,
+		},
+		{
+			name: "steps.price_id", holds: "an entry of price_points, on a step with prices", key: 2, pieces: true,
+			query: `SELECT run_id, uuid, price_id, input_picos FROM run_steps s WHERE run_id > $1 AND run_id <= $2
+				AND price_id IS NOT NULL AND (input_picos IS NULL OR NOT EXISTS (SELECT 1 FROM price_points p WHERE p.id = s.price_id))`,
+		},
 		// Prices in thousands of picos and the rest, because tokens times picos
 		// can exceed 64 bits where the cost does not.
 		{
@@ -126,7 +145,7 @@ func usageInvariants() []invariant {
 			query: `SELECT run_id, uuid, prompt_tokens, input_picos, completion_tokens, output_picos, cost_nanos
 				FROM run_steps s WHERE run_id > $1 AND run_id <= $2 AND cost_nanos IS NOT NULL
 				AND cost_nanos <> prompt_tokens * (input_picos / 1000) + completion_tokens * (output_picos / 1000)
-					+ (prompt_tokens * (input_picos % 1000) + completion_tokens * (output_picos % 1000) + 999) / 1000
+					+ (prompt_tokens * (input_picos % 1000) + completion_tokens * (output_picos % 1000) + 999) / 1000 + ` + callCost + `
 				AND NOT EXISTS (SELECT 1 FROM capped_steps c WHERE c.run_id = s.run_id AND c.step_uuid = s.uuid)`,
 		},
 		// Beyond 64 bits SQLite goes on with floating-point numbers, which are near enough for a bound.
@@ -138,10 +157,10 @@ func usageInvariants() []invariant {
 				WHERE s.run_id > $1 AND s.run_id <= $2
 				AND NOT (s.prompt_tokens <= c.prompt_tokens AND s.completion_tokens <= c.completion_tokens
 					AND coalesce(s.cost_nanos <= c.prompt_tokens * (s.input_picos / 1000) + c.completion_tokens * (s.output_picos / 1000)
-						+ (c.prompt_tokens * (s.input_picos % 1000) + c.completion_tokens * (s.output_picos % 1000) + 999) / 1000, 1 = 1)
+						+ (c.prompt_tokens * (s.input_picos % 1000) + c.completion_tokens * (s.output_picos % 1000) + 999) / 1000 + ` + callCost + `, 1 = 1)
 					AND (s.prompt_tokens < c.prompt_tokens OR s.completion_tokens < c.completion_tokens
 						OR coalesce(s.cost_nanos < c.prompt_tokens * (s.input_picos / 1000) + c.completion_tokens * (s.output_picos / 1000)
-						+ (c.prompt_tokens * (s.input_picos % 1000) + c.completion_tokens * (s.output_picos % 1000) + 999) / 1000, 1 = 0)))`,
+						+ (c.prompt_tokens * (s.input_picos % 1000) + c.completion_tokens * (s.output_picos % 1000) + 999) / 1000 + ` + callCost + `, 1 = 0)))`,
 		},
 		// What the ledger no longer proves, the rollups still prove of each
 		// other: every dollar and run of a workspace is one of a user's, and

@@ -79,7 +79,7 @@ func rooms() map[string]room {
 			never:   []string{"database/sql", "log", "os"},
 		},
 		"storage": {
-			uses:    []string{"storage/sqlite", "storage/dbfile", "storage/verify", "auth", "guard", "plans"},
+			uses:    []string{"storage/sqlite", "storage/dbfile", "storage/verify", "auth", "guard", "plans", "prices"},
 			modules: []string{"github.com/google/uuid", "github.com/hashicorp/golang-lru/v2"},
 			never:   []string{"net/http"},
 		},

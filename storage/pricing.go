@@ -1,0 +1,228 @@
+package storage
+
+import (
+	"database/sql"
+	"errors"
+	"time"
+
+	"github.com/pikarc/server/plans"
+	"github.com/pikarc/server/prices"
+)
+
+// PriceSource is where a price comes from. The values are stored: never renumber.
+type PriceSource uint8
+
+// The sources of a price.
+const (
+	PriceOwn       PriceSource = 1 // the workspace's entry of the model's own name
+	PriceAlias     PriceSource = 2 // another name, which the workspace's entry says is the same
+	PriceCatalogue PriceSource = 3
+)
+
+// String is the word that the API uses.
+func (s PriceSource) String() string {
+	return word("price source", int(s), "own", "alias", "catalogue")
+}
+
+// PriceOrigin is which entry a price is of. The zero value is that of no price.
+type PriceOrigin struct {
+	Source  PriceSource
+	Name    string // of the entry that matched
+	Version string // of the catalogue; empty for a workspace's own entry
+}
+
+// pricePoint is the prices of a model, and which entry they are of. It never changes.
+type pricePoint struct {
+	id int64 // of its row in price_points; 0 for an entry of the model's own name, which has none
+	PriceOrigin
+	rates prices.Rates
+}
+
+// heldPoint is a row of price_points.
+type heldPoint struct {
+	held
+	pricePoint
+}
+
+func loadPoint(tx *Tx, key idKey) (*heldPoint, error) {
+	p := &heldPoint{pricePoint: pricePoint{id: key.id}}
+	var rates string
+	err := tx.get(`SELECT source, name, version, rates FROM price_points WHERE id = $1`, []any{key.id},
+		&p.Source, &p.Name, &p.Version, &rates)
+	if errors.Is(err, ErrNotFound) {
+		err = isMissing("a price that there is a step of")
+	}
+	if err != nil {
+		return p, err
+	}
+	p.rates, err = prices.ParseRates(rates)
+	return p, err
+}
+
+func (p *heldPoint) save(*Tx) error { return nil }
+
+// intern finds or makes the row that steps at these prices share.
+func (p *pricePoint) intern(tx *Tx) error {
+	rates := p.rates.String()
+	err := tx.get(`SELECT id FROM price_points WHERE source = $1 AND name = $2 AND version = $3 AND rates = $4`,
+		[]any{int64(p.Source), p.Name, p.Version, rates}, &p.id)
+	if !errors.Is(err, ErrNotFound) {
+		return err
+	}
+	return tx.get(`INSERT INTO price_points (source, name, version, rates, call_nanos) VALUES ($1, $2, $3, $4, $5) RETURNING id`,
+		[]any{int64(p.Source), p.Name, p.Version, rates, int64(p.rates.PerCall)}, &p.id)
+}
+
+// heldModel is a model and its price now, if it has one.
+type heldModel struct {
+	held
+	priced bool
+	price  pricePoint // where priced
+	// The price is that of the moments from one to before the other; zero where there is no such bound.
+	from, until time.Time
+}
+
+func loadModel(tx *Tx, key idKey) (*heldModel, error) {
+	m := &heldModel{}
+	var name string
+	err := tx.get(`SELECT name FROM models WHERE id = $1 AND workspace_id = $2`, []any{key.id, key.ws}, &name)
+	if err != nil {
+		return m, err
+	}
+	return m, m.findPrice(tx, key.ws, name)
+}
+
+func (m *heldModel) save(*Tx) error { return nil }
+
+// holds reports whether the price is still, or already, that of a moment.
+func (m *heldModel) holds(now time.Time) bool {
+	return !now.Before(m.from) && (m.until.IsZero() || now.Before(m.until))
+}
+
+// maxAliases is how many names are followed from one to the next. It also ends
+// a ring of names, which has no price.
+const maxAliases = 16
+
+// findPrice looks for the first that there is: the workspace's own active entry
+// of the name, the price of the name that the entry says is the same, or that
+// of the catalogue, where the workspace uses it.
+func (m *heldModel) findPrice(tx *Tx, ws WorkspaceKey, name string) error {
+	source := PriceOwn
+	for range maxAliases {
+		entry, err := activeEntry(tx, ws, name)
+		switch {
+		case errors.Is(err, ErrNotFound):
+			return m.findPublished(tx, ws, name, source)
+		case err != nil:
+			return err
+		case entry.sameAs.Valid:
+			source, name = PriceAlias, entry.sameAs.String
+			continue
+		}
+		m.priced, m.price.PriceOrigin = true, PriceOrigin{Source: source, Name: name}
+		m.price.rates.Set(prices.Input, entry.input)
+		m.price.rates.Set(prices.Output, entry.output)
+		if source == PriceOwn {
+			return nil // the step keeps the two prices itself
+		}
+		return m.price.intern(tx)
+	}
+	return nil
+}
+
+// findPublished looks for a name in the catalogue.
+func (m *heldModel) findPublished(tx *Tx, ws WorkspaceKey, name string, source PriceSource) error {
+	catalogue := tx.memory.catalogue
+	if catalogue == nil {
+		return nil
+	}
+	w, err := tx.memory.workspaces.get(tx, ws)
+	if err != nil || !w.priceCatalogue {
+		return err
+	}
+	published, ok := catalogue.Find(name)
+	if !ok {
+		return nil
+	}
+	m.from, m.until = published.Period(tx.now)
+	if source == PriceOwn {
+		source = PriceCatalogue
+	}
+	m.priced, m.price = true, pricePoint{
+		PriceOrigin: PriceOrigin{Source: source, Name: published.Provider.ID + "/" + published.ID, Version: catalogue.Version()},
+		rates:       published.Rates(tx.now, ""),
+	}
+	return m.price.intern(tx)
+}
+
+// ownEntry is what a workspace says that a model costs: two prices, or the name
+// of a model that costs the same.
+type ownEntry struct {
+	input, output plans.Price
+	sameAs        sql.NullString
+}
+
+func activeEntry(tx *Tx, ws WorkspaceKey, name string) (e ownEntry, err error) {
+	err = tx.get(`SELECT coalesce(input_picos, 0), coalesce(output_picos, 0), same_as FROM models
+		WHERE workspace_id = $1 AND name = $2 AND is_active = 1 AND (input_picos IS NOT NULL OR same_as IS NOT NULL)`,
+		[]any{ws, name}, &e.input, &e.output, &e.sameAs)
+	return e, err
+}
+
+// price is what a model costs at the time of the transaction; nil without a price.
+func (m *memory) price(tx *Tx, model idKey) (*pricePoint, error) {
+	found, err := m.models.get(tx, model)
+	if err == nil && !found.holds(tx.now) {
+		m.models.drop(model)
+		found, err = m.models.get(tx, model)
+	}
+	if err != nil || !found.priced {
+		return nil, err
+	}
+	return &found.price, nil
+}
+
+// kept are the prices that a step was charged at; nil while it has none, and
+// where the two that it keeps itself are all of them.
+func (row *stepRow) kept(tx *Tx, ws WorkspaceKey) (*prices.Rates, error) {
+	if row.used.point == 0 {
+		return nil, nil
+	}
+	point, err := tx.memory.points.get(tx, idKey{ws, row.used.point})
+	if err != nil {
+		return nil, err
+	}
+	return &point.rates, nil
+}
+
+// findPrice gives the step the price of its model, if there is one, and
+// returns it as kept does.
+func (row *stepRow) findPrice(tx *Tx, ws WorkspaceKey) (*prices.Rates, error) {
+	price, err := tx.memory.price(tx, idKey{ws, row.model.Int64})
+	if err != nil || price == nil {
+		return nil, err
+	}
+	row.Price, row.used.point = price.PriceOrigin, price.id
+	row.used.charge(price.rates.Table)
+	if price.id == 0 {
+		return nil, nil
+	}
+	return &price.rates, nil
+}
+
+// charge makes these the two prices that the step keeps.
+func (u *usage) charge(t prices.Table) {
+	u.inputPrice = sql.NullInt64{Int64: int64(t.Price(prices.Input)), Valid: true}
+	u.outputPrice = sql.NullInt64{Int64: int64(t.Price(prices.Output)), Valid: true}
+}
+
+// price is what all that was reported costs. The two prices that the step keeps
+// become those of a prompt as long as this one.
+func (u *usage) price(rates *prices.Rates) (plans.Money, error) {
+	if rates == nil {
+		return plans.Cost(u.reported.prompt, u.reported.completion,
+			plans.Price(u.inputPrice.Int64), plans.Price(u.outputPrice.Int64))
+	}
+	u.charge(rates.At(u.reported.prompt))
+	return rates.Cost(prices.Tokens{Prompt: u.reported.prompt, Completion: u.reported.completion})
+}
