@@ -83,7 +83,7 @@ func runDemo(ctx context.Context, dir string, o demoOptions, stdout, stderr io.W
 	if err != nil {
 		return err
 	}
-	store, secret, err := open(ctx, dir, true, storage.Options{})
+	store, secret, err := open(ctx, dir, true, storage.Options{Catalogue: cfg.Catalogue})
 	if err != nil {
 		return unlessEnded(ctx, err)
 	}

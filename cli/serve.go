@@ -21,6 +21,7 @@ import (
 	"github.com/pikarc/server/auth/privatefile"
 	"github.com/pikarc/server/embed"
 	"github.com/pikarc/server/plans"
+	"github.com/pikarc/server/prices"
 	"github.com/pikarc/server/server"
 	"github.com/pikarc/server/storage"
 	"github.com/pikarc/server/storage/dbfile"
@@ -145,8 +146,12 @@ func (o serveOptions) config(stderr io.Writer) (server.Config, error) {
 	if err := o.checkUpkeep(); err != nil {
 		return server.Config{}, usage(err)
 	}
+	catalogue, err := published()
+	if err != nil {
+		return server.Config{}, err
+	}
 	cfg := server.Config{
-		Version: version, TokenTTL: o.tokenTTL,
+		Version: version, Catalogue: catalogue, TokenTTL: o.tokenTTL,
 		MaxBody: o.maxBody, MaxRunBody: o.maxRunBody, MaxPayload: o.maxPayload, MaxBodyMemory: o.maxBodyMemory,
 		DefaultPlan: plan, Dashboard: embed.Dashboard(), Clients: embed.Clients(), Log: slog.New(handler),
 		Stripe: stripe, Backups: o.backups, VerifyEvery: o.verifyEvery,
@@ -172,8 +177,8 @@ func (o serveOptions) checkSizes() error {
 }
 
 // store is what the options say of the store.
-func (o serveOptions) store() storage.Options {
-	return storage.Options{Held: o.heldRows, OpenStepTimeout: o.openStepTimeout}
+func (o serveOptions) store(catalogue *prices.Catalogue) storage.Options {
+	return storage.Options{Held: o.heldRows, OpenStepTimeout: o.openStepTimeout, Catalogue: catalogue}
 }
 
 // checkUpkeep checks what concerns backups, verification and watching.
@@ -242,7 +247,7 @@ func serve(ctx context.Context, dir string, o serveOptions, stdout, stderr io.Wr
 	if err := dbfile.CheckIntegrity(ctx, databasePath(dir)); err != nil {
 		return err
 	}
-	store, secret, err := open(ctx, dir, true, o.store(), dbfile.AsServer)
+	store, secret, err := open(ctx, dir, true, o.store(cfg.Catalogue), dbfile.AsServer)
 	if err != nil {
 		return err
 	}

@@ -1,31 +1,5 @@
 package demo
 
-import "github.com/pikarc/server/plans"
-
-// model is one that the demo's agents call, at a price like those of its kind.
-type model struct {
-	name          string
-	input, output plans.Price
-}
-
-// free tells that nobody has entered a price: the dashboard should ask for one.
-func (m model) free() bool { return m.input == 0 && m.output == 0 }
-
-// perMillion is a price of so many US cents for a million tokens.
-func perMillion(cents int64) plans.Price { return plans.Price(cents * 10_000) }
-
-func models() []model {
-	return []model{
-		{"gpt-4o", perMillion(250), perMillion(1000)},
-		{"gpt-4o-mini", perMillion(15), perMillion(60)},
-		{"claude-sonnet-4", perMillion(300), perMillion(1500)},
-		{"claude-3-5-haiku", perMillion(80), perMillion(400)},
-		{"gemini-2.5-flash", perMillion(30), perMillion(250)},
-		{"text-embedding-3-small", perMillion(2), 0},
-		{name: "meta-llama/llama-3.3-70b-instruct"}, // runs on machines of their own, so nobody has said what it costs
-	}
-}
-
 // trade is a kind of agent: what it is asked, and how it goes about it.
 type trade struct {
 	agent    string

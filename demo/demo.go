@@ -23,8 +23,9 @@ const (
 // Plan is the plan that the demo's workspace has: one with every feature.
 const Plan = plans.Scale
 
-// Fill gives a fresh workspace its limits, prices and two weeks of history up
-// to now. The same seed and the same now make the same history.
+// Fill gives a fresh workspace its limits and two weeks of history up to now.
+// What it costs is for the store's catalogue to say: all of its models are there
+// but one, which the dashboard should ask a price for. The same seed and the same now make the same history.
 func Fill(ctx context.Context, store *storage.Store, ws storage.WorkspaceKey, seed uint64, now time.Time) error {
 	most := int64(concurrentRuns)
 	_, err := store.UpdateWorkspace(ctx, ws, storage.WorkspaceChange{
@@ -34,15 +35,6 @@ func Fill(ctx context.Context, store *storage.Store, ws storage.WorkspaceKey, se
 	})
 	if err != nil {
 		return fmt.Errorf("set the demo's limits: %w", err)
-	}
-	for _, m := range models() {
-		if m.free() {
-			continue
-		}
-		price := storage.ModelPrice{Model: m.name, Input: m.input, Output: m.output, Active: true}
-		if _, err := store.SetPrice(ctx, ws, price); err != nil {
-			return fmt.Errorf("set the demo's prices: %w", err)
-		}
 	}
 	h := newHistory(ws, rand.New(rand.NewPCG(seed, 0)), now)
 	if err := h.write(ctx, store); err != nil {

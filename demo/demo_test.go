@@ -14,6 +14,7 @@ import (
 	"github.com/pikarc/server/demo"
 	"github.com/pikarc/server/embed"
 	"github.com/pikarc/server/guard"
+	"github.com/pikarc/server/prices"
 	"github.com/pikarc/server/storage"
 	"github.com/pikarc/server/storage/dbfile"
 )
@@ -33,7 +34,11 @@ func filled(t *testing.T, seed uint64, now time.Time) (*storage.Store, storage.W
 	must(err)
 	secret, err := auth.LoadSecret(dir, "a secret of the tests, long enough to be taken")
 	must(err)
-	store, err := storage.Open(ctx, path, storage.Options{Migrations: embed.Migrations(), Secret: secret, Now: func() time.Time { return now }})
+	catalogue, err := prices.ParseCatalogue(embed.Catalogue())
+	must(err)
+	store, err := storage.Open(ctx, path, storage.Options{
+		Migrations: embed.Migrations(), Secret: secret, Now: func() time.Time { return now }, Catalogue: catalogue,
+	})
 	must(err)
 	t.Cleanup(func() { must(store.Close()) })
 	_, ws, _, err := store.CreateAccount(ctx, storage.NewAccount{Email: "demo@example.com", Plan: demo.Plan})

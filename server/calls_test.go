@@ -23,17 +23,17 @@ const (
 		`"prompt_tokens":0,"completion_tokens":0,"total_usd":0,"unpriced_tokens":0,"calls_without_usage":0,"last_call_at":"2026-11-23T07:08:29.123Z"`
 	openStep = `{"id":"{step}","sequence":1,"type":"MODEL_CALL","status":"RUNNING","model":"gpt-4o","tool_name":null,"input_data":{"prompt":"hi"},` +
 		`"output_data":null,"error":null,"decision":{"outcome":"ALLOW","reason":null,"evaluated":` + stepRules + `},` +
-		`"prompt_tokens":0,"completion_tokens":0,"cost_usd":null,"input_cost_per_token":null,"output_cost_per_token":null,"priced":null,` +
+		`"prompt_tokens":0,"completion_tokens":0,"cost_usd":null,"input_cost_per_token":null,"output_cost_per_token":null,"priced":null,"price_source":null,"price_name":null,"price_version":null,` +
 		`"created_at":"2026-11-23T07:08:30.123Z","completed_at":null,"duration_ms":null}`
 	deniedDecision = `{"outcome":"DENY","reason":"USER_BLOCKED","limit":null,"used":null,"resets_at":null,` +
 		`"evaluated":["RUN_ALREADY_ENDED","KILL_SWITCH_ACTIVE","USER_BLOCKED"]}`
 	deniedStep = `{"id":"{denied}","sequence":2,"type":"TOOL_CALL","status":"BLOCKED","model":null,"tool_name":"search","input_data":null,` +
 		`"output_data":null,"error":null,"decision":` + deniedDecision + `,` +
-		`"prompt_tokens":0,"completion_tokens":0,"cost_usd":null,"input_cost_per_token":null,"output_cost_per_token":null,"priced":null,` +
+		`"prompt_tokens":0,"completion_tokens":0,"cost_usd":null,"input_cost_per_token":null,"output_cost_per_token":null,"priced":null,"price_source":null,"price_name":null,"price_version":null,` +
 		`"created_at":"2026-11-23T07:08:30.123Z","completed_at":null,"duration_ms":null}`
 	reportedStep = `{"id":"{step}","sequence":1,"type":"MODEL_CALL","status":"COMPLETED","model":"gpt-4o","tool_name":null,"input_data":{"prompt":"hi"},` +
 		`"output_data":["x",1.50],"error":"slow","decision":{"outcome":"ALLOW","reason":null,"evaluated":` + stepRules + `},` +
-		`"prompt_tokens":500,"completion_tokens":100,"cost_usd":0.00225,"input_cost_per_token":0.0000025,"output_cost_per_token":0.00001,"priced":true,` +
+		`"prompt_tokens":500,"completion_tokens":100,"cost_usd":0.00225,"input_cost_per_token":0.0000025,"output_cost_per_token":0.00001,"priced":true,"price_source":"own","price_name":"gpt-4o","price_version":null,` +
 		`"created_at":"2026-11-23T07:08:30.123Z","completed_at":"2026-11-23T07:08:31.123Z","duration_ms":1234}`
 
 	spareKey = `"id":"{key}","prefix":"<prefix>","label":"spare","scope":"agent","is_active":true,"created_at":"2026-11-23T07:08:29.123Z",` +
@@ -56,7 +56,7 @@ const (
 // scaleWorkspace is a fixture's workspace, with some of its fields put otherwise.
 func scaleWorkspace(changes ...string) string {
 	return strings.NewReplacer(changes...).Replace(`{"id":"<id>","name":"My workspace","slug":"my-workspace","plan":"scale","kill_switch":false,` +
-		`"daily_budget_usd":null,"user_daily_budget_usd":null,"max_concurrent_runs":3,"monthly_run_limit":null,"retention_days":90,` +
+		`"daily_budget_usd":null,"user_daily_budget_usd":null,"max_concurrent_runs":3,"price_catalogue":true,"monthly_run_limit":null,"retention_days":90,` +
 		`"run_idle_timeout_seconds":3600,"features":{"kill_switch":true,"user_daily_budget":true,"configurable_concurrency":true},` +
 		`"created_at":"2026-11-23T07:08:29.123Z"}`)
 }
@@ -146,8 +146,8 @@ func runCalls() []apiCase {
 		{
 			name: "trillions", method: "PATCH", path: "/v1/runs/{run}/steps/{step}", as: "key", body: `{"prompt_tokens":1000000000000,"completion_tokens":1000000000000}`, status: http.StatusOK,
 			changes: "runs usage users",
-			want: strings.NewReplacer(`"cost_usd":null,"input_cost_per_token":null,"output_cost_per_token":null,"priced":null`,
-				`"cost_usd":12500000,"input_cost_per_token":0.0000025,"output_cost_per_token":0.00001,"priced":true`,
+			want: strings.NewReplacer(`"cost_usd":null,"input_cost_per_token":null,"output_cost_per_token":null,"priced":null,"price_source":null,"price_name":null,"price_version":null`,
+				`"cost_usd":12500000,"input_cost_per_token":0.0000025,"output_cost_per_token":0.00001,"priced":true,"price_source":"own","price_name":"gpt-4o","price_version":null`,
 				`_tokens":0`, `_tokens":1000000000000`).Replace(openStep),
 		},
 	}
@@ -284,6 +284,7 @@ func configurationCalls() []apiCase {
 				`"since":"2026-11-22T00:00:00.000Z","until":"2026-11-24T00:00:00.000Z"}`,
 		},
 		{method: "GET", path: "/v1/model-pricing/", as: "token", status: http.StatusOK, want: `[` + gpt4oPrice + `]`},
+		{method: "GET", path: "/v1/model-pricing/catalogue", as: "key", status: http.StatusOK, want: `{"items":[],"version":null,"next_cursor":null}`},
 		{
 			method: "PUT", path: "/v1/model-pricing/openai/gpt-4o%20mini", as: "admin", status: http.StatusOK, changes: "prices",
 			body: `{"input_cost_per_token":"0.000000000001","output_cost_per_token":1000000,"is_active":false}`,
@@ -321,7 +322,7 @@ func accountCalls() []apiCase {
 			body: `{"email":"New-{email}","password":"12345678","workspace_name":"Über Engines 2"}`,
 			want: `{` + strings.Trim(newToken, "{}") + `,"account":{"id":"<id>","email":"New-{email}","created_at":` + atCall + `},` +
 				`"workspace":{"id":"<id>","name":"Über Engines 2","slug":"ber-engines-2","plan":"basic","kill_switch":false,` +
-				`"daily_budget_usd":null,"user_daily_budget_usd":null,"max_concurrent_runs":3,"monthly_run_limit":1000,"retention_days":1,` +
+				`"daily_budget_usd":null,"user_daily_budget_usd":null,"max_concurrent_runs":3,"price_catalogue":true,"monthly_run_limit":1000,"retention_days":1,` +
 				`"run_idle_timeout_seconds":3600,"features":{"kill_switch":false,"user_daily_budget":false,"configurable_concurrency":false},` +
 				`"created_at":` + atCall + `},"api_key":{"id":"<id>","prefix":"<prefix>","key":"<key>","label":"default","is_active":true,"created_at":` + atCall + `}}`,
 		},

@@ -9,15 +9,24 @@ import (
 	"github.com/pikarc/server/storage"
 )
 
+const maxModel = 255 // characters of a name
+
 type priceJSON struct {
-	ID     uuid.UUID   `json:"id"`
-	Model  string      `json:"model"`
-	Input  plans.Price `json:"input_cost_per_token"`
-	Output plans.Price `json:"output_cost_per_token"`
-	Active bool        `json:"is_active"`
+	ID     uuid.UUID    `json:"id"`
+	Model  string       `json:"model"`
+	Input  *plans.Price `json:"input_cost_per_token"` // null with same_as
+	Output *plans.Price `json:"output_cost_per_token"`
+	SameAs string       `json:"same_as,omitempty"`
+	Active bool         `json:"is_active"`
 }
 
-func priceOf(p storage.ModelPrice) priceJSON { return priceJSON(p) }
+func priceOf(p storage.ModelPrice) priceJSON {
+	out := priceJSON{ID: p.ID, Model: p.Model, SameAs: p.SameAs, Active: p.Active}
+	if p.SameAs == "" {
+		out.Input, out.Output = &p.Input, &p.Output
+	}
+	return out
+}
 
 func (s *Server) listPrices(c *call) error {
 	q := request.ReadQuery(c.r)
@@ -35,12 +44,13 @@ func (s *Server) setPrice(c *call) error {
 	if err != nil {
 		return request.Join(pathErr, err)
 	}
-	price := storage.ModelPrice{
-		Model:  model,
-		Input:  o.Price("input_cost_per_token"),
-		Output: o.Price("output_cost_per_token"),
-		Active: o.OptionalBool("is_active", true),
+	price := storage.ModelPrice{Model: model}
+	if o.Has("same_as") { // prices beside it are refused, as fields that are not known are
+		price.SameAs = o.String("same_as", 1, maxModel)
+	} else {
+		price.Input, price.Output = o.Price("input_cost_per_token"), o.Price("output_cost_per_token")
 	}
+	price.Active = o.OptionalBool("is_active", true)
 	o.RefuseUnknown()
 	if err := request.Join(pathErr, o.Err()); err != nil {
 		return err

@@ -170,6 +170,7 @@ func keyRefusals() []apiCase {
 			method: "GET", path: "/v1/api-keys/all?active=perhaps&cursor=AAAA", as: "key", status: http.StatusUnprocessableEntity,
 			want: problems(problem("bool_parsing", `["query","active"]`, "Input should be a valid boolean, unable to interpret input", `"perhaps"`, "")),
 		},
+		{name: "cursor", method: "GET", path: "/v1/model-pricing/catalogue?cursor=AAAA", as: "key", status: http.StatusUnprocessableEntity, want: problems(badCursor("cursor"))},
 		{name: "cursor", method: "GET", path: "/v1/api-keys/all?cursor=AAAA", as: "key", status: http.StatusUnprocessableEntity, want: problems(badCursor("cursor"))},
 		{
 			name: "key", method: "GET", path: "/v1/runs/?key=7", as: "key", status: http.StatusUnprocessableEntity,

@@ -70,6 +70,7 @@ func (s *Server) routes() []route {
 		{"DELETE", "/v1/api-keys/:key_id", canConfigure, s.revokeAPIKey},
 
 		{"GET", "/v1/model-pricing/", canRead, s.listPrices},
+		{"GET", "/v1/model-pricing/catalogue", canRead, s.listCatalogue},
 		{"PUT", "/v1/model-pricing/*model", canConfigure, s.setPrice},
 
 		{"GET", "/v1/audit/", canRead, s.listAudit},

@@ -19,6 +19,7 @@ import (
 	"github.com/pikarc/server/auth"
 	"github.com/pikarc/server/guard"
 	"github.com/pikarc/server/plans"
+	"github.com/pikarc/server/prices"
 	"github.com/pikarc/server/server/billing"
 	"github.com/pikarc/server/server/clients"
 	"github.com/pikarc/server/server/limit"
@@ -42,15 +43,16 @@ type Config struct {
 	Secret            auth.Secret
 	TokenTTL          time.Duration
 	OpenRegistration  bool
-	LocalRegistration bool       // somebody on this machine may make the first account all the same
-	DefaultPlan       plans.Plan // of workspaces made by registration
-	MaxBody           int64      // bytes; DefaultMaxBody when 0
-	MaxRunBody        int64      // bytes; DefaultMaxRunBody when 0
-	MaxPayload        int64      // bytes; DefaultMaxPayload when 0
-	MaxBodyMemory     int64      // bytes; DefaultMaxBodyMemory when 0; one body always fits
-	Dashboard         fs.FS      // index.html at its root
-	Clients           fs.FS      // packages of client libraries at its root; nil for none
-	BasePath          string     // below which a proxy shows the server (CheckBasePath); "" for the root
+	LocalRegistration bool              // somebody on this machine may make the first account all the same
+	DefaultPlan       plans.Plan        // of workspaces made by registration
+	MaxBody           int64             // bytes; DefaultMaxBody when 0
+	MaxRunBody        int64             // bytes; DefaultMaxRunBody when 0
+	MaxPayload        int64             // bytes; DefaultMaxPayload when 0
+	MaxBodyMemory     int64             // bytes; DefaultMaxBodyMemory when 0; one body always fits
+	Catalogue         *prices.Catalogue // of published prices; nil for none
+	Dashboard         fs.FS             // index.html at its root
+	Clients           fs.FS             // packages of client libraries at its root; nil for none
+	BasePath          string            // below which a proxy shows the server (CheckBasePath); "" for the root
 	Log               *slog.Logger
 	Now               func() time.Time // time.Now when nil
 	Timeouts          Timeouts         // zero fields have defaults

@@ -105,6 +105,7 @@ func intrusions() map[string]intrusion {
 		"DELETE /v1/api-keys/:key_id":           {"", http.StatusOK},
 		"POST /v1/api-keys/regenerate":          {`{"label":"mine"}`, http.StatusOK},
 		"GET /v1/model-pricing/":                {"", http.StatusOK},
+		"GET /v1/model-pricing/catalogue":       {"", http.StatusOK},
 		"PUT /v1/model-pricing/*model":          {`{"input_cost_per_token":1,"output_cost_per_token":1,"is_active":false}`, http.StatusOK},
 		"GET /v1/audit/":                        {"", http.StatusOK},
 		"GET /v1/billing/":                      {"", http.StatusOK},
@@ -173,7 +174,7 @@ func foreignQueries(t *testing.T, rt server.TestRoute, v watched) []string {
 		"user_id": {"canary/user"}, "q": {canary}, "cursor": v.cursors, "steps_cursor": v.cursors, "days": {"365"}, "limit": {"200"},
 		"status": {"RUNNING"}, "blocked": {"true"}, "denied": {"true"}, "since": {"2026-01-01T00:00:00Z"}, "until": {"9999-12-31T23:59:59Z"}, "include_inactive": {"true"},
 		"reason": {"USER_BLOCKED"}, "sort": sorts, "by": {"model"}, "action": {"user.block"},
-		"key": {v.names["{key}"]}, "active": {"true"}, "group": {"key"},
+		"key": {v.names["{key}"]}, "active": {"true"}, "group": {"key"}, "provider": {canary},
 	}
 	queries, always := []string{""}, "?"
 	if rt.Path == "/v1/runs/" && rt.Method == http.MethodGet {
@@ -296,6 +297,7 @@ func TestNoCallReachesAnotherTenant(t *testing.T) {
 	w.exec(`INSERT INTO expired_history SELECT id, 1, 1 FROM workspaces`)                    // as retention would
 	w.exec(`INSERT INTO erasures SELECT id, workspace_id, external_id, 1, x'00' FROM users`) // as if it could not go on
 	w.exec(`INSERT INTO capped_steps SELECT run_id, uuid, 1000, 1 FROM steps WHERE prompt_tokens = 1000`)
+	w.exec(`INSERT INTO price_points SELECT NULL, id, 2, 'canary/model', '', 'in=1 out=1', 0 FROM workspaces`)
 	looks, rows := w.look(in.watched.account), w.rowsOf(in.watched.workspace)
 	for _, rt := range w.routes {
 		for _, token := range []bool{false, true} {

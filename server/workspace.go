@@ -24,6 +24,7 @@ type workspaceJSON struct {
 	DailyBudget       plans.Budget `json:"daily_budget_usd"`
 	UserDailyBudget   plans.Budget `json:"user_daily_budget_usd"`
 	MaxConcurrentRuns int64        `json:"max_concurrent_runs"`
+	PriceCatalogue    bool         `json:"price_catalogue"`
 	MonthlyRunLimit   wire.Limit   `json:"monthly_run_limit"`
 	RetentionDays     int64        `json:"retention_days"`
 	RunIdleTimeout    int64        `json:"run_idle_timeout_seconds"`
@@ -45,6 +46,7 @@ func workspaceOf(w storage.Workspace) workspaceJSON {
 	return workspaceJSON{
 		ID: w.ID, Name: w.Name, Slug: w.Slug, Plan: w.Plan.ID, KillSwitch: w.KillSwitch,
 		DailyBudget: w.DailyBudget, UserDailyBudget: w.UserDailyBudget, MaxConcurrentRuns: w.MaxConcurrentRuns,
+		PriceCatalogue:  w.PriceCatalogue,
 		MonthlyRunLimit: wire.Limit(w.Plan.MonthlyRuns), RetentionDays: w.Plan.RetentionDays,
 		RunIdleTimeout: int64(w.RunIdleTimeout / time.Second), Features: featuresOf(w.Plan), CreatedAt: wire.Time(w.CreatedAt),
 	}
@@ -68,6 +70,7 @@ func (s *Server) updateWorkspace(c *call) error {
 		change.UserDailyBudget = &budget
 	}
 	change.MaxConcurrentRuns = o.PresentInt("max_concurrent_runs", 1, plans.MaxConcurrency)
+	change.PriceCatalogue = o.PresentBool("price_catalogue")
 	if n := o.PresentInt("run_idle_timeout_seconds", minIdleTimeout, maxIdleTimeout); n != nil {
 		timeout := time.Duration(*n) * time.Second
 		change.RunIdleTimeout = &timeout

@@ -55,10 +55,9 @@ func calls(t *testing.T, w *world) []call {
 		}},
 		{"BlockUser", func() error { _, err := w.BlockUser(ctx, ws, "u", nil); return err }},
 		{"UnblockUser", func() error { _, err := w.UnblockUser(ctx, ws, "u"); return err }},
-		{"SetPrice", func() error { _, err := w.SetPrice(ctx, ws, ModelPrice{Model: "new"}); return err }},
-		{"a price by another name", func() error {
-			w.price(ws, "the other name", 1, 1)
-			_, err := w.SetPrice(ctx, ws, ModelPrice{Model: "alias", SameAs: "the other name", Active: true})
+		{"SetPrice", func() error {
+			w.price(ws, "new", 1, 1)
+			_, err := w.SetPrice(ctx, ws, ModelPrice{Model: "alias", SameAs: "new", Active: true})
 			run := w.start(ws, "u").ID
 			step := w.call(ws, run, "alias")
 			w.patch(ws, run, step, 5, 6)

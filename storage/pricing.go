@@ -47,7 +47,8 @@ type heldPoint struct {
 func loadPoint(tx *Tx, key idKey) (*heldPoint, error) {
 	p := &heldPoint{pricePoint: pricePoint{id: key.id}}
 	var rates string
-	err := tx.get(`SELECT source, name, version, rates FROM price_points WHERE id = $1`, []any{key.id},
+	err := tx.get(`SELECT source, name, version, rates FROM price_points WHERE id = $1 AND workspace_id = $2`,
+		[]any{key.id, key.ws},
 		&p.Source, &p.Name, &p.Version, &rates)
 	if errors.Is(err, ErrNotFound) {
 		err = isMissing("a price that there is a step of")
@@ -61,16 +62,17 @@ func loadPoint(tx *Tx, key idKey) (*heldPoint, error) {
 
 func (p *heldPoint) save(*Tx) error { return nil }
 
-// intern finds or makes the row that steps at these prices share.
-func (p *pricePoint) intern(tx *Tx) error {
+// intern finds or makes the row that a workspace's steps at these prices share.
+func (p *pricePoint) intern(tx *Tx, ws WorkspaceKey) error {
 	rates := p.rates.String()
-	err := tx.get(`SELECT id FROM price_points WHERE source = $1 AND name = $2 AND version = $3 AND rates = $4`,
-		[]any{int64(p.Source), p.Name, p.Version, rates}, &p.id)
+	err := tx.get(`SELECT id FROM price_points WHERE workspace_id = $1 AND source = $2 AND name = $3
+		AND version = $4 AND rates = $5`, []any{ws, int64(p.Source), p.Name, p.Version, rates}, &p.id)
 	if !errors.Is(err, ErrNotFound) {
 		return err
 	}
-	return tx.get(`INSERT INTO price_points (source, name, version, rates, call_nanos) VALUES ($1, $2, $3, $4, $5) RETURNING id`,
-		[]any{int64(p.Source), p.Name, p.Version, rates, int64(p.rates.PerCall)}, &p.id)
+	return tx.get(`INSERT INTO price_points (workspace_id, source, name, version, rates, call_nanos)
+		VALUES ($1, $2, $3, $4, $5, $6) RETURNING id`,
+		[]any{ws, int64(p.Source), p.Name, p.Version, rates, int64(p.rates.PerCall)}, &p.id)
 }
 
 // heldModel is a model and its price now, if it has one.
@@ -125,7 +127,7 @@ func (m *heldModel) findPrice(tx *Tx, ws WorkspaceKey, name string) error {
 		if source == PriceOwn {
 			return nil // the step keeps the two prices itself
 		}
-		return m.price.intern(tx)
+		return m.price.intern(tx, ws)
 	}
 	return nil
 }
@@ -152,7 +154,7 @@ func (m *heldModel) findPublished(tx *Tx, ws WorkspaceKey, name string, source P
 		PriceOrigin: PriceOrigin{Source: source, Name: published.Provider.ID + "/" + published.ID, Version: catalogue.Version()},
 		rates:       published.Rates(tx.now, ""),
 	}
-	return m.price.intern(tx)
+	return m.price.intern(tx, ws)
 }
 
 // ownEntry is what a workspace says that a model costs: two prices, or the name

@@ -332,6 +332,7 @@ func corruptions() []struct{ book, statement string } {
 		{"steps.cost_nanos", `UPDATE steps SET input_picos = input_picos + 1`},
 		{"steps.cost_nanos", `UPDATE price_points SET call_nanos = 1`},
 		{"steps.price_id", `DELETE FROM price_points`},
+		{"steps.price_id", `UPDATE price_points SET workspace_id = 0`},
 		{"steps.price_id", `UPDATE steps SET price_id = 1 WHERE input_picos IS NULL`},
 		{"price_points", `UPDATE price_points SET source = 4`},
 		{"price_points", `UPDATE price_points SET call_nanos = -1`},

@@ -67,6 +67,15 @@ func (o *Object) OptionalBool(name string, absent bool) bool {
 	return o.boolean(name, value)
 }
 
+// PresentBool is Bool for a field that may be absent (nil), but not null.
+func (o *Object) PresentBool(name string) *bool {
+	value := o.value(name)
+	if value == nil {
+		return nil
+	}
+	return new(o.boolean(name, value))
+}
+
 // Literal reads a required text that is one of those allowed.
 func (o *Object) Literal(name string, allowed ...string) string {
 	return o.literal(name, o.required(name), allowed)

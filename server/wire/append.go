@@ -114,6 +114,7 @@ func (s Step) Append(b []byte) []byte {
 	b = appendMoney(append(b, `,"input_cost_per_token":`...), s.InputPrice)
 	b = appendMoney(append(b, `,"output_cost_per_token":`...), s.OutputPrice)
 	b = append(append(b, `,"priced":`...), priced(s)...)
+	b = appendOrigin(b, s.Price)
 	if s.Capped {
 		b = append(b, `,"capped":true`...)
 	}
@@ -126,6 +127,19 @@ func (s Step) Append(b []byte) []byte {
 		b = strconv.AppendInt(b, *s.DurationMillis, 10)
 	}
 	return append(b, '}')
+}
+
+// appendOrigin writes which entry a price is of; all null without one.
+func appendOrigin(b []byte, o storage.PriceOrigin) []byte {
+	if o.Source == 0 {
+		return append(b, `,"price_source":null,"price_name":null,"price_version":null`...)
+	}
+	b = append(append(b, `,"price_source":"`...), o.Source.String()...)
+	b = appendText(append(b, `","price_name":`...), &o.Name)
+	if o.Version == "" {
+		return append(b, `,"price_version":null`...)
+	}
+	return appendText(append(b, `,"price_version":`...), &o.Version)
 }
 
 // priced says whether the step's usage has a price: null while there is none of it.

@@ -169,14 +169,15 @@ CREATE INDEX plan_changes_workspace ON plan_changes (workspace_id, id);
 
 CREATE TABLE price_points (
   -- Prices that steps were charged at, with where they come from. A row never
-  -- changes; steps at the same prices share it.
-  id         INTEGER PRIMARY KEY,
-  source     INTEGER NOT NULL, -- 1 own, 2 alias, 3 catalogue
-  name       TEXT    NOT NULL, -- of the entry that matched
-  version    TEXT    NOT NULL, -- of the catalogue; empty where it is not the catalogue's
-  rates      TEXT    NOT NULL, -- as prices.Rates writes them
-  call_nanos INTEGER NOT NULL, -- of them: for the call itself, in nano-USD
-  UNIQUE (source, name, version, rates)
+  -- changes; a workspace's steps at the same prices share it.
+  id           INTEGER PRIMARY KEY,
+  workspace_id INTEGER NOT NULL REFERENCES workspaces (id),
+  source       INTEGER NOT NULL, -- 1 own, 2 alias, 3 catalogue
+  name         TEXT    NOT NULL, -- of the entry that matched
+  version      TEXT    NOT NULL, -- of the catalogue; empty where it is not the catalogue's
+  rates        TEXT    NOT NULL, -- as prices.Rates writes them
+  call_nanos   INTEGER NOT NULL, -- of them: for the call itself, in nano-USD
+  UNIQUE (workspace_id, source, name, version, rates)
 ) STRICT;
 
 CREATE TABLE probes (

@@ -134,9 +134,10 @@ func usageInvariants() []invariant {
 					OR is_active <> 0 AND input_picos IS NULL AND same_as IS NULL OR is_active NOT IN (0, 1)`,
 		},
 		{
-			name: "steps.price_id", holds: "an entry of price_points, on a step with prices", key: 2, pieces: true,
+			name: "steps.price_id", holds: "one of the workspace's price_points, on a step with prices", key: 2, pieces: true,
 			query: `SELECT run_id, uuid, price_id, input_picos FROM run_steps s WHERE run_id > $1 AND run_id <= $2
-				AND price_id IS NOT NULL AND (input_picos IS NULL OR NOT EXISTS (SELECT 1 FROM price_points p WHERE p.id = s.price_id))`,
+				AND price_id IS NOT NULL AND (input_picos IS NULL OR NOT EXISTS (SELECT 1 FROM price_points p
+					JOIN runs r ON r.id = s.run_id AND r.workspace_id = p.workspace_id WHERE p.id = s.price_id))`,
 		},
 		// Prices in thousands of picos and the rest, because tokens times picos
 		// can exceed 64 bits where the cost does not.

@@ -34,14 +34,14 @@ func rooms() map[string]room {
 	return map[string]room{
 		"main": {uses: []string{"cli"}},
 		"cli": {
-			uses:    []string{"server", "storage", "storage/dbfile", "storage/verify", "auth", "auth/privatefile", "plans", "embed", "demo"},
+			uses:    []string{"server", "storage", "storage/dbfile", "storage/verify", "auth", "auth/privatefile", "plans", "prices", "embed", "demo"},
 			modules: []string{"github.com/spf13/cobra", "github.com/spf13/pflag", "golang.org/x/term"},
 			never:   []string{"database/sql"},
 		},
 		"server": {
 			uses: []string{"server/request", "server/limit", "server/telemetry", "server/wire", "server/live",
 				"server/billing", "server/clients",
-				"storage", "auth", "auth/privatefile", "guard", "plans"},
+				"storage", "auth", "auth/privatefile", "guard", "plans", "prices"},
 			modules: []string{
 				"github.com/julienschmidt/httprouter", "github.com/google/uuid",
 				"golang.org/x/sync", "golang.org/x/crypto/acme",

@@ -70,7 +70,7 @@ check() {
 }
 # Their paths fit a sibling's parameter too (/v1/api-keys/{id}, /v1/users/{user_id}, …): the router allows the sibling's
 # methods there, if only to answer that there is no such id.
-siblings=(listModelPrices listApiKeys listUsers eraseNamedUser blockNamedUser unblockNamedUser)
+siblings=(listModelPrices listPublishedPrices listApiKeys listUsers eraseNamedUser blockNamedUser unblockNamedUser)
 while ((generated < least)) && [[ -z $failed ]]; do
   check --exclude-operation-id regenerateApiKey --exclude-operation-id watchEvents "${siblings[@]/#/--exclude-operation-id=}" --max-examples "$examples"
   seed=$((seed + 1))

@@ -97,6 +97,7 @@ const fields: Record<string, string> = {
   daily_budget_usd: 'Daily budget',
   user_daily_budget_usd: 'Daily budget of each user',
   max_concurrent_runs: 'Concurrent runs',
+  price_catalogue: 'Published prices',
   run_idle_timeout_seconds: 'Idle timeout',
   name: 'Name',
   workspace_name: 'Workspace',
@@ -108,6 +109,7 @@ const fields: Record<string, string> = {
   email: 'Email',
   input_cost_per_token: 'Input, 1M tokens',
   output_cost_per_token: 'Output, 1M tokens',
+  same_as: 'Same as',
   is_active: 'Active',
 }
 

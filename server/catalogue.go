@@ -1,0 +1,163 @@
+package server
+
+import (
+	"cmp"
+	"encoding/base64"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/pikarc/server/plans"
+	"github.com/pikarc/server/prices"
+	"github.com/pikarc/server/server/request"
+	"github.com/pikarc/server/server/wire"
+)
+
+// publishedJSON is an entry of the catalogue, with its prices of the moment.
+type publishedJSON struct {
+	Model    string   `json:"model"`
+	Provider string   `json:"provider"`
+	Names    []string `json:"names"`
+	tableJSON
+	PerCall       *plans.Money `json:"cost_per_call,omitempty"`
+	Tiers         []tierJSON   `json:"tiers"`
+	EffectiveFrom *wire.Time   `json:"effective_from"`
+	NextChange    *wire.Time   `json:"next_change"`
+}
+
+// tableJSON is the prices of a token by its class. A class without its own is left
+// out, but for the two that everything costs in the end.
+type tableJSON struct {
+	Input        *plans.Price `json:"input_cost_per_token"`
+	Output       *plans.Price `json:"output_cost_per_token"`
+	Cached       *plans.Price `json:"cached_input_cost_per_token,omitempty"`
+	CacheWrite   *plans.Price `json:"cache_write_cost_per_token,omitempty"`
+	CacheWrite1h *plans.Price `json:"cache_write_1h_cost_per_token,omitempty"`
+	Reasoning    *plans.Price `json:"reasoning_cost_per_token,omitempty"`
+}
+
+// tierJSON is the prices of calls with a longer prompt, whole.
+type tierJSON struct {
+	AbovePrompt int64 `json:"above_prompt_tokens"`
+	tableJSON
+}
+
+func tableOf(t prices.Table) tableJSON {
+	own := func(c prices.Class) *plans.Price {
+		price, ok := t.Own(c)
+		if !ok {
+			return nil
+		}
+		return &price
+	}
+	input, output := t.Price(prices.Input), t.Price(prices.Output)
+	return tableJSON{
+		Input: &input, Output: &output, Cached: own(prices.Cached), CacheWrite: own(prices.CacheWrite),
+		CacheWrite1h: own(prices.CacheWrite1h), Reasoning: own(prices.Reasoning),
+	}
+}
+
+func publishedOf(m *prices.Model, now time.Time) publishedJSON {
+	rates := m.Rates(now, "")
+	out := publishedJSON{
+		Model: m.ID, Provider: m.Provider.ID, Names: append([]string{}, m.Names...),
+		tableJSON: tableOf(rates.Table), Tiers: []tierJSON{},
+	}
+	if rates.PerCall != 0 {
+		out.PerCall = &rates.PerCall
+	}
+	for _, tier := range rates.Tiers {
+		out.Tiers = append(out.Tiers, tierJSON{tier.AbovePrompt, tableOf(rates.At(tier.AbovePrompt + 1))})
+	}
+	if from, known := m.EffectiveFrom(now); known {
+		out.EffectiveFrom = new(wire.Time(from))
+	}
+	if next, changes := m.NextChange(now); changes {
+		out.NextChange = new(wire.Time(next))
+	}
+	return out
+}
+
+type cataloguePage struct {
+	Items   []publishedJSON `json:"items"`
+	Version wire.NullString `json:"version"` // null where the server has no catalogue
+	Next    wire.NullString `json:"next_cursor"`
+}
+
+func (s *Server) listCatalogue(c *call) error {
+	q := request.ReadQuery(c.r)
+	text, provider := q.String("q", maxModel), q.String("provider", maxModel)
+	limit, cursor := q.Int("limit", pageLength, 1, maxPage), q.String("cursor", maxCatalogueCursor)
+	if err := q.Err(); err != nil {
+		return err
+	}
+	after, ok := parseCatalogueCursor(cursor)
+	if !ok {
+		return request.Invalid([]any{"query", "cursor"}, "not a cursor of this list", cursor)
+	}
+	out := cataloguePage{Items: []publishedJSON{}}
+	if s.Catalogue == nil {
+		return c.ok(out, nil)
+	}
+	out.Version = wire.NullString(s.Catalogue.Version())
+	for _, m := range publishedAfter(s.Catalogue, after, text, provider) {
+		if int64(len(out.Items)) == limit {
+			last := out.Items[limit-1]
+			out.Next = wire.NullString(catalogueCursor(publishedKey{last.Provider, last.Model}))
+			break
+		}
+		out.Items = append(out.Items, publishedOf(m, s.Now()))
+	}
+	return c.ok(out, nil)
+}
+
+// publishedKey is where an entry stands in the list: by provider, then by model.
+type publishedKey struct{ provider, model string }
+
+func keyOfPublished(m *prices.Model) publishedKey { return publishedKey{m.Provider.ID, m.ID} }
+
+func (k publishedKey) compare(other publishedKey) int {
+	return cmp.Or(strings.Compare(k.provider, other.provider), strings.Compare(k.model, other.model))
+}
+
+// publishedAfter lists the entries behind one in whose names or provider the text
+// is, and the one that a step of exactly this name would get.
+func publishedAfter(c *prices.Catalogue, after publishedKey, text, provider string) (found []*prices.Model) {
+	got, _ := c.Find(text)
+	text = strings.ToLower(strings.TrimSpace(text))
+	for _, m := range c.Models() {
+		if provider != "" && m.Provider.ID != strings.ToLower(provider) || keyOfPublished(m).compare(after) <= 0 {
+			continue
+		}
+		if m == got || mentions(m, text) {
+			found = append(found, m)
+		}
+	}
+	slices.SortFunc(found, func(a, b *prices.Model) int { return keyOfPublished(a).compare(keyOfPublished(b)) })
+	return found
+}
+
+func mentions(m *prices.Model, text string) bool {
+	in := func(name string) bool { return strings.Contains(strings.ToLower(name), text) }
+	return in(m.Provider.ID+"/"+m.ID) || in(m.Provider.Name) || slices.ContainsFunc(m.Names, in)
+}
+
+const (
+	maxCatalogueCursor    = 1000
+	catalogueCursorPrefix = "catalogue\n" // which no cursor of another list begins with
+)
+
+func catalogueCursor(k publishedKey) string {
+	return base64.RawURLEncoding.EncodeToString([]byte(catalogueCursorPrefix + k.provider + "\n" + k.model))
+}
+
+// parseCatalogueCursor reads a cursor; the empty one is before all entries.
+func parseCatalogueCursor(text string) (k publishedKey, ok bool) {
+	if text == "" {
+		return k, true
+	}
+	raw, err := base64.RawURLEncoding.Strict().DecodeString(text)
+	key, prefixed := strings.CutPrefix(string(raw), catalogueCursorPrefix)
+	k.provider, k.model, ok = strings.Cut(key, "\n")
+	return k, ok && prefixed && err == nil && k.provider != "" && k.model != ""
+}

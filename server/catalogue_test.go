@@ -1,0 +1,151 @@
+package server_test
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/pikarc/server/embed"
+	"github.com/pikarc/server/plans"
+	"github.com/pikarc/server/prices"
+	"github.com/pikarc/server/server"
+	"github.com/pikarc/server/storage"
+)
+
+// cataloguing is a world with the catalogue that is in the binary.
+func cataloguing(t *testing.T) *world {
+	t.Helper()
+	c, err := prices.ParseCatalogue(embed.Catalogue())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return newWorldOn(t, storage.Options{Catalogue: c}, func(cfg *server.Config) { cfg.Catalogue = c })
+}
+
+const perThousand = `{"status":"COMPLETED","prompt_tokens":1000,"completion_tokens":1000}`
+
+// A new user's first guarded call shows what it cost.
+func TestTheFirstCallCostsWhatIsPublished(t *testing.T) {
+	t.Parallel()
+	w := cataloguing(t)
+	a := w.account(plans.Basic)
+	wantFields(t, w.call("GET", "/v1/workspace", a.token, nil), map[string]string{"price_catalogue": "true"})
+	run := w.start(a, "ada")
+	r := w.call("PATCH", w.step(a, run, "gpt-4o-2024-08-06"), a.key, perThousand).want(http.StatusOK)
+	wantFields(t, r, map[string]string{
+		"cost_usd": "0.0125", "priced": "true", "input_cost_per_token": "0.0000025", "output_cost_per_token": "0.00001",
+		"price_source": "catalogue", "price_name": "openai/gpt-4o",
+	})
+	if version := r.text("price_version"); !strings.HasPrefix(version, "genai-prices ") {
+		t.Errorf("the price is of %s", version)
+	}
+	wantFields(t, w.call("GET", "/v1/runs/"+run, a.key, nil).want(http.StatusOK), map[string]string{
+		"total_usd": "0.0125", "steps.0.price_source": "catalogue", "steps.0.price_name": "openai/gpt-4o",
+	})
+
+	w.call("PUT", "/v1/model-pricing/gpt-4o-2024-08-06", a.token, `{"input_cost_per_token":0.000001,"output_cost_per_token":0}`).want(http.StatusOK)
+	wantFields(t, w.call("PATCH", w.step(a, run, "gpt-4o-2024-08-06"), a.key, perThousand), map[string]string{
+		"cost_usd": "0.001", "price_source": "own", "price_name": "gpt-4o-2024-08-06", "price_version": "null",
+	})
+
+	w.call("PATCH", "/v1/workspace", a.token, `{"price_catalogue":null}`).want(http.StatusUnprocessableEntity)
+	w.call("PATCH", "/v1/workspace", a.token, `{"price_catalogue":"yes"}`).want(http.StatusUnprocessableEntity)
+	w.call("PATCH", "/v1/workspace", a.key, `{"price_catalogue":false}`).want(http.StatusUnauthorized)
+	wantFields(t, w.call("PATCH", "/v1/workspace", a.token, `{"price_catalogue":false}`).want(http.StatusOK), map[string]string{"price_catalogue": "false"})
+	wantFields(t, w.call("PATCH", w.step(a, run, "gpt-4o"), a.key, perThousand), map[string]string{
+		"cost_usd": "null", "priced": "false", "price_source": "null", "price_name": "null", "price_version": "null",
+	})
+	wantFields(t, w.call("GET", "/v1/audit/?action=workspace.update", a.token, nil), map[string]string{
+		"items.0.before.price_catalogue": "true", "items.0.after.price_catalogue": "false",
+	})
+}
+
+func TestAModelMayCostTheSameAsAnother(t *testing.T) {
+	t.Parallel()
+	w := cataloguing(t)
+	a := w.account(plans.Basic)
+	run := w.start(a, "ada")
+	put := func(body string) *response { return w.call("PUT", "/v1/model-pricing/my-deployment", a.token, body) }
+	wantFields(t, put(`{"same_as":"gpt-4o"}`).want(http.StatusOK), map[string]string{
+		"model": "my-deployment", "same_as": "gpt-4o", "input_cost_per_token": "null", "output_cost_per_token": "null", "is_active": "true",
+	})
+	wantFields(t, w.call("GET", "/v1/model-pricing", a.key, nil), map[string]string{"0.same_as": "gpt-4o", "0.input_cost_per_token": "null"})
+	wantFields(t, w.call("PATCH", w.step(a, run, "my-deployment"), a.key, perThousand), map[string]string{
+		"cost_usd": "0.0125", "price_source": "alias", "price_name": "openai/gpt-4o",
+	})
+	for _, body := range []string{
+		`{"same_as":"gpt-4o","input_cost_per_token":1,"output_cost_per_token":1}`, `{"same_as":"gpt-4o","output_cost_per_token":1}`,
+		`{"same_as":""}`, `{"same_as":null}`, `{"same_as":7}`, `{"same_as":"` + strings.Repeat("x", 256) + `"}`, `{}`,
+	} {
+		put(body).want(http.StatusUnprocessableEntity)
+	}
+	wantFields(t, put(`{"input_cost_per_token":0.000002,"output_cost_per_token":0}`).want(http.StatusOK), map[string]string{"input_cost_per_token": "0.000002"})
+	wantFields(t, w.call("PATCH", w.step(a, run, "my-deployment"), a.key, perThousand), map[string]string{"cost_usd": "0.002", "price_source": "own"})
+	r := w.call("GET", "/v1/audit/?action=model_price.set", a.token, nil).want(http.StatusOK)
+	for _, entry := range []string{
+		`"before":null,"after":{"is_active":true,"same_as":"gpt-4o"}`, `"before":{"same_as":"gpt-4o"},"after":{"input_cost_per_token":0.000002,`,
+	} {
+		if !strings.Contains(string(r.body), entry) {
+			t.Errorf("the audit log says %s, without %s", r.body, entry)
+		}
+	}
+}
+
+func TestTheCatalogueIsSearchedPageByPage(t *testing.T) {
+	t.Parallel()
+	w := cataloguing(t)
+	a := w.account(plans.Basic)
+	all := func(query string) (models []string) {
+		t.Helper()
+		for cursor := ""; ; {
+			r := w.call("GET", "/v1/model-pricing/catalogue?limit=200&"+query+cursor, a.key, nil).want(http.StatusOK)
+			for i := range len(r.get("items").([]any)) {
+				models = append(models, r.text(fmt.Sprintf("items.%d.provider", i))+"/"+r.text(fmt.Sprintf("items.%d.model", i)))
+			}
+			next := r.text("next_cursor")
+			if next == "null" {
+				return models
+			}
+			cursor = "&cursor=" + url.QueryEscape(next)
+		}
+	}
+	c, err := prices.ParseCatalogue(embed.Catalogue())
+	w.must(err)
+	everything := all("")
+	if len(everything) != len(c.Models()) || len(slices.Compact(slices.Sorted(slices.Values(everything)))) != len(everything) {
+		t.Errorf("%d entries are listed, of %d", len(everything), len(c.Models()))
+	}
+	for query, want := range map[string]string{
+		"q=gpt-4o-2024-08-06": "openai/gpt-4o", "q=GPT-4o&provider=openai": "openai/gpt-4o", "q=openai/gpt-4o": "openai/gpt-4o",
+		"q=deepseek-chat&provider=DeepSeek": "deepseek/deepseek-chat",
+	} {
+		if got := all(query); !slices.Contains(got, want) || len(got) > 100 {
+			t.Errorf("%s finds %v, want %s among a few", query, got, want)
+		}
+	}
+	for _, query := range []string{"q=no+such+model", "provider=none"} {
+		if got := all(query); len(got) != 0 {
+			t.Errorf("%s finds %v", query, got)
+		}
+	}
+	wantFields(t, w.call("GET", "/v1/model-pricing/catalogue?q=claude-sonnet-4-5&provider=anthropic&limit=1", a.token, nil), map[string]string{
+		"items.0.input_cost_per_token": "0.000003", "items.0.cache_write_1h_cost_per_token": "0.000006",
+		"items.0.tiers.0.above_prompt_tokens": "200000", "items.0.tiers.0.output_cost_per_token": "0.0000225",
+	})
+	for _, query := range []string{"cursor=AAAA", "cursor=!", "limit=0", "limit=201", "q=" + strings.Repeat("x", 256)} {
+		w.call("GET", "/v1/model-pricing/catalogue?"+query, a.key, nil).want(http.StatusUnprocessableEntity)
+	}
+	w.call("GET", "/v1/model-pricing/catalogue", "", nil).want(http.StatusUnauthorized)
+}
+
+func TestAServerWithoutACatalogueListsNothing(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	r := w.call("GET", "/v1/model-pricing/catalogue", w.account(plans.Basic).key, nil).want(http.StatusOK)
+	if got := strings.TrimSpace(string(r.body)); got != `{"items":[],"version":null,"next_cursor":null}` {
+		t.Errorf("answered %s", got)
+	}
+}
