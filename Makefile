@@ -70,6 +70,10 @@ crash: ## kill the server 100 times under load, and check every answer and the b
 bench: ## decisions a second beside a bare httprouter and PocketBase (5 minutes; see bench/main.go)
 	cd bench && go run .
 
+.PHONY: hook-bench
+hook-bench: ## how long a coding agent waits for its hook: a thousand, p99 30 ms at most
+	go test ./tests/e2e -run TestAHookIsQuick -count 1 -v -args -hook-runs 1000 -hook-p99 30ms
+
 .PHONY: soak
 soak: ## 30 minutes of mixed load, backups and verifications; fails if memory, goroutines, files or the WAL grow
 	cd bench && go run . -soak 30m

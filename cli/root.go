@@ -42,6 +42,10 @@ func Run(ctx context.Context, args []string, stdin *os.File, stdout, stderr io.W
 	if err == nil {
 		return 0
 	}
+	if h := (hookError{}); errors.As(err, &h) {
+		fmt.Fprintln(stderr, h.error)
+		return h.code
+	}
 	fmt.Fprintln(stderr, "Error:", err)
 	if help := explainPermission(err, cmd.Flag("data-dir").Value.String()); help != "" {
 		fmt.Fprintln(stderr, help)
@@ -95,20 +99,20 @@ func newRoot(stdin *os.File) *cobra.Command {
 	root.SetVersionTemplate(versions())
 	root.AddCommand(newServe(), newMigrate(), newVerify(), newBackup(), newRestore(), newCreateUser(stdin), newAccounts(), newSetPassword(stdin),
 		newSetPlan(), newKeys(), newCreateKey(), newRotateKey(), newRevokeKey(),
-		newDemo(), newHealth(), newVersion())
+		newHook(stdin), newDoctor(), newDemo(), newHealth(), newVersion())
 	return root
 }
 
 // readEnvironment sets the command's flags from the environment, and warns of
 // what looks like a setting and is none. The server logs that itself, and a
-// health check, which runs every few seconds, does not repeat it.
+// health check or a hook, which runs every few seconds, does not repeat it.
 func readEnvironment(cmd *cobra.Command) error {
 	known := settingNames(cmd.Root())
 	if err := refuseQuotes(known, os.Environ()); err != nil {
 		return err
 	}
 	switch cmd.Name() {
-	case "serve", "health", "version", "help", "completion", cobra.ShellCompRequestCmd, cobra.ShellCompNoDescRequestCmd:
+	case "serve", "health", "version", "claude-code", "codex", "help", "completion", cobra.ShellCompRequestCmd, cobra.ShellCompNoDescRequestCmd:
 	default:
 		for _, warning := range unknownSettings(known, os.Environ()) {
 			cmd.PrintErrln("Warning:", warning)

@@ -50,6 +50,9 @@ func settingNames(root *cobra.Command) map[string]bool {
 	root.PersistentFlags().VisitAll(add)
 	for _, cmd := range root.Commands() {
 		cmd.Flags().VisitAll(add)
+		for _, below := range cmd.Commands() {
+			below.Flags().VisitAll(add)
+		}
 	}
 	for _, name := range secretSettings() {
 		names[name], names[name+"_FILE"] = true, true

@@ -34,7 +34,8 @@ func rooms() map[string]room {
 	return map[string]room{
 		"main": {uses: []string{"cli"}},
 		"cli": {
-			uses:    []string{"server", "storage", "storage/dbfile", "storage/verify", "auth", "auth/privatefile", "plans", "prices", "embed", "demo"},
+			uses: []string{"server", "storage", "storage/dbfile", "storage/verify", "auth", "auth/privatefile", "plans", "prices",
+				"embed", "demo", "ask", "hook"},
 			modules: []string{"github.com/spf13/cobra", "github.com/spf13/pflag", "golang.org/x/term"},
 			never:   []string{"database/sql"},
 		},
@@ -112,6 +113,8 @@ func rooms() map[string]room {
 		},
 		"plans": {never: []string{"context", "database", "net", "os"}},
 		"embed": {},
+		"ask":   {never: []string{"database/sql", "log"}}, // what a hook imports, it waits for
+		"hook":  {uses: []string{"ask"}, never: []string{"database/sql", "log"}},
 		"demo": { // a client of the others: what it makes goes the ways of the present
 			uses:    []string{"storage", "guard", "plans"},
 			modules: []string{"github.com/google/uuid"},

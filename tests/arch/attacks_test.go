@@ -57,6 +57,8 @@ func TestTheAttackListNamesTestsThatExist(t *testing.T) {
 func callsOut() map[string]string {
 	return map[string]string{
 		"cli/health.go":            "the server on this machine, for the operator",
+		"ask/ask.go":               "the server that the agent's owner names",
+		"hook/doctor.go":           "the hook in the user's own settings, for the user",
 		"server/tls.go":            "the certificate authority, named by the operator",
 		"server/billing/stripe.go": "Stripe, or the stand-in that the operator names",
 		"server/telemetry/otlp.go": "the operator's OpenTelemetry collector",

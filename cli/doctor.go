@@ -1,0 +1,76 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pikarc/server/ask"
+	"github.com/pikarc/server/hook"
+)
+
+func newDoctor() *cobra.Command {
+	agent := ""
+	cmd := &cobra.Command{
+		Use:   "doctor",
+		Short: "Look at whether agents on this machine are guarded",
+		Long: "Looks at whether the server of PIKARC_BASE_URL answers, accepts the key, and agrees about the time. With --agent it " +
+			"proves that a coding agent's tool calls are really stopped: it runs the command in the agent's settings, as the agent " +
+			"would, on a call that the server denies, on one while the server is down, and on one that cannot be understood. " +
+			"Exit code 1 if anything is wrong.\n\n" +
+			"The denial is made without changing any setting: in a run that has ended, which stays in the history.",
+		Example: "  pikarc doctor\n  pikarc doctor --agent claude-code",
+		Args:    noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return doctor(cmd.Context(), agent, cmd.OutOrStdout())
+		},
+	}
+	cmd.Flags().StringVar(&agent, "agent", "", "prove that this agent is stopped: "+strings.Join(hook.Agents(), ", "))
+	return cmd
+}
+
+func doctor(ctx context.Context, agent string, stdout io.Writer) error {
+	if agent != "" && !slices.Contains(hook.Agents(), agent) {
+		return usage(fmt.Errorf("--agent %q: choose %s", agent, strings.Join(hook.Agents(), " or ")))
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	settings, err := ask.FromEnvironment(os.Getenv)
+	if err != nil {
+		return err
+	}
+	checks := hook.CheckServer(ctx, settings, now)
+	if agent != "" && !anyBad(checks) {
+		options, err := hookOptionsOf(agent, "")
+		if err != nil {
+			return err
+		}
+		files, err := hook.SettingsFiles(agent, os.Getenv)
+		if err != nil {
+			return err
+		}
+		checks = append(checks, hook.CheckAgent(ctx, options, files)...)
+	}
+	for _, c := range checks {
+		mark := "ok  "
+		if c.Bad {
+			mark = "BAD "
+		}
+		fmt.Fprintf(stdout, "%s %-12s %s\n", mark, c.What, c.Said)
+	}
+	if anyBad(checks) {
+		return errors.New("agents are not guarded as they should be: see what is BAD")
+	}
+	return nil
+}
+
+func anyBad(checks []hook.Check) bool {
+	return slices.ContainsFunc(checks, func(c hook.Check) bool { return c.Bad })
+}
