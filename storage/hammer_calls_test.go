@@ -1,0 +1,167 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/google/uuid"
+
+	"github.com/pikarc/server/guard"
+	"github.com/pikarc/server/plans"
+)
+
+func (a *actor) start() {
+	in := NewRun{UserID: a.user()}
+	if a.chance(30) {
+		in.Metadata = []byte(`{"team":"ops"}`)
+	}
+	var name string
+	in.Idempotency, name = a.idempotency("start")
+	caller := Caller{Workspace: a.at.ws}
+	if a.chance(80) {
+		caller.Key = KeyID(a.at.key.Load())
+	}
+	ans, err := a.StartRun(a.context(), caller, in, guard.Decide)
+	if a.want(err, context.Canceled, ErrKeyReused, ErrKeyRevoked, ErrKeyExpired) && a.note(&a.runs, name, ans) && (ans.Decision.Allowed() || a.chance(5)) {
+		a.at.mu.Lock()
+		a.at.runs = append(a.at.runs, ans.ID)
+		a.at.mu.Unlock()
+	}
+}
+
+func (a *actor) step() {
+	run, ok := recent(a, &a.at.runs)
+	if !ok {
+		return
+	}
+	in := NewStep{Type: StepType(1 + a.IntN(6)), Sequence: 1 + a.Int64N(5)}
+	if a.chance(70) {
+		in.Model = new(fmt.Sprint("model ", a.IntN(4)))
+	}
+	if a.chance(20) {
+		in.ToolName = new("search")
+	}
+	if a.chance(30) {
+		in.InputData = []byte(`{"q":"?"}`)
+	}
+	var name string
+	in.Idempotency, name = a.idempotency(run)
+	_, ended := a.ends.Load(run)
+	ans, err := a.CreateStep(a.context(), Caller{Workspace: a.at.ws}, run, in, guard.Decide)
+	if err == nil && ended && ans.Replay == nil && ans.Decision.Reason != guard.RunAlreadyEnded {
+		a.t.Errorf("a step of an ended run: %+v", ans)
+	}
+	if a.want(err, context.Canceled, ErrKeyReused) && a.note(&a.steps, name, ans) && (ans.Decision.Allowed() || a.chance(5)) {
+		a.at.mu.Lock()
+		a.at.open = append(a.at.open, [2]uuid.UUID{run, ans.ID})
+		a.at.mu.Unlock()
+	}
+}
+
+// report sends anything from nothing to a whole report, for a step that may be
+// open, reported, abandoned or blocked, once or twice.
+func (a *actor) report() {
+	step, ok := recent(a, &a.at.open)
+	if !ok {
+		return
+	}
+	var in StepUpdate
+	if a.chance(70) {
+		in.Status = StepCompleted + StepStatus(a.IntN(2))
+	}
+	most := []int64{1, 2_000, 100_000}[a.IntN(3)]
+	if a.chance(1) {
+		most = plans.MaxTokens
+	}
+	if a.chance(70) {
+		in.PromptTokens = new(a.Int64N(most))
+	}
+	if a.chance(60) {
+		in.CompletionTokens = new(a.Int64N(most))
+	}
+	if a.chance(30) {
+		in.DurationMillis, in.Error = new(a.Int64N(5_000)), new("it broke")
+	}
+	if a.chance(30) {
+		in.OutputData = []byte(`["!"]`)
+	}
+	if a.chance(20) {
+		in.Model = new(fmt.Sprintf("model %d", a.IntN(4)))
+	}
+	for range 1 + a.IntN(2) {
+		s, err := a.UpdateStep(a.context(), Caller{Workspace: a.at.ws}, step[0], step[1], in)
+		if !a.want(err, context.Canceled, ErrStepBlocked) {
+			return
+		}
+		if s.Capped {
+			continue // checked by the books
+		}
+		cost := plans.Money(-1)
+		if s.InputPrice != nil && s.OutputPrice != nil {
+			cost, err = plans.Cost(s.PromptTokens, s.CompletionTokens, *s.InputPrice, *s.OutputPrice)
+			a.want(err)
+		}
+		if in.PromptTokens != nil && s.PromptTokens != *in.PromptTokens ||
+			in.CompletionTokens != nil && s.CompletionTokens != *in.CompletionTokens ||
+			in.Status != 0 && s.Status != in.Status || (s.Cost == nil) != (cost < 0) || s.Cost != nil && *s.Cost != cost {
+			a.t.Errorf("reported %+v, answered %+v", in, s)
+		}
+	}
+}
+
+// end holds what every end of a run is answered against the first: only the
+// server's own word, IDLE_TIMEOUT, is ever replaced, and that no client hears.
+func (a *actor) end() {
+	run, ok := recent(a, &a.at.runs)
+	if !ok {
+		return
+	}
+	status := RunStatus(2 + a.IntN(3))
+	by := EndedByClient + EndedBy(a.IntN(2))
+	end, err := a.EndRun(a.context(), Caller{Workspace: a.at.ws}, run, status, by)
+	var ended *EndedError
+	if errors.As(err, &ended) {
+		if ended.Status == status || ended.Status == RunRunning {
+			a.t.Errorf("end as %s: %v", status, err)
+		}
+		return
+	}
+	if !a.want(err, context.Canceled) {
+		return
+	}
+	if first, _ := a.ends.LoadOrStore(run, end); first != end {
+		a.t.Errorf("ended as %+v, and as %+v before", end, first)
+	}
+}
+
+func (a *actor) heartbeat() {
+	if run, ok := recent(a, &a.at.runs); ok {
+		ans, err := a.Heartbeat(a.context(), Caller{Workspace: a.at.ws}, run, guard.Decide)
+		if a.want(err, context.Canceled) && (ans.Decision.Reason == guard.RunAlreadyEnded) != (ans.Status != "RUNNING") {
+			a.t.Errorf("heartbeat %+v", ans)
+		}
+	}
+}
+
+// trespass tries the runs and steps of one tenant with the key of another.
+func (a *actor) trespass() {
+	run, ok := recent(a, &a.at.runs)
+	step, okStep := recent(a, &a.at.open)
+	if !ok || !okStep {
+		return
+	}
+	ctx, stranger := context.Background(), a.tenants[a.IntN(len(a.tenants))].ws
+	if stranger == a.at.ws {
+		return
+	}
+	_, stepErr := a.CreateStep(ctx, Caller{Workspace: stranger}, run, NewStep{Type: 1, Sequence: 1}, guard.Decide)
+	_, reportErr := a.UpdateStep(ctx, Caller{Workspace: stranger}, step[0], step[1], StepUpdate{Status: StepFailed})
+	_, endErr := a.EndRun(ctx, Caller{Workspace: stranger}, run, RunFailed, EndedByDashboard)
+	_, readErr := a.Run(ctx, stranger, run, "")
+	for _, err := range []error{stepErr, reportErr, endErr, readErr} {
+		if !errors.Is(err, ErrNotFound) {
+			a.t.Errorf("a stranger got %v", err)
+		}
+	}
+}
