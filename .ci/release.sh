@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds what a release consists of, in dist: a static binary for each system,
-# the dashboard and the clients inside, with its list of parts (SBOM), the clients by
-# themselves, and the checksums of all.
+# the dashboard and the clients inside, with its list of parts (SBOM), the list of the
+# dashboard's, the clients by themselves, and the checksums of all.
 #
 #   .ci/release.sh VERSION COMMIT
 set -euo pipefail
@@ -23,8 +23,9 @@ for os in linux darwin windows; do
     # The same flags as `make build`: the same source is the same file (see reproducible_test.go).
     GOOS=$os GOARCH=$arch go build -trimpath -buildvcs=false \
       -ldflags "-s -w -X github.com/pikarc/server/cli.version=$version -X github.com/pikarc/server/cli.commit=$commit" -o "dist/$name$suffix" .
-    go run ./.ci/sbom "dist/$name$suffix" "$version" embed/dashboard/dist/.parts.json >"dist/$name.cdx.json"
+    .ci/sbom.sh binary "$version" "dist/$name$suffix" >"dist/$name.cdx.json"
   done
 done
+.ci/sbom.sh dashboard "$version" >"dist/pikarc-$version-dashboard.cdx.json"
 cp embed/clients/dist/pikarc* dist
 (cd dist && sha256sum -- pikarc* >SHA256SUMS)

@@ -1,14 +1,14 @@
 import { svelte } from '@sveltejs/vite-plugin-svelte'
 import { defineConfig } from 'vitest/config'
 import { boot } from './boot.ts'
-import { parts } from './parts.ts'
 import { precompress } from './precompress.ts'
+import { productionOnly } from './productionOnly.ts'
 
 // `npm run dev` serves the page and passes the API on to a server on this address.
 const api = process.env.PIKARC_URL ?? 'http://localhost:8000'
 
 export default defineConfig({
-  plugins: [svelte(), parts(), boot(), precompress()],
+  plugins: [svelte(), productionOnly(), boot(), precompress()],
   server: { proxy: { '/v1': api, '/openapi.json': api, '/health': api } },
   build: {
     target: 'es2022',
