@@ -66,6 +66,17 @@ func ParseMoney(text string) (Money, error) {
 	return Money(n), err
 }
 
+// ParseCost is ParseMoney for what others have worked out, whose decimals nobody
+// can be asked to cut: it rounds to the nano-dollar, and no cost to nothing.
+func ParseCost(text string) (Money, error) {
+	m, err := ParseMoney(text)
+	var places *PlacesError
+	if errors.As(err, &places) && !strings.HasPrefix(text, "-") {
+		return ParseMoney(places.Nearest)
+	}
+	return m, err
+}
+
 // ParsePrice is ParseMoney for 12 decimals, from 0 to MaxPrice.
 func ParsePrice(text string) (Price, error) {
 	n, err := parseDecimal(text, pricePlaces, uint64(MaxPrice))

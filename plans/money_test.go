@@ -147,6 +147,25 @@ func TestPricesPerMillionInFloatsAreTheOnesMeant(t *testing.T) {
 	}
 }
 
+func TestCostsOfOthersAreRounded(t *testing.T) {
+	for text, want := range map[string]string{
+		"0.0015": "0.0015", "0": "0", "0.0000002625": "0.000000263", "2.624e-07": "0.000000262",
+		"1e-15": "0.000000001", "1e-99999999": "0.000000001", "999999999.9999999999": "1000000000",
+	} {
+		if got, err := plans.ParseCost(text); err != nil || got.String() != want {
+			t.Errorf("%s is read as %s, %v; want %s", text, got, err, want)
+		}
+	}
+	for text, want := range map[string]error{
+		"-0.5": plans.ErrNegative, "-0.0000002625": plans.ErrDecimalPlaces, "": plans.ErrNotDecimal, "NaN": plans.ErrNotFinite,
+		"1000000000.1": plans.ErrTooLarge, "1e30": plans.ErrTooLarge, "$1": plans.ErrNotDecimal,
+	} {
+		if got, err := plans.ParseCost(text); !errors.Is(err, want) || got != 0 {
+			t.Errorf("%s is read as %s, %v; want %v", text, got, err, want)
+		}
+	}
+}
+
 func TestTooManyDecimalsSayWhatToSend(t *testing.T) {
 	for text, want := range map[string]string{
 		"3.3333333333333335e-07": "0.000000333333", "1.5e-12": "0.000000000002", "1e-30": "0.000000000001",

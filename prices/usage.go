@@ -33,7 +33,8 @@ func ReadUsage(raw []byte) (u Usage, ok bool) {
 	}
 	r := &reader{usage: &u}
 	switch {
-	case o.has("promptTokenCount", "candidatesTokenCount", "prompt_token_count", "candidates_token_count"):
+	case o.has("promptTokenCount", "candidatesTokenCount", "responseTokenCount"),
+		o.has("prompt_token_count", "candidates_token_count", "response_token_count"):
 		r.gemini(o)
 	case o.has("inputTokens", "outputTokens"):
 		r.converse(o)
@@ -82,7 +83,7 @@ func (r *reader) messages(o object) {
 	u.Completion, u.HasCompletion = r.count(o, "output_tokens")
 	input, output := r.object(o, "input_tokens_details"), r.object(o, "output_tokens_details")
 	u.Reasoning = r.first(at{output, "reasoning_tokens"}, at{output, "thinking_tokens"})
-	if o.has("cache_read_input_tokens", "cache_creation_input_tokens") && len(input) == 0 {
+	if len(input) == 0 && o.has("cache_read_input_tokens", "cache_creation_input_tokens", "cache_creation") {
 		u.Cached = r.first(at{o, "cache_read_input_tokens"})
 		u.CacheWrite = r.first(at{o, "cache_creation_input_tokens"})
 		r.hour(o)
@@ -97,13 +98,14 @@ func (r *reader) messages(o object) {
 func (r *reader) hour(o object) {
 	creation := r.object(o, "cache_creation")
 	r.usage.CacheWrite1h = r.first(at{creation, "ephemeral_1h_input_tokens"})
-	if !o.has("cache_creation_input_tokens") && len(creation) > 0 {
+	if len(creation) > 0 && !o.has("cache_creation_input_tokens") {
 		r.usage.CacheWrite = r.usage.CacheWrite1h + r.first(at{creation, "ephemeral_5m_input_tokens"})
 	}
 }
 
 // gemini reads the form of Gemini and Vertex AI, in the names of the API or of the
 // Python library. Thoughts and the prompts of tools are counted beside the rest.
+// The Live API has a response where others have candidates.
 func (r *reader) gemini(o object) {
 	u := r.usage
 	both := func(api, python string) int64 { return r.first(at{o, api}, at{o, python}) }
@@ -112,8 +114,11 @@ func (r *reader) gemini(o object) {
 	r.addToPrompt(both("toolUsePromptTokenCount", "tool_use_prompt_token_count"))
 	u.Cached = both("cachedContentTokenCount", "cached_content_token_count")
 	u.Reasoning = both("thoughtsTokenCount", "thoughts_token_count")
-	u.HasCompletion = o.has("candidatesTokenCount", "candidates_token_count") || u.Reasoning > 0
-	u.Completion = both("candidatesTokenCount", "candidates_token_count") + u.Reasoning
+	u.HasCompletion = u.Reasoning > 0 ||
+		o.has("candidatesTokenCount", "candidates_token_count", "responseTokenCount", "response_token_count")
+	u.Completion = u.Reasoning + r.first(
+		at{o, "candidatesTokenCount"}, at{o, "candidates_token_count"},
+		at{o, "responseTokenCount"}, at{o, "response_token_count"})
 }
 
 // converse reads the form of Bedrock's Converse, whose input excludes what was
@@ -124,10 +129,9 @@ func (r *reader) converse(o object) {
 	u.Completion, u.HasCompletion = r.count(o, "outputTokens")
 	u.Cached = r.first(at{o, "cacheReadInputTokens"}, at{o, "cacheReadInputTokenCount"})
 	u.CacheWrite = r.first(at{o, "cacheWriteInputTokens"}, at{o, "cacheWriteInputTokenCount"})
-	details, _ := o["cacheDetails"].([]any)
-	for _, detail := range details {
-		if d, ok := detail.(map[string]any); ok && d["ttl"] == "1h" {
-			u.CacheWrite1h = r.first(at{d, "inputTokens"})
+	for _, detail := range r.objects(o, "cacheDetails") {
+		if detail["ttl"] == "1h" {
+			u.CacheWrite1h += r.first(at{detail, "inputTokens"})
 		}
 	}
 	r.addToPrompt(u.Cached, u.CacheWrite)
@@ -147,11 +151,18 @@ func (r *reader) cohere(o object) {
 	}
 }
 
-// serviceTier reads the tier that the call was served with.
+// serviceTier reads the tier that the call was served with. One that has no
+// name here is named, since it may cost otherwise.
 func (r *reader) serviceTier(o object) {
 	for _, name := range []string{"service_tier", "serviceTier"} {
-		if text, ok := o[name].(string); ok {
-			r.usage.ServiceTier, _ = ServiceTier(text)
+		text, isText := o[name].(string)
+		tier, known := ServiceTier(text)
+		switch {
+		case o[name] == nil:
+		case isText && known:
+			r.usage.ServiceTier = tier
+		default:
+			r.unread(name)
 		}
 	}
 }
@@ -168,15 +179,28 @@ func ServiceTier(text string) (tier string, known bool) {
 	return "", false
 }
 
-// cost reads what the provider says that the call cost, in USD (OpenRouter's cost).
+// cost reads what the provider says that the call cost, in USD: OpenRouter's cost,
+// or the total among Perplexity's.
 func (r *reader) cost(o object) {
-	number, ok := o["cost"].(json.Number)
-	if !ok {
-		return
+	value := o["cost"]
+	if costs, ok := value.(map[string]any); ok {
+		value = costs["total_cost"]
 	}
-	money, err := plans.ParseMoney(number.String())
+	var text string
+	switch value := value.(type) {
+	case nil:
+		if o["cost"] != nil {
+			r.unread("cost")
+		}
+		return
+	case json.Number:
+		text = value.String()
+	case string:
+		text = strings.TrimSpace(value)
+	}
+	money, err := plans.ParseCost(text)
 	if err != nil {
-		r.usage.Unread = append(r.usage.Unread, "usage.cost")
+		r.unread("cost")
 		return
 	}
 	r.usage.ReportedCost = &money
@@ -224,6 +248,9 @@ type at struct {
 // reader reads one usage object.
 type reader struct{ usage *Usage }
 
+// unread names a member that could not be read.
+func (r *reader) unread(name string) { r.usage.Unread = append(r.usage.Unread, "usage."+name) }
+
 // first returns the first of the counts that is there, or 0.
 func (r *reader) first(places ...at) int64 {
 	for _, place := range places {
@@ -249,7 +276,7 @@ func (r *reader) count(o object, name string) (n int64, ok bool) {
 		err = plans.ErrNotDecimal
 	}
 	if err != nil {
-		r.usage.Unread = append(r.usage.Unread, "usage."+name)
+		r.unread(name)
 		return 0, false
 	}
 	return n, true
@@ -263,9 +290,25 @@ func (r *reader) object(o object, name string) object {
 	case map[string]any:
 		return value
 	default:
-		r.usage.Unread = append(r.usage.Unread, "usage."+name)
+		r.unread(name)
 		return nil
 	}
+}
+
+// objects reads a member that is a list of objects. Another kind of value is named.
+func (r *reader) objects(o object, name string) (all []object) {
+	list, ok := o[name].([]any)
+	if !ok && o[name] != nil {
+		r.unread(name)
+	}
+	for _, value := range list {
+		if member, ok := value.(map[string]any); ok {
+			all = append(all, member)
+		} else {
+			r.unread(name)
+		}
+	}
+	return all
 }
 
 // addToPrompt counts parts of the input that the provider counts beside it.

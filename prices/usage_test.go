@@ -58,6 +58,14 @@ func TestUsageOfEachProvider(t *testing.T) {
 		{"Anthropic, message_delta at the end of a stream",
 			`{"output_tokens":89,"input_tokens":472,"cache_creation_input_tokens":0,"cache_read_input_tokens":0}`,
 			prices.Tokens{Prompt: 472, Completion: 89}, "in=3 out=15", "0.002751"},
+		{"Anthropic, written to a cache, without the sum",
+			`{"input_tokens":50,"output_tokens":10,"cache_creation":{"ephemeral_5m_input_tokens":100,"ephemeral_1h_input_tokens":40}}`,
+			prices.Tokens{Prompt: 190, CacheWrite: 140, CacheWrite1h: 40, Completion: 10},
+			"in=3 out=15 write=3.75 write1h=6", "0.000915"}, // 150 + 375 + 240 + 150
+		{"Anthropic, nothing cached, as its library prints it",
+			`{"input_tokens":12,"output_tokens":3,"cache_creation":null,"cache_creation_input_tokens":null,"cache_read_input_tokens":null,
+			  "server_tool_use":null,"service_tier":null}`,
+			prices.Tokens{Prompt: 12, Completion: 3}, "in=3 out=15", "0.000081"}, // 36 + 45
 		{"Gemini, plain", `{"promptTokenCount":12,"candidatesTokenCount":34,"totalTokenCount":46}`,
 			prices.Tokens{Prompt: 12, Completion: 34}, "in=0.3 out=2.5", "0.0000886"}, // 3.6 + 85
 		{"Gemini, cached and thoughts",
@@ -72,6 +80,11 @@ func TestUsageOfEachProvider(t *testing.T) {
 		{"Gemini, as the Python library names it",
 			`{"prompt_token_count":8,"candidates_token_count":2,"thoughts_token_count":3,"cached_content_token_count":null,"total_token_count":13}`,
 			prices.Tokens{Prompt: 8, Completion: 5, Reasoning: 3}, "in=1 out=1", "0.000013"},
+		{"Gemini, of the Live API", `{"promptTokenCount":25,"responseTokenCount":40,"thoughtsTokenCount":5,"totalTokenCount":70}`,
+			prices.Tokens{Prompt: 25, Completion: 45, Reasoning: 5}, "in=0.5 out=2 reasoning=3", "0.0001075"}, // 12.5 + 80 + 15
+		{"Gemini, of the Live API, as the Python library names it",
+			`{"prompt_token_count":25,"response_token_count":40,"total_token_count":65,"response_tokens_details":[{"modality":"TEXT","token_count":40}]}`,
+			prices.Tokens{Prompt: 25, Completion: 40}, "in=0.5 out=2", "0.0000925"}, // 12.5 + 80
 		{"Bedrock Converse, plain", `{"inputTokens":30,"outputTokens":628,"totalTokens":658}`,
 			prices.Tokens{Prompt: 30, Completion: 628}, "in=3 out=15", "0.00951"}, // 90 + 9,420
 		{"Bedrock Converse, cached: its input excludes both",
@@ -135,6 +148,16 @@ func TestUsageThatCannotBeReadIsNamed(t *testing.T) {
 		{`{"prompt_tokens":1,"prompt_tokens_details":[3]}`, prices.Tokens{Prompt: 1}, []string{"usage.prompt_tokens_details"}},
 		{`{"prompt_tokens":10,"prompt_tokens_details":{"cached_tokens":11},"completion_tokens":1,"completion_tokens_details":{"reasoning_tokens":2}}`,
 			prices.Tokens{Prompt: 10, Cached: 10, Completion: 1, Reasoning: 1}, []string{"usage.cached_tokens", "usage.reasoning_tokens"}},
+		{`{"inputTokens":5,"outputTokens":1,"cacheWriteInputTokens":9,"cacheDetails":{"ttl":"1h","inputTokens":9}}`,
+			prices.Tokens{Prompt: 14, CacheWrite: 9, Completion: 1}, []string{"usage.cacheDetails"}},
+		{`{"inputTokens":5,"outputTokens":1,"cacheWriteInputTokens":9,"cacheDetails":["1h",{"ttl":"1h","inputTokens":2}]}`,
+			prices.Tokens{Prompt: 14, CacheWrite: 9, CacheWrite1h: 2, Completion: 1}, []string{"usage.cacheDetails"}},
+		{`{"input_tokens":5,"cache_read_input_tokens":"-3","cache_creation":[1],"output_tokens":null,"inference_geo":"eu"}`,
+			prices.Tokens{Prompt: 5}, []string{"usage.cache_creation", "usage.cache_read_input_tokens"}},
+		{`{"billed_units":{"input_tokens":-1,"output_tokens":7.25,"search_units":1},"tokens":null,"cached_tokens":{}}`,
+			prices.Tokens{}, []string{"usage.cached_tokens", "usage.input_tokens", "usage.output_tokens"}},
+		{`{"input_tokens":10,"input_tokens_details":{"cached_tokens":1.5},"output_tokens":3,"output_tokens_details":"none","total_tokens":"x"}`,
+			prices.Tokens{Prompt: 10, Completion: 3}, []string{"usage.cached_tokens", "usage.output_tokens_details"}},
 		{`{"candidatesTokenCount":1000000000000,"thoughtsTokenCount":1}`,
 			prices.Tokens{Completion: plans.MaxTokens, Reasoning: 1}, []string{"usage.completion_tokens"}},
 	} {
@@ -151,13 +174,30 @@ func TestUsageThatCannotBeReadIsNamed(t *testing.T) {
 }
 
 func TestTierAndReportedCostAreRead(t *testing.T) {
-	u, _ := prices.ReadUsage([]byte(`{"input_tokens":1,"output_tokens":1,"service_tier":"batch","cost":0.0015}`))
-	if u.ServiceTier != "batch" || u.ReportedCost == nil || u.ReportedCost.String() != "0.0015" {
-		t.Errorf("tier %q, cost %v", u.ServiceTier, u.ReportedCost)
-	}
-	u, _ = prices.ReadUsage([]byte(`{"input_tokens":1,"service_tier":"standard","cost":-1}`))
-	if u.ServiceTier != "default" || u.ReportedCost != nil || !slices.Equal(u.Unread, []string{"usage.cost"}) {
-		t.Errorf("tier %q, cost %v, unread %v", u.ServiceTier, u.ReportedCost, u.Unread)
+	for _, tc := range []struct {
+		members, tier, cost string // cost is "" where there is none
+		unread              []string
+	}{
+		{`"service_tier":"batch","cost":0.0015`, "batch", "0.0015", nil},
+		{`"service_tier":"standard","cost":-1`, "default", "", []string{"usage.cost"}},
+		{`"serviceTier":"PRIORITY","cost":"0.0015"`, "priority", "0.0015", nil},
+		{`"service_tier":null,"cost":null`, "", "", nil},
+		{`"service_tier":"gold","cost":1e-3`, "", "0.001", []string{"usage.service_tier"}},
+		{`"service_tier":3,"cost":true`, "", "", []string{"usage.cost", "usage.service_tier"}},
+		// Perplexity breaks it down: 0.000006 + 0.000013 + 0.005
+		{`"cost":{"input_tokens_cost":6e-06,"output_tokens_cost":0.000013,"request_cost":0.005,"total_cost":0.005019}`, "", "0.005019", nil},
+		{`"cost":{"input_tokens_cost":6e-06}`, "", "", []string{"usage.cost"}},
+		{`"cost":2.625e-07`, "", "0.000000263", nil}, // 7 cached tokens at 0.0375 a million
+		{`"cost":[1]`, "", "", []string{"usage.cost"}},
+	} {
+		u, ok := prices.ReadUsage([]byte(`{"input_tokens":1,"output_tokens":1,` + tc.members + `}`))
+		cost := ""
+		if u.ReportedCost != nil {
+			cost = u.ReportedCost.String()
+		}
+		if !ok || u.ServiceTier != tc.tier || cost != tc.cost || !slices.Equal(u.Unread, tc.unread) {
+			t.Errorf("%s: tier %q, cost %q, unread %v; want %q, %q, %v", tc.members, u.ServiceTier, cost, u.Unread, tc.tier, tc.cost, tc.unread)
+		}
 	}
 }
 
