@@ -77,7 +77,7 @@ func runDemo(ctx context.Context, dir string, o demoOptions, stdout, stderr io.W
 		maxBody: server.DefaultMaxBody, maxRunBody: server.DefaultMaxRunBody, maxPayload: server.DefaultMaxPayload,
 		maxBodyMemory: server.DefaultMaxBodyMemory,
 		tokenTTL:      24 * time.Hour, paymentGrace: server.DefaultPaymentGrace,
-		heldRows: storage.DefaultHeld, openStepTimeout: storage.DefaultOpenStepTimeout,
+		heldRows: storage.DefaultCacheSize, openStepTimeout: storage.DefaultOpenStepTimeout,
 		backups: server.Backups{Every: 24 * time.Hour, Keep: 7},
 	}.config(stderr)
 	if err != nil {

@@ -84,7 +84,7 @@ func (o *serveOptions) watchFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 	f.StringVar(&o.metricsAddr, "metrics-addr", "", "address that serves /metrics for Prometheus; none when empty")
 	f.StringVar(&o.debugAddr, "debug-addr", "", "loopback address that serves /debug/pprof/; none when empty")
-	f.IntVar(&o.heldRows, "held-rows", storage.DefaultHeld,
+	f.IntVar(&o.heldRows, "held-rows", storage.DefaultCacheSize,
 		"rows of each kind (runs, users, counters) that the writer keeps in memory")
 }
 
@@ -130,8 +130,8 @@ func (o serveOptions) config(stderr io.Writer) (server.Config, error) {
 		return server.Config{}, usage(fmt.Errorf("--jwt-ttl %s: must be a minute or more", o.tokenTTL))
 	case o.checkSizes() != nil:
 		return server.Config{}, usage(o.checkSizes())
-	case o.heldRows < storage.MinHeld:
-		return server.Config{}, usage(fmt.Errorf("--held-rows %d: must be %d or more", o.heldRows, storage.MinHeld))
+	case o.heldRows < storage.MinCacheSize:
+		return server.Config{}, usage(fmt.Errorf("--held-rows %d: must be %d or more", o.heldRows, storage.MinCacheSize))
 	case o.paymentGrace < time.Hour:
 		return server.Config{}, usage(fmt.Errorf("--payment-grace %s: must be an hour or more", o.paymentGrace))
 	}
@@ -178,7 +178,7 @@ func (o serveOptions) checkSizes() error {
 
 // store is what the options say of the store.
 func (o serveOptions) store(catalogue *prices.Catalogue) storage.Options {
-	return storage.Options{Held: o.heldRows, OpenStepTimeout: o.openStepTimeout, Catalogue: catalogue}
+	return storage.Options{CacheSize: o.heldRows, OpenStepTimeout: o.openStepTimeout, Catalogue: catalogue}
 }
 
 // checkUpkeep checks what concerns backups, verification and watching.

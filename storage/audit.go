@@ -106,7 +106,7 @@ type deed struct {
 // configure is write for a change of configuration. What fn did is recorded in
 // the same transaction, so that neither is ever there without the other. A
 // call that changed nothing leaves no entry. What fn changes by SQL belongs to
-// the workspace of its deed: only of that one the memory reads rows again.
+// the workspace of its event: only that one's cached rows are invalidated.
 func (s *Store) configure(ctx context.Context, fn func(*Tx) (deed, error)) error {
 	actor := actorOf(ctx)
 	return s.write(ctx, dropping, func(tx *Tx) error {
@@ -114,7 +114,7 @@ func (s *Store) configure(ctx context.Context, fn func(*Tx) (deed, error)) error
 		if err != nil {
 			return err
 		}
-		tx.memory.invalidate(done.ws)
+		tx.cache.invalidate(done.ws)
 		return recordAudit(tx, actor, done)
 	})
 }

@@ -21,12 +21,12 @@ func (s *Store) WriteBackfill(ctx context.Context, fn func(Backfill) error) erro
 	})
 }
 
-// at moves the transaction to a time. What the writer's memory knows of a day
-// takes in the days before, so another day is read anew.
+// at moves the transaction to a time. A cached day sums up the days before it,
+// so on another day the cache is read again.
 func (p Backfill) at(t time.Time) (*Tx, error) {
-	m := p.tx.memory
+	m := p.tx.cache
 	p.tx.now = t.UTC()
-	if day := dayOf(p.tx.now); day != m.today || m.full() {
+	if day := dayOf(p.tx.now); day != m.today || m.nearlyFull() {
 		m.today = day
 		return p.tx, p.reread()
 	}
@@ -35,8 +35,8 @@ func (p Backfill) at(t time.Time) (*Tx, error) {
 
 // reread writes what was counted and reads it again when it is next asked for.
 func (p Backfill) reread() error {
-	defer p.tx.memory.invalidateAll()
-	return p.tx.memory.flush(p.tx)
+	defer p.tx.cache.invalidateAll()
+	return p.tx.cache.flush(p.tx)
 }
 
 // StartRun is Store.StartRun at a time.
@@ -78,8 +78,8 @@ func (p Backfill) EndRun(t time.Time, ws WorkspaceKey, id uuid.UUID, status RunS
 	return err
 }
 
-// BlockUser is Store.BlockUser at a time. It works by SQL, behind the back of
-// what was remembered.
+// BlockUser is Store.BlockUser at a time. It works by SQL, so it flushes and
+// invalidates the cache first.
 func (p Backfill) BlockUser(t time.Time, ws WorkspaceKey, externalID string, reason *string) error {
 	tx, err := p.at(t)
 	if err != nil {

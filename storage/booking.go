@@ -141,7 +141,7 @@ func noteUpdate(tx *Tx, ws WorkspaceKey, runID int64, row stepRow, progressed bo
 
 // report applies an update to the step. It reports whether a model was named
 // that the step cannot take any more.
-func (row *stepRow) report(tx *Tx, ws WorkspaceKey, r *heldRun, in StepUpdate) (modelIgnored bool, err error) {
+func (row *stepRow) report(tx *Tx, ws WorkspaceKey, r *cachedRun, in StepUpdate) (modelIgnored bool, err error) {
 	if modelIgnored, err = row.takeModel(tx, ws, in.Model); err != nil {
 		return false, err
 	}
@@ -186,7 +186,7 @@ func (row *stepRow) unpriced() bool { return row.bookedDay.Valid && !row.used.co
 
 // use takes the tokens of an update. Their price is that of the model when
 // they are first reported, or as soon as it has one.
-func (row *stepRow) use(tx *Tx, ws WorkspaceKey, r *heldRun, in StepUpdate) error {
+func (row *stepRow) use(tx *Tx, ws WorkspaceKey, r *cachedRun, in StepUpdate) error {
 	old := row.used
 	if in.PromptTokens != nil {
 		row.used.reported.prompt = *in.PromptTokens
@@ -204,7 +204,7 @@ func (row *stepRow) use(tx *Tx, ws WorkspaceKey, r *heldRun, in StepUpdate) erro
 	if err != nil {
 		return err
 	}
-	day, err := tx.memory.days.get(tx, dayKey{ws, row.bookedDay.Int64})
+	day, err := tx.cache.days.get(tx, dayKey{ws, row.bookedDay.Int64})
 	if err != nil {
 		return err
 	}

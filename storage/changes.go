@@ -111,9 +111,9 @@ func (s *Store) Unwatch() { s.watcher.Store(nil) }
 // since the last time it was asked.
 func (s *Store) ChangedElsewhere(ctx context.Context) (changed bool, err error) {
 	var version int64
-	err = s.write(ctx, inMemory, func(tx *Tx) error { version = tx.memory.version; return nil })
+	err = s.write(ctx, inMemory, func(tx *Tx) error { version = tx.cache.externalCommits; return nil })
 	if err == nil {
-		changed = s.dataVersion.Swap(version) != version
+		changed = s.lastReported.Swap(version) != version
 	}
 	return changed, err
 }

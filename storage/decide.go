@@ -14,26 +14,26 @@ import (
 // guard.Decide, or in a test any other.
 type Decider func(guard.Request, guard.State) guard.Decision
 
-// ground is what a decision stands on: rows of the writer's memory.
+// ground is what a decision stands on: rows of the writer's cache.
 type ground struct {
-	ws      *heldWorkspace
-	day     *heldDay     // of the workspace, today
-	user    *heldUser    // nil when the workspace has never seen the user
-	userDay *heldUserDay // nil with user
-	keyDay  *heldKeyDay  // of a start, by the key that makes it; nil when none does
+	ws      *cachedWorkspace
+	day     *cachedDay     // of the workspace, today
+	user    *cachedUser    // nil when the workspace has never seen the user
+	userDay *cachedUserDay // nil with user
+	keyDay  *cachedKeyDay  // of a start, by the key that makes it; nil when none does
 }
 
 // standOn reads what a decision depends on; userID is 0 for a user never seen.
-func standOn(tx *Tx, ws *heldWorkspace, userID int64) (g ground, err error) {
+func standOn(tx *Tx, ws *cachedWorkspace, userID int64) (g ground, err error) {
 	today := dayKey{ws.key, dayOf(tx.now)}
 	g.ws = ws
-	if g.day, err = tx.memory.days.get(tx, today); err != nil || userID == 0 {
+	if g.day, err = tx.cache.days.get(tx, today); err != nil || userID == 0 {
 		return g, err
 	}
-	if g.user, err = tx.memory.users.get(tx, idKey{ws.key, userID}); err != nil {
+	if g.user, err = tx.cache.users.get(tx, idKey{ws.key, userID}); err != nil {
 		return g, err
 	}
-	g.userDay, err = tx.memory.userDays.get(tx, partKey{today, userID})
+	g.userDay, err = tx.cache.userDays.get(tx, partKey{today, userID})
 	return g, err
 }
 
@@ -52,12 +52,12 @@ func (g ground) state() guard.State {
 }
 
 // standOnRun is standOn for the next call of a run.
-func standOnRun(tx *Tx, c Caller, id uuid.UUID) (r *heldRun, s guard.State, err error) {
+func standOnRun(tx *Tx, c Caller, id uuid.UUID) (r *cachedRun, s guard.State, err error) {
 	ws, err := calling(tx, c)
 	if err != nil {
 		return nil, s, err
 	}
-	if r, err = tx.memory.runs.get(tx, runKey{ws.key, id}); err != nil {
+	if r, err = tx.cache.runs.get(tx, runKey{ws.key, id}); err != nil {
 		return nil, s, err
 	}
 	g, err := standOn(tx, ws, r.userID)

@@ -68,12 +68,12 @@ func endIfIdle(tx *Tx, found silentRun) (bool, error) {
 }
 
 // again finds a run as the writer sees it: nil when it has called or ended meanwhile.
-func (f silentRun) again(tx *Tx) (*heldWorkspace, *heldRun, error) {
-	ws, err := tx.memory.workspaces.get(tx, f.key.ws)
+func (f silentRun) again(tx *Tx) (*cachedWorkspace, *cachedRun, error) {
+	ws, err := tx.cache.workspaces.get(tx, f.key.ws)
 	if err != nil {
 		return nil, nil, err
 	}
-	r, err := tx.memory.runs.get(tx, f.key)
+	r, err := tx.cache.runs.get(tx, f.key)
 	if err != nil {
 		return ws, nil, ignoreNotFound(err)
 	}
@@ -143,10 +143,10 @@ func (in EndsOfRuns) find(tx *Tx, ws WorkspaceKey) (found []silentRun, err error
 // end ends runs in one write, and has it in the audit log. Memory is changed
 // last, when nothing can fail any more.
 func (in EndsOfRuns) end(tx *Tx, actor Actor, found []silentRun) (ended []uuid.UUID, err error) {
-	var runs []*heldRun
-	var ws *heldWorkspace
+	var runs []*cachedRun
+	var ws *cachedWorkspace
 	for _, f := range found {
-		var r *heldRun
+		var r *cachedRun
 		if ws, r, err = f.again(tx); err != nil {
 			return nil, err
 		}

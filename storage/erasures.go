@@ -177,11 +177,11 @@ func eraseRunPiece(tx *Tx, e *erasing) (more bool, err error) {
 
 // endErased ends a run of an erased user that is still RUNNING.
 func endErased(tx *Tx, key runKey) error {
-	r, err := tx.memory.runs.get(tx, key)
+	r, err := tx.cache.runs.get(tx, key)
 	if err != nil || r.status != RunRunning {
 		return err
 	}
-	ws, err := tx.memory.workspaces.get(tx, key.ws)
+	ws, err := tx.cache.workspaces.get(tx, key.ws)
 	if err != nil {
 		return err
 	}

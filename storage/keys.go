@@ -257,7 +257,7 @@ func (c Caller) proven(tx *Tx) (keyEnd, error) {
 	if c.Key == 0 {
 		return keyEnd{}, nil
 	}
-	k, err := tx.memory.keys.get(tx, idKey{c.Workspace, int64(c.Key)})
+	k, err := tx.cache.keys.get(tx, idKey{c.Workspace, int64(c.Key)})
 	if errors.Is(err, ErrNotFound) {
 		return keyEnd{}, ErrKeyRevoked
 	}
@@ -268,25 +268,25 @@ func (c Caller) proven(tx *Tx) (keyEnd, error) {
 }
 
 // calling finds the caller's workspace; the caller's key must be active.
-func calling(tx *Tx, c Caller) (*heldWorkspace, error) {
+func calling(tx *Tx, c Caller) (*cachedWorkspace, error) {
 	if _, err := c.proven(tx); err != nil {
 		return nil, err
 	}
-	return tx.memory.workspaces.get(tx, c.Workspace)
+	return tx.cache.workspaces.get(tx, c.Workspace)
 }
 
 // finishing finds a run that the caller reports on or ends. A key that has
 // ended may do so for KeyGrace, with the runs that it started.
-func finishing(tx *Tx, c Caller, id uuid.UUID) (*heldWorkspace, *heldRun, error) {
+func finishing(tx *Tx, c Caller, id uuid.UUID) (*cachedWorkspace, *cachedRun, error) {
 	end, ended := c.proven(tx)
 	if ended != nil && !end.mayFinish(tx.now) {
 		return nil, nil, ended
 	}
-	ws, err := tx.memory.workspaces.get(tx, c.Workspace)
+	ws, err := tx.cache.workspaces.get(tx, c.Workspace)
 	if err != nil {
 		return nil, nil, err
 	}
-	r, err := tx.memory.runs.get(tx, runKey{ws.key, id})
+	r, err := tx.cache.runs.get(tx, runKey{ws.key, id})
 	if ended != nil && (errors.Is(err, ErrNotFound) || err == nil && r.keyID != c.Key) {
 		return nil, nil, ended
 	}

@@ -276,7 +276,7 @@ func seedSteps(t *testing.T, w *world, ws WorkspaceKey, run uuid.UUID, n int) (i
 		id       uuid.UUID
 	}
 	var steps []step
-	r := &heldRun{id: w.internal(run)}
+	r := &cachedRun{id: w.internal(run)}
 	w.must(w.write(t.Context(), bySQL, func(tx *Tx) error {
 		for i := range n {
 			in := NewStep{Type: 1, Sequence: int64(i * 7919 % 100)}

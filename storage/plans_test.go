@@ -260,7 +260,7 @@ func runCalls(w *world, ws WorkspaceKey) []call {
 			one := int64(1)
 			in := StepUpdate{Status: StepCompleted, PromptTokens: &one, CompletionTokens: &one, OutputData: object}
 			_, err := w.UpdateStep(ctx, Caller{Workspace: ws}, run.ID, step.ID, in)
-			_, again := w.UpdateStep(ctx, Caller{Workspace: ws}, run.ID, step.ID, in) // which memory has forgotten
+			_, again := w.UpdateStep(ctx, Caller{Workspace: ws}, run.ID, step.ID, in) // which the cache has dropped
 			_, unknown := w.UpdateStep(ctx, Caller{Workspace: ws}, run.ID, run.ID, in)
 			if !errors.Is(unknown, ErrNotFound) {
 				return fmt.Errorf("a step that is none: %w", unknown)

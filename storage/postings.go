@@ -31,7 +31,7 @@ func (u usage) capped() bool { return u.cut || u.reported != u.booked }
 // what they hold of old already. The user's and the model's days are parts of
 // the workspace's, so its bound is theirs; a run may live for many days, so it
 // has the bound of a day too. The rates are nil where the two prices are all.
-func (u *usage) fit(old usage, day *heldDay, r *heldRun, rates *prices.Rates) error {
+func (u *usage) fit(old usage, day *cachedDay, r *cachedRun, rates *prices.Rates) error {
 	u.booked.prompt = min(u.reported.prompt, room(day.prompt, r.promptTokens, old.booked.prompt))
 	u.booked.completion = min(u.reported.completion, room(day.completion, r.completionTokens, old.booked.completion))
 	if u.cut = false; !u.inputPrice.Valid {
@@ -96,7 +96,7 @@ func (row *stepRow) counted() counted {
 
 // since finds by how much the counters then differ from what they hold of the
 // step. Its model changes only while it has used nothing.
-func (c counted) since(tx *Tx, was counted, ws WorkspaceKey, r *heldRun) (posts postings, err error) {
+func (c counted) since(tx *Tx, was counted, ws WorkspaceKey, r *cachedRun) (posts postings, err error) {
 	if used := c.used.minus(was.used); used != (figures{}) {
 		if err := posts.add(tx, dayKey{ws, c.bookedDay}, c.model, r, used); err != nil {
 			return posts, err
@@ -117,11 +117,11 @@ func (c counted) since(tx *Tx, was counted, ws WorkspaceKey, r *heldRun) (posts 
 // posting is a change of figures with every counter that it moves.
 type posting struct {
 	figures
-	run      *heldRun
-	day      *heldDay
-	userDay  *heldUserDay
-	modelDay *heldModelDay // nil for a step without a model
-	keyDay   *heldKeyDay   // nil for a run that no key started
+	run      *cachedRun
+	day      *cachedDay
+	userDay  *cachedUserDay
+	modelDay *cachedModelDay // nil for a step without a model
+	keyDay   *cachedKeyDay   // nil for a run that no key started
 }
 
 // postings are the changes that one update makes: of what the step has used,
@@ -132,22 +132,22 @@ type postings struct {
 }
 
 // add reads every counter that holds the figures, so that book cannot fail.
-func (p *postings) add(tx *Tx, on dayKey, model sql.NullInt64, r *heldRun, f figures) (err error) {
+func (p *postings) add(tx *Tx, on dayKey, model sql.NullInt64, r *cachedRun, f figures) (err error) {
 	b := &p.list[p.n]
 	b.figures, b.run = f, r
-	if b.day, err = tx.memory.days.get(tx, on); err != nil {
+	if b.day, err = tx.cache.days.get(tx, on); err != nil {
 		return err
 	}
-	if b.userDay, err = tx.memory.userDays.get(tx, partKey{on, r.userID}); err != nil {
+	if b.userDay, err = tx.cache.userDays.get(tx, partKey{on, r.userID}); err != nil {
 		return err
 	}
 	if model.Valid {
-		if b.modelDay, err = tx.memory.modelDays.get(tx, partKey{on, model.Int64}); err != nil {
+		if b.modelDay, err = tx.cache.modelDays.get(tx, partKey{on, model.Int64}); err != nil {
 			return err
 		}
 	}
 	if r.keyID != 0 {
-		if b.keyDay, err = tx.memory.keyDays.get(tx, partKey{on, int64(r.keyID)}); err != nil {
+		if b.keyDay, err = tx.cache.keyDays.get(tx, partKey{on, int64(r.keyID)}); err != nil {
 			return err
 		}
 	}
@@ -192,17 +192,17 @@ func (b posting) book(tx *Tx) {
 	b.day.unpricedTokens += b.unpricedTokens
 	b.day.unpricedSteps += b.unpricedSteps
 	b.day.callsWithoutUsage += b.callsWithoutUsage
-	tx.memory.changed(b.day)
+	tx.cache.markDirty(b.day)
 	if b.spend != 0 || b.unpricedTokens != 0 {
 		b.userDay.spend += b.spend
 		b.userDay.unpriced += b.unpricedTokens
-		tx.memory.changed(b.userDay)
+		tx.cache.markDirty(b.userDay)
 	}
 	if b.keyDay != nil && (b.spend != 0 || b.prompt != 0 || b.completion != 0) {
 		b.keyDay.spend += b.spend
 		b.keyDay.prompt += b.prompt
 		b.keyDay.completion += b.completion
-		tx.memory.changed(b.keyDay)
+		tx.cache.markDirty(b.keyDay)
 	}
 	if b.modelDay == nil {
 		return
@@ -213,10 +213,10 @@ func (b posting) book(tx *Tx) {
 	b.modelDay.unpriced += b.unpricedTokens
 	b.modelDay.unpricedSteps += b.unpricedSteps
 	b.modelDay.callsWithoutUsage += b.callsWithoutUsage
-	tx.memory.changed(b.modelDay)
+	tx.cache.markDirty(b.modelDay)
 }
 
-func (r *heldRun) book(tx *Tx, f figures) {
+func (r *cachedRun) book(tx *Tx, f figures) {
 	r.spend += f.spend
 	r.promptTokens += f.prompt
 	r.completionTokens += f.completion
@@ -225,5 +225,5 @@ func (r *heldRun) book(tx *Tx, f figures) {
 	if f.unpricedTokens != 0 || f.callsWithoutUsage != 0 {
 		r.gapsChanged = true
 	}
-	tx.memory.changed(r)
+	tx.cache.markDirty(r)
 }

@@ -31,8 +31,8 @@ func internModel(tx *Tx, ws WorkspaceKey, model *string) (int64, error) {
 	if model == nil {
 		return 0, nil
 	}
-	key := name{ws, *model}
-	m, err := tx.memory.modelIDs.get(tx, key)
+	key := nameKey{ws, *model}
+	m, err := tx.cache.modelIDs.get(tx, key)
 	if !errors.Is(err, ErrNotFound) {
 		return m.id, err
 	}
@@ -40,7 +40,7 @@ func internModel(tx *Tx, ws WorkspaceKey, model *string) (int64, error) {
 	err = tx.get(`INSERT INTO models (uuid, workspace_id, name, is_active) VALUES ($1, $2, $3, 0) RETURNING id`,
 		[]any{id[:], ws, *model}, &m.id)
 	if err == nil {
-		tx.memory.modelIDs.put(tx, key, m)
+		tx.cache.modelIDs.put(tx, key, m)
 	}
 	return m.id, err
 }

@@ -38,14 +38,14 @@ type pricePoint struct {
 	rates prices.Rates
 }
 
-// heldPoint is a row of price_points.
-type heldPoint struct {
-	held
+// cachedPoint is a row of price_points.
+type cachedPoint struct {
+	cached
 	pricePoint
 }
 
-func loadPoint(tx *Tx, key idKey) (*heldPoint, error) {
-	p := &heldPoint{pricePoint: pricePoint{id: key.id}}
+func loadPoint(tx *Tx, key idKey) (*cachedPoint, error) {
+	p := &cachedPoint{pricePoint: pricePoint{id: key.id}}
 	var rates string
 	err := tx.get(`SELECT source, name, version, rates FROM price_points WHERE id = $1 AND workspace_id = $2`,
 		[]any{key.id, key.ws},
@@ -60,7 +60,7 @@ func loadPoint(tx *Tx, key idKey) (*heldPoint, error) {
 	return p, err
 }
 
-func (p *heldPoint) save(*Tx) error { return nil }
+func (p *cachedPoint) save(*Tx) error { return nil }
 
 // intern finds or makes the row that a workspace's steps at these prices share.
 func (p *pricePoint) intern(tx *Tx, ws WorkspaceKey) error {
@@ -75,17 +75,17 @@ func (p *pricePoint) intern(tx *Tx, ws WorkspaceKey) error {
 		[]any{ws, int64(p.Source), p.Name, p.Version, rates, int64(p.rates.PerCall)}, &p.id)
 }
 
-// heldModel is a model and its price now, if it has one.
-type heldModel struct {
-	held
+// cachedModel is a model and its price now, if it has one.
+type cachedModel struct {
+	cached
 	priced bool
 	price  pricePoint // where priced
 	// The price is that of the moments from one to before the other; zero where there is no such bound.
 	from, until time.Time
 }
 
-func loadModel(tx *Tx, key idKey) (*heldModel, error) {
-	m := &heldModel{}
+func loadModel(tx *Tx, key idKey) (*cachedModel, error) {
+	m := &cachedModel{}
 	var name string
 	err := tx.get(`SELECT name FROM models WHERE id = $1 AND workspace_id = $2`, []any{key.id, key.ws}, &name)
 	if err != nil {
@@ -94,10 +94,10 @@ func loadModel(tx *Tx, key idKey) (*heldModel, error) {
 	return m, m.findPrice(tx, key.ws, name)
 }
 
-func (m *heldModel) save(*Tx) error { return nil }
+func (m *cachedModel) save(*Tx) error { return nil }
 
 // holds reports whether the price is still, or already, that of a moment.
-func (m *heldModel) holds(now time.Time) bool {
+func (m *cachedModel) holds(now time.Time) bool {
 	return !now.Before(m.from) && (m.until.IsZero() || now.Before(m.until))
 }
 
@@ -108,7 +108,7 @@ const maxAliases = 16
 // findPrice looks for the first that there is: the workspace's own active entry
 // of the name, the price of the name that the entry says is the same, or that
 // of the catalogue, where the workspace uses it.
-func (m *heldModel) findPrice(tx *Tx, ws WorkspaceKey, name string) error {
+func (m *cachedModel) findPrice(tx *Tx, ws WorkspaceKey, name string) error {
 	source := PriceOwn
 	for range maxAliases {
 		entry, err := activeEntry(tx, ws, name)
@@ -133,12 +133,12 @@ func (m *heldModel) findPrice(tx *Tx, ws WorkspaceKey, name string) error {
 }
 
 // findPublished looks for a name in the catalogue.
-func (m *heldModel) findPublished(tx *Tx, ws WorkspaceKey, name string, source PriceSource) error {
-	catalogue := tx.memory.catalogue
+func (m *cachedModel) findPublished(tx *Tx, ws WorkspaceKey, name string, source PriceSource) error {
+	catalogue := tx.cache.catalogue
 	if catalogue == nil {
 		return nil
 	}
-	w, err := tx.memory.workspaces.get(tx, ws)
+	w, err := tx.cache.workspaces.get(tx, ws)
 	if err != nil || !w.priceCatalogue {
 		return err
 	}
@@ -172,11 +172,11 @@ func activeEntry(tx *Tx, ws WorkspaceKey, name string) (e ownEntry, err error) {
 }
 
 // price is what a model costs at the time of the transaction; nil without a price.
-func (m *memory) price(tx *Tx, model idKey) (*pricePoint, error) {
-	found, err := m.models.get(tx, model)
+func (c *cache) price(tx *Tx, model idKey) (*pricePoint, error) {
+	found, err := c.models.get(tx, model)
 	if err == nil && !found.holds(tx.now) {
-		m.models.drop(model)
-		found, err = m.models.get(tx, model)
+		c.models.remove(model)
+		found, err = c.models.get(tx, model)
 	}
 	if err != nil || !found.priced {
 		return nil, err
@@ -190,7 +190,7 @@ func (row *stepRow) kept(tx *Tx, ws WorkspaceKey) (*prices.Rates, error) {
 	if row.used.point == 0 {
 		return nil, nil
 	}
-	point, err := tx.memory.points.get(tx, idKey{ws, row.used.point})
+	point, err := tx.cache.points.get(tx, idKey{ws, row.used.point})
 	if err != nil {
 		return nil, err
 	}
@@ -200,7 +200,7 @@ func (row *stepRow) kept(tx *Tx, ws WorkspaceKey) (*prices.Rates, error) {
 // findPrice gives the step the price of its model, if there is one, and
 // returns it as kept does.
 func (row *stepRow) findPrice(tx *Tx, ws WorkspaceKey) (*prices.Rates, error) {
-	price, err := tx.memory.price(tx, idKey{ws, row.model.Int64})
+	price, err := tx.cache.price(tx, idKey{ws, row.model.Int64})
 	if err != nil || price == nil {
 		return nil, err
 	}

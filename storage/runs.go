@@ -56,7 +56,7 @@ func startRun(tx *Tx, c Caller, in NewRun, decide Decider) (Answer, error) {
 		}
 	}
 	if c.Key != 0 {
-		if g.keyDay, err = tx.memory.keyDays.get(tx, partKey{g.day.dayKey, int64(c.Key)}); err != nil {
+		if g.keyDay, err = tx.cache.keyDays.get(tx, partKey{g.day.dayKey, int64(c.Key)}); err != nil {
 			return Answer{}, err
 		}
 	}
@@ -68,13 +68,13 @@ func startRun(tx *Tx, c Caller, in NewRun, decide Decider) (Answer, error) {
 	if err := keep(tx, ws.key, 0, in.Idempotency, a); err != nil {
 		return Answer{}, err
 	}
-	tx.memory.runs.put(tx, runKey{ws.key, id}, run)
+	tx.cache.runs.put(tx, runKey{ws.key, id}, run)
 	g.started(tx, run.id, d.Allowed())
 	return a, nil
 }
 
 // meetUser records a user who is seen for the first time.
-func meetUser(tx *Tx, ws *heldWorkspace, externalID string) (ground, error) {
+func meetUser(tx *Tx, ws *cachedWorkspace, externalID string) (ground, error) {
 	id, err := insertUser(tx, ws.key, externalID)
 	if err != nil {
 		return ground{}, err
@@ -82,9 +82,9 @@ func meetUser(tx *Tx, ws *heldWorkspace, externalID string) (ground, error) {
 	return standOn(tx, ws, id)
 }
 
-func insertRun(tx *Tx, c Caller, userID int64, in NewRun, d guard.Decision) (uuid.UUID, *heldRun, error) {
+func insertRun(tx *Tx, c Caller, userID int64, in NewRun, d guard.Decision) (uuid.UUID, *cachedRun, error) {
 	id, now := newID(tx.now), tx.now.UnixMilli()
-	r := &heldRun{userID: userID, keyID: c.Key, status: RunRunning, lastCallAt: now}
+	r := &cachedRun{userID: userID, keyID: c.Key, status: RunRunning, lastCallAt: now}
 	if !d.Allowed() {
 		r.status, r.denyReason, r.endedAt = RunBlocked, d.Reason, now
 	}
@@ -118,8 +118,8 @@ func (g ground) started(tx *Tx, runID int64, allowed bool) {
 		g.day.runs++
 		g.userDay.runs++
 		g.ws.runningRuns++
-		tx.memory.changed(g.userDay)
-		tx.memory.changed(g.ws)
+		tx.cache.markDirty(g.userDay)
+		tx.cache.markDirty(g.ws)
 	} else {
 		c.Kind = RunDenied
 		g.day.blockedRuns++
@@ -127,9 +127,9 @@ func (g ground) started(tx *Tx, runID int64, allowed bool) {
 	if g.keyDay != nil {
 		g.keyDay.runs += flag(allowed)
 		g.keyDay.blockedRuns += flag(!allowed)
-		tx.memory.changed(g.keyDay)
+		tx.cache.markDirty(g.keyDay)
 	}
-	tx.memory.changed(g.day)
+	tx.cache.markDirty(g.day)
 	tx.note(c)
 }
 
@@ -159,7 +159,7 @@ func endRun(tx *Tx, c Caller, id uuid.UUID, status RunStatus, by EndedBy) (RunEn
 	overIdle := r.endedBy == EndedByIdle && by != EndedByIdle
 	switch {
 	case r.status == RunRunning:
-		user, err := tx.memory.users.get(tx, idKey{ws.key, r.userID})
+		user, err := tx.cache.users.get(tx, idKey{ws.key, r.userID})
 		if err != nil {
 			return RunEnd{}, err
 		}
@@ -175,11 +175,11 @@ func endRun(tx *Tx, c Caller, id uuid.UUID, status RunStatus, by EndedBy) (RunEn
 }
 
 // finishRun takes a run out of RUNNING: its slot is free again, and its open steps are abandoned by that.
-func finishRun(tx *Tx, ws *heldWorkspace, r *heldRun, status RunStatus, by EndedBy) {
+func finishRun(tx *Tx, ws *cachedWorkspace, r *cachedRun, status RunStatus, by EndedBy) {
 	r.open = nil // few are reported on any more
 	r.stand(tx, status, by)
 	ws.runningRuns--
-	tx.memory.changed(ws)
+	tx.cache.markDirty(ws)
 	tx.note(Change{Workspace: ws.key, Kind: RunEnded, Run: r.id})
 }
 

@@ -64,7 +64,7 @@ func noteStep(tx *Tx, ws WorkspaceKey, runID int64, id uuid.UUID, d guard.Decisi
 	tx.note(c)
 }
 
-func insertStep(tx *Tx, ws WorkspaceKey, r *heldRun, in NewStep, d guard.Decision) (row stepRow, err error) {
+func insertStep(tx *Tx, ws WorkspaceKey, r *cachedRun, in NewStep, d guard.Decision) (row stepRow, err error) {
 	if r.erased {
 		in.InputData = nil
 	}
@@ -103,7 +103,7 @@ func insertStep(tx *Tx, ws WorkspaceKey, r *heldRun, in NewStep, d guard.Decisio
 
 // stepped counts a step, and knows where it is. A denial after the end says
 // nothing about why the run was stopped: it is the run's reason only where there is no other.
-func (r *heldRun) stepped(tx *Tx, segment int64, d guard.Decision) {
+func (r *cachedRun) stepped(tx *Tx, segment int64, d guard.Decision) {
 	r.segment = segment
 	r.stepCount++
 	if !d.Allowed() {
@@ -112,7 +112,7 @@ func (r *heldRun) stepped(tx *Tx, segment int64, d guard.Decision) {
 			r.denyReason, r.standingChanged = d.Reason, true
 		}
 	}
-	tx.memory.changed(r)
+	tx.cache.markDirty(r)
 	r.called(tx)
 }
 
@@ -128,9 +128,9 @@ func (r *heldRun) stepped(tx *Tx, segment int64, d guard.Decision) {
 const segmentSteps = 512
 
 // place returns the segment that the run's next step belongs to, and lists the
-// run there. The step's own change of memory (stepped) remembers that it is.
-func (r *heldRun) place(tx *Tx) (segment int64, err error) {
-	segment, err = tx.memory.newestSegment(tx)
+// run there. That it is listed is cached by stepped.
+func (r *cachedRun) place(tx *Tx) (segment int64, err error) {
+	segment, err = tx.cache.newestSegment(tx)
 	if err != nil || segment == r.segment {
 		return segment, err
 	}
@@ -140,18 +140,18 @@ func (r *heldRun) place(tx *Tx) (segment int64, err error) {
 
 // newestSegment is the one that is being filled, or the next when it is full.
 // Another process may fill the same one, or another, without harm.
-func (m *memory) newestSegment(tx *Tx) (int64, error) {
+func (c *cache) newestSegment(tx *Tx) (int64, error) {
 	switch {
-	case m.segment == 0:
-		err := tx.get(`SELECT coalesce(max(segment), 0) + 1 FROM steps`, nil, &m.segment)
+	case c.segment == 0:
+		err := tx.get(`SELECT coalesce(max(segment), 0) + 1 FROM steps`, nil, &c.segment)
 		if err != nil {
 			return 0, err
 		}
-	case m.segmentSteps == segmentSteps:
-		m.segment, m.segmentSteps = m.segment+1, 0
+	case c.segmentSteps == segmentSteps:
+		c.segment, c.segmentSteps = c.segment+1, 0
 	}
-	m.segmentSteps++
-	return m.segment, nil
+	c.segmentSteps++
+	return c.segment, nil
 }
 
 // segmentFinder finds the segment of a run's step. It never moves.

@@ -35,7 +35,7 @@ type Options struct {
 	Secret     auth.Secret       // seals API keys
 	Now        func() time.Time  // time.Now when nil
 	QueueSize  int               // writes that may wait; 4096 when 0
-	Held       int               // rows of each kind that the writer remembers; 20,000 when 0, and 1,024 at least
+	CacheSize  int               // rows of each kind; DefaultCacheSize when 0, at least MinCacheSize
 	Catalogue  *prices.Catalogue // of published prices, for workspaces that use it; nil for none
 	// OpenStepTimeout is how long a run with an open step may make no call; DefaultOpenStepTimeout when 0.
 	OpenStepTimeout time.Duration
@@ -62,7 +62,7 @@ type Store struct {
 
 	writer       writing
 	checkpointer *sqlite.Checkpointer
-	memory       *memory       // of the writer
+	cache        *cache        // of the writer
 	writerLock   chan struct{} // holds one while somebody writes, who alone may use what is the writer's
 	underWay     atomic.Int64
 	queue        chan *job
@@ -73,10 +73,10 @@ type Store struct {
 
 	erases chan struct{} // holds one while somebody erases users
 
-	watcher     atomic.Pointer[func([]Change)] // nil while nobody watches
-	notes       notes                          // the writer's
-	dataVersion atomic.Int64                   // the memory's, when ChangedElsewhere was last told
-	stats       *stats
+	watcher      atomic.Pointer[func([]Change)] // nil while nobody watches
+	notes        notes                          // the writer's
+	lastReported atomic.Int64                   // cache.externalCommits when ChangedElsewhere was last called
+	stats        *stats
 
 	probe   probe
 	damaged atomic.Bool // a decision could not read what it asks
@@ -91,13 +91,13 @@ func Open(ctx context.Context, path string, opts Options) (*Store, error) {
 	if opts.QueueSize == 0 {
 		opts.QueueSize = 4096
 	}
-	if opts.Held == 0 {
-		opts.Held = DefaultHeld
+	if opts.CacheSize == 0 {
+		opts.CacheSize = DefaultCacheSize
 	}
 	if opts.OpenStepTimeout == 0 {
 		opts.OpenStepTimeout = DefaultOpenStepTimeout
 	}
-	opts.Held = max(opts.Held, MinHeld)
+	opts.CacheSize = max(opts.CacheSize, MinCacheSize)
 	path, err := dbfile.Locate(path)
 	if err != nil {
 		return nil, err
@@ -112,11 +112,11 @@ func Open(ctx context.Context, path string, opts Options) (*Store, error) {
 	s := &Store{
 		path: path, migrations: opts.Migrations, secret: opts.Secret, now: opts.Now, version: status.Newest,
 		writerLock: make(chan struct{}, 1), queue: make(chan *job, opts.QueueSize), wake: make(chan struct{}, 1), drained: make(chan struct{}),
-		memory: newMemory(opts.Held, opts.Catalogue), stats: newStats(), openStepTimeout: opts.OpenStepTimeout,
+		cache: newCache(opts.CacheSize, opts.Catalogue), stats: newStats(), openStepTimeout: opts.OpenStepTimeout,
 		erases: make(chan struct{}, 1),
 	}
-	if s.cachedKeys, err = lru.New[string, Credential](opts.Held); err != nil {
-		return nil, fmt.Errorf("hold %d rows: %w", opts.Held, err)
+	if s.cachedKeys, err = lru.New[string, Credential](opts.CacheSize); err != nil {
+		return nil, fmt.Errorf("hold %d rows: %w", opts.CacheSize, err)
 	}
 	if s.lock, err = dbfile.Share(path); err != nil {
 		return nil, err

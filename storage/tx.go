@@ -30,12 +30,12 @@ type scanner = sqlite.Row
 // Tx is a transaction: on the writer the part of a batch that is one job's, on
 // a reader a snapshot. Unexported functions take it; exported methods of Store own it.
 type Tx struct {
-	conn   connection
-	ctx    context.Context
-	now    time.Time
-	memory *memory  // the writer's; nil on a reader
-	notes  *notes   // the writer's; nil on a reader
-	undo   []func() // forgets what a job that fails has put into memory
+	conn  connection
+	ctx   context.Context
+	now   time.Time
+	cache *cache   // the writer's; nil on a reader
+	notes *notes   // the writer's; nil on a reader
+	undo  []func() // drops from the cache what a failed job has put there
 }
 
 // exec runs a statement and returns how many rows it changed.

@@ -94,7 +94,7 @@ func expirePiece(tx *Tx, r retention) (deleted int, left bool, err error) {
 	if err != nil {
 		return 0, false, ignoreNotFound(err)
 	}
-	tx.memory.runs.drop(key) // which knows segments that may be gone in a moment
+	tx.cache.runs.remove(key) // which knows segments that may be gone in a moment
 	latest := startedAt
 	for _, expire := range []func(tx *Tx, runID, piece int64) (n, latest int64, err error){
 		expirePayloads, expireRepairs, expireDenials, expireSteps,
@@ -244,7 +244,7 @@ func (s *Store) slice(ctx context.Context, way way, piece func(*Tx) (more bool, 
 			defer func() { took = time.Since(started) }()
 			for {
 				more, err := piece(tx)
-				if err != nil || !more || time.Since(started) > upkeepSlice || tx.memory.full() {
+				if err != nil || !more || time.Since(started) > upkeepSlice || tx.cache.nearlyFull() {
 					return err
 				}
 			}

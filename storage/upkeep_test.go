@@ -414,7 +414,7 @@ func TestASweepThatFailsEndsNoRunByHalf(t *testing.T) {
 			w.start(ws, "u")
 		}
 		w.clock.Advance(48 * time.Hour)
-		w.memory.invalidateAll() // so that each run is read
+		w.cache.invalidateAll() // so that each run is read
 		read := 0
 		w.hooks().onQuery = func(query string, _ int) error {
 			if strings.Contains(query, "FROM runs r WHERE") {

@@ -31,7 +31,7 @@ type UserSpend struct {
 
 // findUser returns 0 for a user whom the workspace has never seen.
 func findUser(tx *Tx, ws WorkspaceKey, externalID string) (int64, error) {
-	u, err := tx.memory.userIDs.get(tx, name{ws, externalID})
+	u, err := tx.cache.userIDs.get(tx, nameKey{ws, externalID})
 	if errors.Is(err, ErrNotFound) {
 		return 0, nil
 	}
@@ -42,11 +42,11 @@ func findUser(tx *Tx, ws WorkspaceKey, externalID string) (int64, error) {
 }
 
 func insertUser(tx *Tx, ws WorkspaceKey, externalID string) (int64, error) {
-	u := &heldID{}
+	u := &cachedID{}
 	err := tx.get(`INSERT INTO users (workspace_id, external_id, run_count, last_seen_at, created_at)
 		VALUES ($1, $2, 0, $3, $3) RETURNING id`, []any{ws, externalID, tx.now.UnixMilli()}, &u.id)
 	if err == nil {
-		tx.memory.userIDs.put(tx, name{ws, externalID}, u)
+		tx.cache.userIDs.put(tx, nameKey{ws, externalID}, u)
 	}
 	return u.id, err
 }
@@ -223,7 +223,7 @@ func expireUser(tx *Tx, u unusedUser, before time.Time) error {
 	if err != nil || n == 0 {
 		return err
 	}
-	tx.memory.users.drop(u.idKey)
-	tx.memory.userIDs.drop(name{u.ws, u.name})
+	tx.cache.users.remove(u.idKey)
+	tx.cache.userIDs.remove(nameKey{u.ws, u.name})
 	return nil
 }

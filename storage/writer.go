@@ -150,7 +150,7 @@ func (s *Store) runBatch(batch []*job, results []error) error {
 		if endErr := s.writer.Run("ROLLBACK"); endErr != nil { // SQLite may have done so itself
 			return s.abandon(errors.Join(err, endErr))
 		}
-		s.memory.forget()
+		s.cache.purge()
 		return err
 	}
 	began := time.Now()
@@ -166,15 +166,15 @@ func (s *Store) runBatch(batch []*job, results []error) error {
 // ends a transaction failed: there may be one or not, and no next batch may
 // find itself inside.
 func (s *Store) abandon(cause error) error {
-	s.memory.forget()
-	s.memory.seen = -1 // data_version counts anew, and somebody may have committed meanwhile
+	s.cache.purge()
+	s.cache.dataVersion = -1 // data_version counts anew, and somebody may have committed meanwhile
 	return errors.Join(ErrUnavailable, cause, s.writer.Reopen())
 }
 
-// runJobs runs each job, and writes what they changed in memory. An error
+// runJobs runs each job, and writes what they changed in the cache. An error
 // means that the whole transaction is lost.
 func (s *Store) runJobs(batch []*job, results []error) error {
-	if err := s.memory.begin(s.transaction()); err != nil {
+	if err := s.cache.begin(s.transaction()); err != nil {
 		return fmt.Errorf("look for other processes: %w", err)
 	}
 	for i, j := range batch {
@@ -185,27 +185,27 @@ func (s *Store) runJobs(batch []*job, results []error) error {
 			return err
 		}
 	}
-	return s.memory.flush(s.transaction())
+	return s.cache.flush(s.transaction())
 }
 
 func (s *Store) transaction() *Tx {
-	return &Tx{conn: s.writer, ctx: context.Background(), now: s.now().UTC(), memory: s.memory, notes: &s.notes}
+	return &Tx{conn: s.writer, ctx: context.Background(), now: s.now().UTC(), cache: s.cache, notes: &s.notes}
 }
 
 // runJob runs one job inside a savepoint. Its own error goes to result; the
 // returned one means that the whole transaction is lost.
 func (s *Store) runJob(j *job, result *error) error {
 	tx := s.transaction()
-	if err := s.memory.atDay(tx); err != nil {
+	if err := s.cache.startDay(tx); err != nil {
 		return err
 	}
 	if j.way != inMemory {
-		if err := s.memory.flush(tx); err != nil {
+		if err := s.cache.flush(tx); err != nil {
 			return err
 		}
 	}
 	if j.way == bySQL {
-		defer s.memory.invalidateAll()
+		defer s.cache.invalidateAll()
 	}
 	if err := s.writer.Run("SAVEPOINT job"); err != nil {
 		return err
@@ -219,8 +219,8 @@ func (s *Store) runJob(j *job, result *error) error {
 		for _, undo := range tx.undo {
 			undo()
 		}
-		if j.way != inMemory && len(s.memory.dirty) > 0 {
-			s.memory.forget() // it has counted in several parts; nothing else is unwritten
+		if j.way != inMemory && len(s.cache.dirty) > 0 {
+			s.cache.purge() // it has counted in several parts; nothing else is unwritten
 		}
 	}
 	return s.writer.Run("RELEASE job")

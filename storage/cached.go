@@ -12,16 +12,17 @@ import (
 	"github.com/pikarc/server/plans"
 )
 
-// The rows that the writer remembers. Each holds what decisions ask for and,
-// of the columns that change, absolute values: writing one twice is harmless.
+// The kinds of rows in the cache. A row has the columns that decisions need.
+// Columns that change are kept as absolute values, so that writing a row twice
+// does no harm.
 
-// name is a text that stands for a row of a workspace: a user's or a model's.
-type name struct {
+// nameKey is a name within a workspace: a user's external id or a model's name.
+type nameKey struct {
 	ws   WorkspaceKey
 	text string
 }
 
-func (n name) workspace() WorkspaceKey { return n.ws }
+func (n nameKey) workspace() WorkspaceKey { return n.ws }
 
 func (ws WorkspaceKey) workspace() WorkspaceKey { return ws }
 
@@ -33,30 +34,30 @@ type idKey struct {
 
 func (k idKey) workspace() WorkspaceKey { return k.ws }
 
-// heldID is the id that a name stands for.
-type heldID struct {
-	held
+// cachedID is the id that a name stands for.
+type cachedID struct {
+	cached
 	id int64
 }
 
-func (h *heldID) save(*Tx) error { return nil }
+func (c *cachedID) save(*Tx) error { return nil }
 
-func loadUserID(tx *Tx, n name) (*heldID, error) {
+func loadUserID(tx *Tx, n nameKey) (*cachedID, error) {
 	return loadID(tx, `SELECT id FROM users WHERE workspace_id = $1 AND external_id = $2`, n)
 }
 
-func loadModelID(tx *Tx, n name) (*heldID, error) {
+func loadModelID(tx *Tx, n nameKey) (*cachedID, error) {
 	return loadID(tx, `SELECT id FROM models WHERE workspace_id = $1 AND name = $2`, n)
 }
 
-func loadID(tx *Tx, query string, n name) (*heldID, error) {
-	h := &heldID{}
-	return h, tx.get(query, []any{n.ws, n.text}, &h.id)
+func loadID(tx *Tx, query string, n nameKey) (*cachedID, error) {
+	c := &cachedID{}
+	return c, tx.get(query, []any{n.ws, n.text}, &c.id)
 }
 
-// heldWorkspace is a workspace's rules, and the counter of its running runs.
-type heldWorkspace struct {
-	held
+// cachedWorkspace is a workspace's rules, and the counter of its running runs.
+type cachedWorkspace struct {
+	cached
 	key               WorkspaceKey
 	plan              plans.Plan
 	killSwitch        bool
@@ -68,8 +69,8 @@ type heldWorkspace struct {
 	runningRuns       int64
 }
 
-func loadWorkspace(tx *Tx, ws WorkspaceKey) (*heldWorkspace, error) {
-	w := &heldWorkspace{key: ws}
+func loadWorkspace(tx *Tx, ws WorkspaceKey) (*cachedWorkspace, error) {
+	w := &cachedWorkspace{key: ws}
 	var planID plans.ID
 	var daily, userDaily sql.NullInt64
 	var idleSeconds int64
@@ -89,49 +90,49 @@ func loadWorkspace(tx *Tx, ws WorkspaceKey) (*heldWorkspace, error) {
 	return w, err
 }
 
-func (w *heldWorkspace) save(tx *Tx) error {
+func (w *cachedWorkspace) save(tx *Tx) error {
 	return tx.execOne(`UPDATE workspaces SET running_runs = $2 WHERE id = $1`, w.key, w.runningRuns)
 }
 
-// heldKey is an API key, and when it ends.
-type heldKey struct {
-	held
+// cachedKey is an API key, and when it ends.
+type cachedKey struct {
+	cached
 	end keyEnd
 }
 
-func loadKey(tx *Tx, key idKey) (*heldKey, error) {
-	k := &heldKey{}
+func loadKey(tx *Tx, key idKey) (*cachedKey, error) {
+	k := &cachedKey{}
 	return k, tx.get(`SELECT revoked_at, expires_at FROM api_keys WHERE id = $1 AND workspace_id = $2`,
 		[]any{key.id, key.ws}, &k.end.revokedAt, &k.end.expiresAt)
 }
 
-func (k *heldKey) save(*Tx) error { return nil }
+func (k *cachedKey) save(*Tx) error { return nil }
 
-// heldUser is an end user: whether blocked, and when and how often seen.
-type heldUser struct {
-	held
+// cachedUser is an end user: whether blocked, and when and how often seen.
+type cachedUser struct {
+	cached
 	id         int64
 	blocked    bool
 	runCount   int64
 	lastSeenAt sql.NullInt64
 }
 
-func loadUser(tx *Tx, key idKey) (*heldUser, error) {
-	u := &heldUser{id: key.id}
+func loadUser(tx *Tx, key idKey) (*cachedUser, error) {
+	u := &cachedUser{id: key.id}
 	err := tx.get(`SELECT blocked_at IS NOT NULL, run_count, last_seen_at FROM users WHERE id = $1 AND workspace_id = $2`,
 		[]any{key.id, key.ws}, &u.blocked, &u.runCount, &u.lastSeenAt)
 	return u, err
 }
 
-func (u *heldUser) save(tx *Tx) error {
+func (u *cachedUser) save(tx *Tx) error {
 	return tx.execOne(`UPDATE users SET run_count = $2, last_seen_at = $3 WHERE id = $1`, u.id, u.runCount, u.lastSeenAt)
 }
 
 // seen marks a user as seen now, with so many more allowed runs.
-func (u *heldUser) seen(tx *Tx, runs int64) {
+func (u *cachedUser) seen(tx *Tx, runs int64) {
 	u.runCount += runs
 	u.lastSeenAt = sql.NullInt64{Int64: tx.now.UnixMilli(), Valid: true}
-	tx.memory.changed(u)
+	tx.cache.markDirty(u)
 }
 
 type runKey struct {
@@ -141,9 +142,9 @@ type runKey struct {
 
 func (k runKey) workspace() WorkspaceKey { return k.ws }
 
-// heldRun is a run as its next call sees it.
-type heldRun struct {
-	held
+// cachedRun is a run as its next call sees it.
+type cachedRun struct {
+	cached
 	id, userID                     int64
 	keyID                          KeyID // that started it; 0 when none did
 	status                         RunStatus
@@ -172,7 +173,7 @@ const (
 )
 
 // opened holds an allowed step, unless what it carries is large.
-func (r *heldRun) opened(s stepRow) {
+func (r *cachedRun) opened(s stepRow) {
 	if len(s.InputData) > maxOpenPayload {
 		return
 	}
@@ -183,7 +184,7 @@ func (r *heldRun) opened(s stepRow) {
 }
 
 // step finds a step of the run as it is stored.
-func (r *heldRun) step(tx *Tx, id uuid.UUID, find segmentFinder) (stepRow, error) {
+func (r *cachedRun) step(tx *Tx, id uuid.UUID, find segmentFinder) (stepRow, error) {
 	for _, s := range r.open {
 		if s.ID == id {
 			return s, nil
@@ -197,12 +198,12 @@ func (r *heldRun) step(tx *Tx, id uuid.UUID, find segmentFinder) (stepRow, error
 }
 
 // updated forgets a step, which is stored in another form now.
-func (r *heldRun) updated(id uuid.UUID) {
+func (r *cachedRun) updated(id uuid.UUID) {
 	r.open = slices.DeleteFunc(r.open, func(s stepRow) bool { return s.ID == id })
 }
 
-func loadRun(tx *Tx, key runKey) (*heldRun, error) {
-	r := &heldRun{}
+func loadRun(tx *Tx, key runKey) (*cachedRun, error) {
+	r := &cachedRun{}
 	err := tx.get(`SELECT id, user_id, coalesce(key_id, 0), status, coalesce(deny_reason, 0), coalesce(ended_at, 0), coalesce(ended_by, 0), last_call_at,
 			step_count, blocked_step_count, prompt_tokens, completion_tokens, spend_nanos, unpriced_tokens, calls_without_usage,
 			EXISTS (SELECT 1 FROM users u WHERE u.id = r.user_id AND u.erased_at IS NOT NULL)
@@ -215,7 +216,7 @@ func loadRun(tx *Tx, key runKey) (*heldRun, error) {
 
 // save leaves the indexed columns alone when they are as they were: naming
 // them costs a page of each index.
-func (r *heldRun) save(tx *Tx) error {
+func (r *cachedRun) save(tx *Tx) error {
 	if r.standingChanged {
 		r.standingChanged = false
 		err := tx.execOne(`UPDATE runs SET status = $2, deny_reason = $3, ended_at = $4, ended_by = $5 WHERE id = $1`, r.id,
@@ -238,17 +239,17 @@ func (r *heldRun) save(tx *Tx) error {
 }
 
 // called moves the idle clock of a run that is RUNNING.
-func (r *heldRun) called(tx *Tx) {
+func (r *cachedRun) called(tx *Tx) {
 	if r.status == RunRunning {
 		r.lastCallAt = tx.now.UnixMilli()
-		tx.memory.changed(r)
+		tx.cache.markDirty(r)
 	}
 }
 
 // stand moves a run out of RUNNING, or to another end.
-func (r *heldRun) stand(tx *Tx, status RunStatus, by EndedBy) {
+func (r *cachedRun) stand(tx *Tx, status RunStatus, by EndedBy) {
 	r.status, r.endedAt, r.endedBy, r.standingChanged = status, tx.now.UnixMilli(), by, true
-	tx.memory.changed(r)
+	tx.cache.markDirty(r)
 }
 
 type dayKey struct {
@@ -258,9 +259,9 @@ type dayKey struct {
 
 func (k dayKey) workspace() WorkspaceKey { return k.ws }
 
-// heldDay is what a workspace used on a day.
-type heldDay struct {
-	held
+// cachedDay is what a workspace used on a day.
+type cachedDay struct {
+	cached
 	dayKey
 	spend, prompt, completion     int64
 	unpricedTokens, unpricedSteps int64
@@ -269,8 +270,8 @@ type heldDay struct {
 	earlierRuns                   int64 // of the month, before this day; not a column
 }
 
-func loadDay(tx *Tx, key dayKey) (*heldDay, error) {
-	d := &heldDay{dayKey: key}
+func loadDay(tx *Tx, key dayKey) (*cachedDay, error) {
+	d := &cachedDay{dayKey: key}
 	err := tx.get(`SELECT spend_nanos, prompt_tokens, completion_tokens, run_count, blocked_run_count,
 			unpriced_tokens, unpriced_steps, calls_without_usage
 		FROM workspace_days WHERE workspace_id = $1 AND day = $2`, []any{key.ws, key.day},
@@ -284,7 +285,7 @@ func loadDay(tx *Tx, key dayKey) (*heldDay, error) {
 	return d, err
 }
 
-func (d *heldDay) save(tx *Tx) error {
+func (d *cachedDay) save(tx *Tx) error {
 	return tx.execOne(`INSERT INTO workspace_days
 			(workspace_id, day, spend_nanos, prompt_tokens, completion_tokens, run_count, blocked_run_count,
 			unpriced_tokens, unpriced_steps, calls_without_usage)
@@ -304,23 +305,23 @@ type partKey struct {
 	id int64
 }
 
-// heldUserDay is what a user's runs used on a day.
-type heldUserDay struct {
-	held
+// cachedUserDay is what a user's runs used on a day.
+type cachedUserDay struct {
+	cached
 	partKey
 	spend, runs int64
 	unpriced    int64 // tokens
 }
 
-func loadUserDay(tx *Tx, key partKey) (*heldUserDay, error) {
-	d := &heldUserDay{partKey: key}
+func loadUserDay(tx *Tx, key partKey) (*cachedUserDay, error) {
+	d := &cachedUserDay{partKey: key}
 	err := tx.get(`SELECT spend_nanos, run_count, unpriced_tokens
 		FROM user_days WHERE workspace_id = $1 AND day = $2 AND user_id = $3`,
 		[]any{key.ws, key.day, key.id}, &d.spend, &d.runs, &d.unpriced)
 	return d, ignoreNotFound(err)
 }
 
-func (d *heldUserDay) save(tx *Tx) error {
+func (d *cachedUserDay) save(tx *Tx) error {
 	return tx.execOne(`INSERT INTO user_days (workspace_id, day, user_id, spend_nanos, run_count, unpriced_tokens)
 		VALUES ($1, $2, $3, $4, $5, $6)
 		ON CONFLICT (workspace_id, day, user_id) DO UPDATE SET spend_nanos = excluded.spend_nanos,
@@ -328,24 +329,24 @@ func (d *heldUserDay) save(tx *Tx) error {
 		d.ws, d.day, d.id, d.spend, d.runs, d.unpriced)
 }
 
-// heldModelDay is what a model's calls used on a day.
-type heldModelDay struct {
-	held
+// cachedModelDay is what a model's calls used on a day.
+type cachedModelDay struct {
+	cached
 	partKey
 	spend, prompt, completion int64
 	unpriced, unpricedSteps   int64 // tokens, and steps that used them
 	callsWithoutUsage         int64
 }
 
-func loadModelDay(tx *Tx, key partKey) (*heldModelDay, error) {
-	d := &heldModelDay{partKey: key}
+func loadModelDay(tx *Tx, key partKey) (*cachedModelDay, error) {
+	d := &cachedModelDay{partKey: key}
 	err := tx.get(`SELECT spend_nanos, prompt_tokens, completion_tokens, unpriced_tokens, unpriced_steps, calls_without_usage
 		FROM model_days WHERE workspace_id = $1 AND day = $2 AND model_id = $3`, []any{key.ws, key.day, key.id},
 		&d.spend, &d.prompt, &d.completion, &d.unpriced, &d.unpricedSteps, &d.callsWithoutUsage)
 	return d, ignoreNotFound(err)
 }
 
-func (d *heldModelDay) save(tx *Tx) error {
+func (d *cachedModelDay) save(tx *Tx) error {
 	return tx.execOne(`INSERT INTO model_days
 			(workspace_id, day, model_id, spend_nanos, prompt_tokens, completion_tokens,
 			unpriced_tokens, unpriced_steps, calls_without_usage)
@@ -356,23 +357,23 @@ func (d *heldModelDay) save(tx *Tx) error {
 		d.ws, d.day, d.id, d.spend, d.prompt, d.completion, d.unpriced, d.unpricedSteps, d.callsWithoutUsage)
 }
 
-// heldKeyDay is what the runs that a key started used on a day.
-type heldKeyDay struct {
-	held
+// cachedKeyDay is what the runs that a key started used on a day.
+type cachedKeyDay struct {
+	cached
 	partKey
 	spend, prompt, completion int64
 	runs, blockedRuns         int64
 }
 
-func loadKeyDay(tx *Tx, key partKey) (*heldKeyDay, error) {
-	d := &heldKeyDay{partKey: key}
+func loadKeyDay(tx *Tx, key partKey) (*cachedKeyDay, error) {
+	d := &cachedKeyDay{partKey: key}
 	err := tx.get(`SELECT spend_nanos, prompt_tokens, completion_tokens, run_count, blocked_run_count
 		FROM key_days WHERE workspace_id = $1 AND day = $2 AND key_id = $3`, []any{key.ws, key.day, key.id},
 		&d.spend, &d.prompt, &d.completion, &d.runs, &d.blockedRuns)
 	return d, ignoreNotFound(err)
 }
 
-func (d *heldKeyDay) save(tx *Tx) error {
+func (d *cachedKeyDay) save(tx *Tx) error {
 	return tx.execOne(`INSERT INTO key_days
 			(workspace_id, day, key_id, spend_nanos, prompt_tokens, completion_tokens, run_count, blocked_run_count)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (workspace_id, day, key_id)

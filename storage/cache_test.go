@@ -24,7 +24,7 @@ func (w *world) mustRememberTheTruth() {
 	var wrong []string
 	believed := 0
 	err := w.write(context.Background(), dropping, func(tx *Tx) error {
-		m := tx.memory
+		m := tx.cache
 		return errors.Join(
 			compare(tx, m.workspaces, &wrong, &believed), compare(tx, m.users, &wrong, &believed),
 			compare(tx, m.userIDs, &wrong, &believed), compare(tx, m.models, &wrong, &believed),
@@ -34,41 +34,41 @@ func (w *world) mustRememberTheTruth() {
 			compare(tx, m.points, &wrong, &believed), compare(tx, m.keys, &wrong, &believed), compare(tx, m.keyDays, &wrong, &believed))
 	})
 	if err != nil || len(wrong) > 0 {
-		w.t.Errorf("of %d rows in memory %d are wrong: %.2000v, %v", believed, len(wrong), wrong[:min(2, len(wrong))], err)
+		w.t.Errorf("of %d rows in the cache %d are wrong: %.2000v, %v", believed, len(wrong), wrong[:min(2, len(wrong))], err)
 	}
 }
 
-func compare[K rowKey, R row](tx *Tx, t *table[K, R], wrong *[]string, believed *int) error {
+func compare[K rowKey, R cacheRow](tx *Tx, t *table[K, R], wrong *[]string, believed *int) error {
 	for _, key := range t.rows.Keys() {
-		held, _ := t.rows.Peek(key)
-		if !tx.memory.valid(held.state(), key.workspace()) {
+		c, _ := t.rows.Peek(key)
+		if !tx.cache.valid(c.entry(), key.workspace()) {
 			continue
 		}
-		if model, ok := any(held).(*heldModel); ok && !model.holds(tx.now) {
+		if model, ok := any(c).(*cachedModel); ok && !model.holds(tx.now) {
 			continue
 		}
 		*believed++
 		stored, err := t.load(tx, key)
 		if err != nil {
-			return fmt.Errorf("%T %v: %w", held, key, err)
+			return fmt.Errorf("%T %v: %w", c, key, err)
 		}
-		*stored.state() = *held.state()
-		if run, ok := any(held).(*heldRun); ok {
+		*stored.entry() = *c.entry()
+		if run, ok := any(c).(*cachedRun); ok {
 			if err := compareSteps(tx, run, wrong); err != nil {
 				return err
 			}
-			stored := any(stored).(*heldRun)
+			stored := any(stored).(*cachedRun)
 			stored.open, stored.segment = run.open, run.segment
 		}
-		if h, s := fmt.Sprintf("%+v", held), fmt.Sprintf("%+v", stored); h != s {
-			*wrong = append(*wrong, fmt.Sprintf("%T %v is %s, stored %s", held, key, h, s))
+		if h, s := fmt.Sprintf("%+v", c), fmt.Sprintf("%+v", stored); h != s {
+			*wrong = append(*wrong, fmt.Sprintf("%T %v is %s, stored %s", c, key, h, s))
 		}
 	}
 	return nil
 }
 
 // compareSteps compares the steps that a run holds, and whether it is listed where it thinks so.
-func compareSteps(tx *Tx, run *heldRun, wrong *[]string) error {
+func compareSteps(tx *Tx, run *cachedRun, wrong *[]string) error {
 	var listed int64
 	err := tx.get(`SELECT count(*) FROM run_segments WHERE run_id = $1 AND segment = $2`, []any{run.id, run.segment}, &listed)
 	if err != nil {
@@ -77,14 +77,14 @@ func compareSteps(tx *Tx, run *heldRun, wrong *[]string) error {
 	if listed == 0 && run.segment != 0 {
 		*wrong = append(*wrong, fmt.Sprintf("run %d is not listed in segment %d", run.id, run.segment))
 	}
-	for _, held := range run.open {
-		stored, err := readStep(tx, held.segment, run.id, held.ID)
+	for _, c := range run.open {
+		stored, err := readStep(tx, c.segment, run.id, c.ID)
 		if err != nil {
-			return fmt.Errorf("step %v: %w", held.ID, err)
+			return fmt.Errorf("step %v: %w", c.ID, err)
 		}
-		diff := cmp.Diff(stored.shown(run.status), held.shown(run.status), cmpopts.EquateEmpty())
-		if diff != "" || held.stepProgress != stored.stepProgress || held.model != stored.model {
-			*wrong = append(*wrong, fmt.Sprintf("step %v: %s", held.ID, diff))
+		diff := cmp.Diff(stored.shown(run.status), c.shown(run.status), cmpopts.EquateEmpty())
+		if diff != "" || c.stepProgress != stored.stepProgress || c.model != stored.model {
+			*wrong = append(*wrong, fmt.Sprintf("step %v: %s", c.ID, diff))
 		}
 	}
 	return nil
@@ -129,7 +129,7 @@ func TestAnotherProcessIsBelievedAtOnce(t *testing.T) {
 
 // What one tenant does to its configuration, refused or not, costs no other a
 // read: a decision asks for nothing more than before.
-func TestConfigurationWriteLeavesOthersInMemory(t *testing.T) {
+func TestConfigurationWriteLeavesOthersInCache(t *testing.T) {
 	w := newWorld(t)
 	quiet, busy, basic := w.roomy(), w.roomy(), w.workspace(plans.Basic)
 	run, idle := w.start(quiet, "u").ID, w.start(busy, "idle").ID
@@ -190,8 +190,8 @@ func TestConfigurationWriteLeavesOthersInMemory(t *testing.T) {
 	w.mustRememberTheTruth()
 }
 
-// A job that has counted in memory and then fails leaves none of it, in any way of writing.
-func TestFailedJobThatCountedInMemoryIsForgotten(t *testing.T) {
+// A job that has counted in the cache and then fails leaves none of it, in any way of writing.
+func TestFailedJobThatCountedInCacheIsPurged(t *testing.T) {
 	w := newWorld(t)
 	ws := w.roomy()
 	w.start(ws, "u")
@@ -212,8 +212,8 @@ func TestFailedJobThatCountedInMemoryIsForgotten(t *testing.T) {
 	w.mustBalance()
 }
 
-// A job that fails leaves nothing in memory of what it read, made or counted.
-func TestRolledBackJobLeavesNoTraceInMemory(t *testing.T) {
+// A job that fails leaves nothing in the cache of what it read, made or counted.
+func TestRolledBackJobLeavesNoTraceInCache(t *testing.T) {
 	w := newWorld(t)
 	ws := w.roomy()
 	broken := errors.New("broken")
@@ -239,9 +239,9 @@ func TestRolledBackJobLeavesNoTraceInMemory(t *testing.T) {
 	w.mustBalance()
 }
 
-// Memory is bounded, and what was evicted is read again as it was.
-func TestMemoryIsBoundedAndEvictionLosesNothing(t *testing.T) {
-	w := newWorld(t, func(o *Options) { o.Held = 1 }) // as small as it gets
+// The cache is bounded, and what was evicted is read again as it was.
+func TestCacheIsBoundedAndEvictionLosesNothing(t *testing.T) {
+	w := newWorld(t, func(o *Options) { o.CacheSize = 1 }) // as small as it gets
 	ws := w.roomy()
 	w.price(ws, "gpt-4o", 2_500_000, 10_000_000)
 	var mu sync.Mutex
@@ -264,10 +264,10 @@ func TestMemoryIsBoundedAndEvictionLosesNothing(t *testing.T) {
 			}
 		}
 	})
-	m := w.memory
+	m := w.cache
 	for what, n := range map[string]int{"runs": m.runs.rows.Len(), "users": m.users.rows.Len(), "user days": m.userDays.rows.Len()} {
-		if n != MinHeld {
-			t.Errorf("%s in memory: %d, want %d", what, n, MinHeld)
+		if n != MinCacheSize {
+			t.Errorf("%s in the cache: %d, want %d", what, n, MinCacheSize)
 		}
 	}
 	w.mustRememberTheTruth()
@@ -302,7 +302,7 @@ func TestClockGoingBackOverMidnightIsCountedInTheMonth(t *testing.T) {
 	}
 }
 
-// What a job counted in memory is seen by the next one of its batch, even when
+// What a job counted in the cache is seen by the next one of its batch, even when
 // the first also worked by SQL, after which nothing read before is believed.
 func TestNextJobOfTheBatchSeesWhatWasCounted(t *testing.T) {
 	w := newWorld(t)
@@ -328,7 +328,7 @@ func TestNextJobOfTheBatchSeesWhatWasCounted(t *testing.T) {
 }
 
 // A run that retention has deleted is gone, however recently it was used.
-func TestExpiredRunIsForgotten(t *testing.T) {
+func TestExpiredRunIsPurged(t *testing.T) {
 	w := newWorld(t)
 	ws := w.workspace(plans.Basic)
 	run := w.start(ws, "u").ID

@@ -1,0 +1,232 @@
+package storage
+
+import (
+	"errors"
+	"fmt"
+
+	lru "github.com/hashicorp/golang-lru/v2/simplelru"
+
+	"github.com/pikarc/server/prices"
+)
+
+// cache holds the rows that decisions read and the counters that they change,
+// so that a decision does not query what was just read or written. Only the
+// writer uses it, inside its transaction.
+//
+// The database stays the truth. All rows are invalidated when another process
+// has committed, when a job has changed rows by SQL, and when the clock went
+// back over midnight. A change of one workspace's configuration invalidates
+// the rows of that workspace alone. An invalid row is read again when it is
+// next needed, so an invalidation costs nothing by itself.
+//
+// flush writes the changed rows: before the batch's COMMIT, and before any job
+// that reads them by SQL. A job runs its SQL first and changes cached rows
+// last, when nothing can fail any more. So a job that is rolled back leaves
+// nothing behind in the cache. When a whole batch is rolled back, the cache is
+// purged.
+type cache struct {
+	generation      int64                 // counts invalidations; every row has the one it was read in
+	allSince        int64                 // rows of an earlier generation are invalid
+	slotSince       [workspaceSlots]int64 // the same for the workspaces of one slot
+	externalCommits int64                 // counts other processes' commits, as far as they were seen
+	dataVersion     int64                 // SQLite's data_version; -1 on a new connection
+	today           int64                 // day of the latest job
+	dirty           []cacheRow
+
+	segment      int64 // the one being filled; 0 before the first step
+	segmentSteps int64 // about how many steps it has
+
+	workspaces *table[WorkspaceKey, *cachedWorkspace]
+	keys       *table[idKey, *cachedKey]
+	users      *table[idKey, *cachedUser]
+	userIDs    *table[nameKey, *cachedID]
+	models     *table[idKey, *cachedModel]
+	modelIDs   *table[nameKey, *cachedID]
+	runs       *table[runKey, *cachedRun]
+	days       *table[dayKey, *cachedDay]
+	userDays   *table[partKey, *cachedUserDay]
+	modelDays  *table[partKey, *cachedModelDay]
+	keyDays    *table[partKey, *cachedKeyDay]
+	points     *table[idKey, *cachedPoint]
+
+	catalogue *prices.Catalogue // of published prices; nil for none
+}
+
+// How many rows of each kind may be cached. MinCacheSize is more than a batch
+// can touch, so that no changed row is evicted before it is written.
+const (
+	MinCacheSize     = 4 * maxBatch
+	DefaultCacheSize = 20_000
+)
+
+// newCache returns an empty cache for up to size rows of each kind.
+func newCache(size int, catalogue *prices.Catalogue) *cache {
+	return &cache{
+		catalogue:  catalogue,
+		workspaces: newTable(size, loadWorkspace),
+		keys:       newTable(size, loadKey),
+		users:      newTable(size, loadUser),
+		userIDs:    newTable(size, loadUserID),
+		models:     newTable(size, loadModel),
+		modelIDs:   newTable(size, loadModelID),
+		runs:       newTable(size, loadRun),
+		days:       newTable(size, loadDay),
+		userDays:   newTable(size, loadUserDay),
+		modelDays:  newTable(size, loadModelDay),
+		keyDays:    newTable(size, loadKeyDay),
+		points:     newTable(size, loadPoint),
+	}
+}
+
+// begin looks for commits of other processes. It is called after BEGIN
+// IMMEDIATE: from then on nobody else can commit.
+func (c *cache) begin(tx *Tx) error {
+	var version int64
+	err := tx.get("PRAGMA data_version", nil, &version)
+	if err == nil && version != c.dataVersion {
+		c.dataVersion = version
+		c.externalCommits++
+		c.invalidateAll()
+	}
+	return err
+}
+
+// invalidateAll makes every row be read again when it is next needed. Changed
+// rows must have been flushed.
+func (c *cache) invalidateAll() {
+	c.generation++
+	c.allSince = c.generation
+}
+
+// workspaceSlots is how many workspaces are told apart when one of them is
+// invalidated. Two in one slot cost each other a few reads.
+const workspaceSlots = 1024
+
+func workspaceSlot(ws WorkspaceKey) int { return int(uint64(ws) % workspaceSlots) }
+
+// invalidate is invalidateAll for the rows of one workspace.
+func (c *cache) invalidate(ws WorkspaceKey) {
+	c.generation++
+	c.slotSince[workspaceSlot(ws)] = c.generation
+}
+
+// valid reports whether a row of a workspace was read after the latest
+// invalidation that concerns it.
+func (c *cache) valid(r *cached, ws WorkspaceKey) bool {
+	return r.readAt >= c.allSince && r.readAt >= c.slotSince[workspaceSlot(ws)]
+}
+
+// startDay flushes at midnight: a new day's row sums up the days before it,
+// which must be in the file by then. When the clock went back over midnight,
+// it also invalidates, because a later day's row sums up days that are open again.
+func (c *cache) startDay(tx *Tx) error {
+	day := dayOf(tx.now)
+	back := day < c.today
+	if day == c.today {
+		return nil
+	}
+	c.today = day
+	if back {
+		defer c.invalidateAll()
+	}
+	return c.flush(tx)
+}
+
+// markDirty has the next flush write a row.
+func (c *cache) markDirty(r cacheRow) {
+	if e := r.entry(); !e.dirty {
+		e.dirty = true
+		c.dirty = append(c.dirty, r)
+	}
+}
+
+// nearlyFull reports whether a job of many rows must stop, so that its changes
+// are written before they could be evicted.
+func (c *cache) nearlyFull() bool { return len(c.dirty) > MinCacheSize/2 }
+
+// flush writes what has changed. It runs outside of every job's savepoint.
+func (c *cache) flush(tx *Tx) error {
+	for i, r := range c.dirty {
+		if err := r.save(tx); err != nil {
+			return fmt.Errorf("write %T: %v", r, err) // not %w: that a row is gone is no caller's "not found"
+		}
+		r.entry().dirty = false
+		c.dirty[i] = nil
+	}
+	c.dirty = c.dirty[:0]
+	return nil
+}
+
+// purge drops all rows, after a rollback of what was flushed or was to be flushed.
+func (c *cache) purge() {
+	c.dirty = nil
+	for _, t := range []interface{ purge() }{
+		c.workspaces, c.keys, c.users, c.userIDs, c.models, c.modelIDs, c.runs, c.days, c.userDays, c.modelDays, c.keyDays, c.points,
+	} {
+		t.purge()
+	}
+}
+
+// cacheRow is a row of some kind in the cache.
+type cacheRow interface {
+	entry() *cached
+	save(*Tx) error
+}
+
+// cached is embedded in every kind of row in the cache.
+type cached struct {
+	readAt int64 // generation of the cache
+	dirty  bool  // differs from the database
+}
+
+func (c *cached) entry() *cached { return c }
+
+// rowKey names a row of a workspace.
+type rowKey interface {
+	comparable
+	workspace() WorkspaceKey
+}
+
+// table holds the most recently used rows of one kind.
+type table[K rowKey, R cacheRow] struct {
+	rows *lru.LRU[K, R]
+	load func(*Tx, K) (R, error)
+}
+
+func newTable[K rowKey, R cacheRow](size int, load func(*Tx, K) (R, error)) *table[K, R] {
+	rows, err := lru.NewLRU[K, R](size, nil)
+	if err != nil {
+		panic(err) // Open has checked the size
+	}
+	return &table[K, R]{rows: rows, load: load}
+}
+
+// get returns a row as this transaction sees it: ErrNotFound when there is none.
+func (t *table[K, R]) get(tx *Tx, key K) (R, error) {
+	if r, ok := t.rows.Get(key); ok {
+		if e := r.entry(); e.dirty || tx.cache.valid(e, key.workspace()) {
+			return r, nil
+		}
+	}
+	r, err := t.load(tx, key)
+	if err != nil {
+		if errors.Is(err, ErrNotFound) {
+			t.rows.Remove(key)
+		}
+		return r, err
+	}
+	t.put(tx, key, r)
+	return r, nil
+}
+
+// put caches a row that the job has just read or inserted, unless the job fails.
+func (t *table[K, R]) put(tx *Tx, key K, r R) {
+	r.entry().readAt = tx.cache.generation
+	t.rows.Add(key, r)
+	tx.undo = append(tx.undo, func() { t.remove(key) })
+}
+
+// remove drops a row that has no changes.
+func (t *table[K, R]) remove(key K) { t.rows.Remove(key) }
+
+func (t *table[K, R]) purge() { t.rows.Purge() }
