@@ -151,3 +151,48 @@ func BenchmarkUsage(b *testing.B) {
 		}
 	})
 }
+
+// BenchmarkReport creates steps and reports their usage from 64 callers at once:
+// what each call of a model costs the server. B/step is by how much the file grows.
+func BenchmarkReport(b *testing.B) {
+	w := newWorld(b)
+	ws := w.roomy()
+	w.price(ws, "gpt-4o", 2_500_000, 10_000_000)
+	var live []uuid.UUID
+	for i := range 64 {
+		live = append(live, w.start(ws, fmt.Sprintf("user %d", i+1)).ID)
+	}
+	before := w.foldedSize(b)
+	model, callers := "gpt-4o", atomic.Int64{}
+	prompt, completion, took := int64(500), int64(100), int64(2_550)
+	b.SetParallelism(32)
+	b.ResetTimer()
+	b.RunParallel(func(pb *testing.PB) {
+		run := live[callers.Add(1)%int64(len(live))]
+		for pb.Next() {
+			a, err := w.CreateStep(b.Context(), Caller{Workspace: ws}, run, NewStep{Type: 1, Sequence: 1, Model: &model}, guard.Decide)
+			if err != nil || !a.Decision.Allowed() {
+				b.Errorf("%+v, %v", a, err)
+				return
+			}
+			s, err := w.UpdateStep(b.Context(), Caller{Workspace: ws}, run, a.ID, StepUpdate{
+				Status: StepCompleted, DurationMillis: &took, PromptTokens: &prompt, CompletionTokens: &completion,
+			})
+			if err != nil || s.Cost == nil {
+				b.Errorf("%+v, %v", s, err)
+				return
+			}
+		}
+	})
+	b.StopTimer()
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "reports/s")
+	b.ReportMetric(float64(w.foldedSize(b)-before)/float64(b.N), "B/step")
+}
+
+// foldedSize is how many bytes the database has once its log is folded in.
+func (w *world) foldedSize(b *testing.B) (size int64) {
+	var busy, frames, folded int
+	w.must(w.conn().QueryRowContext(b.Context(), `PRAGMA wal_checkpoint(TRUNCATE)`).Scan(&busy, &frames, &folded))
+	w.must(w.conn().QueryRowContext(b.Context(), `SELECT page_count * page_size FROM pragma_page_count, pragma_page_size`).Scan(&size))
+	return size
+}
