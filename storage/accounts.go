@@ -173,7 +173,7 @@ func (s *Store) ChangePassword(ctx context.Context, account uuid.UUID, verified,
 		}
 		done.action, done.outcome = ActionChangePassword, true
 		err = tx.get(`SELECT id FROM workspaces WHERE account_id = $1`, []any{accountID}, &done.ws)
-		tx.note(Change{Workspace: done.ws, Kind: CredentialsChanged})
+		tx.recordChange(Change{Workspace: done.ws, Kind: CredentialsChanged})
 		return done, err
 	})
 	return version, err

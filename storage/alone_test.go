@@ -12,8 +12,8 @@ import (
 
 func TestAWriteThatIsAloneRunsWhereItIsCalled(t *testing.T) {
 	w := newWorld(t)
-	w.must(w.write(t.Context(), bySQL, func(*Tx) error {
-		if !bytes.Contains(debug.Stack(), []byte("(*Store).admit")) {
+	w.must(w.write(t.Context(), modeBulkSQL, func(*Tx) error {
+		if !bytes.Contains(debug.Stack(), []byte("(*Store).enqueue")) {
 			t.Errorf("a lone write waits for another goroutine:\n%s", debug.Stack())
 		}
 		return nil
@@ -25,12 +25,12 @@ func TestWritesBesideALoneOneShareTheNextCommit(t *testing.T) {
 		w := newWorld(t)
 		freed, ended := make(chan struct{}), make(chan error, 5)
 		go func() {
-			ended <- w.write(t.Context(), bySQL, func(*Tx) error { <-freed; return nil })
+			ended <- w.write(t.Context(), modeBulkSQL, func(*Tx) error { <-freed; return nil })
 		}()
 		synctest.Wait() // it is inside
 		names := []string{"a", "b", "c", "d"}
 		for _, name := range names {
-			go func() { ended <- w.write(t.Context(), bySQL, add(name)) }()
+			go func() { ended <- w.write(t.Context(), modeBulkSQL, add(name)) }()
 			synctest.Wait() // each finds the writer waiting for its turn
 		}
 		if len(ended) != 0 || w.number(countRows) != 0 {
@@ -58,7 +58,7 @@ func TestCloseWaitsForALoneWrite(t *testing.T) {
 		w := newWorld(t)
 		freed, ended, closed := make(chan struct{}), make(chan error, 1), make(chan error, 1)
 		go func() {
-			ended <- w.write(t.Context(), bySQL, func(tx *Tx) error { <-freed; return add("a")(tx) })
+			ended <- w.write(t.Context(), modeBulkSQL, func(tx *Tx) error { <-freed; return add("a")(tx) })
 		}()
 		synctest.Wait()
 		go func() { closed <- w.Close() }()
@@ -68,7 +68,7 @@ func TestCloseWaitsForALoneWrite(t *testing.T) {
 		if w.rows("a") != 1 {
 			t.Error("the write that was under way is lost")
 		}
-		if err := w.write(t.Context(), bySQL, add("late")); !errors.Is(err, ErrClosed) {
+		if err := w.write(t.Context(), modeBulkSQL, add("late")); !errors.Is(err, ErrClosed) {
 			t.Errorf("write after closing: %v", err)
 		}
 	})
@@ -89,5 +89,5 @@ func TestAPanicOutsideOfAJobEndsTheProcess(t *testing.T) {
 	w := newWorld(t)
 	w.onCommit(func() int32 { panic("a bug") })
 	defer func() { _ = recover() }()
-	_ = w.write(t.Context(), bySQL, add("a"))
+	_ = w.write(t.Context(), modeBulkSQL, add("a"))
 }

@@ -109,7 +109,7 @@ type deed struct {
 // the workspace of its event: only that one's cached rows are invalidated.
 func (s *Store) configure(ctx context.Context, fn func(*Tx) (deed, error)) error {
 	actor := actorOf(ctx)
-	return s.write(ctx, dropping, func(tx *Tx) error {
+	return s.write(ctx, modeSQL, func(tx *Tx) error {
 		done, err := fn(tx)
 		if err != nil {
 			return err
@@ -131,8 +131,8 @@ func recordAudit(tx *Tx, actor Actor, a deed) error {
 	}
 	id := newID(tx.now)
 	_, err = tx.exec(`INSERT INTO audit_entries (workspace_id, uuid, actor_kind, actor_name, action, target, was, became, address)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`, a.ws, id[:], string(actor.Kind), nullWord(actor.Name), string(a.action),
-		nullWord(a.target), nullText(was), nullText(became), nullWord(actor.Address))
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`, a.ws, id[:], string(actor.Kind), nullString(actor.Name), string(a.action),
+		nullString(a.target), nullJSON(was), nullJSON(became), nullString(actor.Address))
 	return err
 }
 
@@ -226,7 +226,7 @@ func scanAudit(rows scanner) (e AuditEntry, err error) {
 	err = rows.Scan(&e.ID, &e.Actor.Kind, &name, &e.Action, &target, &was, &became, &address)
 	e.At = idTime(e.ID)
 	e.Actor.Name, e.Target, e.Address = name.String, target.String, address.String
-	e.Before, e.After = textOf(was), textOf(became)
+	e.Before, e.After = jsonOf(was), jsonOf(became)
 	return e, err
 }
 

@@ -15,8 +15,8 @@ type Backfill struct{ tx *Tx }
 // WriteBackfill has fn make a piece of history in one write: all of it, or with
 // an error nothing.
 func (s *Store) WriteBackfill(ctx context.Context, fn func(Backfill) error) error {
-	return s.write(ctx, bySQL, func(tx *Tx) error {
-		tx.notes = nil // what was then is no news
+	return s.write(ctx, modeBulkSQL, func(tx *Tx) error {
+		tx.publisher = nil // what was then is no news
 		return fn(Backfill{tx})
 	})
 }

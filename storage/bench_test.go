@@ -21,7 +21,7 @@ func fill(b *testing.B, w *world, ws WorkspaceKey, steps int) {
 	w.price(ws, "gpt-4o", 2_500_000, 10_000_000)
 	const perStep = 2_250_000 // nano-USD for 500 + 100 tokens
 	now, runs := noon().UnixMilli(), steps/stepsPerRun
-	err := w.write(b.Context(), bySQL, func(tx *Tx) error {
+	err := w.write(b.Context(), modeBulkSQL, func(tx *Tx) error {
 		for _, q := range []struct {
 			text string
 			args []any

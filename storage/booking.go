@@ -40,7 +40,7 @@ func (s *Store) UpdateStep(
 	ctx context.Context, c Caller, run, step uuid.UUID, in StepUpdate,
 ) (out StepUpdated, err error) {
 	update := func(find segmentFinder) error {
-		return s.write(ctx, inMemory, func(tx *Tx) (err error) {
+		return s.write(ctx, modeCached, func(tx *Tx) (err error) {
 			out, err = updateStep(tx, c, run, step, find, in)
 			return err
 		})
@@ -103,7 +103,7 @@ func updateStep(
 	if err := saveRepairs(tx, r.id, row.ID[:], in.Repairs); err != nil {
 		return out, err
 	}
-	noteUpdate(tx, ws.key, r.id, row, row.stepProgress != was || in.OutputData != nil || in.Error != nil, posts)
+	recordUpdateChanges(tx, ws.key, r.id, row, row.stepProgress != was || in.OutputData != nil || in.Error != nil, posts)
 	posts.book(tx)
 	r.updated(step)
 	r.called(tx)
@@ -120,22 +120,22 @@ func (u *StepUpdated) news(was, now counted, capped bool) {
 	u.NewlyCapped = capped
 }
 
-// noteUpdate publishes what an update has changed. Usage without a price is
+// recordUpdateChanges publishes what an update has changed. Usage without a price is
 // news once a day for each model, and a full day once; it is called before the
 // counters move.
-func noteUpdate(tx *Tx, ws WorkspaceKey, runID int64, row stepRow, progressed bool, posts postings) {
+func recordUpdateChanges(tx *Tx, ws WorkspaceKey, runID int64, row stepRow, progressed bool, posts postings) {
 	if progressed {
-		tx.note(Change{Workspace: ws, Kind: RunProgressed, Run: runID})
+		tx.recordChange(Change{Workspace: ws, Kind: RunProgressed, Run: runID})
 	}
 	if posts.firstUnpriced() {
 		c := Change{Workspace: ws, Kind: ModelUnpriced, Run: runID, Step: row.ID}
 		if row.Model != nil {
 			c.Model = *row.Model
 		}
-		tx.note(c)
+		tx.recordChange(c)
 	}
 	if row.used.capped() && posts.fills() {
-		tx.note(Change{Workspace: ws, Kind: SpendCapped, Run: runID, Step: row.ID})
+		tx.recordChange(Change{Workspace: ws, Kind: SpendCapped, Run: runID, Step: row.ID})
 	}
 }
 
@@ -247,6 +247,6 @@ func savePayload(tx *Tx, runID int64, row *stepRow, in StepUpdate) error {
 		ON CONFLICT (run_id, step_uuid) DO UPDATE SET
 			output_data = coalesce(excluded.output_data, step_payloads.output_data),
 			error = coalesce(excluded.error, step_payloads.error)`,
-		runID, row.ID[:], nullText(in.OutputData), in.Error)
+		runID, row.ID[:], nullJSON(in.OutputData), in.Error)
 	return err
 }

@@ -164,7 +164,7 @@ func (w *world) mustReadUsage(ws WorkspaceKey, all []entry) {
 				d.Spend += plans.Money(e.spend)
 				d.PromptTokens, d.CompletionTokens = d.PromptTokens+e.prompt, d.CompletionTokens+e.completion
 				d.Runs, d.BlockedRuns = d.Runs+e.runs, d.BlockedRuns+e.blocked
-				d.Denials += flag(e.denial != guard.None)
+				d.Denials += boolInt(e.denial != guard.None)
 				d.Gaps = d.Gaps.plus(e.gaps)
 			}
 		}
@@ -229,15 +229,15 @@ func usageOf(all []entry, now time.Time) (u Usage) {
 		for days, t := range map[int]*Totals{1: &u.Today, 7: &u.Last7Days, 30: &u.Last30Days} {
 			if date.AddDate(0, 0, days).After(now) {
 				t.Spend, t.Tokens, t.Runs = t.Spend+plans.Money(e.spend), t.Tokens+e.prompt+e.completion, t.Runs+e.runs
-				t.Denials += flag(e.denial != guard.None)
+				t.Denials += boolInt(e.denial != guard.None)
 				t.Gaps = t.Gaps.plus(e.gaps)
 			}
 		}
 		if e.denial != guard.None && date.AddDate(0, 0, 30).After(now) {
 			r := reasons[e.denial]
 			r.Reason, r.Last30Days = e.denial, r.Last30Days+1
-			r.Last7Days += flag(date.AddDate(0, 0, 7).After(now))
-			r.Today += flag(date.AddDate(0, 0, 1).After(now))
+			r.Last7Days += boolInt(date.AddDate(0, 0, 7).After(now))
+			r.Today += boolInt(date.AddDate(0, 0, 1).After(now))
 			reasons[e.denial] = r
 		}
 		if !date.AddDate(0, 0, 30).After(now) || e.spend+e.prompt+e.completion+e.runs+e.gaps.CallsWithoutUsage == 0 {
@@ -361,14 +361,14 @@ func (d RunDetail) fault() string {
 	sum.StepCount, sum.BlockedStepCount, sum.PromptTokens, sum.CompletionTokens, sum.Spend = int64(len(d.Steps)), 0, 0, 0, 0
 	sum.UnpricedTokens, sum.CallsWithoutUsage = 0, 0
 	for _, s := range d.Steps {
-		sum.BlockedStepCount += flag(s.Status == StepBlocked)
+		sum.BlockedStepCount += boolInt(s.Status == StepBlocked)
 		sum.PromptTokens, sum.CompletionTokens = sum.PromptTokens+s.PromptTokens, sum.CompletionTokens+s.CompletionTokens
 		if s.Cost != nil {
 			sum.Spend += *s.Cost
 		} else {
 			sum.UnpricedTokens += s.PromptTokens + s.CompletionTokens
 		}
-		sum.CallsWithoutUsage += flag(s.Type == ModelCall && s.Status == StepCompleted && s.PromptTokens+s.CompletionTokens == 0)
+		sum.CallsWithoutUsage += boolInt(s.Type == ModelCall && s.Status == StepCompleted && s.PromptTokens+s.CompletionTokens == 0)
 		switch {
 		case (s.Status == StepBlocked) == s.Decision.Allowed():
 			return "has a step whose status and decision disagree"

@@ -23,7 +23,7 @@ func (w *world) mustRememberTheTruth() {
 	w.t.Helper()
 	var wrong []string
 	believed := 0
-	err := w.write(context.Background(), dropping, func(tx *Tx) error {
+	err := w.write(context.Background(), modeSQL, func(tx *Tx) error {
 		m := tx.cache
 		return errors.Join(
 			compare(tx, m.workspaces, &wrong, &believed), compare(tx, m.users, &wrong, &believed),
@@ -196,7 +196,7 @@ func TestFailedJobThatCountedInCacheIsPurged(t *testing.T) {
 	ws := w.roomy()
 	w.start(ws, "u")
 	broken := errors.New("broken")
-	for _, way := range []way{bySQL, dropping} {
+	for _, way := range []txMode{modeBulkSQL, modeSQL} {
 		err := w.write(t.Context(), way, func(tx *Tx) error {
 			if _, err := startRun(tx, Caller{Workspace: ws}, NewRun{UserID: "u"}, guard.Decide); err != nil {
 				return err
@@ -218,7 +218,7 @@ func TestRolledBackJobLeavesNoTraceInCache(t *testing.T) {
 	ws := w.roomy()
 	broken := errors.New("broken")
 	for range 3 {
-		err := w.write(t.Context(), inMemory, func(tx *Tx) error {
+		err := w.write(t.Context(), modeCached, func(tx *Tx) error {
 			if _, err := insertUser(tx, ws, "ghost"); err != nil {
 				return err
 			}
@@ -318,7 +318,7 @@ func TestNextJobOfTheBatchSeesWhatWasCounted(t *testing.T) {
 	var seen guard.State
 	first := w.submit(t.Context(), start(allow))
 	look := func(_ guard.Request, s guard.State) guard.Decision { seen = s; return guard.Decision{} }
-	second := w.submitAs(t.Context(), inMemory, start(look))
+	second := w.submitAs(t.Context(), modeCached, start(look))
 	release()
 	w.must(errors.Join(<-first.done, <-second.done))
 	if seen.RunningRuns != 2 || seen.RunsThisMonth != 2 {
@@ -377,7 +377,7 @@ func TestMidnightInsideABatchLosesNoRunOfTheMonth(t *testing.T) {
 	release := w.hold()
 	var queued []*job
 	for _, fn := range []func(*Tx) error{start, func(*Tx) error { w.clock.Advance(2 * time.Second); return nil }, start, start} {
-		queued = append(queued, w.submitAs(t.Context(), inMemory, fn))
+		queued = append(queued, w.submitAs(t.Context(), modeCached, fn))
 	}
 	release()
 	for _, j := range queued {

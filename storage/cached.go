@@ -79,7 +79,7 @@ func loadWorkspace(tx *Tx, ws WorkspaceKey) (*cachedWorkspace, error) {
 		FROM workspaces WHERE id = $1`, []any{ws},
 		&planID, &w.killSwitch, &daily, &userDaily, &w.maxConcurrentRuns, &w.priceCatalogue, &w.runningRuns, &idleSeconds)
 	if errors.Is(err, ErrNotFound) {
-		err = isMissing("a workspace that there is a key or a run of")
+		err = missingRow("a workspace that there is a key or a run of")
 	}
 	if err != nil {
 		return w, err

@@ -41,7 +41,7 @@ const (
 
 // String is the word that the API uses.
 func (p ConfigPart) String() string {
-	return word("part", int(p), "workspace", "api_key", "prices", "users", "plan")
+	return enumName("part", int(p), "workspace", "api_key", "prices", "users", "plan")
 }
 
 // Change is something that a committed write did.
@@ -61,42 +61,43 @@ type Denial struct {
 	Decision guard.Decision
 }
 
-// notes are the changes of the batch that is being written. Only the writer uses them.
-type notes struct {
-	publish func([]Change) // nil while nobody watches
-	list    []Change
+// publisher collects the changes of the batch that is being written, and hands
+// them over after its commit. Only the writer uses it.
+type publisher struct {
+	watch   func([]Change) // nil while nobody watches
+	pending []Change
 }
 
-// note remembers a change until the batch is committed. It costs nothing
+// recordChange keeps a change until the batch is committed. It costs nothing
 // while nobody watches.
-func (tx *Tx) note(c Change) {
-	if tx.notes != nil && tx.notes.publish != nil {
-		tx.notes.list = append(tx.notes.list, c)
+func (tx *Tx) recordChange(c Change) {
+	if tx.publisher != nil && tx.publisher.watch != nil {
+		tx.publisher.pending = append(tx.publisher.pending, c)
 	}
 }
 
-// begin forgets the last batch, and asks anew whether somebody watches.
-func (n *notes) begin(s *Store) {
-	*n = notes{}
-	if publish := s.watcher.Load(); publish != nil {
-		n.publish = *publish
+// reset begins a new batch, for whoever watches now.
+func (p *publisher) reset(s *Store) {
+	*p = publisher{}
+	if watch := s.watcher.Load(); watch != nil {
+		p.watch = *watch
 	}
 }
 
-// tell hands the changes of a committed batch over, for good.
-func (n *notes) tell() {
-	if len(n.list) > 0 {
-		n.publish(n.list)
+// publish hands over the changes of a committed batch.
+func (p *publisher) publish() {
+	if len(p.pending) > 0 {
+		p.watch(p.pending)
 	}
 }
 
-// Watch has publish called with the changes of every batch after its commit,
-// in the order of the commits, until Unwatch; there is one watcher at a time.
-// What is committed after Watch returns is told. The writer calls publish, so
-// it must not block, and it owns the list. Errors are those of a write.
-func (s *Store) Watch(ctx context.Context, publish func([]Change)) error {
-	s.watcher.Store(&publish)
-	// A batch that began before may end without having taken notes; this write comes after it.
+// Watch calls watch with the changes of every batch after its commit, in the
+// order of the commits, until Unwatch. There is one watcher at a time. All that
+// is committed after Watch returns is published. The writer calls watch, which
+// must not block, and which owns the list. Errors are those of a write.
+func (s *Store) Watch(ctx context.Context, watch func([]Change)) error {
+	s.watcher.Store(&watch)
+	// A batch that has already begun publishes nothing; this write comes after it.
 	if _, err := s.ChangedElsewhere(ctx); err != nil {
 		s.Unwatch()
 		return err
@@ -104,14 +105,14 @@ func (s *Store) Watch(ctx context.Context, publish func([]Change)) error {
 	return nil
 }
 
-// Unwatch ends what Watch began. A batch that is being written may still be told.
+// Unwatch ends what Watch began. The batch that is being written may still be published.
 func (s *Store) Unwatch() { s.watcher.Store(nil) }
 
 // ChangedElsewhere reports whether another process has committed to the file
 // since the last time it was asked.
 func (s *Store) ChangedElsewhere(ctx context.Context) (changed bool, err error) {
 	var version int64
-	err = s.write(ctx, inMemory, func(tx *Tx) error { version = tx.cache.externalCommits; return nil })
+	err = s.write(ctx, modeCached, func(tx *Tx) error { version = tx.cache.externalCommits; return nil })
 	if err == nil {
 		changed = s.lastReported.Swap(version) != version
 	}

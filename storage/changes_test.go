@@ -43,7 +43,7 @@ func (in *told) listen(w *world) func([]Change) {
 // all are the changes told, once the writer has told what was committed before.
 func (in *told) all(w *world) (list []Change) {
 	w.t.Helper()
-	w.must(w.write(context.Background(), bySQL, func(*Tx) error { return nil })) // after which the batch before is told
+	w.must(w.write(context.Background(), modeBulkSQL, func(*Tx) error { return nil })) // after which the batch before is told
 	in.Lock()
 	defer in.Unlock()
 	for _, batch := range in.batches {
@@ -128,8 +128,8 @@ func TestWhatIsRolledBackIsNeverTold(t *testing.T) {
 	in := w.watch()
 	note := func(run int64, err error) func(*Tx) error {
 		return func(tx *Tx) error {
-			tx.note(Change{Workspace: ws, Kind: RunStarted})
-			tx.note(Change{Workspace: WorkspaceKey(run), Kind: RunEnded})
+			tx.recordChange(Change{Workspace: ws, Kind: RunStarted})
+			tx.recordChange(Change{Workspace: WorkspaceKey(run), Kind: RunEnded})
 			return err
 		}
 	}
@@ -170,8 +170,8 @@ func TestNobodyWatchingCollectsNothing(t *testing.T) {
 	in := w.watch()
 	w.Unwatch()
 	w.start(ws, "u")
-	if got := in.all(w); len(got) != 0 || len(w.notes.list) != 0 || cap(w.notes.list) != 0 {
-		t.Errorf("after Unwatch %d changes are told, %d kept", len(got), cap(w.notes.list))
+	if got := in.all(w); len(got) != 0 || len(w.publisher.pending) != 0 || cap(w.publisher.pending) != 0 {
+		t.Errorf("after Unwatch %d changes are told, %d kept", len(got), cap(w.publisher.pending))
 	}
 }
 

@@ -128,8 +128,8 @@ func replay(tx *Tx, ws WorkspaceKey, runID int64, in Idempotency) ([]byte, error
 	}
 }
 
-// keep stores an answer under its key, over one that has expired.
-func keep(tx *Tx, ws WorkspaceKey, runID int64, in Idempotency, a Answer) error {
+// saveAnswer stores an answer under its key, over one that has expired.
+func saveAnswer(tx *Tx, ws WorkspaceKey, runID int64, in Idempotency, a Answer) error {
 	if in.Key == "" {
 		return nil
 	}

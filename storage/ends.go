@@ -40,12 +40,12 @@ func (s *Store) EndIdleRuns(ctx context.Context) (ended int, err error) {
 		return 0, fmt.Errorf("find idle runs: %w", err)
 	}
 	for len(idle) > 0 {
-		err := s.slice(ctx, dropping, func(tx *Tx) (bool, error) {
+		err := s.slice(ctx, modeSQL, func(tx *Tx) (bool, error) {
 			if len(idle) == 0 {
 				return false, nil
 			}
 			done, err := endIfIdle(tx, idle[0])
-			idle, ended = idle[1:], ended+int(flag(done))
+			idle, ended = idle[1:], ended+int(boolInt(done))
 			return true, err
 		})
 		if err != nil {
@@ -112,7 +112,7 @@ func (s *Store) EndRuns(ctx context.Context, ws WorkspaceKey, in EndsOfRuns) (en
 	for len(found) > 0 {
 		n := min(endsAtOnce, len(found))
 		var part []uuid.UUID
-		err := s.write(ctx, inMemory, func(tx *Tx) (err error) {
+		err := s.write(ctx, modeCached, func(tx *Tx) (err error) {
 			part, err = in.end(tx, actorOf(ctx), found[:n])
 			return err
 		})

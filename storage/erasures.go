@@ -63,7 +63,7 @@ func beginErasure(tx *Tx, ws WorkspaceKey, externalID string) (pseudonym string,
 		return "", false, err
 	}
 	above := idCeiling()
-	tx.note(Change{Workspace: ws, Kind: ConfigChanged, Part: PartUsers})
+	tx.recordChange(Change{Workspace: ws, Kind: ConfigChanged, Part: PartUsers})
 	return pseudonym, true, tx.execOne(`INSERT INTO erasures (user_id, workspace_id, external_id, began_at, before_run)
 		VALUES ($1, $2, $3, $4, $5)`, id, ws, externalID, tx.now.UnixMilli(), above[:])
 }
@@ -102,7 +102,7 @@ func (s *Store) EraseUsers(ctx context.Context) (finished int, err error) {
 		return 0, err
 	}
 	for _, e := range begun {
-		err := s.write(ctx, dropping, func(tx *Tx) error {
+		err := s.write(ctx, modeSQL, func(tx *Tx) error {
 			return tx.execOne(`DELETE FROM erasures WHERE workspace_id = $1 AND user_id = $2`, e.ws, e.id)
 		})
 		if err != nil {
@@ -121,7 +121,7 @@ func (s *Store) begunErasures(ctx context.Context) (begun []erasing, err error) 
 			var name sql.NullString
 			var began int64
 			err := rows.Scan(&e.ws, &e.id, &name, &e.pseudonym, &began, &e.beforeRun)
-			e.name, e.began = optional(name), time.UnixMilli(began).UTC()
+			e.name, e.began = stringPtr(name), time.UnixMilli(began).UTC()
 			begun = append(begun, e)
 			return err
 		})
@@ -132,7 +132,7 @@ func (s *Store) begunErasures(ctx context.Context) (begun []erasing, err error) 
 // eraseRuns takes from all runs of a user what was said, the newest run first.
 func (s *Store) eraseRuns(ctx context.Context, e erasing) error {
 	for more := true; more; {
-		err := s.slice(ctx, dropping, func(tx *Tx) (bool, error) {
+		err := s.slice(ctx, modeSQL, func(tx *Tx) (bool, error) {
 			var err error
 			more, err = eraseRunPiece(tx, &e)
 			return more, err
@@ -202,7 +202,7 @@ func (s *Store) eraseFromAudit(ctx context.Context, e erasing) error {
 			return err
 		}
 		for len(entries) > 0 {
-			err := s.slice(ctx, dropping, func(tx *Tx) (bool, error) {
+			err := s.slice(ctx, modeSQL, func(tx *Tx) (bool, error) {
 				if len(entries) == 0 {
 					return false, nil
 				}
@@ -219,7 +219,7 @@ func (s *Store) eraseFromAudit(ctx context.Context, e erasing) error {
 		}
 		after = last
 	}
-	return s.write(ctx, dropping, func(tx *Tx) error {
+	return s.write(ctx, modeSQL, func(tx *Tx) error {
 		return tx.execOne(`UPDATE erasures SET external_id = NULL WHERE workspace_id = $1 AND user_id = $2`, e.ws, e.id)
 	})
 }
@@ -240,7 +240,7 @@ func (s *Store) entriesNaming(ctx context.Context, e erasing, after, until uuid.
 			var entry AuditEntry
 			var was, became sql.NullString
 			err := rows.Scan(&entry.ID, &was, &became)
-			entry.Before, entry.After = textOf(was), textOf(became)
+			entry.Before, entry.After = jsonOf(was), jsonOf(became)
 			found = append(found, entry)
 			return err
 		})
@@ -261,7 +261,7 @@ func anonymise(tx *Tx, e erasing, entry AuditEntry) error {
 	}
 	// Retention may have been faster.
 	_, err = tx.exec(`UPDATE audit_entries SET target = $3, was = $4, became = $5 WHERE workspace_id = $1 AND uuid = $2`,
-		e.ws, entry.ID[:], e.pseudonym, nullText(before), nullText(after))
+		e.ws, entry.ID[:], e.pseudonym, nullJSON(before), nullJSON(after))
 	return err
 }
 

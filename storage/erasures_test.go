@@ -256,7 +256,7 @@ func TestOtherWritesGetInBetweenTheErasureOfALargeRun(t *testing.T) {
 	w := newWorld(t)
 	ws := w.roomy()
 	run := w.start(ws, maria).ID
-	w.must(w.write(t.Context(), bySQL, func(tx *Tx) error {
+	w.must(w.write(t.Context(), modeBulkSQL, func(tx *Tx) error {
 		var id int64
 		if err := tx.get(`SELECT id FROM runs WHERE uuid = $1`, []any{run[:]}, &id); err != nil {
 			return err
@@ -319,7 +319,7 @@ func TestPayloadsAreDeletedInSmallPieces(t *testing.T) {
 		want       int64 // deleted by the first piece
 	}{{10, 200, upkeepPiece}, {10, 20, 20}, {10_000, 200, upkeepBytes / 10_000}, {1 << 20, 3, 1}} {
 		var before, after int64
-		w.must(w.write(t.Context(), bySQL, func(tx *Tx) error {
+		w.must(w.write(t.Context(), modeBulkSQL, func(tx *Tx) error {
 			if _, err := tx.exec(`DELETE FROM step_payloads`); err != nil {
 				return err
 			}

@@ -41,9 +41,9 @@ func (e *EndedError) Error() string {
 	return fmt.Sprintf("Run has already ended as %s", e.Status)
 }
 
-// isMissing is the error for a row that another one refers to. Its absence is
+// missingRow is the error for a row that another one refers to. Its absence is
 // no answer to whoever asked, who would take it for "not found".
-func isMissing(row string) error {
+func missingRow(row string) error {
 	return fmt.Errorf("%w: %s is missing: %w", ErrUnavailable, row, ErrDamaged)
 }
 

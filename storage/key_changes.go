@@ -34,11 +34,11 @@ func (k APIKey) facts() facts {
 // shownTime is a time as the API shows it.
 func shownTime(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
 
-// noteKeys records that the workspace's keys are others now; ended says that one no longer holds.
-func noteKeys(tx *Tx, ws WorkspaceKey, ended bool) {
-	tx.note(Change{Workspace: ws, Kind: ConfigChanged, Part: PartAPIKey})
+// recordKeyChange records that the workspace's keys are others now; ended says that one no longer holds.
+func recordKeyChange(tx *Tx, ws WorkspaceKey, ended bool) {
+	tx.recordChange(Change{Workspace: ws, Kind: ConfigChanged, Part: PartAPIKey})
 	if ended {
-		tx.note(Change{Workspace: ws, Kind: CredentialsChanged})
+		tx.recordChange(Change{Workspace: ws, Kind: CredentialsChanged})
 	}
 }
 
@@ -49,7 +49,7 @@ func (s *Store) CreateKey(ctx context.Context, ws WorkspaceKey, in NewKey) (k AP
 		if k, err = s.insertKey(tx, ws, in); err != nil {
 			return deed{}, err
 		}
-		noteKeys(tx, ws, false)
+		recordKeyChange(tx, ws, false)
 		return deed{ws: ws, action: ActionCreateKey, target: k.Prefix, became: k.facts()}, limitKeys(tx, ws)
 	})
 	return k, err
@@ -77,7 +77,7 @@ func (s *Store) RenameKey(ctx context.Context, ws WorkspaceKey, id uuid.UUID, la
 		k = stored.APIKey
 		done := deed{ws: ws, action: ActionRenameKey, target: k.Prefix, was: facts{"label": k.Label}, became: facts{"label": label}}
 		k.Label = label
-		noteKeys(tx, ws, false)
+		recordKeyChange(tx, ws, false)
 		return done, tx.execOne(`UPDATE api_keys SET label = $2 WHERE id = $1`, stored.id, label)
 	})
 	return k, err
@@ -96,7 +96,7 @@ func (s *Store) RevokeKey(ctx context.Context, ws WorkspaceKey, id uuid.UUID) (k
 			return deed{ws: ws, action: ActionRevokeKey}, nil
 		}
 		k.Ended = ErrKeyRevoked
-		noteKeys(tx, ws, true)
+		recordKeyChange(tx, ws, true)
 		return deed{ws: ws, action: ActionRevokeKey, target: k.Prefix, was: k.facts()},
 			tx.execOne(`UPDATE api_keys SET revoked_at = $2, is_first = 0 WHERE id = $1`, stored.id, tx.now.UnixMilli())
 	})
@@ -127,7 +127,7 @@ func (s *Store) RotateKey(ctx context.Context, ws WorkspaceKey, in Rotation) (k 
 		case !errors.Is(err, ErrNotFound): // it may have been revoked
 			return done, err
 		}
-		noteKeys(tx, ws, true)
+		recordKeyChange(tx, ws, true)
 		if k, err = s.insertKey(tx, ws, NewKey{Label: in.Label, first: true}); err != nil {
 			return done, err
 		}
@@ -170,7 +170,7 @@ func (s *Store) insertKey(tx *Tx, ws WorkspaceKey, in NewKey) (APIKey, error) {
 		hash := full.Hash()
 		err = tx.execOne(`INSERT INTO api_keys (uuid, workspace_id, prefix, hash, sealed, label, created_at, scope, expires_at, is_first)
 			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (prefix) DO NOTHING`,
-			k.ID[:], ws, k.Prefix, hash[:], sealed, in.Label, k.CreatedAt.UnixMilli(), string(in.Scope), nullMillis(k.ExpiresAt), flag(in.first))
+			k.ID[:], ws, k.Prefix, hash[:], sealed, in.Label, k.CreatedAt.UnixMilli(), string(in.Scope), nullMillis(k.ExpiresAt), boolInt(in.first))
 		if !errors.Is(err, ErrNotFound) {
 			return k, err
 		}
@@ -240,7 +240,7 @@ func (s *Store) RecordKeyUse(ctx context.Context) (recorded int, err error) {
 	list := s.keyUse.pending(s.now())
 	for recorded < len(list) {
 		done := recorded
-		err := s.slice(ctx, dropping, func(tx *Tx) (bool, error) {
+		err := s.slice(ctx, modeSQL, func(tx *Tx) (bool, error) {
 			if done == len(list) {
 				return false, nil
 			}

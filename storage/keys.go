@@ -118,7 +118,7 @@ func (s *Store) KeyCredential(ctx context.Context, prefix string) (c Credential,
 		return err
 	})
 	if err == nil && c.Account == uuid.Nil {
-		err = isMissing("an API key's workspace or account")
+		err = missingRow("an API key's workspace or account")
 	}
 	err = s.noticeDamage(err)
 	if err == nil && c.KeyEnded == nil {

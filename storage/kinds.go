@@ -15,12 +15,12 @@ const (
 
 // String is the word that the API uses.
 func (s RunStatus) String() string {
-	return word("run status", int(s), "RUNNING", "COMPLETED", "FAILED", "BLOCKED")
+	return enumName("run status", int(s), "RUNNING", "COMPLETED", "FAILED", "BLOCKED")
 }
 
 // ParseRunStatus is the reverse of String; 0 for any other word.
 func ParseRunStatus(s string) RunStatus {
-	return RunStatus(number(s, "RUNNING", "COMPLETED", "FAILED", "BLOCKED"))
+	return RunStatus(enumValue(s, "RUNNING", "COMPLETED", "FAILED", "BLOCKED"))
 }
 
 // StepStatus is where a step stands. The values are stored: never renumber.
@@ -37,12 +37,12 @@ const (
 
 // String is the word that the API uses.
 func (s StepStatus) String() string {
-	return word("step status", int(s), "RUNNING", "COMPLETED", "FAILED", "BLOCKED", "ABANDONED")
+	return enumName("step status", int(s), "RUNNING", "COMPLETED", "FAILED", "BLOCKED", "ABANDONED")
 }
 
 // ParseStepStatus is the reverse of String; 0 for any other word.
 func ParseStepStatus(s string) StepStatus {
-	return StepStatus(number(s, "RUNNING", "COMPLETED", "FAILED", "BLOCKED", "ABANDONED"))
+	return StepStatus(enumValue(s, "RUNNING", "COMPLETED", "FAILED", "BLOCKED", "ABANDONED"))
 }
 
 // StepType is what a step does. The values are stored: never renumber.
@@ -57,10 +57,10 @@ func StepTypes() []string {
 }
 
 // String is the word that the API uses.
-func (t StepType) String() string { return word("step type", int(t), StepTypes()...) }
+func (t StepType) String() string { return enumName("step type", int(t), StepTypes()...) }
 
 // ParseStepType is the reverse of String; 0 for any other word.
-func ParseStepType(s string) StepType { return StepType(number(s, StepTypes()...)) }
+func ParseStepType(s string) StepType { return StepType(enumValue(s, StepTypes()...)) }
 
 // EndedBy is who ended a run. The values are stored: never renumber.
 type EndedBy uint8
@@ -74,17 +74,17 @@ const (
 
 // String is the API's ended_reason.
 func (e EndedBy) String() string {
-	return word("ended by", int(e), "CLIENT", "DASHBOARD", "IDLE_TIMEOUT")
+	return enumName("ended by", int(e), "CLIENT", "DASHBOARD", "IDLE_TIMEOUT")
 }
 
-func word(what string, n int, words ...string) string {
-	if n < 1 || n > len(words) {
+func enumName(what string, n int, names ...string) string {
+	if n < 1 || n > len(names) {
 		return fmt.Sprintf("%s %d", what, n)
 	}
-	return words[n-1]
+	return names[n-1]
 }
 
-func number(s string, words ...string) int {
+func enumValue(s string, words ...string) int {
 	for i, w := range words {
 		if w == s {
 			return i + 1

@@ -67,7 +67,7 @@ func TestRunsPageThroughInsertionsAndDeletionsWithoutRepeatOrGap(t *testing.T) {
 	w := newWorld(t)
 	ws, other := w.roomy(), w.roomy()
 	var stood []uuid.UUID
-	w.must(w.write(t.Context(), bySQL, func(tx *Tx) error {
+	w.must(w.write(t.Context(), modeBulkSQL, func(tx *Tx) error {
 		for i := range 1_000 {
 			at := noon().Add(time.Duration(i/4) * time.Millisecond) // four in each millisecond
 			id, err := seedRun(tx, ws, "u", at, allow)
@@ -90,7 +90,7 @@ func TestRunsPageThroughInsertionsAndDeletionsWithoutRepeatOrGap(t *testing.T) {
 	const size = 9
 	seen, err := listRunIDs(w.Store, ws, RunFilter{Limit: size}, func() {
 		pages++
-		w.must(w.write(t.Context(), bySQL, func(tx *Tx) error {
+		w.must(w.write(t.Context(), modeBulkSQL, func(tx *Tx) error {
 			// The last of the page just read (the cursor's own), one read long ago, and one yet to come.
 			for _, i := range []int{size*pages - 1, 3 * pages, size*pages + 5} {
 				if i < len(stood) {
@@ -177,7 +177,7 @@ func TestCursorAndUntilBothBindAListOfRuns(t *testing.T) {
 func seedFilterable(t *testing.T, w *world, ws, other WorkspaceKey) (all []Run, objected map[uuid.UUID][]guard.Reason) {
 	t.Helper()
 	objected = make(map[uuid.UUID][]guard.Reason)
-	err := w.write(t.Context(), bySQL, func(tx *Tx) error {
+	err := w.write(t.Context(), modeBulkSQL, func(tx *Tx) error {
 		for i := range 120 {
 			run := Run{UserID: fmt.Sprintf("u%d", i/4%3), Status: RunStatus(i%4 + 1), StartedAt: noon().Add(time.Duration(i/4) * time.Millisecond)}
 			at := run.StartedAt.Add(time.Duration(i%4) * 200 * time.Microsecond)
@@ -277,7 +277,7 @@ func seedSteps(t *testing.T, w *world, ws WorkspaceKey, run uuid.UUID, n int) (i
 	}
 	var steps []step
 	r := &cachedRun{id: w.internal(run)}
-	w.must(w.write(t.Context(), bySQL, func(tx *Tx) error {
+	w.must(w.write(t.Context(), modeBulkSQL, func(tx *Tx) error {
 		for i := range n {
 			in := NewStep{Type: 1, Sequence: int64(i * 7919 % 100)}
 			row, err := insertStep(tx, ws, r, in, guard.Decision{})
@@ -458,7 +458,7 @@ func damaged(cursor string) (all []string) {
 func TestUsageListsTheDearestHundredUsers(t *testing.T) {
 	w := newWorld(t)
 	ws := w.roomy()
-	w.must(w.write(t.Context(), bySQL, func(tx *Tx) error {
+	w.must(w.write(t.Context(), modeBulkSQL, func(tx *Tx) error {
 		for i := range 150 {
 			id, err := insertUser(tx, ws, fmt.Sprint(i))
 			if err != nil {

@@ -21,7 +21,7 @@ const (
 
 // String is the word that the API uses.
 func (b ChangedBy) String() string {
-	return word("changed by", int(b), "sign_up", "command", "stripe_event", "stripe_check")
+	return enumName("changed by", int(b), "sign_up", "command", "stripe_event", "stripe_check")
 }
 
 // PlanChange is one line of a workspace's history of plans.
@@ -70,7 +70,7 @@ func changePlan(tx *Tx, w *Workspace, plan plans.Plan, by ChangedBy, event strin
 	if err := saveWorkspace(tx, *w); err != nil {
 		return done, err
 	}
-	tx.note(Change{Workspace: w.key, Kind: ConfigChanged, Part: PartPlan})
+	tx.recordChange(Change{Workspace: w.key, Kind: ConfigChanged, Part: PartPlan})
 	return done, insertPlanChange(tx, w.key, c)
 }
 
@@ -79,8 +79,8 @@ func insertPlanChange(tx *Tx, ws WorkspaceKey, c PlanChange) error {
 	return tx.execOne(`INSERT INTO plan_changes (workspace_id, changed_at, from_plan, to_plan, changed_by, stripe_event,
 			reset_kill_switch, reset_user_budget_nanos, reset_max_concurrent_runs)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
-		ws, c.At.UnixMilli(), nullWord(string(c.From)), string(c.To), int64(c.By), nullWord(c.Event),
-		flag(c.Reset.KillSwitch), nullBudget(c.Reset.UserDailyBudget), concurrency)
+		ws, c.At.UnixMilli(), nullString(string(c.From)), string(c.To), int64(c.By), nullString(c.Event),
+		boolInt(c.Reset.KillSwitch), nullBudget(c.Reset.UserDailyBudget), concurrency)
 }
 
 // planChanges lists the last changes of a workspace's plan, newest first.

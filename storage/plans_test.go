@@ -105,7 +105,7 @@ func calls(t *testing.T, w *world) []call {
 			_, err := w.CreateStep(ctx, Caller{Workspace: ws}, run.ID, NewStep{Type: 1, InputData: []byte("{}")}, allow)
 			_, err2 := w.BlockUser(ctx, ws, "maria", nil)
 			e, err3 := w.EraseUser(ctx, ws, "maria", time.Minute)
-			return errors.Join(err, err2, err3, atLeastOne(int(flag(e.Done))))
+			return errors.Join(err, err2, err3, atLeastOne(int(boolInt(e.Done))))
 		}},
 		{"EraseUsers", func() error { _, err := w.EraseUsers(ctx); return err }},
 		{"Space", func() error { _, err := w.Space(ctx); return err }},
@@ -287,7 +287,7 @@ func runCalls(w *world, ws WorkspaceKey) []call {
 				_, err := endRun(tx, Caller{Workspace: ws}, run.ID, RunFailed, EndedByIdle)
 				return err
 			}
-			err := w.write(ctx, bySQL, idle)
+			err := w.write(ctx, modeBulkSQL, idle)
 			_, err2 := w.EndRun(ctx, Caller{Workspace: ws}, run.ID, RunCompleted, EndedByClient)
 			return errors.Join(err, err2)
 		}},

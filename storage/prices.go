@@ -56,12 +56,12 @@ func (s *Store) SetPrice(ctx context.Context, ws WorkspaceKey, in ModelPrice) (o
 		if done.was, err = priceFacts(tx, ws, id); err != nil {
 			return done, err
 		}
-		tx.note(Change{Workspace: ws, Kind: ConfigChanged, Part: PartPrices})
+		tx.recordChange(Change{Workspace: ws, Kind: ConfigChanged, Part: PartPrices})
 		out = in
 		input, output := in.prices()
 		return done, tx.get(`UPDATE models SET input_picos = $3, output_picos = $4, is_active = $5, same_as = $6
 			WHERE workspace_id = $1 AND id = $2 RETURNING uuid`,
-			[]any{ws, id, input, output, flag(in.Active), nullWord(in.SameAs)}, &out.ID)
+			[]any{ws, id, input, output, boolInt(in.Active), nullString(in.SameAs)}, &out.ID)
 	})
 	return out, err
 }
@@ -90,7 +90,7 @@ func (s *Store) Prices(ctx context.Context, ws WorkspaceKey, includeInactive boo
 	err = s.read(ctx, func(tx *Tx) error {
 		return tx.each(`SELECT uuid, name, coalesce(input_picos, 0), coalesce(output_picos, 0), coalesce(same_as, ''), is_active
 			FROM models WHERE workspace_id = $1 AND (input_picos IS NOT NULL OR same_as IS NOT NULL) AND is_active >= $2 ORDER BY name`,
-			[]any{ws, flag(!includeInactive)}, func(rows scanner) error {
+			[]any{ws, boolInt(!includeInactive)}, func(rows scanner) error {
 				var p ModelPrice
 				err := rows.Scan(&p.ID, &p.Model, &p.Input, &p.Output, &p.SameAs, &p.Active)
 				prices = append(prices, p)

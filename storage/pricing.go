@@ -21,7 +21,7 @@ const (
 
 // String is the word that the API uses.
 func (s PriceSource) String() string {
-	return word("price source", int(s), "own", "alias", "catalogue")
+	return enumName("price source", int(s), "own", "alias", "catalogue")
 }
 
 // PriceOrigin is which entry a price is of. The zero value is that of no price.
@@ -51,7 +51,7 @@ func loadPoint(tx *Tx, key idKey) (*cachedPoint, error) {
 		[]any{key.id, key.ws},
 		&p.Source, &p.Name, &p.Version, &rates)
 	if errors.Is(err, ErrNotFound) {
-		err = isMissing("a price that there is a step of")
+		err = missingRow("a price that there is a step of")
 	}
 	if err != nil {
 		return p, err

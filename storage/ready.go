@@ -54,7 +54,7 @@ func (s *Store) checkReady(ctx context.Context) error {
 	if err != nil {
 		return s.noticeDamage(err)
 	}
-	return s.write(ctx, inMemory, func(tx *Tx) error {
+	return s.write(ctx, modeCached, func(tx *Tx) error {
 		s.probe.fill++
 		room := bytes.Repeat([]byte{s.probe.fill}, probeBytes)
 		_, err := tx.exec(`INSERT INTO probes (id, checked_at, room) VALUES (1, $1, $2)
@@ -88,7 +88,7 @@ func (s *Store) requireDecidable(tx *Tx) error {
 			return err
 		}
 		if account == uuid.Nil {
-			return isMissing("an API key's workspace or account")
+			return missingRow("an API key's workspace or account")
 		}
 		if keys = append(keys, ws); len(keys) == few {
 			s.probe.key = latest
@@ -118,8 +118,8 @@ func (s *Store) requireSchema(tx *Tx) error {
 	return status.Err()
 }
 
-// touchProbe is a small write that changes nothing that matters.
-func touchProbe(tx *Tx) error {
+// writeProbe is a small write that changes nothing that matters.
+func writeProbe(tx *Tx) error {
 	_, err := tx.exec(`INSERT INTO probes (id, checked_at) VALUES (1, $1)
 		ON CONFLICT (id) DO UPDATE SET checked_at = excluded.checked_at`, tx.now.UnixMilli())
 	return err

@@ -249,7 +249,7 @@ func (s *Store) Run(ctx context.Context, ws WorkspaceKey, id uuid.UUID, stepsCur
 		if d.Run, err = scanRun(scan, &runID, &metadata, &reason, &limit, &used, &resets, &d.Repairs, &key, &keyPrefix, &keyLabel); err != nil {
 			return err
 		}
-		d.Metadata = textOf(metadata)
+		d.Metadata = jsonOf(metadata)
 		if key.Valid {
 			d.Key = &RunKey{ID: key.UUID, Prefix: keyPrefix.String, Label: keyLabel.String}
 		}

@@ -26,7 +26,7 @@ type NewRun struct {
 // StartRun decides whether a run may begin, and records it: RUNNING, or born BLOCKED.
 func (s *Store) StartRun(ctx context.Context, c Caller, in NewRun, decide Decider) (a Answer, err error) {
 	in.title = titleOf(in.Metadata) // here, so that the writer need not read it
-	err = s.write(ctx, inMemory, func(tx *Tx) error {
+	err = s.write(ctx, modeCached, func(tx *Tx) error {
 		a, err = startRun(tx, c, in, decide)
 		return err
 	})
@@ -51,7 +51,7 @@ func startRun(tx *Tx, c Caller, in NewRun, decide Decider) (Answer, error) {
 	}
 	d := decide(guard.Request{Kind: guard.Start, At: tx.now}, g.state())
 	if g.user == nil {
-		if g, err = meetUser(tx, ws, in.UserID); err != nil {
+		if g, err = addUser(tx, ws, in.UserID); err != nil {
 			return Answer{}, err
 		}
 	}
@@ -65,7 +65,7 @@ func startRun(tx *Tx, c Caller, in NewRun, decide Decider) (Answer, error) {
 		return Answer{}, err
 	}
 	a := Answer{ID: id, Status: run.status.String(), Decision: d}
-	if err := keep(tx, ws.key, 0, in.Idempotency, a); err != nil {
+	if err := saveAnswer(tx, ws.key, 0, in.Idempotency, a); err != nil {
 		return Answer{}, err
 	}
 	tx.cache.runs.put(tx, runKey{ws.key, id}, run)
@@ -73,8 +73,8 @@ func startRun(tx *Tx, c Caller, in NewRun, decide Decider) (Answer, error) {
 	return a, nil
 }
 
-// meetUser records a user who is seen for the first time.
-func meetUser(tx *Tx, ws *cachedWorkspace, externalID string) (ground, error) {
+// addUser records a user who is seen for the first time.
+func addUser(tx *Tx, ws *cachedWorkspace, externalID string) (ground, error) {
 	id, err := insertUser(tx, ws.key, externalID)
 	if err != nil {
 		return ground{}, err
@@ -92,7 +92,7 @@ func insertRun(tx *Tx, c Caller, userID int64, in NewRun, d guard.Decision) (uui
 			step_count, blocked_step_count, prompt_tokens, completion_tokens, spend_nanos, title, key_id)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $6, 0, 0, 0, 0, 0, $8, $9) RETURNING id`,
 		[]any{
-			id[:], c.Workspace, userID, int64(r.status), nullZero(int64(r.denyReason)), now, nullZero(r.endedAt), nullWord(in.title),
+			id[:], c.Workspace, userID, int64(r.status), nullZero(int64(r.denyReason)), now, nullZero(r.endedAt), nullString(in.title),
 			nullZero(int64(c.Key)),
 		}, &r.id)
 	if err != nil {
@@ -113,7 +113,7 @@ func insertRun(tx *Tx, c Caller, userID int64, in NewRun, d guard.Decision) (uui
 // started counts a start.
 func (g ground) started(tx *Tx, runID int64, allowed bool) {
 	c := Change{Workspace: g.ws.key, Kind: RunStarted, Run: runID}
-	g.user.seen(tx, flag(allowed))
+	g.user.seen(tx, boolInt(allowed))
 	if allowed {
 		g.day.runs++
 		g.userDay.runs++
@@ -125,12 +125,12 @@ func (g ground) started(tx *Tx, runID int64, allowed bool) {
 		g.day.blockedRuns++
 	}
 	if g.keyDay != nil {
-		g.keyDay.runs += flag(allowed)
-		g.keyDay.blockedRuns += flag(!allowed)
+		g.keyDay.runs += boolInt(allowed)
+		g.keyDay.blockedRuns += boolInt(!allowed)
 		tx.cache.markDirty(g.keyDay)
 	}
 	tx.cache.markDirty(g.day)
-	tx.note(c)
+	tx.recordChange(c)
 }
 
 // RunEnd says how a run ended.
@@ -144,7 +144,7 @@ type RunEnd struct {
 // asking for another is an *EndedError, unless the server itself had ended
 // the run as idle: the caller knows better.
 func (s *Store) EndRun(ctx context.Context, c Caller, id uuid.UUID, status RunStatus, by EndedBy) (end RunEnd, err error) {
-	err = s.write(ctx, inMemory, func(tx *Tx) error {
+	err = s.write(ctx, modeCached, func(tx *Tx) error {
 		end, err = endRun(tx, c, id, status, by)
 		return err
 	})
@@ -167,7 +167,7 @@ func endRun(tx *Tx, c Caller, id uuid.UUID, status RunStatus, by EndedBy) (RunEn
 		user.seen(tx, 0)
 	case overIdle:
 		r.stand(tx, status, by)
-		tx.note(Change{Workspace: ws.key, Kind: RunEnded, Run: r.id})
+		tx.recordChange(Change{Workspace: ws.key, Kind: RunEnded, Run: r.id})
 	case r.status != status:
 		return RunEnd{}, &EndedError{Status: r.status}
 	}
@@ -180,12 +180,12 @@ func finishRun(tx *Tx, ws *cachedWorkspace, r *cachedRun, status RunStatus, by E
 	r.stand(tx, status, by)
 	ws.runningRuns--
 	tx.cache.markDirty(ws)
-	tx.note(Change{Workspace: ws.key, Kind: RunEnded, Run: r.id})
+	tx.recordChange(Change{Workspace: ws.key, Kind: RunEnded, Run: r.id})
 }
 
 // Heartbeat marks a run as alive and decides whether it may go on. It records no step.
 func (s *Store) Heartbeat(ctx context.Context, c Caller, id uuid.UUID, decide Decider) (a Answer, err error) {
-	err = s.write(ctx, inMemory, func(tx *Tx) error {
+	err = s.write(ctx, modeCached, func(tx *Tx) error {
 		r, state, err := standOnRun(tx, c, id)
 		if err != nil {
 			return err

@@ -277,7 +277,7 @@ func TestOnlyTheOwnerCanReadTheFiles(t *testing.T) {
 
 func TestEveryConnectionHasItsPragmas(t *testing.T) {
 	w := newWorld(t)
-	check := func(name string, c connection, want [][2]string) {
+	check := func(name string, c conn, want [][2]string) {
 		for _, p := range want {
 			var got string
 			w.must(c.Query(t.Context(), "PRAGMA "+p[0], nil, func(row scanner) error { return row.Scan(&got) }))

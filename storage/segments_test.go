@@ -82,7 +82,7 @@ func TestAStepOfLongAgoIsUpdated(t *testing.T) {
 	run := w.start(ws, "u").ID
 	first := w.step(ws, run)
 	for range 2 * lookedInto {
-		w.must(w.write(t.Context(), inMemory, func(tx *Tx) error { tx.cache.segment++; return nil }))
+		w.must(w.write(t.Context(), modeCached, func(tx *Tx) error { tx.cache.segment++; return nil }))
 		w.step(ws, run)
 	}
 	if s := w.patch(ws, run, first.ID, 7, 7); s.ID != first.ID || s.PromptTokens != 7 {
@@ -122,7 +122,7 @@ func TestAStepThatFailsListsNothing(t *testing.T) {
 	ws := w.roomy()
 	run := w.start(ws, "u").ID
 	broken := errors.New("broken")
-	err := w.write(t.Context(), inMemory, func(tx *Tx) error {
+	err := w.write(t.Context(), modeCached, func(tx *Tx) error {
 		r, err := tx.cache.runs.get(tx, runKey{ws, run})
 		if err == nil {
 			_, err = insertStep(tx, ws, r, NewStep{Type: 1}, guard.Decision{})

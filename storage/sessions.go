@@ -22,7 +22,7 @@ func (s *Store) TokenCredential(ctx context.Context, account, workspace uuid.UUI
 		case err != nil || c.Workspace != 0:
 			return err
 		case owned == 0:
-			return isMissing("an account's workspace")
+			return missingRow("an account's workspace")
 		default:
 			return ErrNotFound
 		}
@@ -74,7 +74,7 @@ func ofAccount(tx *Tx, account uuid.UUID, action Action) (done deed, accountID i
 	err = tx.get(`SELECT a.id, a.email, w.id FROM accounts a JOIN workspaces w ON w.account_id = a.id WHERE a.uuid = $1`,
 		[]any{account[:]}, &accountID, &done.target, &done.ws)
 	if err == nil {
-		tx.note(Change{Workspace: done.ws, Kind: CredentialsChanged})
+		tx.recordChange(Change{Workspace: done.ws, Kind: CredentialsChanged})
 	}
 	return done, accountID, err
 }
@@ -83,7 +83,7 @@ func ofAccount(tx *Tx, account uuid.UUID, action Action) (done deed, accountID i
 // A day later, so that a clock that is set back revives none.
 func (s *Store) expireSessions(ctx context.Context) error {
 	for more := true; more; {
-		err := s.slice(ctx, dropping, func(tx *Tx) (bool, error) {
+		err := s.slice(ctx, modeSQL, func(tx *Tx) (bool, error) {
 			n, err := tx.exec(`DELETE FROM ended_sessions WHERE session IN
 				(SELECT session FROM ended_sessions WHERE expires_at < $1 LIMIT $2)`,
 				tx.now.AddDate(0, 0, -1).UnixMilli(), upkeepPiece)
@@ -113,9 +113,9 @@ func (s *Store) SignedIn(ctx context.Context, account Account, address string, o
 	if ok {
 		actor, action = Actor{Kind: ActorAccount, Name: account.Email, Address: actor.Address}, ActionSignIn
 	}
-	return s.write(ctx, inMemory, func(tx *Tx) error {
+	return s.write(ctx, modeCached, func(tx *Tx) error {
 		if account.ID == uuid.Nil {
-			return touchProbe(tx)
+			return writeProbe(tx)
 		}
 		if ok && address != "" {
 			if err := rememberAddress(tx, account.ID, address); err != nil {
@@ -128,7 +128,7 @@ func (s *Store) SignedIn(ctx context.Context, account Account, address string, o
 
 // ChangePasswordFailed records that somebody who is signed in did not know the password.
 func (s *Store) ChangePasswordFailed(ctx context.Context, account Account) error {
-	return s.write(ctx, inMemory, func(tx *Tx) error {
+	return s.write(ctx, modeCached, func(tx *Tx) error {
 		return recordOfAccount(tx, actorOf(ctx), account, ActionChangePasswordFailed)
 	})
 }

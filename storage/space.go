@@ -47,7 +47,7 @@ func (s *Store) Shrink(ctx context.Context) (pages int, err error) {
 		return 0, err
 	}
 	for more := true; more; {
-		err := s.slice(ctx, dropping, func(tx *Tx) (bool, error) {
+		err := s.slice(ctx, modeSQL, func(tx *Tx) (bool, error) {
 			n, err := shrinkPiece(tx)
 			pages, more = pages+n, n > 0
 			return more, err

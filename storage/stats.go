@@ -15,27 +15,27 @@ type Distribution struct {
 	Sum    int64
 }
 
-// tally makes a Distribution. Observing costs two atomic additions.
-type tally struct {
+// histogram makes a Distribution. Observing costs two atomic additions.
+type histogram struct {
 	bounds []int64
 	counts []atomic.Uint64
 	sum    atomic.Int64
 }
 
-func newTally(bounds ...int64) *tally {
-	return &tally{bounds: bounds, counts: make([]atomic.Uint64, len(bounds)+1)}
+func newHistogram(bounds ...int64) *histogram {
+	return &histogram{bounds: bounds, counts: make([]atomic.Uint64, len(bounds)+1)}
 }
 
-func (t *tally) observe(n int64) {
-	i, _ := slices.BinarySearch(t.bounds, n)
-	t.counts[i].Add(1)
-	t.sum.Add(n)
+func (h *histogram) observe(n int64) {
+	i, _ := slices.BinarySearch(h.bounds, n)
+	h.counts[i].Add(1)
+	h.sum.Add(n)
 }
 
-func (t *tally) distribution() Distribution {
-	d := Distribution{Bounds: t.bounds, Counts: make([]uint64, len(t.counts)), Sum: t.sum.Load()}
-	for i := range t.counts {
-		d.Counts[i] = t.counts[i].Load()
+func (h *histogram) distribution() Distribution {
+	d := Distribution{Bounds: h.bounds, Counts: make([]uint64, len(h.counts)), Sum: h.sum.Load()}
+	for i := range h.counts {
+		d.Counts[i] = h.counts[i].Load()
 	}
 	return d
 }
@@ -57,7 +57,7 @@ type Stats struct {
 // stats are what the writer counts.
 type stats struct {
 	refused, failed                atomic.Uint64
-	batches, transactions, commits *tally
+	batches, transactions, commits *histogram
 }
 
 func newStats() *stats {
@@ -66,9 +66,9 @@ func newStats() *stats {
 		100 * us, 250 * us, 500 * us, 1 * ms, 2500 * us, 5 * ms, 10 * ms, 25 * ms, 50 * ms, 100 * ms, 250 * ms, 1000 * ms, 5000 * ms,
 	}
 	return &stats{
-		batches:      newTally(1, 2, 4, 8, 16, 32, 64, 128, maxBatch),
-		transactions: newTally(durations...),
-		commits:      newTally(durations...),
+		batches:      newHistogram(1, 2, 4, 8, 16, 32, 64, 128, maxBatch),
+		transactions: newHistogram(durations...),
+		commits:      newHistogram(durations...),
 	}
 }
 

@@ -171,7 +171,7 @@ func readStep(tx *Tx, segment, runID int64, id uuid.UUID) (stepRow, error) {
 	if s.used.inputPrice.Valid && s.used.point == 0 && s.Model != nil {
 		s.Price = PriceOrigin{Source: PriceOwn, Name: *s.Model}
 	}
-	s.InputData, s.OutputData = textOf(input), textOf(output)
+	s.InputData, s.OutputData = jsonOf(input), jsonOf(output)
 	s.Decision = recordedDecision(guard.Step, reason, limit, used, resets)
 	s.CreatedAt = time.UnixMilli(created).UTC()
 	s.used.booked = tokens{prompt.Int64, completion.Int64}
@@ -193,8 +193,8 @@ func (row stepRow) shown(run RunStatus) Step {
 	}
 	out.PromptTokens, out.CompletionTokens = row.used.booked.prompt, row.used.booked.completion
 	out.Booked, out.Capped = row.bookedDay.Valid, row.used.capped()
-	out.DurationMillis = optionalInt[int64](row.duration)
-	out.Cost = optionalInt[plans.Money](row.used.cost)
-	out.InputPrice, out.OutputPrice = optionalInt[plans.Price](row.used.inputPrice), optionalInt[plans.Price](row.used.outputPrice)
+	out.DurationMillis = int64Ptr[int64](row.duration)
+	out.Cost = int64Ptr[plans.Money](row.used.cost)
+	out.InputPrice, out.OutputPrice = int64Ptr[plans.Price](row.used.inputPrice), int64Ptr[plans.Price](row.used.outputPrice)
 	return out
 }

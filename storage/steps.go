@@ -24,7 +24,7 @@ type NewStep struct {
 
 // CreateStep decides whether a run may take a step, and records it: RUNNING or BLOCKED.
 func (s *Store) CreateStep(ctx context.Context, c Caller, run uuid.UUID, in NewStep, decide Decider) (a Answer, err error) {
-	err = s.write(ctx, inMemory, func(tx *Tx) error {
+	err = s.write(ctx, modeCached, func(tx *Tx) error {
 		a, err = createStep(tx, c, run, in, decide)
 		return err
 	})
@@ -45,23 +45,23 @@ func createStep(tx *Tx, c Caller, run uuid.UUID, in NewStep, decide Decider) (An
 		return Answer{}, err
 	}
 	a := Answer{ID: row.ID, Status: row.status.String(), Decision: d}
-	if err := keep(tx, c.Workspace, r.id, in.Idempotency, a); err != nil {
+	if err := saveAnswer(tx, c.Workspace, r.id, in.Idempotency, a); err != nil {
 		return Answer{}, err
 	}
 	if d.Allowed() {
 		r.opened(row)
 	}
 	r.stepped(tx, row.segment, d)
-	noteStep(tx, c.Workspace, r.id, row.ID, d)
+	recordStepChange(tx, c.Workspace, r.id, row.ID, d)
 	return a, nil
 }
 
-func noteStep(tx *Tx, ws WorkspaceKey, runID int64, id uuid.UUID, d guard.Decision) {
+func recordStepChange(tx *Tx, ws WorkspaceKey, runID int64, id uuid.UUID, d guard.Decision) {
 	c := Change{Workspace: ws, Kind: RunProgressed, Run: runID}
 	if !d.Allowed() {
 		c.Kind, c.Denial = StepDenied, &Denial{Step: id, Decision: d}
 	}
-	tx.note(c)
+	tx.recordChange(c)
 }
 
 func insertStep(tx *Tx, ws WorkspaceKey, r *cachedRun, in NewStep, d guard.Decision) (row stepRow, err error) {

@@ -1,7 +1,7 @@
-// Package storage keeps everything in one SQLite file and is the only room
-// that speaks SQL. Reads come from a few read-only connections; every write
-// goes through one writer (writer.go), which also makes decisions, inside the
-// transaction that records them.
+// Package storage is the ledger: it keeps everything in one SQLite file, and is
+// the only package that speaks SQL. A few read-only connections serve reads.
+// Every write goes through one writer (writer.go), which also makes decisions,
+// inside the transaction that records them.
 package storage
 
 import (
@@ -60,21 +60,21 @@ type Store struct {
 	cachedKeys  *lru.Cache[string, Credential] // of API keys, by prefix
 	keyUse      keyUse
 
-	writer       writing
+	writer       writerConn
 	checkpointer *sqlite.Checkpointer
 	cache        *cache        // of the writer
-	writerLock   chan struct{} // holds one while somebody writes, who alone may use what is the writer's
-	underWay     atomic.Int64
+	writerLock   chan struct{} // full while somebody writes, who alone may use the writer's fields
+	inFlight     atomic.Int64
 	queue        chan *job
-	wake         chan struct{} // holds one while something is queued that the writer has not seen
-	closing      sync.RWMutex  // held for reading while a job is let in
+	wake         chan struct{} // full while a job is queued that the writer has not seen
+	closing      sync.RWMutex  // held for reading while a job is queued
 	closed       bool
 	drained      chan struct{}
 
-	erases chan struct{} // holds one while somebody erases users
+	erases chan struct{} // full while somebody erases users
 
 	watcher      atomic.Pointer[func([]Change)] // nil while nobody watches
-	notes        notes                          // the writer's
+	publisher    publisher                      // the writer's
 	lastReported atomic.Int64                   // cache.externalCommits when ChangedElsewhere was last called
 	stats        *stats
 
@@ -191,7 +191,7 @@ func (s *Store) disconnect() error {
 // requireWritable returns ErrReadOnly when no write can ever succeed. That
 // another process writes just now is no such thing. BEGIN IMMEDIATE alone would
 // do with a read lock on a file that is read-only, so it takes a statement.
-func requireWritable(writer writing) error {
+func requireWritable(writer writerConn) error {
 	err := writer.Run("BEGIN IMMEDIATE")
 	if err == nil {
 		err = errors.Join(writer.Run(`UPDATE probes SET checked_at = checked_at WHERE id = 1`), writer.Run("ROLLBACK"))

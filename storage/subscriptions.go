@@ -110,7 +110,7 @@ func (s *Store) Billing(ctx context.Context, ws WorkspaceKey) (b Billing, err er
 // SetCustomer records that a workspace is a customer of Stripe, in the place
 // of the one it was before ("" when none). ErrOutdated when that has changed meanwhile.
 func (s *Store) SetCustomer(ctx context.Context, ws WorkspaceKey, before, customer string) error {
-	return s.write(ctx, dropping, func(tx *Tx) error {
+	return s.write(ctx, modeSQL, func(tx *Tx) error {
 		err := tx.execOne(`INSERT INTO subscriptions (workspace_id, customer, version, status, cancel_at_period_end)
 			VALUES ($1, $2, 1, $3, 0)
 			ON CONFLICT (workspace_id) DO UPDATE SET customer = excluded.customer, version = subscriptions.version + 1
@@ -247,8 +247,8 @@ func saveSubscription(tx *Tx, ws WorkspaceKey, st SubscriptionState, granted pla
 	return tx.execOne(`UPDATE subscriptions SET version = version + 1, subscription = $2, status = $3, plan = $4,
 			period_end = $5, cancel_at_period_end = $6, past_due_since = $7, plan_ends_at = $8, granted_plan = $9
 		WHERE workspace_id = $1`,
-		ws, nullWord(st.ID), string(st.Status), nullWord(string(st.Plan)), nullMillis(st.PeriodEnd),
-		flag(st.CancelAtPeriodEnd), nullMillis(st.PastDueSince), nullMillis(st.PlanEndsAt), nullWord(string(granted)))
+		ws, nullString(st.ID), string(st.Status), nullString(string(st.Plan)), nullMillis(st.PeriodEnd),
+		boolInt(st.CancelAtPeriodEnd), nullMillis(st.PastDueSince), nullMillis(st.PlanEndsAt), nullString(string(granted)))
 }
 
 // StripeEventHandled reports whether an event has taken effect, which spares
@@ -271,7 +271,7 @@ const stripeEventTTL = 90 * 24 * time.Hour
 func (s *Store) ForgetStripeEvents(ctx context.Context) (forgotten int, err error) {
 	const piece = 200
 	for more := true; more; {
-		err := s.slice(ctx, dropping, func(tx *Tx) (bool, error) {
+		err := s.slice(ctx, modeSQL, func(tx *Tx) (bool, error) {
 			n, err := tx.exec(`DELETE FROM stripe_events WHERE id IN
 				(SELECT id FROM stripe_events WHERE handled_at <= $1 LIMIT $2)`, tx.now.Add(-stripeEventTTL).UnixMilli(), piece)
 			forgotten, more = forgotten+int(n), n == piece

@@ -8,19 +8,20 @@ import (
 	"github.com/pikarc/server/storage/sqlite"
 )
 
-// connection is one to the database: the writer's (sqlite.Conn), or a reader's (sqlite.Session).
-type connection interface {
+// conn is a connection to the database: the writer's (sqlite.Conn), or a
+// reader's (sqlite.Session).
+type conn interface {
 	// Exec runs a statement and returns how many rows it changed.
 	Exec(ctx context.Context, query string, args []any) (changed int64, err error)
 	// Query calls each for every row of a query.
 	Query(ctx context.Context, query string, args []any, each func(scanner) error) error
 }
 
-// writing is the writer's connection. Tests stand between it and the store.
-type writing interface {
-	connection
+// writerConn is the writer's connection. Tests put their own in front of it.
+type writerConn interface {
+	conn
 	Run(query string) error // a statement without parameters and rows
-	Reopen() error          // gives up the connection, with its transaction, for a new one
+	Reopen() error          // replaces the connection, whose transaction ends
 	Close() error
 }
 
@@ -30,12 +31,12 @@ type scanner = sqlite.Row
 // Tx is a transaction: on the writer the part of a batch that is one job's, on
 // a reader a snapshot. Unexported functions take it; exported methods of Store own it.
 type Tx struct {
-	conn  connection
-	ctx   context.Context
-	now   time.Time
-	cache *cache   // the writer's; nil on a reader
-	notes *notes   // the writer's; nil on a reader
-	undo  []func() // drops from the cache what a failed job has put there
+	conn      conn
+	ctx       context.Context
+	now       time.Time
+	cache     *cache     // the writer's; nil on a reader
+	publisher *publisher // the writer's; nil on a reader
+	undo      []func()   // drops from the cache what a failed job has put there
 }
 
 // exec runs a statement and returns how many rows it changed.

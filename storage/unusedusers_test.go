@@ -120,7 +120,7 @@ func TestUserWhoComesBackIsNotExpired(t *testing.T) {
 	_, err = w.BlockUser(t.Context(), ws, "blocked", nil)
 	w.must(err)
 	for _, u := range found {
-		w.must(w.write(t.Context(), dropping, func(tx *Tx) error { return expireUser(tx, u, tx.now.Add(-time.Hour)) }))
+		w.must(w.write(t.Context(), modeSQL, func(tx *Tx) error { return expireUser(tx, u, tx.now.Add(-time.Hour)) }))
 	}
 	if got := w.names(ws); !slices.Equal(got, []string{"allowed", "blocked", "denied"}) {
 		t.Errorf("left are %q", got)

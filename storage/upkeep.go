@@ -33,7 +33,7 @@ func (s *Store) Expire(ctx context.Context) (runs int, err error) {
 	for _, w := range workspaces {
 		more := true
 		for more {
-			err := s.slice(ctx, dropping, func(tx *Tx) (bool, error) {
+			err := s.slice(ctx, modeSQL, func(tx *Tx) (bool, error) {
 				deleted, left, err := expirePiece(tx, w)
 				if err == nil && !left {
 					left, err = expireAudit(tx, w.ws)
@@ -105,10 +105,10 @@ func expirePiece(tx *Tx, r retention) (deleted int, left bool, err error) {
 			return 0, true, err
 		}
 		if n == piece {
-			return 0, true, noteExpired(tx, r.ws, startedAt, latest)
+			return 0, true, recordExpired(tx, r.ws, startedAt, latest)
 		}
 	}
-	if err := noteExpired(tx, r.ws, startedAt, latest); err != nil {
+	if err := recordExpired(tx, r.ws, startedAt, latest); err != nil {
 		return 0, true, err
 	}
 	n, err := tx.exec(`DELETE FROM idempotency_keys WHERE workspace_id = $1 AND run_id = $2 AND key IN
@@ -163,7 +163,7 @@ func expireDenials(tx *Tx, runID, piece int64) (n, latest int64, err error) {
 		err := rows.Scan(&step)
 		n++
 		if id, noID := uuid.FromBytes(step); noID == nil { // else it is the denial of the run's start
-			latest = max(latest, madeAt(id))
+			latest = max(latest, idMillis(id))
 		}
 		return err
 	})
@@ -203,9 +203,9 @@ func expireSteps(tx *Tx, runID, piece int64) (n, latest int64, err error) {
 	return n, latest, nil
 }
 
-// noteExpired keeps how far the ledger is no longer whole, for the books:
+// recordExpired keeps how far the ledger is no longer whole, for the books:
 // something of a run that started then is gone, and of what counts until latest.
-func noteExpired(tx *Tx, ws WorkspaceKey, startedAt, latest int64) error {
+func recordExpired(tx *Tx, ws WorkspaceKey, startedAt, latest int64) error {
 	_, err := tx.exec(`INSERT INTO expired_history (workspace_id, started_before, complete_from) VALUES ($1, $2, $3)
 		ON CONFLICT (workspace_id) DO UPDATE SET
 			started_before = CASE WHEN excluded.started_before > expired_history.started_before
@@ -219,7 +219,7 @@ func noteExpired(tx *Tx, ws WorkspaceKey, startedAt, latest int64) error {
 func (s *Store) expireKeys(ctx context.Context) error {
 	const piece = upkeepPiece
 	for more := true; more; {
-		err := s.slice(ctx, dropping, func(tx *Tx) (bool, error) {
+		err := s.slice(ctx, modeSQL, func(tx *Tx) (bool, error) {
 			n, err := tx.exec(`DELETE FROM idempotency_keys WHERE (workspace_id, run_id, key) IN
 				(SELECT workspace_id, run_id, key FROM idempotency_keys WHERE created_at <= $1 LIMIT $2)`,
 				tx.now.Add(-idempotencyTTL).UnixMilli(), piece)
@@ -236,10 +236,10 @@ func (s *Store) expireKeys(ctx context.Context) error {
 // slice repeats a small piece of upkeep in one write until it has nothing
 // left to do or its time is over. It waits for a place in a full queue, and
 // rests after the slice, because nobody waits for upkeep.
-func (s *Store) slice(ctx context.Context, way way, piece func(*Tx) (more bool, err error)) error {
+func (s *Store) slice(ctx context.Context, mode txMode, piece func(*Tx) (more bool, err error)) error {
 	for {
 		var took time.Duration
-		err := s.write(ctx, way, func(tx *Tx) error {
+		err := s.write(ctx, mode, func(tx *Tx) error {
 			started := time.Now() // the machine's time: how long the writer is held, not what day it is
 			defer func() { took = time.Since(started) }()
 			for {

@@ -170,7 +170,7 @@ func TestClientsWordReplacesThatOfTheIdleSweep(t *testing.T) {
 // history makes a run that started at an instant and has a row of every kind.
 func (w *world) history(ws WorkspaceKey, at time.Time, ended bool) (id uuid.UUID) {
 	w.t.Helper()
-	w.must(w.write(context.Background(), bySQL, func(tx *Tx) error {
+	w.must(w.write(context.Background(), modeBulkSQL, func(tx *Tx) error {
 		tx.now = at
 		a, err := startRun(tx, Caller{Workspace: ws}, NewRun{UserID: "u", Metadata: []byte(`{}`), Idempotency: once(at.String(), "")}, allow)
 		if err != nil {
@@ -230,7 +230,7 @@ func (w *world) figures(ws WorkspaceKey) string {
 // expirePiece deletes one piece of what is older than 90 days.
 func (w *world) expirePiece(ws WorkspaceKey) (more bool) {
 	w.t.Helper()
-	w.must(w.write(context.Background(), dropping, func(tx *Tx) (err error) {
+	w.must(w.write(context.Background(), modeSQL, func(tx *Tx) (err error) {
 		_, more, err = expirePiece(tx, retention{ws, 90})
 		return err
 	}))
@@ -296,14 +296,14 @@ func TestExpireDeletesKeysOfMoreThanADay(t *testing.T) {
 	w := newWorld(t)
 	ws := w.roomy()
 	const old = 501 // several pieces
-	w.must(w.write(t.Context(), bySQL, func(tx *Tx) error {
+	w.must(w.write(t.Context(), modeBulkSQL, func(tx *Tx) error {
 		for i := range old {
-			if err := keep(tx, ws, 0, once(fmt.Sprint("old", i), ""), Answer{}); err != nil {
+			if err := saveAnswer(tx, ws, 0, once(fmt.Sprint("old", i), ""), Answer{}); err != nil {
 				return err
 			}
 		}
 		tx.now = tx.now.Add(time.Millisecond)
-		return keep(tx, ws, 0, once("young", ""), Answer{})
+		return saveAnswer(tx, ws, 0, once("young", ""), Answer{})
 	}))
 	w.Advance(idempotencyTTL - time.Millisecond)
 	_, err := w.Expire(t.Context())
@@ -353,7 +353,7 @@ func TestOtherWritesGetInBetweenTheDeletionOfALargeRun(t *testing.T) {
 		for left := int64(steps); left > 0; {
 			var now int64
 			asked := time.Now()
-			w.must(w.write(t.Context(), bySQL, func(tx *Tx) error { return tx.get(`SELECT count(*) FROM steps`, nil, &now) }))
+			w.must(w.write(t.Context(), modeBulkSQL, func(tx *Tx) error { return tx.get(`SELECT count(*) FROM steps`, nil, &now) }))
 			if waited := time.Since(asked); left-now > atMost || waited > atMost*perRow {
 				t.Fatalf("a write waited %v, while %d steps were deleted", waited, left-now)
 			}

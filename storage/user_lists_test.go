@@ -16,7 +16,7 @@ import (
 // seedSpend books, for users u0, u1, … in the order they became known, spend on days before today.
 func seedSpend(w *world, ws WorkspaceKey, spends [][2]int64) {
 	w.t.Helper()
-	w.must(w.write(w.t.Context(), bySQL, func(tx *Tx) error {
+	w.must(w.write(w.t.Context(), modeBulkSQL, func(tx *Tx) error {
 		for i, s := range spends {
 			id, err := insertUser(tx, ws, fmt.Sprintf("u%d", i))
 			if err != nil {
@@ -111,7 +111,7 @@ func TestCursorOfOneOrderIsRefusedByTheOther(t *testing.T) {
 // seedUsers makes one user a name; every third is blocked.
 func seedUsers(t *testing.T, w *world, ws WorkspaceKey, names []string) {
 	t.Helper()
-	w.must(w.write(t.Context(), bySQL, func(tx *Tx) error {
+	w.must(w.write(t.Context(), modeBulkSQL, func(tx *Tx) error {
 		for i, name := range names {
 			id, err := insertUser(tx, ws, name)
 			if err != nil {
@@ -201,7 +201,7 @@ func TestUsersPageThroughInsertionsAndDeletionsWithoutRepeatOrGap(t *testing.T) 
 	got, err := listUserIDs(w.Store, ws, UserFilter{Limit: 7}, func() {
 		made, last = made+1, last-7
 		w.start(ws, fmt.Sprintf("new%d", made))
-		w.must(w.write(t.Context(), bySQL, func(tx *Tx) error { // that at the cursor
+		w.must(w.write(t.Context(), modeBulkSQL, func(tx *Tx) error { // that at the cursor
 			return tx.execOne(`DELETE FROM users WHERE external_id = $1`, fmt.Sprintf("u%d", last))
 		}))
 	})

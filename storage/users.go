@@ -74,7 +74,7 @@ func blockUser(tx *Tx, ws WorkspaceKey, externalID string, reason *string) (User
 	if err != nil {
 		return User{}, err
 	}
-	tx.note(Change{Workspace: ws, Kind: ConfigChanged, Part: PartUsers})
+	tx.recordChange(Change{Workspace: ws, Kind: ConfigChanged, Part: PartUsers})
 	return readUser(tx, ws, id)
 }
 
@@ -91,7 +91,7 @@ func (s *Store) UnblockUser(ctx context.Context, ws WorkspaceKey, externalID str
 		if err != nil {
 			return done, err
 		}
-		tx.note(Change{Workspace: ws, Kind: ConfigChanged, Part: PartUsers})
+		tx.recordChange(Change{Workspace: ws, Kind: ConfigChanged, Part: PartUsers})
 		u, err = readUser(tx, ws, id)
 		return done, err
 	})
@@ -105,7 +105,7 @@ func blockFacts(tx *Tx, ws WorkspaceKey, externalID string) (facts, error) {
 	var reason sql.NullString
 	err := tx.get(`SELECT blocked_at, blocked_reason FROM users WHERE workspace_id = $1 AND external_id = $2`,
 		[]any{ws, externalID}, &blockedAt, &reason)
-	return factsOfBlock(blockedAt.Valid, optional(reason)), ignoreNotFound(err)
+	return factsOfBlock(blockedAt.Valid, stringPtr(reason)), ignoreNotFound(err)
 }
 
 func factsOfBlock(blocked bool, reason *string) facts {
@@ -143,7 +143,7 @@ func eachUser(tx *Tx, ws WorkspaceKey, from, where string, args []any, use func(
 			_, err = fmt.Sscan(figures, (*int64)(&u.Today.Spend), &u.Today.UnpricedTokens,
 				(*int64)(&u.Last30Days.Spend), &u.Last30Days.UnpricedTokens)
 		}
-		u.Blocked, u.BlockedAt, u.BlockedReason = blockedAt.Valid, timeOf(blockedAt), optional(reason)
+		u.Blocked, u.BlockedAt, u.BlockedReason = blockedAt.Valid, timeOf(blockedAt), stringPtr(reason)
 		u.LastSeenAt, u.ErasedAt = timeOf(seenAt), timeOf(erasedAt)
 		if err == nil {
 			use(u, id)
@@ -181,7 +181,7 @@ func (s *Store) expireUsers(ctx context.Context, kept []retention) error {
 		}
 		after = last
 		for len(found) > 0 {
-			err := s.slice(ctx, dropping, func(tx *Tx) (bool, error) {
+			err := s.slice(ctx, modeSQL, func(tx *Tx) (bool, error) {
 				if len(found) == 0 {
 					return false, nil
 				}

@@ -49,8 +49,8 @@ func idFloor(t time.Time) (id uuid.UUID) {
 	return id
 }
 
-// madeAt is the millisecond that an id begins with.
-func madeAt(id uuid.UUID) int64 { return int64(binary.BigEndian.Uint64(id[:8]) >> 16) }
+// idMillis is the millisecond that an id begins with.
+func idMillis(id uuid.UUID) int64 { return int64(binary.BigEndian.Uint64(id[:8]) >> 16) }
 
 // idCeiling is above every id: the end of a newest-first list's beginning.
 func idCeiling() (id uuid.UUID) {
@@ -82,27 +82,27 @@ func nullInt(p *int64) sql.NullInt64 {
 // nullZero stores 0 as NULL.
 func nullZero(n int64) sql.NullInt64 { return sql.NullInt64{Int64: n, Valid: n != 0} }
 
-// nullText stores nothing as NULL, and JSON as the text it is.
-func nullText(b []byte) sql.NullString { return sql.NullString{String: string(b), Valid: b != nil} }
+// nullJSON stores nothing as NULL, and JSON as the text it is.
+func nullJSON(b []byte) sql.NullString { return sql.NullString{String: string(b), Valid: b != nil} }
 
-// nullWord stores the empty text as NULL.
-func nullWord(s string) sql.NullString { return sql.NullString{String: s, Valid: s != ""} }
+// nullString stores the empty text as NULL.
+func nullString(s string) sql.NullString { return sql.NullString{String: s, Valid: s != ""} }
 
-func textOf(s sql.NullString) []byte {
+func jsonOf(s sql.NullString) []byte {
 	if !s.Valid {
 		return nil
 	}
 	return []byte(s.String)
 }
 
-func optional(s sql.NullString) *string {
+func stringPtr(s sql.NullString) *string {
 	if !s.Valid {
 		return nil
 	}
 	return &s.String
 }
 
-func optionalInt[T ~int64](n sql.NullInt64) *T {
+func int64Ptr[T ~int64](n sql.NullInt64) *T {
 	if !n.Valid {
 		return nil
 	}
@@ -117,7 +117,7 @@ func nullBudget(b plans.Budget) sql.NullInt64 {
 	return sql.NullInt64{Int64: int64(b.Limit), Valid: b.Set}
 }
 
-func flag(b bool) int64 {
+func boolInt(b bool) int64 {
 	if b {
 		return 1
 	}

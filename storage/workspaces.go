@@ -52,7 +52,7 @@ func insertWorkspace(tx *Tx, accountID int64, name string, plan plans.Plan) (Wor
 			VALUES ($1, $2, $3, $4, $5, 0, $6, $7, 0, $8, $9) ON CONFLICT (slug) DO NOTHING RETURNING id`,
 			[]any{
 				w.ID[:], accountID, w.Name, w.Slug, string(plan.ID), w.MaxConcurrentRuns,
-				int64(w.RunIdleTimeout / time.Second), w.CreatedAt.UnixMilli(), flag(w.PriceCatalogue),
+				int64(w.RunIdleTimeout / time.Second), w.CreatedAt.UnixMilli(), boolInt(w.PriceCatalogue),
 			}, &w.key)
 		if err == nil {
 			return w, insertPlanChange(tx, w.key, PlanChange{At: tx.now, To: plan.ID, By: BySignUp})
@@ -183,7 +183,7 @@ func (s *Store) changeWorkspace(ctx context.Context, ws WorkspaceKey, action Act
 			return done, err
 		}
 		done.became = factsOfWorkspace(w)
-		tx.note(Change{Workspace: ws, Kind: ConfigChanged, Part: PartWorkspace})
+		tx.recordChange(Change{Workspace: ws, Kind: ConfigChanged, Part: PartWorkspace})
 		return done, saveWorkspace(tx, w)
 	})
 	return w, err
@@ -192,8 +192,8 @@ func (s *Store) changeWorkspace(ctx context.Context, ws WorkspaceKey, action Act
 func saveWorkspace(tx *Tx, w Workspace) error {
 	return tx.execOne(`UPDATE workspaces SET name = $2, plan = $3, kill_switch = $4, daily_budget_nanos = $5,
 			user_daily_budget_nanos = $6, max_concurrent_runs = $7, run_idle_timeout_seconds = $8, price_catalogue = $9 WHERE id = $1`,
-		w.key, w.Name, string(w.Plan.ID), flag(w.KillSwitch), nullBudget(w.DailyBudget),
-		nullBudget(w.UserDailyBudget), w.MaxConcurrentRuns, int64(w.RunIdleTimeout/time.Second), flag(w.PriceCatalogue))
+		w.key, w.Name, string(w.Plan.ID), boolInt(w.KillSwitch), nullBudget(w.DailyBudget),
+		nullBudget(w.UserDailyBudget), w.MaxConcurrentRuns, int64(w.RunIdleTimeout/time.Second), boolInt(w.PriceCatalogue))
 }
 
 // factsOfWorkspace is what the audit log says of a workspace.

@@ -21,45 +21,50 @@ const maxBatch = 256
 type job struct {
 	ctx  context.Context
 	fn   func(*Tx) error
-	way  way
+	mode txMode
 	done chan error
 }
 
-// way is how a job's fn goes about the rows that the writer's memory may hold.
-type way uint8
+// txMode says how a job treats rows that may be in the cache. The writer
+// flushes and invalidates accordingly.
+type txMode uint8
 
 const (
-	bySQL    way = iota // reads and changes any by SQL: memory is flushed before, and read again after
-	dropping            // the same, but it drops or invalidates what it changed, so that nothing else is read again
-	inMemory            // reads and changes them in memory only
+	// modeBulkSQL changes any rows by SQL: the cache is flushed before the job,
+	// and all of it is invalidated after.
+	modeBulkSQL txMode = iota
+	// modeSQL works by SQL too, but invalidates or removes what it changed itself.
+	modeSQL
+	// modeCached reads and changes such rows in the cache only.
+	modeCached
 )
 
-// write has fn run by the writer and waits for its outcome. A nil error means
-// committed and synced. It returns ErrBusy at once when the queue is full.
-// A context that ends keeps fn from starting, but once started it is waited
-// for: the answer must be the truth.
-func (s *Store) write(ctx context.Context, way way, fn func(*Tx) error) error {
-	alone := s.underWay.Add(1) == 1
-	defer s.underWay.Add(-1)
-	j := &job{ctx: ctx, way: way, fn: fn, done: make(chan error, 1)}
-	if err := s.admit(j, alone); err != nil {
+// write has the writer run fn, and waits for the outcome. A nil error means
+// committed and synced. It returns ErrBusy at once when the queue is full. A
+// context that ends keeps fn from starting. Once fn has started, write waits
+// for it: the answer must be the truth.
+func (s *Store) write(ctx context.Context, mode txMode, fn func(*Tx) error) error {
+	lone := s.inFlight.Add(1) == 1
+	defer s.inFlight.Add(-1)
+	j := &job{ctx: ctx, mode: mode, fn: fn, done: make(chan error, 1)}
+	if err := s.enqueue(j, lone); err != nil {
 		return err
 	}
 	return s.noticeDamage(<-j.done)
 }
 
-// admit queues a job. One that is alone is the writer itself if nobody writes:
-// it waits for the disk, and should not wait for another goroutine besides.
-func (s *Store) admit(j *job, alone bool) error {
+// enqueue queues a job. A lone job bypasses the queue while nobody writes: its
+// own goroutine becomes the writer, which spares it a switch to another one.
+func (s *Store) enqueue(j *job, lone bool) error {
 	s.closing.RLock()
 	defer s.closing.RUnlock()
 	if s.closed {
 		return ErrClosed
 	}
-	if alone {
+	if lone {
 		select {
 		case s.writerLock <- struct{}{}:
-			defer dieOfPanic()
+			defer crashOnPanic()
 			s.commitBatch([]*job{j})
 			<-s.writerLock
 			return nil
@@ -79,17 +84,18 @@ func (s *Store) admit(j *job, alone bool) error {
 	return nil
 }
 
-// dieOfPanic ends the process, as a panic of the writer's goroutine does, where
-// a caller would otherwise recover from it: nothing may follow half a batch.
-func dieOfPanic() {
+// crashOnPanic ends the process after a panic, as a panic in the writer's own
+// goroutine does. The HTTP server would recover from it, but no write may
+// follow half a batch.
+func crashOnPanic() {
 	if v := recover(); v != nil {
 		go panic(fmt.Sprintf("%v\n%s", v, debug.Stack()))
 		select {}
 	}
 }
 
-// runWriter commits what is queued, until there will be no more. It does not
-// wait for company: while one batch commits, the next one gathers.
+// runWriter commits what is queued, until the store is closed. It never delays
+// a job to make a batch larger: while one batch commits, the next one gathers.
 func (s *Store) runWriter() {
 	defer close(s.drained)
 	for range s.wake {
@@ -101,8 +107,9 @@ func (s *Store) runWriter() {
 	}
 }
 
-// nextBatch lets those run first that are ready to, such as everybody whom the
-// last batch has just answered, as long as they bring something.
+// nextBatch takes what is queued. First it lets goroutines run that are ready,
+// such as those that the last batch has just answered, as long as that brings
+// new jobs.
 func (s *Store) nextBatch() (batch []*job) {
 	for had := -1; had < len(s.queue); {
 		had = len(s.queue)
@@ -114,13 +121,13 @@ func (s *Store) nextBatch() (batch []*job) {
 	return batch
 }
 
-// commitBatch runs the jobs in one transaction and answers each of them. A
-// job that fails is rolled back alone. When the transaction itself fails,
-// every job that ran gets that error, whatever it found: it may have read
-// what was then rolled back.
+// commitBatch runs the jobs in one transaction and answers each of them. A job
+// that fails is rolled back alone. When the transaction itself fails, all of
+// them get that error, also those that had an answer: it may rest on rows that
+// were rolled back.
 func (s *Store) commitBatch(batch []*job) {
 	results, began := make([]error, len(batch)), time.Now()
-	s.notes.begin(s)
+	s.publisher.reset(s)
 	err := dbfile.OrNoSpace(s.runBatch(batch, results), s.path)
 	s.stats.batch(len(batch), time.Since(began), err)
 	if err != nil {
@@ -132,7 +139,7 @@ func (s *Store) commitBatch(batch []*job) {
 		j.done <- results[i]
 	}
 	if err == nil {
-		s.notes.tell()
+		s.publisher.publish()
 		s.checkpointer.Committed()
 	}
 }
@@ -143,12 +150,12 @@ func (s *Store) runBatch(batch []*job, results []error) error {
 	case sqlite.IsBusy(err):
 		return dbfile.Classify(fmt.Errorf("begin: %w", err)) // nothing has begun
 	case err != nil:
-		return s.abandon(fmt.Errorf("begin: %w", err))
+		return s.reopenWriter(fmt.Errorf("begin: %w", err))
 	}
 	if err := s.runJobs(batch, results); err != nil {
 		err = errors.Join(ErrUnavailable, errBatchRollback, err)
 		if endErr := s.writer.Run("ROLLBACK"); endErr != nil { // SQLite may have done so itself
-			return s.abandon(errors.Join(err, endErr))
+			return s.reopenWriter(errors.Join(err, endErr))
 		}
 		s.cache.purge()
 		return err
@@ -157,17 +164,17 @@ func (s *Store) runBatch(batch []*job, results []error) error {
 	err = s.writer.Run("COMMIT")
 	s.stats.commits.observe(int64(time.Since(began)))
 	if err != nil {
-		return s.abandon(fmt.Errorf("commit: %w", err))
+		return s.reopenWriter(fmt.Errorf("commit: %w", err))
 	}
 	return nil
 }
 
-// abandon gives up the writer's connection, because a statement that begins or
-// ends a transaction failed: there may be one or not, and no next batch may
-// find itself inside.
-func (s *Store) abandon(cause error) error {
+// reopenWriter replaces the writer's connection, after a statement that begins
+// or ends a transaction has failed: a transaction may still be open, and no
+// other batch may run inside it.
+func (s *Store) reopenWriter(cause error) error {
 	s.cache.purge()
-	s.cache.dataVersion = -1 // data_version counts anew, and somebody may have committed meanwhile
+	s.cache.dataVersion = -1 // it starts over, and others may have committed meanwhile
 	return errors.Join(ErrUnavailable, cause, s.writer.Reopen())
 }
 
@@ -189,7 +196,7 @@ func (s *Store) runJobs(batch []*job, results []error) error {
 }
 
 func (s *Store) transaction() *Tx {
-	return &Tx{conn: s.writer, ctx: context.Background(), now: s.now().UTC(), cache: s.cache, notes: &s.notes}
+	return &Tx{conn: s.writer, ctx: context.Background(), now: s.now().UTC(), cache: s.cache, publisher: &s.publisher}
 }
 
 // runJob runs one job inside a savepoint. Its own error goes to result; the
@@ -199,28 +206,28 @@ func (s *Store) runJob(j *job, result *error) error {
 	if err := s.cache.startDay(tx); err != nil {
 		return err
 	}
-	if j.way != inMemory {
+	if j.mode != modeCached {
 		if err := s.cache.flush(tx); err != nil {
 			return err
 		}
 	}
-	if j.way == bySQL {
+	if j.mode == modeBulkSQL {
 		defer s.cache.invalidateAll()
 	}
 	if err := s.writer.Run("SAVEPOINT job"); err != nil {
 		return err
 	}
-	noted := len(s.notes.list)
+	recorded := len(s.publisher.pending)
 	if *result = dbfile.Classify(protect(j.fn, tx)); *result != nil {
-		s.notes.list = s.notes.list[:noted]
+		s.publisher.pending = s.publisher.pending[:recorded]
 		if err := s.writer.Run("ROLLBACK TO job"); err != nil {
 			return errors.Join(*result, err)
 		}
 		for _, undo := range tx.undo {
 			undo()
 		}
-		if j.way != inMemory && len(s.cache.dirty) > 0 {
-			s.cache.purge() // it has counted in several parts; nothing else is unwritten
+		if j.mode != modeCached && len(s.cache.dirty) > 0 {
+			s.cache.purge() // only this job's rows are dirty, some of them half changed
 		}
 	}
 	return s.writer.Run("RELEASE job")

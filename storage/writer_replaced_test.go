@@ -31,14 +31,14 @@ func TestWritersConnectionIsReplacedWhenATransactionStatementFails(t *testing.T)
 	nothing := func() error { return nil }
 	for name, fail := range map[string]func(w *world){
 		"begin, begun": func(w *world) {
-			w.failing("BEGIN IMMEDIATE", func() error { return w.hooks().writing.Run("BEGIN IMMEDIATE") })
+			w.failing("BEGIN IMMEDIATE", func() error { return w.hooks().writerConn.Run("BEGIN IMMEDIATE") })
 		},
 		"begin, not begun":    func(w *world) { w.failing("BEGIN IMMEDIATE", nothing) },
 		"commit, not done":    func(w *world) { w.failing("COMMIT", nothing) },
-		"commit, rolled back": func(w *world) { w.failing("COMMIT", func() error { return w.hooks().writing.Run("ROLLBACK") }) },
+		"commit, rolled back": func(w *world) { w.failing("COMMIT", func() error { return w.hooks().writerConn.Run("ROLLBACK") }) },
 		"rollback, not done":  func(w *world) { w.failing("ROLLBACK", nothing); w.failsOnce() },
 		"rollback, all undone": func(w *world) {
-			w.failing("ROLLBACK", func() error { return w.hooks().writing.Run("ROLLBACK") })
+			w.failing("ROLLBACK", func() error { return w.hooks().writerConn.Run("ROLLBACK") })
 			w.failsOnce()
 		},
 	} {
@@ -47,7 +47,7 @@ func TestWritersConnectionIsReplacedWhenATransactionStatementFails(t *testing.T)
 		replaced := 0
 		w.hooks().onReopen = func() error { replaced++; return nil }
 		fail(w)
-		if err := w.write(t.Context(), bySQL, add("lost")); !errors.Is(err, ErrUnavailable) {
+		if err := w.write(t.Context(), modeBulkSQL, add("lost")); !errors.Is(err, ErrUnavailable) {
 			t.Errorf("%s: %v", name, err)
 		}
 		if replaced != 1 {
@@ -58,7 +58,7 @@ func TestWritersConnectionIsReplacedWhenATransactionStatementFails(t *testing.T)
 		if got := w.start(ws, "u"); got.Status != "BLOCKED" {
 			t.Errorf("%s: another process's commit was missed: %+v", name, got)
 		}
-		w.must(w.write(t.Context(), bySQL, add("kept")))
+		w.must(w.write(t.Context(), modeBulkSQL, add("kept")))
 		if w.rows("lost") != 0 || w.rows("kept") != 1 {
 			t.Errorf("%s: %d and %d rows", name, w.rows("lost"), w.rows("kept"))
 		}
@@ -86,7 +86,7 @@ func TestWriterComesBackOnceItsFileCanBeOpened(t *testing.T) {
 	dir := filepath.Dir(w.path)
 	w.failing("COMMIT", func() error { return os.Rename(dir, dir+".gone") })
 	for range 3 {
-		if err := w.write(t.Context(), bySQL, add("lost")); !errors.Is(err, ErrUnavailable) {
+		if err := w.write(t.Context(), modeBulkSQL, add("lost")); !errors.Is(err, ErrUnavailable) {
 			t.Error(err)
 		}
 	}
@@ -94,7 +94,7 @@ func TestWriterComesBackOnceItsFileCanBeOpened(t *testing.T) {
 		t.Errorf("a file was made: %v", err)
 	}
 	w.must(os.Rename(dir+".gone", dir))
-	w.must(w.write(t.Context(), bySQL, add("kept")))
+	w.must(w.write(t.Context(), modeBulkSQL, add("kept")))
 	if w.rows("lost") != 0 || w.rows("kept") != 1 {
 		t.Errorf("%d and %d rows", w.rows("lost"), w.rows("kept"))
 	}
@@ -105,13 +105,13 @@ func TestWriterComesBackOnceItsFileCanBeOpened(t *testing.T) {
 func TestStatementInsideACallbackOfAnotherIsRefused(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	err := w.write(t.Context(), bySQL, func(tx *Tx) error {
+	err := w.write(t.Context(), modeBulkSQL, func(tx *Tx) error {
 		return tx.each(`SELECT 1 UNION SELECT 2`, nil, func(scanner) error { return add("nested")(tx) })
 	})
 	if !errors.Is(err, sqlite.ErrNested) {
 		t.Error(err)
 	}
-	w.must(w.write(context.Background(), bySQL, add("after")))
+	w.must(w.write(context.Background(), modeBulkSQL, add("after")))
 	if w.rows("nested") != 0 || w.rows("after") != 1 {
 		t.Errorf("%d and %d rows", w.rows("nested"), w.rows("after"))
 	}

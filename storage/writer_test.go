@@ -33,13 +33,13 @@ func (w *world) rows(name string) int64 {
 // submit queues a write without waiting for it.
 func (w *world) submit(ctx context.Context, fn func(*Tx) error) *job {
 	w.t.Helper()
-	return w.submitAs(ctx, bySQL, fn)
+	return w.submitAs(ctx, modeBulkSQL, fn)
 }
 
-func (w *world) submitAs(ctx context.Context, way way, fn func(*Tx) error) *job {
+func (w *world) submitAs(ctx context.Context, mode txMode, fn func(*Tx) error) *job {
 	w.t.Helper()
-	j := &job{ctx: ctx, way: way, fn: fn, done: make(chan error, 1)}
-	w.must(w.admit(j, false))
+	j := &job{ctx: ctx, mode: mode, fn: fn, done: make(chan error, 1)}
+	w.must(w.enqueue(j, false))
 	return j
 }
 
@@ -64,7 +64,7 @@ func (w *world) hold() (release func()) {
 // hooked is the writer's connection with what a test puts in between. It is
 // set while the writer is idle, or inside a write.
 type hooked struct {
-	writing
+	writerConn
 	onCommit func() int32
 	onRun    func(query string) error // before it, and instead of it when there is an error
 	onReopen func() error
@@ -75,18 +75,18 @@ type hooked struct {
 func (h *hooked) Run(query string) error {
 	if query == "COMMIT" && h.onCommit != nil && h.onCommit() != 0 {
 		// As when SQLite's own commit hook objects.
-		return errors.Join(errors.New("the commit is refused"), h.writing.Run("ROLLBACK"))
+		return errors.Join(errors.New("the commit is refused"), h.writerConn.Run("ROLLBACK"))
 	}
 	if h.onRun != nil {
 		if err := h.onRun(query); err != nil {
 			return err
 		}
 	}
-	return h.writing.Run(query)
+	return h.writerConn.Run(query)
 }
 
 func (h *hooked) Reopen() error {
-	if err := h.writing.Reopen(); err != nil || h.onReopen == nil {
+	if err := h.writerConn.Reopen(); err != nil || h.onReopen == nil {
 		return err
 	}
 	return h.onReopen()
@@ -98,12 +98,12 @@ func (h *hooked) Exec(ctx context.Context, query string, args []any) (int64, err
 			return 0, err
 		}
 	}
-	return h.writing.Exec(ctx, query, args)
+	return h.writerConn.Exec(ctx, query, args)
 }
 
 func (h *hooked) Query(ctx context.Context, query string, args []any, each func(scanner) error) error {
 	rows := 0
-	err := h.writing.Query(ctx, query, args, func(row scanner) error {
+	err := h.writerConn.Query(ctx, query, args, func(row scanner) error {
 		rows++
 		return each(row)
 	})
@@ -116,7 +116,7 @@ func (h *hooked) Query(ctx context.Context, query string, args []any, each func(
 func (w *world) hooks() *hooked {
 	h, ok := w.writer.(*hooked)
 	if !ok {
-		h = &hooked{writing: w.writer}
+		h = &hooked{writerConn: w.writer}
 		w.writer = h
 	}
 	return h
@@ -178,7 +178,7 @@ func TestWriteWhoseContextEndedBeforeItsTurnDoesNotRun(t *testing.T) {
 func TestWriteThatStartedAnswersTheTruthThoughItsContextEnds(t *testing.T) {
 	w := newWorld(t)
 	ctx, cancel := context.WithCancel(t.Context())
-	err := w.write(ctx, bySQL, func(tx *Tx) error {
+	err := w.write(ctx, modeBulkSQL, func(tx *Tx) error {
 		cancel()
 		return add("done")(tx)
 	})
@@ -249,7 +249,7 @@ func TestLoneWriteWaitsForNoCompany(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		started := time.Now()
-		w.must(w.write(t.Context(), bySQL, add("lone")))
+		w.must(w.write(t.Context(), modeBulkSQL, add("lone")))
 		if waited := time.Since(started); waited != 0 {
 			t.Errorf("waited %v on a timer", waited)
 		}
@@ -261,14 +261,14 @@ func TestFullQueueIsBusyAtOnceAndOnlyWhileFull(t *testing.T) {
 		w := newWorld(t, func(o *Options) { o.QueueSize = 2 })
 		release := w.hold()
 		queued := []*job{w.submit(t.Context(), add("a")), w.submit(t.Context(), add("b"))}
-		if err := w.write(t.Context(), bySQL, add("c")); !errors.Is(err, ErrBusy) {
+		if err := w.write(t.Context(), modeBulkSQL, add("c")); !errors.Is(err, ErrBusy) {
 			t.Errorf("third write: %v", err)
 		}
 		release()
 		for _, j := range queued {
 			w.must(<-j.done)
 		}
-		w.must(w.write(t.Context(), bySQL, add("d")))
+		w.must(w.write(t.Context(), modeBulkSQL, add("d")))
 		if w.rows("c") != 0 || w.rows("d") != 1 {
 			t.Error("the refused write ran, or the later one did not")
 		}
@@ -286,7 +286,7 @@ func TestCloseAnswersWhatIsQueuedAndRefusesTheRest(t *testing.T) {
 		closed := make(chan error, 1)
 		go func() { closed <- w.Close() }()
 		synctest.Wait() // Close now waits for the writer
-		if err := w.write(t.Context(), bySQL, add("late")); !errors.Is(err, ErrClosed) {
+		if err := w.write(t.Context(), modeBulkSQL, add("late")); !errors.Is(err, ErrClosed) {
 			t.Errorf("write while closing: %v", err)
 		}
 		if len(closed) != 0 {
@@ -297,7 +297,7 @@ func TestCloseAnswersWhatIsQueuedAndRefusesTheRest(t *testing.T) {
 			w.must(<-j.done)
 		}
 		w.must(<-closed)
-		if err := w.write(t.Context(), bySQL, add("late")); !errors.Is(err, ErrClosed) {
+		if err := w.write(t.Context(), modeBulkSQL, add("late")); !errors.Is(err, ErrClosed) {
 			t.Errorf("write after closing: %v", err)
 		}
 		w.must(w.Close()) // again
@@ -316,7 +316,7 @@ func TestLockOfAnotherProcessIsUnavailableUntilReleased(t *testing.T) {
 		started := time.Now()
 		release := make(chan error, 2)
 		for _, name := range []string{"a", "b"} {
-			go func() { release <- w.write(t.Context(), bySQL, add(name)) }()
+			go func() { release <- w.write(t.Context(), modeBulkSQL, add(name)) }()
 		}
 		for range 2 {
 			if err := <-release; !errors.Is(err, ErrUnavailable) {
@@ -328,7 +328,7 @@ func TestLockOfAnotherProcessIsUnavailableUntilReleased(t *testing.T) {
 		}
 		_, err = other.ExecContext(t.Context(), "ROLLBACK")
 		w.must(err)
-		w.must(w.write(t.Context(), bySQL, add("c")))
+		w.must(w.write(t.Context(), modeBulkSQL, add("c")))
 		if n := w.number(countRows); n != 1 {
 			t.Errorf("%d rows, want that of the last write alone", n)
 		}
@@ -367,7 +367,7 @@ func TestFailedCommitIsUnavailableToTheWholeBatch(t *testing.T) {
 				t.Error("the last write of the batch never ran")
 			}
 			w.onCommit(nil)
-			w.must(w.write(t.Context(), bySQL, add("later")))
+			w.must(w.write(t.Context(), modeBulkSQL, add("later")))
 			if n := w.number(countRows); n != 1 {
 				t.Errorf("%d rows, want that of the later write alone", n)
 			}
@@ -391,7 +391,7 @@ func TestFullDiskInAWriteLosesTheBatchWholeAndHeals(t *testing.T) {
 	ws := w.roomy()
 	limitPages := func(n int64) {
 		limit := func() error { return w.writer.Run(fmt.Sprintf(`PRAGMA max_page_count = %d`, n)) }
-		w.must(w.write(t.Context(), bySQL, func(*Tx) error { return limit() }))
+		w.must(w.write(t.Context(), modeBulkSQL, func(*Tx) error { return limit() }))
 		w.hooks().onReopen = limit
 	}
 	limitPages(w.number(`PRAGMA page_count`) + 2)
