@@ -47,6 +47,8 @@ test: ## everything: linters, Go tests with -race, dashboard tests, the publishe
 	tests/client/run.sh ./pikarc
 	$(call say,our clients: types and one suite of behaviours against ./pikarc (in a virtual environment of its own))
 	clients/suite/run.sh ./pikarc
+	$(call say,the MCP gateway between the reference SDKs (in a virtual environment and a node_modules of its own))
+	tests/mcp/run.sh ./pikarc
 	$(call say,the dashboard in a real browser against ./pikarc (installs Chromium where it is missing and it may))
 	tests/browser/run.sh ./pikarc
 	$(call say,schemathesis against ./pikarc (in a venv of its own))

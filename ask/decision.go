@@ -73,3 +73,6 @@ func sentence(d Decision) string {
 	}
 	return fmt.Sprintf("It is not allowed (%s).", d.Reason)
 }
+
+// Allowed is a decision that allows, of somebody who has been asked before.
+func Allowed() Decision { return Decision{Outcome: allow} }

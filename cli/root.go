@@ -46,6 +46,9 @@ func Run(ctx context.Context, args []string, stdin *os.File, stdout, stderr io.W
 		fmt.Fprintln(stderr, h.error)
 		return h.code
 	}
+	if code := exitError(0); errors.As(err, &code) {
+		return int(code)
+	}
 	fmt.Fprintln(stderr, "Error:", err)
 	if help := explainPermission(err, cmd.Flag("data-dir").Value.String()); help != "" {
 		fmt.Fprintln(stderr, help)
@@ -99,7 +102,7 @@ func newRoot(stdin *os.File) *cobra.Command {
 	root.SetVersionTemplate(versions())
 	root.AddCommand(newServe(), newMigrate(), newVerify(), newBackup(), newRestore(), newCreateUser(stdin), newAccounts(), newSetPassword(stdin),
 		newSetPlan(), newKeys(), newCreateKey(), newRotateKey(), newRevokeKey(),
-		newHook(stdin), newDoctor(), newDemo(), newHealth(), newVersion())
+		newHook(stdin), newDoctor(), newMCP(stdin), newDemo(), newHealth(), newVersion())
 	return root
 }
 

@@ -35,7 +35,7 @@ func rooms() map[string]room {
 		"main": {uses: []string{"cli"}},
 		"cli": {
 			uses: []string{"server", "storage", "storage/dbfile", "storage/verify", "auth", "auth/privatefile", "plans", "prices",
-				"embed", "demo", "ask", "hook"},
+				"embed", "demo", "ask", "hook", "mcp"},
 			modules: []string{"github.com/spf13/cobra", "github.com/spf13/pflag", "golang.org/x/term"},
 			never:   []string{"database/sql"},
 		},
@@ -114,6 +114,7 @@ func rooms() map[string]room {
 		"plans": {never: []string{"context", "database", "net", "os"}},
 		"embed": {},
 		"ask":   {never: []string{"database/sql", "log"}}, // what a hook imports, it waits for
+		"mcp":   {uses: []string{"ask"}, never: []string{"database/sql"}},
 		"hook":  {uses: []string{"ask"}, never: []string{"database/sql", "log"}},
 		"demo": { // a client of the others: what it makes goes the ways of the present
 			uses:    []string{"storage", "guard", "plans"},

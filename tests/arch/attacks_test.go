@@ -58,6 +58,8 @@ func callsOut() map[string]string {
 	return map[string]string{
 		"cli/health.go":            "the server on this machine, for the operator",
 		"ask/ask.go":               "the server that the agent's owner names",
+		"mcp/stdio.go":             "the MCP server's command, named by who guards it",
+		"mcp/http.go":              "the MCP server, named by who guards it",
 		"hook/doctor.go":           "the hook in the user's own settings, for the user",
 		"server/tls.go":            "the certificate authority, named by the operator",
 		"server/billing/stripe.go": "Stripe, or the stand-in that the operator names",

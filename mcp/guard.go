@@ -1,0 +1,253 @@
+// Package mcp is a gateway before an MCP server: it asks a Pikarc server before
+// each tool call, each resource that is read and each prompt that is fetched, and
+// passes everything else on as it is, byte for byte. It fails closed: what
+// cannot be asked for, or understood, does not reach the server.
+package mcp
+
+import (
+	"context"
+	"crypto/rand"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/pikarc/server/ask"
+)
+
+// Options say for whom a gateway asks.
+type Options struct {
+	Client  *ask.Client
+	User    string        // on whose behalf calls are made
+	Server  string        // what is guarded, for the runs' metadata
+	Timeout time.Duration // of a question
+	Log     *slog.Logger
+	Now     func() time.Time
+}
+
+// grace is how long the last reports may take once a session is over.
+const grace = 2 * time.Second
+
+// session is a client's session with a server, which is one run. What has not
+// been answered yet is in calls, by the request's id.
+type session struct {
+	Options
+	starting sync.Mutex // held while a run is started, so that there is one
+	run      string
+	sequence int64
+
+	mu      sync.Mutex
+	closed  bool
+	calls   map[string]*call
+	asking  sync.WaitGroup // grows under mu, until closed
+	reports sync.WaitGroup // the same
+}
+
+// call is a guarded request.
+type call struct {
+	cancel    context.CancelFunc // of the question; nil once it has been answered
+	cancelled bool
+	run, step string // "": it was not allowed
+	at        time.Time
+}
+
+func newSession(o Options) *session { return &session{Options: o, calls: make(map[string]*call)} }
+
+// begin remembers a request, of which done must be called once it has been decided.
+// It is false when one with its id is under way, or the session is over.
+func (s *session) begin(id string, cancel context.CancelFunc) (c *call, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, twice := s.calls[id]; twice || s.closed {
+		return nil, false
+	}
+	c = &call{cancel: cancel}
+	s.calls[id] = c
+	s.asking.Add(1)
+	return c, true
+}
+
+func (s *session) done() { s.asking.Done() }
+
+// forget takes out a request that is not the server's.
+func (s *session) forget(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.calls, id)
+}
+
+// ask asks for a call. With an error or a denial it was not allowed.
+func (s *session) ask(ctx context.Context, c *call, tool string, input []byte) (d ask.Decision, err error) {
+	ctx, cancel := context.WithTimeout(ctx, s.Timeout)
+	defer cancel()
+	for range 2 { // the run that is known may have ended
+		var run string
+		var sequence int64
+		if run, sequence, d, err = s.running(ctx); err != nil || !d.Allowed() {
+			return d, err
+		}
+		c.at = s.Now()
+		var step string
+		step, d, err = s.Client.Step(ctx, run, ask.Step{Tool: tool, Input: input, Sequence: sequence})
+		if err == nil && d.Allowed() {
+			c.run, c.step = run, step
+		}
+		if err != nil || d.Reason != ask.RunEnded {
+			return d, err
+		}
+		s.ended(run)
+	}
+	return d, err
+}
+
+// running returns the session's run, which it starts at first use.
+func (s *session) running(ctx context.Context) (run string, sequence int64, d ask.Decision, err error) {
+	s.starting.Lock()
+	defer s.starting.Unlock()
+	if s.run == "" {
+		metadata := map[string]string{"agent": "mcp", "mcp_server": s.Server}
+		run, d, err = s.Client.Start(ctx, s.User, metadata, rand.Text())
+		if err != nil || !d.Allowed() {
+			return "", 0, d, err
+		}
+		s.run = run
+	}
+	s.sequence++
+	return s.run, s.sequence, ask.Allowed(), nil
+}
+
+func (s *session) ended(run string) {
+	s.starting.Lock()
+	defer s.starting.Unlock()
+	if s.run == run {
+		s.run = ""
+	}
+}
+
+// settle reports how a call ended, beside what goes on. mu is held.
+func (s *session) settle(c *call, failed bool, why string) {
+	if c.step == "" {
+		return
+	}
+	took := s.Now().Sub(c.at)
+	s.reports.Go(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), s.Timeout)
+		defer cancel()
+		if err := s.Client.Report(ctx, c.run, c.step, ask.Report{Failed: failed, Error: why, Took: took}); err != nil {
+			s.Log.Warn("a call's end could not be reported", "error", err.Error())
+		}
+	})
+}
+
+// answered settles the call that a message answers, if it does.
+func (s *session) answered(m message) {
+	for _, one := range m.batch {
+		s.answered(one)
+	}
+	if !m.isResponse() {
+		return
+	}
+	failed, why := m.outcome()
+	s.close(m.id, failed, why)
+}
+
+// close settles the server's call of this id, if there is one.
+func (s *session) close(id string, failed bool, why string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c := s.calls[id]; c != nil && c.cancel == nil {
+		delete(s.calls, id)
+		s.settle(c, failed, why)
+	}
+}
+
+// cancelled gives up a request: one that is asked for does not reach the server.
+func (s *session) cancelled(id string) {
+	s.mu.Lock()
+	c := s.calls[id]
+	if c != nil && c.cancel != nil {
+		c.cancelled = true
+		c.cancel()
+	}
+	s.mu.Unlock()
+	s.close(id, true, "cancelled")
+}
+
+// passes reports whether a request that was decided is still wanted. From now on it is the server's.
+func (s *session) passes(id string, c *call) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c.cancel = nil
+	if c.cancelled {
+		delete(s.calls, id)
+		s.settle(c, true, "cancelled")
+	}
+	return !c.cancelled
+}
+
+// observed reports whether any call waits for its answer.
+func (s *session) observed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.calls) > 0
+}
+
+// end settles what was never answered, and ends the run.
+func (s *session) end(status, why string) {
+	s.mu.Lock()
+	s.closed = true
+	for _, c := range s.calls {
+		if c.cancel != nil {
+			c.cancelled = true
+			c.cancel()
+		}
+	}
+	s.mu.Unlock()
+	s.asking.Wait()
+	s.mu.Lock()
+	for _, c := range s.calls {
+		s.settle(c, true, why)
+	}
+	clear(s.calls)
+	s.mu.Unlock()
+	done := make(chan struct{})
+	go func() {
+		s.reports.Wait()
+		close(done)
+	}()
+	timer := time.NewTimer(grace)
+	defer timer.Stop()
+	select {
+	case <-done:
+	case <-timer.C:
+	}
+	s.starting.Lock()
+	run := s.run
+	s.run = ""
+	s.starting.Unlock()
+	if run == "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), grace)
+	defer cancel()
+	if err := s.Client.End(ctx, run, status); err != nil {
+		s.Log.Warn("the run could not be ended; the server ends it once it is idle", "error", err.Error())
+	}
+}
+
+// guard decides about a request, and returns what to answer in the place of the
+// server, or nil when the request may go on to it.
+func (s *session) guard(ctx context.Context, m message, c *call) (refusal []byte) {
+	tool, input, err := m.asked()
+	if err != nil {
+		return errorAnswer(m.rawID, codeInvalid, "This was not executed: its guard cannot read it: "+err.Error(), "")
+	}
+	d, err := s.ask(ctx, c, tool, input)
+	switch {
+	case err != nil:
+		s.Log.Warn("a call is stopped, because nobody could be asked", "error", err.Error())
+		return m.refusal(ask.TroubleForModel(err), "UNAVAILABLE")
+	case !d.Allowed():
+		return m.refusal(d.ForModel(), d.Reason)
+	}
+	return nil
+}
