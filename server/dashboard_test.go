@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -131,6 +132,38 @@ func TestAnUnchangedFileIsNotSentAgain(t *testing.T) {
 	w.call("GET", "/", "", nil, "If-None-Match", `"other"`).want(http.StatusOK)
 	plain := w.call("GET", "/assets/ui-1a2b.js", "", nil, "Accept-Encoding", "identity").header.Get("ETag")
 	w.call("GET", "/assets/ui-1a2b.js", "", nil, "Accept-Encoding", "br", "If-None-Match", plain).want(http.StatusOK)
+}
+
+// A range is one of the form that is sent: with its encoding, and with its ETag.
+func TestAPartOfAFileCanBeAskedFor(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, withDashboard)
+	for _, c := range []struct{ path, accept, encoding, body, contentRange string }{
+		{"/assets/ui-1a2b.js", "identity", "", "rt const", "bytes 4-11/22"},
+		{"/assets/ui-1a2b.js", "br", "br", "li", "bytes 4-5/6"},
+		{"/clients/pikarc.tgz", "identity", "", "npm", "bytes 4-6/7"},
+	} {
+		whole := w.call("GET", c.path, "", nil, "Accept-Encoding", c.accept).want(http.StatusOK)
+		if accepts := whole.header.Get("Accept-Ranges"); accepts != "bytes" {
+			t.Errorf("%s: Accept-Ranges is %q", c.path, accepts)
+		}
+		etag := whole.header.Get("ETag")
+		r := w.call("GET", c.path, "", nil, "Accept-Encoding", c.accept, "Range", "bytes=4-11", "If-Range", etag)
+		r.want(http.StatusPartialContent)
+		if string(r.body) != c.body || r.header.Get("Content-Range") != c.contentRange ||
+			r.header.Get("Content-Encoding") != c.encoding || r.header.Get("ETag") != etag {
+			t.Errorf("%s: %q with %v", r.what, r.body, r.header)
+		}
+		r = w.call("GET", c.path, "", nil, "Accept-Encoding", c.accept, "Range", "bytes=4-11", "If-Range", `"old"`)
+		if r.want(http.StatusOK); string(r.body) != string(whole.body) {
+			t.Errorf("a range of another version: %q", r.body)
+		}
+		w.call("GET", c.path, "", nil, "If-Match", `"other"`).
+			wantDetail(http.StatusPreconditionFailed, "The file is another one than If-Match names")
+		w.call("GET", c.path, "", nil, "Accept-Encoding", c.accept, "Range", "bytes=99-").
+			wantDetail(http.StatusRequestedRangeNotSatisfiable, "The file has no such range: it has "+
+				strconv.Itoa(len(whole.body))+" bytes")
+	}
 }
 
 // Whatever the binary carries, built or not, is served and needs no inline script or style.

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -94,7 +95,7 @@ func checkAnswer(t testing.TB, routes []server.TestRoute, req *http.Request, sen
 		complain("Content-Length is %q for %d bytes", got, len(r.body))
 	}
 	rt, allowed := findRoute(routes, req.Method, req.URL.EscapedPath())
-	if rt == nil && (r.status == http.StatusOK || r.status == http.StatusNotModified) {
+	if rt == nil && slices.Contains(fileStatuses, r.status) {
 		return // a file of the dashboard
 	}
 	if got := r.header.Get("Content-Type"); got != "application/json" {
@@ -132,6 +133,12 @@ func checkAnswer(t testing.TB, routes []server.TestRoute, req *http.Request, sen
 		return
 	}
 	checkOperation(doc, rt, sent, r, v, complain)
+}
+
+// fileStatuses are those of a file of the dashboard, beside 404.
+var fileStatuses = []int{
+	http.StatusOK, http.StatusPartialContent, http.StatusNotModified,
+	http.StatusPreconditionFailed, http.StatusRequestedRangeNotSatisfiable,
 }
 
 // isDocumentedFile reports whether an answer is documented to be no JSON, but of this type.

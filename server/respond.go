@@ -1,8 +1,10 @@
 package server
 
 import (
+	"bytes"
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/pikarc/server/server/wire"
 )
@@ -38,4 +40,50 @@ func (c *call) body(status int, contentType []string, body []byte) {
 	if c.r.Method != http.MethodHead {
 		c.written, _ = c.w.Write(body) // the caller may be gone; there is nobody to tell
 	}
+}
+
+// file answers a GET or HEAD with content that has its type in the header, as
+// its preconditions and ranges ask. Content-Encoding, if set, is of all of it.
+func (c *call) file(content []byte, etag string) error {
+	c.w.Header().Set("ETag", etag)
+	w := &fileWriter{ResponseWriter: c.w, c: c, length: strconv.Itoa(len(content))}
+	http.ServeContent(w, c.r, "", time.Time{}, bytes.NewReader(content))
+	switch w.failed {
+	case 0:
+		return nil
+	case http.StatusPreconditionFailed:
+		return &apiError{status: w.failed, detail: "The file is another one than If-Match names"}
+	default:
+		return &apiError{status: w.failed, detail: "The file has no such range: it has " + w.length + " bytes"}
+	}
+}
+
+// fileWriter is what http.ServeContent writes to. It keeps in the call what the
+// log and the metrics tell, and holds back failures, which are answered as all are.
+type fileWriter struct {
+	http.ResponseWriter
+	c      *call
+	length string // of the whole content
+	failed int    // its status, 0 for success
+}
+
+func (w *fileWriter) WriteHeader(status int) {
+	if status >= http.StatusBadRequest {
+		w.failed = status
+		return
+	}
+	if status == http.StatusOK {
+		w.Header().Set("Content-Length", w.length) // ServeContent leaves it out of what is encoded
+	}
+	w.c.status = status
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *fileWriter) Write(p []byte) (n int, err error) {
+	if w.failed != 0 {
+		return len(p), nil
+	}
+	n, err = w.ResponseWriter.Write(p)
+	w.c.written += n
+	return n, err
 }

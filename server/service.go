@@ -79,12 +79,6 @@ func (s *Server) readClient(c *call) error {
 	}
 	f, h := files[i], c.w.Header()
 	h.Set("Cache-Control", "no-cache")
-	h.Set("ETag", f.ETag())
-	if matchesETag(c.r.Header.Get("If-None-Match"), f.ETag()) {
-		c.status = http.StatusNotModified
-		c.w.WriteHeader(c.status)
-		return nil
-	}
-	c.body(http.StatusOK, []string{f.ContentType()}, f.Content)
-	return nil
+	h["Content-Type"] = []string{f.ContentType()}
+	return c.file(f.Content, f.ETag())
 }
