@@ -46,10 +46,10 @@ func (s *Store) CreateAccount(ctx context.Context, in NewAccount) (a Account, w 
 	if in.WorkspaceName == "" {
 		in.WorkspaceName = "My workspace"
 	}
-	err = s.configure(ctx, func(tx *Tx) (deed, error) {
+	err = s.configure(ctx, func(tx *Tx) (auditEvent, error) {
 		plan, err := plans.ByID(in.Plan)
 		if err != nil {
-			return deed{}, err
+			return auditEvent{}, err
 		}
 		a = Account{
 			ID: newID(tx.now), Email: in.Email, PasswordHash: in.PasswordHash, TokenVersion: 1,
@@ -58,26 +58,26 @@ func (s *Store) CreateAccount(ctx context.Context, in NewAccount) (a Account, w 
 		if in.First {
 			switch has, err := hasAccounts(tx); {
 			case err != nil:
-				return deed{}, err
+				return auditEvent{}, err
 			case has:
-				return deed{}, ErrNotFirst
+				return auditEvent{}, ErrNotFirst
 			}
 		}
 		accountID, err := insertAccount(tx, a)
 		if err != nil {
-			return deed{}, err
+			return auditEvent{}, err
 		}
 		if w, err = insertWorkspace(tx, accountID, in.WorkspaceName, plan); err != nil {
-			return deed{}, err
+			return auditEvent{}, err
 		}
 		a.Workspace = w.ID
 		if in.Address != "" {
 			if err := rememberAddress(tx, a.ID, in.Address); err != nil {
-				return deed{}, err
+				return auditEvent{}, err
 			}
 		}
 		k, err = s.insertKey(tx, w.key, NewKey{Label: DefaultKeyLabel, first: true})
-		return deed{ws: w.key, action: ActionRegister, target: a.Email, became: facts{
+		return auditEvent{ws: w.key, action: ActionRegister, target: a.Email, after: attributes{
 			"email": a.Email, "workspace_name": w.Name, "plan": plan.ID, "api_key_prefix": k.Prefix,
 		}}, err
 	})
@@ -159,22 +159,22 @@ func scanAccount(tx *Tx, query string, arg any) (a Account, err error) {
 // which ends every earlier token. ErrBadPassword when the hash that the caller
 // verified is no longer the one stored.
 func (s *Store) ChangePassword(ctx context.Context, account uuid.UUID, verified, replacement string) (version int64, err error) {
-	err = s.configure(ctx, func(tx *Tx) (deed, error) {
+	err = s.configure(ctx, func(tx *Tx) (auditEvent, error) {
 		var accountID int64
-		var done deed
+		var event auditEvent
 		err := tx.get(`UPDATE accounts SET password_hash = $3, token_version = token_version + 1
 			WHERE uuid = $1 AND password_hash = $2 RETURNING id, email, token_version`,
-			[]any{account[:], verified, replacement}, &accountID, &done.target, &version)
+			[]any{account[:], verified, replacement}, &accountID, &event.target, &version)
 		if errors.Is(err, ErrNotFound) {
-			return done, ErrBadPassword
+			return event, ErrBadPassword
 		}
 		if err != nil {
-			return done, err
+			return event, err
 		}
-		done.action, done.outcome = ActionChangePassword, true
-		err = tx.get(`SELECT id FROM workspaces WHERE account_id = $1`, []any{accountID}, &done.ws)
-		tx.recordChange(Change{Workspace: done.ws, Kind: CredentialsChanged})
-		return done, err
+		event.action, event.always = ActionChangePassword, true
+		err = tx.get(`SELECT id FROM workspaces WHERE account_id = $1`, []any{accountID}, &event.ws)
+		tx.recordChange(Change{Workspace: event.ws, Kind: CredentialsChanged})
+		return event, err
 	})
 	return version, err
 }

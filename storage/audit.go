@@ -89,39 +89,39 @@ func Actions() []Action {
 	}
 }
 
-// facts are what an entry says of a thing, by the API's names. nil is a thing
-// that does not exist; values must be what the API shows, and never a secret.
-type facts map[string]any
+// attributes are what an entry says of a thing, by the API's names; nil for a
+// thing that does not exist. Values are what the API shows, never a secret.
+type attributes map[string]any
 
-// deed is a change as it is to be recorded.
-type deed struct {
-	ws      WorkspaceKey
-	action  Action
-	target  string // "" when there is only one of it
-	was     facts
-	became  facts
-	outcome bool // recorded even if nothing differs: that it happened is the news
+// auditEvent is a change that is to be recorded in the audit log.
+type auditEvent struct {
+	ws     WorkspaceKey
+	action Action
+	target string // "" when there is only one of it
+	before attributes
+	after  attributes
+	always bool // record it even if no attribute differs
 }
 
-// configure is write for a change of configuration. What fn did is recorded in
-// the same transaction, so that neither is ever there without the other. A
-// call that changed nothing leaves no entry. What fn changes by SQL belongs to
-// the workspace of its event: only that one's cached rows are invalidated.
-func (s *Store) configure(ctx context.Context, fn func(*Tx) (deed, error)) error {
+// configure is write for a change of configuration. The audit entry is written
+// in the same transaction, so that neither exists without the other. A call
+// that changes nothing leaves no entry. fn may change rows of its event's
+// workspace only, because only that workspace's cached rows are invalidated.
+func (s *Store) configure(ctx context.Context, fn func(*Tx) (auditEvent, error)) error {
 	actor := actorOf(ctx)
 	return s.write(ctx, modeSQL, func(tx *Tx) error {
-		done, err := fn(tx)
+		event, err := fn(tx)
 		if err != nil {
 			return err
 		}
-		tx.cache.invalidate(done.ws)
-		return recordAudit(tx, actor, done)
+		tx.cache.invalidate(event.ws)
+		return recordAudit(tx, actor, event)
 	})
 }
 
-func recordAudit(tx *Tx, actor Actor, a deed) error {
-	was, became, err := differing(a.was, a.became)
-	if err != nil || was == nil && became == nil && !a.outcome {
+func recordAudit(tx *Tx, actor Actor, e auditEvent) error {
+	before, after, err := diffAttributes(e.before, e.after)
+	if err != nil || before == nil && after == nil && !e.always {
 		return err
 	}
 	if actor.Kind == ActorAccount && actor.Name == "" {
@@ -131,17 +131,17 @@ func recordAudit(tx *Tx, actor Actor, a deed) error {
 	}
 	id := newID(tx.now)
 	_, err = tx.exec(`INSERT INTO audit_entries (workspace_id, uuid, actor_kind, actor_name, action, target, was, became, address)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`, a.ws, id[:], string(actor.Kind), nullString(actor.Name), string(a.action),
-		nullString(a.target), nullJSON(was), nullJSON(became), nullString(actor.Address))
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`, e.ws, id[:], string(actor.Kind), nullString(actor.Name), string(e.action),
+		nullString(e.target), nullJSON(before), nullJSON(after), nullString(actor.Address))
 	return err
 }
 
-// differing writes both as JSON objects of what differs; both nil when nothing
+// diffAttributes writes both as JSON objects of what differs; both nil when nothing
 // does. A thing that came or went differs in all it has.
-func differing(was, became facts) (before, after []byte, err error) {
-	kept := [2]facts{make(facts), make(facts)}
-	for i, side := range [2]facts{was, became} {
-		other := [2]facts{became, was}[i]
+func diffAttributes(was, became attributes) (before, after []byte, err error) {
+	kept := [2]attributes{make(attributes), make(attributes)}
+	for i, side := range [2]attributes{was, became} {
+		other := [2]attributes{became, was}[i]
 		for name, value := range side {
 			same, err := equalJSON(value, other[name])
 			if err != nil {

@@ -64,7 +64,7 @@ func (p Backfill) UpdateStep(t time.Time, ws WorkspaceKey, run, step uuid.UUID, 
 	if err != nil {
 		return err
 	}
-	_, err = updateStep(tx, Caller{Workspace: ws}, run, step, segmentOf, in)
+	_, err = updateStep(tx, Caller{Workspace: ws}, run, step, findSegment, in)
 	return err
 }
 

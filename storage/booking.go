@@ -48,13 +48,13 @@ func (s *Store) UpdateStep(
 	var runID, segment int64
 	err = update(func(tx *Tx, id int64, step uuid.UUID) (int64, error) {
 		runID = id
-		return newSegmentOf(tx, id, step)
+		return findInNewestSegments(tx, id, step)
 	})
-	if !errors.Is(err, errElsewhere) {
+	if !errors.Is(err, errNotInNewest) {
 		return out, err
 	}
 	err = s.read(ctx, func(tx *Tx) (err error) {
-		segment, err = segmentOf(tx, runID, step)
+		segment, err = findSegment(tx, runID, step)
 		return err
 	})
 	if err != nil {
@@ -67,7 +67,7 @@ func (s *Store) UpdateStep(
 func updateStep(
 	tx *Tx, c Caller, run, step uuid.UUID, find segmentFinder, in StepUpdate,
 ) (out StepUpdated, err error) {
-	ws, r, err := finishing(tx, c, run)
+	ws, r, err := authorizeReport(tx, c, run)
 	if err != nil {
 		return out, err
 	}
@@ -105,8 +105,8 @@ func updateStep(
 	}
 	recordUpdateChanges(tx, ws.key, r.id, row, row.stepProgress != was || in.OutputData != nil || in.Error != nil, posts)
 	posts.book(tx)
-	r.updated(step)
-	r.called(tx)
+	r.evictStep(step)
+	r.touch(tx)
 	out.Step = row.shown(r.status)
 	out.news(counted, row.counted(), row.used.capped() && !was.used.capped())
 	return out, nil

@@ -58,7 +58,7 @@ func compare[K rowKey, R cacheRow](tx *Tx, t *table[K, R], wrong *[]string, beli
 				return err
 			}
 			stored := any(stored).(*cachedRun)
-			stored.open, stored.segment = run.open, run.segment
+			stored.openSteps, stored.segment = run.openSteps, run.segment
 		}
 		if h, s := fmt.Sprintf("%+v", c), fmt.Sprintf("%+v", stored); h != s {
 			*wrong = append(*wrong, fmt.Sprintf("%T %v is %s, stored %s", c, key, h, s))
@@ -77,7 +77,7 @@ func compareSteps(tx *Tx, run *cachedRun, wrong *[]string) error {
 	if listed == 0 && run.segment != 0 {
 		*wrong = append(*wrong, fmt.Sprintf("run %d is not listed in segment %d", run.id, run.segment))
 	}
-	for _, c := range run.open {
+	for _, c := range run.openSteps {
 		stored, err := readStep(tx, c.segment, run.id, c.ID)
 		if err != nil {
 			return fmt.Errorf("step %v: %w", c.ID, err)

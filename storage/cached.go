@@ -128,8 +128,8 @@ func (u *cachedUser) save(tx *Tx) error {
 	return tx.execOne(`UPDATE users SET run_count = $2, last_seen_at = $3 WHERE id = $1`, u.id, u.runCount, u.lastSeenAt)
 }
 
-// seen marks a user as seen now, with so many more allowed runs.
-func (u *cachedUser) seen(tx *Tx, runs int64) {
+// markSeen moves a user's last-seen time to now, and adds allowed runs.
+func (u *cachedUser) markSeen(tx *Tx, runs int64) {
 	u.runCount += runs
 	u.lastSeenAt = sql.NullInt64{Int64: tx.now.UnixMilli(), Valid: true}
 	tx.cache.markDirty(u)
@@ -157,35 +157,35 @@ type cachedRun struct {
 	spend                          int64 // nano-USD
 	unpricedTokens                 int64
 	callsWithoutUsage              int64
-	standingChanged                bool  // status or deny_reason, which indexes are made of
+	statusChanged                  bool  // status or deny_reason, which are indexed
 	gapsChanged                    bool  // unpricedTokens or callsWithoutUsage, which few runs have
-	segment                        int64 // the latest in which it is known to be listed; 0 when none is
-	open                           []stepRow
-	erased                         bool // of a user who is erased: nothing that is said is kept
+	segment                        int64 // the latest in which it is listed; 0 when unknown
+	openSteps                      []stepRow
+	erased                         bool // its user is erased: no text is kept
 }
 
-// Most steps are reported on soon after they were allowed, and once. So a run
-// holds its latest ones, as they are stored, for their first update: few and
-// small ones, because there may be many runs.
+// Most steps are reported once, soon after they were allowed. So a run caches
+// its latest steps, as they are stored, for that report. They are few and
+// small, because there may be many runs.
 const (
 	maxOpenSteps   = 2
 	maxOpenPayload = 512 // bytes
 )
 
-// opened holds an allowed step, unless what it carries is large.
-func (r *cachedRun) opened(s stepRow) {
+// cacheStep keeps an allowed step, unless its input is large.
+func (r *cachedRun) cacheStep(s stepRow) {
 	if len(s.InputData) > maxOpenPayload {
 		return
 	}
-	if len(r.open) == maxOpenSteps {
-		r.open = append(r.open[:0], r.open[1:]...)
+	if len(r.openSteps) == maxOpenSteps {
+		r.openSteps = append(r.openSteps[:0], r.openSteps[1:]...)
 	}
-	r.open = append(r.open, s)
+	r.openSteps = append(r.openSteps, s)
 }
 
 // step finds a step of the run as it is stored.
 func (r *cachedRun) step(tx *Tx, id uuid.UUID, find segmentFinder) (stepRow, error) {
-	for _, s := range r.open {
+	for _, s := range r.openSteps {
 		if s.ID == id {
 			return s, nil
 		}
@@ -197,9 +197,9 @@ func (r *cachedRun) step(tx *Tx, id uuid.UUID, find segmentFinder) (stepRow, err
 	return readStep(tx, segment, r.id, id)
 }
 
-// updated forgets a step, which is stored in another form now.
-func (r *cachedRun) updated(id uuid.UUID) {
-	r.open = slices.DeleteFunc(r.open, func(s stepRow) bool { return s.ID == id })
+// evictStep drops a step, whose stored row has changed.
+func (r *cachedRun) evictStep(id uuid.UUID) {
+	r.openSteps = slices.DeleteFunc(r.openSteps, func(s stepRow) bool { return s.ID == id })
 }
 
 func loadRun(tx *Tx, key runKey) (*cachedRun, error) {
@@ -217,8 +217,8 @@ func loadRun(tx *Tx, key runKey) (*cachedRun, error) {
 // save leaves the indexed columns alone when they are as they were: naming
 // them costs a page of each index.
 func (r *cachedRun) save(tx *Tx) error {
-	if r.standingChanged {
-		r.standingChanged = false
+	if r.statusChanged {
+		r.statusChanged = false
 		err := tx.execOne(`UPDATE runs SET status = $2, deny_reason = $3, ended_at = $4, ended_by = $5 WHERE id = $1`, r.id,
 			int64(r.status), nullZero(int64(r.denyReason)), nullZero(r.endedAt), nullZero(int64(r.endedBy)))
 		if err != nil {
@@ -238,17 +238,17 @@ func (r *cachedRun) save(tx *Tx) error {
 		r.id, r.lastCallAt, r.stepCount, r.blockedStepCount, r.promptTokens, r.completionTokens, r.spend)
 }
 
-// called moves the idle clock of a run that is RUNNING.
-func (r *cachedRun) called(tx *Tx) {
+// touch moves the last call of a RUNNING run to now, which restarts its idle timeout.
+func (r *cachedRun) touch(tx *Tx) {
 	if r.status == RunRunning {
 		r.lastCallAt = tx.now.UnixMilli()
 		tx.cache.markDirty(r)
 	}
 }
 
-// stand moves a run out of RUNNING, or to another end.
-func (r *cachedRun) stand(tx *Tx, status RunStatus, by EndedBy) {
-	r.status, r.endedAt, r.endedBy, r.standingChanged = status, tx.now.UnixMilli(), by, true
+// setStatus ends a run, or changes how it ended.
+func (r *cachedRun) setStatus(tx *Tx, status RunStatus, by EndedBy) {
+	r.status, r.endedAt, r.endedBy, r.statusChanged = status, tx.now.UnixMilli(), by, true
 	tx.cache.markDirty(r)
 }
 

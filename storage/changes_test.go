@@ -12,22 +12,22 @@ import (
 	"github.com/pikarc/server/plans"
 )
 
-// told collects what a watcher is told, and whether it was committed by then.
-type told struct {
+// changeRecorder collects what a watcher is changeRecorder, and whether it was committed by then.
+type changeRecorder struct {
 	sync.Mutex
 	batches [][]Change
 	early   bool // a run was told that nobody else could read yet
 }
 
 // watch watches the store of a world.
-func (w *world) watch() *told {
+func (w *world) watch() *changeRecorder {
 	w.t.Helper()
-	in := &told{}
+	in := &changeRecorder{}
 	w.must(w.Watch(context.Background(), in.listen(w)))
 	return in
 }
 
-func (in *told) listen(w *world) func([]Change) {
+func (in *changeRecorder) listen(w *world) func([]Change) {
 	return func(list []Change) {
 		in.Lock()
 		defer in.Unlock()
@@ -41,7 +41,7 @@ func (in *told) listen(w *world) func([]Change) {
 }
 
 // all are the changes told, once the writer has told what was committed before.
-func (in *told) all(w *world) (list []Change) {
+func (in *changeRecorder) all(w *world) (list []Change) {
 	w.t.Helper()
 	w.must(w.write(context.Background(), modeBulkSQL, func(*Tx) error { return nil })) // after which the batch before is told
 	in.Lock()
@@ -185,7 +185,7 @@ func TestNothingIsLostBetweenWatchAndRead(t *testing.T) {
 		_, err := w.StartRun(context.Background(), Caller{Workspace: ws}, NewRun{UserID: "u"}, guard.Decide)
 		start <- err
 	}()
-	in, watching := &told{}, make(chan error)
+	in, watching := &changeRecorder{}, make(chan error)
 	go func() { watching <- w.Watch(context.Background(), in.listen(w)) }()
 	release()
 	w.must(<-watching)

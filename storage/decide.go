@@ -10,12 +10,12 @@ import (
 	"github.com/pikarc/server/plans"
 )
 
-// Decider makes the verdict inside the transaction that records it:
-// guard.Decide, or in a test any other.
+// Decider decides, inside the transaction that records the decision. It is
+// guard.Decide; a test may pass any other.
 type Decider func(guard.Request, guard.State) guard.Decision
 
-// ground is what a decision stands on: rows of the writer's cache.
-type ground struct {
+// decisionState is the cached rows that a decision depends on.
+type decisionState struct {
 	ws      *cachedWorkspace
 	day     *cachedDay     // of the workspace, today
 	user    *cachedUser    // nil when the workspace has never seen the user
@@ -23,53 +23,54 @@ type ground struct {
 	keyDay  *cachedKeyDay  // of a start, by the key that makes it; nil when none does
 }
 
-// standOn reads what a decision depends on; userID is 0 for a user never seen.
-func standOn(tx *Tx, ws *cachedWorkspace, userID int64) (g ground, err error) {
+// loadState loads what a decision depends on; userID is 0 for a user never seen.
+func loadState(tx *Tx, ws *cachedWorkspace, userID int64) (state decisionState, err error) {
 	today := dayKey{ws.key, dayOf(tx.now)}
-	g.ws = ws
-	if g.day, err = tx.cache.days.get(tx, today); err != nil || userID == 0 {
-		return g, err
+	state.ws = ws
+	if state.day, err = tx.cache.days.get(tx, today); err != nil || userID == 0 {
+		return state, err
 	}
-	if g.user, err = tx.cache.users.get(tx, idKey{ws.key, userID}); err != nil {
-		return g, err
+	if state.user, err = tx.cache.users.get(tx, idKey{ws.key, userID}); err != nil {
+		return state, err
 	}
-	g.userDay, err = tx.cache.userDays.get(tx, partKey{today, userID})
-	return g, err
+	state.userDay, err = tx.cache.userDays.get(tx, partKey{today, userID})
+	return state, err
 }
 
-func (g ground) state() guard.State {
+func (d decisionState) guardState() guard.State {
 	s := guard.State{
-		Plan: g.ws.plan, KillSwitch: g.ws.killSwitch,
-		DailyBudget: g.ws.dailyBudget, SpentToday: plans.Money(g.day.spend),
-		UserDailyBudget: g.ws.userDailyBudget,
-		RunsThisMonth:   g.day.earlierRuns + g.day.runs,
-		RunningRuns:     g.ws.runningRuns, MaxConcurrentRuns: g.ws.maxConcurrentRuns,
+		Plan: d.ws.plan, KillSwitch: d.ws.killSwitch,
+		DailyBudget: d.ws.dailyBudget, SpentToday: plans.Money(d.day.spend),
+		UserDailyBudget: d.ws.userDailyBudget,
+		RunsThisMonth:   d.day.earlierRuns + d.day.runs,
+		RunningRuns:     d.ws.runningRuns, MaxConcurrentRuns: d.ws.maxConcurrentRuns,
 	}
-	if g.user != nil {
-		s.UserBlocked, s.UserSpentToday = g.user.blocked, plans.Money(g.userDay.spend)
+	if d.user != nil {
+		s.UserBlocked, s.UserSpentToday = d.user.blocked, plans.Money(d.userDay.spend)
 	}
 	return s
 }
 
-// standOnRun is standOn for the next call of a run.
-func standOnRun(tx *Tx, c Caller, id uuid.UUID) (r *cachedRun, s guard.State, err error) {
-	ws, err := calling(tx, c)
+// loadRunState loads a run, and what the decision on its next call depends on.
+func loadRunState(tx *Tx, c Caller, id uuid.UUID) (r *cachedRun, state guard.State, err error) {
+	ws, err := authorize(tx, c)
 	if err != nil {
-		return nil, s, err
+		return nil, state, err
 	}
 	if r, err = tx.cache.runs.get(tx, runKey{ws.key, id}); err != nil {
-		return nil, s, err
+		return nil, state, err
 	}
-	g, err := standOn(tx, ws, r.userID)
+	loaded, err := loadState(tx, ws, r.userID)
 	if err != nil {
-		return nil, s, err
+		return nil, state, err
 	}
-	s = g.state()
-	s.RunEnded = r.status != RunRunning
-	return r, s, nil
+	state = loaded.guardState()
+	state.RunEnded = r.status != RunRunning
+	return r, state, nil
 }
 
-// recordDenial keeps what the objecting rule saw, and counts it on the day; step is nil for a run's start.
+// recordDenial stores what the objecting rule saw, and counts the denial on the
+// day; step is nil for a run's start.
 func recordDenial(tx *Tx, ws WorkspaceKey, runID int64, step []byte, d guard.Decision) error {
 	if err := countDenial(tx, ws, d.Reason); err != nil {
 		return err
@@ -128,7 +129,7 @@ func replay(tx *Tx, ws WorkspaceKey, runID int64, in Idempotency) ([]byte, error
 	}
 }
 
-// saveAnswer stores an answer under its key, over one that has expired.
+// saveAnswer stores an answer under its key, in place of one that has expired.
 func saveAnswer(tx *Tx, ws WorkspaceKey, runID int64, in Idempotency, a Answer) error {
 	if in.Key == "" {
 		return nil

@@ -157,8 +157,8 @@ func (in EndsOfRuns) end(tx *Tx, actor Actor, found []silentRun) (ended []uuid.U
 	if len(runs) == 0 {
 		return nil, nil
 	}
-	done := deed{ws: ws.key, action: ActionEndRuns, became: facts{"runs": len(runs), "status": in.Status.String()}}
-	if err := recordAudit(tx, actor, done); err != nil {
+	event := auditEvent{ws: ws.key, action: ActionEndRuns, after: attributes{"runs": len(runs), "status": in.Status.String()}}
+	if err := recordAudit(tx, actor, event); err != nil {
 		return nil, err
 	}
 	for _, r := range runs {

@@ -30,11 +30,11 @@ type Erasure struct {
 // does the rest, also of what fails for now. Runs that are RUNNING are ended as
 // FAILED. ErrNotFound for a user never seen.
 func (s *Store) EraseUser(ctx context.Context, ws WorkspaceKey, externalID string, wait time.Duration) (e Erasure, err error) {
-	err = s.configure(ctx, func(tx *Tx) (deed, error) {
-		done := deed{ws: ws, action: ActionEraseUser}
-		e.Pseudonym, done.outcome, err = beginErasure(tx, ws, externalID)
-		done.target = e.Pseudonym
-		return done, err
+	err = s.configure(ctx, func(tx *Tx) (auditEvent, error) {
+		event := auditEvent{ws: ws, action: ActionEraseUser}
+		e.Pseudonym, event.always, err = beginErasure(tx, ws, externalID)
+		event.target = e.Pseudonym
+		return event, err
 	})
 	if err != nil {
 		return e, err
@@ -265,12 +265,12 @@ func anonymise(tx *Tx, e erasing, entry AuditEntry) error {
 	return err
 }
 
-// withoutTexts drops the facts of an entry that are texts.
+// withoutTexts drops the attributes of an entry that are texts.
 func withoutTexts(object []byte) ([]byte, error) {
 	if object == nil {
 		return nil, nil
 	}
-	var all facts
+	var all attributes
 	if err := json.Unmarshal(object, &all); err != nil {
 		return nil, fmt.Errorf("read an entry of the audit log: %w", err)
 	}

@@ -22,9 +22,9 @@ type NewKey struct {
 	first bool
 }
 
-// facts are what the audit log says of a key.
-func (k APIKey) facts() facts {
-	f := facts{"prefix": k.Prefix, "label": k.Label, "scope": k.Scope}
+// attributes are what the audit log says of a key.
+func (k APIKey) attributes() attributes {
+	f := attributes{"prefix": k.Prefix, "label": k.Label, "scope": k.Scope}
 	if !k.ExpiresAt.IsZero() {
 		f["expires_at"] = shownTime(k.ExpiresAt)
 	}
@@ -45,12 +45,12 @@ func recordKeyChange(tx *Tx, ws WorkspaceKey, ended bool) {
 // CreateKey makes a key beside those that there are. ErrTooManyKeys when
 // MaxKeys are active.
 func (s *Store) CreateKey(ctx context.Context, ws WorkspaceKey, in NewKey) (k APIKey, err error) {
-	err = s.configure(ctx, func(tx *Tx) (deed, error) {
+	err = s.configure(ctx, func(tx *Tx) (auditEvent, error) {
 		if k, err = s.insertKey(tx, ws, in); err != nil {
-			return deed{}, err
+			return auditEvent{}, err
 		}
 		recordKeyChange(tx, ws, false)
-		return deed{ws: ws, action: ActionCreateKey, target: k.Prefix, became: k.facts()}, limitKeys(tx, ws)
+		return auditEvent{ws: ws, action: ActionCreateKey, target: k.Prefix, after: k.attributes()}, limitKeys(tx, ws)
 	})
 	return k, err
 }
@@ -69,16 +69,16 @@ func limitKeys(tx *Tx, ws WorkspaceKey) error {
 
 // RenameKey gives a key another label, also one that has ended.
 func (s *Store) RenameKey(ctx context.Context, ws WorkspaceKey, id uuid.UUID, label string) (k APIKey, err error) {
-	err = s.configure(ctx, func(tx *Tx) (deed, error) {
+	err = s.configure(ctx, func(tx *Tx) (auditEvent, error) {
 		stored, err := keyByID(tx, ws, id)
 		if err != nil {
-			return deed{}, err
+			return auditEvent{}, err
 		}
 		k = stored.APIKey
-		done := deed{ws: ws, action: ActionRenameKey, target: k.Prefix, was: facts{"label": k.Label}, became: facts{"label": label}}
+		event := auditEvent{ws: ws, action: ActionRenameKey, target: k.Prefix, before: attributes{"label": k.Label}, after: attributes{"label": label}}
 		k.Label = label
 		recordKeyChange(tx, ws, false)
-		return done, tx.execOne(`UPDATE api_keys SET label = $2 WHERE id = $1`, stored.id, label)
+		return event, tx.execOne(`UPDATE api_keys SET label = $2 WHERE id = $1`, stored.id, label)
 	})
 	return k, err
 }
@@ -86,18 +86,18 @@ func (s *Store) RenameKey(ctx context.Context, ws WorkspaceKey, id uuid.UUID, la
 // RevokeKey ends a key, for the very next request; see KeyGrace for what it
 // may still do. One that has ended already stays as it is.
 func (s *Store) RevokeKey(ctx context.Context, ws WorkspaceKey, id uuid.UUID) (k APIKey, err error) {
-	err = s.configure(ctx, func(tx *Tx) (deed, error) {
+	err = s.configure(ctx, func(tx *Tx) (auditEvent, error) {
 		stored, err := keyByID(tx, ws, id)
 		if err != nil {
-			return deed{}, err
+			return auditEvent{}, err
 		}
 		k = stored.APIKey
 		if !k.Active() {
-			return deed{ws: ws, action: ActionRevokeKey}, nil
+			return auditEvent{ws: ws, action: ActionRevokeKey}, nil
 		}
 		k.Ended = ErrKeyRevoked
 		recordKeyChange(tx, ws, true)
-		return deed{ws: ws, action: ActionRevokeKey, target: k.Prefix, was: k.facts()},
+		return auditEvent{ws: ws, action: ActionRevokeKey, target: k.Prefix, before: k.attributes()},
 			tx.execOne(`UPDATE api_keys SET revoked_at = $2, is_first = 0 WHERE id = $1`, stored.id, tx.now.UnixMilli())
 	})
 	return k, err
@@ -112,30 +112,30 @@ type Rotation struct {
 // RotateKey replaces the workspace's first key. The old one ends for the very
 // next request, or after the overlap; the new one is an agent's.
 func (s *Store) RotateKey(ctx context.Context, ws WorkspaceKey, in Rotation) (k APIKey, err error) {
-	err = s.configure(ctx, func(tx *Tx) (deed, error) {
-		done := deed{ws: ws, action: ActionRotateKey}
+	err = s.configure(ctx, func(tx *Tx) (auditEvent, error) {
+		event := auditEvent{ws: ws, action: ActionRotateKey}
 		var id KeyID
 		var prefix, label string
 		err := tx.get(`UPDATE api_keys SET is_first = 0 WHERE workspace_id = $1 AND is_first = 1 RETURNING id, prefix, label`,
 			[]any{ws}, &id, &prefix, &label)
 		switch {
 		case err == nil:
-			done.was = facts{"prefix": prefix, "label": label}
+			event.before = attributes{"prefix": prefix, "label": label}
 			if err := endAfter(tx, id, in.Overlap); err != nil {
-				return done, err
+				return event, err
 			}
 		case !errors.Is(err, ErrNotFound): // it may have been revoked
-			return done, err
+			return event, err
 		}
 		recordKeyChange(tx, ws, true)
 		if k, err = s.insertKey(tx, ws, NewKey{Label: in.Label, first: true}); err != nil {
-			return done, err
+			return event, err
 		}
-		done.became = facts{"prefix": k.Prefix, "label": in.Label}
-		if done.was != nil && in.Overlap > 0 {
-			done.became["overlap_seconds"] = int64(in.Overlap / time.Second)
+		event.after = attributes{"prefix": k.Prefix, "label": in.Label}
+		if event.before != nil && in.Overlap > 0 {
+			event.after["overlap_seconds"] = int64(in.Overlap / time.Second)
 		}
-		return done, limitKeys(tx, ws)
+		return event, limitKeys(tx, ws)
 	})
 	return k, err
 }

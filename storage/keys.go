@@ -252,8 +252,9 @@ func (s *Store) withUse(tx *Tx, ws WorkspaceKey, stored []storedKey) ([]APIKey, 
 	return slices.Clip(keys), err
 }
 
-// proven is nil for a caller whose key is active, or who has none.
-func (c Caller) proven(tx *Tx) (keyEnd, error) {
+// checkKey returns when the caller's key ends, and an error when it has ended.
+// A caller without a key passes.
+func (c Caller) checkKey(tx *Tx) (keyEnd, error) {
 	if c.Key == 0 {
 		return keyEnd{}, nil
 	}
@@ -267,18 +268,19 @@ func (c Caller) proven(tx *Tx) (keyEnd, error) {
 	return k.end, k.end.err(tx.now)
 }
 
-// calling finds the caller's workspace; the caller's key must be active.
-func calling(tx *Tx, c Caller) (*cachedWorkspace, error) {
-	if _, err := c.proven(tx); err != nil {
+// authorize loads the caller's workspace; the caller's key must be active.
+func authorize(tx *Tx, c Caller) (*cachedWorkspace, error) {
+	if _, err := c.checkKey(tx); err != nil {
 		return nil, err
 	}
 	return tx.cache.workspaces.get(tx, c.Workspace)
 }
 
-// finishing finds a run that the caller reports on or ends. A key that has
-// ended may do so for KeyGrace, with the runs that it started.
-func finishing(tx *Tx, c Caller, id uuid.UUID) (*cachedWorkspace, *cachedRun, error) {
-	end, ended := c.proven(tx)
+// authorizeReport loads a run that the caller reports on or ends, and its
+// workspace. A key that has ended may still do so for KeyGrace, with the runs
+// that it started.
+func authorizeReport(tx *Tx, c Caller, id uuid.UUID) (*cachedWorkspace, *cachedRun, error) {
+	end, ended := c.checkKey(tx)
 	if ended != nil && !end.mayFinish(tx.now) {
 		return nil, nil, ended
 	}

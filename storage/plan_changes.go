@@ -58,20 +58,20 @@ func fit(w *Workspace) (lost PlanReset) {
 // changePlan is the only place where a plan changes after sign-up. The new
 // plan, what it resets and the line of history are one transaction, so the
 // next decision sees all of it. What it returns is for the audit log.
-func changePlan(tx *Tx, w *Workspace, plan plans.Plan, by ChangedBy, event string) (deed, error) {
+func changePlan(tx *Tx, w *Workspace, plan plans.Plan, by ChangedBy, stripeEvent string) (auditEvent, error) {
 	if w.Plan.ID == plan.ID {
-		return deed{}, nil
+		return auditEvent{}, nil
 	}
-	done := deed{ws: w.key, action: ActionPlan, was: factsOfWorkspace(*w)}
-	c := PlanChange{At: tx.now, From: w.Plan.ID, To: plan.ID, By: by, Event: event}
+	event := auditEvent{ws: w.key, action: ActionPlan, before: workspaceAttributes(*w)}
+	c := PlanChange{At: tx.now, From: w.Plan.ID, To: plan.ID, By: by, Event: stripeEvent}
 	w.Plan = plan
 	c.Reset = fit(w)
-	done.became = factsOfWorkspace(*w)
+	event.after = workspaceAttributes(*w)
 	if err := saveWorkspace(tx, *w); err != nil {
-		return done, err
+		return event, err
 	}
 	tx.recordChange(Change{Workspace: w.key, Kind: ConfigChanged, Part: PartPlan})
-	return done, insertPlanChange(tx, w.key, c)
+	return event, insertPlanChange(tx, w.key, c)
 }
 
 func insertPlanChange(tx *Tx, ws WorkspaceKey, c PlanChange) error {
@@ -105,9 +105,9 @@ func planChanges(tx *Tx, ws WorkspaceKey, limit int) (all []PlanChange, err erro
 // SetPlan moves a workspace to a plan, as the operator says, and resets what
 // that plan lacks.
 func (s *Store) SetPlan(ctx context.Context, ws WorkspaceKey, plan plans.Plan) (w Workspace, err error) {
-	err = s.configure(ctx, func(tx *Tx) (deed, error) {
+	err = s.configure(ctx, func(tx *Tx) (auditEvent, error) {
 		if w, err = workspace(tx, ws); err != nil {
-			return deed{}, err
+			return auditEvent{}, err
 		}
 		return changePlan(tx, &w, plan, ByCommand, "")
 	})

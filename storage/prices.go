@@ -47,27 +47,27 @@ func internModel(tx *Tx, ws WorkspaceKey, model *string) (int64, error) {
 
 // SetPrice sets or replaces a model's price, for usage first reported from now on.
 func (s *Store) SetPrice(ctx context.Context, ws WorkspaceKey, in ModelPrice) (out ModelPrice, err error) {
-	err = s.configure(ctx, func(tx *Tx) (deed, error) {
-		done := deed{ws: ws, action: ActionSetPrice, target: in.Model, became: factsOfPrice(in)}
+	err = s.configure(ctx, func(tx *Tx) (auditEvent, error) {
+		event := auditEvent{ws: ws, action: ActionSetPrice, target: in.Model, after: priceAttributes(in)}
 		id, err := internModel(tx, ws, &in.Model)
 		if err != nil {
-			return done, err
+			return event, err
 		}
-		if done.was, err = priceFacts(tx, ws, id); err != nil {
-			return done, err
+		if event.before, err = storedPriceAttributes(tx, ws, id); err != nil {
+			return event, err
 		}
 		tx.recordChange(Change{Workspace: ws, Kind: ConfigChanged, Part: PartPrices})
 		out = in
 		input, output := in.prices()
-		return done, tx.get(`UPDATE models SET input_picos = $3, output_picos = $4, is_active = $5, same_as = $6
+		return event, tx.get(`UPDATE models SET input_picos = $3, output_picos = $4, is_active = $5, same_as = $6
 			WHERE workspace_id = $1 AND id = $2 RETURNING uuid`,
 			[]any{ws, id, input, output, boolInt(in.Active), nullString(in.SameAs)}, &out.ID)
 	})
 	return out, err
 }
 
-// priceFacts is what the audit log says of a model's price; nil when it has none.
-func priceFacts(tx *Tx, ws WorkspaceKey, model int64) (facts, error) {
+// storedPriceAttributes reads a model's price for the audit log; nil when it has none.
+func storedPriceAttributes(tx *Tx, ws WorkspaceKey, model int64) (attributes, error) {
 	var p ModelPrice
 	err := tx.get(`SELECT coalesce(input_picos, 0), coalesce(output_picos, 0), coalesce(same_as, ''), is_active FROM models
 		WHERE workspace_id = $1 AND id = $2 AND (input_picos IS NOT NULL OR same_as IS NOT NULL)`,
@@ -75,14 +75,14 @@ func priceFacts(tx *Tx, ws WorkspaceKey, model int64) (facts, error) {
 	if errors.Is(err, ErrNotFound) {
 		return nil, nil
 	}
-	return factsOfPrice(p), err
+	return priceAttributes(p), err
 }
 
-func factsOfPrice(p ModelPrice) facts {
+func priceAttributes(p ModelPrice) attributes {
 	if p.SameAs != "" {
-		return facts{"same_as": p.SameAs, "is_active": p.Active}
+		return attributes{"same_as": p.SameAs, "is_active": p.Active}
 	}
-	return facts{"input_cost_per_token": p.Input, "output_cost_per_token": p.Output, "is_active": p.Active}
+	return attributes{"input_cost_per_token": p.Input, "output_cost_per_token": p.Output, "is_active": p.Active}
 }
 
 // Prices lists the entries of a workspace by name.

@@ -62,7 +62,7 @@ func (r Repairs) Fields() (names []string) {
 // RepairRun records that a call on a run was repaired that records nothing else.
 func (s *Store) RepairRun(ctx context.Context, c Caller, run uuid.UUID, r Repairs) error {
 	return s.write(ctx, modeCached, func(tx *Tx) error {
-		_, c, err := finishing(tx, c, run)
+		_, c, err := authorizeReport(tx, c, run)
 		if err != nil {
 			return err
 		}

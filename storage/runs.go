@@ -34,7 +34,7 @@ func (s *Store) StartRun(ctx context.Context, c Caller, in NewRun, decide Decide
 }
 
 func startRun(tx *Tx, c Caller, in NewRun, decide Decider) (Answer, error) {
-	ws, err := calling(tx, c)
+	ws, err := authorize(tx, c)
 	if err != nil {
 		return Answer{}, err
 	}
@@ -45,22 +45,22 @@ func startRun(tx *Tx, c Caller, in NewRun, decide Decider) (Answer, error) {
 	if err != nil {
 		return Answer{}, err
 	}
-	g, err := standOn(tx, ws, userID)
+	state, err := loadState(tx, ws, userID)
 	if err != nil {
 		return Answer{}, err
 	}
-	d := decide(guard.Request{Kind: guard.Start, At: tx.now}, g.state())
-	if g.user == nil {
-		if g, err = addUser(tx, ws, in.UserID); err != nil {
+	d := decide(guard.Request{Kind: guard.Start, At: tx.now}, state.guardState())
+	if state.user == nil {
+		if state, err = addUser(tx, ws, in.UserID); err != nil {
 			return Answer{}, err
 		}
 	}
 	if c.Key != 0 {
-		if g.keyDay, err = tx.cache.keyDays.get(tx, partKey{g.day.dayKey, int64(c.Key)}); err != nil {
+		if state.keyDay, err = tx.cache.keyDays.get(tx, partKey{state.day.dayKey, int64(c.Key)}); err != nil {
 			return Answer{}, err
 		}
 	}
-	id, run, err := insertRun(tx, c, g.user.id, in, d)
+	id, run, err := insertRun(tx, c, state.user.id, in, d)
 	if err != nil {
 		return Answer{}, err
 	}
@@ -69,17 +69,17 @@ func startRun(tx *Tx, c Caller, in NewRun, decide Decider) (Answer, error) {
 		return Answer{}, err
 	}
 	tx.cache.runs.put(tx, runKey{ws.key, id}, run)
-	g.started(tx, run.id, d.Allowed())
+	state.countStart(tx, run.id, d.Allowed())
 	return a, nil
 }
 
-// addUser records a user who is seen for the first time.
-func addUser(tx *Tx, ws *cachedWorkspace, externalID string) (ground, error) {
+// addUser inserts a user who is seen for the first time.
+func addUser(tx *Tx, ws *cachedWorkspace, externalID string) (decisionState, error) {
 	id, err := insertUser(tx, ws.key, externalID)
 	if err != nil {
-		return ground{}, err
+		return decisionState{}, err
 	}
-	return standOn(tx, ws, id)
+	return loadState(tx, ws, id)
 }
 
 func insertRun(tx *Tx, c Caller, userID int64, in NewRun, d guard.Decision) (uuid.UUID, *cachedRun, error) {
@@ -110,26 +110,26 @@ func insertRun(tx *Tx, c Caller, userID int64, in NewRun, d guard.Decision) (uui
 	return id, r, err
 }
 
-// started counts a start.
-func (g ground) started(tx *Tx, runID int64, allowed bool) {
-	c := Change{Workspace: g.ws.key, Kind: RunStarted, Run: runID}
-	g.user.seen(tx, boolInt(allowed))
+// countStart counts a run's start in every counter that it moves.
+func (d decisionState) countStart(tx *Tx, runID int64, allowed bool) {
+	c := Change{Workspace: d.ws.key, Kind: RunStarted, Run: runID}
+	d.user.markSeen(tx, boolInt(allowed))
 	if allowed {
-		g.day.runs++
-		g.userDay.runs++
-		g.ws.runningRuns++
-		tx.cache.markDirty(g.userDay)
-		tx.cache.markDirty(g.ws)
+		d.day.runs++
+		d.userDay.runs++
+		d.ws.runningRuns++
+		tx.cache.markDirty(d.userDay)
+		tx.cache.markDirty(d.ws)
 	} else {
 		c.Kind = RunDenied
-		g.day.blockedRuns++
+		d.day.blockedRuns++
 	}
-	if g.keyDay != nil {
-		g.keyDay.runs += boolInt(allowed)
-		g.keyDay.blockedRuns += boolInt(!allowed)
-		tx.cache.markDirty(g.keyDay)
+	if d.keyDay != nil {
+		d.keyDay.runs += boolInt(allowed)
+		d.keyDay.blockedRuns += boolInt(!allowed)
+		tx.cache.markDirty(d.keyDay)
 	}
-	tx.cache.markDirty(g.day)
+	tx.cache.markDirty(d.day)
 	tx.recordChange(c)
 }
 
@@ -152,7 +152,7 @@ func (s *Store) EndRun(ctx context.Context, c Caller, id uuid.UUID, status RunSt
 }
 
 func endRun(tx *Tx, c Caller, id uuid.UUID, status RunStatus, by EndedBy) (RunEnd, error) {
-	ws, r, err := finishing(tx, c, id)
+	ws, r, err := authorizeReport(tx, c, id)
 	if err != nil {
 		return RunEnd{}, err
 	}
@@ -164,9 +164,9 @@ func endRun(tx *Tx, c Caller, id uuid.UUID, status RunStatus, by EndedBy) (RunEn
 			return RunEnd{}, err
 		}
 		finishRun(tx, ws, r, status, by)
-		user.seen(tx, 0)
+		user.markSeen(tx, 0)
 	case overIdle:
-		r.stand(tx, status, by)
+		r.setStatus(tx, status, by)
 		tx.recordChange(Change{Workspace: ws.key, Kind: RunEnded, Run: r.id})
 	case r.status != status:
 		return RunEnd{}, &EndedError{Status: r.status}
@@ -176,8 +176,8 @@ func endRun(tx *Tx, c Caller, id uuid.UUID, status RunStatus, by EndedBy) (RunEn
 
 // finishRun takes a run out of RUNNING: its slot is free again, and its open steps are abandoned by that.
 func finishRun(tx *Tx, ws *cachedWorkspace, r *cachedRun, status RunStatus, by EndedBy) {
-	r.open = nil // few are reported on any more
-	r.stand(tx, status, by)
+	r.openSteps = nil // few are reported on any more
+	r.setStatus(tx, status, by)
 	ws.runningRuns--
 	tx.cache.markDirty(ws)
 	tx.recordChange(Change{Workspace: ws.key, Kind: RunEnded, Run: r.id})
@@ -186,13 +186,13 @@ func finishRun(tx *Tx, ws *cachedWorkspace, r *cachedRun, status RunStatus, by E
 // Heartbeat marks a run as alive and decides whether it may go on. It records no step.
 func (s *Store) Heartbeat(ctx context.Context, c Caller, id uuid.UUID, decide Decider) (a Answer, err error) {
 	err = s.write(ctx, modeCached, func(tx *Tx) error {
-		r, state, err := standOnRun(tx, c, id)
+		r, state, err := loadRunState(tx, c, id)
 		if err != nil {
 			return err
 		}
 		a = Answer{ID: id, Status: r.status.String()}
 		a.Decision = decide(guard.Request{Kind: guard.Heartbeat, At: tx.now}, state)
-		r.called(tx)
+		r.touch(tx)
 		return nil
 	})
 	return a, err

@@ -81,7 +81,7 @@ func TestAStepOfLongAgoIsUpdated(t *testing.T) {
 	ws := w.roomy()
 	run := w.start(ws, "u").ID
 	first := w.step(ws, run)
-	for range 2 * lookedInto {
+	for range 2 * searchedSegments {
 		w.must(w.write(t.Context(), modeCached, func(tx *Tx) error { tx.cache.segment++; return nil }))
 		w.step(ws, run)
 	}

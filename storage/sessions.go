@@ -33,50 +33,50 @@ func (s *Store) TokenCredential(ctx context.Context, account, workspace uuid.UUI
 // EndSession ends one session of an account, for the very next request. It is
 // remembered until its token expires.
 func (s *Store) EndSession(ctx context.Context, account uuid.UUID, session auth.SessionID, expires time.Time) error {
-	return s.configure(ctx, func(tx *Tx) (deed, error) {
-		done, accountID, err := ofAccount(tx, account, ActionSignOut)
+	return s.configure(ctx, func(tx *Tx) (auditEvent, error) {
+		event, accountID, err := sessionEvent(tx, account, ActionSignOut)
 		if err != nil {
-			return done, err
+			return event, err
 		}
 		_, err = tx.exec(`INSERT INTO ended_sessions (session, account_id, expires_at) VALUES ($1, $2, $3)
 			ON CONFLICT (session) DO NOTHING`, session[:], accountID, expires.UnixMilli())
-		return done, err
+		return event, err
 	})
 }
 
 // EndAllSessions ends every session of an account, for the very next request.
 func (s *Store) EndAllSessions(ctx context.Context, account uuid.UUID) error {
-	return s.configure(ctx, func(tx *Tx) (deed, error) {
-		done, accountID, err := ofAccount(tx, account, ActionSignOutEverywhere)
+	return s.configure(ctx, func(tx *Tx) (auditEvent, error) {
+		event, accountID, err := sessionEvent(tx, account, ActionSignOutEverywhere)
 		if err != nil {
-			return done, err
+			return event, err
 		}
-		return done, tx.execOne(`UPDATE accounts SET token_version = token_version + 1 WHERE id = $1`, accountID)
+		return event, tx.execOne(`UPDATE accounts SET token_version = token_version + 1 WHERE id = $1`, accountID)
 	})
 }
 
 // SetPassword replaces an account's password hash, whatever it was, and ends
 // all its sessions.
 func (s *Store) SetPassword(ctx context.Context, account uuid.UUID, hash string) error {
-	return s.configure(ctx, func(tx *Tx) (deed, error) {
-		done, accountID, err := ofAccount(tx, account, ActionSetPassword)
+	return s.configure(ctx, func(tx *Tx) (auditEvent, error) {
+		event, accountID, err := sessionEvent(tx, account, ActionSetPassword)
 		if err != nil {
-			return done, err
+			return event, err
 		}
-		return done, tx.execOne(`UPDATE accounts SET password_hash = $2, token_version = token_version + 1 WHERE id = $1`,
+		return event, tx.execOne(`UPDATE accounts SET password_hash = $2, token_version = token_version + 1 WHERE id = $1`,
 			accountID, hash)
 	})
 }
 
-// ofAccount begins what ends sessions of an account.
-func ofAccount(tx *Tx, account uuid.UUID, action Action) (done deed, accountID int64, err error) {
-	done = deed{action: action, outcome: true}
+// sessionEvent prepares the audit event of a change that ends sessions.
+func sessionEvent(tx *Tx, account uuid.UUID, action Action) (event auditEvent, accountID int64, err error) {
+	event = auditEvent{action: action, always: true}
 	err = tx.get(`SELECT a.id, a.email, w.id FROM accounts a JOIN workspaces w ON w.account_id = a.id WHERE a.uuid = $1`,
-		[]any{account[:]}, &accountID, &done.target, &done.ws)
+		[]any{account[:]}, &accountID, &event.target, &event.ws)
 	if err == nil {
-		tx.recordChange(Change{Workspace: done.ws, Kind: CredentialsChanged})
+		tx.recordChange(Change{Workspace: event.ws, Kind: CredentialsChanged})
 	}
-	return done, accountID, err
+	return event, accountID, err
 }
 
 // expireSessions forgets ended sessions whose tokens have expired by themselves.
@@ -122,26 +122,26 @@ func (s *Store) SignedIn(ctx context.Context, account Account, address string, o
 				return err
 			}
 		}
-		return recordOfAccount(tx, actor, account, action)
+		return recordAccountEvent(tx, actor, account, action)
 	})
 }
 
 // ChangePasswordFailed records that somebody who is signed in did not know the password.
 func (s *Store) ChangePasswordFailed(ctx context.Context, account Account) error {
 	return s.write(ctx, modeCached, func(tx *Tx) error {
-		return recordOfAccount(tx, actorOf(ctx), account, ActionChangePasswordFailed)
+		return recordAccountEvent(tx, actorOf(ctx), account, ActionChangePasswordFailed)
 	})
 }
 
-// recordOfAccount writes an entry about an account itself.
-func recordOfAccount(tx *Tx, actor Actor, account Account, action Action) error {
+// recordAccountEvent writes an entry about an account itself.
+func recordAccountEvent(tx *Tx, actor Actor, account Account, action Action) error {
 	var ws WorkspaceKey
 	err := tx.get(`SELECT w.id FROM workspaces w JOIN accounts a ON a.id = w.account_id WHERE a.uuid = $1`,
 		[]any{account.ID[:]}, &ws)
 	if err != nil {
 		return err
 	}
-	return recordAudit(tx, actor, deed{ws: ws, action: action, target: account.Email, outcome: true})
+	return recordAudit(tx, actor, auditEvent{ws: ws, action: action, target: account.Email, always: true})
 }
 
 // rememberAddress keeps the latest addresses of an account.

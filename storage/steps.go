@@ -32,7 +32,7 @@ func (s *Store) CreateStep(ctx context.Context, c Caller, run uuid.UUID, in NewS
 }
 
 func createStep(tx *Tx, c Caller, run uuid.UUID, in NewStep, decide Decider) (Answer, error) {
-	r, state, err := standOnRun(tx, c, run)
+	r, state, err := loadRunState(tx, c, run)
 	if err != nil {
 		return Answer{}, err
 	}
@@ -49,9 +49,9 @@ func createStep(tx *Tx, c Caller, run uuid.UUID, in NewStep, decide Decider) (An
 		return Answer{}, err
 	}
 	if d.Allowed() {
-		r.opened(row)
+		r.cacheStep(row)
 	}
-	r.stepped(tx, row.segment, d)
+	r.countStep(tx, row.segment, d)
 	recordStepChange(tx, c.Workspace, r.id, row.ID, d)
 	return a, nil
 }
@@ -84,7 +84,7 @@ func insertStep(tx *Tx, ws WorkspaceKey, r *cachedRun, in NewStep, d guard.Decis
 		return row, err
 	}
 	row.model = nullZero(model)
-	if row.segment, err = r.place(tx); err != nil {
+	if row.segment, err = r.assignSegment(tx); err != nil {
 		return row, err
 	}
 	_, err = tx.exec(`INSERT INTO steps (segment, run_id, uuid, sequence, type, status, created_at, model_id, tool_name)
@@ -101,35 +101,35 @@ func insertStep(tx *Tx, ws WorkspaceKey, r *cachedRun, in NewStep, d guard.Decis
 	return row, err
 }
 
-// stepped counts a step, and knows where it is. A denial after the end says
-// nothing about why the run was stopped: it is the run's reason only where there is no other.
-func (r *cachedRun) stepped(tx *Tx, segment int64, d guard.Decision) {
+// countStep counts a step on its run. A denial after the run's end says nothing
+// about why the run was stopped: it becomes the run's reason only if there is
+// no other.
+func (r *cachedRun) countStep(tx *Tx, segment int64, d guard.Decision) {
 	r.segment = segment
 	r.stepCount++
 	if !d.Allowed() {
 		r.blockedStepCount++
 		if d.Reason != r.denyReason && (d.Reason != guard.RunAlreadyEnded || r.denyReason == guard.None) {
-			r.denyReason, r.standingChanged = d.Reason, true
+			r.denyReason, r.statusChanged = d.Reason, true
 		}
 	}
 	tx.cache.markDirty(r)
-	r.called(tx)
+	r.touch(tx)
 }
 
-// Steps are stored by segments: some hundred that were asked for one after
-// another, whatever their runs. So the pages that a commit dirties are those of
-// the newest segment, which are few however many runs are under way; by runs
-// alone they would be one for each of them. run_segments lists the segments in
-// which a run has steps, an entry for many of them, and the view run_steps
-// finds a run's steps through it.
+// Steps are stored in segments: several hundred steps that were asked for one
+// after another, whatever their runs. So a commit dirties the few pages of the
+// newest segment, however many runs are active. Stored by run, it would dirty
+// one page for each run. run_segments lists the segments in which a run has
+// steps; the view run_steps finds a run's steps through it.
 
-// segmentSteps is about how many steps a segment takes. Larger ones have more
-// pages to dirty, and of smaller ones a run has more to list.
+// segmentSteps is about how many steps a segment takes. A larger segment has
+// more pages to dirty; of smaller ones each run has more.
 const segmentSteps = 512
 
-// place returns the segment that the run's next step belongs to, and lists the
-// run there. That it is listed is cached by stepped.
-func (r *cachedRun) place(tx *Tx) (segment int64, err error) {
+// assignSegment returns the segment for the run's next step, and lists the run
+// there. countStep then caches that it is listed.
+func (r *cachedRun) assignSegment(tx *Tx) (segment int64, err error) {
 	segment, err = tx.cache.newestSegment(tx)
 	if err != nil || segment == r.segment {
 		return segment, err
@@ -138,8 +138,8 @@ func (r *cachedRun) place(tx *Tx) (segment int64, err error) {
 	return segment, err
 }
 
-// newestSegment is the one that is being filled, or the next when it is full.
-// Another process may fill the same one, or another, without harm.
+// newestSegment is the segment being filled, or the next one when that is full.
+// It does no harm when another process fills the same segment, or another.
 func (c *cache) newestSegment(tx *Tx) (int64, error) {
 	switch {
 	case c.segment == 0:
@@ -154,32 +154,32 @@ func (c *cache) newestSegment(tx *Tx) (int64, error) {
 	return c.segment, nil
 }
 
-// segmentFinder finds the segment of a run's step. It never moves.
+// segmentFinder finds the segment of a run's step. A step never moves.
 type segmentFinder func(tx *Tx, runID int64, step uuid.UUID) (segment int64, err error)
 
-// lookedInto is how many of a run's segments the writer looks into for a step,
-// the newest first: most are asked for soon after they were made. In more of
-// them only a reader looks, which holds up nobody.
-const lookedInto = 16
+// searchedSegments is how many of a run's newest segments the writer searches
+// for a step: most steps are reported soon. A reader searches the others, which
+// delays nobody.
+const searchedSegments = 16
 
-// errElsewhere says that a step is in none of a run's newest segments.
-var errElsewhere = errors.New("the step is in no segment that was looked into")
+// errNotInNewest says that a step is in none of a run's newest segments.
+var errNotInNewest = errors.New("the step is in no segment that was looked into")
 
-// newSegmentOf looks into the newest segments alone.
-func newSegmentOf(tx *Tx, runID int64, step uuid.UUID) (int64, error) {
-	segment, err := segmentAmong(tx, lookedInto, runID, step)
+// findInNewestSegments searches the newest segments only.
+func findInNewestSegments(tx *Tx, runID int64, step uuid.UUID) (int64, error) {
+	segment, err := findAmongSegments(tx, searchedSegments, runID, step)
 	if errors.Is(err, ErrNotFound) {
-		err = errElsewhere
+		err = errNotInNewest
 	}
 	return segment, err
 }
 
-// segmentOf looks into all of them.
-func segmentOf(tx *Tx, runID int64, step uuid.UUID) (int64, error) {
-	return segmentAmong(tx, math.MaxInt64, runID, step)
+// findSegment searches all of a run's segments.
+func findSegment(tx *Tx, runID int64, step uuid.UUID) (int64, error) {
+	return findAmongSegments(tx, math.MaxInt64, runID, step)
 }
 
-func segmentAmong(tx *Tx, newest, runID int64, step uuid.UUID) (segment int64, err error) {
+func findAmongSegments(tx *Tx, newest, runID int64, step uuid.UUID) (segment int64, err error) {
 	err = tx.get(`SELECT s.segment FROM (SELECT segment FROM run_segments WHERE run_id = $1 ORDER BY segment DESC LIMIT $3) l
 		JOIN steps s ON s.segment = l.segment AND s.run_id = $1 AND s.uuid = $2`, []any{runID, step[:], newest}, &segment)
 	return segment, err

@@ -175,9 +175,9 @@ type Settled struct {
 // plan that follows, in one transaction with the event that brought the news.
 // ErrOutdated: read the subscription and ask Stripe again.
 func (s *Store) Settle(ctx context.Context, in Settlement) (out Settled, err error) {
-	err = s.configure(WithActor(ctx, settler(ctx, in.Event)), func(tx *Tx) (done deed, err error) {
-		out, done, err = settle(tx, in)
-		return done, err
+	err = s.configure(WithActor(ctx, settler(ctx, in.Event)), func(tx *Tx) (event auditEvent, err error) {
+		out, event, err = settle(tx, in)
+		return event, err
 	})
 	return out, err
 }
@@ -191,38 +191,38 @@ func settler(ctx context.Context, event string) Actor {
 	return Actor{Kind: ActorStripe, Name: event, Address: actorOf(ctx).Address}
 }
 
-func settle(tx *Tx, in Settlement) (out Settled, done deed, err error) {
+func settle(tx *Tx, in Settlement) (out Settled, event auditEvent, err error) {
 	by := ByStripeCheck
 	if in.Event != "" {
 		by = ByStripeEvent
 		n, err := tx.exec(`INSERT INTO stripe_events (id, handled_at) VALUES ($1, $2) ON CONFLICT (id) DO NOTHING`,
 			in.Event, tx.now.UnixMilli())
 		if err != nil || n == 0 {
-			return Settled{Repeated: true}, deed{}, err
+			return Settled{Repeated: true}, auditEvent{}, err
 		}
 	}
 	before, had, err := scanSubscription(tx, selectSubscription+`workspace_id = $1`, in.Read.Workspace)
 	if err != nil {
-		return Settled{}, deed{}, err
+		return Settled{}, auditEvent{}, err
 	}
 	if before.version != in.Read.version {
-		return Settled{}, deed{}, ErrOutdated
+		return Settled{}, auditEvent{}, ErrOutdated
 	}
 	gets := in.Now.grantedAt(tx.now)
 	if err := saveSubscription(tx, before.Workspace, in.Now, gets); err != nil {
-		return Settled{}, deed{}, err
+		return Settled{}, auditEvent{}, err
 	}
 	w, err := workspace(tx, before.Workspace)
 	if err != nil {
-		return Settled{}, deed{}, err
+		return Settled{}, auditEvent{}, err
 	}
 	out = Settled{Changed: before.SubscriptionState != in.Now || had != gets, From: w.Plan.ID}
 	next, err := planAfter(w.Plan, had, gets, in.Unpaid)
 	if err == nil {
-		done, err = changePlan(tx, &w, next, by, in.Event)
+		event, err = changePlan(tx, &w, next, by, in.Event)
 	}
 	out.To = w.Plan.ID
-	return out, done, err
+	return out, event, err
 }
 
 // planAfter is the plan of a workspace whose subscription gave it one plan and

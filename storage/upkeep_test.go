@@ -183,7 +183,7 @@ func (w *world) history(ws WorkspaceKey, at time.Time, ended bool) (id uuid.UUID
 			return err
 		}
 		in := StepUpdate{PromptTokens: &tokens, OutputData: []byte(`1`)}
-		if _, err := updateStep(tx, Caller{Workspace: ws}, id, step.ID, newSegmentOf, in); err != nil {
+		if _, err := updateStep(tx, Caller{Workspace: ws}, id, step.ID, findInNewestSegments, in); err != nil {
 			return err
 		}
 		tx.now = w.Now() // its key is young, whatever the age of the run

@@ -54,13 +54,13 @@ func insertUser(tx *Tx, ws WorkspaceKey, externalID string) (int64, error) {
 // BlockUser blocks a user, seen before or not. Blocking again replaces the
 // reason and keeps the time.
 func (s *Store) BlockUser(ctx context.Context, ws WorkspaceKey, externalID string, reason *string) (u User, err error) {
-	err = s.configure(ctx, func(tx *Tx) (deed, error) {
-		done := deed{ws: ws, action: ActionBlockUser, target: externalID, became: factsOfBlock(true, reason)}
-		if done.was, err = blockFacts(tx, ws, externalID); err != nil {
-			return done, err
+	err = s.configure(ctx, func(tx *Tx) (auditEvent, error) {
+		event := auditEvent{ws: ws, action: ActionBlockUser, target: externalID, after: blockAttributes(true, reason)}
+		if event.before, err = storedBlockAttributes(tx, ws, externalID); err != nil {
+			return event, err
 		}
 		u, err = blockUser(tx, ws, externalID, reason)
-		return done, err
+		return event, err
 	})
 	return u, err
 }
@@ -80,36 +80,36 @@ func blockUser(tx *Tx, ws WorkspaceKey, externalID string, reason *string) (User
 
 // UnblockUser lifts a block, if there is one. ErrNotFound for a user never seen.
 func (s *Store) UnblockUser(ctx context.Context, ws WorkspaceKey, externalID string) (u User, err error) {
-	err = s.configure(ctx, func(tx *Tx) (deed, error) {
-		done := deed{ws: ws, action: ActionUnblockUser, target: externalID, became: factsOfBlock(false, nil)}
+	err = s.configure(ctx, func(tx *Tx) (auditEvent, error) {
+		event := auditEvent{ws: ws, action: ActionUnblockUser, target: externalID, after: blockAttributes(false, nil)}
 		var id int64
-		if done.was, err = blockFacts(tx, ws, externalID); err != nil {
-			return done, err
+		if event.before, err = storedBlockAttributes(tx, ws, externalID); err != nil {
+			return event, err
 		}
 		err := tx.get(`UPDATE users SET blocked_at = NULL, blocked_reason = NULL
 			WHERE workspace_id = $1 AND external_id = $2 RETURNING id`, []any{ws, externalID}, &id)
 		if err != nil {
-			return done, err
+			return event, err
 		}
 		tx.recordChange(Change{Workspace: ws, Kind: ConfigChanged, Part: PartUsers})
 		u, err = readUser(tx, ws, id)
-		return done, err
+		return event, err
 	})
 	return u, err
 }
 
-// blockFacts is what the audit log says of a user's block. Nobody is blocked
-// before they are seen.
-func blockFacts(tx *Tx, ws WorkspaceKey, externalID string) (facts, error) {
+// storedBlockAttributes reads a user's block for the audit log. A user never
+// seen is not blocked.
+func storedBlockAttributes(tx *Tx, ws WorkspaceKey, externalID string) (attributes, error) {
 	var blockedAt sql.NullInt64
 	var reason sql.NullString
 	err := tx.get(`SELECT blocked_at, blocked_reason FROM users WHERE workspace_id = $1 AND external_id = $2`,
 		[]any{ws, externalID}, &blockedAt, &reason)
-	return factsOfBlock(blockedAt.Valid, stringPtr(reason)), ignoreNotFound(err)
+	return blockAttributes(blockedAt.Valid, stringPtr(reason)), ignoreNotFound(err)
 }
 
-func factsOfBlock(blocked bool, reason *string) facts {
-	return facts{"blocked": blocked, "reason": reason}
+func blockAttributes(blocked bool, reason *string) attributes {
+	return attributes{"blocked": blocked, "reason": reason}
 }
 
 func readUser(tx *Tx, ws WorkspaceKey, id int64) (u User, err error) {

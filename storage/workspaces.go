@@ -173,18 +173,18 @@ func (s *Store) SetKillSwitch(ctx context.Context, ws WorkspaceKey, active bool)
 }
 
 func (s *Store) changeWorkspace(ctx context.Context, ws WorkspaceKey, action Action, change func(*Workspace) error) (w Workspace, err error) {
-	err = s.configure(ctx, func(tx *Tx) (deed, error) {
-		done := deed{ws: ws, action: action}
+	err = s.configure(ctx, func(tx *Tx) (auditEvent, error) {
+		event := auditEvent{ws: ws, action: action}
 		if w, err = workspace(tx, ws); err != nil {
-			return done, err
+			return event, err
 		}
-		done.was = factsOfWorkspace(w)
+		event.before = workspaceAttributes(w)
 		if err := change(&w); err != nil {
-			return done, err
+			return event, err
 		}
-		done.became = factsOfWorkspace(w)
+		event.after = workspaceAttributes(w)
 		tx.recordChange(Change{Workspace: ws, Kind: ConfigChanged, Part: PartWorkspace})
-		return done, saveWorkspace(tx, w)
+		return event, saveWorkspace(tx, w)
 	})
 	return w, err
 }
@@ -196,9 +196,9 @@ func saveWorkspace(tx *Tx, w Workspace) error {
 		nullBudget(w.UserDailyBudget), w.MaxConcurrentRuns, int64(w.RunIdleTimeout/time.Second), boolInt(w.PriceCatalogue))
 }
 
-// factsOfWorkspace is what the audit log says of a workspace.
-func factsOfWorkspace(w Workspace) facts {
-	return facts{
+// workspaceAttributes is what the audit log says of a workspace.
+func workspaceAttributes(w Workspace) attributes {
+	return attributes{
 		"name": w.Name, "plan": w.Plan.ID, "kill_switch": w.KillSwitch,
 		"daily_budget_usd": w.DailyBudget, "user_daily_budget_usd": w.UserDailyBudget,
 		"max_concurrent_runs": w.MaxConcurrentRuns, "price_catalogue": w.PriceCatalogue, "run_idle_timeout_seconds": int64(w.RunIdleTimeout / time.Second),
