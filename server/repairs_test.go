@@ -20,7 +20,7 @@ import (
 // usage is what each report of repairCases also says: $0.00225.
 const usage = `"status":"COMPLETED","prompt_tokens":500,"completion_tokens":100`
 
-// repairCase is something flawed that an agent says beside what decides.
+// repairCase is something defective that an agent says beside what decides.
 type repairCase struct {
 	name string
 	says string // JSON members
@@ -239,7 +239,7 @@ func cutJSON(text string, limit int) string {
 	return string(mustJSON(text))
 }
 
-func TestAFlawInAReportLosesNoMoney(t *testing.T) {
+func TestADefectInAReportLosesNoMoney(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	a := w.account(plans.Enterprise)

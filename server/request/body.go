@@ -169,8 +169,8 @@ func parseObject(body []byte) (*Object, error) {
 		return nil, notAnObject(body, 0)
 	}
 	o := &Object{raw: body, members: text.members, asked: make([]string, 0, 8)}
-	if text.keyFlaws != 0 {
-		p := flawProblem(text.keyFlaws)
+	if text.keyDefects != 0 {
+		p := defectProblem(text.keyDefects)
 		p.Loc = []any{"body"}
 		o.found = append(o.found, finding{Problem: p})
 	}
@@ -178,14 +178,14 @@ func parseObject(body []byte) (*Object, error) {
 }
 
 // notAnObject repeats no value that is too deep to be walked through.
-func notAnObject(body []byte, flaws flaw) error {
+func notAnObject(body []byte, defects defect) error {
 	p := Problem{
 		Type:  "model_attributes_type",
 		Loc:   []any{"body"},
 		Msg:   "Input should be a valid dictionary or object to extract fields from",
 		Input: masked,
 	}
-	if flaws&^flawText == 0 {
+	if defects&^defectsOfText == 0 {
 		p.Input = redactStrings(body)
 	}
 	return &ValidationError{Problems: []Problem{p}}

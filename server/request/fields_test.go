@@ -375,7 +375,7 @@ func TestHasAndIsNull(t *testing.T) {
 	wantProblems(t, o.Err(), "[]")
 }
 
-func TestRequiredFlawedFieldHasOneProblem(t *testing.T) {
+func TestRequiredDefectiveFieldHasOneProblem(t *testing.T) {
 	o := mustReadObject(t, `{"f":"\u0000"}`)
 	o.Has("f")
 	o.String("f", 1, 9)

@@ -13,34 +13,35 @@ const maxDepth = 64
 // any call knows, and few enough that a body made of them costs little.
 const maxMembers = 1_000
 
-// flaw is what is legal JSON, or nearly, yet cannot be kept as sent.
-type flaw uint8
+// defect is a set of what makes a value impossible to store as it was sent,
+// although it is JSON, or nearly.
+type defect uint8
 
 const (
-	flawNUL       flaw = 1 << iota // \u0000
-	flawSurrogate                  // half of a surrogate pair, \ud800
-	flawNotFinite                  // NaN, Infinity or -Infinity, which Python writes; see scanReport
-	flawDeep                       // deeper than a payload may be; see scanReport
+	defectNUL       defect = 1 << iota // \u0000
+	defectSurrogate                    // half of a surrogate pair, \ud800
+	defectNotFinite                    // NaN, Infinity or -Infinity, which Python writes; see scanReport
+	defectTooDeep                      // deeper than a payload may be; see scanReport
 
-	flawText = flawNUL | flawSurrogate
+	defectsOfText = defectNUL | defectSurrogate
 )
 
 // member is one field of the outermost object. Key is decoded; value is the
-// JSON as sent; flaws are those of all strings and keys inside value.
+// JSON as sent; defects are those of all strings and keys inside value.
 type member struct {
 	key       []byte
 	value     []byte
-	flaws     flaw
-	notFinite uint32 // with flawNotFinite, where the first of it stands in the text
+	defects   defect
+	notFinite uint32 // with defectNotFinite, where the first of it stands in the text
 }
 
 // jsonText is a checked JSON text. Only an object ('{') has members, in the
 // order sent, duplicates included.
 type jsonText struct {
-	kind     byte
-	members  []member
-	keyFlaws flaw
-	flaws    flaw // of all values
+	kind       byte
+	members    []member
+	keyDefects defect
+	defects    defect // of all values
 }
 
 // syntaxError says where (in bytes) a text stops being acceptable JSON. Text
@@ -56,10 +57,10 @@ func (e *syntaxError) Error() string { return e.text }
 // outermost object. The members alias data. The error is a *syntaxError.
 func scanJSON(data []byte) (jsonText, error) { return scan(data, nil) }
 
-// scanReport is scanJSON for what an agent says, which no flaw in a mere
-// description may refuse. Flawed members are kept and marked: also those of
-// flawed names, of values deeper than a payload may be, and of NaN and its kin.
-// Of more fields than an object may have, it keeps those that are known.
+// scanReport is scanJSON for an agent's report, which a defect in a mere
+// description must not refuse. Members with defects are kept and marked, also
+// for a defect in their name, a value nested too deeply, and NaN or Infinity.
+// Where there are more fields than allowed, it keeps those that are known.
 func scanReport(data []byte, known func(key []byte) bool) (jsonText, error) {
 	return scan(data, known)
 }
@@ -81,7 +82,7 @@ func scan(data []byte, known func(key []byte) bool) (jsonText, error) {
 	if s.pos < len(data) {
 		return jsonText{}, &syntaxError{offset: s.pos, text: "Extra data"}
 	}
-	return jsonText{kind: kind, members: s.members, keyFlaws: s.keyFlaws, flaws: s.allFlaws | s.flaws}, nil
+	return jsonText{kind: kind, members: s.members, keyDefects: s.keyDefects, defects: s.allDefects | s.defects}, nil
 }
 
 // firstInvalid is the offset of the first byte that is no UTF-8.
@@ -100,16 +101,16 @@ func firstInvalid(data []byte) int {
 // scanner follows the grammar of RFC 8259. Its methods return false once err
 // is set, and leave pos behind what they have read.
 type scanner struct {
-	data      []byte
-	pos       int
-	known     func(key []byte) bool // of a report; nil for others
-	levels    int
-	flaws     flaw   // since the last key or value of the outermost object
-	notFinite uint32 // as member's
-	keyFlaws  flaw
-	allFlaws  flaw
-	members   []member
-	err       syntaxError
+	data       []byte
+	pos        int
+	known      func(key []byte) bool // of a report; nil for others
+	levels     int
+	defects    defect // since the last key or value of the outermost object
+	notFinite  uint32 // as member's
+	keyDefects defect
+	allDefects defect
+	members    []member
+	err        syntaxError
 }
 
 // fail notes the first thing that is wrong, and returns false for the caller to.
@@ -152,7 +153,7 @@ func (s *scanner) value(depth int) bool {
 		return s.text()
 	case c == '{' || c == '[':
 		if depth == s.levels && s.known != nil {
-			s.flaws |= flawDeep
+			s.defects |= defectTooDeep
 			return s.deep()
 		}
 		if depth == s.levels {
@@ -192,10 +193,10 @@ func (s *scanner) notNumber() bool {
 		if s.known == nil || !s.startsWith(word) {
 			continue
 		}
-		if s.flaws&flawNotFinite == 0 {
+		if s.defects&defectNotFinite == 0 {
 			s.notFinite = uint32(s.pos)
 		}
-		s.flaws |= flawNotFinite
+		s.defects |= defectNotFinite
 		s.pos += len(word)
 		return true
 	}
@@ -205,7 +206,7 @@ func (s *scanner) notNumber() bool {
 func (s *scanner) startsWith(word string) bool { return bytes.HasPrefix(s.data[s.pos:], []byte(word)) }
 
 // object reads what follows the brace. Only the outermost one, at depth 1, has
-// its members recorded, each with the flaws found since the one before.
+// its members recorded, each with the defects found since the one before.
 func (s *scanner) object(depth int) bool {
 	s.space()
 	if s.next('}') {
@@ -224,8 +225,8 @@ func (s *scanner) object(depth int) bool {
 			return s.fail(key, "More than 1,000 fields")
 		}
 		if depth == 1 && s.known == nil {
-			s.keyFlaws |= s.flaws
-			s.flaws = 0
+			s.keyDefects |= s.defects
+			s.defects = 0
 		}
 		s.space()
 		if !s.next(':') {
@@ -250,15 +251,15 @@ func (s *scanner) object(depth int) bool {
 	}
 }
 
-// record takes the flaws of the value; those of the key are in keyFlaws, since
+// record takes the defects of the value; those of the key are in keyDefects, since
 // a problem could not even name the field. In a report they are the member's.
 func (s *scanner) record(key, value []byte) {
 	if s.members == nil {
 		s.members = make([]member, 0, 8)
 	}
-	m := member{key: unquoteBytes(key), value: value, flaws: s.flaws, notFinite: s.notFinite}
-	s.allFlaws |= s.flaws
-	s.flaws = 0
+	m := member{key: unquoteBytes(key), value: value, defects: s.defects, notFinite: s.notFinite}
+	s.allDefects |= s.defects
+	s.defects = 0
 	if len(s.members) < maxMembers {
 		s.members = append(s.members, m)
 		return

@@ -10,23 +10,23 @@ import (
 	"unicode/utf8"
 )
 
-func TestScanKeepsMembersInOrderWithTheirFlaws(t *testing.T) {
+func TestScanKeepsMembersInOrderWithTheirDefects(t *testing.T) {
 	text, err := scanJSON([]byte(` { "a" : [ "\u0000" ] , "\u0062" :{"\ud800":1}, "c":"\\u0000 \ud83d\ude42", "\udc00":0 } `))
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := []member{
-		{key: []byte("a"), value: []byte(`[ "\u0000" ]`), flaws: flawNUL},
-		{key: []byte("b"), value: []byte(`{"\ud800":1}`), flaws: flawSurrogate},
+		{key: []byte("a"), value: []byte(`[ "\u0000" ]`), defects: defectNUL},
+		{key: []byte("b"), value: []byte(`{"\ud800":1}`), defects: defectSurrogate},
 		{key: []byte("c"), value: []byte(`"\\u0000 \ud83d\ude42"`)},
 		{key: []byte("\ufffd"), value: []byte("0")},
 	}
-	if text.kind != '{' || text.keyFlaws != flawSurrogate || len(text.members) != len(want) {
+	if text.kind != '{' || text.keyDefects != defectSurrogate || len(text.members) != len(want) {
 		t.Fatalf("got %+v", text)
 	}
 	for i, m := range text.members {
-		if !bytes.Equal(m.key, want[i].key) || !bytes.Equal(m.value, want[i].value) || m.flaws != want[i].flaws {
-			t.Errorf("member %d: %q: %q, flaws %d", i, m.key, m.value, m.flaws)
+		if !bytes.Equal(m.key, want[i].key) || !bytes.Equal(m.value, want[i].value) || m.defects != want[i].defects {
+			t.Errorf("member %d: %q: %q, defects %d", i, m.key, m.value, m.defects)
 		}
 	}
 }

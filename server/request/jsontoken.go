@@ -28,7 +28,7 @@ func (s *scanner) text() bool {
 	return s.fail(start, "Unterminated string")
 }
 
-// escape reads one, or the two that make a surrogate pair. What is a flaw is no
+// escape reads one, or the two that make a surrogate pair. A defect is no
 // syntax error: Python's json reads it, and a problem can name the field.
 func (s *scanner) escape() bool {
 	start := s.pos
@@ -48,13 +48,13 @@ func (s *scanner) escape() bool {
 	s.pos = start + len(`\uXXXX`)
 	switch {
 	case unit == 0:
-		s.flaws |= flawNUL
+		s.defects |= defectNUL
 	case unit >= 0xDC00 && unit <= 0xDFFF:
-		s.flaws |= flawSurrogate
+		s.defects |= defectSurrogate
 	case unit >= 0xD800 && unit <= 0xDBFF:
 		low, ok := hexUnit(s.data[s.pos:])
 		if !ok || low < 0xDC00 || low > 0xDFFF {
-			s.flaws |= flawSurrogate
+			s.defects |= defectSurrogate
 			return true // what follows is read for itself
 		}
 		s.pos += len(`\uXXXX`)

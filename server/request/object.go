@@ -50,8 +50,8 @@ func (o *Object) RefuseUnknown() {
 func (o *Object) Err() error {
 	if o.maxPayload == 0 {
 		o.eachUnasked(func(m member) {
-			if m.flaws != 0 {
-				o.add(string(m.key), m.value, flawProblem(m.flaws))
+			if m.defects != 0 {
+				o.add(string(m.key), m.value, defectProblem(m.defects))
 			}
 		})
 	}
@@ -167,11 +167,11 @@ func (o *Object) value(name string) []byte {
 	if m == nil {
 		return nil
 	}
-	if m.flaws&flawNotFinite != 0 && o.broken == nil {
+	if m.defects&defectNotFinite != 0 && o.broken == nil {
 		o.broken = &syntaxError{offset: int(m.notFinite), text: "Expecting value"}
 	}
-	if m.flaws&flawText != 0 {
-		o.add(name, m.value, flawProblem(m.flaws))
+	if m.defects&defectsOfText != 0 {
+		o.add(name, m.value, defectProblem(m.defects))
 		return nil
 	}
 	return m.value
@@ -190,7 +190,7 @@ func (o *Object) optional(name string) []byte {
 func (o *Object) required(name string) []byte {
 	value := o.value(name)
 	if value == nil {
-		o.add(name, nil, missingProblem()) // no second problem for a flawed one
+		o.add(name, nil, missingProblem()) // no second problem for a defective one
 	}
 	return value
 }

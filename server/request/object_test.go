@@ -93,7 +93,7 @@ func TestRefuseUnknownTellsADuplicateOnceInTheOrderSent(t *testing.T) {
 		`{"type":"extra_forbidden","loc":["body","a\\b"],"msg":"Extra inputs are not permitted","input":2}]`)
 }
 
-func TestFlawedKeyHidesNoFieldWithoutAName(t *testing.T) {
+func TestDefectiveKeyHidesNoFieldWithoutAName(t *testing.T) {
 	o := mustReadObject(t, `{"\u0000":1,"":2}`)
 	o.RefuseUnknown()
 	if got := problemsJSON(t, o.Err()); !strings.Contains(got, `"loc":["body",""]`) {

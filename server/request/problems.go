@@ -69,9 +69,9 @@ func valueProblem(msg string) Problem {
 	return Problem{Type: "value_error", Msg: "Value error, " + msg}
 }
 
-// flawProblem names one flaw, the NUL before the other.
-func flawProblem(f flaw) Problem {
-	if f&flawNUL != 0 {
+// defectProblem names one defect, the NUL before the other.
+func defectProblem(f defect) Problem {
+	if f&defectNUL != 0 {
 		return valueProblem("must not contain the NUL character")
 	}
 	return valueProblem("must be valid Unicode, without unpaired surrogates")

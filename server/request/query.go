@@ -253,7 +253,7 @@ func textProblem(text string) (p Problem, bad bool) {
 	case !utf8.ValidString(text):
 		return valueProblem("must be valid UTF-8"), true
 	case strings.IndexByte(text, 0) >= 0:
-		return flawProblem(flawNUL), true
+		return defectProblem(defectNUL), true
 	default:
 		return Problem{}, false
 	}

@@ -38,10 +38,10 @@ func parseReport(body []byte, maxPayload int64, known func(key []byte) bool) (*O
 		return nil, jsonInvalid(err)
 	}
 	if text.kind != '{' {
-		return nil, notAnObject(body, text.flaws)
+		return nil, notAnObject(body, text.defects)
 	}
 	o := &Object{raw: body, members: text.members, asked: make([]string, 0, 8), maxPayload: maxPayload}
-	if text.flaws != 0 {
+	if text.defects != 0 {
 		o.mend(known)
 	}
 	return o, nil
@@ -53,14 +53,14 @@ func (o *Object) mend(known func(key []byte) bool) {
 	for i := range o.members {
 		m := &o.members[i]
 		switch {
-		case m.flaws&flawDeep != 0 && known(m.key):
+		case m.defects&defectTooDeep != 0 && known(m.key):
 			m.value = omitted(m.value)
-		case m.flaws&flawDeep != 0:
+		case m.defects&defectTooDeep != 0:
 			m.value = []byte("null")
-		case m.flaws&flawNotFinite != 0:
+		case m.defects&defectNotFinite != 0:
 			m.value = repairJSON(m.value)
 		}
-		if m.flaws&flawText != 0 {
+		if m.defects&defectsOfText != 0 {
 			m.key = []byte(repairText(string(m.key)))
 		}
 	}
@@ -71,7 +71,7 @@ func (o *Object) mend(known func(key []byte) bool) {
 // nothing was. Call it after all readers.
 func (o *Object) Repaired() []string {
 	o.eachUnasked(func(m member) {
-		if m.flaws != 0 {
+		if m.defects != 0 {
 			o.repair(cutText(string(m.key), maxFieldName))
 		}
 	})
@@ -98,7 +98,7 @@ func (o *Object) described(name string) *member {
 	if m == nil || !isNull(m.value) {
 		return m
 	}
-	if m.flaws != 0 { // not what was sent
+	if m.defects != 0 { // not what was sent
 		o.repair(name)
 	}
 	return nil
@@ -127,8 +127,8 @@ func (o *Object) Text(name string, limit int) *string {
 		text = headOf(text, limit)
 	}
 	kept := string(text)
-	if !isText || m.flaws != 0 || len(kept) > limit { // it has no more characters than bytes
-		if cut := cutText(repairText(kept), limit); !isText || cut != kept || m.flaws != 0 {
+	if !isText || m.defects != 0 || len(kept) > limit { // it has no more characters than bytes
+		if cut := cutText(repairText(kept), limit); !isText || cut != kept || m.defects != 0 {
 			o.repair(name)
 			kept = cut
 		}
@@ -157,7 +157,7 @@ func (o *Object) AnyPayload(name string) json.RawMessage {
 	case int64(len(m.value)) > o.maxPayload:
 		o.repair(name)
 		return omitted(m.value)
-	case m.flaws != 0:
+	case m.defects != 0:
 		o.repair(name)
 		return repairJSON(m.value)
 	default:
@@ -228,7 +228,7 @@ func numberIn(m *member) string {
 		return string(m.value)
 	}
 	const longest = 100 // of a text
-	if m.value[0] != '"' || m.flaws != 0 || len(m.value) > longest {
+	if m.value[0] != '"' || m.defects != 0 || len(m.value) > longest {
 		return ""
 	}
 	text := strings.TrimSpace(string(unquoteBytes(m.value)))
