@@ -16,7 +16,7 @@ func (s *Server) watchEvents(c *call) error {
 	// A body says nothing here, but while one is unread, net/http does not notice that the reader has gone.
 	_, _ = io.CopyN(io.Discard, c.r.Body, ignoredBody)
 	header := c.r.Header.Get("Authorization")
-	prove := func(ctx context.Context) error {
+	authorize := func(ctx context.Context) error {
 		_, err := s.identify(ctx, c.route.needs, header)
 		return err
 	}
@@ -25,14 +25,14 @@ func (s *Server) watchEvents(c *call) error {
 		return nil
 	}
 	conn := http.NewResponseController(c.w)
-	st, err := s.hub.Join(c.ctx(), c.who.workspace, prove, conn)
+	st, err := s.hub.Join(c.ctx(), c.who.workspace, authorize, conn)
 	if err != nil {
 		return err
 	}
 	defer s.hub.Leave(c.who.workspace, st)
 	at := s.Now()
-	// Between here and authentication the credential may have ended untold.
-	if err := prove(c.ctx()); err != nil {
+	// Between here and authentication the credential may have ended, and nobody was watching for it.
+	if err := authorize(c.ctx()); err != nil {
 		return err
 	}
 	h := c.w.Header()

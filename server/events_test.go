@@ -251,7 +251,7 @@ func TestAStreamTellsWhatAnotherProcessChanges(t *testing.T) {
 
 func TestStreamsAreBounded(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, func(cfg *server.Config) { cfg.Streams = live.Limits{PerWorkspace: 2, InAll: 3} })
+	w := newWorld(t, func(cfg *server.Config) { cfg.Streams = live.Limits{PerWorkspace: 2, Total: 3} })
 	a, b, c := w.account(plans.Basic), w.account(plans.Basic), w.account(plans.Basic)
 	first := w.stream(a.key)
 	w.stream(a.token)

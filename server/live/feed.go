@@ -18,7 +18,7 @@ const (
 	maxRuns    = 50   // runs in a spend.changed
 )
 
-// feed is what a workspace's streams are to be told.
+// feed holds what a workspace's streams have not been sent yet.
 type feed struct {
 	ws      storage.WorkspaceKey
 	streams map[*Stream]struct{} // guarded by the hub's mu
@@ -27,14 +27,14 @@ type feed struct {
 	events    []storage.Change // in the order of their commits
 	touched   []int64          // runs whose figures changed, the latest last; with repeats
 	spend     bool             // some figure changed
-	published time.Time        // when spend.changed was told last
+	published time.Time        // when spend.changed was last published
 	missed    bool
-	unproven  bool           // credentials may have ended
-	elsewhere bool           // another process may have changed the configuration
-	config    storage.Config // as it was told last
+	recheck   bool           // a credential may have ended
+	external  bool           // another process may have changed the configuration
+	config    storage.Config // as last published
 }
 
-// add files a change.
+// add queues a change.
 func (f *feed) add(c storage.Change) {
 	switch c.Kind {
 	case storage.RunStarted, storage.RunDenied, storage.RunEnded, storage.StepDenied, storage.ModelUnpriced, storage.SpendCapped:
@@ -43,11 +43,11 @@ func (f *feed) add(c storage.Change) {
 	case storage.RunProgressed:
 		f.spend = true
 	case storage.ConfigChanged:
-		if !slices.Contains(f.events, c) { // said twice in a round, it says no more
+		if !slices.Contains(f.events, c) { // twice in a round says no more than once
 			f.events = append(f.events, c)
 		}
 	case storage.CredentialsChanged:
-		f.unproven = true
+		f.recheck = true
 	}
 	if c.Kind == storage.RunProgressed || c.Kind == storage.StepDenied {
 		if len(f.touched) == maxTouched {
@@ -60,12 +60,12 @@ func (f *feed) add(c storage.Change) {
 	}
 }
 
-// pending reports whether something waits for a later round.
+// pending reports whether anything waits to be published.
 func (f *feed) pending() bool {
-	return f.spend || f.missed || f.unproven || f.elsewhere || len(f.events) > 0
+	return f.spend || f.missed || f.recheck || f.external || len(f.events) > 0
 }
 
-// latest are the runs touched, the latest first, each once.
+// latest returns the runs touched, each once, the latest first.
 func (f *feed) latest() (runs []int64) {
 	seen := make(map[int64]bool, maxRuns)
 	for _, id := range slices.Backward(f.touched) {
@@ -84,7 +84,7 @@ func (f *feed) latest() (runs []int64) {
 // collect reads what is pending and due in one snapshot, and encodes it. What
 // cannot be read now is missed.
 func (h *Hub) collect(ctx context.Context, f *feed) []byte {
-	if f.elsewhere || slices.ContainsFunc(f.events, func(c storage.Change) bool { return c.Kind == storage.ConfigChanged }) {
+	if f.external || slices.ContainsFunc(f.events, func(c storage.Change) bool { return c.Kind == storage.ConfigChanged }) {
 		h.compareConfig(ctx, f)
 	}
 	spend := f.spend && time.Since(f.published) >= spendEvery
@@ -107,9 +107,9 @@ func (h *Hub) collect(ctx context.Context, f *feed) []byte {
 	if len(asked) > 0 || spend {
 		m, err := h.store.Snapshot(ctx, f.ws, asked)
 		if err != nil {
-			h.log.Warn("read what streams are to be told", "error", err.Error())
+			h.log.Warn("read what event streams are to be sent", "error", err.Error())
 			f.missed, f.published = true, time.Now()
-			return nil // told in a later round
+			return nil // published in a later round
 		}
 		frames.events(events, m)
 		if spend {
@@ -130,22 +130,22 @@ func (h *Hub) collect(ctx context.Context, f *feed) []byte {
 func (h *Hub) compareConfig(ctx context.Context, f *feed) {
 	now, err := h.store.Config(ctx, f.ws)
 	if err != nil {
-		return // asked again in the next round
+		return // read again in the next round
 	}
 	was := f.config
-	f.config, f.elsewhere = now, false
-	say := func(part storage.ConfigPart) {
+	f.config, f.external = now, false
+	changed := func(part storage.ConfigPart) {
 		f.add(storage.Change{Workspace: f.ws, Kind: storage.ConfigChanged, Part: part})
 	}
 	if now.Keys != was.Keys {
-		say(storage.PartAPIKey)
+		changed(storage.PartAPIKey)
 	}
 	if now.Workspace.Plan != was.Workspace.Plan {
-		say(storage.PartPlan)
+		changed(storage.PartPlan)
 		was.Workspace.Plan = now.Workspace.Plan
 	}
 	if now.Workspace != was.Workspace {
-		say(storage.PartWorkspace)
+		changed(storage.PartWorkspace)
 	}
 }
 
@@ -161,7 +161,7 @@ func (b *frames) add(event string, data any) {
 	*b = append(*b, "\n\n"...)
 }
 
-// events appends what happened, in its order. A run that was deleted meanwhile is left out.
+// events appends what happened, in its order. A run that has been deleted since is left out.
 func (b *frames) events(changes []storage.Change, m storage.Snapshot) {
 	for _, c := range changes {
 		run, found := m.Runs[c.Run]
@@ -205,7 +205,7 @@ func runEvent(kind storage.ChangeKind) string {
 	}
 }
 
-// spend appends how the workspace stands, with the runs whose figures changed.
+// spend appends the workspace's figures, with the runs whose figures changed.
 func (b *frames) spend(m storage.Snapshot, touched []int64) {
 	runs := make([]wire.Run, 0, len(touched))
 	for _, id := range touched {

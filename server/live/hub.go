@@ -15,26 +15,26 @@ import (
 // Limits bound how many event streams may be open; zero fields have defaults.
 type Limits struct {
 	PerWorkspace int // 100
-	InAll        int // 4000
+	Total        int // 4000
 }
 
 func (l Limits) withDefaults() Limits {
 	if l.PerWorkspace == 0 {
 		l.PerWorkspace = 100
 	}
-	if l.InAll == 0 {
-		l.InAll = 4000
+	if l.Total == 0 {
+		l.Total = 4000
 	}
 	return l
 }
 
-// LimitError says why no stream is opened, in a sentence for who asked.
+// LimitError says, in a sentence for the caller, why a stream is refused.
 type LimitError string
 
 // Error is the sentence.
 func (e LimitError) Error() string { return string(e) }
 
-// The limits that a stream may be beyond.
+// The limits on open streams.
 const (
 	ErrTooManyInWorkspace LimitError = "Too many open event streams in this workspace. Close some and try again."
 	ErrTooMany            LimitError = "The server has too many open event streams. Try again later."
@@ -42,25 +42,25 @@ const (
 
 // How the hub paces itself.
 const (
-	roundEvery    = 100 * time.Millisecond // between two times that a workspace is told something
+	roundEvery    = 100 * time.Millisecond // between two publications to a workspace
 	spendEvery    = 500 * time.Millisecond // between two spend.changed of a workspace
-	pollEvery     = time.Second            // between two looks for what other processes did
-	backoffFactor = 9                      // how many times as long as telling a workspace took, the hub rests then
-	batches       = 1024                   // handed over by the writer and not yet looked at
+	pollEvery     = time.Second            // between two checks for commits of other processes
+	backoffFactor = 9                      // the pause after a publication, as a multiple of the time that it took
+	batches       = 1024                   // that the writer has handed over and the hub has not read
 )
 
-// Hub tells open streams what was committed. The store's writer hands it the
-// changes of each batch and never waits for it: what finds no place is lost,
-// and the streams are told that they missed something. The hub merges changes
-// by workspace, reads what they need once, encodes it once, and gives
-// the same bytes to every stream of the workspace.
+// Hub publishes what was committed to open streams. The store's writer hands it
+// the changes of each batch and never waits: when the queue is full they are
+// dropped, and the streams get a missed event. The hub merges changes by
+// workspace, reads and encodes what they need once, and sends the same bytes
+// to every stream of the workspace.
 type Hub struct {
 	limits Limits
 	log    *slog.Logger
 	store  *storage.Store
 
 	in       chan []storage.Change
-	overflow atomic.Bool // a batch found no place
+	overflow atomic.Bool // a batch was dropped
 
 	life sync.Mutex // held while the hub starts, stops, or a stream joins or leaves
 	stop func()     // ends the goroutine; nil while there is no stream
@@ -71,7 +71,7 @@ type Hub struct {
 	closed  bool
 }
 
-// NewHub makes one without streams.
+// NewHub returns a hub without streams.
 func NewHub(store *storage.Store, limits Limits, log *slog.Logger) *Hub {
 	return &Hub{
 		limits: limits.withDefaults(), log: log, store: store,
@@ -79,7 +79,7 @@ func NewHub(store *storage.Store, limits Limits, log *slog.Logger) *Hub {
 	}
 }
 
-// Offer takes a batch's changes from the writer, at once or not at all.
+// Offer queues the changes of a batch, or drops them. It never blocks.
 func (h *Hub) Offer(changes []storage.Change) {
 	select {
 	case h.in <- changes:
@@ -88,21 +88,21 @@ func (h *Hub) Offer(changes []storage.Change) {
 	}
 }
 
-// Join opens a stream. When it returns, all that is committed from then on
-// will be told to conn. prove says whether the stream's credential still holds.
+// Join opens a stream on conn, which is sent all that is committed from then on.
+// authorize returns an error once the stream's credential has ended.
 func (h *Hub) Join(
-	ctx context.Context, ws storage.WorkspaceKey, prove func(context.Context) error, conn *http.ResponseController,
+	ctx context.Context, ws storage.WorkspaceKey, authorize func(context.Context) error, conn *http.ResponseController,
 ) (*Stream, error) {
 	h.life.Lock()
 	defer h.life.Unlock()
-	if err := h.room(ws); err != nil {
+	if err := h.admit(ws); err != nil {
 		return nil, err
 	}
 	if err := h.start(ctx); err != nil {
 		return nil, err
 	}
-	defer h.stopIfIdle() // when it comes to no stream
-	st := &Stream{conn: conn, prove: prove, frames: make(chan []byte, framesAhead), gone: make(chan struct{})}
+	defer h.stopIfIdle() // if no stream is opened
+	st := &Stream{conn: conn, authorize: authorize, frames: make(chan []byte, framesAhead), done: make(chan struct{})}
 	h.mu.Lock()
 	f := h.feeds[ws]
 	h.mu.Unlock()
@@ -124,8 +124,8 @@ func (h *Hub) Join(
 	return st, nil
 }
 
-// room refuses a stream beyond the limits.
-func (h *Hub) room(ws storage.WorkspaceKey) error {
+// admit refuses a stream beyond the limits.
+func (h *Hub) admit(ws storage.WorkspaceKey) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch f := h.feeds[ws]; {
@@ -133,18 +133,19 @@ func (h *Hub) room(ws storage.WorkspaceKey) error {
 		return storage.ErrClosed
 	case f != nil && len(f.streams) >= h.limits.PerWorkspace:
 		return ErrTooManyInWorkspace
-	case h.streams >= h.limits.InAll:
+	case h.streams >= h.limits.Total:
 		return ErrTooMany
 	}
 	return nil
 }
 
-// start watches the store, if nobody does yet, and for longer than its caller's stream lasts.
+// start begins to watch the store, unless the hub does already. The watch
+// outlives ctx, which is that of the first stream.
 func (h *Hub) start(ctx context.Context) error {
 	if h.stop != nil {
 		return nil
 	}
-	for len(h.in) > 0 { // of an earlier watch: the writer may have been about to hand over
+	for len(h.in) > 0 { // left from an earlier watch
 		<-h.in
 	}
 	h.overflow.Store(false)
@@ -158,7 +159,7 @@ func (h *Hub) start(ctx context.Context) error {
 	return nil
 }
 
-// Leave forgets a stream; after the last one nobody watches the store.
+// Leave removes a stream. After the last one the hub stops watching the store.
 func (h *Hub) Leave(ws storage.WorkspaceKey, st *Stream) {
 	h.life.Lock()
 	defer h.life.Unlock()
@@ -195,28 +196,28 @@ func (h *Hub) Close() {
 	}
 }
 
-// run takes what the writer hands over and passes it on, one workspace after
-// another, each at most once in roundEvery. After each it rests, so that the
-// hub takes a tenth of a processor at most and never wakes all readers at once.
+// run publishes what the writer hands over, one workspace after another, each
+// at most once in roundEvery. It pauses after each, so that the hub uses at most
+// a tenth of a processor and never wakes all readers at once.
 func (h *Hub) run(ctx context.Context) {
 	poll, backoff := time.NewTicker(pollEvery), time.NewTimer(0)
 	defer poll.Stop()
 	defer backoff.Stop()
-	var round []*feed // those still to be looked at
+	var round []*feed // feeds still to be published in this round
 	var began time.Time
 	for ready := false; ; {
 		select {
 		case <-ctx.Done():
 			return
 		case changes := <-h.in:
-			h.take(changes)
+			h.dispatch(changes)
 		case <-poll.C:
-			h.lookElsewhere(ctx)
+			h.pollStore(ctx)
 		case <-backoff.C:
 			ready = true
 		}
 		if h.overflow.Swap(false) {
-			h.missAll()
+			h.markAllMissed()
 		}
 		for ready {
 			if len(round) == 0 {
@@ -240,8 +241,8 @@ func (h *Hub) run(ctx context.Context) {
 	}
 }
 
-// take sorts changes into the feeds of those who watch.
-func (h *Hub) take(changes []storage.Change) {
+// dispatch adds changes to the feeds of their workspaces.
+func (h *Hub) dispatch(changes []storage.Change) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, c := range changes {
@@ -251,7 +252,7 @@ func (h *Hub) take(changes []storage.Change) {
 	}
 }
 
-func (h *Hub) missAll() {
+func (h *Hub) markAllMissed() {
 	for _, f := range h.all() {
 		f.missed = true
 	}
@@ -268,42 +269,42 @@ func (h *Hub) all() []*feed {
 	return list
 }
 
-// pending lists the feeds of which something is to be told.
+// pending lists the feeds that have something to publish.
 func (h *Hub) pending() []*feed {
 	return slices.DeleteFunc(h.all(), func(f *feed) bool { return !f.pending() })
 }
 
-// lookElsewhere marks every feed when another process has committed: its
+// pollStore marks every feed when another process has committed: its
 // configuration may be another, and its credentials may have ended.
-func (h *Hub) lookElsewhere(ctx context.Context) {
+func (h *Hub) pollStore(ctx context.Context) {
 	changed, err := h.store.ChangedElsewhere(ctx)
 	if err != nil || !changed {
-		return // a store that cannot be asked has nothing to tell
+		return // tried again at the next tick
 	}
 	for _, f := range h.all() {
-		f.elsewhere, f.unproven = true, true
+		f.external, f.recheck = true, true
 	}
 }
 
-// publish passes on what is pending of a feed and due, if anything is.
+// publish sends what is pending and due in a feed, and reports whether it did any work.
 func (h *Hub) publish(ctx context.Context, f *feed) bool {
-	unproven := f.unproven
-	if unproven {
-		f.unproven = false
-		h.endUnproven(ctx, f)
+	recheck := f.recheck
+	if recheck {
+		f.recheck = false
+		h.endUnauthorized(ctx, f)
 	}
 	frame := h.collect(ctx, f)
 	if len(frame) > 0 {
 		h.deliver(f, frame)
 	}
-	return unproven || len(frame) > 0
+	return recheck || len(frame) > 0
 }
 
-// endUnproven closes the streams of a feed whose credential has ended, before
-// anything that was committed after that is told.
-func (h *Hub) endUnproven(ctx context.Context, f *feed) {
+// endUnauthorized closes the streams whose credential has ended, before they
+// are sent anything that was committed later.
+func (h *Hub) endUnauthorized(ctx context.Context, f *feed) {
 	for _, st := range h.streamsOf(f) {
-		if st.prove(ctx) != nil {
+		if st.authorize(ctx) != nil {
 			st.end()
 		}
 	}
@@ -319,8 +320,8 @@ func (h *Hub) streamsOf(f *feed) []*Stream {
 	return list
 }
 
-// deliver gives the bytes to every stream of a feed. One that has not taken
-// what it was given before is cut off.
+// deliver sends a frame to every stream of a feed. A stream whose buffer is full
+// is dropped.
 func (h *Hub) deliver(f *feed, frame []byte) {
 	for _, st := range h.streamsOf(f) {
 		if st.ended() {
@@ -329,7 +330,7 @@ func (h *Hub) deliver(f *feed, frame []byte) {
 		select {
 		case st.frames <- frame:
 		default:
-			st.cut()
+			st.drop()
 		}
 	}
 }

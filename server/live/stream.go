@@ -11,31 +11,31 @@ import (
 )
 
 const (
-	framesAhead    = 16               // that a stream may be behind
-	keepAliveEvery = 15 * time.Second // a comment for the proxies, and a look at the credential
-	frameTimeout   = 10 * time.Second // for the reader to take a frame
+	framesAhead    = 16               // that a stream may lag behind
+	keepAliveEvery = 15 * time.Second // a comment, for proxies, and a check of the credential
+	frameTimeout   = 10 * time.Second // for writing a frame
 )
 
-// Stream is a reader of events: its handler's end and the hub's.
+// Stream is one open event stream, shared by its handler and the hub.
 type Stream struct {
-	conn   *http.ResponseController
-	prove  func(context.Context) error // whether its credential still holds
-	frames chan []byte
-	gone   chan struct{} // closed when it has ended
-	once   sync.Once
-	slow   atomic.Bool
+	conn      *http.ResponseController
+	authorize func(context.Context) error // returns an error once its credential has ended
+	frames    chan []byte
+	done      chan struct{} // closed when it has ended
+	once      sync.Once
+	slow      atomic.Bool
 }
 
-// abort unblocks a write that the reader does not take.
+// abort unblocks a write to a reader that has stopped reading.
 func (st *Stream) abort() {
 	_ = st.conn.SetWriteDeadline(time.Now().Add(-time.Second)) // fails on a connection that is gone
 }
 
 // end asks the handler to close the stream.
-func (st *Stream) end() { st.once.Do(func() { close(st.gone) }) }
+func (st *Stream) end() { st.once.Do(func() { close(st.done) }) }
 
-// cut ends the stream of a reader who is too slow, in the middle of what it is being sent.
-func (st *Stream) cut() {
+// drop ends the stream of a reader that is too slow, even in the middle of a frame.
+func (st *Stream) drop() {
 	st.slow.Store(true)
 	st.end()
 	st.abort()
@@ -43,15 +43,15 @@ func (st *Stream) cut() {
 
 func (st *Stream) ended() bool {
 	select {
-	case <-st.gone:
+	case <-st.done:
 		return true
 	default:
 		return false
 	}
 }
 
-// Serve sends what the hub gives until the stream ends, after a first event that
-// says when it began. It returns how many bytes were written.
+// Serve sends a hello event with the time that the stream began, and then what the
+// hub publishes, until the stream ends. It returns the number of bytes written.
 func (st *Stream) Serve(ctx context.Context, w http.ResponseWriter, began time.Time) (written int) {
 	_ = st.conn.SetReadDeadline(time.Time{}) // the server's is for requests; a stream reads nothing
 	var hello frames
@@ -59,30 +59,30 @@ func (st *Stream) Serve(ctx context.Context, w http.ResponseWriter, began time.T
 		At wire.Time `json:"at"`
 	}{wire.Time(began)})
 	if st.send(w, hello, &written) {
-		st.pass(ctx, w, &written)
+		st.relay(ctx, w, &written)
 	}
 	if st.slow.Load() {
-		st.abort() // again: a frame that was taken at last may have lifted the deadline
-	} else { // time to say that this is the end
+		st.abort() // again: a write that succeeded late may have lifted the deadline
+	} else { // leave time for the last chunk
 		_ = st.conn.SetWriteDeadline(time.Now().Add(frameTimeout))
 	}
 	return written
 }
 
-// pass sends what the hub gives until the stream ends.
-func (st *Stream) pass(ctx context.Context, w http.ResponseWriter, written *int) {
+// relay sends what the hub publishes until the stream ends.
+func (st *Stream) relay(ctx context.Context, w http.ResponseWriter, written *int) {
 	keepAlive := time.NewTicker(keepAliveEvery)
 	defer keepAlive.Stop()
 	for {
 		var frame []byte
 		select {
-		case <-st.gone:
+		case <-st.done:
 			return
 		case <-ctx.Done():
 			return
 		case frame = <-st.frames:
 		case <-keepAlive.C:
-			if st.prove(ctx) != nil { // expired, above all: nothing is written when that happens
+			if st.authorize(ctx) != nil { // nothing is committed when a credential expires
 				return
 			}
 			frame = []byte(":\n\n")
@@ -93,9 +93,9 @@ func (st *Stream) pass(ctx context.Context, w http.ResponseWriter, written *int)
 	}
 }
 
-// send writes a frame, and reports whether the reader took it in time. The
-// deadline replaces that which the server set for a whole answer. It is lifted
-// after: HTTP/2 would end a stream at it in which nothing waits to be written.
+// send writes a frame, and reports whether it was written in time. Its deadline
+// replaces the server's, which is for a whole answer, and is lifted afterwards:
+// HTTP/2 would otherwise end an idle stream when it passes.
 func (st *Stream) send(w http.ResponseWriter, frame []byte, written *int) bool {
 	if err := st.conn.SetWriteDeadline(time.Now().Add(frameTimeout)); err != nil {
 		return false
