@@ -286,6 +286,11 @@ func configurationCalls() []apiCase {
 		{method: "GET", path: "/v1/model-pricing/", as: "token", status: http.StatusOK, want: `[` + gpt4oPrice + `]`},
 		{method: "GET", path: "/v1/model-pricing/catalogue", as: "key", status: http.StatusOK, want: `{"items":[],"version":null,"next_cursor":null}`},
 		{
+			method: "GET", path: "/v1/model-pricing/resolve?model=unknown", as: "key", status: http.StatusOK,
+			want: `{"price_source":null,"price_name":null,"price_version":null,"names":["unknown"],"reason":"no_entry",` +
+				`"input_cost_per_token":null,"output_cost_per_token":null,"published":null}`,
+		},
+		{
 			method: "PUT", path: "/v1/model-pricing/openai/gpt-4o%20mini", as: "admin", status: http.StatusOK, changes: "prices",
 			body: `{"input_cost_per_token":"0.000000000001","output_cost_per_token":1000000,"is_active":false}`,
 			want: `{"id":"<id>","model":"openai/gpt-4o mini","input_cost_per_token":0.000000000001,"output_cost_per_token":1000000,"is_active":false,` +

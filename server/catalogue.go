@@ -11,6 +11,7 @@ import (
 	"github.com/pikarc/server/prices"
 	"github.com/pikarc/server/server/request"
 	"github.com/pikarc/server/server/wire"
+	"github.com/pikarc/server/storage"
 )
 
 // publishedJSON is an entry of the catalogue, with its prices of the moment.
@@ -160,4 +161,80 @@ func parseCatalogueCursor(text string) (k publishedKey, ok bool) {
 	key, prefixed := strings.CutPrefix(string(raw), catalogueCursorPrefix)
 	k.provider, k.model, ok = strings.Cut(key, "\n")
 	return k, ok && prefixed && err == nil && k.provider != "" && k.model != ""
+}
+
+// resolvedJSON is which entry a model's name would be priced by, and why. The
+// first three are what a step would keep.
+type resolvedJSON struct {
+	Source    wire.NullString `json:"price_source"`
+	Name      wire.NullString `json:"price_name"`
+	Version   wire.NullString `json:"price_version"`
+	Names     []string        `json:"names"`
+	Reason    string          `json:"reason"`
+	Input     *plans.Price    `json:"input_cost_per_token"`
+	Output    *plans.Price    `json:"output_cost_per_token"`
+	Published *publishedJSON  `json:"published"`
+}
+
+// resolvePrice tells where the price of a model's name would come from.
+func (s *Server) resolvePrice(c *call) error {
+	q := request.ReadQuery(c.r)
+	model := q.RequiredString("model", maxModel)
+	if err := q.Err(); err != nil {
+		return err
+	}
+	path, err := s.store.FollowPrice(c.ctx(), c.who.workspace, model)
+	if err != nil {
+		return err
+	}
+	return c.ok(s.resolved(path), nil)
+}
+
+func (s *Server) resolved(path storage.PricePath) resolvedJSON {
+	out := resolvedJSON{Names: path.Names, Reason: "no_entry"}
+	source, last := storage.PriceOwn, path.Names[len(path.Names)-1]
+	if len(path.Names) > 1 {
+		source = storage.PriceAlias
+	}
+	if path.Ring {
+		out.Reason = "ring"
+		return out
+	}
+	if own := path.Own; own != nil {
+		out.Source, out.Name, out.Reason = wire.NullString(source.String()), wire.NullString(last), "own_entry"
+		out.Input, out.Output = &own.Input, &own.Output
+		return out
+	}
+	if s.Catalogue == nil {
+		return out
+	}
+	m, found := s.Catalogue.Find(last)
+	if !found {
+		return out
+	}
+	out.Published = new(publishedOf(m, s.Now()))
+	if !path.UsesCatalogue {
+		out.Reason = "catalogue_off"
+		return out
+	}
+	if source == storage.PriceOwn {
+		source = storage.PriceCatalogue
+	}
+	out.Source, out.Name = wire.NullString(source.String()), wire.NullString(m.Provider.ID+"/"+m.ID)
+	out.Version, out.Input, out.Output = wire.NullString(s.Catalogue.Version()), out.Published.Input, out.Published.Output
+	out.Reason = matchOf(m, last)
+	return out
+}
+
+// matchOf says by which of its names the catalogue knows a model.
+func matchOf(m *prices.Model, name string) string {
+	name = strings.ToLower(strings.TrimSpace(name))
+	is := func(other string) bool { return strings.ToLower(other) == name }
+	switch {
+	case is(m.ID) || slices.ContainsFunc(m.Names, is):
+		return "exact_name"
+	case is(m.Provider.ID + "/" + m.ID):
+		return "provider_name"
+	}
+	return "data_set_rule"
 }

@@ -149,3 +149,48 @@ func TestAServerWithoutACatalogueListsNothing(t *testing.T) {
 		t.Errorf("answered %s", got)
 	}
 }
+
+// What the tester says of a name is what a step with it then gets.
+func TestANameIsResolvedAsAStepIsPriced(t *testing.T) {
+	t.Parallel()
+	w := cataloguing(t)
+	a := w.account(plans.Basic)
+	put := func(model, body string) {
+		w.call("PUT", "/v1/model-pricing/"+model, a.token, body).want(http.StatusOK)
+	}
+	const price = `"input_cost_per_token":0.000001,"output_cost_per_token":0.000002`
+	put("own", `{`+price+`}`)
+	put("gpt-4", `{`+price+`,"is_active":false}`) // the catalogue's holds
+	put("to-own", `{"same_as":"own"}`)
+	put("to-published", `{"same_as":"to-snapshot"}`)
+	put("to-snapshot", `{"same_as":"models/gemini-2.5-flash"}`)
+	put("to-none", `{"same_as":"nobody's"}`)
+	put("ring", `{"same_as":"gnir"}`)
+	put("gnir", `{"same_as":"ring"}`)
+	reasons := map[string]string{
+		"own": "own_entry", "gpt-4": "exact_name", "to-own": "own_entry", "to-published": "data_set_rule", "to-none": "no_entry", "ring": "ring",
+		"gpt-4o": "exact_name", " GPT-4o": "exact_name", "openai/gpt-4o": "provider_name", "gpt-4o-2024-08-06": "exact_name", "models/gemini-2.5-flash": "data_set_rule", "gpt-4o-": "no_entry",
+	}
+	run := w.start(a, "ada")
+	check := func(name, reason string) *response {
+		t.Helper()
+		r := w.call("GET", "/v1/model-pricing/resolve?model="+url.QueryEscape(name), a.key, nil).want(http.StatusOK)
+		wantFields(t, r, map[string]string{"reason": reason, "names.0": name})
+		step := w.call("PATCH", w.step(a, run, name), a.key, perThousand).want(http.StatusOK)
+		for _, field := range []string{"price_source", "price_name", "price_version", "input_cost_per_token", "output_cost_per_token"} {
+			if r.text(field) != step.text(field) {
+				t.Errorf("%q: %s is said to be %s; a step has %s", name, field, r.text(field), step.text(field))
+			}
+		}
+		return r
+	}
+	for name, reason := range reasons {
+		check(name, reason)
+	}
+	wantFields(t, check("to-published", "data_set_rule"), map[string]string{"price_source": "alias", "names.2": "models/gemini-2.5-flash", "published.model": "gemini-2.5-flash"})
+	w.call("PATCH", "/v1/workspace", a.token, `{"price_catalogue":false}`).want(http.StatusOK)
+	wantFields(t, check("gpt-4o", "catalogue_off"), map[string]string{"price_source": "null", "published.input_cost_per_token": "0.0000025"})
+	check("own", "own_entry")
+	check("to-published", "catalogue_off")
+	w.call("GET", "/v1/model-pricing/resolve?model=gpt-4o", "", nil).want(http.StatusUnauthorized)
+}

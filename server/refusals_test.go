@@ -170,6 +170,14 @@ func keyRefusals() []apiCase {
 			method: "GET", path: "/v1/api-keys/all?active=perhaps&cursor=AAAA", as: "key", status: http.StatusUnprocessableEntity,
 			want: problems(problem("bool_parsing", `["query","active"]`, "Input should be a valid boolean, unable to interpret input", `"perhaps"`, "")),
 		},
+		{
+			method: "GET", path: "/v1/model-pricing/resolve", as: "key", status: http.StatusUnprocessableEntity,
+			want: problems(problem("missing", `["query","model"]`, "Field required", "null", "")),
+		},
+		{
+			name: "empty", method: "GET", path: "/v1/model-pricing/resolve?model=", as: "key", status: http.StatusUnprocessableEntity,
+			want: problems(problem("string_too_short", `["query","model"]`, "String should have at least 1 character", `""`, `{"min_length":1}`)),
+		},
 		{name: "cursor", method: "GET", path: "/v1/model-pricing/catalogue?cursor=AAAA", as: "key", status: http.StatusUnprocessableEntity, want: problems(badCursor("cursor"))},
 		{name: "cursor", method: "GET", path: "/v1/api-keys/all?cursor=AAAA", as: "key", status: http.StatusUnprocessableEntity, want: problems(badCursor("cursor"))},
 		{

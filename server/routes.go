@@ -71,6 +71,7 @@ func (s *Server) routes() []route {
 
 		{"GET", "/v1/model-pricing/", canRead, s.listPrices},
 		{"GET", "/v1/model-pricing/catalogue", canRead, s.listCatalogue},
+		{"GET", "/v1/model-pricing/resolve", canRead, s.resolvePrice},
 		{"PUT", "/v1/model-pricing/*model", canConfigure, s.setPrice},
 
 		{"GET", "/v1/audit/", canRead, s.listAudit},

@@ -106,6 +106,7 @@ func intrusions() map[string]intrusion {
 		"POST /v1/api-keys/regenerate":          {`{"label":"mine"}`, http.StatusOK},
 		"GET /v1/model-pricing/":                {"", http.StatusOK},
 		"GET /v1/model-pricing/catalogue":       {"", http.StatusOK},
+		"GET /v1/model-pricing/resolve":         {"", http.StatusOK},
 		"PUT /v1/model-pricing/*model":          {`{"input_cost_per_token":1,"output_cost_per_token":1,"is_active":false}`, http.StatusOK},
 		"GET /v1/audit/":                        {"", http.StatusOK},
 		"GET /v1/billing/":                      {"", http.StatusOK},
@@ -171,7 +172,7 @@ func foreignQueries(t *testing.T, rt server.TestRoute, v watched) []string {
 		sorts = []string{"newest"} // the other order needs a status
 	}
 	values := map[string][]string{
-		"user_id": {"canary/user"}, "q": {canary}, "cursor": v.cursors, "steps_cursor": v.cursors, "days": {"365"}, "limit": {"200"},
+		"user_id": {"canary/user"}, "model": {"canary/model"}, "q": {canary}, "cursor": v.cursors, "steps_cursor": v.cursors, "days": {"365"}, "limit": {"200"},
 		"status": {"RUNNING"}, "blocked": {"true"}, "denied": {"true"}, "since": {"2026-01-01T00:00:00Z"}, "until": {"9999-12-31T23:59:59Z"}, "include_inactive": {"true"},
 		"reason": {"USER_BLOCKED"}, "sort": sorts, "by": {"model"}, "action": {"user.block"},
 		"key": {v.names["{key}"]}, "active": {"true"}, "group": {"key"}, "provider": {canary},

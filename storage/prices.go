@@ -99,3 +99,42 @@ func (s *Store) Prices(ctx context.Context, ws WorkspaceKey, includeInactive boo
 	})
 	return prices, err
 }
+
+// PricePath is how a workspace's own entries lead from a model's name to its price.
+type PricePath struct {
+	Names         []string    // the name, and those that it says cost the same, in turn
+	Own           *ModelPrice // the entry whose prices are taken; nil for none
+	Ring          bool        // the names lead round, and to no price
+	UsesCatalogue bool        // where no entry is left, the catalogue is asked for the last name
+}
+
+// FollowPrice finds the entries that the price of a step with this model's name
+// would come from, by the rule of cachedModel.findPrice. It changes nothing.
+func (s *Store) FollowPrice(ctx context.Context, ws WorkspaceKey, name string) (path PricePath, err error) {
+	err = s.read(ctx, func(tx *Tx) error {
+		path = PricePath{}
+		err := tx.get(`SELECT price_catalogue FROM workspaces WHERE id = $1`, []any{ws}, &path.UsesCatalogue)
+		if err != nil {
+			return err
+		}
+		next := name
+		for range maxAliases {
+			path.Names = append(path.Names, next)
+			entry, err := activeEntry(tx, ws, next)
+			if errors.Is(err, ErrNotFound) {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			if !entry.sameAs.Valid {
+				path.Own = &ModelPrice{Model: next, Input: entry.input, Output: entry.output, Active: true}
+				return nil
+			}
+			next = entry.sameAs.String
+		}
+		path.Ring = true
+		return nil
+	})
+	return path, err
+}

@@ -135,9 +135,7 @@ func (q *Query) Literal(name string, allowed ...string) string {
 // RequiredLiteral is Literal for a parameter that must be there.
 func (q *Query) RequiredLiteral(name string, allowed ...string) string {
 	if _, found := q.find(name); !found {
-		p := missingProblem()
-		p.Loc, p.Input = []any{"query", name}, nil
-		q.problems = append(q.problems, p)
+		q.addMissing(name)
 		return ""
 	}
 	return q.Literal(name, allowed...)
@@ -168,6 +166,27 @@ func (q *Query) String(name string, max int) string {
 		return ""
 	}
 	return text
+}
+
+// RequiredString is String for a parameter that must be there, and not empty.
+func (q *Query) RequiredString(name string, max int) string {
+	before := len(q.problems)
+	text := q.String(name, max)
+	if text != "" || len(q.problems) > before {
+		return text
+	}
+	if _, found := q.find(name); found {
+		q.add(name, "", tooShortProblem(1))
+		return ""
+	}
+	q.addMissing(name)
+	return ""
+}
+
+func (q *Query) addMissing(name string) {
+	p := missingProblem()
+	p.Loc, p.Input = []any{"query", name}, nil
+	q.problems = append(q.problems, p)
 }
 
 // Err returns nil, or a *ValidationError with all problems in the order in
