@@ -1,21 +1,16 @@
-import {
-  APIError,
-  Authentication,
-  BadRequest,
-  PikarcBlockedError,
-  RateLimited,
-  ReviewDenied,
-  ReviewExpired,
-  ReviewPending,
-  Unavailable,
-} from "./errors.js";
-import { openJournal, type Entry, type Journal } from "./journal.js";
-import { describe, payload } from "./json.js";
+import { allow, goesOn, members, text, type Members } from "./answers.js";
+import { makeStore } from "./context.js";
+import { deliver, waits } from "./deliver.js";
+import { APIError, PikarcBlockedError, PikarcError, Unavailable } from "./errors.js";
+import { openJournal, type Journal } from "./journal.js";
+import { payload } from "./json.js";
+import { Run, type ModelCallOptions } from "./run.js";
 import { settings, type Options, type Settings } from "./settings.js";
-import { request, sleep, type Sending } from "./transport.js";
-import { find, report as usageOf, type TokenExtractor } from "./usage.js";
+import { request } from "./transport.js";
+import { wrap } from "./wrap.js";
 
-type Members = Record<string, unknown>;
+/** The run around the code that runs now, of whichever client. */
+const around = makeStore<{ run: Run; parent: unknown }>();
 
 /** Of a run: for whom it is, and what else is known of it. */
 export interface RunOptions {
@@ -23,26 +18,6 @@ export interface RunOptions {
   metadata?: Members;
   /** Aborting it settles the open steps as FAILED "cancelled" and ends the run. */
   signal?: AbortSignal;
-}
-
-export interface ModelCallOptions<T> {
-  /** The model's name, by which it is priced. */
-  model: string;
-  /** What is recorded as its input. */
-  inputData?: unknown;
-  /** Without it, usage is found by the shape of what OpenAI, Anthropic, Gemini, Bedrock and the AI SDK return. */
-  tokenExtractor?: TokenExtractor<T>;
-}
-
-export interface ToolCallOptions {
-  toolName: string;
-  inputData?: unknown;
-}
-
-interface Step {
-  id: string | undefined; // undefined: the server could not be asked, and the call goes on
-  body: Members;
-  key: string;
 }
 
 /** The client. Its methods throw PikarcBlockedError for a denial and APIError for trouble; the function is not called then. */
@@ -69,7 +44,7 @@ export class Pikarc {
     const beats = setInterval(() => run.keepAlive(), this.settings.heartbeat);
     (beats as { unref?: () => void }).unref?.();
     try {
-      return await body(run);
+      return await (around ? around.run({ run, parent: around.getStore() }, () => body(run)) : body(run));
     } catch (error) {
       [failed, failure] = [true, error];
       throw error;
@@ -79,9 +54,50 @@ export class Pikarc {
     }
   }
 
+  /**
+   * Returns the run around the code that runs now, of this server and key. Throws where there is none: a call that belongs to
+   * no run cannot be asked about, and is not made.
+   */
+  current(): Run {
+    const run = this.enclosing();
+    if (run) return run;
+    const why = around ? "it is made within `guard.run(…)`" : "this runtime has no AsyncLocalStorage: use the run that `guard.run` passes";
+    throw new PikarcError(`a guarded call belongs to a run: ${why}`);
+  }
+
+  private enclosing(): Run | undefined {
+    let place = around?.getStore();
+    while (place && !place.run.takes(this.settings)) place = place.parent as typeof place;
+    return place?.run;
+  }
+
+  /** Returns a function that asks, within the run around it, before each call of `fn`. What it is called with is recorded. */
+  tool<A extends unknown[], R>(toolName: string, fn: (...args: A) => Promise<R> | R): (...args: A) => Promise<R> {
+    return async (...args) => this.current().toolCall(() => fn(...args), { toolName, inputData: recorded(args) });
+  }
+
+  /** As `tool`, for a function that calls a model. */
+  model<A extends unknown[], R>(
+    model: string,
+    fn: (...args: A) => Promise<R> | R,
+    options: Omit<ModelCallOptions<R>, "model" | "inputData"> = {},
+  ): (...args: A) => Promise<R> {
+    return async (...args) => this.current().modelCall(() => fn(...args), { ...options, model, inputData: recorded(args) });
+  }
+
+  /**
+   * Returns a client of OpenAI or Anthropic whose calls of models are guarded within the run around them: chat completions,
+   * responses, messages and embeddings, streams and helpers included. The client given is left as it is.
+   */
+  wrap<C extends object>(client: C): C {
+    return wrap(this, client);
+  }
+
   private async start(options: RunOptions): Promise<Run> {
     const start: Members = { user_id: options.userId };
-    if (options.metadata !== undefined) start["metadata"] = payload(options.metadata);
+    const parent = this.enclosing()?.runId;
+    const metadata = parent ? { parent_run_id: parent, ...options.metadata } : options.metadata;
+    if (metadata !== undefined) start["metadata"] = payload(metadata);
     const key = crypto.randomUUID();
     const journal = await this.journal();
     let answer: Members;
@@ -115,7 +131,7 @@ export class Pikarc {
 
   /** Delivers the reports that wait, and returns how many were. */
   async flush(): Promise<number> {
-    return deliver(this.settings, await this.journal());
+    return deliver(this.settings, await this.journal(), true);
   }
 
   /** The number of reports that wait for the server, of all processes with the same key. */
@@ -134,320 +150,8 @@ async function owner(s: Settings): Promise<string> {
   return [...new Uint8Array(digest).slice(0, 8)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-/** A run, within `Pikarc.run`. */
-export class Run {
-  private sequence = 0;
-  private calls = 0;
-  private unguarded = false;
-
-  /** @internal */
-  constructor(
-    private readonly settings: Settings,
-    private readonly journal: Journal,
-    private readonly id: string | undefined,
-    private readonly start: Members,
-    private readonly key: string,
-    private readonly signal: AbortSignal | undefined,
-  ) {}
-
-  /** The run's id; "" for one that the server could not be asked about. */
-  get runId(): string {
-    return this.id ?? "";
-  }
-
-  /** Asks whether a model may be called, calls `fn`, and reports what it used. */
-  modelCall<T>(fn: () => Promise<T> | T, options: ModelCallOptions<T>): Promise<T> {
-    return this.guard({ type: "MODEL_CALL", model: options.model }, fn, options.inputData, (result) =>
-      usageOf(result, options.tokenExtractor),
-    );
-  }
-
-  /** Asks whether a tool may be called, calls `fn`, and reports that it was. */
-  toolCall<T>(fn: () => Promise<T> | T, options: ToolCallOptions): Promise<T> {
-    return this.guard({ type: "TOOL_CALL", tool_name: options.toolName }, fn, options.inputData, () => ({}));
-  }
-
-  /**
-   * As modelCall, where `fn` returns a stream of chunks. They are passed on untouched. Usage is what the stream says; of one
-   * that is broken off, what came is counted.
-   */
-  async modelStream<T>(
-    fn: () => Promise<AsyncIterable<T>> | AsyncIterable<T>,
-    options: ModelCallOptions<unknown>,
-  ): Promise<AsyncIterable<T>> {
-    const step = await this.ask({ type: "MODEL_CALL", model: options.model }, options.inputData);
-    const started = performance.now();
-    let chunks: AsyncIterable<T>;
-    try {
-      chunks = await fn();
-    } catch (error) {
-      await this.settle(step, started, this.failure(error));
-      throw error;
-    }
-    return this.pass(chunks, step, started, options);
-  }
-
-  private async *pass<T>(chunks: AsyncIterable<T>, step: Step, started: number, options: ModelCallOptions<unknown>): AsyncGenerator<T> {
-    let usage: Members = {};
-    let count = 0;
-    let outcome: Members | undefined;
-    this.calls++;
-    try {
-      for await (const chunk of chunks) {
-        count++;
-        try {
-          // Anthropic says the input at the start and the output at the end: later members win.
-          usage = { ...usage, ...Object.fromEntries(Object.entries(find(chunk) ?? {}).filter(([, v]) => v !== null)) };
-        } catch {
-          // a chunk that cannot be read is passed on all the same
-        }
-        yield chunk;
-      }
-      outcome = { status: "COMPLETED", ...usageOf({ usage }, options.tokenExtractor) };
-    } catch (error) {
-      outcome = { ...this.failure(error), ...partly(usage, count) };
-      throw error;
-    } finally {
-      this.calls--;
-      await this.settle(step, started, outcome ?? { status: "COMPLETED", ...partly(usage, count) });
-    }
-  }
-
-  private async guard<T>(
-    what: Members,
-    fn: () => Promise<T> | T,
-    inputData: unknown,
-    used: (result: T) => Members,
-  ): Promise<T> {
-    const step = await this.ask(what, inputData);
-    const started = performance.now();
-    this.calls++;
-    let result: T;
-    try {
-      result = await this.untilAborted(fn);
-    } catch (error) {
-      await this.settle(step, started, this.failure(error));
-      throw error;
-    } finally {
-      this.calls--;
-    }
-    await this.settle(step, started, { status: "COMPLETED", ...used(result) });
-    return result;
-  }
-
-  /** Calls the function, and stops waiting for it when the run is aborted. */
-  private async untilAborted<T>(fn: () => Promise<T> | T): Promise<T> {
-    const signal = this.signal;
-    if (!signal) return fn();
-    signal.throwIfAborted();
-    let stop: (() => void) | undefined;
-    const aborted = new Promise<never>((_, reject) => {
-      stop = () => reject(signal.reason);
-      signal.addEventListener("abort", stop, { once: true });
-    });
-    try {
-      return await Promise.race([fn(), aborted]);
-    } finally {
-      if (stop) signal.removeEventListener("abort", stop);
-    }
-  }
-
-  private async ask(what: Members, inputData: unknown): Promise<Step> {
-    const body: Members = { ...what, sequence: ++this.sequence };
-    if (inputData !== undefined) body["input_data"] = payload(inputData);
-    const step: Step = { id: undefined, body, key: crypto.randomUUID() };
-    if (this.id === undefined) {
-      this.unguarded = true;
-      return step;
-    }
-    let answer: Members;
-    try {
-      answer = await request(this.settings, "POST", `/v1/runs/${this.id}/steps`, body, { key: step.key, signal: this.signal });
-      step.id = text(answer, "id");
-    } catch (error) {
-      // Aborted: the server may have allowed it, and would take it for running.
-      if (this.signal?.aborted) await this.giveUp(step);
-      if (!(error instanceof Unavailable) || !goesOn(this.settings, error)) throw error;
-      this.unguarded = true;
-      return step;
-    }
-    const review = allow(answer, this.id);
-    if (review !== undefined) await this.waitForReview(step.id, review, members(answer["decision"])["policy_name"]);
-    return step;
-  }
-
-  /** Settles a step that was aborted while it was asked for; asking again with its key tells which it is. */
-  private async giveUp(step: Step): Promise<void> {
-    try {
-      const sending = { key: step.key, grace: this.settings.grace };
-      const answer = await request(this.settings, "POST", `/v1/runs/${this.id}/steps`, step.body, sending);
-      if (members(answer["decision"])["outcome"] !== "ALLOW") return;
-      await this.settle({ ...step, id: text(answer, "id") }, performance.now(), { status: "FAILED", error: "cancelled" });
-    } catch (error) {
-      console.warn("pikarc: an aborted step could not be followed up; it ends with its run:", (error as Error).message);
-    }
-  }
-
-  private async waitForReview(stepId: string, reviewId: string, policy: unknown): Promise<void> {
-    const facts = { runId: this.id, stepId, policyName: typeof policy === "string" ? policy : undefined };
-    const rule = this.settings.onReview;
-    if (rule === "raise" || (typeof rule === "function" && !rule(reviewId))) throw new ReviewPending(facts, reviewId);
-    const until = Date.now() + this.settings.reviewTimeout;
-    while (Date.now() < until) {
-      const asked = Date.now();
-      const wait = Math.max(1, Math.min(25, Math.floor((until - asked) / 1000)));
-      const review = await request(this.settings, "GET", `/v1/reviews/${reviewId}?wait=${wait}`, undefined, { signal: this.signal });
-      if (review["status"] === "approved") return;
-      if (review["status"] === "denied") {
-        const resolution = review["resolution"] ?? "denied";
-        if (resolution !== "denied") throw new ReviewExpired(facts);
-        throw new ReviewDenied(facts, typeof review["note"] === "string" ? review["note"] : undefined);
-      }
-      if (Date.now() - asked < 1000) await sleep(2000, this.signal); // a server that does not hold its answer back
-    }
-    throw new ReviewExpired(facts);
-  }
-
-  private failure(error: unknown): Members {
-    const cancelled = this.signal?.aborted && error === this.signal.reason;
-    return { status: "FAILED", error: cancelled ? "cancelled" : describe(error) };
-  }
-
-  private async settle(step: Step, started: number, outcome: Members): Promise<void> {
-    const report = { duration_ms: Math.round(performance.now() - started), ...outcome };
-    if (step.id !== undefined) {
-      await this.send("PATCH", `/v1/runs/${this.id}/steps/${step.id}`, report);
-      return;
-    }
-    await this.journal.append({ kind: "step", ...this.named(), step: step.body, stepKey: step.key, report, at: Date.now() });
-  }
-
-  /** @internal */
-  async end(status: string): Promise<void> {
-    // What was done without asking is told before the end, after which the server takes no step.
-    if (this.unguarded) await deliver(this.settings, this.journal);
-    if (this.id === undefined || (this.unguarded && (await this.journal.mayHold()))) {
-      await this.journal.append({ kind: "end", ...this.named(), status, at: Date.now() });
-      return;
-    }
-    await this.send("POST", `/v1/runs/${this.id}/end`, { status });
-  }
-
-  /** @internal */
-  keepAlive(): void {
-    if (this.calls === 0 || this.id === undefined) return;
-    // What it answers counts at the next step.
-    request(this.settings, "POST", `/v1/runs/${this.id}/heartbeat`, undefined, { grace: this.settings.timeout }).catch(() => undefined);
-  }
-
-  /** How a kept report names the run: by its id, or by the request that starts it, which is sent again. */
-  private named(): Pick<Entry, "runId" | "start" | "key"> {
-    return this.id !== undefined ? { runId: this.id } : { start: this.start, key: this.key };
-  }
-
-  /** Sends a report, and throws nothing: what cannot be delivered is kept. */
-  private async send(method: string, path: string, body: Members): Promise<void> {
-    const sending: Sending = this.signal?.aborted ? { grace: this.settings.grace } : {};
-    try {
-      await request(this.settings, method, path, body, sending);
-    } catch (error) {
-      if (error instanceof APIError && !waits(error)) {
-        console.error("pikarc: the server does not take a report:", error.message);
-        return;
-      }
-      await this.journal.append({ kind: "request", method, path, body, at: Date.now() });
-    }
-  }
-}
-
-/** Of a stream that was broken off, its chunks are counted, a token each at least. */
-function partly(usage: Members, chunks: number): Members {
-  return Object.keys(usage).length ? usageOf({ usage }, undefined) : { completion_tokens: chunks };
-}
-
-/** Reports whether a report is worth another try later. */
-function waits(error: APIError): boolean {
-  return error instanceof Unavailable || error instanceof RateLimited || error instanceof Authentication;
-}
-
-function goesOn(s: Settings, error: Unavailable): boolean {
-  const on = typeof s.onUnavailable === "function" ? s.onUnavailable(error) === true : s.onUnavailable === "open";
-  if (on) console.warn("pikarc: the server cannot be asked; the call goes on unguarded:", error.message);
-  return on;
-}
-
-/** Returns the id of the review to wait for, or undefined for ALLOW. Anything else is not allowed. */
-function allow(answer: Members, runId: string | undefined): string | undefined {
-  const decision = members(answer["decision"]);
-  if (decision["outcome"] === "ALLOW") return undefined;
-  const known = <T>(name: string, type: string) => (typeof decision[name] === type ? (decision[name] as T) : undefined);
-  if (decision["outcome"] === "REVIEW") {
-    const review = answer["review_id"] ?? decision["review_id"];
-    if (typeof review === "string") return review;
-    throw new PikarcBlockedError({ reason: "REVIEW_ERROR", runId });
-  }
-  if (decision["outcome"] !== "DENY") throw new Unavailable(`The server's answer holds no decision: ${JSON.stringify(answer).slice(0, 200)}`);
-  throw new PikarcBlockedError({
-    reason: known<string>("reason", "string") ?? "DENIED",
-    policyName: known<string>("policy_name", "string"),
-    limit: known<number>("limit", "number"),
-    used: known<number>("used", "number"),
-    resetsAt: known<string>("resets_at", "string"),
-    message: known<string>("message", "string"),
-    runId,
-    stepId: typeof answer["id"] === "string" ? answer["id"] : undefined,
-  });
-}
-
-function members(value: unknown): Members {
-  return typeof value === "object" && value !== null ? (value as Members) : {};
-}
-
-function text(answer: Members, name: string): string {
-  const value = answer[name];
-  if (typeof value !== "string" || value === "") {
-    throw new Unavailable(`The server's answer holds no ${name}: ${JSON.stringify(answer).slice(0, 200)}`);
-  }
-  return value;
-}
-
-/** Delivers kept reports, and returns how many. One that fails stays for the next time; it throws nothing. */
-async function deliver(s: Settings, journal: Journal): Promise<number> {
-  let count = 0;
-  if (!(await journal.mayHold())) return count;
-  await journal.drain(async (entries) => {
-    for (const [i, entry] of entries.entries()) {
-      try {
-        await deliverOne(s, entry);
-        count++;
-      } catch (error) {
-        if (!(error instanceof APIError) || waits(error)) return entries.slice(i);
-        console.error("pikarc: the server does not take a kept report, which is dropped:", error.message);
-      }
-    }
-    return [];
-  });
-  return count;
-}
-
-/** Delivers one report. Requests are repeated with their first keys: what has reached the server is no double. */
-async function deliverOne(s: Settings, entry: Entry): Promise<void> {
-  if (entry.kind === "request") {
-    await request(s, entry.method ?? "", entry.path ?? "", entry.body);
-    return;
-  }
-  const started = () => request(s, "POST", "/v1/runs/", entry.start, { key: entry.key ?? "" });
-  const runId = entry.runId ?? text(await started(), "id");
-  if (entry.kind === "end") {
-    await request(s, "POST", `/v1/runs/${runId}/end`, { status: entry.status });
-    return;
-  }
-  const answer = await request(s, "POST", `/v1/runs/${runId}/steps`, entry.step, { key: entry.stepKey ?? "" });
-  try {
-    // The mark is where the run's page shows it.
-    await request(s, "PATCH", `/v1/runs/${runId}/steps/${text(answer, "id")}`, { ...entry.report, output_data: { unguarded: true } });
-  } catch (error) {
-    if (!(error instanceof BadRequest)) throw error; // denied afterwards: the server books nothing on what it denied
-    console.error("pikarc: a call was made while the server could not be asked, and would have been denied:", error.message);
-  }
+/** Of a function's arguments, what is recorded: one object as it is, else a list. */
+function recorded(args: unknown[]): unknown {
+  const [only] = args;
+  return args.length === 1 && typeof only === "object" && only !== null && !Array.isArray(only) ? only : { args };
 }

@@ -5,7 +5,9 @@
  *     const guard = new Pikarc();
  *     await guard.run({ userId: "ada" }, (run) => run.modelCall(askTheModel, { model: "gpt-4o" }));
  */
-export { Pikarc, Run, type ModelCallOptions, type RunOptions, type ToolCallOptions } from "./client.js";
+export { Pikarc, type RunOptions } from "./client.js";
+export { Run, type ModelCallOptions, type ToolCallOptions } from "./run.js";
+export { NotReported, OpenStep } from "./step.js";
 export * from "./errors.js";
 export type { Options } from "./settings.js";
-export type { TokenExtractor } from "./usage.js";
+export type { TokenExtractor, UsageFinder } from "./usage.js";

@@ -22,13 +22,18 @@ export interface Journal {
   length(): Promise<number>;
   /** Reports whether there may be something to deliver, mostly without looking. */
   mayHold(): Promise<boolean>;
-  close(): Promise<void>;
 }
+
+const maxEntries = 10_000; // in memory
 
 /** Keeps reports in memory, where there are no files: browsers and edge runtimes. They go with the process. */
 export class MemoryJournal implements Journal {
   private entries: Entry[] = [];
   append(...entries: Entry[]): Promise<boolean> {
+    if (this.entries.length + entries.length > maxEntries) {
+      console.error(`pikarc: ${entries.length} reports could be neither delivered nor kept, since ${maxEntries} wait: they are lost`);
+      return Promise.resolve(false);
+    }
     this.entries.push(...entries);
     return Promise.resolve(true);
   }
@@ -42,13 +47,13 @@ export class MemoryJournal implements Journal {
   mayHold(): Promise<boolean> {
     return Promise.resolve(this.entries.length > 0);
   }
-  close(): Promise<void> {
-    return Promise.resolve();
-  }
 }
 
 const maxBytes = 64 << 20;
 const suffix = ".jsonl";
+const lookEvery = 30_000; // milliseconds between looks for what other processes have left
+/** Tells this process from another one that had its id: in containers all have the same. */
+const instance = crypto.randomUUID().slice(0, 8);
 
 type Fs = typeof import("node:fs/promises");
 
@@ -58,7 +63,8 @@ type Fs = typeof import("node:fs/promises");
  */
 export class FileJournal implements Journal {
   private path: string | undefined;
-  private left: boolean | undefined;
+  private left = false; // whether this process has kept something that is not delivered
+  private looked = -Infinity;
   private turn: Promise<unknown> = Promise.resolve();
 
   constructor(
@@ -67,6 +73,7 @@ export class FileJournal implements Journal {
     private readonly owner: string,
     private readonly pid: number,
     private readonly isAlive: (pid: number) => boolean,
+    private readonly mark = instance,
   ) {}
 
   append(...entries: Entry[]): Promise<boolean> {
@@ -74,15 +81,7 @@ export class FileJournal implements Journal {
       try {
         await this.fs.mkdir(this.directory, { recursive: true, mode: 0o700 });
         this.path ??= `${this.directory}/${this.pid}-${crypto.randomUUID().slice(0, 12)}-${this.owner}${suffix}`;
-        const file = await this.fs.open(this.path, "a", 0o600);
-        try {
-          const lines = entries.map((entry) => JSON.stringify(entry) + "\n").join("");
-          if ((await file.stat()).size + lines.length > maxBytes) throw new Error(`the journal ${this.path} is full`);
-          await file.write(lines);
-          await file.sync();
-        } finally {
-          await file.close();
-        }
+        await this.write(this.path, Buffer.from(entries.map((entry) => JSON.stringify(entry) + "\n").join("")));
         this.left = true;
         return true;
       } catch (error) {
@@ -92,25 +91,53 @@ export class FileJournal implements Journal {
     });
   }
 
+  private async write(path: string, lines: Buffer): Promise<void> {
+    if ((await this.size()) + lines.length > maxBytes) throw new Error(`the journal in ${this.directory} is full (${maxBytes} bytes)`);
+    const file = await this.fs.open(path, "a", 0o600);
+    try {
+      const { size } = await file.stat();
+      try {
+        await file.appendFile(lines);
+        await file.sync();
+      } catch (error) {
+        await file.truncate(size); // half a line would spoil the next one too
+        throw error;
+      }
+    } finally {
+      await file.close();
+    }
+  }
+
   async drain(deliver: (entries: Entry[]) => Promise<Entry[]>): Promise<void> {
     this.left = false;
     for (const name of await this.files()) {
-      const pid = Number(name.split("-")[0]);
-      const path = `${this.directory}/${name}`;
-      if (pid !== this.pid && this.isAlive(pid)) continue;
-      const taken = `${path}.${this.pid}`;
-      try {
-        // Whoever renames it has it. Its process, if it is this one, goes on in a new file.
-        await this.inTurn(async () => {
-          if (path === this.path) this.path = undefined;
-          await this.fs.rename(path, taken);
-        });
-      } catch {
-        continue;
-      }
+      const taken = await this.take(name);
+      if (taken === undefined) continue;
       const kept = await deliver(await this.read(taken));
       if (kept.length === 0 || (await this.append(...kept))) await this.fs.rm(taken, { force: true });
       if (kept.length) return;
+    }
+  }
+
+  /**
+   * Renames a file: whoever does has it, and its mark is the name's last part from then on. This process, if the file is its
+   * own, goes on in a new one. What a process had taken that has died is taken in the same way.
+   */
+  private async take(name: string): Promise<string | undefined> {
+    const [base = "", holder] = name.split(`${suffix}.`);
+    const [pid, mark] = (holder ?? base).split("-");
+    const ours = Number(pid) === this.pid;
+    if (ours ? holder !== undefined && mark === this.mark : this.isAlive(Number(pid))) return undefined;
+    const path = `${this.directory}/${name}`;
+    const taken = `${this.directory}/${holder === undefined ? name : base + suffix}.${this.pid}-${this.mark}`;
+    try {
+      await this.inTurn(async () => {
+        if (path === this.path) this.path = undefined;
+        await this.fs.rename(path, taken);
+      });
+      return taken;
+    } catch {
+      return undefined;
     }
   }
 
@@ -121,17 +148,21 @@ export class FileJournal implements Journal {
   }
 
   async mayHold(): Promise<boolean> {
-    return (this.left ??= (await this.length()) > 0);
+    if (this.left) return true;
+    if (Date.now() - this.looked < lookEvery) return false;
+    this.looked = Date.now();
+    return (await this.size()) > 0;
   }
 
-  close(): Promise<void> {
-    return Promise.resolve();
+  private async size(): Promise<number> {
+    const sizes = (await this.files()).map(async (name) => (await this.fs.stat(`${this.directory}/${name}`).catch(() => undefined))?.size ?? 0);
+    return (await Promise.all(sizes)).reduce((sum, size) => sum + size, 0);
   }
 
   private async files(): Promise<string[]> {
     try {
       const end = `-${this.owner}${suffix}`;
-      return (await this.fs.readdir(this.directory)).filter((name) => name.endsWith(end)).sort();
+      return (await this.fs.readdir(this.directory)).filter((name) => name.endsWith(end) || name.includes(`${end}.`)).sort();
     } catch {
       return [];
     }
@@ -166,8 +197,7 @@ export async function openJournal(directory: string | undefined, owner: string):
   const process = (globalThis as { process?: NodeJS.Process }).process;
   if (!process?.versions?.node || typeof process.pid !== "number") return new MemoryJournal();
   try {
-    const fs = await import("node:fs/promises");
-    const os = await import("node:os");
+    const [fs, os] = await Promise.all([import("node:fs/promises"), import("node:os")]);
     const env = process.env;
     const state = env["XDG_STATE_HOME"] ?? env["LOCALAPPDATA"] ?? `${os.homedir()}/.local/state`;
     const alive = (pid: number) => {

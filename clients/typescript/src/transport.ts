@@ -56,9 +56,11 @@ async function once(s: Settings, method: string, path: string, content: string |
   if (sending.key) headers["idempotency-key"] = sending.key;
   const timer = new AbortController();
   const late = setTimeout(() => timer.abort(new DOMException("no whole answer in time", "TimeoutError")), timeout);
-  const signal = sending.signal ? AbortSignal.any([timer.signal, sending.signal]) : timer.signal;
+  // Not AbortSignal.any: what it makes stays with a signal that lives long.
+  const stop = () => timer.abort(sending.signal?.reason);
+  sending.signal?.addEventListener("abort", stop, { once: true });
   try {
-    const response = await s.fetch(s.baseUrl + path, { method, headers, body: content, signal, redirect: "manual" });
+    const response = await s.fetch(s.baseUrl + path, { method, headers, body: content, signal: timer.signal, redirect: "manual" });
     const text = await response.text();
     const retry = Number(response.headers.get("retry-after") ?? "0");
     return {
@@ -73,6 +75,7 @@ async function once(s: Settings, method: string, path: string, content: string |
     throw new ConnectionFailed(`${s.baseUrl} cannot be reached, or broke off: ${(error as Error)?.name ?? "error"}`);
   } finally {
     clearTimeout(late);
+    sending.signal?.removeEventListener("abort", stop);
   }
 }
 

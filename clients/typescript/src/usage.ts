@@ -1,6 +1,9 @@
 /** Of what a call returned, the tokens of the prompt and of the completion. */
 export type TokenExtractor<T> = (result: T) => [prompt: number, completion: number];
 
+/** Of what a call returned, or of a chunk, the provider's usage object. */
+export type UsageFinder<T> = (result: T) => unknown;
+
 type Members = Record<string, unknown>;
 
 const keys = [
@@ -31,10 +34,10 @@ export function find(result: unknown, depth = 0): Members | undefined {
 }
 
 /** Returns the fields of a report that say what a call used. Never throws: the call has been paid. */
-export function report<T>(result: T, extractor: TokenExtractor<T> | undefined): Members {
+export function report<T>(result: unknown, extractor: TokenExtractor<T> | undefined, whole = result): Members {
   const fields: Members = {};
   try {
-    const usage = find(result);
+    const usage = normal(find(result));
     if (usage) {
       fields["usage"] = JSON.parse(JSON.stringify(usage));
       const [prompt, completion] = totals(usage);
@@ -48,9 +51,9 @@ export function report<T>(result: T, extractor: TokenExtractor<T> | undefined): 
   }
   if (extractor) {
     try {
-      const [prompt, completion] = extractor(result);
-      fields["prompt_tokens"] = whole(prompt);
-      fields["completion_tokens"] = whole(completion);
+      const [prompt, completion] = extractor(whole as T);
+      fields["prompt_tokens"] = counted(prompt);
+      fields["completion_tokens"] = counted(completion);
     } catch (error) {
       console.warn("pikarc: tokenExtractor failed; the call is reported with the usage that was found without it", error);
     }
@@ -58,9 +61,46 @@ export function report<T>(result: T, extractor: TokenExtractor<T> | undefined): 
   return fields;
 }
 
+/**
+ * Returns a framework's own usage object in the form of OpenAI's responses, which servers read with its cached and reasoning
+ * tokens; a provider's as it is.
+ */
+function normal(u: Members | undefined): Members | undefined {
+  if (!u) return undefined;
+  const part = (from: unknown, ...names: string[]) => {
+    const details = members(Array.isArray(from) ? Object.assign({}, ...(from as object[])) : from) ?? {};
+    return names.map((name) => counted(details[name])).find((n) => n !== undefined);
+  };
+  const made = (input: unknown, cached?: number, written?: number, output?: unknown, reasoning?: number): Members => ({
+    input_tokens: counted(input) ?? 0,
+    input_tokens_details: { cached_tokens: cached ?? 0, cache_write_tokens: written ?? 0 },
+    output_tokens: counted(output) ?? 0,
+    output_tokens_details: { reasoning_tokens: reasoning ?? 0 },
+  });
+  const [input, output] = [members(u["inputTokens"]), members(u["outputTokens"])];
+  if (input || output) { // the AI SDK's models
+    return made(input?.["total"], part(input, "cacheRead"), part(input, "cacheWrite"), output?.["total"], part(output, "reasoning"));
+  }
+  const [ins, outs] = [u["inputTokensDetails"] ?? u["inputTokenDetails"], u["outputTokensDetails"] ?? u["outputTokenDetails"]];
+  if (ins || outs) { // OpenAI's Agents SDK, and the AI SDK's results
+    const cached = part(ins, "cached_tokens", "cacheReadTokens");
+    return made(u["inputTokens"], cached, part(ins, "cache_write_tokens", "cacheWriteTokens"), u["outputTokens"], part(outs, "reasoning_tokens", "reasoningTokens"));
+  }
+  if (u["input_token_details"] || u["output_token_details"]) { // LangChain
+    const [i, o] = [u["input_token_details"], u["output_token_details"]];
+    return made(u["input_tokens"], part(i, "cache_read"), part(i, "cache_creation"), u["output_tokens"], part(o, "reasoning"));
+  }
+  return u;
+}
+
+/** Adds what a later part of a stream says of its usage. */
+export function merge(usage: Members, later: unknown): Members {
+  return { ...usage, ...Object.fromEntries(Object.entries(members(later) ?? {}).filter(([, v]) => v !== null && v !== undefined)) };
+}
+
 /** Returns all input and all output of a usage object, cached and reasoning tokens included. */
 export function totals(u: Members): [number | undefined, number | undefined] {
-  const count = (name: string) => whole(u[name]);
+  const count = (name: string) => counted(u[name]);
   const has = (...names: string[]) => names.some((name) => u[name] !== undefined && u[name] !== null);
   if (has("prompt_tokens", "completion_tokens")) return [count("prompt_tokens"), count("completion_tokens")];
   if (has("promptTokens", "completionTokens")) return [count("promptTokens"), count("completionTokens")];
@@ -76,7 +116,7 @@ export function totals(u: Members): [number | undefined, number | undefined] {
     return [(count("inputTokens") ?? 0) + beside, count("outputTokens")];
   }
   const units = members(u["billed_units"]);
-  if (units) return [whole(units["input_tokens"]), whole(units["output_tokens"])];
+  if (units) return [counted(units["input_tokens"]), counted(units["output_tokens"])];
   const both = (api: string, python: string) => count(api) ?? count(python) ?? 0;
   return [
     both("promptTokenCount", "prompt_token_count") + both("toolUsePromptTokenCount", "tool_use_prompt_token_count"),
@@ -85,7 +125,7 @@ export function totals(u: Members): [number | undefined, number | undefined] {
 }
 
 /** Reads a count; a fraction is rounded up, for half a token is charged too. */
-function whole(value: unknown): number | undefined {
+function counted(value: unknown): number | undefined {
   const n = typeof value === "string" && value.trim() !== "" ? Number(value) : value;
   return typeof n === "number" && Number.isFinite(n) ? Math.max(0, Math.ceil(n)) : undefined;
 }
