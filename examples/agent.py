@@ -1,6 +1,6 @@
 """An agent under Pikarc's guard: allowed calls, what they cost, and a budget that ends in the middle of a run.
 
-    pip install pikarc==0.1.0
+    pip install http://localhost:8000/clients/pikarc-1.0.0-py3-none-any.whl
     PIKARC_API_KEY=lg_... PIKARC_ADMIN_KEY=lg_... python examples/agent.py [--base-url http://localhost:8000]
 
 No model is called: this file pretends to be one, and says how many tokens it used. An agent's key may not change what
@@ -23,7 +23,7 @@ workspace too. You will see:
       DENY   model  Who stops it?
       The caller sees PikarcBlockedError: WORKSPACE_DAILY_BUDGET_EXCEEDED
       The limit is 0.005 USD, 0.00675 USD are spent, and calls are allowed again from 2026-11-24 00:00 UTC.
-      The run is FAILED, 0.0045 USD.
+      The run is BLOCKED, 0.0045 USD.
 
     The budget is restored, and the price switched off.
 
@@ -111,7 +111,7 @@ async def run_agent(client: AsyncPikarc, workspace: Workspace, questions: list[s
     for step in detail["steps"]:
         if step["decision"]["outcome"] == "DENY":
             print(" ", explain(step["decision"]))
-    # Client 0.1.0 ends a run as FAILED when one of its calls was denied; 0.1.2 says BLOCKED.
+    # The published client 0.1.0 ends a run as FAILED when one of its calls was denied.
     print(f"  The run is {detail['status']}, {usd(detail['total_usd'])}.")
 
 

@@ -104,3 +104,23 @@ func text(t *testing.T, file string) string {
 	}
 	return string(content)
 }
+
+// The first line that somebody copies must find the client that the server carries.
+func TestTheQuickStartNamesTheClientThatIsPacked(t *testing.T) {
+	version := regexp.MustCompile(`__version__ = "(.*)"`).FindStringSubmatch(text(t, "clients/python/src/pikarc/_version.py"))
+	if version == nil {
+		t.Fatal("the Python client has no version")
+	}
+	wheel := regexp.MustCompile(`/clients/pikarc-(\S+?)-py3-none-any\.whl`)
+	for _, file := range []string{"README.md", "examples/agent.py", "embed/placeholder/index.html"} {
+		named := wheel.FindAllStringSubmatch(text(t, file), -1)
+		if len(named) == 0 {
+			t.Errorf("%s does not say how to install the client", file)
+		}
+		for _, name := range named {
+			if name[1] != version[1] {
+				t.Errorf("%s names the client %s, packed is %s", file, name[1], version[1])
+			}
+		}
+	}
+}

@@ -94,7 +94,7 @@ test('no page links above the path, and agents are told the whole address', asyn
     expect(new URL(page.url()).pathname, path).toBe(base + path.replace('{id}', id))
     const text = await page.locator('main').textContent()
     if (path === '/docs') expect(text).toContain(`${front.url}${base}/v1/runs/`)
-    if (path === '/welcome') expect(text).toContain(`base_url="${front.url}${base}"`)
+    if (path === '/welcome') expect(text).toContain(`export PIKARC_BASE_URL=${front.url}${base}`)
   }
   expect(troubles).toEqual([])
   await context.close()

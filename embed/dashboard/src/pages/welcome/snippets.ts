@@ -1,50 +1,191 @@
-// What to type where the agent runs, with this server's address and the key filled in.
-export type Language = 'python' | 'curl'
+// What to type where the agent runs, with this server's address and the key filled in: three lines for each.
+export const languages = [
+  { value: 'python', label: 'Python' },
+  { value: 'typescript', label: 'TypeScript' },
+  { value: 'go', label: 'Go' },
+  { value: 'curl', label: 'curl' },
+  { value: 'claude-code', label: 'Claude Code' },
+  { value: 'mcp', label: 'MCP' },
+] as const
+
+export type Language = (typeof languages)[number]['value']
 export type Line = { title: string; text: string; note?: string }
 
-export function lines(language: Language, address: string, key: string): Line[] {
-  return language === 'python' ? python(address, key) : curl(address, key)
+/** The server as an agent reaches it. wheel is the Python client that it carries; null for a server that carries none. */
+export type Place = { address: string; key: string; wheel: string | null; tarball: boolean }
+
+const DEFAULT_ADDRESS = 'http://localhost:8000'
+const HOST = '# on the machine of your agent, with the pikarc binary in its PATH'
+
+export function lines(language: Language, place: Place): [Line, Line, Line] {
+  switch (language) {
+    case 'typescript':
+      return [environment(place), typescript, runTypescript(place)]
+    case 'go':
+      return [environment(place), go, runGo]
+    case 'curl':
+      return curl(place)
+    case 'claude-code':
+      return [environment(place), hook, doctor]
+    case 'mcp':
+      return mcp(place)
+    default:
+      return [environment(place), python, runPython(place)]
+  }
 }
 
-function python(address: string, key: string): Line[] {
-  return [
-    { title: 'Install the client', text: 'pip install pikarc==0.1.0' },
-    {
-      title: 'Save this as agent.py',
-      text: `import asyncio
-from pikarc import AsyncPikarc
+function variables({ address, key }: Place): string[] {
+  const set = [`PIKARC_API_KEY=${key}`]
+  return address === DEFAULT_ADDRESS ? set : [...set, `PIKARC_BASE_URL=${address}`]
+}
 
-guard = AsyncPikarc(
-    api_key="${key}",
-    base_url="${address}",
+function environment(place: Place): Line {
+  return {
+    title: 'Set the API key',
+    text: variables(place)
+      .map((set) => `export ${set}`)
+      .join('\n'),
+  }
+}
+
+const NOT_PACKED = {
+  text: 'make build',
+  note: 'This server was built without its clients: build it again where Python, with venv, and npm are.',
+}
+
+const python: Line = {
+  title: 'Put the guard around your agent, in agent.py',
+  text: `from pikarc import Pikarc
+
+def ask_the_model():
+    return {"text": "Here your agent calls its model.",
+            "usage": {"prompt_tokens": 500, "completion_tokens": 100}}
+
+with Pikarc() as guard, guard.run(user_id="user-1", metadata={"task": "My first guarded run"}) as run:
+    answer = run.model_call(ask_the_model, model="gpt-4o")
+
+print(answer["text"])`,
+  note: 'With asyncio it is AsyncPikarc. Tokens are read from the answers of all usual providers.',
+}
+
+function runPython({ address, wheel }: Place): Line {
+  const title = 'Install the client that this server carries, and run it'
+  if (!wheel) return { title, ...NOT_PACKED }
+  const file = `${address}/clients/${wheel}`
+  return {
+    title,
+    text: `python3 -m venv .venv\n.venv/bin/pip install ${file}\n.venv/bin/python agent.py`,
+    note: `With uv: uv run --with ${file} agent.py`,
+  }
+}
+
+const typescript: Line = {
+  title: 'Put the guard around your agent, in agent.mjs',
+  text: `import { Pikarc } from "pikarc";
+
+const askTheModel = async () => ({
+  text: "Here your agent calls its model.",
+  usage: { prompt_tokens: 500, completion_tokens: 100 },
+});
+
+const guard = new Pikarc();
+const about = { userId: "user-1", metadata: { task: "My first guarded run" } };
+const answer = await guard.run(about, (run) => run.modelCall(askTheModel, { model: "gpt-4o" }));
+
+console.log(answer.text);`,
+  note: 'Types are in the package. Tokens are read from the answers of all usual providers.',
+}
+
+function runTypescript({ address, tarball }: Place): Line {
+  const title = 'Install the client that this server carries, and run it'
+  return tarball
+    ? { title, text: `npm install ${address}/clients/pikarc.tgz\nnode agent.mjs` }
+    : { title, ...NOT_PACKED }
+}
+
+const go: Line = {
+  title: 'Put the guard around your agent, in main.go',
+  text: `package main
+
+import (
+	"context"
+	"fmt"
+	"log"
+
+	pikarc "github.com/pikarc/server/clients/go"
 )
 
-async def ask_the_model():
-    return "Here your agent calls its model."
+type answer struct{ text string }
 
-async def main():
-    async with guard.run(user_id="user-1", metadata={"task": "My first guarded run"}) as run:
-        answer = await run.model_call(
-            ask_the_model,
-            model="gpt-4o",
-            token_extractor=lambda answer: (500, 100),
-        )
-        print(answer)
+func (answer) Tokens() (prompt, completion int64) { return 500, 100 }
 
-asyncio.run(main())`,
-      note: 'In code that others see, read the key from the environment.',
+func askTheModel(context.Context) (answer, error) {
+	return answer{"Here your agent calls its model."}, nil
+}
+
+func main() {
+	guard, err := pikarc.New()
+	if err != nil {
+		log.Fatal(err)
+	}
+	about := map[string]any{"task": "My first guarded run"}
+	err = guard.Run(context.Background(), "user-1", about, func(ctx context.Context, run *pikarc.Run) error {
+		got, err := pikarc.ModelCall(ctx, run, "gpt-4o", nil, askTheModel)
+		fmt.Println(got.text)
+		return err
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+}`,
+}
+
+const runGo: Line = {
+  title: 'Get the client, and run it',
+  text: 'go mod init agent\ngo get github.com/pikarc/server/clients/go\ngo run .',
+}
+
+const hook: Line = {
+  title: 'Install the hook',
+  text: `pikarc hook install claude-code   ${HOST}`,
+  note: 'Codex is guarded in the same way: pikarc hook install codex.',
+}
+
+const doctor: Line = {
+  title: 'Prove that a denied call is really stopped',
+  text: 'pikarc doctor --agent claude-code',
+  note: 'Then start Claude Code and let it use any tool.',
+}
+
+function mcp(place: Place): [Line, Line, Line] {
+  const env = Object.fromEntries(variables(place).map((set) => set.split('=', 2)))
+  const args = ['mcp', '--', 'npx', '-y', '@modelcontextprotocol/server-filesystem', '.']
+  const settings = `{"mcpServers": {"files": {
+  "command": "pikarc",
+  "args": ${JSON.stringify(args).replaceAll(',', ', ')},
+  "env": ${JSON.stringify(env, null, 2).replaceAll('\n', '\n  ')}
+}}}`
+  return [
+    {
+      title: 'See that this server can be asked',
+      text: `${environment(place).text}\npikarc doctor   ${HOST}`,
     },
-    { title: 'Run it', text: 'python agent.py' },
+    {
+      title: 'Write the gateway before the command of your MCP server',
+      text: settings,
+      note: 'Start the client again and call any tool. Everything but tools, resources and prompts passes as it is.',
+    },
+    { title: 'Or before a server that speaks HTTP', text: 'pikarc mcp --upstream http://localhost:3000/mcp' },
   ]
 }
 
-function curl(address: string, key: string): Line[] {
+function curl(place: Place): [Line, Line, Line] {
   const call = (path: string, body: string) =>
-    `curl -sS ${address}/v1/runs/${path} \\
+    `curl -sS ${place.address}/v1/runs/${path} \\
   -H "Authorization: Bearer $PIKARC_API_KEY" \\
   -d '${body}'`
   return [
-    { title: 'Set the API key', text: `export PIKARC_API_KEY=${key}` },
+    { title: 'Set the API key', text: `export PIKARC_API_KEY=${place.key}` },
     {
       title: 'Start a run',
       text: `run_id=$(${call('', '{"user_id": "user-1", "metadata": {"task": "My first guarded run"}}')} |
