@@ -32,6 +32,7 @@ const (
 	UserDailyBudgetExceeded      Reason = 5
 	MonthlyRunLimitExceeded      Reason = 6
 	MaxConcurrentRunsExceeded    Reason = 7
+	ModelNotPriced               Reason = 8
 )
 
 // String is the code that the API shows.
@@ -51,6 +52,8 @@ func (r Reason) String() string {
 		return "MONTHLY_RUN_LIMIT_EXCEEDED"
 	case MaxConcurrentRunsExceeded:
 		return "MAX_CONCURRENT_RUNS_EXCEEDED"
+	case ModelNotPriced:
+		return "MODEL_NOT_PRICED"
 	default:
 		return ""
 	}
@@ -59,7 +62,7 @@ func (r Reason) String() string {
 // Reasons lists the codes of the rules, in the order of their values from 1.
 func Reasons() []string {
 	var codes []string
-	for r := RunAlreadyEnded; r <= MaxConcurrentRunsExceeded; r++ {
+	for r := RunAlreadyEnded; r <= ModelNotPriced; r++ {
 		codes = append(codes, r.String())
 	}
 	return codes
@@ -67,7 +70,7 @@ func Reasons() []string {
 
 // ParseReason is the reverse of String; None for any other code.
 func ParseReason(code string) Reason {
-	for r := RunAlreadyEnded; r <= MaxConcurrentRunsExceeded; r++ {
+	for r := RunAlreadyEnded; r <= ModelNotPriced; r++ {
 		if r.String() == code {
 			return r
 		}
@@ -81,7 +84,9 @@ func (r Reason) IsMoney() bool {
 }
 
 // HasLimit tells whether the rule compares a use with a limit at all.
-func (r Reason) HasLimit() bool { return r >= WorkspaceDailyBudgetExceeded }
+func (r Reason) HasLimit() bool {
+	return r >= WorkspaceDailyBudgetExceeded && r <= MaxConcurrentRunsExceeded
+}
 
 // Request is what is asked, and when.
 type Request struct {
@@ -97,6 +102,8 @@ type State struct {
 	RunEnded    bool
 	KillSwitch  bool
 	UserBlocked bool
+
+	Unpriced bool // the step calls a model without a price, and the workspace refuses that
 
 	DailyBudget     plans.Budget
 	SpentToday      plans.Money // by the workspace, this UTC day
@@ -150,14 +157,21 @@ func Evaluated(kind Kind, reason Reason) []Reason {
 }
 
 func order(kind Kind) []Reason {
-	if kind == Start {
+	switch kind {
+	case Start:
 		return []Reason{
 			KillSwitchActive, UserBlocked, WorkspaceDailyBudgetExceeded, UserDailyBudgetExceeded,
 			MonthlyRunLimitExceeded, MaxConcurrentRunsExceeded,
 		}
-	}
-	return []Reason{
-		RunAlreadyEnded, KillSwitchActive, UserBlocked, WorkspaceDailyBudgetExceeded, UserDailyBudgetExceeded,
+	case Step:
+		return []Reason{
+			RunAlreadyEnded, KillSwitchActive, UserBlocked, WorkspaceDailyBudgetExceeded, UserDailyBudgetExceeded,
+			ModelNotPriced,
+		}
+	default:
+		return []Reason{
+			RunAlreadyEnded, KillSwitchActive, UserBlocked, WorkspaceDailyBudgetExceeded, UserDailyBudgetExceeded,
+		}
 	}
 }
 
@@ -183,6 +197,8 @@ func ask(rule Reason, at time.Time, s State) (Decision, bool) {
 	case MaxConcurrentRunsExceeded:
 		d := Decision{Limit: s.MaxConcurrentRuns, Used: s.RunningRuns}
 		return d, s.RunningRuns >= s.MaxConcurrentRuns
+	case ModelNotPriced:
+		return Decision{}, s.Unpriced
 	default:
 		return Decision{}, false
 	}

@@ -14,7 +14,8 @@ type rule struct {
 	reason   guard.Reason
 	code     string
 	start    bool // asked when a run starts
-	step     bool // asked at a step and at a heartbeat
+	step     bool // asked at a step and, unless it is of the step itself, at a heartbeat
+	itself   bool // asks about the step itself
 	objects  func(guard.State) bool
 	violate  func(*guard.State)
 	limit    func(guard.State) int64 // nil where the rule compares nothing
@@ -77,6 +78,11 @@ func contractRules() []rule {
 			limit:   func(s guard.State) int64 { return s.MaxConcurrentRuns },
 			used:    func(s guard.State) int64 { return s.RunningRuns },
 		},
+		{
+			reason: guard.ModelNotPriced, code: "MODEL_NOT_PRICED", step: true, itself: true,
+			objects: func(s guard.State) bool { return s.Unpriced },
+			violate: func(s *guard.State) { s.Unpriced = true },
+		},
 	}
 }
 
@@ -87,7 +93,7 @@ func kindName(k guard.Kind) string {
 }
 
 func (r rule) askedAt(k guard.Kind) bool {
-	return k == guard.Start && r.start || k != guard.Start && r.step
+	return k == guard.Start && r.start || k == guard.Step && r.step || k == guard.Heartbeat && r.step && !r.itself
 }
 
 // asked lists the reasons that the contract asks for, in order.
@@ -138,6 +144,7 @@ func anyState() *rapid.Generator[guard.State] {
 			RunEnded:          rarely.Draw(t, "ended"),
 			KillSwitch:        rarely.Draw(t, "kill switch"),
 			UserBlocked:       rarely.Draw(t, "blocked"),
+			Unpriced:          rarely.Draw(t, "unpriced"),
 			DailyBudget:       plans.Budget{Limit: money.Draw(t, "budget"), Set: rapid.Bool().Draw(t, "budget set")},
 			SpentToday:        money.Draw(t, "spent"),
 			UserDailyBudget:   plans.Budget{Limit: money.Draw(t, "user budget"), Set: rapid.Bool().Draw(t, "user budget set")},

@@ -119,6 +119,20 @@ func (r Rates) At(prompt int64) Table {
 	return table
 }
 
+// Highest returns the highest price of a token, of all classes and tiers.
+func (r Rates) Highest() (highest plans.Price) {
+	tables := []Table{r.Table}
+	for _, tier := range r.Tiers {
+		tables = append(tables, tier.Table)
+	}
+	for _, table := range tables {
+		for c := range classes {
+			highest = max(highest, table.Price(c))
+		}
+	}
+	return highest
+}
+
 // ErrParts says that parts of a count are larger than the whole.
 var ErrParts = errors.New("the parts are larger than the whole")
 
@@ -171,26 +185,33 @@ const perMillion = 6 // decimal places
 
 // String writes the rates as the catalogue does, and ParseRates reads them again:
 // "in=2.5 out=10 cached=1.25 call=0.01", in USD for a million tokens or for a call,
-// with tiers behind a price: "in=1.25/200000:2.5" above 200,000 prompt tokens.
+// with tiers behind a price: "in=1.25/200000:2.5" above 200,000 prompt tokens. A class
+// that only a tier prices has nothing before it: "cached=/200000:0.25".
 func (r Rates) String() string {
 	var b strings.Builder
 	for c := range classes {
-		price, ok := r.Own(c)
-		if !ok {
-			continue
+		if text := r.class(c); text != "" {
+			fmt.Fprintf(&b, "%s=%s ", classNames()[c], text)
 		}
-		fmt.Fprintf(&b, "%s=%s", classNames()[c], millionth(price))
-		for _, tier := range r.Tiers {
-			if price, ok := tier.Own(c); ok {
-				fmt.Fprintf(&b, "/%d:%s", tier.AbovePrompt, millionth(price))
-			}
-		}
-		b.WriteByte(' ')
 	}
 	if r.PerCall != 0 {
 		fmt.Fprintf(&b, "call=%s ", r.PerCall)
 	}
 	return strings.TrimSuffix(b.String(), " ")
+}
+
+// class writes what String does of one class: empty where no tier prices it either.
+func (r Rates) class(c Class) string {
+	var text string
+	if price, ok := r.Own(c); ok {
+		text = millionth(price)
+	}
+	for _, tier := range r.Tiers {
+		if price, ok := tier.Own(c); ok {
+			text += fmt.Sprintf("/%d:%s", tier.AbovePrompt, millionth(price))
+		}
+	}
+	return text
 }
 
 // millionth writes a price a token as the price of a million.
@@ -214,7 +235,7 @@ func ParseRates(text string) (Rates, error) {
 			return r, fmt.Errorf("%s: %w", field, err)
 		}
 	}
-	if r.known == 0 && r.PerCall == 0 {
+	if r.known == 0 && r.PerCall == 0 && len(r.Tiers) == 0 {
 		return r, errors.New("no price")
 	}
 	slices.SortFunc(r.Tiers, func(a, b Tier) int { return int(a.AbovePrompt - b.AbovePrompt) })
@@ -232,12 +253,14 @@ func (r *Rates) set(name, value string) error {
 	if class >= classes {
 		return errors.New("no such kind of token")
 	}
-	base, tiers, _ := strings.Cut(value, "/")
-	price, err := parseMillionth(base)
-	if err != nil {
-		return err
+	base, tiers, tiered := strings.Cut(value, "/")
+	if base != "" || !tiered {
+		price, err := parseMillionth(base)
+		if err != nil {
+			return err
+		}
+		r.Set(class, price)
 	}
-	r.Set(class, price)
 	for text := range strings.SplitSeq(tiers, "/") {
 		if text == "" {
 			continue

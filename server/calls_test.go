@@ -13,7 +13,7 @@ const (
 
 	startRules = `["KILL_SWITCH_ACTIVE","USER_BLOCKED","WORKSPACE_DAILY_BUDGET_EXCEEDED","USER_DAILY_BUDGET_EXCEEDED",` +
 		`"MONTHLY_RUN_LIMIT_EXCEEDED","MAX_CONCURRENT_RUNS_EXCEEDED"]`
-	stepRules = `["RUN_ALREADY_ENDED","KILL_SWITCH_ACTIVE","USER_BLOCKED","WORKSPACE_DAILY_BUDGET_EXCEEDED","USER_DAILY_BUDGET_EXCEEDED"]`
+	stepRules = `["RUN_ALREADY_ENDED","KILL_SWITCH_ACTIVE","USER_BLOCKED","WORKSPACE_DAILY_BUDGET_EXCEEDED","USER_DAILY_BUDGET_EXCEEDED","MODEL_NOT_PRICED"]`
 
 	adasRun = `"id":"{run}","user_id":"ada","title":null,"status":"RUNNING","deny_reason":"USER_BLOCKED","started_at":"2026-11-23T07:08:30.123Z",` +
 		`"ended_at":null,"ended_reason":null,"duration_ms":null,"step_count":2,"blocked_step_count":1,"prompt_tokens":0,"completion_tokens":0,"total_usd":0,` +
@@ -56,7 +56,7 @@ const (
 // scaleWorkspace is a fixture's workspace, with some of its fields put otherwise.
 func scaleWorkspace(changes ...string) string {
 	return strings.NewReplacer(changes...).Replace(`{"id":"<id>","name":"My workspace","slug":"my-workspace","plan":"scale","kill_switch":false,` +
-		`"daily_budget_usd":null,"user_daily_budget_usd":null,"max_concurrent_runs":3,"price_catalogue":true,"monthly_run_limit":null,"retention_days":90,` +
+		`"daily_budget_usd":null,"user_daily_budget_usd":null,"max_concurrent_runs":3,"price_catalogue":true,"unpriced_models":"allow","trust_reported_cost":false,"monthly_run_limit":null,"retention_days":90,` +
 		`"run_idle_timeout_seconds":3600,"features":{"kill_switch":true,"user_daily_budget":true,"configurable_concurrency":true},` +
 		`"created_at":"2026-11-23T07:08:29.123Z"}`)
 }
@@ -327,7 +327,7 @@ func accountCalls() []apiCase {
 			body: `{"email":"New-{email}","password":"12345678","workspace_name":"Über Engines 2"}`,
 			want: `{` + strings.Trim(newToken, "{}") + `,"account":{"id":"<id>","email":"New-{email}","created_at":` + atCall + `},` +
 				`"workspace":{"id":"<id>","name":"Über Engines 2","slug":"ber-engines-2","plan":"basic","kill_switch":false,` +
-				`"daily_budget_usd":null,"user_daily_budget_usd":null,"max_concurrent_runs":3,"price_catalogue":true,"monthly_run_limit":1000,"retention_days":1,` +
+				`"daily_budget_usd":null,"user_daily_budget_usd":null,"max_concurrent_runs":3,"price_catalogue":true,"unpriced_models":"allow","trust_reported_cost":false,"monthly_run_limit":1000,"retention_days":1,` +
 				`"run_idle_timeout_seconds":3600,"features":{"kill_switch":false,"user_daily_budget":false,"configurable_concurrency":false},` +
 				`"created_at":` + atCall + `},"api_key":{"id":"<id>","prefix":"<prefix>","key":"<key>","label":"default","is_active":true,"created_at":` + atCall + `}}`,
 		},

@@ -1,9 +1,13 @@
 package server
 
 import (
+	"cmp"
+	"slices"
+
 	"github.com/google/uuid"
 
 	"github.com/pikarc/server/plans"
+	"github.com/pikarc/server/prices"
 	"github.com/pikarc/server/server/request"
 	"github.com/pikarc/server/server/wire"
 	"github.com/pikarc/server/storage"
@@ -16,14 +20,37 @@ type priceJSON struct {
 	Model  string       `json:"model"`
 	Input  *plans.Price `json:"input_cost_per_token"` // null with same_as
 	Output *plans.Price `json:"output_cost_per_token"`
-	SameAs string       `json:"same_as,omitempty"`
-	Active bool         `json:"is_active"`
+	Cached *plans.Price `json:"cached_input_cost_per_token,omitempty"`
+	Write  *plans.Price `json:"cache_write_cost_per_token,omitempty"`
+	// Tiers and the price of a call are those of an entry that has them.
+	Tiers   []ownTierJSON `json:"tiers,omitempty"`
+	PerCall *plans.Money  `json:"cost_per_call,omitempty"`
+	SameAs  string        `json:"same_as,omitempty"`
+	Active  bool          `json:"is_active"`
+}
+
+// ownTierJSON is the prices of calls with a longer prompt, whole.
+type ownTierJSON struct {
+	AbovePrompt int64       `json:"above_prompt_tokens"`
+	Input       plans.Price `json:"input_cost_per_token"`
+	Output      plans.Price `json:"output_cost_per_token"`
 }
 
 func priceOf(p storage.ModelPrice) priceJSON {
 	out := priceJSON{ID: p.ID, Model: p.Model, SameAs: p.SameAs, Active: p.Active}
 	if p.SameAs == "" {
 		out.Input, out.Output = &p.Input, &p.Output
+	}
+	if p.Rates == nil {
+		return out
+	}
+	table := tableOf(p.Rates.Table)
+	out.Cached, out.Write = table.Cached, table.CacheWrite
+	for _, tier := range p.Rates.Tiers {
+		out.Tiers = append(out.Tiers, ownTierJSON{tier.AbovePrompt, tier.Price(prices.Input), tier.Price(prices.Output)})
+	}
+	if p.Rates.PerCall != 0 {
+		out.PerCall = &p.Rates.PerCall
 	}
 	return out
 }
@@ -34,8 +61,8 @@ func (s *Server) listPrices(c *call) error {
 	if err := q.Err(); err != nil {
 		return err
 	}
-	prices, err := s.store.Prices(c.ctx(), c.who.workspace, inactive != nil && *inactive)
-	return c.ok(wire.Map(prices, priceOf), err)
+	list, err := s.store.Prices(c.ctx(), c.who.workspace, inactive != nil && *inactive)
+	return c.ok(wire.Map(list, priceOf), err)
 }
 
 func (s *Server) setPrice(c *call) error {
@@ -48,7 +75,7 @@ func (s *Server) setPrice(c *call) error {
 	if o.Has("same_as") { // prices beside it are refused, as fields that are not known are
 		price.SameAs = o.String("same_as", 1, maxModel)
 	} else {
-		price.Input, price.Output = o.Price("input_cost_per_token"), o.Price("output_cost_per_token")
+		readPrices(o, &price)
 	}
 	price.Active = o.OptionalBool("is_active", true)
 	o.RefuseUnknown()
@@ -62,6 +89,51 @@ func (s *Server) setPrice(c *call) error {
 	}{priceOf(price), priceWarning(price)}, err)
 }
 
+// maxTiers is how many tiers an entry may have. No provider has more than two.
+const maxTiers = 10
+
+// readPrices reads the prices of an entry. The two of a token are required unless
+// there is one of a call.
+func readPrices(o *request.Object, price *storage.ModelPrice) {
+	perCall := o.OptionalMoney("cost_per_call")
+	if perCall == nil || o.Has("input_cost_per_token") || o.Has("output_cost_per_token") {
+		price.Input, price.Output = o.Price("input_cost_per_token"), o.Price("output_cost_per_token")
+	}
+	var rates prices.Rates
+	rates.Set(prices.Input, price.Input)
+	rates.Set(prices.Output, price.Output)
+	more := perCall != nil
+	if more {
+		rates.PerCall = *perCall
+	}
+	for class, name := range map[prices.Class]string{
+		prices.Cached: "cached_input_cost_per_token", prices.CacheWrite: "cache_write_cost_per_token",
+	} {
+		if own := o.OptionalPrice(name); own != nil {
+			rates.Set(class, *own)
+			more = true
+		}
+	}
+	o.Objects("tiers", maxTiers, func(item *request.Object) {
+		tier := prices.Tier{AbovePrompt: item.Int("above_prompt_tokens", 1, plans.MaxTokens)}
+		tier.Set(prices.Input, item.Price("input_cost_per_token"))
+		tier.Set(prices.Output, item.Price("output_cost_per_token"))
+		item.RefuseUnknown()
+		rates.Tiers = append(rates.Tiers, tier)
+		more = true
+	})
+	slices.SortStableFunc(rates.Tiers, func(a, b prices.Tier) int { return cmp.Compare(a.AbovePrompt, b.AbovePrompt) })
+	for i := 1; i < len(rates.Tiers); i++ {
+		if rates.Tiers[i].AbovePrompt == rates.Tiers[i-1].AbovePrompt {
+			o.Refuse("tiers", "two tiers begin at the same number of tokens")
+			break
+		}
+	}
+	if more {
+		price.Rates = &rates
+	}
+}
+
 // likelyPerToken is what no model's token costs, and many a million of them do: $0.01.
 const likelyPerToken plans.Price = 10_000_000_000
 
@@ -69,6 +141,9 @@ const likelyPerToken plans.Price = 10_000_000_000
 // tokens; "" for others.
 func priceWarning(p storage.ModelPrice) string {
 	highest := max(p.Input, p.Output)
+	if p.Rates != nil {
+		highest = max(highest, p.Rates.Highest())
+	}
 	if highest <= likelyPerToken {
 		return ""
 	}

@@ -13,7 +13,7 @@ const (
 	stepMissing = `{"detail":"Step not found"}`
 	notRunning  = `{"detail":"Run has already ended as COMPLETED"}`
 	reasonWords = "'RUN_ALREADY_ENDED', 'KILL_SWITCH_ACTIVE', 'USER_BLOCKED', 'WORKSPACE_DAILY_BUDGET_EXCEEDED', " +
-		"'USER_DAILY_BUDGET_EXCEEDED', 'MONTHLY_RUN_LIMIT_EXCEEDED' or 'MAX_CONCURRENT_RUNS_EXCEEDED'"
+		"'USER_DAILY_BUDGET_EXCEEDED', 'MONTHLY_RUN_LIMIT_EXCEEDED', 'MAX_CONCURRENT_RUNS_EXCEEDED' or 'MODEL_NOT_PRICED'"
 	noBilling = `{"detail":"Billing is not configured on this server"}`
 )
 

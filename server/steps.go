@@ -6,6 +6,7 @@ import (
 	"net/http"
 
 	"github.com/pikarc/server/plans"
+	"github.com/pikarc/server/prices"
 	"github.com/pikarc/server/server/request"
 	"github.com/pikarc/server/server/wire"
 	"github.com/pikarc/server/storage"
@@ -15,6 +16,8 @@ const (
 	// maxExact is the largest integer that every JSON reader keeps exactly: 2^53 - 1.
 	maxExact     = 1<<53 - 1
 	maxStepError = 10_000
+	// maxServiceTier is longer than any provider's word.
+	maxServiceTier = 64
 )
 
 func (s *Server) createStep(c *call) error {
@@ -61,6 +64,7 @@ func (s *Server) updateStep(c *call) error {
 		OutputData:       o.AnyPayload("output_data"),
 		Error:            o.Text("error", maxStepError),
 	}
+	readUsage(o, &in)
 	if err := request.Join(runErr, stepErr, o.Err()); err != nil {
 		return err
 	}
@@ -70,14 +74,59 @@ func (s *Server) updateStep(c *call) error {
 	if err != nil {
 		return orNotFound(err, "Step not found")
 	}
-	if out.ModelIgnored {
-		repaired = o.MarkRepaired("model")
-		in.Repairs |= storage.RepairOf("model")
+	for _, name := range out.Repaired.Fields() {
+		repaired = o.MarkRepaired(name)
 	}
+	in.Repairs |= out.Repaired
 	c.metrics.Repaired(in.Repairs)
 	s.metrics.Booking.Updated(out)
 	c.body(http.StatusOK, jsonType, wire.AppendRepaired(wire.Step(out.Step).Append(make([]byte, 0, 1024)), repaired))
 	return nil
+}
+
+// readUsage reads what a step has used beside its two counts, and the provider's
+// own usage, which tells what the fields do not.
+func readUsage(o *request.Object, in *storage.StepUpdate) {
+	in.CachedTokens = o.Count("cached_tokens", plans.MaxTokens)
+	in.CacheWriteTokens = o.Count("cache_write_tokens", plans.MaxTokens)
+	in.CacheWrite1hTokens = o.Count("cache_write_1h_tokens", plans.MaxTokens)
+	in.ReasoningTokens = o.Count("reasoning_tokens", plans.MaxTokens)
+	if tier := o.Text("service_tier", maxServiceTier); tier != nil {
+		if in.ServiceTier = storage.ParseServiceTier(*tier); in.ServiceTier == 0 {
+			o.MarkRepaired("service_tier")
+		}
+	}
+	in.ReportedCost = o.Cost("reported_cost_usd")
+	raw := o.AnyPayload("usage")
+	if raw == nil {
+		return
+	}
+	usage, ok := prices.ReadUsage(raw)
+	if !ok || len(usage.Unread) > 0 {
+		in.UsageData = raw
+		o.MarkRepaired("usage")
+	}
+	if !ok {
+		return
+	}
+	from := func(field **int64, n int64, said bool) {
+		if *field == nil && said {
+			*field = &n
+		}
+	}
+	// Explicit fields win; of the parts, none that is said of means none.
+	from(&in.PromptTokens, usage.Prompt, usage.HasPrompt)
+	from(&in.CompletionTokens, usage.Completion, usage.HasCompletion)
+	from(&in.CachedTokens, usage.Cached, usage.HasPrompt)
+	from(&in.CacheWriteTokens, usage.CacheWrite, usage.HasPrompt)
+	from(&in.CacheWrite1hTokens, usage.CacheWrite1h, usage.HasPrompt)
+	from(&in.ReasoningTokens, usage.Reasoning, usage.HasCompletion)
+	if in.ServiceTier == 0 {
+		in.ServiceTier = storage.ParseServiceTier(usage.ServiceTier)
+	}
+	if in.ReportedCost == nil {
+		in.ReportedCost = usage.ReportedCost
+	}
 }
 
 // idempotency is what the store keeps of a call that carried a key.

@@ -298,6 +298,7 @@ func TestNoCallReachesAnotherTenant(t *testing.T) {
 	w.exec(`INSERT INTO expired_history SELECT id, 1, 1 FROM workspaces`)                    // as retention would
 	w.exec(`INSERT INTO erasures SELECT id, workspace_id, external_id, 1, x'00' FROM users`) // as if it could not go on
 	w.exec(`INSERT INTO capped_steps SELECT run_id, uuid, 1000, 1 FROM steps WHERE prompt_tokens = 1000`)
+	w.exec(`INSERT INTO step_usage SELECT segment, run_id, uuid, 7, 0, 0, 0, 0, NULL, 0, 0, 0, 0 FROM steps WHERE prompt_tokens = 1000`)
 	w.exec(`INSERT INTO price_points SELECT NULL, id, 2, 'canary/model', '', 'in=1 out=1', 0 FROM workspaces`)
 	looks, rows := w.look(in.watched.account), w.rowsOf(in.watched.workspace)
 	for _, rt := range w.routes {

@@ -25,6 +25,8 @@ type workspaceJSON struct {
 	UserDailyBudget   plans.Budget `json:"user_daily_budget_usd"`
 	MaxConcurrentRuns int64        `json:"max_concurrent_runs"`
 	PriceCatalogue    bool         `json:"price_catalogue"`
+	UnpricedModels    string       `json:"unpriced_models"`
+	TrustReportedCost bool         `json:"trust_reported_cost"`
 	MonthlyRunLimit   wire.Limit   `json:"monthly_run_limit"`
 	RetentionDays     int64        `json:"retention_days"`
 	RunIdleTimeout    int64        `json:"run_idle_timeout_seconds"`
@@ -46,7 +48,7 @@ func workspaceOf(w storage.Workspace) workspaceJSON {
 	return workspaceJSON{
 		ID: w.ID, Name: w.Name, Slug: w.Slug, Plan: w.Plan.ID, KillSwitch: w.KillSwitch,
 		DailyBudget: w.DailyBudget, UserDailyBudget: w.UserDailyBudget, MaxConcurrentRuns: w.MaxConcurrentRuns,
-		PriceCatalogue:  w.PriceCatalogue,
+		PriceCatalogue: w.PriceCatalogue, UnpricedModels: w.UnpricedModels(), TrustReportedCost: w.TrustReportedCost,
 		MonthlyRunLimit: wire.Limit(w.Plan.MonthlyRuns), RetentionDays: w.Plan.RetentionDays,
 		RunIdleTimeout: int64(w.RunIdleTimeout / time.Second), Features: featuresOf(w.Plan), CreatedAt: wire.Time(w.CreatedAt),
 	}
@@ -71,6 +73,10 @@ func (s *Server) updateWorkspace(c *call) error {
 	}
 	change.MaxConcurrentRuns = o.PresentInt("max_concurrent_runs", 1, plans.MaxConcurrency)
 	change.PriceCatalogue = o.PresentBool("price_catalogue")
+	change.TrustReportedCost = o.PresentBool("trust_reported_cost")
+	if o.Has("unpriced_models") {
+		change.RefuseUnpriced = new(o.Literal("unpriced_models", "allow", "deny") == "deny")
+	}
 	if n := o.PresentInt("run_idle_timeout_seconds", minIdleTimeout, maxIdleTimeout); n != nil {
 		timeout := time.Duration(*n) * time.Second
 		change.RunIdleTimeout = &timeout

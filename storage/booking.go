@@ -6,6 +6,8 @@ import (
 	"errors"
 
 	"github.com/google/uuid"
+
+	"github.com/pikarc/server/plans"
 )
 
 // StepUpdate is what an agent reports of a step; nil and 0 keep what is there.
@@ -14,21 +16,33 @@ type StepUpdate struct {
 	DurationMillis   *int64
 	PromptTokens     *int64 // absolute, so that repeating changes nothing
 	CompletionTokens *int64
-	Model            *string // that really answered; taken while no tokens are booked
-	OutputData       []byte  // JSON, or nil
-	Error            *string
-	Repairs          Repairs
+	// Parts of the two, absolute as well; see Parts.
+	CachedTokens, CacheWriteTokens, CacheWrite1hTokens, ReasoningTokens *int64
+
+	ServiceTier  ServiceTier  // 0 when not said
+	ReportedCost *plans.Money // what the provider says that it cost
+	Model        *string      // that really answered; taken while nothing is booked
+	OutputData   []byte       // JSON, or nil
+	UsageData    []byte       // JSON: the provider's usage, where not all of it could be read
+	Error        *string
+	Repairs      Repairs
+}
+
+// hasUsage reports whether the update says anything of what the step has used.
+func (in StepUpdate) hasUsage() bool {
+	return in.PromptTokens != nil || in.CompletionTokens != nil || in.CachedTokens != nil || in.CacheWriteTokens != nil ||
+		in.CacheWrite1hTokens != nil || in.ReasoningTokens != nil || in.ServiceTier != 0 || in.ReportedCost != nil
 }
 
 // StepUpdated is a step after an update, and what the update did that its
 // caller may want to hear of.
 type StepUpdated struct {
 	Step
-	ModelIgnored   bool  // another model than the step's was named, after its usage was booked
-	NewlyUnpriced  bool  // it has usage without a known price, and had none before
-	UnpricedTokens int64 // so many more tokens are booked without a known price
-	WithoutUsage   bool  // it became a completed model call that reported no usage
-	NewlyCapped    bool  // its day or run is full, and took only a part of it
+	Repaired       Repairs // what could not be kept as it was said: a model named after usage was booked, a whole less than its parts
+	NewlyUnpriced  bool    // it has usage without a known price, and had none before
+	UnpricedTokens int64   // so many more tokens are booked without a known price
+	WithoutUsage   bool    // it became a completed model call that reported no usage
+	NewlyCapped    bool    // its day or run is full, and took only a part of it
 }
 
 // UpdateStep records how a step ended and books its usage on the day first
@@ -79,10 +93,10 @@ func updateStep(
 		return out, ErrStepBlocked
 	}
 	if r.erased {
-		in.OutputData, in.Error = nil, nil
+		in.OutputData, in.UsageData, in.Error = nil, nil, nil
 	}
 	was, counted := row.stepProgress, row.counted()
-	if out.ModelIgnored, err = row.report(tx, ws.key, r, in); err != nil {
+	if out.Repaired, err = row.report(tx, ws, r, in); err != nil {
 		return out, err
 	}
 	posts, err := row.counted().since(tx, counted, ws.key, r)
@@ -90,20 +104,17 @@ func updateStep(
 		return out, err
 	}
 	if row.stepProgress != was {
-		if err := saveStep(tx, r.id, row, was.used.capped()); err != nil {
+		if err := saveStep(tx, r.id, row, was.used); err != nil {
 			return out, err
 		}
 	}
 	if err := savePayload(tx, r.id, &row, in); err != nil {
 		return out, err
 	}
-	if out.ModelIgnored {
-		in.Repairs |= RepairOf("model")
-	}
-	if err := saveRepairs(tx, r.id, row.ID[:], in.Repairs); err != nil {
+	if err := saveRepairs(tx, r.id, row.ID[:], in.Repairs|out.Repaired); err != nil {
 		return out, err
 	}
-	recordUpdateChanges(tx, ws.key, r.id, row, row.stepProgress != was || in.OutputData != nil || in.Error != nil, posts)
+	recordUpdateChanges(tx, ws.key, r.id, row, row.stepProgress != was || in.OutputData != nil || in.UsageData != nil || in.Error != nil, posts)
 	posts.book(tx)
 	r.evictStep(step)
 	r.touch(tx)
@@ -139,16 +150,23 @@ func recordUpdateChanges(tx *Tx, ws WorkspaceKey, runID int64, row stepRow, prog
 	}
 }
 
-// report applies an update to the step. It reports whether a model was named
-// that the step cannot take any more.
-func (row *stepRow) report(tx *Tx, ws WorkspaceKey, r *cachedRun, in StepUpdate) (modelIgnored bool, err error) {
-	if modelIgnored, err = row.takeModel(tx, ws, in.Model); err != nil {
-		return false, err
+// report applies an update to the step, and names what of it could not be kept as it was said.
+func (row *stepRow) report(tx *Tx, ws *cachedWorkspace, r *cachedRun, in StepUpdate) (repaired Repairs, err error) {
+	if repaired, err = row.takeModel(tx, ws.key, in.Model); err != nil {
+		return 0, err
 	}
-	if in.PromptTokens != nil || in.CompletionTokens != nil || row.unpriced() {
-		if err := row.use(tx, ws, r, in); err != nil {
-			return false, err
+	uses := in.hasUsage() || row.bookedDay.Valid && !row.used.inputPrice.Valid
+	if !uses && in.Status == StepCompleted && !row.bookedDay.Valid {
+		if uses, err = row.costsByCall(tx, ws); err != nil {
+			return 0, err
 		}
+	}
+	if uses {
+		raised, err := row.use(tx, ws, r, in)
+		if err != nil {
+			return 0, err
+		}
+		repaired |= raised
 	}
 	if in.Status != 0 {
 		row.status = in.Status
@@ -159,59 +177,68 @@ func (row *stepRow) report(tx *Tx, ws WorkspaceKey, r *cachedRun, in StepUpdate)
 	if in.DurationMillis != nil {
 		row.duration = nullInt(in.DurationMillis)
 	}
-	return modelIgnored, nil
+	return repaired, nil
 }
 
-// takeModel changes the step's model as long as no tokens are booked, and so
-// its price is still to be found.
-func (row *stepRow) takeModel(tx *Tx, ws WorkspaceKey, model *string) (ignored bool, err error) {
+// takeModel changes the step's model as long as nothing is booked under it, and
+// so its price is still to be found.
+func (row *stepRow) takeModel(tx *Tx, ws WorkspaceKey, model *string) (ignored Repairs, err error) {
 	if model == nil || row.Model != nil && *row.Model == *model {
-		return false, nil
+		return 0, nil
 	}
-	if row.used.tokens() > 0 {
-		return true, nil
+	if row.used.tokens() > 0 || row.used.cost.Int64 > 0 {
+		return RepairOf("model"), nil
 	}
 	id, err := internModel(tx, ws, model)
 	if err != nil {
-		return false, err
+		return 0, err
 	}
 	row.Model, row.model = model, nullZero(id)
 	row.used.inputPrice, row.used.outputPrice, row.used.cost = sql.NullInt64{}, sql.NullInt64{}, sql.NullInt64{}
-	row.used.point, row.Price = 0, PriceOrigin{}
-	return false, nil
+	row.used.point, row.Price, row.used.partPrices = 0, PriceOrigin{}, partPrices{}
+	return 0, nil
 }
 
 // unpriced reports whether usage is booked for which no price was known.
 func (row *stepRow) unpriced() bool { return row.bookedDay.Valid && !row.used.cost.Valid }
 
-// use takes the tokens of an update. Their price is that of the model when
-// they are first reported, or as soon as it has one.
-func (row *stepRow) use(tx *Tx, ws WorkspaceKey, r *cachedRun, in StepUpdate) error {
+// use takes what an update says was used. Its price is that of the model when
+// usage is first reported, or as soon as it has one, or when another service
+// tier is named. Without a price the cost is the one that the provider reports,
+// where the workspace trusts it.
+func (row *stepRow) use(tx *Tx, ws *cachedWorkspace, r *cachedRun, in StepUpdate) (raised Repairs, err error) {
 	old := row.used
-	if in.PromptTokens != nil {
-		row.used.reported.prompt = *in.PromptTokens
-	}
-	if in.CompletionTokens != nil {
-		row.used.reported.completion = *in.CompletionTokens
-	}
+	raised = row.used.take(in)
 	if !row.bookedDay.Valid {
 		row.bookedDay = sql.NullInt64{Int64: dayOf(tx.now), Valid: true}
 	}
-	rates, err := row.kept(tx, ws)
-	if err == nil && !row.used.inputPrice.Valid && row.model.Valid {
-		rates, err = row.findPrice(tx, ws)
+	if err := row.findTool(tx, ws); err != nil {
+		return 0, err
 	}
+	if !row.used.inputPrice.Valid || row.used.parts.tier.rates() != old.parts.tier.rates() {
+		if err := row.findPrice(tx, ws.key); err != nil {
+			return 0, err
+		}
+	}
+	rates, err := row.kept(tx, ws.key)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	day, err := tx.cache.days.get(tx, dayKey{ws, row.bookedDay.Int64})
+	day, err := tx.cache.days.get(tx, dayKey{ws.key, row.bookedDay.Int64})
 	if err != nil {
-		return err
+		return 0, err
 	}
-	return row.used.fit(old, day, r, rates)
+	if err := row.used.fit(old, day, r, rates); err != nil {
+		return 0, err
+	}
+	if reported := row.used.parts.reportedCost; !row.used.inputPrice.Valid && reported.Valid && ws.trustsReports && row.model.Valid {
+		row.used.fitCost(plans.Money(reported.Int64), old, day, r)
+		row.Price = PriceOrigin{Source: PriceReported}
+	}
+	return raised, nil
 }
 
-func saveStep(tx *Tx, runID int64, row stepRow, wasCapped bool) error {
+func saveStep(tx *Tx, runID int64, row stepRow, was usage) error {
 	tokens := func(n int64) sql.NullInt64 { return sql.NullInt64{Int64: n, Valid: row.bookedDay.Valid} }
 	err := tx.execOne(`UPDATE steps SET status = $3, completed_at = $4, duration_ms = $5, booked_day = $6,
 			prompt_tokens = $7, completion_tokens = $8, input_picos = $9, output_picos = $10, cost_nanos = $11, model_id = $13, price_id = $14
@@ -219,6 +246,9 @@ func saveStep(tx *Tx, runID int64, row stepRow, wasCapped bool) error {
 		runID, row.ID[:], int64(row.status), row.completedAt, row.duration, row.bookedDay, tokens(row.used.booked.prompt),
 		tokens(row.used.booked.completion), row.used.inputPrice, row.used.outputPrice, row.used.cost, row.segment, row.model,
 		nullZero(row.used.point))
+	if err == nil {
+		err = row.saveParts(tx, runID, was)
+	}
 	switch {
 	case err != nil:
 		return err
@@ -227,26 +257,30 @@ func saveStep(tx *Tx, runID int64, row stepRow, wasCapped bool) error {
 			ON CONFLICT (run_id, step_uuid) DO UPDATE SET
 				prompt_tokens = excluded.prompt_tokens, completion_tokens = excluded.completion_tokens`,
 			runID, row.ID[:], row.used.reported.prompt, row.used.reported.completion)
-	case wasCapped:
+	case was.capped():
 		_, err = tx.exec(`DELETE FROM capped_steps WHERE run_id = $1 AND step_uuid = $2`, runID, row.ID[:])
 	}
 	return err
 }
 
 func savePayload(tx *Tx, runID int64, row *stepRow, in StepUpdate) error {
-	if in.OutputData == nil && in.Error == nil {
+	if in.OutputData == nil && in.Error == nil && in.UsageData == nil {
 		return nil
 	}
 	if in.OutputData != nil {
 		row.OutputData = in.OutputData
 	}
+	if in.UsageData != nil {
+		row.UsageData = in.UsageData
+	}
 	if in.Error != nil {
 		row.Error = in.Error
 	}
-	_, err := tx.exec(`INSERT INTO step_payloads (run_id, step_uuid, output_data, error) VALUES ($1, $2, $3, $4)
+	_, err := tx.exec(`INSERT INTO step_payloads (run_id, step_uuid, output_data, error, usage_data) VALUES ($1, $2, $3, $4, $5)
 		ON CONFLICT (run_id, step_uuid) DO UPDATE SET
 			output_data = coalesce(excluded.output_data, step_payloads.output_data),
-			error = coalesce(excluded.error, step_payloads.error)`,
-		runID, row.ID[:], nullJSON(in.OutputData), in.Error)
+			error = coalesce(excluded.error, step_payloads.error),
+			usage_data = coalesce(excluded.usage_data, step_payloads.usage_data)`,
+		runID, row.ID[:], nullJSON(in.OutputData), in.Error, nullJSON(in.UsageData))
 	return err
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/pikarc/server/embed"
 	"github.com/pikarc/server/guard"
 	"github.com/pikarc/server/plans"
+	"github.com/pikarc/server/prices"
 	"github.com/pikarc/server/storage/verify"
 )
 
@@ -72,42 +73,56 @@ func (w *world) entries(ws WorkspaceKey) (all []entry) {
 	w.t.Helper()
 	rows, err := w.conn().QueryContext(context.Background(), `
 		SELECT r.started_at / 86400000, u.id, u.external_id, NULL, r.status <> 4 OR r.ended_by IS NOT NULL,
-			r.status = 4 AND r.ended_by IS NULL, 0, 0, NULL, NULL, NULL, 0, 0, 0
+			r.status = 4 AND r.ended_by IS NULL, 0, 0, NULL, NULL, NULL, 0, 0, 0, NULL, 0, 0, 0, 0, NULL
 		FROM runs r JOIN users u ON u.id = r.user_id WHERE r.workspace_id = $1
 		UNION ALL
 		SELECT s.booked_day, u.id, u.external_id, m.name, 0, 0, s.prompt_tokens, s.completion_tokens,
 			s.input_picos, s.output_picos, s.cost_nanos, 0, 0,
-			(SELECT count(*) FROM capped_steps c WHERE c.run_id = s.run_id AND c.step_uuid = s.uuid)
+			(SELECT count(*) FROM capped_steps c WHERE c.run_id = s.run_id AND c.step_uuid = s.uuid), p.rates,
+			coalesce(y.cached_tokens, 0), coalesce(y.cache_write_tokens, 0), coalesce(y.cache_write_1h_tokens, 0),
+			coalesce(y.reasoning_tokens, 0), y.reported_nanos
 		FROM runs r JOIN users u ON u.id = r.user_id JOIN run_steps s ON s.run_id = r.id
+		LEFT JOIN price_points p ON p.id = s.price_id
+		LEFT JOIN step_usage y ON y.segment = s.segment AND y.run_id = s.run_id AND y.step_uuid = s.uuid
 		LEFT JOIN models m ON m.id = s.model_id WHERE r.workspace_id = $1 AND s.booked_day IS NOT NULL
 		UNION ALL
-		SELECT s.completed_at / 86400000, u.id, u.external_id, m.name, 0, 0, 0, 0, NULL, NULL, NULL, 0, 1, 0
+		SELECT s.completed_at / 86400000, u.id, u.external_id, m.name, 0, 0, 0, 0, NULL, NULL, NULL, 0, 1, 0, NULL, 0, 0, 0, 0, NULL
 		FROM runs r JOIN users u ON u.id = r.user_id JOIN run_steps s ON s.run_id = r.id
 		LEFT JOIN models m ON m.id = s.model_id WHERE r.workspace_id = $1 AND s.type = 1 AND s.status = 2
-			AND coalesce(s.prompt_tokens, 0) = 0 AND coalesce(s.completion_tokens, 0) = 0
+			AND coalesce(s.prompt_tokens, 0) = 0 AND coalesce(s.completion_tokens, 0) = 0 AND coalesce(s.cost_nanos, 0) = 0
 		UNION ALL
-		SELECT coalesce(s.created_at, r.started_at) / 86400000, u.id, u.external_id, NULL, 0, 0, 0, 0, NULL, NULL, NULL, d.reason, 0, 0
+		SELECT coalesce(s.created_at, r.started_at) / 86400000, u.id, u.external_id, NULL, 0, 0, 0, 0, NULL, NULL, NULL, d.reason, 0, 0, NULL, 0, 0, 0, 0, NULL
 		FROM runs r JOIN users u ON u.id = r.user_id JOIN denials d ON d.run_id = r.id
 		LEFT JOIN run_steps s ON s.run_id = r.id AND s.uuid = d.step_uuid WHERE r.workspace_id = $1`, ws)
 	w.must(err)
 	for rows.Next() {
 		var e entry
-		var input, output, cost sql.NullInt64
+		var input, output, cost, reported sql.NullInt64
 		var capped bool
+		var text sql.NullString
+		var parts prices.Tokens
 		w.must(rows.Scan(&e.day, &e.userID, &e.user, &e.model, &e.runs, &e.blocked, &e.prompt, &e.completion,
-			&input, &output, &cost, &e.denial, &e.gaps.CallsWithoutUsage, &capped))
+			&input, &output, &cost, &e.denial, &e.gaps.CallsWithoutUsage, &capped,
+			&text, &parts.Cached, &parts.CacheWrite, &parts.CacheWrite1h, &parts.Reasoning, &reported))
+		parts.Prompt, parts.Completion = e.prompt, e.completion
 		switch {
 		case capped:
 			e.spend = cost.Int64
+		case text.Valid:
+			spend, err := parsedRates(w.t, text.String).Cost(parts)
+			w.must(err)
+			e.spend = int64(spend)
+		case !input.Valid && cost.Valid:
+			e.spend = reported.Int64
 		case input.Valid:
 			spend, err := plans.Cost(e.prompt, e.completion, plans.Price(input.Int64), plans.Price(output.Int64))
 			w.must(err)
 			e.spend = int64(spend)
 		}
-		if tokens := e.prompt + e.completion; !input.Valid && tokens > 0 {
+		if tokens := e.prompt + e.completion; !cost.Valid && tokens > 0 {
 			e.gaps.UnpricedTokens, e.gaps.UnpricedSteps = tokens, 1
 		}
-		if e.spend != cost.Int64 || input.Valid != cost.Valid {
+		if e.spend != cost.Int64 || input.Valid && !cost.Valid {
 			w.t.Errorf("a step costs %v, want %d: %+v", cost, e.spend, e)
 		}
 		all = append(all, e)
@@ -368,13 +383,15 @@ func (d RunDetail) fault() string {
 		} else {
 			sum.UnpricedTokens += s.PromptTokens + s.CompletionTokens
 		}
-		sum.CallsWithoutUsage += boolInt(s.Type == ModelCall && s.Status == StepCompleted && s.PromptTokens+s.CompletionTokens == 0)
+		sum.CallsWithoutUsage += boolInt(s.Type == ModelCall && s.Status == StepCompleted && s.PromptTokens+s.CompletionTokens == 0 &&
+			(s.Cost == nil || *s.Cost == 0))
+		reported := s.Price.Source == PriceReported
 		switch {
 		case (s.Status == StepBlocked) == s.Decision.Allowed():
 			return "has a step whose status and decision disagree"
 		case s.Status == StepRunning && d.Status != RunRunning:
 			return "has ended, but not its step"
-		case (s.Cost == nil) != (s.InputPrice == nil) || (s.Cost == nil) != (s.OutputPrice == nil):
+		case !reported && (s.Cost == nil) != (s.InputPrice == nil) || (s.InputPrice == nil) != (s.OutputPrice == nil):
 			return "has a step with a cost but no price, or a price but no cost"
 		}
 	}

@@ -65,6 +65,9 @@ type cachedWorkspace struct {
 	userDailyBudget   plans.Budget
 	maxConcurrentRuns int64
 	priceCatalogue    bool
+	trustsReports     bool // a cost that a provider reports is booked where no price is known
+	refusesUnpriced   bool
+	hasToolPrices     bool
 	idleTimeout       time.Duration
 	runningRuns       int64
 }
@@ -75,9 +78,11 @@ func loadWorkspace(tx *Tx, ws WorkspaceKey) (*cachedWorkspace, error) {
 	var daily, userDaily sql.NullInt64
 	var idleSeconds int64
 	err := tx.get(`SELECT plan, kill_switch, daily_budget_nanos, user_daily_budget_nanos,
-			max_concurrent_runs, price_catalogue, running_runs, run_idle_timeout_seconds
+			max_concurrent_runs, price_catalogue, trust_reported_cost, refuse_unpriced, running_runs, run_idle_timeout_seconds,
+			EXISTS (SELECT 1 FROM models WHERE workspace_id = $1 AND name >= 'tool:' AND name < 'tool;' AND is_active = 1)
 		FROM workspaces WHERE id = $1`, []any{ws},
-		&planID, &w.killSwitch, &daily, &userDaily, &w.maxConcurrentRuns, &w.priceCatalogue, &w.runningRuns, &idleSeconds)
+		&planID, &w.killSwitch, &daily, &userDaily, &w.maxConcurrentRuns, &w.priceCatalogue, &w.trustsReports, &w.refusesUnpriced,
+		&w.runningRuns, &idleSeconds, &w.hasToolPrices)
 	if errors.Is(err, ErrNotFound) {
 		err = missingRow("a workspace that there is a key or a run of")
 	}

@@ -106,7 +106,7 @@ func monthOf(reason guard.Reason) Decider {
 
 // looked are the rules that a decision looked at, as the contract orders them.
 func looked(start bool, reason guard.Reason) (rules []guard.Reason) {
-	order := []guard.Reason{1, 2, 3, 4, 5}
+	order := []guard.Reason{1, 2, 3, 4, 5, 8}
 	if start {
 		order = []guard.Reason{2, 3, 4, 5, 6, 7}
 	}

@@ -51,6 +51,9 @@ type StepType uint8
 // ModelCall is the type that is expected to use tokens.
 const ModelCall StepType = 1
 
+// ToolCall is the type that may have a price a call.
+const ToolCall StepType = 2
+
 // StepTypes lists the words of StepType, in the order of their values from 1.
 func StepTypes() []string {
 	return []string{"MODEL_CALL", "TOOL_CALL", "INPUT", "OUTPUT", "REASONING", "SYSTEM"}

@@ -64,6 +64,7 @@ func calls(t *testing.T, w *world) []call {
 			w.patch(ws, run, step, 7, 8)
 			return err
 		}},
+		{"FollowPrice", func() error { _, err := w.FollowPrice(ctx, ws, "alias"); return err }},
 		{"Prices", func() error { _, err := w.Prices(ctx, ws, true); return err }},
 		{"Usage", func() error { _, err := w.Usage(ctx, ws); return err }},
 		{"DailyUsage", func() error { _, err := w.DailyUsage(ctx, ws, 365, true); return err }},
@@ -269,7 +270,9 @@ func runCalls(w *world, ws WorkspaceKey) []call {
 			_, tooMuch := w.UpdateStep(ctx, Caller{Workspace: ws}, run.ID, step.ID, capped)
 			_, corrected := w.UpdateStep(ctx, Caller{Workspace: ws}, run.ID, step.ID, in)
 			_, silent := w.UpdateStep(ctx, Caller{Workspace: ws}, run.ID, step.ID, StepUpdate{PromptTokens: new(int64), CompletionTokens: new(int64)})
-			return errors.Join(err, again, tooMuch, corrected, silent)
+			_, parts := w.UpdateStep(ctx, Caller{Workspace: ws}, run.ID, step.ID, StepUpdate{CachedTokens: new(int64(1))})
+			_, none := w.UpdateStep(ctx, Caller{Workspace: ws}, run.ID, step.ID, StepUpdate{CachedTokens: new(int64)})
+			return errors.Join(err, again, tooMuch, corrected, silent, parts, none)
 		}},
 		{"RepairRun", func() error { return w.RepairRun(ctx, Caller{Workspace: ws}, run.ID, RepairedOther) }},
 		{"Heartbeat", func() error { _, err := w.Heartbeat(ctx, Caller{Workspace: ws}, run.ID, guard.Decide); return err }},

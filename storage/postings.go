@@ -15,6 +15,8 @@ type tokens struct{ prompt, completion int64 }
 type usage struct {
 	reported    tokens        // by the agent
 	booked      tokens        // the same, or less where the day or the run is full
+	parts       parts         // of what was reported
+	partPrices  partPrices    // of the parts, where there are both
 	inputPrice  sql.NullInt64 // pico-USD; null when the model had no price
 	outputPrice sql.NullInt64
 	point       int64         // of price_points; 0 where the two prices are those of the model's own entry
@@ -34,7 +36,8 @@ func (u usage) capped() bool { return u.cut || u.reported != u.booked }
 func (u *usage) fit(old usage, day *cachedDay, r *cachedRun, rates *prices.Rates) error {
 	u.booked.prompt = min(u.reported.prompt, room(day.prompt, r.promptTokens, old.booked.prompt))
 	u.booked.completion = min(u.reported.completion, room(day.completion, r.completionTokens, old.booked.completion))
-	if u.cut = false; !u.inputPrice.Valid {
+	u.cut, u.cost = false, sql.NullInt64{}
+	if !u.inputPrice.Valid {
 		return nil
 	}
 	cost, err := u.price(rates)
@@ -45,10 +48,16 @@ func (u *usage) fit(old usage, day *cachedDay, r *cachedRun, rates *prices.Rates
 	if beyond {
 		cost = plans.MaxDay
 	}
+	u.fitCost(cost, old, day, r)
+	u.cut = u.cut || beyond
+	return nil
+}
+
+// fitCost books what a day and a run have room for of a cost.
+func (u *usage) fitCost(cost plans.Money, old usage, day *cachedDay, r *cachedRun) {
 	booked := min(int64(cost), room(day.spend, r.spend, old.cost.Int64))
 	u.cost = sql.NullInt64{Int64: booked, Valid: true}
-	u.cut = beyond || booked < int64(cost)
-	return nil
+	u.cut = booked < int64(cost)
 }
 
 // room is how much may be booked in place of old.
@@ -70,7 +79,7 @@ func (f figures) minus(g figures) figures {
 }
 
 // counted is what of a step the counters hold. A model call that is COMPLETED
-// without any tokens counts on the day of its completion, because it has no
+// without any tokens or cost counts on the day of its completion, because it has no
 // other; a correction of its usage takes it away again.
 type counted struct {
 	model        sql.NullInt64
@@ -88,7 +97,7 @@ func (row *stepRow) counted() counted {
 	if row.unpriced() && row.used.tokens() > 0 {
 		c.used.unpricedTokens, c.used.unpricedSteps = row.used.tokens(), 1
 	}
-	if row.Type == ModelCall && row.status == StepCompleted && row.used.tokens() == 0 {
+	if row.Type == ModelCall && row.status == StepCompleted && row.used.tokens() == 0 && row.used.cost.Int64 == 0 {
 		c.withoutUsage, c.completedDay = true, floorDiv(row.completedAt.Int64, millisPerDay)
 	}
 	return c

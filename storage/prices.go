@@ -8,6 +8,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/pikarc/server/plans"
+	"github.com/pikarc/server/prices"
 )
 
 // ModelPrice is what a model's tokens cost a workspace: two prices, or the name of
@@ -15,15 +16,36 @@ import (
 type ModelPrice struct {
 	ID            uuid.UUID
 	Model         string
-	Input, Output plans.Price // a token; 0 with SameAs
-	SameAs        string      // empty with prices
+	Input, Output plans.Price   // a token; 0 with SameAs
+	SameAs        string        // empty with prices
+	Rates         *prices.Rates // all prices, the two among them, where there are more; else nil
 	Active        bool
 }
 
-// prices returns the two prices as they are stored: null with SameAs.
-func (p ModelPrice) prices() (input, output sql.NullInt64) {
+// prices returns the prices as they are stored: null with SameAs.
+func (p ModelPrice) prices() (input, output sql.NullInt64, rates sql.NullString) {
 	has := p.SameAs == ""
-	return sql.NullInt64{Int64: int64(p.Input), Valid: has}, sql.NullInt64{Int64: int64(p.Output), Valid: has}
+	if has && p.Rates != nil {
+		rates = sql.NullString{String: p.Rates.String(), Valid: true}
+	}
+	return sql.NullInt64{Int64: int64(p.Input), Valid: has}, sql.NullInt64{Int64: int64(p.Output), Valid: has}, rates
+}
+
+// priceColumns are those that scanPrice reads.
+const priceColumns = `coalesce(input_picos, 0), coalesce(output_picos, 0), coalesce(rates, ''), coalesce(same_as, ''), is_active`
+
+// targets are what priceColumns are read into, but for the rates' text.
+func (p *ModelPrice) targets(rates *string) []any {
+	return []any{&p.Input, &p.Output, rates, &p.SameAs, &p.Active}
+}
+
+func (p *ModelPrice) setRates(text string) error {
+	if text == "" {
+		return nil
+	}
+	rates, err := prices.ParseRates(text)
+	p.Rates = &rates
+	return err
 }
 
 // internModel finds or makes the row of a model's name; 0 for no model.
@@ -58,10 +80,10 @@ func (s *Store) SetPrice(ctx context.Context, ws WorkspaceKey, in ModelPrice) (o
 		}
 		tx.recordChange(Change{Workspace: ws, Kind: ConfigChanged, Part: PartPrices})
 		out = in
-		input, output := in.prices()
-		return event, tx.get(`UPDATE models SET input_picos = $3, output_picos = $4, is_active = $5, same_as = $6
+		input, output, rates := in.prices()
+		return event, tx.get(`UPDATE models SET input_picos = $3, output_picos = $4, is_active = $5, same_as = $6, rates = $7
 			WHERE workspace_id = $1 AND id = $2 RETURNING uuid`,
-			[]any{ws, id, input, output, boolInt(in.Active), nullString(in.SameAs)}, &out.ID)
+			[]any{ws, id, input, output, boolInt(in.Active), nullString(in.SameAs), rates}, &out.ID)
 	})
 	return out, err
 }
@@ -69,11 +91,15 @@ func (s *Store) SetPrice(ctx context.Context, ws WorkspaceKey, in ModelPrice) (o
 // storedPriceAttributes reads a model's price for the audit log; nil when it has none.
 func storedPriceAttributes(tx *Tx, ws WorkspaceKey, model int64) (attributes, error) {
 	var p ModelPrice
-	err := tx.get(`SELECT coalesce(input_picos, 0), coalesce(output_picos, 0), coalesce(same_as, ''), is_active FROM models
+	var rates string
+	err := tx.get(`SELECT `+priceColumns+` FROM models
 		WHERE workspace_id = $1 AND id = $2 AND (input_picos IS NOT NULL OR same_as IS NOT NULL)`,
-		[]any{ws, model}, &p.Input, &p.Output, &p.SameAs, &p.Active)
+		[]any{ws, model}, p.targets(&rates)...)
 	if errors.Is(err, ErrNotFound) {
 		return nil, nil
+	}
+	if err == nil {
+		err = p.setRates(rates)
 	}
 	return priceAttributes(p), err
 }
@@ -82,22 +108,29 @@ func priceAttributes(p ModelPrice) attributes {
 	if p.SameAs != "" {
 		return attributes{"same_as": p.SameAs, "is_active": p.Active}
 	}
-	return attributes{"input_cost_per_token": p.Input, "output_cost_per_token": p.Output, "is_active": p.Active}
+	f := attributes{"input_cost_per_token": p.Input, "output_cost_per_token": p.Output, "is_active": p.Active}
+	if p.Rates != nil {
+		f["rates"] = p.Rates.String()
+	}
+	return f
 }
 
 // Prices lists the entries of a workspace by name.
-func (s *Store) Prices(ctx context.Context, ws WorkspaceKey, includeInactive bool) (prices []ModelPrice, err error) {
+func (s *Store) Prices(ctx context.Context, ws WorkspaceKey, includeInactive bool) (list []ModelPrice, err error) {
 	err = s.read(ctx, func(tx *Tx) error {
-		return tx.each(`SELECT uuid, name, coalesce(input_picos, 0), coalesce(output_picos, 0), coalesce(same_as, ''), is_active
-			FROM models WHERE workspace_id = $1 AND (input_picos IS NOT NULL OR same_as IS NOT NULL) AND is_active >= $2 ORDER BY name`,
+		return tx.each(`SELECT uuid, name, `+priceColumns+` FROM models WHERE workspace_id = $1 AND (input_picos IS NOT NULL OR same_as IS NOT NULL) AND is_active >= $2 ORDER BY name`,
 			[]any{ws, boolInt(!includeInactive)}, func(rows scanner) error {
 				var p ModelPrice
-				err := rows.Scan(&p.ID, &p.Model, &p.Input, &p.Output, &p.SameAs, &p.Active)
-				prices = append(prices, p)
+				var rates string
+				err := rows.Scan(append([]any{&p.ID, &p.Model}, p.targets(&rates)...)...)
+				if err == nil {
+					err = p.setRates(rates)
+				}
+				list = append(list, p)
 				return err
 			})
 	})
-	return prices, err
+	return list, err
 }
 
 // PricePath is how a workspace's own entries lead from a model's name to its price.
@@ -129,7 +162,7 @@ func (s *Store) FollowPrice(ctx context.Context, ws WorkspaceKey, name string) (
 			}
 			if !entry.sameAs.Valid {
 				path.Own = &ModelPrice{Model: next, Input: entry.input, Output: entry.output, Active: true}
-				return nil
+				return path.Own.setRates(entry.rates.String)
 			}
 			next = entry.sameAs.String
 		}

@@ -17,11 +17,12 @@ const (
 	PriceOwn       PriceSource = 1 // the workspace's entry of the model's own name
 	PriceAlias     PriceSource = 2 // another name, which the workspace's entry says is the same
 	PriceCatalogue PriceSource = 3
+	PriceReported  PriceSource = 4 // no entry, but the provider's own word; of no price_points
 )
 
 // String is the word that the API uses.
 func (s PriceSource) String() string {
-	return enumName("price source", int(s), "own", "alias", "catalogue")
+	return enumName("price source", int(s), "own", "alias", "catalogue", "reported")
 }
 
 // PriceOrigin is which entry a price is of. The zero value is that of no price.
@@ -80,6 +81,8 @@ type cachedModel struct {
 	cached
 	priced bool
 	price  pricePoint // where priced
+	// published is the catalogue's entry, where the price is the catalogue's.
+	published *prices.Model
 	// The price is that of the moments from one to before the other; zero where there is no such bound.
 	from, until time.Time
 }
@@ -122,9 +125,10 @@ func (m *cachedModel) findPrice(tx *Tx, ws WorkspaceKey, name string) error {
 			continue
 		}
 		m.priced, m.price.PriceOrigin = true, PriceOrigin{Source: source, Name: name}
-		m.price.rates.Set(prices.Input, entry.input)
-		m.price.rates.Set(prices.Output, entry.output)
-		if source == PriceOwn {
+		if m.price.rates, err = entry.all(); err != nil {
+			return err
+		}
+		if source == PriceOwn && !entry.rates.Valid {
 			return nil // the step keeps the two prices itself
 		}
 		return m.price.intern(tx, ws)
@@ -146,6 +150,7 @@ func (m *cachedModel) findPublished(tx *Tx, ws WorkspaceKey, name string, source
 	if !ok {
 		return nil
 	}
+	m.published = published
 	m.from, m.until = published.Period(tx.now)
 	if source == PriceOwn {
 		source = PriceCatalogue
@@ -157,17 +162,31 @@ func (m *cachedModel) findPublished(tx *Tx, ws WorkspaceKey, name string, source
 	return m.price.intern(tx, ws)
 }
 
-// ownEntry is what a workspace says that a model costs: two prices, or the name
-// of a model that costs the same.
+// ownEntry is what a workspace says that a model costs: two prices, all that
+// there are, or the name of a model that costs the same.
 type ownEntry struct {
 	input, output plans.Price
+	rates         sql.NullString // as prices.Rates writes them; null where the two are all
 	sameAs        sql.NullString
 }
 
+func (e ownEntry) all() (prices.Rates, error) {
+	if e.rates.Valid {
+		return prices.ParseRates(e.rates.String)
+	}
+	return twoPrices(e.input, e.output), nil
+}
+
+func twoPrices(input, output plans.Price) (r prices.Rates) {
+	r.Set(prices.Input, input)
+	r.Set(prices.Output, output)
+	return r
+}
+
 func activeEntry(tx *Tx, ws WorkspaceKey, name string) (e ownEntry, err error) {
-	err = tx.get(`SELECT coalesce(input_picos, 0), coalesce(output_picos, 0), same_as FROM models
+	err = tx.get(`SELECT coalesce(input_picos, 0), coalesce(output_picos, 0), rates, same_as FROM models
 		WHERE workspace_id = $1 AND name = $2 AND is_active = 1 AND (input_picos IS NOT NULL OR same_as IS NOT NULL)`,
-		[]any{ws, name}, &e.input, &e.output, &e.sameAs)
+		[]any{ws, name}, &e.input, &e.output, &e.rates, &e.sameAs)
 	return e, err
 }
 
@@ -197,34 +216,54 @@ func (row *stepRow) kept(tx *Tx, ws WorkspaceKey) (*prices.Rates, error) {
 	return &point.rates, nil
 }
 
-// findPrice gives the step the price of its model, if there is one, and
-// returns it as kept does.
-func (row *stepRow) findPrice(tx *Tx, ws WorkspaceKey) (*prices.Rates, error) {
-	price, err := tx.cache.price(tx, idKey{ws, row.model.Int64})
+// findPrice gives the step the price of its model for its service tier, if there is one.
+func (row *stepRow) findPrice(tx *Tx, ws WorkspaceKey) error {
+	if !row.model.Valid {
+		return nil
+	}
+	model := idKey{ws, row.model.Int64}
+	price, err := tx.cache.price(tx, model)
+	if err == nil && price != nil && row.used.parts.tier.rates() != "" {
+		price, err = tx.cache.tierPrice(tx, model, row.used.parts.tier)
+	}
 	if err != nil || price == nil {
-		return nil, err
+		return err
 	}
 	row.Price, row.used.point = price.PriceOrigin, price.id
 	row.used.charge(price.rates.Table)
-	if price.id == 0 {
-		return nil, nil
-	}
-	return &price.rates, nil
+	return nil
 }
 
-// charge makes these the two prices that the step keeps.
+// tierPrice is what a model that has a price costs by a service tier. Only the
+// catalogue's tiers differ.
+func (c *cache) tierPrice(tx *Tx, model idKey, tier ServiceTier) (*pricePoint, error) {
+	found, err := c.models.get(tx, model)
+	if err != nil || found.published == nil {
+		return &found.price, err
+	}
+	price := pricePoint{PriceOrigin: found.price.PriceOrigin, rates: found.published.Rates(tx.now, tier.rates())}
+	return &price, price.intern(tx, model.ws)
+}
+
+// charge makes these the prices that the step keeps: two, and where there are
+// parts, theirs.
 func (u *usage) charge(t prices.Table) {
 	u.inputPrice = sql.NullInt64{Int64: int64(t.Price(prices.Input)), Valid: true}
 	u.outputPrice = sql.NullInt64{Int64: int64(t.Price(prices.Output)), Valid: true}
+	u.partPrices = partPrices{}
+	if u.parts != (parts{}) {
+		u.partPrices = partPricesOf(t)
+	}
 }
 
-// price is what all that was reported costs. The two prices that the step keeps
+// price is what all that was reported costs. The prices that the step keeps
 // become those of a prompt as long as this one.
 func (u *usage) price(rates *prices.Rates) (plans.Money, error) {
 	if rates == nil {
-		return plans.Cost(u.reported.prompt, u.reported.completion,
-			plans.Price(u.inputPrice.Int64), plans.Price(u.outputPrice.Int64))
+		input, output := plans.Price(u.inputPrice.Int64), plans.Price(u.outputPrice.Int64)
+		u.charge(twoPrices(input, output).Table)
+		return plans.Cost(u.reported.prompt, u.reported.completion, input, output)
 	}
 	u.charge(rates.At(u.reported.prompt))
-	return rates.Cost(prices.Tokens{Prompt: u.reported.prompt, Completion: u.reported.completion})
+	return rates.Cost(u.counts())
 }

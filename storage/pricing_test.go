@@ -13,7 +13,7 @@ import (
 // published is a catalogue of the tests: a plain price, dates, hours, a tier and a price by the call.
 const published = `version test 1
 provider acme	Acme
-plain	in=2 out=8
+plain	in=2 out=8; @batch in=1 out=4
 dated	in=1 out=1; 2026-11-16 in=3 out=3
 hourly	in=10 out=10; 20:00-04:00 in=1 out=1
 tiered	in=1/200:2 out=4/200:8

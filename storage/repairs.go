@@ -21,7 +21,8 @@ const (
 func repairedFields() []string {
 	return []string{
 		"metadata", "input_data", "output_data", "error", "model", "tool_name", "duration_ms",
-		"prompt_tokens", "completion_tokens",
+		"prompt_tokens", "completion_tokens", "cached_tokens", "cache_write_tokens", "cache_write_1h_tokens",
+		"reasoning_tokens", "service_tier", "reported_cost_usd", "usage",
 	}
 }
 

@@ -29,6 +29,8 @@ type Step struct {
 	Cost                           *plans.Money // nil while no usage is reported, or without a price
 	InputPrice, OutputPrice        *plans.Price // those used
 	Price                          PriceOrigin  // which entry they are of
+	Parts                          Parts        // of what was reported
+	UsageData                      []byte       // JSON: the provider's usage, where not all of it could be read; or nil
 	CreatedAt                      time.Time
 	CompletedAt                    time.Time // zero while RUNNING
 	DurationMillis                 *int64
@@ -95,7 +97,7 @@ func readSteps(tx *Tx, runID int64, run RunStatus, after string) (steps []Step, 
 // size is about how many bytes of JSON a step takes, and never fewer.
 func (s Step) size() int {
 	const rest = 4096 // names of 255 characters, each escaped, and what else a step has
-	n := rest + len(s.InputData) + len(s.OutputData)
+	n := rest + len(s.InputData) + len(s.OutputData) + len(s.UsageData)
 	if s.Error != nil {
 		for _, r := range *s.Error {
 			switch {
@@ -149,29 +151,42 @@ func readStep(tx *Tx, segment, runID int64, id uuid.UUID) (stepRow, error) {
 	var input, output sql.NullString
 	var reason, limit, used, resets, prompt, completion, reportedPrompt, reportedCompletion sql.NullInt64
 	var created int64
-	var entry, version sql.NullString
+	var entry, version, reportedUsage sql.NullString
+	kinds, at := &s.used.parts, &s.used.partPrices
 	err := tx.get(`SELECT s.uuid, s.sequence, s.type, s.status, s.model_id, m.name, s.tool_name, p.input_data, p.output_data, p.error,
 			d.reason, d.limit_value, d.used_value, d.resets_at,
 			s.prompt_tokens, s.completion_tokens, s.cost_nanos, s.input_picos, s.output_picos, s.booked_day,
 			s.created_at, s.completed_at, s.duration_ms, coalesce(x.fields, 0), c.prompt_tokens, c.completion_tokens,
-			coalesce(pp.id, 0), coalesce(pp.source, 0), pp.name, pp.version
+			coalesce(pp.id, 0), coalesce(pp.source, 0), pp.name, pp.version, p.usage_data,
+			coalesce(y.cached_tokens, 0), coalesce(y.cache_write_tokens, 0), coalesce(y.cache_write_1h_tokens, 0),
+			coalesce(y.reasoning_tokens, 0), coalesce(y.service_tier, 0), y.reported_nanos, coalesce(y.cached_picos, 0),
+			coalesce(y.cache_write_picos, 0), coalesce(y.cache_write_1h_picos, 0), coalesce(y.reasoning_picos, 0)
 		FROM steps s LEFT JOIN models m ON m.id = s.model_id
 		LEFT JOIN capped_steps c ON c.run_id = s.run_id AND c.step_uuid = s.uuid
 		LEFT JOIN step_payloads p ON p.run_id = s.run_id AND p.step_uuid = s.uuid
 		LEFT JOIN denials d ON d.run_id = s.run_id AND d.step_uuid = s.uuid
 		LEFT JOIN price_points pp ON pp.id = s.price_id
+		LEFT JOIN step_usage y ON y.segment = s.segment AND y.run_id = s.run_id AND y.step_uuid = s.uuid
 		LEFT JOIN repairs x ON x.run_id = s.run_id AND x.step_uuid = s.uuid
 		WHERE s.segment = $1 AND s.run_id = $2 AND s.uuid = $3`, []any{segment, runID, id[:]},
 		&s.ID, &s.Sequence, &s.Type, &s.status, &s.model, &s.Model, &s.ToolName, &input, &output, &s.Error,
 		&reason, &limit, &used, &resets,
 		&prompt, &completion, &s.used.cost, &s.used.inputPrice, &s.used.outputPrice, &s.bookedDay,
 		&created, &s.completedAt, &s.duration, &s.Repairs, &reportedPrompt, &reportedCompletion,
-		&s.used.point, &s.Price.Source, &entry, &version)
+		&s.used.point, &s.Price.Source, &entry, &version, &reportedUsage,
+		&kinds.cached, &kinds.cacheWrite, &kinds.cacheWrite1h, &kinds.reasoning, &kinds.tier, &kinds.reportedCost,
+		&at.cached, &at.cacheWrite, &at.cacheWrite1h, &at.reasoning)
 	s.Price.Name, s.Price.Version = entry.String, version.String
-	if s.used.inputPrice.Valid && s.used.point == 0 && s.Model != nil {
+	switch {
+	case s.used.inputPrice.Valid && s.used.point == 0 && s.Model != nil:
 		s.Price = PriceOrigin{Source: PriceOwn, Name: *s.Model}
+	case !s.used.inputPrice.Valid && s.used.cost.Valid:
+		s.Price = PriceOrigin{Source: PriceReported}
 	}
-	s.InputData, s.OutputData = jsonOf(input), jsonOf(output)
+	if s.Type == ToolCall && s.ToolName != nil && s.Model != nil && *s.Model == toolPrefix+*s.ToolName {
+		s.Model = nil // the entry that prices the tool, which nobody has named
+	}
+	s.InputData, s.OutputData, s.UsageData = jsonOf(input), jsonOf(output), jsonOf(reportedUsage)
 	s.Decision = recordedDecision(guard.Step, reason, limit, used, resets)
 	s.CreatedAt = time.UnixMilli(created).UTC()
 	s.used.booked = tokens{prompt.Int64, completion.Int64}
@@ -193,6 +208,7 @@ func (row stepRow) shown(run RunStatus) Step {
 	}
 	out.PromptTokens, out.CompletionTokens = row.used.booked.prompt, row.used.booked.completion
 	out.Booked, out.Capped = row.bookedDay.Valid, row.used.capped()
+	out.Parts = row.used.parts.shown()
 	out.DurationMillis = int64Ptr[int64](row.duration)
 	out.Cost = int64Ptr[plans.Money](row.used.cost)
 	out.InputPrice, out.OutputPrice = int64Ptr[plans.Price](row.used.inputPrice), int64Ptr[plans.Price](row.used.outputPrice)

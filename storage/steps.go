@@ -39,6 +39,9 @@ func createStep(tx *Tx, c Caller, run uuid.UUID, in NewStep, decide Decider) (An
 	if first, err := replay(tx, c.Workspace, r.id, in.Idempotency); err != nil || first != nil {
 		return Answer{Replay: first}, err
 	}
+	if state.Unpriced, err = refusesModel(tx, c.Workspace, in); err != nil {
+		return Answer{}, err
+	}
 	d := decide(guard.Request{Kind: guard.Step, At: tx.now}, state)
 	row, err := insertStep(tx, c.Workspace, r, in, d)
 	if err != nil {
@@ -54,6 +57,21 @@ func createStep(tx *Tx, c Caller, run uuid.UUID, in NewStep, decide Decider) (An
 	r.countStep(tx, row.segment, d)
 	recordStepChange(tx, c.Workspace, r.id, row.ID, d)
 	return a, nil
+}
+
+// refusesModel reports whether the step calls a model that has no price, and the
+// workspace refuses that.
+func refusesModel(tx *Tx, ws WorkspaceKey, in NewStep) (bool, error) {
+	w, err := tx.cache.workspaces.get(tx, ws)
+	if err != nil || !w.refusesUnpriced || in.Type != ModelCall || in.Model == nil {
+		return false, err
+	}
+	model, err := internModel(tx, ws, in.Model)
+	if err != nil {
+		return false, err
+	}
+	price, err := tx.cache.price(tx, idKey{ws, model})
+	return price == nil, err
 }
 
 func recordStepChange(tx *Tx, ws WorkspaceKey, runID int64, id uuid.UUID, d guard.Decision) {

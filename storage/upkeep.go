@@ -179,9 +179,11 @@ func expireSteps(tx *Tx, runID, piece int64) (n, latest int64, err error) {
 			return n, latest, ignoreNotFound(err)
 		}
 		const oldest = `(SELECT uuid FROM steps WHERE segment = $1 AND run_id = $2 ORDER BY uuid LIMIT $3)`
-		_, err = tx.exec(`DELETE FROM capped_steps WHERE run_id = $2 AND step_uuid IN `+oldest, segment, runID, piece-n)
-		if err != nil {
-			return n, latest, err
+		for _, of := range []string{`capped_steps WHERE`, `step_usage WHERE segment = $1 AND`} {
+			_, err = tx.exec(`DELETE FROM `+of+` run_id = $2 AND step_uuid IN `+oldest, segment, runID, piece-n)
+			if err != nil {
+				return n, latest, err
+			}
 		}
 		err = tx.each(`DELETE FROM steps WHERE segment = $1 AND run_id = $2 AND uuid IN `+oldest+`
 			RETURNING created_at, coalesce(booked_day, 0), coalesce(completed_at, 0)`,

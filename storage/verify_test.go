@@ -50,7 +50,9 @@ func (w *world) everyGap(ws WorkspaceKey) {
 // The books would prove nothing if they did not notice.
 func TestBooksNoticeEveryKindOfDifference(t *testing.T) {
 	w := audited(t)
-	w.everyGap(w.everyKind())
+	ws := w.everyKind()
+	w.everyUsage(ws)
+	w.everyGap(ws)
 	conn, noticed := w.conn(), map[string]bool{}
 	for _, c := range corruptions() {
 		noticed[c.book] = true
@@ -341,6 +343,19 @@ func corruptions() []struct{ book, statement string } {
 		{"models: prices", `UPDATE models SET output_picos = NULL`},
 		{"models: prices", `UPDATE models SET is_active = 1, same_as = NULL, input_picos = NULL, output_picos = NULL`},
 		{"steps.cost_nanos", `DELETE FROM capped_steps`},
+		{"step_usage", `UPDATE step_usage SET cached_tokens = 701 WHERE cached_tokens = 500`},
+		{"step_usage", `UPDATE step_usage SET cache_write_1h_tokens = 201 WHERE cached_tokens = 500`},
+		{"step_usage", `UPDATE step_usage SET reasoning_tokens = 301 WHERE cached_tokens = 500`},
+		{"step_usage", `UPDATE step_usage SET service_tier = 6`},
+		{"step_usage", `UPDATE step_usage SET reported_nanos = -1 WHERE reported_nanos IS NULL`},
+		{"steps.cost_nanos", `UPDATE step_usage SET cached_tokens = 499 WHERE cached_tokens = 500`},
+		{"steps.cost_nanos", `UPDATE step_usage SET cache_write_1h_picos = 4000000 WHERE cached_tokens = 500`},
+		{"steps.cost_nanos", `UPDATE step_usage SET reasoning_tokens = 99 WHERE cached_tokens = 500`},
+		{"steps.cost_nanos", `UPDATE price_points SET call_nanos = call_nanos + 1 WHERE call_nanos > 0`},
+		{"steps: usage", `UPDATE step_usage SET reported_nanos = reported_nanos + 1`},
+		{"steps: usage", `DELETE FROM step_usage WHERE reported_nanos IS NOT NULL`},
+		{"models: prices", `UPDATE models SET rates = ''`},
+		{"orphans", `UPDATE step_usage SET segment = segment + 1`},
 		{"capped_steps", `UPDATE capped_steps SET prompt_tokens = 100`},
 		{"capped_steps", `UPDATE capped_steps SET completion_tokens = -1`},
 		{"capped_steps", `INSERT INTO capped_steps SELECT run_id, uuid, prompt_tokens, completion_tokens FROM steps WHERE cost_nanos = 0`},

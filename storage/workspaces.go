@@ -29,6 +29,8 @@ type Workspace struct {
 	UserDailyBudget   plans.Budget
 	MaxConcurrentRuns int64
 	PriceCatalogue    bool          // models without an entry cost what the catalogue says
+	TrustReportedCost bool          // what a provider says that a call cost is booked where no price is known
+	RefuseUnpriced    bool          // calls of models without a price are denied
 	RunIdleTimeout    time.Duration // whole seconds
 	CreatedAt         time.Time
 }
@@ -106,8 +108,9 @@ func workspace(tx *Tx, ws WorkspaceKey) (Workspace, error) {
 	var daily, userDaily sql.NullInt64
 	var idleSeconds, created int64
 	err := tx.get(`SELECT uuid, name, slug, plan, kill_switch, daily_budget_nanos, user_daily_budget_nanos,
-			max_concurrent_runs, price_catalogue, run_idle_timeout_seconds, created_at FROM workspaces WHERE id = $1`, []any{ws},
-		&w.ID, &w.Name, &w.Slug, &planID, &w.KillSwitch, &daily, &userDaily, &w.MaxConcurrentRuns, &w.PriceCatalogue, &idleSeconds, &created)
+			max_concurrent_runs, price_catalogue, trust_reported_cost, refuse_unpriced, run_idle_timeout_seconds, created_at FROM workspaces WHERE id = $1`, []any{ws},
+		&w.ID, &w.Name, &w.Slug, &planID, &w.KillSwitch, &daily, &userDaily, &w.MaxConcurrentRuns, &w.PriceCatalogue, &w.TrustReportedCost,
+		&w.RefuseUnpriced, &idleSeconds, &created)
 	if err != nil {
 		return w, err
 	}
@@ -125,6 +128,8 @@ type WorkspaceChange struct {
 	UserDailyBudget   *plans.Budget
 	MaxConcurrentRuns *int64
 	PriceCatalogue    *bool
+	TrustReportedCost *bool
+	RefuseUnpriced    *bool
 	RunIdleTimeout    *time.Duration
 }
 
@@ -151,8 +156,12 @@ func (s *Store) UpdateWorkspace(ctx context.Context, ws WorkspaceKey, c Workspac
 		if c.DailyBudget != nil {
 			w.DailyBudget = *c.DailyBudget
 		}
-		if c.PriceCatalogue != nil {
-			w.PriceCatalogue = *c.PriceCatalogue
+		for field, changed := range map[*bool]*bool{
+			&w.PriceCatalogue: c.PriceCatalogue, &w.TrustReportedCost: c.TrustReportedCost, &w.RefuseUnpriced: c.RefuseUnpriced,
+		} {
+			if changed != nil {
+				*field = *changed
+			}
 		}
 		if c.RunIdleTimeout != nil {
 			w.RunIdleTimeout = *c.RunIdleTimeout
@@ -191,9 +200,11 @@ func (s *Store) changeWorkspace(ctx context.Context, ws WorkspaceKey, action Act
 
 func saveWorkspace(tx *Tx, w Workspace) error {
 	return tx.execOne(`UPDATE workspaces SET name = $2, plan = $3, kill_switch = $4, daily_budget_nanos = $5,
-			user_daily_budget_nanos = $6, max_concurrent_runs = $7, run_idle_timeout_seconds = $8, price_catalogue = $9 WHERE id = $1`,
+			user_daily_budget_nanos = $6, max_concurrent_runs = $7, run_idle_timeout_seconds = $8, price_catalogue = $9,
+			trust_reported_cost = $10, refuse_unpriced = $11 WHERE id = $1`,
 		w.key, w.Name, string(w.Plan.ID), boolInt(w.KillSwitch), nullBudget(w.DailyBudget),
-		nullBudget(w.UserDailyBudget), w.MaxConcurrentRuns, int64(w.RunIdleTimeout/time.Second), boolInt(w.PriceCatalogue))
+		nullBudget(w.UserDailyBudget), w.MaxConcurrentRuns, int64(w.RunIdleTimeout/time.Second), boolInt(w.PriceCatalogue),
+		boolInt(w.TrustReportedCost), boolInt(w.RefuseUnpriced))
 }
 
 // workspaceAttributes is what the audit log says of a workspace.
@@ -201,6 +212,16 @@ func workspaceAttributes(w Workspace) attributes {
 	return attributes{
 		"name": w.Name, "plan": w.Plan.ID, "kill_switch": w.KillSwitch,
 		"daily_budget_usd": w.DailyBudget, "user_daily_budget_usd": w.UserDailyBudget,
-		"max_concurrent_runs": w.MaxConcurrentRuns, "price_catalogue": w.PriceCatalogue, "run_idle_timeout_seconds": int64(w.RunIdleTimeout / time.Second),
+		"max_concurrent_runs": w.MaxConcurrentRuns, "price_catalogue": w.PriceCatalogue,
+		"trust_reported_cost": w.TrustReportedCost, "unpriced_models": w.UnpricedModels(),
+		"run_idle_timeout_seconds": int64(w.RunIdleTimeout / time.Second),
 	}
+}
+
+// UnpricedModels is the API's word for whether calls of models without a price are denied.
+func (w Workspace) UnpricedModels() string {
+	if w.RefuseUnpriced {
+		return "deny"
+	}
+	return "allow"
 }

@@ -154,6 +154,70 @@ func (o *Object) Price(name string) plans.Price {
 	return price
 }
 
+// OptionalPrice is Price for a field that may be absent or null: nil then.
+func (o *Object) OptionalPrice(name string) *plans.Price {
+	if !o.Has(name) || o.IsNull(name) {
+		return nil
+	}
+	return new(o.Price(name))
+}
+
+// OptionalMoney reads an amount of USD, a number or a numeric text: nil when absent or null.
+func (o *Object) OptionalMoney(name string) *plans.Money {
+	budget, present := o.Budget(name)
+	if !present || !budget.Set {
+		return nil
+	}
+	return &budget.Limit
+}
+
+// Objects reads a list of at most max objects, each by read, which also is to
+// refuse what it does not know. The problems found in one name its place.
+func (o *Object) Objects(name string, max int, read func(*Object)) {
+	value := o.optional(name)
+	if value == nil {
+		return
+	}
+	items, ok := o.list(name, value, max)
+	if !ok {
+		return
+	}
+	for i, item := range items {
+		inner, err := parseObject(item)
+		if err == nil {
+			read(inner)
+			err = inner.Err()
+		}
+		var invalid *ValidationError
+		if !errors.As(err, &invalid) {
+			continue
+		}
+		for _, p := range invalid.Problems {
+			if len(o.found) < maxProblems {
+				p.Loc = append([]any{"body", name, i}, p.Loc[1:]...)
+				o.found = append(o.found, finding{Problem: p, name: name, value: item})
+			}
+		}
+	}
+}
+
+// list reads the items of a list of at most max.
+func (o *Object) list(name string, value []byte, max int) (items []json.RawMessage, ok bool) {
+	if value[0] != '[' || json.Unmarshal(value, &items) != nil {
+		o.add(name, value, Problem{Type: "list_type", Msg: "Input should be a valid list"})
+		return nil, false
+	}
+	if len(items) > max {
+		o.add(name, value, Problem{
+			Type: "too_long",
+			Msg:  fmt.Sprintf("List should have at most %d items after validation, not %d", max, len(items)),
+			Ctx:  map[string]any{"field_type": "List", "max_length": max, "actual_length": len(items)},
+		})
+		return nil, false
+	}
+	return items, true
+}
+
 // Budget reads a limit of money, a number or a numeric text; null is a budget
 // that is not set. Present is false when the field is absent or has a problem.
 func (o *Object) Budget(name string) (budget plans.Budget, present bool) {
@@ -182,17 +246,8 @@ func (o *Object) OptionalIDs(name string, max int) []uuid.UUID {
 	if value == nil {
 		return nil
 	}
-	var texts []json.RawMessage
-	if value[0] != '[' || json.Unmarshal(value, &texts) != nil {
-		o.add(name, value, Problem{Type: "list_type", Msg: "Input should be a valid list"})
-		return nil
-	}
-	if len(texts) > max {
-		o.add(name, value, Problem{
-			Type: "too_long",
-			Msg:  fmt.Sprintf("List should have at most %d items after validation, not %d", max, len(texts)),
-			Ctx:  map[string]any{"field_type": "List", "max_length": max, "actual_length": len(texts)},
-		})
+	texts, ok := o.list(name, value, max)
+	if !ok {
 		return nil
 	}
 	ids := make([]uuid.UUID, len(texts))

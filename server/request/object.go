@@ -121,6 +121,9 @@ func (o *Object) add(name string, value []byte, p Problem) {
 	o.found = append(o.found, finding{Problem: p, name: name, value: value})
 }
 
+// Refuse adds a problem of a field that only a handler can see.
+func (o *Object) Refuse(name, msg string) { o.add(name, o.value(name), valueProblem(msg)) }
+
 // hidden reports whether a field's value must not be repeated. Three nets, none
 // of which a handler can forget: what Secret reads; any name that sounds like a
 // secret; and, where Secret reads anything at all, every field that nobody

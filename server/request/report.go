@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/pikarc/server/plans"
 )
 
 // What an agent says of itself is a report: the bodies of starts, steps, their
@@ -178,6 +180,21 @@ func (o *Object) Count(name string, limit int64) *int64 {
 		return nil
 	}
 	return &n
+}
+
+// Cost reads an amount of USD, also from a text, rounded to the nano-dollar.
+// What is none is left out: nil, as when absent or null.
+func (o *Object) Cost(name string) *plans.Money {
+	m := o.described(name)
+	if m == nil {
+		return nil
+	}
+	cost, err := plans.ParseCost(numberIn(m))
+	if err != nil {
+		o.repair(name)
+		return nil
+	}
+	return &cost
 }
 
 // Duration is Count for a length of time, which is also rounded and bounded.

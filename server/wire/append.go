@@ -115,6 +115,10 @@ func (s Step) Append(b []byte) []byte {
 	b = appendMoney(append(b, `,"output_cost_per_token":`...), s.OutputPrice)
 	b = append(append(b, `,"priced":`...), priced(s)...)
 	b = appendOrigin(b, s.Price)
+	b = appendParts(b, s.Parts)
+	if s.UsageData != nil {
+		b = append(append(b, `,"usage":`...), s.UsageData...)
+	}
 	if s.Capped {
 		b = append(b, `,"capped":true`...)
 	}
@@ -135,11 +139,36 @@ func appendOrigin(b []byte, o storage.PriceOrigin) []byte {
 		return append(b, `,"price_source":null,"price_name":null,"price_version":null`...)
 	}
 	b = append(append(b, `,"price_source":"`...), o.Source.String()...)
+	if o.Name == "" {
+		return append(b, `","price_name":null,"price_version":null`...)
+	}
 	b = appendText(append(b, `","price_name":`...), &o.Name)
 	if o.Version == "" {
 		return append(b, `,"price_version":null`...)
 	}
 	return appendText(append(b, `,"price_version":`...), &o.Version)
+}
+
+// appendParts writes what was used beside prompt and completion: nothing where there is nothing of it.
+func appendParts(b []byte, p storage.Parts) []byte {
+	for _, part := range []struct {
+		name   string
+		tokens int64
+	}{
+		{`,"cached_tokens":`, p.Cached}, {`,"cache_write_tokens":`, p.CacheWrite},
+		{`,"cache_write_1h_tokens":`, p.CacheWrite1h}, {`,"reasoning_tokens":`, p.Reasoning},
+	} {
+		if part.tokens != 0 {
+			b = strconv.AppendInt(append(b, part.name...), part.tokens, 10)
+		}
+	}
+	if p.Tier != 0 {
+		b = append(append(append(b, `,"service_tier":"`...), p.Tier.String()...), '"')
+	}
+	if p.ReportedCost != nil {
+		b = appendMoney(append(b, `,"reported_cost_usd":`...), p.ReportedCost)
+	}
+	return b
 }
 
 // priced says whether the step's usage has a price: null while there is none of it.

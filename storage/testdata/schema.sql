@@ -147,7 +147,7 @@ CREATE TABLE models (
   input_picos  INTEGER, -- null: never priced
   output_picos INTEGER,
   is_active    INTEGER NOT NULL
-, same_as TEXT) STRICT;
+, same_as TEXT, rates TEXT) STRICT;
 
 CREATE UNIQUE INDEX models_name ON models (workspace_id, name);
 
@@ -259,8 +259,27 @@ CREATE TABLE step_payloads (
   step_uuid   BLOB    NOT NULL,
   input_data  TEXT, -- JSON
   output_data TEXT, -- JSON
-  error       TEXT,
+  error       TEXT, usage_data TEXT,
   PRIMARY KEY (run_id, step_uuid)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE step_usage (
+  -- What a step has used beside the whole of its prompt and its completion. Rows
+  -- lie as their steps do, so that a commit dirties few pages.
+  segment               INTEGER NOT NULL,
+  run_id                INTEGER NOT NULL,
+  step_uuid             BLOB    NOT NULL,
+  cached_tokens         INTEGER NOT NULL, -- of the prompt: read from a cache
+  cache_write_tokens    INTEGER NOT NULL, -- of the prompt: written to one
+  cache_write_1h_tokens INTEGER NOT NULL, -- of those written: to be kept for an hour
+  reasoning_tokens      INTEGER NOT NULL, -- of the completion
+  service_tier          INTEGER NOT NULL, -- 0 none said, 1 default, 2 batch, 3 flex, 4 priority, 5 fast
+  reported_nanos        INTEGER,          -- what the provider says that it cost
+  cached_picos          INTEGER NOT NULL, -- the prices used; 0 where there are none
+  cache_write_picos     INTEGER NOT NULL,
+  cache_write_1h_picos  INTEGER NOT NULL,
+  reasoning_picos       INTEGER NOT NULL,
+  PRIMARY KEY (segment, run_id, step_uuid)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE steps (
@@ -364,5 +383,5 @@ CREATE TABLE workspaces (
   run_idle_timeout_seconds INTEGER NOT NULL,
   running_runs             INTEGER NOT NULL CHECK (running_runs >= 0), -- counter: runs that are RUNNING
   created_at               INTEGER NOT NULL
-, price_catalogue INTEGER NOT NULL DEFAULT 0) STRICT;
+, price_catalogue INTEGER NOT NULL DEFAULT 0, trust_reported_cost INTEGER NOT NULL DEFAULT 0, refuse_unpriced INTEGER NOT NULL DEFAULT 0) STRICT;
 

@@ -1,5 +1,7 @@
 package verify
 
+import "strings"
+
 // invariant is what holds between rows at every commit. Its query selects the rows
 // that break it: first the columns that name one, then those that show how.
 type invariant struct {
@@ -55,8 +57,8 @@ func denialInvariants() []invariant {
 			name: "denials: contents", holds: "a reason with its limit, use and reset", key: 2, pieces: true,
 			query: `SELECT run_id, step_uuid, reason, limit_value, used_value, resets_at FROM denials
 				WHERE run_id > $1 AND run_id <= $2
-				AND NOT (CASE WHEN step_uuid = x'' THEN reason BETWEEN 2 AND 7 ELSE reason BETWEEN 1 AND 5 END
-					AND CASE WHEN reason < 4 THEN limit_value = 0 AND used_value = 0 ELSE used_value >= limit_value END
+				AND NOT (CASE WHEN step_uuid = x'' THEN reason BETWEEN 2 AND 7 ELSE reason BETWEEN 1 AND 5 OR reason = 8 END
+					AND CASE WHEN reason < 4 OR reason = 8 THEN limit_value = 0 AND used_value = 0 ELSE used_value >= limit_value END
 					AND (resets_at IS NOT NULL) = (reason BETWEEN 4 AND 6))`,
 		},
 		{
@@ -106,21 +108,61 @@ func runInvariants() []invariant {
 	}
 }
 
-// callCost is what a step (s) costs by the call itself.
-const callCost = `coalesce((SELECT p.call_nanos FROM price_points p WHERE p.id = s.price_id), 0)`
+// stepCost is what a step (s) costs that used so many tokens, with what else it has used (u, which
+// may not be there): each kind of tokens times its price, rounded up. Prices are taken in thousands
+// of picos and the rest, because tokens times picos can exceed 64 bits where the cost does not.
+func stepCost(prompt, completion string) string {
+	kinds := []struct{ tokens, price string }{
+		{prompt + ` - coalesce(u.cached_tokens + u.cache_write_tokens, 0)`, `s.input_picos`},
+		{`coalesce(u.cached_tokens, 0)`, `coalesce(u.cached_picos, 0)`},
+		{`coalesce(u.cache_write_tokens - u.cache_write_1h_tokens, 0)`, `coalesce(u.cache_write_picos, 0)`},
+		{`coalesce(u.cache_write_1h_tokens, 0)`, `coalesce(u.cache_write_1h_picos, 0)`},
+		{completion + ` - coalesce(u.reasoning_tokens, 0)`, `s.output_picos`},
+		{`coalesce(u.reasoning_tokens, 0)`, `coalesce(u.reasoning_picos, 0)`},
+	}
+	var whole, rest []string
+	for _, k := range kinds {
+		whole = append(whole, `(`+k.tokens+`) * (`+k.price+` / 1000)`)
+		rest = append(rest, `(`+k.tokens+`) * (`+k.price+` % 1000)`)
+	}
+	return `(` + strings.Join(whole, ` + `) + ` + (` + strings.Join(rest, ` + `) + ` + 999) / 1000
+		+ coalesce((SELECT p.call_nanos FROM price_points p WHERE p.id = s.price_id), 0))`
+}
+
+// stepUsage joins what else a step (s) has used (u).
+const stepUsage = ` LEFT JOIN step_usage u ON u.segment = s.segment AND u.run_id = s.run_id AND u.step_uuid = s.uuid `
 
 func usageInvariants() []invariant {
 	return []invariant{
 		// Usage is reported as a whole or not at all, never on a blocked step,
 		// and it costs something exactly when there were prices.
 		{
-			name: "steps: usage", holds: "usage whole or absent, a cost exactly where there are prices, none when BLOCKED", key: 2, pieces: true,
-			query: `SELECT run_id, uuid, status, booked_day, prompt_tokens, completion_tokens, input_picos, output_picos, cost_nanos
-				FROM run_steps WHERE run_id > $1 AND run_id <= $2
-				AND ((booked_day IS NULL) <> (prompt_tokens IS NULL) OR (booked_day IS NULL) <> (completion_tokens IS NULL)
-					OR (input_picos IS NULL) <> (output_picos IS NULL) OR (input_picos IS NULL) <> (cost_nanos IS NULL)
-					OR booked_day IS NULL AND cost_nanos IS NOT NULL OR model_id IS NULL AND cost_nanos IS NOT NULL
-					OR status = 4 AND booked_day IS NOT NULL)`,
+			name: "steps: usage", holds: "usage whole or absent, a cost where there are prices or a reported one, none when BLOCKED", key: 2, pieces: true,
+			query: `SELECT s.run_id, s.uuid, s.status, s.booked_day, s.prompt_tokens, s.completion_tokens, s.input_picos, s.output_picos,
+					s.cost_nanos, u.reported_nanos
+				FROM run_steps s` + stepUsage + `WHERE s.run_id > $1 AND s.run_id <= $2
+				AND ((s.booked_day IS NULL) <> (s.prompt_tokens IS NULL) OR (s.booked_day IS NULL) <> (s.completion_tokens IS NULL)
+					OR (s.input_picos IS NULL) <> (s.output_picos IS NULL) OR s.input_picos IS NOT NULL AND s.cost_nanos IS NULL
+					OR s.input_picos IS NULL AND s.cost_nanos IS NOT NULL AND (u.reported_nanos IS NULL OR s.cost_nanos > u.reported_nanos
+						OR s.cost_nanos < u.reported_nanos
+							AND NOT EXISTS (SELECT 1 FROM capped_steps c WHERE c.run_id = s.run_id AND c.step_uuid = s.uuid))
+					OR s.booked_day IS NULL AND (s.cost_nanos IS NOT NULL OR u.run_id IS NOT NULL)
+					OR s.model_id IS NULL AND s.cost_nanos IS NOT NULL
+					OR s.status = 4 AND s.booked_day IS NOT NULL)`,
+		},
+		{
+			name: "step_usage", holds: "parts within their wholes, and nothing below zero", key: 2, pieces: true,
+			query: `SELECT s.run_id, s.uuid, s.prompt_tokens, u.cached_tokens, u.cache_write_tokens, u.cache_write_1h_tokens,
+					s.completion_tokens, u.reasoning_tokens, u.service_tier, u.reported_nanos
+				FROM run_steps s JOIN step_usage u ON u.segment = s.segment AND u.run_id = s.run_id AND u.step_uuid = s.uuid
+				LEFT JOIN capped_steps c ON c.run_id = s.run_id AND c.step_uuid = s.uuid
+				WHERE s.run_id > $1 AND s.run_id <= $2
+				AND (min(u.cached_tokens, u.cache_write_tokens, u.cache_write_1h_tokens, u.reasoning_tokens, coalesce(u.reported_nanos, 0),
+						u.cached_picos, u.cache_write_picos, u.cache_write_1h_picos, u.reasoning_picos) < 0
+					OR u.cached_tokens + u.cache_write_tokens > coalesce(c.prompt_tokens, s.prompt_tokens)
+					OR u.cache_write_1h_tokens > u.cache_write_tokens
+					OR u.reasoning_tokens > coalesce(c.completion_tokens, s.completion_tokens)
+					OR u.service_tier NOT BETWEEN 0 AND 5)`,
 		},
 		{
 			name: "price_points", holds: "a source with its version, and nothing below zero", key: 1,
@@ -131,7 +173,8 @@ func usageInvariants() []invariant {
 			name: "models: prices", holds: "two prices, or another model's name, or neither where there is no entry", key: 2,
 			query: `SELECT workspace_id, name, input_picos, output_picos, same_as, is_active FROM models
 				WHERE (input_picos IS NULL) <> (output_picos IS NULL) OR input_picos IS NOT NULL AND same_as IS NOT NULL
-					OR is_active <> 0 AND input_picos IS NULL AND same_as IS NULL OR is_active NOT IN (0, 1)`,
+					OR is_active <> 0 AND input_picos IS NULL AND same_as IS NULL OR is_active NOT IN (0, 1)
+					OR rates IS NOT NULL AND (input_picos IS NULL OR rates = '')`,
 		},
 		{
 			name: "steps.price_id", holds: "one of the workspace's price_points, on a step with prices", key: 2, pieces: true,
@@ -139,29 +182,27 @@ func usageInvariants() []invariant {
 				AND price_id IS NOT NULL AND (input_picos IS NULL OR NOT EXISTS (SELECT 1 FROM price_points p
 					JOIN runs r ON r.id = s.run_id AND r.workspace_id = p.workspace_id WHERE p.id = s.price_id))`,
 		},
-		// Prices in thousands of picos and the rest, because tokens times picos
-		// can exceed 64 bits where the cost does not.
 		{
 			name: "steps.cost_nanos", holds: "tokens times prices, rounded up", key: 2, pieces: true,
-			query: `SELECT run_id, uuid, prompt_tokens, input_picos, completion_tokens, output_picos, cost_nanos
-				FROM run_steps s WHERE run_id > $1 AND run_id <= $2 AND cost_nanos IS NOT NULL
-				AND cost_nanos <> prompt_tokens * (input_picos / 1000) + completion_tokens * (output_picos / 1000)
-					+ (prompt_tokens * (input_picos % 1000) + completion_tokens * (output_picos % 1000) + 999) / 1000 + ` + callCost + `
+			query: `SELECT s.run_id, s.uuid, s.prompt_tokens, s.input_picos, s.completion_tokens, s.output_picos, s.cost_nanos
+				FROM run_steps s` + stepUsage + `WHERE s.run_id > $1 AND s.run_id <= $2 AND s.input_picos IS NOT NULL
+				AND s.cost_nanos <> ` + stepCost("s.prompt_tokens", "s.completion_tokens") + `
 				AND NOT EXISTS (SELECT 1 FROM capped_steps c WHERE c.run_id = s.run_id AND c.step_uuid = s.uuid)`,
 		},
 		// Beyond 64 bits SQLite goes on with floating-point numbers, which are near enough for a bound.
 		{
 			name: "capped_steps", holds: "a step of which less is booked than was reported", key: 2, pieces: true,
-			query: `SELECT s.run_id, s.uuid, s.prompt_tokens, c.prompt_tokens AS reported_prompt,
-					s.completion_tokens, c.completion_tokens AS reported_completion, s.cost_nanos
-				FROM capped_steps c JOIN run_steps s ON s.run_id = c.run_id AND s.uuid = c.step_uuid
-				WHERE s.run_id > $1 AND s.run_id <= $2
-				AND NOT (s.prompt_tokens <= c.prompt_tokens AND s.completion_tokens <= c.completion_tokens
-					AND coalesce(s.cost_nanos <= c.prompt_tokens * (s.input_picos / 1000) + c.completion_tokens * (s.output_picos / 1000)
-						+ (c.prompt_tokens * (s.input_picos % 1000) + c.completion_tokens * (s.output_picos % 1000) + 999) / 1000 + ` + callCost + `, 1 = 1)
-					AND (s.prompt_tokens < c.prompt_tokens OR s.completion_tokens < c.completion_tokens
-						OR coalesce(s.cost_nanos < c.prompt_tokens * (s.input_picos / 1000) + c.completion_tokens * (s.output_picos / 1000)
-						+ (c.prompt_tokens * (s.input_picos % 1000) + c.completion_tokens * (s.output_picos % 1000) + 999) / 1000 + ` + callCost + `, 1 = 0)))`,
+			query: `SELECT run_id, uuid, prompt_tokens, reported_prompt, completion_tokens, reported_completion, cost_nanos, whole_cost
+				FROM (SELECT s.run_id, s.uuid, s.prompt_tokens, c.prompt_tokens AS reported_prompt,
+						s.completion_tokens, c.completion_tokens AS reported_completion, s.cost_nanos,
+						CASE WHEN s.input_picos IS NULL THEN u.reported_nanos
+							ELSE ` + stepCost("c.prompt_tokens", "c.completion_tokens") + ` END AS whole_cost
+					FROM capped_steps c JOIN run_steps s ON s.run_id = c.run_id AND s.uuid = c.step_uuid` + stepUsage + `
+					WHERE s.run_id > $1 AND s.run_id <= $2) x
+				WHERE NOT (prompt_tokens <= reported_prompt AND completion_tokens <= reported_completion
+					AND coalesce(cost_nanos <= whole_cost, 1 = 1)
+					AND (prompt_tokens < reported_prompt OR completion_tokens < reported_completion
+						OR coalesce(cost_nanos < whole_cost, 1 = 0)))`,
 		},
 		// What the ledger no longer proves, the rollups still prove of each
 		// other: every dollar and run of a workspace is one of a user's, and
@@ -334,6 +375,11 @@ func orphanInvariants() []invariant {
 			name: name, holds: "the payload's step exists", key: 2, pieces: true,
 			query: `SELECT run_id, step_uuid FROM step_payloads WHERE run_id > $1 AND run_id <= $2
 				EXCEPT SELECT run_id, uuid FROM run_steps WHERE run_id > $1 AND run_id <= $2`,
+		},
+		{
+			name: name, holds: "the step of the usage exists, in that segment", key: 2,
+			query: `SELECT u.run_id, u.step_uuid, u.segment FROM step_usage u WHERE NOT EXISTS (SELECT 1 FROM steps s
+				WHERE s.segment = u.segment AND s.run_id = u.run_id AND s.uuid = u.step_uuid)`,
 		},
 		{
 			name: name, holds: "the capped step exists", key: 2, pieces: true,

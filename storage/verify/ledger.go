@@ -80,7 +80,8 @@ func ledgerByDay() (create, fill []string) {
 }
 
 // silentCall is a step (s) that is counted as a call without usage.
-const silentCall = `s.type = 1 AND s.status = 2 AND coalesce(s.prompt_tokens + s.completion_tokens, 0) = 0`
+const silentCall = `s.type = 1 AND s.status = 2 AND coalesce(s.prompt_tokens + s.completion_tokens, 0) = 0
+		AND coalesce(s.cost_nanos, 0) = 0`
 
 // expiredDay is the atLeast of a book by days.
 const expiredDay = `t.day < x.complete_from`

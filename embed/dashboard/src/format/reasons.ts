@@ -32,6 +32,11 @@ export const reasons: { code: DenyReason; label: string; sentence: string }[] = 
     label: 'Concurrent runs',
     sentence: 'As many runs as may run at once were running.',
   },
+  {
+    code: 'MODEL_NOT_PRICED',
+    label: 'Model not priced',
+    sentence: 'The model had no price, and the workspace refuses that.',
+  },
 ]
 
 export function reasonLabel(code: DenyReason): string {
@@ -60,6 +65,8 @@ export function why({ reason, limit, used, resets_at }: Decision, now: number): 
       return `all ${whole(limit)} runs of the month were used`
     case 'MAX_CONCURRENT_RUNS_EXCEEDED':
       return `${whole(used)} of ${whole(limit)} runs were running at once`
+    case 'MODEL_NOT_PRICED':
+      return 'the model had no price'
     default:
       return 'it was denied'
   }
@@ -80,6 +87,8 @@ export function reopens({ reason, resets_at }: Decision, now: number): string {
       return 'Unblock the user to let them go on.'
     case 'MAX_CONCURRENT_RUNS_EXCEEDED':
       return 'The next run starts as soon as one ends.'
+    case 'MODEL_NOT_PRICED':
+      return 'Set a price for the model to let agents call it.'
     default:
       return ''
   }
