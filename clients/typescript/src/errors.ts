@@ -6,7 +6,6 @@ const sentences: Record<string, string> = {
   USER_DAILY_BUDGET_EXCEEDED: "Today's budget of this user is spent.",
   MONTHLY_RUN_LIMIT_EXCEEDED: "This month's runs are used up.",
   MAX_CONCURRENT_RUNS_EXCEEDED: "As many runs as are allowed at a time are running.",
-  MODEL_NOT_PRICED: "The model has no price, and the workspace refuses models without one.",
   MODEL_NOT_PRICED: "The model has no price, and unpriced models are not allowed.",
   RUN_ALREADY_ENDED: "The run has ended.",
   POLICY_DENIED: "A policy does not allow this.",
