@@ -231,7 +231,9 @@ func (row *stepRow) use(tx *Tx, ws *cachedWorkspace, r *cachedRun, in StepUpdate
 	if err := row.used.fit(old, day, r, rates); err != nil {
 		return 0, err
 	}
-	if reported := row.used.parts.reportedCost; !row.used.inputPrice.Valid && reported.Valid && ws.trustsReports && row.model.Valid {
+	// What was booked on the provider's word stays so, also where it is no longer trusted.
+	trusted := ws.trustsReports || row.Price.Source == PriceReported
+	if reported := row.used.parts.reportedCost; !row.used.inputPrice.Valid && reported.Valid && trusted && row.model.Valid {
 		row.used.fitCost(plans.Money(reported.Int64), old, day, r)
 		row.Price = PriceOrigin{Source: PriceReported}
 	}

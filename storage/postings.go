@@ -104,9 +104,17 @@ func (row *stepRow) counted() counted {
 }
 
 // since finds by how much the counters then differ from what they hold of the
-// step. Its model changes only while it has used nothing.
+// step. Where its model changes although it has used something, as that of a
+// call of a tool does that gets a price, all of it moves to the other model.
 func (c counted) since(tx *Tx, was counted, ws WorkspaceKey, r *cachedRun) (posts postings, err error) {
-	if used := c.used.minus(was.used); used != (figures{}) {
+	used := c.used.minus(was.used)
+	if c.model != was.model && was.used != (figures{}) {
+		used = c.used
+		if err := posts.add(tx, dayKey{ws, was.bookedDay}, was.model, r, figures{}.minus(was.used)); err != nil {
+			return posts, err
+		}
+	}
+	if used != (figures{}) {
 		if err := posts.add(tx, dayKey{ws, c.bookedDay}, c.model, r, used); err != nil {
 			return posts, err
 		}
@@ -134,9 +142,9 @@ type posting struct {
 }
 
 // postings are the changes that one update makes: of what the step has used,
-// and of a call without usage under the model that it had and that it has.
+// and of a call without usage, each under the model that it had and that it has.
 type postings struct {
-	list [3]posting
+	list [4]posting
 	n    int
 }
 

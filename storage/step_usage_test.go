@@ -221,3 +221,44 @@ func TestUnpricedModelsAreRefusedWhereAskedFor(t *testing.T) {
 		t.Errorf("once priced: %v", got)
 	}
 }
+
+// A tool may get its price after the step has used tokens without one.
+func TestUnpricedTokensOfAToolMoveToItsEntry(t *testing.T) {
+	w := audited(t)
+	ws := w.roomy()
+	run := w.start(ws, "u").ID
+	step := w.tool(ws, run, "search")
+	used := StepUpdate{Status: StepCompleted, PromptTokens: new(int64(30)), CompletionTokens: new(int64(12))}
+	mustCostNothingKnown(t, w.report(ws, run, step, used).Step)
+	w.mustGap(ws, run, "", Gaps{UnpricedTokens: 42, UnpricedSteps: 1})
+	w.priceAll(ws, toolPrefix+"search", "in=1 out=0 call=0.005")
+	if s := w.report(ws, run, step, used); s.Cost == nil || *s.Cost != 5_030_000 {
+		t.Errorf("once priced: %+v", s.Step)
+	}
+	w.mustGap(ws, run, toolPrefix+"search", Gaps{})
+}
+
+// What was booked on a provider's word stays booked when the word is trusted no more.
+func TestAReportedCostStaysBooked(t *testing.T) {
+	w := audited(t)
+	ws := w.roomy()
+	trust := func(on bool) {
+		_, err := w.UpdateWorkspace(t.Context(), ws, WorkspaceChange{TrustReportedCost: &on})
+		w.must(err)
+	}
+	run, cost := w.start(ws, "u").ID, plans.Money(7_000_000)
+	step, in := w.call(ws, run, "router/auto"), StepUpdate{PromptTokens: new(int64(10)), ReportedCost: &cost}
+	mustBook := func() {
+		t.Helper()
+		if s := w.report(ws, run, step, in); s.Cost == nil || *s.Cost != cost || s.Price != (PriceOrigin{Source: PriceReported}) {
+			t.Errorf("reported %v, booked %v by %+v", cost, s.Cost, s.Price)
+		}
+	}
+	trust(true)
+	mustBook()
+	trust(false)
+	mustBook()
+	cost = 5_000_000
+	mustBook()
+	mustCostNothingKnown(t, w.report(ws, run, w.call(ws, run, "router/auto"), in).Step)
+}
