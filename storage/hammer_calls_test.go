@@ -3,7 +3,7 @@ package storage
 import (
 	"context"
 	"errors"
-	"fmt"
+	"strings"
 
 	"github.com/google/uuid"
 
@@ -36,10 +36,13 @@ func (a *actor) step() {
 		return
 	}
 	in := NewStep{Type: StepType(1 + a.IntN(6)), Sequence: 1 + a.Int64N(5)}
-	if a.chance(70) {
-		in.Model = new(fmt.Sprint("model ", a.IntN(4)))
+	if a.chance(40) {
+		in.Type = ModelCall
 	}
-	if a.chance(20) {
+	if a.chance(70) {
+		in.Model = new(a.model())
+	}
+	if in.Type == ToolCall || a.chance(20) {
 		in.ToolName = new("search")
 	}
 	if a.chance(30) {
@@ -87,26 +90,73 @@ func (a *actor) report() {
 		in.OutputData = []byte(`["!"]`)
 	}
 	if a.chance(20) {
-		in.Model = new(fmt.Sprintf("model %d", a.IntN(4)))
+		in.Model = new(a.model())
 	}
+	a.reportParts(&in, most)
 	for range 1 + a.IntN(2) {
 		s, err := a.UpdateStep(a.context(), Caller{Workspace: a.at.ws}, step[0], step[1], in)
 		if !a.want(err, context.Canceled, ErrStepBlocked) {
 			return
 		}
-		if s.Capped {
-			continue // checked by the books
+		a.mustAnswer(in, s)
+	}
+}
+
+// reportParts adds kinds of tokens, a service tier and a reported cost, of
+// which the parts may be larger than their whole.
+func (a *actor) reportParts(in *StepUpdate, most int64) {
+	if a.chance(50) {
+		return
+	}
+	for _, part := range []**int64{&in.CachedTokens, &in.CacheWriteTokens, &in.CacheWrite1hTokens, &in.ReasoningTokens} {
+		if a.chance(50) {
+			*part = new(a.Int64N(max(1, most/4)))
 		}
-		cost := plans.Money(-1)
-		if s.InputPrice != nil && s.OutputPrice != nil {
-			cost, err = plans.Cost(s.PromptTokens, s.CompletionTokens, *s.InputPrice, *s.OutputPrice)
-			a.want(err)
+	}
+	if a.chance(30) {
+		in.ServiceTier = ServiceTier(1 + a.IntN(5))
+	}
+	if a.chance(40) {
+		in.ReportedCost = new(plans.Money(a.Int64N(int64(plans.USD))))
+	}
+	if a.chance(5) {
+		in.UsageData = []byte(`{"tokens":"?"}`)
+	}
+}
+
+// mustAnswer holds an answer against what was reported. What the prices of all
+// kinds of tokens make of it is checked by the books.
+func (a *actor) mustAnswer(in StepUpdate, s StepUpdated) {
+	kinds := s.Parts
+	if kinds.Cached+kinds.CacheWrite > s.PromptTokens || kinds.CacheWrite1h > kinds.CacheWrite || kinds.Reasoning > s.CompletionTokens {
+		if !s.Capped {
+			a.t.Errorf("reported %+v, answered parts beyond their whole: %+v", in, s)
 		}
-		if in.PromptTokens != nil && s.PromptTokens != *in.PromptTokens ||
-			in.CompletionTokens != nil && s.CompletionTokens != *in.CompletionTokens ||
-			in.Status != 0 && s.Status != in.Status || (s.Cost == nil) != (cost < 0) || s.Cost != nil && *s.Cost != cost {
-			a.t.Errorf("reported %+v, answered %+v", in, s)
+	}
+	if s.Capped {
+		return // checked by the books
+	}
+	whole := func(said *int64, booked int64, field string) {
+		if raised := s.Repaired&RepairOf(field) != 0; said != nil && booked != *said && !(raised && booked > *said) {
+			a.t.Errorf("reported %d %s, answered %+v", *said, field, s)
 		}
+	}
+	whole(in.PromptTokens, s.PromptTokens, "prompt_tokens")
+	whole(in.CompletionTokens, s.CompletionTokens, "completion_tokens")
+	var cost *plans.Money
+	switch {
+	case s.Price.Source == PriceReported:
+		cost = kinds.ReportedCost
+	case s.InputPrice != nil:
+		plain, err := plans.Cost(s.PromptTokens, s.CompletionTokens, *s.InputPrice, *s.OutputPrice)
+		a.want(err)
+		cost = &plain
+		if kinds.Cached+kinds.CacheWrite+kinds.Reasoning > 0 || strings.HasSuffix(s.Price.Name, "search") {
+			cost = s.Cost // by kinds, or by the call
+		}
+	}
+	if in.Status != 0 && s.Status != in.Status || (s.Cost == nil) != (cost == nil) || cost != nil && *s.Cost != *cost {
+		a.t.Errorf("reported %+v, answered %+v, want the cost %v", in, s, cost)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/pikarc/server/plans"
+	"github.com/pikarc/server/prices"
 )
 
 func (a *actor) configure() {
@@ -20,10 +21,7 @@ func (a *actor) configure() {
 	case 2, 3:
 		_, err = a.UnblockUser(ctx, ws, a.user())
 	case 4:
-		_, err = a.SetPrice(ctx, ws, ModelPrice{
-			Model: fmt.Sprint("model ", a.IntN(3)), Input: plans.Price(a.Int64N(20_000_000)),
-			Output: plans.Price(a.Int64N(20_000_000)), Active: a.chance(80),
-		})
+		_, err = a.SetPrice(ctx, ws, a.price())
 	case 5:
 		var plan plans.Plan
 		plan, err = plans.ByID(a.plans[a.IntN(len(a.plans))])
@@ -49,12 +47,37 @@ func (a *actor) configure() {
 	}
 }
 
+// price is an entry of any kind: two prices, those of all kinds of tokens, another
+// model's name, which may lead in a ring, or the price of a tool's calls.
+func (a *actor) price() ModelPrice {
+	p := ModelPrice{Model: fmt.Sprint("model ", a.IntN(3)), Active: a.chance(80)}
+	all := twoPrices(plans.Price(a.Int64N(20_000_000)), plans.Price(a.Int64N(20_000_000)))
+	switch a.IntN(4) {
+	case 0:
+		p.SameAs = []string{"model 0", "model 2", "plain"}[a.IntN(3)]
+		return p
+	case 1:
+		p.Model, all.PerCall = toolPrefix+"search", plans.Money(1+a.Int64N(1_000_000))
+		p.Rates = &all
+	case 2:
+		all.Set(prices.Cached, plans.Price(a.Int64N(2_000_000)))
+		all.Set(prices.CacheWrite1h, plans.Price(a.Int64N(40_000_000)))
+		tier := prices.Tier{AbovePrompt: a.Int64N(2000)}
+		tier.Set(prices.Output, plans.Price(a.Int64N(40_000_000)))
+		all.Tiers = []prices.Tier{tier}
+		p.Rates = &all
+	}
+	p.Input, p.Output = all.Price(prices.Input), all.Price(prices.Output)
+	return p
+}
+
 // limits are new ones, of which each is sometimes none.
 func (a *actor) limits() (c WorkspaceChange) {
 	budget := func() *plans.Budget {
 		return &plans.Budget{Limit: plans.Money(a.Int64N(int64(20 * plans.USD))), Set: a.chance(40)}
 	}
 	c.RunIdleTimeout = new(time.Duration(10+a.IntN(110)) * time.Minute)
+	c.TrustReportedCost, c.RefuseUnpriced, c.PriceCatalogue = new(a.chance(60)), new(a.chance(50)), new(a.chance(80))
 	if a.chance(60) {
 		c.DailyBudget = budget()
 	}

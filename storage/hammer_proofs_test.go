@@ -74,7 +74,7 @@ func (h *hammer) mustHaveMet() {
 		"allowed runs":     {50, `SELECT sum(run_count) FROM users`},
 		"denied runs":      {20, `SELECT count(*) FROM denials WHERE step_uuid = x''`},
 		"denied steps":     {50, `SELECT count(*) FROM denials WHERE step_uuid <> x''`},
-		"kinds of denial":  {5, `SELECT count(DISTINCT reason) FROM denials`},
+		"kinds of denial":  {6, `SELECT count(DISTINCT reason) FROM denials`},
 		"idle runs":        {5, `SELECT count(*) FROM runs WHERE ended_by = 3`},
 		"abandoned steps":  {5, `SELECT count(*) FROM steps s JOIN runs r ON r.id = s.run_id WHERE s.status = 1 AND r.status <> 1`},
 		"priced steps":     {20, `SELECT count(*) FROM steps WHERE cost_nanos > 0`},
@@ -82,6 +82,17 @@ func (h *hammer) mustHaveMet() {
 		"late reports":     {5, `SELECT count(*) FROM steps s JOIN runs r ON r.id = s.run_id WHERE s.completed_at > r.ended_at`},
 		"days":             {8, `SELECT count(*) FROM workspace_days`},
 		"idempotency keys": {20, `SELECT count(*) FROM idempotency_keys`},
+
+		"cached tokens":    {20, `SELECT count(*) FROM step_usage WHERE cached_tokens > 0`},
+		"tokens written":   {20, `SELECT count(*) FROM step_usage WHERE cache_write_tokens > cache_write_1h_tokens AND cache_write_1h_tokens > 0`},
+		"reasoning":        {20, `SELECT count(*) FROM step_usage WHERE reasoning_tokens > 0`},
+		"service tiers":    {6, `SELECT count(DISTINCT service_tier) FROM step_usage`},
+		"wholes raised":    {10, `SELECT count(*) FROM repairs WHERE fields <> 0`},
+		"kinds' own price": {10, `SELECT count(*) FROM step_usage u JOIN run_steps s ON s.run_id = u.run_id AND s.uuid = u.step_uuid WHERE cached_picos <> input_picos`},
+		"reported costs":   {5, `SELECT count(*) FROM steps WHERE cost_nanos > 0 AND input_picos IS NULL`},
+		"paid tool calls":  {5, `SELECT count(*) FROM steps s JOIN price_points p ON p.id = s.price_id WHERE s.type = 2 AND p.name = 'tool:search'`},
+		"price sources":    {3, `SELECT count(DISTINCT p.source) FROM steps s JOIN price_points p ON p.id = s.price_id`},
+		"unpriced refused": {5, `SELECT count(*) FROM denials WHERE reason = 8`},
 	} {
 		if n := h.number(c.query); n < c.least {
 			h.t.Errorf("%s: %d, want %d at least", what, n, c.least)

@@ -15,6 +15,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/pikarc/server/plans"
+	"github.com/pikarc/server/prices"
 )
 
 // hammer does random work on a few workspaces from many goroutines at once,
@@ -51,10 +52,16 @@ const hammerWorkers = 64
 // newHammer makes workspaces of the given plans, with prices, in a world of its own.
 func newHammer(t *testing.T, tick time.Duration, all ...plans.ID) *hammer {
 	t.Helper()
-	h := &hammer{world: newWorld(t), plans: all, tick: tick}
+	catalogue, err := prices.ParseCatalogue(published)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &hammer{world: newWorld(t, func(o *Options) { o.Catalogue = catalogue }), plans: all, tick: tick}
 	for range 4 {
 		ws := h.roomy()
 		h.price(ws, "model 0", 2_500_000, 10_000_001)
+		h.priceAll(ws, "model 1", classed)
+		h.priceAll(ws, toolPrefix+"search", "in=0 out=0 call=0.005")
 		made := &tenant{ws: ws}
 		made.key.Store(int64(h.caller(ws).Key))
 		h.tenants = append(h.tenants, made)
@@ -138,6 +145,12 @@ func recent[T any](a *actor, list *[]T) (one T, ok bool) {
 		return (*list)[a.IntN(n)], true
 	}
 	return one, false
+}
+
+// model is one with an entry of the workspace, or of the catalogue, or of neither.
+func (a *actor) model() string {
+	all := []string{"model 0", "model 1", "model 2", "model 3", "plain", "tiered", "hourly", "search", "nowhere"}
+	return all[a.IntN(len(all))]
 }
 
 func (a *actor) user() string { return fmt.Sprintf("user/%d ü%%", a.IntN(12)) }
