@@ -104,7 +104,9 @@ func (h *Hasher) VerifyNone(ctx context.Context, password string) error {
 }
 
 // run waits for a slot. Argon2 itself cannot be interrupted.
-func (h *Hasher) run(ctx context.Context, password string, salt []byte, p argonParams, size uint32) ([]byte, error) {
+func (h *Hasher) run(
+	ctx context.Context, password string, salt []byte, p argonParams, size uint32,
+) ([]byte, error) {
 	// select picks at random between a free slot and an ended ctx.
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -138,7 +140,8 @@ func decodeHash(encoded string) (p argonParams, salt, hash []byte, err error) {
 	if len(fields) != 6 {
 		return p, nil, nil, fmt.Errorf("%w: no PHC string", errMalformedHash)
 	}
-	if _, err := fmt.Sscanf(fields[3], "m=%d,t=%d,p=%d", &p.memory, &p.time, &p.threads); err != nil {
+	if _, err := fmt.Sscanf(fields[3], "m=%d,t=%d,p=%d", &p.memory, &p.time,
+		&p.threads); err != nil {
 		return p, nil, nil, fmt.Errorf("%w: parameters unreadable", errMalformedHash)
 	}
 	b64 := base64.RawStdEncoding
@@ -153,7 +156,8 @@ func decodeHash(encoded string) (p argonParams, salt, hash []byte, err error) {
 		return p, nil, nil, fmt.Errorf("%w: not argon2id in canonical form", errMalformedHash)
 	}
 	if !p.withinBounds() ||
-		len(salt) < minSaltBytes || len(salt) > maxSaltBytes || len(hash) < minHashBytes || len(hash) > maxHashBytes {
+		len(salt) < minSaltBytes || len(salt) > maxSaltBytes || len(hash) < minHashBytes ||
+		len(hash) > maxHashBytes {
 		return p, nil, nil, fmt.Errorf("%w: parameters out of bounds", errMalformedHash)
 	}
 	return p, salt, hash, nil

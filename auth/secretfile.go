@@ -60,7 +60,8 @@ func readSecretFile(path string) (string, error) {
 	}
 	// Windows keeps access in ACLs, and its mode bits always say 0666.
 	if mode := info.Mode().Perm(); mode&0o077 != 0 && runtime.GOOS != "windows" {
-		return "", fmt.Errorf("%s can be read by others (mode %04o): run `chmod 600 %s`", path, mode, path)
+		return "", fmt.Errorf("%s can be read by others (mode %04o): run `chmod 600 %s`", path,
+			mode, path)
 	}
 	content, err := io.ReadAll(io.LimitReader(f, 4096))
 	if err != nil {

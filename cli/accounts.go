@@ -30,16 +30,17 @@ func newCreateUser(stdin *os.File) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "create-user --email EMAIL",
 		Short: "Make an account with its workspace and API key",
-		Long: "Makes an account with its workspace and API key, and prints the key. Asks for the password twice, or " +
-			"reads it from standard input with --password-stdin.\n\n" +
-			"It works beside a running server. Where there is no database yet, it makes one only with --init: " +
-			"a mistyped --data-dir would otherwise be a new server.",
+		Long: "Makes an account with its workspace and API key, and prints the key. Asks for " +
+			"the password twice, or reads it from standard input with --password-stdin.\n\n" +
+			"It works beside a running server. Where there is no database yet, it makes one " +
+			"only with --init: a mistyped --data-dir would otherwise be a new server.",
 		Example: `  pikarc create-user --email you@example.com --plan scale
   pikarc create-user --email you@example.com --data-dir /var/lib/pikarc
   pikarc create-user --email bot@example.com --password-stdin --json --init < password`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return createUser(cmd.Context(), dataDir(cmd), o, stdin, cmd.OutOrStdout(), cmd.ErrOrStderr())
+			return createUser(cmd.Context(), dataDir(cmd), o, stdin, cmd.OutOrStdout(),
+				cmd.ErrOrStderr())
 		},
 	}
 	f := cmd.Flags()
@@ -56,10 +57,12 @@ func newCreateUser(stdin *os.File) *cobra.Command {
 // account checks the options and turns them into the store's.
 func (o createUserOptions) account() (storage.NewAccount, error) {
 	if server.CheckEmail(o.email) != nil {
-		return storage.NewAccount{}, usage(fmt.Errorf("--email %q is not a valid email address", o.email))
+		return storage.NewAccount{}, usage(fmt.Errorf("--email %q is not a valid email address",
+			o.email))
 	}
 	if n := utf8.RuneCountInString(o.workspace); n < 1 || n > server.MaxName {
-		return storage.NewAccount{}, usage(fmt.Errorf("--workspace must have 1 to %d characters", server.MaxName))
+		return storage.NewAccount{}, usage(fmt.Errorf("--workspace must have 1 to %d characters",
+			server.MaxName))
 	}
 	p, err := defaultPlanHere()
 	if o.plan != "" {
@@ -71,7 +74,9 @@ func (o createUserOptions) account() (storage.NewAccount, error) {
 	return storage.NewAccount{Email: o.email, WorkspaceName: o.workspace, Plan: p.ID}, nil
 }
 
-func createUser(ctx context.Context, dir string, o createUserOptions, stdin *os.File, stdout, stderr io.Writer) (err error) {
+func createUser(
+	ctx context.Context, dir string, o createUserOptions, stdin *os.File, stdout, stderr io.Writer,
+) (err error) {
 	in, err := o.account()
 	if err != nil {
 		return err
@@ -118,7 +123,8 @@ func createUser(ctx context.Context, dir string, o createUserOptions, stdin *os.
 		"  pikarc serve%s   unless the server runs\n"+
 		"  %s/   sign in with the email and the password\n"+
 		"  Agents send the API key with each call. Keep it as you keep a password.\n",
-		account.Email, workspace.Name, workspace.Plan.ID, key.Full, dataDirFlag(dir), placeFromEnvironment())
+		account.Email, workspace.Name, workspace.Plan.ID, key.Full, dataDirFlag(dir),
+		placeFromEnvironment())
 	return err
 }
 
@@ -155,7 +161,8 @@ func readPassword(stdin *os.File, stderr io.Writer, fromStdin bool) (password st
 	case term.IsTerminal(int(stdin.Fd())):
 		password, err = askPassword(stdin, stderr)
 	default:
-		err = usage(errors.New("standard input is no terminal: pipe the password in with --password-stdin"))
+		err = usage(errors.New("standard input is no terminal: pipe the password in with " +
+			"--password-stdin"))
 	}
 	if err != nil {
 		return "", fmt.Errorf("read the password: %w", err)
@@ -165,7 +172,8 @@ func readPassword(stdin *os.File, stderr io.Writer, fromStdin bool) (password st
 
 func checkPassword(password string) error {
 	if n := utf8.RuneCountInString(password); n < server.MinPassword || n > server.MaxPassword {
-		return fmt.Errorf("a password has %d to %d characters; nothing was changed", server.MinPassword, server.MaxPassword)
+		return fmt.Errorf("a password has %d to %d characters; nothing was changed",
+			server.MinPassword, server.MaxPassword)
 	}
 	return nil
 }
@@ -203,7 +211,9 @@ func withStore(ctx context.Context, dir string, fn func(*storage.Store) error) (
 }
 
 // withWorkspace runs fn on the workspace of an existing account.
-func withWorkspace(ctx context.Context, dir, email string, fn func(*storage.Store, storage.Workspace) error) error {
+func withWorkspace(
+	ctx context.Context, dir, email string, fn func(*storage.Store, storage.Workspace) error,
+) error {
 	if email == "" {
 		return usage(errors.New("--email is required"))
 	}
@@ -228,11 +238,14 @@ func newSetPlan() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "set-plan --email EMAIL PLAN",
 		Short: "Move a workspace to another plan; what the plan lacks is reset",
-		Long: "Moves a workspace to another plan; what the plan lacks is reset. PLAN is " + plans.List() + ". " +
+		Long: "Moves a workspace to another plan; what the plan lacks is reset. PLAN is " +
+			plans.List() + ". " +
 			"It holds for the very next request of a running server.",
 		Example:   "  pikarc set-plan --email you@example.com enterprise",
 		ValidArgs: planNames(),
-		Args:      func(cmd *cobra.Command, args []string) error { return usage(cobra.ExactArgs(1)(cmd, args)) },
+		Args: func(cmd *cobra.Command, args []string) error {
+			return usage(cobra.ExactArgs(1)(cmd, args))
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return setPlan(cmd.Context(), dataDir(cmd), email, args[0], cmd.OutOrStdout())
 		},

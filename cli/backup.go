@@ -12,14 +12,18 @@ import (
 	"github.com/pikarc/server/storage/dbfile"
 )
 
-func oneFile(cmd *cobra.Command, args []string) error { return usage(cobra.ExactArgs(1)(cmd, args)) }
+func oneFile(cmd *cobra.Command, args []string) error {
+	return usage(cobra.ExactArgs(1)(cmd, args))
+}
 
 func newBackup() *cobra.Command {
 	return &cobra.Command{
 		Use:   "backup FILE",
 		Short: "Copy the database to a file, also while the server runs",
-		Long: "Writes one consistent copy of the database to FILE, checks it, and only then gives it that name; an earlier\n" +
-			"backup of that name is replaced. The server secret (secret.key) is not in it: keep it apart from the backups.",
+		Long: "Writes one consistent copy of the database to FILE, checks it, and only then " +
+			"gives it that name; an earlier\n" +
+			"backup of that name is replaced. The server secret (secret.key) is not in it: keep " +
+			"it apart from the backups.",
 		Example: "  pikarc backup /backups/pikarc.db",
 		Args:    oneFile,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -45,9 +49,12 @@ func newRestore() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "restore FILE",
 		Short: "Put a backup in the place of the database; the server must not run",
-		Long: "Checks the backup and puts it in the place of the database. Refuses while anything uses the database, and\n" +
-			"without --force where there is one already; that one is kept under another name. FILE stays as it is.\n" +
-			"API keys and passwords of the backup work at once. Put its secret.key beside it, or people must sign in anew\n" +
+		Long: "Checks the backup and puts it in the place of the database. Refuses while " +
+			"anything uses the database, and\n" +
+			"without --force where there is one already; that one is kept under another name. " +
+			"FILE stays as it is.\n" +
+			"API keys and passwords of the backup work at once. Put its secret.key beside it, " +
+			"or people must sign in anew\n" +
 			"and stored keys cannot be shown.",
 		Example: `  pikarc restore /backups/pikarc.db
   pikarc restore /backups/pikarc.db --force --data-dir /var/lib/pikarc`,
@@ -56,7 +63,8 @@ func newRestore() *cobra.Command {
 			return restore(cmd.Context(), dataDir(cmd), args[0], force, cmd.OutOrStdout())
 		},
 	}
-	cmd.Flags().BoolVar(&force, "force", false, "replace an existing database, which is kept under another name")
+	cmd.Flags().BoolVar(&force, "force", false,
+		"replace an existing database, which is kept under another name")
 	return cmd
 }
 

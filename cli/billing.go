@@ -23,10 +23,14 @@ const (
 	stripeAPIURL        = "PIKARC_STRIPE_API_URL"
 )
 
-const stripeHelp = "To sell plans with Stripe, set PIKARC_PUBLIC_URL and all of PIKARC_STRIPE_SECRET_KEY, PIKARC_STRIPE_WEBHOOK_SECRET,\n" +
-	"PIKARC_STRIPE_PRICE_PRO and PIKARC_STRIPE_PRICE_SCALE (each also _FILE, the name of a file that holds it). The last two\n" +
-	"are ids of prices; several are divided by commas, and the first is the one that is sold. Two webhook\n" +
-	"secrets, divided by a comma, are both taken while one is rolled. PIKARC_STRIPE_API_URL puts a stand-in for tests in Stripe's\n" +
+const stripeHelp = "To sell plans with Stripe, set PIKARC_PUBLIC_URL and all of " +
+	"PIKARC_STRIPE_SECRET_KEY, PIKARC_STRIPE_WEBHOOK_SECRET,\n" +
+	"PIKARC_STRIPE_PRICE_PRO and PIKARC_STRIPE_PRICE_SCALE (each also _FILE, the name of a file " +
+	"that holds it). The last two\n" +
+	"are ids of prices; several are divided by commas, and the first is the one that is sold. " +
+	"Two webhook\n" +
+	"secrets, divided by a comma, are both taken while one is rolled. PIKARC_STRIPE_API_URL puts " +
+	"a stand-in for tests in Stripe's\n" +
 	"place."
 
 // stripeConfig reads Stripe's settings: nil when none is set, an error that
@@ -34,7 +38,8 @@ const stripeHelp = "To sell plans with Stripe, set PIKARC_PUBLIC_URL and all of 
 func stripeConfig(publicURL string, grace time.Duration) (*server.StripeConfig, error) {
 	values := make(map[string]string)
 	var missing []string
-	for _, name := range []string{stripeSecretKey, stripeWebhookSecret, stripePricePro, stripePriceScale} {
+	for _, name := range []string{stripeSecretKey, stripeWebhookSecret, stripePricePro,
+		stripePriceScale} {
 		value, err := setting(name)
 		if err != nil {
 			return nil, err
@@ -50,12 +55,16 @@ func stripeConfig(publicURL string, grace time.Duration) (*server.StripeConfig, 
 		missing = append(missing, "PIKARC_PUBLIC_URL")
 	}
 	if len(missing) > 0 {
-		return nil, usage(fmt.Errorf("to sell plans with Stripe, also set %s", strings.Join(missing, ", ")))
+		return nil, usage(fmt.Errorf("to sell plans with Stripe, also set %s",
+			strings.Join(missing, ", ")))
 	}
 	cfg := &server.StripeConfig{
-		SecretKey: server.Hidden(values[stripeSecretKey]), WebhookSecrets: hidden(words(values[stripeWebhookSecret])),
-		Prices:    map[plans.ID][]string{plans.Pro: words(values[stripePricePro]), plans.Scale: words(values[stripePriceScale])},
-		PublicURL: strings.TrimSuffix(publicURL, "/"), APIURL: strings.TrimSuffix(os.Getenv(stripeAPIURL), "/"), Grace: grace,
+		SecretKey:      server.Hidden(values[stripeSecretKey]),
+		WebhookSecrets: hidden(words(values[stripeWebhookSecret])),
+		Prices: map[plans.ID][]string{plans.Pro: words(values[stripePricePro]),
+			plans.Scale: words(values[stripePriceScale])},
+		PublicURL: strings.TrimSuffix(publicURL, "/"),
+		APIURL:    strings.TrimSuffix(os.Getenv(stripeAPIURL), "/"), Grace: grace,
 	}
 	return cfg, usage(checkStripe(cfg))
 }
@@ -80,21 +89,25 @@ func hidden(all []string) (secrets []server.Hidden) {
 // checkStripe finds what people mix up, without repeating a secret.
 func checkStripe(cfg *server.StripeConfig) error {
 	seen := make(map[string]bool)
-	for name, prices := range map[string][]string{stripePricePro: cfg.Prices[plans.Pro], stripePriceScale: cfg.Prices[plans.Scale]} {
+	for name, prices := range map[string][]string{stripePricePro: cfg.Prices[plans.Pro],
+		stripePriceScale: cfg.Prices[plans.Scale]} {
 		if len(prices) == 0 {
 			return fmt.Errorf("%s names no price", name)
 		}
 		for _, price := range prices {
 			if strings.HasPrefix(price, "prod_") {
-				return fmt.Errorf("%s: %s is a product: give the id of its price (price_...)", name, price)
+				return fmt.Errorf("%s: %s is a product: give the id of its price (price_...)", name,
+					price)
 			}
 			if seen[price] {
-				return fmt.Errorf("the price %s is named twice: pro and scale need prices of their own", price)
+				return fmt.Errorf("the price %s is named twice: pro and scale need prices of "+
+					"their own", price)
 			}
 			seen[price] = true
 		}
 	}
-	if key := string(cfg.SecretKey); !strings.HasPrefix(key, "sk_") && !strings.HasPrefix(key, "rk_") {
+	if key := string(cfg.SecretKey); !strings.HasPrefix(key, "sk_") &&
+		!strings.HasPrefix(key, "rk_") {
 		return fmt.Errorf("%s is no secret key: it begins with sk_ or rk_", stripeSecretKey)
 	}
 	for _, secret := range cfg.WebhookSecrets {
@@ -117,8 +130,10 @@ func checkPublicURL(text string) error {
 		return nil
 	}
 	u, err := url.Parse(text)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
-		return fmt.Errorf("--public-url %q: give an address such as https://agents.example.com", text)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" ||
+		u.RawQuery != "" || u.Fragment != "" || u.User != nil {
+		return fmt.Errorf("--public-url %q: give an address such as https://agents.example.com",
+			text)
 	}
 	return nil
 }

@@ -45,7 +45,8 @@ func requireDatabase(dir string, init bool) (isNew bool, err error) {
 	case init:
 		return true, nil
 	default:
-		return false, fmt.Errorf("%w To make a new one there, add --init (serve makes its own)", errNoDatabase(dir))
+		return false, fmt.Errorf("%w To make a new one there, add --init (serve makes its own)",
+			errNoDatabase(dir))
 	}
 }
 

@@ -34,8 +34,10 @@ func newDemo() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "demo",
 		Short: "Serve a workspace with made-up history and simulated agents",
-		Long: "Makes a throw-away data directory with an account and two weeks of made-up history, serves it,\n" +
-			"and keeps simulated agents running against it until SIGINT or SIGTERM. Then the directory is removed,\n" +
+		Long: "Makes a throw-away data directory with an account and two weeks of made-up " +
+			"history, serves it,\n" +
+			"and keeps simulated agents running against it until SIGINT or SIGTERM. Then the " +
+			"directory is removed,\n" +
 			"unless --data-dir was given; that one must not hold a database yet.",
 		Example: "  pikarc demo --addr localhost:8001",
 		Args:    noArgs,
@@ -47,7 +49,8 @@ func newDemo() *cobra.Command {
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.addr, "addr", defaultAddr, "address to listen on; without a port it is "+defaultPort)
+	f.StringVar(&o.addr, "addr", defaultAddr,
+		"address to listen on; without a port it is "+defaultPort)
 	f.String("data-dir", "", "where to keep the demo's data; a throw-away directory when empty")
 	f.Uint64Var(&o.seed, "seed", 1, "from which everything is made up")
 	return cmd
@@ -72,9 +75,11 @@ func runDemo(ctx context.Context, dir string, o demoOptions, stdout, stderr io.W
 		return fmt.Errorf("%s holds a database already: the demo only fills a new one", dir)
 	}
 	cfg, err := serveOptions{
-		networkOptions: networkOptions{listenOptions: listenOptions{addr: o.addr}, registration: "auto"},
-		defaultPlan:    string(demo.Plan), logFormat: "text", logLevel: "warn",
-		maxBody: server.DefaultMaxBody, maxRunBody: server.DefaultMaxRunBody, maxPayload: server.DefaultMaxPayload,
+		networkOptions: networkOptions{listenOptions: listenOptions{addr: o.addr},
+			registration: "auto"},
+		defaultPlan: string(demo.Plan), logFormat: "text", logLevel: "warn",
+		maxBody: server.DefaultMaxBody, maxRunBody: server.DefaultMaxRunBody,
+		maxPayload:    server.DefaultMaxPayload,
 		maxBodyMemory: server.DefaultMaxBodyMemory,
 		tokenTTL:      24 * time.Hour, paymentGrace: server.DefaultPaymentGrace,
 		heldRows: storage.DefaultCacheSize, openStepTimeout: storage.DefaultOpenStepTimeout,
@@ -94,7 +99,8 @@ func runDemo(ctx context.Context, dir string, o demoOptions, stdout, stderr io.W
 		return unlessEnded(ctx, err)
 	}
 	url := "http://" + publicAddr(o.addr, ln)
-	fmt.Fprintf(stdout, "Pikarc %s serves a demo: %s/\nEmail     %s\nPassword  %s\nAPI key   %s\nCtrl-C ends it.\n",
+	fmt.Fprintf(stdout, "Pikarc %s serves a demo: %s/\nEmail     %s\nPassword  %s\nAPI key   "+
+		"%s\nCtrl-C ends it.\n",
 		version, url, demoEmail, password, key)
 	var agents sync.WaitGroup
 	defer agents.Wait()
@@ -103,7 +109,9 @@ func runDemo(ctx context.Context, dir string, o demoOptions, stdout, stderr io.W
 }
 
 // fillDemo makes the account and its past, and returns what opens it.
-func fillDemo(ctx context.Context, store *storage.Store, seed uint64) (password, key string, err error) {
+func fillDemo(
+	ctx context.Context, store *storage.Store, seed uint64,
+) (password, key string, err error) {
 	secret := make([]byte, 6)
 	if _, err := rand.Read(secret); err != nil {
 		return "", "", fmt.Errorf("make up a password: %w", err)
@@ -113,7 +121,8 @@ func fillDemo(ctx context.Context, store *storage.Store, seed uint64) (password,
 	if err != nil {
 		return "", "", err
 	}
-	in := storage.NewAccount{Email: demoEmail, PasswordHash: hash, WorkspaceName: "Demo", Plan: demo.Plan}
+	in := storage.NewAccount{Email: demoEmail, PasswordHash: hash, WorkspaceName: "Demo",
+		Plan: demo.Plan}
 	_, workspace, apiKey, err := store.CreateAccount(ctx, in)
 	if err != nil {
 		return "", "", err

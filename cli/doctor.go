@@ -21,24 +21,28 @@ func newDoctor() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "Look at whether agents on this machine are guarded",
-		Long: "Looks at whether the server of PIKARC_BASE_URL answers, accepts the key, and agrees about the time. With --agent it " +
-			"proves that a coding agent's tool calls are really stopped: it runs the command in the agent's settings, as the agent " +
-			"would, on a call that the server denies, on one while the server is down, and on one that cannot be understood. " +
-			"Exit code 1 if anything is wrong.\n\n" +
-			"The denial is made without changing any setting: in a run that has ended, which stays in the history.",
+		Long: "Looks at whether the server of PIKARC_BASE_URL answers, accepts the key, and " +
+			"agrees about the time. With --agent it proves that a coding agent's tool calls are " +
+			"really stopped: it runs the command in the agent's settings, as the agent would, " +
+			"on a call that the server denies, on one while the server is down, and on one that " +
+			"cannot be understood. Exit code 1 if anything is wrong.\n\n" +
+			"The denial is made without changing any setting: in a run that has ended, which " +
+			"stays in the history.",
 		Example: "  pikarc doctor\n  pikarc doctor --agent claude-code",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return doctor(cmd.Context(), agent, cmd.OutOrStdout())
 		},
 	}
-	cmd.Flags().StringVar(&agent, "agent", "", "prove that this agent is stopped: "+strings.Join(hook.Agents(), ", "))
+	cmd.Flags().StringVar(&agent, "agent", "",
+		"prove that this agent is stopped: "+strings.Join(hook.Agents(), ", "))
 	return cmd
 }
 
 func doctor(ctx context.Context, agent string, stdout io.Writer) error {
 	if agent != "" && !slices.Contains(hook.Agents(), agent) {
-		return usage(fmt.Errorf("--agent %q: choose %s", agent, strings.Join(hook.Agents(), " or ")))
+		return usage(fmt.Errorf("--agent %q: choose %s", agent,
+			strings.Join(hook.Agents(), " or ")))
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()

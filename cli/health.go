@@ -24,9 +24,12 @@ func newHealth() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "health",
 		Short: "Ask the server on this machine whether it is ready",
-		Long: "Asks the server that runs on this machine whether it is ready to decide: its schema is current and\n" +
-			"it can write. Exit code 0 when it is, 1 when it is not. It reads no data, and needs no --data-dir.\n\n" +
-			"Give it the settings of the server (the same environment will do): from them it knows the address and\n" +
+		Long: "Asks the server that runs on this machine whether it is ready to decide: its " +
+			"schema is current and\n" +
+			"it can write. Exit code 0 when it is, 1 when it is not. It reads no data, and " +
+			"needs no --data-dir.\n\n" +
+			"Give it the settings of the server (the same environment will do): from them it " +
+			"knows the address and\n" +
 			"whether TLS is spoken there. Of a base path it need not know.",
 		Example: `  pikarc health
   PIKARC_TLS_DOMAIN=agents.example.com pikarc health
@@ -39,7 +42,8 @@ func newHealth() *cobra.Command {
 	}
 	o.addrFlag(cmd.Flags())
 	o.certificateFlags(cmd.Flags())
-	cmd.Flags().BoolVar(&o.forceTLS, "tls", false, "the server speaks TLS, as it does with --tls-cert or --tls-domain")
+	cmd.Flags().BoolVar(&o.forceTLS, "tls", false,
+		"the server speaks TLS, as it does with --tls-cert or --tls-domain")
 	cmd.Flags().DurationVar(&o.timeout, "timeout", 3*time.Second, "how long to wait for the answer")
 	return cmd
 }
@@ -96,7 +100,8 @@ func (o healthOptions) ask(ctx context.Context, address string) error {
 	case resp.StatusCode == http.StatusOK:
 		return nil
 	case !o.tls() && strings.Contains(string(body), "HTTP request to an HTTPS server"):
-		return fmt.Errorf("the server on %s speaks TLS: give health its settings, such as PIKARC_TLS_CERT, or --tls", address)
+		return fmt.Errorf("the server on %s speaks TLS: give health its settings, such as "+
+			"PIKARC_TLS_CERT, or --tls", address)
 	case resp.Header.Get("Content-Type") != "application/json":
 		return fmt.Errorf("%s answers %s, which is not Pikarc", url, resp.Status)
 	default:

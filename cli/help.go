@@ -128,7 +128,8 @@ func planNames() (names []string) {
 
 // choices completes a flag from a list.
 func choices(cmd *cobra.Command, flag string, values ...string) {
-	err := cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
+	err := cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values,
+		cobra.ShellCompDirectiveNoFileComp))
 	if err != nil {
 		panic(err) // the flag is defined beside this call
 	}

@@ -34,11 +34,13 @@ func newHook(stdin *os.File) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "hook",
 		Short: "Guard a coding agent: answer its hooks, or install them",
-		Long: "Answers the hooks of a coding agent (" + strings.Join(hook.Agents(), ", ") + "): each tool call is asked for, and a denied one " +
-			"is not executed. Whatever goes wrong, exit code 2 stops the call: no server, no answer in time, a key that is not accepted, " +
-			"an event that cannot be read, a signal.\n\n" +
-			"The key and the server's address are in PIKARC_API_KEY and PIKARC_BASE_URL; `pikarc hook install` keeps both for " +
-			"agents that are started elsewhere.",
+		Long: "Answers the hooks of a coding agent (" + strings.Join(hook.Agents(), ", ") +
+			"): each tool call is asked for, and a denied one " +
+			"is not executed. Whatever goes wrong, exit code 2 stops the call: no server, no " +
+			"answer in time, a key that is not accepted, an event that cannot be read, a " +
+			"signal.\n\n" +
+			"The key and the server's address are in PIKARC_API_KEY and PIKARC_BASE_URL; " +
+			"`pikarc hook install` keeps both for agents that are started elsewhere.",
 		Example: `  pikarc hook install claude-code
   pikarc doctor --agent claude-code
   pikarc hook uninstall claude-code`,
@@ -69,12 +71,16 @@ func newHookOf(agent string, stdin io.Reader) *cobra.Command {
 			return answerHook(cmd.Context(), agent, o, stdin, cmd.OutOrStdout())
 		},
 	}
-	cmd.Flags().StringVar(&o.user, "user", "", "on whose behalf the agent acts; who is signed in on this machine unless given")
-	cmd.Flags().DurationVar(&o.timeout, "timeout", 5*time.Second, "how long to wait for an answer before the call is stopped")
+	cmd.Flags().StringVar(&o.user, "user", "",
+		"on whose behalf the agent acts; who is signed in on this machine unless given")
+	cmd.Flags().DurationVar(&o.timeout, "timeout", 5*time.Second,
+		"how long to wait for an answer before the call is stopped")
 	return cmd
 }
 
-func answerHook(ctx context.Context, agent string, o hookOptions, stdin io.Reader, stdout io.Writer) error {
+func answerHook(
+	ctx context.Context, agent string, o hookOptions, stdin io.Reader, stdout io.Writer,
+) error {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	ctx, cancel := context.WithTimeout(ctx, o.timeout)
@@ -100,7 +106,8 @@ func answerHook(ctx context.Context, agent string, o hookOptions, stdin io.Reade
 		}
 		return hookError{e.err, e.code}
 	case <-ctx.Done():
-		return hookError{errors.New(ask.TroubleForModel(errors.New("it was broken off before there was a decision"))), hook.Blocked}
+		return hookError{errors.New(ask.TroubleForModel(errors.New("it was broken off before " +
+			"there was a decision"))), hook.Blocked}
 	}
 }
 
@@ -114,7 +121,8 @@ func hookOptionsOf(agent, user string) (hook.Options, error) {
 		return hook.Options{}, err
 	}
 	user = cmp.Or(user, os.Getenv("USER"), os.Getenv("USERNAME"), "unknown")
-	return hook.Options{Agent: agent, User: user, StateDir: state, Settings: settings, Now: now}, nil
+	return hook.Options{Agent: agent, User: user, StateDir: state, Settings: settings,
+		Now: now}, nil
 }
 
 type installOptions struct {
@@ -127,11 +135,14 @@ func newHookInstall(name, short string, uninstall bool) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   name + " AGENT",
 		Short: short,
-		Long: short + ", and leaves everything else there as it is. AGENT is " + strings.Join(hook.Agents(), " or ") + ". " +
+		Long: short + ", and leaves everything else there as it is. AGENT is " +
+			strings.Join(hook.Agents(), " or ") + ". " +
 			"Doing it twice does it once.\n\n" +
-			"PIKARC_API_KEY and PIKARC_BASE_URL are kept, as they are now, in a file that only you can read: the key should be " +
-			"one of scope agent, which may not change what guards it.",
-		Example: "  pikarc hook " + name + " claude-code\n  pikarc hook " + name + " claude-code --scope project --print",
+			"PIKARC_API_KEY and PIKARC_BASE_URL are kept, as they are now, in a file that only " +
+			"you can read: the key should be one of scope agent, which may not change what " +
+			"guards it.",
+		Example: "  pikarc hook " + name + " claude-code\n  pikarc hook " + name +
+			" claude-code --scope project --print",
 		Args: func(cmd *cobra.Command, args []string) error {
 			return usage(cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs)(cmd, args))
 		},
@@ -140,10 +151,12 @@ func newHookInstall(name, short string, uninstall bool) *cobra.Command {
 			return installHook(args[0], o, cmd.OutOrStdout())
 		},
 	}
-	cmd.Flags().StringVar(&o.scope, "scope", "user", "whose settings: user, project, or local (the user's in this project)")
+	cmd.Flags().StringVar(&o.scope, "scope", "user",
+		"whose settings: user, project, or local (the user's in this project)")
 	cmd.Flags().BoolVar(&o.printOnly, "print", false, "only print what the settings would be")
 	if !uninstall {
-		cmd.Flags().StringVar(&o.user, "user", "", "on whose behalf the agent acts; who is signed in on the machine unless given")
+		cmd.Flags().StringVar(&o.user, "user", "",
+			"on whose behalf the agent acts; who is signed in on the machine unless given")
 	}
 	return cmd
 }

@@ -42,7 +42,8 @@ func newCreateKey() *cobra.Command {
 	f.StringVar(&email, "email", "", "the account's email (required)")
 	f.StringVar(&label, "label", storage.DefaultKeyLabel, "a name for the key")
 	f.StringVar(&scope, "scope", string(storage.ScopeAgent), strings.Join(storage.Scopes(), ", "))
-	f.StringVar(&expires, "expires", "", "when it ends: after 90d or 12h, or at a date or RFC 3339 time (never unless set)")
+	f.StringVar(&expires, "expires", "",
+		"when it ends: after 90d or 12h, or at a date or RFC 3339 time (never unless set)")
 	f.BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
 }
@@ -54,7 +55,8 @@ func newKeyOf(label, scope, expires string) (in storage.NewKey, err error) {
 		return in, err
 	}
 	if !isScope(in.Scope) {
-		return in, usage(fmt.Errorf("--scope %q is none of %s", scope, strings.Join(storage.Scopes(), ", ")))
+		return in, usage(fmt.Errorf("--scope %q is none of %s", scope,
+			strings.Join(storage.Scopes(), ", ")))
 	}
 	if expires != "" {
 		at := now()
@@ -70,7 +72,8 @@ func isScope(scope storage.Scope) bool {
 }
 
 func checkLabel(label string) error {
-	if n := utf8.RuneCountInString(label); n < 1 || n > server.MaxName || !utf8.ValidString(label) || strings.Contains(label, "\x00") {
+	if n := utf8.RuneCountInString(label); n < 1 || n > server.MaxName ||
+		!utf8.ValidString(label) || strings.Contains(label, "\x00") {
 		return usage(fmt.Errorf("--label must have 1 to %d characters", server.MaxName))
 	}
 	return nil
@@ -112,11 +115,14 @@ func parseDays(text string) (time.Duration, error) {
 	return time.Duration(n) * day, nil
 }
 
-func createKey(ctx context.Context, dir, email string, in storage.NewKey, asJSON bool, stdout io.Writer) error {
+func createKey(
+	ctx context.Context, dir, email string, in storage.NewKey, asJSON bool, stdout io.Writer,
+) error {
 	return withWorkspace(ctx, dir, email, func(store *storage.Store, w storage.Workspace) error {
 		key, err := store.CreateKey(ctx, w.Key(), in)
 		if errors.Is(err, storage.ErrTooManyKeys) {
-			return fmt.Errorf("%s has %d active API keys, the most that a workspace may have: revoke one with pikarc revoke-key", email, storage.MaxKeys)
+			return fmt.Errorf("%s has %d active API keys, the most that a workspace may have: "+
+				"revoke one with pikarc revoke-key", email, storage.MaxKeys)
 		}
 		if err != nil {
 			return err
@@ -141,10 +147,13 @@ func newRotateKey() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "rotate-key --email EMAIL",
 		Short: "Replace a workspace's first API key",
-		Long: "Replaces a workspace's first API key, the one that it was made with or its successor, and prints the new one.\n" +
-			"The old key ends at once, unless it is given an --overlap: time to tell agents the new one.",
+		Long: "Replaces a workspace's first API key, the one that it was made with or its " +
+			"successor, and prints the new one.\n" +
+			"The old key ends at once, unless it is given an --overlap: time to tell agents the " +
+			"new one.",
 		Example: "  pikarc rotate-key --email you@example.com\n" +
-			"  pikarc rotate-key --email you@example.com --label \"from Monday\" --overlap 15m --json",
+			"  pikarc rotate-key --email you@example.com --label \"from Monday\" --overlap 15m " +
+			"--json",
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			if err := checkLabel(in.Label); err != nil {
@@ -159,7 +168,8 @@ func newRotateKey() *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&email, "email", "", "the account's email (required)")
 	f.StringVar(&in.Label, "label", storage.DefaultKeyLabel, "a name for the new key")
-	f.StringVar(&overlap, "overlap", "0s", "for how long the old key goes on, such as 15m or 1d; 7d at most")
+	f.StringVar(&overlap, "overlap", "0s",
+		"for how long the old key goes on, such as 15m or 1d; 7d at most")
 	f.BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
 }
@@ -172,7 +182,9 @@ func parseOverlap(text string) (time.Duration, error) {
 	return overlap, nil
 }
 
-func rotateKey(ctx context.Context, dir, email string, in storage.Rotation, asJSON bool, stdout io.Writer) error {
+func rotateKey(
+	ctx context.Context, dir, email string, in storage.Rotation, asJSON bool, stdout io.Writer,
+) error {
 	return withWorkspace(ctx, dir, email, func(store *storage.Store, w storage.Workspace) error {
 		key, err := store.RotateKey(ctx, w.Key(), in)
 		if err != nil {
@@ -188,7 +200,8 @@ func newKeys() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "keys --email EMAIL",
 		Short: "List the API keys of an account's workspace",
-		Long: "Lists the API keys of an account's workspace, newest first, also those that have ended.\n" +
+		Long: "Lists the API keys of an account's workspace, newest first, also those that have " +
+			"ended.\n" +
 			"It shows no key itself.",
 		Example: "  pikarc keys --email you@example.com\n  pikarc keys --email you@example.com --json",
 		Args:    noArgs,
@@ -212,7 +225,8 @@ func listKeys(ctx context.Context, dir, email string, asJSON bool, stdout io.Wri
 				return printJSON(stdout, server.ListedKeyOf(k))
 			}
 			_, err := fmt.Fprintf(out, "%s\t%s\t%s\t%s\t%s\t%s\n",
-				k.Prefix, plainText(k.Label), k.Scope, shortTime(k.CreatedAt, ""), endOf(k), shortTime(k.LastUsedAt, "never"))
+				k.Prefix, plainText(k.Label), k.Scope, shortTime(k.CreatedAt, ""), endOf(k),
+				shortTime(k.LastUsedAt, "never"))
 			return err
 		})
 		return errors.Join(err, out.Flush())
@@ -247,7 +261,10 @@ func shortTime(t time.Time, zero string) string {
 }
 
 // eachKey visits all keys of a workspace, page by page.
-func eachKey(ctx context.Context, store *storage.Store, ws storage.WorkspaceKey, visit func(storage.APIKey) error) error {
+func eachKey(
+	ctx context.Context, store *storage.Store, ws storage.WorkspaceKey,
+	visit func(storage.APIKey) error,
+) error {
 	const atOnce = 200
 	f := storage.KeyFilter{Limit: atOnce}
 	for {
@@ -273,7 +290,9 @@ func newRevokeKey() *cobra.Command {
 		Short:   "End an API key for the very next request",
 		Long:    "Ends an API key, named by its prefix (the 8 characters after lg_), for the very next request.",
 		Example: "  pikarc revoke-key --email you@example.com 0a1b2c3d",
-		Args:    func(cmd *cobra.Command, args []string) error { return usage(cobra.ExactArgs(1)(cmd, args)) },
+		Args: func(cmd *cobra.Command, args []string) error {
+			return usage(cobra.ExactArgs(1)(cmd, args))
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return revokeKey(cmd.Context(), dataDir(cmd), email, args[0], cmd.OutOrStdout())
 		},
@@ -296,9 +315,11 @@ func revokeKey(ctx context.Context, dir, email, prefix string, stdout io.Writer)
 		case err != nil:
 			return err
 		case found.Prefix == "":
-			return fmt.Errorf("no API key of %s has that prefix: pikarc keys --email %[1]s lists them", email)
+			return fmt.Errorf("no API key of %s has that prefix: pikarc keys --email %[1]s lists "+
+				"them", email)
 		case !found.Active():
-			_, err = fmt.Fprintf(stdout, "%s (%s) had ended already\n", found.Prefix, plainText(found.Label))
+			_, err = fmt.Fprintf(stdout, "%s (%s) had ended already\n", found.Prefix,
+				plainText(found.Label))
 			return err
 		}
 		if _, err := store.RevokeKey(ctx, w.Key(), found.ID); err != nil {

@@ -34,7 +34,8 @@ func (o *listenOptions) addrFlag(f *pflag.FlagSet) {
 func (o *listenOptions) certificateFlags(f *pflag.FlagSet) {
 	f.StringSliceVar(&o.tlsDomains, "tls-domain", nil,
 		"domains to get a certificate for from Let's Encrypt; the address is then :443 and :80 unless set")
-	f.StringVar(&o.tlsCert, "tls-cert", "", "file of the TLS certificate, PEM; read again when it changes")
+	f.StringVar(&o.tlsCert, "tls-cert", "",
+		"file of the TLS certificate, PEM; read again when it changes")
 	f.StringVar(&o.tlsKey, "tls-key", "", "file of its key, PEM")
 }
 
@@ -90,7 +91,8 @@ func (o listenOptions) reachable() ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--addr %q: %w", o.addr, err)
 	}
-	if ip, err := netip.ParseAddr(host); host == "" || host == "localhost" || err == nil && ip.IsUnspecified() {
+	if ip, err := netip.ParseAddr(host); host == "" || host == "localhost" || err == nil &&
+		ip.IsUnspecified() {
 		return []string{net.JoinHostPort("127.0.0.1", port), net.JoinHostPort("::1", port)}, nil
 	}
 	return []string{o.addr}, nil

@@ -14,7 +14,8 @@ import (
 func listen(ctx context.Context, flag, addr string) (net.Listener, error) {
 	ln, err := listenWhere(ctx, addr)
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, fmt.Errorf("%s is in use: stop the server that runs there, or choose another address with %s", addr, flag)
+		return nil, fmt.Errorf("%s is in use: stop the server that runs there, or choose another "+
+			"address with %s", addr, flag)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: listen on %s: %w", flag, addr, err)
@@ -30,7 +31,8 @@ func listenWhere(ctx context.Context, addr string) (net.Listener, error) {
 	const attempts = 10 // at a port that is free on both, where any will do
 	for range attempts {
 		var ln net.Listener
-		if ln, err = listenOnLoopbacks(ctx, port); !errors.Is(err, syscall.EADDRINUSE) || port != "0" {
+		if ln, err = listenOnLoopbacks(ctx, port); !errors.Is(err, syscall.EADDRINUSE) ||
+			port != "0" {
 			return ln, err
 		}
 	}
@@ -86,7 +88,8 @@ type acceptance struct {
 }
 
 func both(first, second net.Listener) net.Listener {
-	p := &pair{Listener: first, second: second, accepted: make(chan acceptance), closed: make(chan struct{})}
+	p := &pair{Listener: first, second: second, accepted: make(chan acceptance),
+		closed: make(chan struct{})}
 	go p.acceptFrom(first)
 	go p.acceptFrom(second)
 	return p

@@ -31,12 +31,15 @@ func newMCP(stdin io.Reader) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "mcp [flags] -- COMMAND [ARGUMENT...]",
 		Short: "Guard an MCP server: a gateway that asks before each tool call",
-		Long: "Stands between an MCP client and an MCP server. Each tool call, each resource that is read and each prompt that is fetched " +
-			"is asked for; everything else passes as it is. A denied call is answered as the protocol's tool error, with a sentence for " +
-			"the model. What cannot be asked for does not reach the server.\n\n" +
-			"With a COMMAND it speaks stdio, and is written where the command was in the client's settings. With --upstream it speaks " +
-			"streamable HTTP, and the client is given its address in the place of the server's.\n\n" +
-			"The key and the server's address are in PIKARC_API_KEY and PIKARC_BASE_URL; COMMAND does not get the key.",
+		Long: "Stands between an MCP client and an MCP server. Each tool call, each resource " +
+			"that is read and each prompt that is fetched is asked for; everything else passes " +
+			"as it is. A denied call is answered as the protocol's tool error, with a sentence " +
+			"for the model. What cannot be asked for does not reach the server.\n\n" +
+			"With a COMMAND it speaks stdio, and is written where the command was in the " +
+			"client's settings. With --upstream it speaks streamable HTTP, and the client is " +
+			"given its address in the place of the server's.\n\n" +
+			"The key and the server's address are in PIKARC_API_KEY and PIKARC_BASE_URL; " +
+			"COMMAND does not get the key.",
 		Example: `  pikarc mcp -- npx -y @modelcontextprotocol/server-filesystem /home/ann
   pikarc mcp --upstream https://example.com/mcp --listen localhost:8010`,
 		Args: func(cmd *cobra.Command, args []string) error {
@@ -55,17 +58,23 @@ func newMCP(stdin io.Reader) *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&o.upstream, "upstream", "", "address of an MCP server that speaks streamable HTTP")
 	f.StringVar(&o.listen, "listen", "localhost:8010", "address to listen on, with --upstream")
-	f.StringSliceVar(&o.origins, "allow-origins", nil, "origins whose pages may call it, with --upstream, such as https://app.example.com")
-	f.StringVar(&o.user, "user", "", "on whose behalf calls are made; who is signed in on this machine unless given")
-	f.DurationVar(&o.timeout, "timeout", 10*time.Second, "how long to wait for a decision before a call is refused")
+	f.StringSliceVar(&o.origins, "allow-origins", nil,
+		"origins whose pages may call it, with --upstream, such as https://app.example.com")
+	f.StringVar(&o.user, "user", "",
+		"on whose behalf calls are made; who is signed in on this machine unless given")
+	f.DurationVar(&o.timeout, "timeout", 10*time.Second,
+		"how long to wait for a decision before a call is refused")
 	return cmd
 }
 
 // guardMCP serves until its client, its command or a signal ends it.
-func guardMCP(ctx context.Context, o mcpOptions, command []string, stdin io.Reader, stdout, stderr io.Writer) error {
+func guardMCP(
+	ctx context.Context, o mcpOptions, command []string, stdin io.Reader, stdout, stderr io.Writer,
+) error {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) // a client that is gone is an error of writing
+	// A client that is gone is an error of writing, not a signal.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	settings, err := ask.FromEnvironment(os.Getenv)
 	if err != nil {
 		return err
@@ -75,8 +84,9 @@ func guardMCP(ctx context.Context, o mcpOptions, command []string, stdin io.Read
 		return err
 	}
 	options := mcp.Options{
-		Client: client, User: cmp.Or(o.user, os.Getenv("USER"), os.Getenv("USERNAME"), "unknown"), Timeout: o.timeout,
-		Log: slog.New(slog.NewTextHandler(stderr, nil)), Now: now,
+		Client: client, User: cmp.Or(o.user, os.Getenv("USER"), os.Getenv("USERNAME"), "unknown"),
+		Timeout: o.timeout,
+		Log:     slog.New(slog.NewTextHandler(stderr, nil)), Now: now,
 	}
 	if o.upstream != "" {
 		return serveGateway(ctx, options, o, stdout)

@@ -47,7 +47,8 @@ func (o *networkOptions) placeFlags(f *pflag.FlagSet) {
 
 func (o *networkOptions) tlsFlags(f *pflag.FlagSet) {
 	o.certificateFlags(f)
-	f.StringVar(&o.tlsEmail, "tls-email", "", "where Let's Encrypt may write to about the certificate")
+	f.StringVar(&o.tlsEmail, "tls-email", "",
+		"where Let's Encrypt may write to about the certificate")
 	f.StringVar(&o.tlsACME, "tls-acme-url", "", "directory of another ACME certificate authority")
 	f.StringVar(&o.redirectAddr, "http-redirect-addr", "", "address that sends plain HTTP to https")
 }
@@ -55,11 +56,16 @@ func (o *networkOptions) tlsFlags(f *pflag.FlagSet) {
 func (o *networkOptions) limitFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.registration, "registration", "auto",
 		"who may register in the dashboard: open (anyone), closed (nobody), or auto (somebody on this machine, for the first account)")
-	f.StringSliceVar(&o.trustedProxies, "trusted-proxies", nil, "networks of proxies whose X-Forwarded-For is believed, such as 127.0.0.1/32,10.0.0.0/8")
-	f.StringSliceVar(&o.corsOrigins, "cors-origins", nil, "origins whose pages may read the API, such as https://app.example.com")
-	f.IntVar(&o.ratePerAddress, "rate-per-address", 5000, "requests a second that an address may make, twice that at once; 0: no limit, as for this machine itself")
-	f.IntVar(&o.ratePerKey, "rate-per-key", 10_000, "requests a second that an API key may make from other machines, twice that at once; 0: no limit")
-	f.IntVar(&o.maxConns, "max-connections", 10_000, "connections that may be open at once; one more closes the one idle longest. 0: no limit")
+	f.StringSliceVar(&o.trustedProxies, "trusted-proxies", nil,
+		"networks of proxies whose X-Forwarded-For is believed, such as 127.0.0.1/32,10.0.0.0/8")
+	f.StringSliceVar(&o.corsOrigins, "cors-origins", nil,
+		"origins whose pages may read the API, such as https://app.example.com")
+	f.IntVar(&o.ratePerAddress, "rate-per-address", 5000,
+		"requests a second that an address may make, twice that at once; 0: no limit, as for this machine itself")
+	f.IntVar(&o.ratePerKey, "rate-per-key", 10_000,
+		"requests a second that an API key may make from other machines, twice that at once; 0: no limit")
+	f.IntVar(&o.maxConns, "max-connections", 10_000,
+		"connections that may be open at once; one more closes the one idle longest. 0: no limit")
 	f.IntVar(&o.maxPerAddress, "max-connections-per-address", 2_000,
 		"of those, how many an address may have; this machine and --trusted-proxies may have any. 0: no limit")
 }
@@ -109,11 +115,15 @@ func (o networkOptions) configure(cfg *server.Config) error {
 	}
 	for _, origin := range o.corsOrigins {
 		u, err := url.Parse(origin)
-		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.Scheme+"://"+u.Host != origin {
-			return fmt.Errorf("--cors-origins %q: write an origin as browsers do, such as https://app.example.com", origin)
+		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" ||
+			u.Scheme+"://"+u.Host != origin {
+			return fmt.Errorf("--cors-origins %q: write an origin as browsers do, such as "+
+				"https://app.example.com", origin)
 		}
 	}
-	for name, n := range map[string]int{"rate-per-address": o.ratePerAddress, "rate-per-key": o.ratePerKey, "max-connections": o.maxConns, "max-connections-per-address": o.maxPerAddress} {
+	for name, n := range map[string]int{"rate-per-address": o.ratePerAddress,
+		"rate-per-key": o.ratePerKey, "max-connections": o.maxConns,
+		"max-connections-per-address": o.maxPerAddress} {
 		if n < 0 {
 			return fmt.Errorf("--%s %d: must be 0 or more", name, n)
 		}
@@ -157,7 +167,9 @@ func isLocal(host string) bool {
 }
 
 // registrationSaid tells who may make an account, and why.
-func (o networkOptions) registrationSaid(ctx context.Context, store *storage.Store) (string, error) {
+func (o networkOptions) registrationSaid(
+	ctx context.Context, store *storage.Store,
+) (string, error) {
 	const ways = "--registration open opens it, and create-user makes accounts"
 	switch {
 	case o.registration == "open":
@@ -180,7 +192,8 @@ func parseProxies(texts []string) (all []netip.Prefix, err error) {
 		if err != nil {
 			addr, addrErr := netip.ParseAddr(text)
 			if addrErr != nil {
-				return nil, fmt.Errorf("--trusted-proxies %q: write a network as 10.0.0.0/8, or an address", text)
+				return nil, fmt.Errorf("--trusted-proxies %q: write a network as 10.0.0.0/8, or "+
+					"an address", text)
 			}
 			prefix = netip.PrefixFrom(addr, addr.BitLen())
 		}
@@ -195,7 +208,8 @@ func (o networkOptions) encryption(dir string, log *slog.Logger) (*server.TLS, e
 	case o.tlsCert != "":
 		return server.CertificateFiles(o.tlsCert, o.tlsKey, log)
 	case len(o.tlsDomains) > 0:
-		return server.ACME(o.tlsDomains, o.tlsEmail, o.tlsACME, filepath.Join(dir, "certificates")), nil
+		return server.ACME(o.tlsDomains, o.tlsEmail, o.tlsACME,
+			filepath.Join(dir, "certificates")), nil
 	default:
 		return nil, nil
 	}

@@ -21,22 +21,28 @@ func newSetPassword(stdin *os.File) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "set-password --email EMAIL",
 		Short: "Set a forgotten password; ends the account's sessions and lifts its lockouts",
-		Long: "Sets an account's password without asking for the old one, ends all of its sessions, and forgets its failed " +
-			"sign-ins. API keys stay as they are. It works beside a running server, whose very next request knows.",
+		Long: "Sets an account's password without asking for the old one, ends all of its " +
+			"sessions, and forgets its failed sign-ins. API keys stay as they are. It works " +
+			"beside a running server, whose very next request knows.",
 		Example: `  pikarc set-password --email you@example.com
   pikarc set-password --email you@example.com --password-stdin < password`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			ask := func() (string, error) { return readPassword(stdin, cmd.ErrOrStderr(), fromStdin) }
+			ask := func() (string, error) {
+				return readPassword(stdin, cmd.ErrOrStderr(), fromStdin)
+			}
 			return setPassword(cmd.Context(), dataDir(cmd), email, ask, cmd.OutOrStdout())
 		},
 	}
 	cmd.Flags().StringVar(&email, "email", "", "the account's email (required)")
-	cmd.Flags().BoolVar(&fromStdin, "password-stdin", false, "read the password from standard input")
+	cmd.Flags().BoolVar(&fromStdin, "password-stdin", false,
+		"read the password from standard input")
 	return cmd
 }
 
-func setPassword(ctx context.Context, dir, email string, ask func() (string, error), stdout io.Writer) error {
+func setPassword(
+	ctx context.Context, dir, email string, ask func() (string, error), stdout io.Writer,
+) error {
 	if email == "" {
 		return usage(errors.New("--email is required"))
 	}
@@ -56,7 +62,8 @@ func setPassword(ctx context.Context, dir, email string, ask func() (string, err
 		if err := store.SetPassword(ctx, account.ID, hash); err != nil {
 			return err
 		}
-		_, err = fmt.Fprintf(stdout, "The password of %s is set. All sessions have ended: sign in with it.\n", account.Email)
+		_, err = fmt.Fprintf(stdout,
+			"The password of %s is set. All sessions have ended: sign in with it.\n", account.Email)
 		return err
 	})
 }
@@ -89,7 +96,8 @@ func listAccounts(ctx context.Context, dir string, asJSON bool, stdout io.Writer
 		table := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
 		fmt.Fprintln(table, "EMAIL\tWORKSPACE\tPLAN\tSINCE")
 		for _, a := range all {
-			fmt.Fprintf(table, "%s\t%q\t%s\t%s\n", a.Email, a.WorkspaceName, a.Plan, a.CreatedAt.Format(time.DateOnly))
+			fmt.Fprintf(table, "%s\t%q\t%s\t%s\n", a.Email, a.WorkspaceName, a.Plan,
+				a.CreatedAt.Format(time.DateOnly))
 		}
 		return table.Flush()
 	})

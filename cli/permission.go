@@ -36,8 +36,11 @@ func explainPermission(err error, dataDir string) string {
 	}
 	text := fmt.Sprintf("%s belongs to %s and has mode %04o; this process runs as %s.",
 		path, userName(uid), info.Mode().Perm(), userName(me))
-	if dir := absolute(dataDir); path == dir || strings.HasPrefix(path, dir+string(filepath.Separator)) {
-		text += fmt.Sprintf("\nTo let it in, as root (for a container: on the host, on the directory that is mounted here):\n"+
+	if dir := absolute(dataDir); path == dir || strings.HasPrefix(path,
+		dir+string(filepath.Separator)) {
+		text += fmt.Sprintf("\n"+
+			"To let it in, as root (for a container: on the host, on the "+
+			"directory that is mounted here):\n"+
 			"  chown -R %d:%d %s", me, os.Getegid(), dir)
 		if uid != 0 {
 			text += fmt.Sprintf("\nor run it as that user: sudo -u '#%d' pikarc ...", uid)

@@ -91,16 +91,19 @@ func newRoot(stdin *os.File) *cobra.Command {
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
-			cmd.SetContext(storage.WithActor(cmd.Context(), storage.Actor{Kind: storage.ActorCommand, Name: cmd.Name()}))
+			cmd.SetContext(storage.WithActor(cmd.Context(),
+				storage.Actor{Kind: storage.ActorCommand, Name: cmd.Name()}))
 			return readEnvironment(cmd)
 		},
 	}
-	root.PersistentFlags().String("data-dir", defaultDataDir, "where the database and the server secret are")
+	root.PersistentFlags().String("data-dir", defaultDataDir,
+		"where the database and the server secret are")
 	root.SetFlagErrorFunc(flagError)
 	root.SetHelpFunc(printHelp)
 	root.SetUsageFunc(printUsage)
 	root.SetVersionTemplate(versions())
-	root.AddCommand(newServe(), newMigrate(), newVerify(), newBackup(), newRestore(), newCreateUser(stdin), newAccounts(), newSetPassword(stdin),
+	root.AddCommand(newServe(), newMigrate(), newVerify(), newBackup(), newRestore(),
+		newCreateUser(stdin), newAccounts(), newSetPassword(stdin),
 		newSetPlan(), newKeys(), newCreateKey(), newRotateKey(), newRevokeKey(),
 		newHook(stdin), newDoctor(), newMCP(stdin), newDemo(), newHealth(), newVersion())
 	return root
@@ -115,7 +118,8 @@ func readEnvironment(cmd *cobra.Command) error {
 		return err
 	}
 	switch cmd.Name() {
-	case "serve", "health", "version", "claude-code", "codex", "help", "completion", cobra.ShellCompRequestCmd, cobra.ShellCompNoDescRequestCmd:
+	case "serve", "health", "version", "claude-code", "codex", "help", "completion",
+		cobra.ShellCompRequestCmd, cobra.ShellCompNoDescRequestCmd:
 	default:
 		for _, warning := range unknownSettings(known, os.Environ()) {
 			cmd.PrintErrln("Warning:", warning)
@@ -129,7 +133,8 @@ func noArgs(cmd *cobra.Command, args []string) error { return usage(cobra.NoArgs
 // open opens the data directory. Only serve and create-user, which may be the
 // first to come, bring the schema up to date.
 func open(
-	ctx context.Context, dir string, migrate bool, opts storage.Options, options ...dbfile.MigrateOption,
+	ctx context.Context, dir string, migrate bool, opts storage.Options,
+	options ...dbfile.MigrateOption,
 ) (*storage.Store, auth.Secret, error) {
 	if err := privatefile.MkdirAll(dir); err != nil {
 		return nil, auth.Secret{}, fmt.Errorf("make the data directory: %w", err)
@@ -143,7 +148,8 @@ func open(
 		return nil, auth.Secret{}, err
 	}
 	if migrate {
-		if _, err := dbfile.Migrate(ctx, databasePath(dir), embed.Migrations(), options...); err != nil {
+		if _, err := dbfile.Migrate(ctx, databasePath(dir), embed.Migrations(),
+			options...); err != nil {
 			return nil, auth.Secret{}, err
 		}
 	}
@@ -171,7 +177,8 @@ func published() (*prices.Catalogue, error) {
 }
 
 func versions() string {
-	return fmt.Sprintf("pikarc %s\ncommit %s\n%s\nSQLite %s\n", version, commit, runtime.Version(), storage.SQLiteVersion)
+	return fmt.Sprintf("pikarc %s\ncommit %s\n%s\nSQLite %s\n", version, commit, runtime.Version(),
+		storage.SQLiteVersion)
 }
 
 func newVersion() *cobra.Command {
@@ -193,8 +200,9 @@ func newMigrate() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "migrate",
 		Short: "Bring the database's schema up to date",
-		Long: "Brings the database's schema up to date. Where there is something to do, a copy of the database is kept " +
-			"beside it. Where there is no database yet, it makes one only with --init.",
+		Long: "Brings the database's schema up to date. Where there is something to do, a copy " +
+			"of the database is kept beside it. Where there is no database yet, it makes one " +
+			"only with --init.",
 		Example: `  pikarc migrate --status --data-dir /var/lib/pikarc
   pikarc migrate --no-backup`,
 		Args: noArgs,
@@ -217,7 +225,8 @@ func migrate(ctx context.Context, dir string, o migrateOptions, stdout io.Writer
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(stdout, "schema version %d, newest %d, pending %d\n", st.Current, st.Newest, len(st.Pending))
+		fmt.Fprintf(stdout, "schema version %d, newest %d, pending %d\n", st.Current, st.Newest,
+			len(st.Pending))
 		if errors.Is(st.Err(), storage.ErrSchemaNewer) {
 			return st.Err()
 		}

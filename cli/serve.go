@@ -61,14 +61,16 @@ func newServe() *cobra.Command {
 }
 
 func (o *serveOptions) accountFlags(f *pflag.FlagSet) {
-	f.StringVar(&o.defaultPlan, "default-plan", "", "plan of new workspaces: "+plans.List()+"; unless set enterprise, or basic where plans are sold")
+	f.StringVar(&o.defaultPlan, "default-plan", "",
+		"plan of new workspaces: "+plans.List()+"; unless set enterprise, or basic where plans are sold")
 	f.DurationVar(&o.tokenTTL, "jwt-ttl", 24*time.Hour, "how long a sign-in lasts")
 	f.DurationVar(&o.paymentGrace, "payment-grace", server.DefaultPaymentGrace,
 		"how long a workspace keeps its plan after a payment failed")
 }
 
 func (o *serveOptions) upkeepFlags(f *pflag.FlagSet) {
-	f.StringVar(&o.backups.Dir, "backup-dir", "", "directory for scheduled backups; none are made when empty")
+	f.StringVar(&o.backups.Dir, "backup-dir", "",
+		"directory for scheduled backups; none are made when empty")
 	f.DurationVar(&o.backups.Every, "backup-every", 24*time.Hour, "how often to back up")
 	f.IntVar(&o.backups.Keep, "backup-keep", 7, "how many scheduled backups to keep")
 	f.DurationVar(&o.wait, "wait", 0,
@@ -82,8 +84,10 @@ func (o *serveOptions) upkeepFlags(f *pflag.FlagSet) {
 func (o *serveOptions) watchFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.logFormat, "log-format", "text", "text or json")
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
-	f.StringVar(&o.metricsAddr, "metrics-addr", "", "address that serves /metrics for Prometheus; none when empty")
-	f.StringVar(&o.debugAddr, "debug-addr", "", "loopback address that serves /debug/pprof/; none when empty")
+	f.StringVar(&o.metricsAddr, "metrics-addr", "",
+		"address that serves /metrics for Prometheus; none when empty")
+	f.StringVar(&o.debugAddr, "debug-addr", "",
+		"loopback address that serves /debug/pprof/; none when empty")
 	f.IntVar(&o.heldRows, "held-rows", storage.DefaultCacheSize,
 		"rows of each kind (runs, users, counters) that the writer keeps in memory")
 }
@@ -117,7 +121,8 @@ type serveOptions struct {
 func (o serveOptions) config(stderr io.Writer) (server.Config, error) {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(o.logLevel)); err != nil {
-		return server.Config{}, usage(fmt.Errorf("--log-level %q: choose debug, info, warn or error", o.logLevel))
+		return server.Config{},
+			usage(fmt.Errorf("--log-level %q: choose debug, info, warn or error", o.logLevel))
 	}
 	var handler slog.Handler = slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level})
 	if o.logFormat == "json" {
@@ -125,15 +130,19 @@ func (o serveOptions) config(stderr io.Writer) (server.Config, error) {
 	}
 	switch {
 	case !slices.Contains([]string{"text", "json"}, o.logFormat):
-		return server.Config{}, usage(fmt.Errorf("--log-format %q: choose text or json", o.logFormat))
+		return server.Config{}, usage(fmt.Errorf("--log-format %q: choose text or json",
+			o.logFormat))
 	case o.tokenTTL < time.Minute:
-		return server.Config{}, usage(fmt.Errorf("--jwt-ttl %s: must be a minute or more", o.tokenTTL))
+		return server.Config{}, usage(fmt.Errorf("--jwt-ttl %s: must be a minute or more",
+			o.tokenTTL))
 	case o.checkSizes() != nil:
 		return server.Config{}, usage(o.checkSizes())
 	case o.heldRows < storage.MinCacheSize:
-		return server.Config{}, usage(fmt.Errorf("--held-rows %d: must be %d or more", o.heldRows, storage.MinCacheSize))
+		return server.Config{}, usage(fmt.Errorf("--held-rows %d: must be %d or more", o.heldRows,
+			storage.MinCacheSize))
 	case o.paymentGrace < time.Hour:
-		return server.Config{}, usage(fmt.Errorf("--payment-grace %s: must be an hour or more", o.paymentGrace))
+		return server.Config{}, usage(fmt.Errorf("--payment-grace %s: must be an hour or more",
+			o.paymentGrace))
 	}
 	stripe, err := stripeConfig(o.publicURL, o.paymentGrace)
 	if err != nil {
@@ -152,8 +161,10 @@ func (o serveOptions) config(stderr io.Writer) (server.Config, error) {
 	}
 	cfg := server.Config{
 		Version: version, Catalogue: catalogue, TokenTTL: o.tokenTTL,
-		MaxBody: o.maxBody, MaxRunBody: o.maxRunBody, MaxPayload: o.maxPayload, MaxBodyMemory: o.maxBodyMemory,
-		DefaultPlan: plan, Dashboard: embed.Dashboard(), Clients: embed.Clients(), Log: slog.New(handler),
+		MaxBody: o.maxBody, MaxRunBody: o.maxRunBody, MaxPayload: o.maxPayload,
+		MaxBodyMemory: o.maxBodyMemory,
+		DefaultPlan:   plan, Dashboard: embed.Dashboard(), Clients: embed.Clients(),
+		Log:    slog.New(handler),
 		Stripe: stripe, Backups: o.backups, VerifyEvery: o.verifyEvery,
 	}
 	return cfg, usage(o.configure(&cfg))
@@ -165,20 +176,24 @@ func (o serveOptions) checkSizes() error {
 	for _, size := range []struct {
 		flag  string
 		bytes int64
-	}{{"--max-body", o.maxBody}, {"--max-run-body", o.maxRunBody}, {"--max-payload", o.maxPayload}} {
+	}{{"--max-body", o.maxBody}, {"--max-run-body", o.maxRunBody}, {"--max-payload",
+		o.maxPayload}} {
 		if size.bytes < least || size.bytes > most {
-			return fmt.Errorf("%s %d: must be %d bytes or more, and a gibibyte at most", size.flag, size.bytes, least)
+			return fmt.Errorf("%s %d: must be %d bytes or more, and a gibibyte at most", size.flag,
+				size.bytes, least)
 		}
 	}
 	if largest := max(o.maxBody, o.maxRunBody); o.maxBodyMemory < largest {
-		return fmt.Errorf("--max-body-memory %d: must have room for a body of %d bytes", o.maxBodyMemory, largest)
+		return fmt.Errorf("--max-body-memory %d: must have room for a body of %d bytes",
+			o.maxBodyMemory, largest)
 	}
 	return nil
 }
 
 // store is what the options say of the store.
 func (o serveOptions) store(catalogue *prices.Catalogue) storage.Options {
-	return storage.Options{CacheSize: o.heldRows, OpenStepTimeout: o.openStepTimeout, Catalogue: catalogue}
+	return storage.Options{CacheSize: o.heldRows, OpenStepTimeout: o.openStepTimeout,
+		Catalogue: catalogue}
 }
 
 // checkUpkeep checks what concerns backups, verification and watching.
@@ -195,7 +210,8 @@ func (o serveOptions) checkUpkeep() error {
 	case o.verifyEvery != 0 && o.verifyEvery < time.Minute:
 		return fmt.Errorf("--verify-every %s: must be 0 or a minute or more", o.verifyEvery)
 	case o.debugAddr != "" && !isLoopback(o.debugAddr):
-		return fmt.Errorf("--debug-addr %s: profiles show the inside of the process, so only a loopback address such as 127.0.0.1:6060 is taken", o.debugAddr)
+		return fmt.Errorf("--debug-addr %s: profiles show the inside of the process, so only a "+
+			"loopback address such as 127.0.0.1:6060 is taken", o.debugAddr)
 	default:
 		return nil
 	}
@@ -283,7 +299,8 @@ func serve(ctx context.Context, dir string, o serveOptions, stdout, stderr io.Wr
 	if isNew {
 		database += " (new)"
 	}
-	fmt.Fprintf(stdout, "Pikarc %s serves %s\nDashboard: %s/   API: %s/v1/   Reference: %s/openapi.json\nRegistration: %s\nDatabase: %s\n%s",
+	fmt.Fprintf(stdout, "Pikarc %s serves %s\nDashboard: %s/   API: %s/v1/   Reference: "+
+		"%s/openapi.json\nRegistration: %s\nDatabase: %s\n%s",
 		version, url, url, url, url, registration, database, said)
 	return serveOn(ctx, srv, ln, plain, endpoints...)
 }
@@ -299,13 +316,16 @@ func (o serveOptions) lock(ctx context.Context, dir string, log *slog.Logger) (i
 	if !errors.Is(err, dbfile.ErrServed) || o.wait == 0 {
 		return held, err
 	}
-	log.Info("another server uses this data directory: waiting for its end", "wait", o.wait.String())
+	log.Info("another server uses this data directory: waiting for its end", "wait",
+		o.wait.String())
 	return dbfile.Serve(ctx, path, o.wait)
 }
 
 // serveOn serves, and beside it sends plain HTTP to https where that is asked
 // for. When one of the two ends, so does the other.
-func serveOn(ctx context.Context, s *server.Server, ln, plain net.Listener, endpoints ...server.Endpoint) error {
+func serveOn(
+	ctx context.Context, s *server.Server, ln, plain net.Listener, endpoints ...server.Endpoint,
+) error {
 	if plain == nil {
 		return s.Serve(ctx, ln, endpoints...)
 	}
@@ -334,7 +354,9 @@ func closeTracing(ctx context.Context, t *server.Tracing) error {
 }
 
 // endpoints opens the addresses for operators. said tells where they are.
-func (o serveOptions) endpoints(ctx context.Context, srv *server.Server) (all []server.Endpoint, said string, err error) {
+func (o serveOptions) endpoints(
+	ctx context.Context, srv *server.Server,
+) (all []server.Endpoint, said string, err error) {
 	for _, e := range []struct {
 		flag, addr, name, path string
 		handler                http.Handler

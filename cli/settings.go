@@ -19,7 +19,8 @@ const settingPrefix = "PIKARC_"
 // secretSettings come from the environment only, as themselves or from the file
 // that <NAME>_FILE names: flags would show them in the list of processes.
 func secretSettings() []string {
-	return []string{serverSecret, stripeSecretKey, stripeWebhookSecret, stripePricePro, stripePriceScale}
+	return []string{serverSecret, stripeSecretKey, stripeWebhookSecret, stripePricePro,
+		stripePriceScale}
 }
 
 // clientSettings are variables of agents and of scripts that configure, which
@@ -97,7 +98,9 @@ func annotate(f *pflag.Flag, mark, value string) {
 // variablesUsed names the environment variables that have set flags, so that
 // who gave no such flag finds out where its wrong value came from.
 func variablesUsed(flags *pflag.FlagSet) (names []string) {
-	flags.VisitAll(func(f *pflag.Flag) { names = append(names, f.Annotations[fromEnvironmentMark]...) })
+	flags.VisitAll(func(f *pflag.Flag) {
+		names = append(names, f.Annotations[fromEnvironmentMark]...)
+	})
 	return names
 }
 
@@ -108,9 +111,11 @@ func variablesUsed(flags *pflag.FlagSet) (names []string) {
 func refuseQuotes(known map[string]bool, environment []string) error {
 	for _, variable := range environment {
 		name, value, _ := strings.Cut(variable, "=")
-		if known[name] && len(value) > 1 && strings.ContainsAny(value[:1], `"'`) && value[0] == value[len(value)-1] {
-			return usage(fmt.Errorf("environment variable %s has quotes around its value: whatever sets it, such as docker's "+
-				"--env-file, does not take them away. Write it without them", name))
+		if known[name] && len(value) > 1 && strings.ContainsAny(value[:1], `"'`) &&
+			value[0] == value[len(value)-1] {
+			return usage(fmt.Errorf("environment variable %s has quotes around its "+
+				"value: whatever sets it, such as docker's --env-file, does not take "+
+				"them away. Write it without them", name))
 		}
 	}
 	return nil
@@ -126,11 +131,13 @@ var kubernetesLink = regexp.MustCompile(
 func unknownSettings(known map[string]bool, environment []string) (warnings []string) {
 	for _, variable := range slices.Sorted(slices.Values(environment)) {
 		name, _, _ := strings.Cut(variable, "=")
-		if !strings.HasPrefix(name, settingPrefix) || known[name] || slices.Contains(clientSettings(), name) ||
+		if !strings.HasPrefix(name, settingPrefix) || known[name] ||
+			slices.Contains(clientSettings(), name) ||
 			kubernetesLink.MatchString(name) || kubernetesLink.MatchString(variable) {
 			continue
 		}
-		warnings = append(warnings, fmt.Sprintf("%s is set, but there is no such setting%s", name, meantSetting(known, name)))
+		warnings = append(warnings, fmt.Sprintf("%s is set, but there is no such setting%s", name,
+			meantSetting(known, name)))
 	}
 	return warnings
 }

@@ -19,8 +19,10 @@ func newVerify() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "verify",
 		Short: "Prove that every counter is what the ledger says",
-		Long: "Recomputes every counter and rollup from the ledger, checks that the rows fit together and that the file is\n" +
-			"sound, and lists each difference with what it should be. Works while the server runs, on one snapshot.\n" +
+		Long: "Recomputes every counter and rollup from the ledger, checks that the rows fit " +
+			"together and that the file is\n" +
+			"sound, and lists each difference with what it should be. Works while the server " +
+			"runs, on one snapshot.\n" +
 			"Exit code 1 when differences are left.",
 		Example: `  pikarc verify
   pikarc verify --repair --data-dir /var/lib/pikarc`,
@@ -29,13 +31,15 @@ func newVerify() *cobra.Command {
 			return runVerify(cmd.Context(), dataDir(cmd), repair, asJSON, cmd.OutOrStdout())
 		},
 	}
-	cmd.Flags().BoolVar(&repair, "repair", false, "set right what the ledger proves; decisions wait meanwhile")
+	cmd.Flags().BoolVar(&repair, "repair", false,
+		"set right what the ledger proves; decisions wait meanwhile")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
 }
 
 func runVerify(ctx context.Context, dir string, repair, asJSON bool, stdout io.Writer) error {
-	report, err := verify.File(ctx, databasePath(dir), verify.Options{Migrations: embed.Migrations(), Repair: repair})
+	report, err := verify.File(ctx, databasePath(dir),
+		verify.Options{Migrations: embed.Migrations(), Repair: repair})
 	if errors.Is(err, fs.ErrNotExist) {
 		return errNoDatabase(dir)
 	}
@@ -57,7 +61,8 @@ func runVerify(ctx context.Context, dir string, repair, asJSON bool, stdout io.W
 func printReport(w io.Writer, r verify.Report, asJSON bool) error {
 	if asJSON {
 		return printJSON(w, map[string]any{
-			"checks": r.Checks, "runs": r.Runs, "seconds": r.Took.Seconds(), "found": r.Found, "repaired": r.Repaired,
+			"checks": r.Checks, "runs": r.Runs, "seconds": r.Took.Seconds(), "found": r.Found,
+			"repaired":    r.Repaired,
 			"differences": append([]verify.Difference{}, r.Differences...), // never null
 		})
 	}
@@ -69,7 +74,8 @@ func printReport(w io.Writer, r verify.Report, asJSON bool) error {
 		if d.Repaired {
 			mark = " (repaired)"
 		}
-		if _, err := fmt.Fprintf(w, "%s: is %s, should be %s%s\n", where, d.Stored, d.ShouldBe, mark); err != nil {
+		if _, err := fmt.Fprintf(w, "%s: is %s, should be %s%s\n", where, d.Stored, d.ShouldBe,
+			mark); err != nil {
 			return err
 		}
 	}

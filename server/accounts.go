@@ -41,7 +41,8 @@ type accountJSON struct {
 
 func (s *Server) issueToken(a storage.Account) (tokenJSON, error) {
 	token, err := s.tokens.Issue(a.ID.String(), a.Workspace.String(), a.TokenVersion)
-	return tokenJSON{AccessToken: token, TokenType: "bearer", ExpiresIn: int64(s.tokens.TTL() / time.Second)}, err
+	return tokenJSON{AccessToken: token, TokenType: "bearer",
+		ExpiresIn: int64(s.tokens.TTL() / time.Second)}, err
 }
 
 // readEmail reads a field that must look like an address.
@@ -85,7 +86,8 @@ func (s *Server) register(c *call) error {
 	if err != nil {
 		return err
 	}
-	in := storage.NewAccount{Email: email, PasswordHash: hash, Plan: s.DefaultPlan.ID, Address: addressText(limit.ClientNetwork(c.from)), First: !s.OpenRegistration}
+	in := storage.NewAccount{Email: email, PasswordHash: hash, Plan: s.DefaultPlan.ID,
+		Address: addressText(limit.ClientNetwork(c.from)), First: !s.OpenRegistration}
 	if name != nil {
 		in.WorkspaceName = *name
 	}
@@ -110,7 +112,8 @@ func (s *Server) register(c *call) error {
 		APIKey    apiKeyJSON    `json:"api_key"`
 	}{
 		tokenJSON: token,
-		Account:   accountJSON{ID: account.ID, Email: account.Email, CreatedAt: wire.Time(account.CreatedAt)},
+		Account: accountJSON{ID: account.ID, Email: account.Email,
+			CreatedAt: wire.Time(account.CreatedAt)},
 		Workspace: workspaceOf(workspace),
 		APIKey:    apiKeyOf(key),
 	})
@@ -137,7 +140,8 @@ func (s *Server) login(c *call) error {
 	if err != nil {
 		return err
 	}
-	attempt, wait := s.logins.Begin(limit.Attempt{Account: email, Version: account.TokenVersion, Address: c.from, Known: known})
+	attempt, wait := s.logins.Begin(limit.Attempt{Account: email, Version: account.TokenVersion,
+		Address: c.from, Known: known})
 	if wait > 0 {
 		return tooManyFailures(wait)
 	}
@@ -158,11 +162,14 @@ func (s *Server) login(c *call) error {
 }
 
 func tooManyFailures(wait time.Duration) error {
-	return retryLater(http.StatusTooManyRequests, "Too many failed attempts. Try again in "+seconds(wait)+" s.", seconds(wait))
+	return retryLater(http.StatusTooManyRequests,
+		"Too many failed attempts. Try again in "+seconds(wait)+" s.", seconds(wait))
 }
 
 // accountByEmail finds an account; one that does not exist is no error here.
-func (s *Server) accountByEmail(c *call, email string) (account storage.Account, found bool, err error) {
+func (s *Server) accountByEmail(
+	c *call, email string,
+) (account storage.Account, found bool, err error) {
 	account, err = s.store.AccountByEmail(c.ctx(), email)
 	if errors.Is(err, storage.ErrNotFound) {
 		return storage.Account{}, false, nil
@@ -171,7 +178,9 @@ func (s *Server) accountByEmail(c *call, email string) (account storage.Account,
 }
 
 // checkPassword takes the same time whether or not the account exists.
-func (s *Server) checkPassword(c *call, account storage.Account, found bool, password string) (bool, error) {
+func (s *Server) checkPassword(
+	c *call, account storage.Account, found bool, password string,
+) (bool, error) {
 	if !found {
 		return false, s.hasher.VerifyNone(c.ctx(), password)
 	}
@@ -226,7 +235,8 @@ func (s *Server) changePassword(c *call) error {
 	if err != nil {
 		return err
 	}
-	account.TokenVersion, err = s.store.ChangePassword(c.ctx(), account.ID, account.PasswordHash, hash)
+	account.TokenVersion, err = s.store.ChangePassword(c.ctx(), account.ID, account.PasswordHash,
+		hash)
 	if errors.Is(err, storage.ErrBadPassword) {
 		return wrong
 	}
@@ -239,7 +249,8 @@ func (s *Server) changePassword(c *call) error {
 // provePassword makes sure that who is signed in knows the password. Failures
 // are counted for the account alone: only who holds one of its tokens can make them.
 func (s *Server) provePassword(c *call, account storage.Account, password string) error {
-	attempt, wait := s.logins.Begin(limit.Attempt{Account: account.ID.String(), Version: account.TokenVersion, Known: true})
+	attempt, wait := s.logins.Begin(limit.Attempt{Account: account.ID.String(),
+		Version: account.TokenVersion, Known: true})
 	if wait > 0 {
 		return tooManyFailures(wait)
 	}

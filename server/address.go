@@ -38,7 +38,8 @@ func clientAddress(r *http.Request, proxies []netip.Prefix) netip.Addr {
 
 // forwarded reports whether a proxy says that it passes a request on.
 func forwarded(r *http.Request) bool {
-	return r.Header.Get("X-Forwarded-For") != "" || r.Header.Get("X-Real-Ip") != "" || r.Header.Get("Forwarded") != ""
+	return r.Header.Get("X-Forwarded-For") != "" || r.Header.Get("X-Real-Ip") != "" ||
+		r.Header.Get("Forwarded") != ""
 }
 
 // forwardedAddr reads an entry of X-Forwarded-For; some proxies add the port.

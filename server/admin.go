@@ -34,13 +34,15 @@ func (s *Server) serveEndpoints(ctx context.Context, endpoints []Endpoint) (stop
 	var servers []*http.Server
 	for _, e := range endpoints {
 		hs := &http.Server{
-			Handler: e.Handler, ReadHeaderTimeout: s.Timeouts.Header, ReadTimeout: s.Timeouts.Read, IdleTimeout: s.Timeouts.Idle,
+			Handler: e.Handler, ReadHeaderTimeout: s.Timeouts.Header, ReadTimeout: s.Timeouts.Read,
+			IdleTimeout:    s.Timeouts.Idle,
 			MaxHeaderBytes: 64 << 10, ErrorLog: slog.NewLogLogger(s.Log.Handler(), slog.LevelDebug),
 		}
 		servers = append(servers, hs)
 		go func() {
 			if err := hs.Serve(e.Listener); !errors.Is(err, http.ErrServerClosed) {
-				s.Log.Error("an endpoint for operators ended", "addr", e.Listener.Addr().String(), "error", err.Error())
+				s.Log.Error("an endpoint for operators ended", "addr", e.Listener.Addr().String(),
+					"error", err.Error())
 			}
 		}()
 	}

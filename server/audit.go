@@ -40,15 +40,18 @@ type auditJSON struct {
 
 func auditOf(e storage.AuditEntry) auditJSON {
 	return auditJSON{
-		ID: e.ID, At: wire.Time(e.At), Actor: actorJSON{e.Actor.Kind, wire.NullString(e.Actor.Name)}, Action: e.Action,
-		Target: wire.NullString(e.Target), Before: e.Before, After: e.After, Address: wire.NullString(e.Address),
+		ID: e.ID, At: wire.Time(e.At), Actor: actorJSON{e.Actor.Kind,
+			wire.NullString(e.Actor.Name)}, Action: e.Action,
+		Target: wire.NullString(e.Target), Before: e.Before, After: e.After,
+		Address: wire.NullString(e.Address),
 	}
 }
 
 func (s *Server) listAudit(c *call) error {
 	q := request.ReadQuery(c.r)
 	f := storage.AuditFilter{
-		Action: storage.Action(q.Literal("action", wire.Map(storage.Actions(), func(a storage.Action) string { return string(a) })...)),
+		Action: storage.Action(q.Literal("action",
+			wire.Map(storage.Actions(), func(a storage.Action) string { return string(a) })...)),
 		Since:  q.OptionalTime("since"),
 		Until:  q.OptionalTime("until"),
 		Limit:  q.Int("limit", pageLength, 1, maxPage),
@@ -58,5 +61,6 @@ func (s *Server) listAudit(c *call) error {
 		return err
 	}
 	entries, next, err := s.store.Audit(c.ctx(), c.who.workspace, f)
-	return c.ok(page{wire.Map(entries, auditOf), wire.NullString(next)}, badCursor(err, "cursor", f.Cursor))
+	return c.ok(page{wire.Map(entries, auditOf), wire.NullString(next)},
+		badCursor(err, "cursor", f.Cursor))
 }

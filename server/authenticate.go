@@ -44,7 +44,9 @@ func (s *Server) authenticate(c *call) error {
 }
 
 // identify checks an Authorization header against what a route needs.
-func (s *Server) identify(ctx context.Context, needs permissions, header string) (principal, error) {
+func (s *Server) identify(
+	ctx context.Context, needs permissions, header string,
+) (principal, error) {
 	scheme, credential, _ := strings.Cut(header, " ")
 	credential = strings.TrimSpace(credential)
 	if !strings.EqualFold(scheme, "Bearer") || credential == "" {
@@ -64,7 +66,9 @@ func (s *Server) identify(ctx context.Context, needs permissions, header string)
 
 // checkKey looks a key up, or recalls it where the store checks it later, and
 // holds what it may do against what the call needs.
-func (s *Server) checkKey(ctx context.Context, credential string, needs permissions) (principal, error) {
+func (s *Server) checkKey(
+	ctx context.Context, credential string, needs permissions,
+) (principal, error) {
 	key, err := auth.ParseAPIKey(credential)
 	if err != nil {
 		return principal{}, invalidKey()
@@ -95,7 +99,8 @@ func (s *Server) checkKey(ctx context.Context, credential string, needs permissi
 }
 
 func keyHolder(key auth.APIKey, found storage.Credential, cached bool) principal {
-	return principal{workspace: found.Workspace, account: found.Account, key: found.Key, prefix: key.Prefix, cached: cached}
+	return principal{workspace: found.Workspace, account: found.Account, key: found.Key,
+		prefix: key.Prefix, cached: cached}
 }
 
 func invalidKey() error { return unauthenticated("Invalid API key") }

@@ -54,7 +54,8 @@ func (u *upkeep) backup(ctx context.Context) error {
 		return err
 	}
 	u.metrics.Jobs.SetBackupBytes(bytes)
-	u.Log.Info("backed up", "dir", u.Backups.Dir, "bytes", bytes, "seconds", time.Since(began).Seconds(), "deleted", deleted)
+	u.Log.Info("backed up", "dir", u.Backups.Dir, "bytes", bytes, "seconds",
+		time.Since(began).Seconds(), "deleted", deleted)
 	return nil
 }
 

@@ -21,7 +21,8 @@ func CheckBasePath(base string) error {
 		return nil
 	}
 	if !validBasePath.MatchString(base) {
-		return errors.New("write a path such as /pikarc, of letters, digits, dots and dashes, without a slash at its end")
+		return errors.New("write a path such as /pikarc, of letters, digits, dots and dashes, " +
+			"without a slash at its end")
 	}
 	if first := firstSegment(base); slices.Contains(ownSegments(), first) {
 		return fmt.Errorf("the server has a path /%s itself: choose another", first)
@@ -89,5 +90,6 @@ func inDocument(document []byte, base string) []byte {
 	if base == "" {
 		return document
 	}
-	return []byte(strings.Replace(string(document), `"servers": [{"url": "/"`, `"servers": [{"url": "`+base+`"`, 1))
+	return []byte(strings.Replace(string(document), `"servers": [{"url": "/"`,
+		`"servers": [{"url": "`+base+`"`, 1))
 }

@@ -67,7 +67,8 @@ type planResetJSON struct {
 func planChangeOf(c storage.PlanChange) planChangeJSON {
 	return planChangeJSON{
 		At: wire.Time(c.At), From: wire.NullString(c.From), To: c.To, By: c.By.String(),
-		Reset: planResetJSON{c.Reset.KillSwitch, c.Reset.UserDailyBudget, wire.Limit(c.Reset.MaxConcurrentRuns)},
+		Reset: planResetJSON{c.Reset.KillSwitch, c.Reset.UserDailyBudget,
+			wire.Limit(c.Reset.MaxConcurrentRuns)},
 	}
 }
 
@@ -79,7 +80,8 @@ func (s *Server) readBilling(c *call) error {
 	sub := b.Subscription
 	out := billingJSON{
 		Plan: b.Workspace.Plan.ID, Status: sub.Status, BillingEnabled: s.billingEnabled(),
-		PortalEnabled: s.billingEnabled() && sub.Customer != "", SubscriptionPlan: wire.NullString(sub.Plan),
+		PortalEnabled:    s.billingEnabled() && sub.Customer != "",
+		SubscriptionPlan: wire.NullString(sub.Plan),
 		CurrentPeriodEnd: wire.Time(sub.PeriodEnd), CancelAtPeriodEnd: sub.CancelAtPeriodEnd,
 		Plans: wire.Map(plans.All(), planOf), Changes: wire.Map(b.Changes, planChangeOf),
 	}
@@ -89,7 +91,8 @@ func (s *Server) readBilling(c *call) error {
 		}
 	}
 	// What is over, or was never this workspace's, ends nothing more.
-	if ends := sub.PlanEndsAt; s.Now().Before(ends) && sub.Plan == b.Workspace.Plan.ID && s.billingEnabled() {
+	if ends := sub.PlanEndsAt; s.Now().Before(ends) && sub.Plan == b.Workspace.Plan.ID &&
+		s.billingEnabled() {
 		out.PlanEndsAt, out.NextPlan = wire.Time(ends), wire.NullString(s.DefaultPlan.ID)
 		if sub.Status == storage.SubscriptionPastDue {
 			out.GraceEndsAt = wire.Time(ends)

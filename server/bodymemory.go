@@ -50,7 +50,9 @@ func newBodyMemory(size, largest int64) *bodyMemory {
 
 // hold takes memory for a workspace, and waits for it a while. The error is
 // request.ErrNoMemory, or the context's.
-func (m *bodyMemory) hold(ctx context.Context, ws storage.WorkspaceKey, bytes int64) (release func(), err error) {
+func (m *bodyMemory) hold(
+	ctx context.Context, ws storage.WorkspaceKey, bytes int64,
+) (release func(), err error) {
 	patience, cancel := context.WithTimeout(ctx, bodyPatience)
 	defer cancel()
 	own := m.enter(ws)

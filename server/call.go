@@ -70,7 +70,8 @@ func (s *Server) answer(rt route) httprouter.Handle {
 			}
 			span.End(c.status, decision)
 		}
-		_ = http.NewResponseController(w).Flush() // who called need not wait for the log; who is gone does not matter
+		// Who called need not wait for the log; who is gone does not matter
+		_ = http.NewResponseController(w).Flush()
 		s.logAccess(c, took)
 	}
 }
@@ -158,7 +159,8 @@ func requestID(r *http.Request) string {
 // paths carry user ids.
 func (s *Server) logAccess(c *call, took time.Duration) {
 	level := slog.LevelInfo
-	if c.status >= http.StatusInternalServerError && c.status != http.StatusServiceUnavailable { // that has its own line, once a minute
+	// That has its own line, once a minute
+	if c.status >= http.StatusInternalServerError && c.status != http.StatusServiceUnavailable {
 		level = slog.LevelWarn
 	}
 	if !s.Log.Enabled(c.ctx(), level) {
@@ -209,7 +211,8 @@ func (s *Server) optionalObject(c *call) (*request.Object, error) {
 
 // report reads the body of a call that agents make.
 func (s *Server) report(c *call) (*request.Object, error) {
-	return request.ReadReport(c.w, c.r, s.bodyLimit(c, s.MaxRunBody, "max-run-body"), s.MaxPayload, isReportField)
+	return request.ReadReport(c.w, c.r, s.bodyLimit(c, s.MaxRunBody, "max-run-body"), s.MaxPayload,
+		isReportField)
 }
 
 // configLimit is the limit of all other bodies.

@@ -53,7 +53,8 @@ func tableOf(t prices.Table) tableJSON {
 	}
 	input, output := t.Price(prices.Input), t.Price(prices.Output)
 	return tableJSON{
-		Input: &input, Output: &output, Cached: own(prices.Cached), CacheWrite: own(prices.CacheWrite),
+		Input: &input, Output: &output, Cached: own(prices.Cached),
+		CacheWrite:   own(prices.CacheWrite),
 		CacheWrite1h: own(prices.CacheWrite1h), Reasoning: own(prices.Reasoning),
 	}
 }
@@ -68,7 +69,8 @@ func publishedOf(m *prices.Model, now time.Time) publishedJSON {
 		out.PerCall = &rates.PerCall
 	}
 	for _, tier := range rates.Tiers {
-		out.Tiers = append(out.Tiers, tierJSON{tier.AbovePrompt, tableOf(rates.At(tier.AbovePrompt + 1))})
+		out.Tiers = append(out.Tiers, tierJSON{tier.AbovePrompt,
+			tableOf(rates.At(tier.AbovePrompt + 1))})
 	}
 	if from, known := m.EffectiveFrom(now); known {
 		out.EffectiveFrom = new(wire.Time(from))
@@ -118,23 +120,29 @@ type publishedKey struct{ provider, model string }
 func keyOfPublished(m *prices.Model) publishedKey { return publishedKey{m.Provider.ID, m.ID} }
 
 func (k publishedKey) compare(other publishedKey) int {
-	return cmp.Or(strings.Compare(k.provider, other.provider), strings.Compare(k.model, other.model))
+	return cmp.Or(strings.Compare(k.provider, other.provider),
+		strings.Compare(k.model, other.model))
 }
 
 // publishedAfter lists the entries behind one in whose names or provider the text
 // is, and the one that a step of exactly this name would get.
-func publishedAfter(c *prices.Catalogue, after publishedKey, text, provider string) (found []*prices.Model) {
+func publishedAfter(
+	c *prices.Catalogue, after publishedKey, text, provider string,
+) (found []*prices.Model) {
 	got, _ := c.Find(text)
 	text = strings.ToLower(strings.TrimSpace(text))
 	for _, m := range c.Models() {
-		if provider != "" && m.Provider.ID != strings.ToLower(provider) || keyOfPublished(m).compare(after) <= 0 {
+		if provider != "" && m.Provider.ID != strings.ToLower(provider) ||
+			keyOfPublished(m).compare(after) <= 0 {
 			continue
 		}
 		if m == got || mentions(m, text) {
 			found = append(found, m)
 		}
 	}
-	slices.SortFunc(found, func(a, b *prices.Model) int { return keyOfPublished(a).compare(keyOfPublished(b)) })
+	slices.SortFunc(found, func(a, b *prices.Model) int {
+		return keyOfPublished(a).compare(keyOfPublished(b))
+	})
 	return found
 }
 
@@ -149,7 +157,8 @@ const (
 )
 
 func catalogueCursor(k publishedKey) string {
-	return base64.RawURLEncoding.EncodeToString([]byte(catalogueCursorPrefix + k.provider + "\n" + k.model))
+	return base64.RawURLEncoding.EncodeToString([]byte(catalogueCursorPrefix + k.provider + "\n" +
+		k.model))
 }
 
 // parseCatalogueCursor reads a cursor; the empty one is before all entries.

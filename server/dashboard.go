@@ -21,7 +21,8 @@ const indexFile = "index.html"
 // tab work on each; a star is one segment.
 func pages() []string {
 	return []string{
-		"/", "/sign-in", "/register", "/welcome", "/overview", "/runs", "/runs/*", "/users", "/prices", "/limits",
+		"/", "/sign-in", "/register", "/welcome", "/overview", "/runs", "/runs/*", "/users",
+		"/prices", "/limits",
 		"/api-keys", "/audit", "/plan", "/account", "/docs",
 	}
 }
@@ -30,9 +31,12 @@ func pages() []string {
 // because package mime asks the machine.
 func contentTypes() map[string]string {
 	return map[string]string{
-		".html": "text/html; charset=utf-8", ".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8",
-		".json": "application/json", ".webmanifest": "application/manifest+json", ".txt": "text/plain; charset=utf-8",
-		".svg": "image/svg+xml", ".png": "image/png", ".ico": "image/x-icon", ".woff2": "font/woff2",
+		".html": "text/html; charset=utf-8", ".css": "text/css; charset=utf-8",
+		".js":   "text/javascript; charset=utf-8",
+		".json": "application/json", ".webmanifest": "application/manifest+json",
+		".txt": "text/plain; charset=utf-8",
+		".svg": "image/svg+xml", ".png": "image/png", ".ico": "image/x-icon",
+		".woff2": "font/woff2",
 	}
 }
 
@@ -61,7 +65,8 @@ func loadDashboard(files fs.FS, base string) (map[string]staticFile, error) {
 		if isForm(files, name) {
 			return nil
 		}
-		f := staticFile{contentType: contentTypes()[path.Ext(name)], immutable: strings.HasPrefix(name, "assets/")}
+		f := staticFile{contentType: contentTypes()[path.Ext(name)],
+			immutable: strings.HasPrefix(name, "assets/")}
 		if f.contentType == "" {
 			f.contentType = "application/octet-stream"
 		}
@@ -81,7 +86,8 @@ func loadDashboard(files fs.FS, base string) (map[string]staticFile, error) {
 
 // formsOf reads a file as it is, and as it was compressed when it was built.
 func formsOf(files fs.FS, name string) (forms []staticForm, err error) {
-	for _, form := range []struct{ encoding, ending string }{{"br", ".br"}, {"gzip", ".gz"}, {"", ""}} {
+	for _, form := range []struct{ encoding, ending string }{{"br", ".br"}, {"gzip", ".gz"},
+		{"", ""}} {
 		content, err := fs.ReadFile(files, name+form.ending)
 		switch {
 		case err == nil:

@@ -21,9 +21,10 @@ func (s *Server) endRuns(c *call) error {
 		return err
 	}
 	in := storage.EndsOfRuns{
-		IDs:    o.OptionalIDs("run_ids", storage.MaxEnds),
-		Status: storage.ParseRunStatus(o.OptionalLiteral("status", "COMPLETED", "FAILED", "BLOCKED")),
-		By:     storage.EndedByDashboard,
+		IDs: o.OptionalIDs("run_ids", storage.MaxEnds),
+		Status: storage.ParseRunStatus(o.OptionalLiteral("status", "COMPLETED", "FAILED",
+			"BLOCKED")),
+		By: storage.EndedByDashboard,
 	}
 	silent := o.OptionalInt("silent_for_seconds", 0, maxSilence)
 	o.RefuseUnknown()
@@ -31,7 +32,8 @@ func (s *Server) endRuns(c *call) error {
 		return err
 	}
 	if (in.IDs == nil) == (silent == nil) {
-		return request.Invalid([]any{"body"}, "send run_ids or silent_for_seconds, and not both", json.RawMessage(o.Raw()))
+		return request.Invalid([]any{"body"}, "send run_ids or silent_for_seconds, and not both",
+			json.RawMessage(o.Raw()))
 	}
 	if silent != nil {
 		in.SilentSince = s.Now().Add(-time.Duration(*silent) * time.Second)

@@ -81,10 +81,12 @@ func (s *Server) fail(c *call, err error) {
 	e := toAPIError(err)
 	switch {
 	case e.status == http.StatusInternalServerError:
-		s.Log.Error("internal error", "request_id", c.id, "route", c.route.path, "error", err.Error())
+		s.Log.Error("internal error", "request_id", c.id, "route", c.route.path, "error",
+			err.Error())
 	case e.status == http.StatusServiceUnavailable:
 		if due, skipped := s.troubles.due(e.detail, s.Now()); due {
-			s.Log.Warn("unavailable", "request_id", c.id, "route", c.route.path, "error", err.Error(), "requests_before", skipped)
+			s.Log.Warn("unavailable", "request_id", c.id, "route", c.route.path, "error",
+				err.Error(), "requests_before", skipped)
 		}
 	}
 	for name, values := range e.header {
@@ -118,7 +120,9 @@ func toAPIError(err error) *apiError {
 	case errors.Is(err, storage.ErrKeyExpired):
 		return unauthenticated("API key has expired")
 	case errors.Is(err, storage.ErrTooManyKeys):
-		return &apiError{status: http.StatusBadRequest, detail: fmt.Sprintf("A workspace has at most %d active API keys. Revoke one that is no longer used.", storage.MaxKeys)}
+		return &apiError{status: http.StatusBadRequest,
+			detail: fmt.Sprintf("A workspace has at most %d active API keys. Revoke one that is "+
+				"no longer used.", storage.MaxKeys)}
 	case errors.Is(err, storage.ErrStepBlocked):
 		return &apiError{status: http.StatusBadRequest, detail: "A blocked step cannot be updated"}
 	case errors.As(err, &tooLarge):
@@ -129,24 +133,30 @@ func toAPIError(err error) *apiError {
 			header: http.Header{"Accept-Encoding": {"identity"}},
 		}
 	case errors.Is(err, request.ErrNoMemory):
-		return unavailable("The server holds as many large request bodies as its setting --max-body-memory " +
-			"(PIKARC_MAX_BODY_MEMORY) allows. Nothing was recorded; try again in a second.")
+		return unavailable("The server holds as many large request bodies as its setting " +
+			"--max-body-memory (PIKARC_MAX_BODY_MEMORY) allows. Nothing was recorded; try again " +
+			"in a second.")
 	case errors.Is(err, request.ErrRead):
-		return &apiError{status: http.StatusBadRequest, detail: "The request body could not be read"}
+		return &apiError{status: http.StatusBadRequest,
+			detail: "The request body could not be read"}
 	case errors.Is(err, live.ErrTooManyInWorkspace):
 		return retryLater(http.StatusTooManyRequests, live.ErrTooManyInWorkspace.Error(), "10")
 	case errors.Is(err, live.ErrTooMany):
 		return retryLater(http.StatusServiceUnavailable, live.ErrTooMany.Error(), "10")
 	case errors.Is(err, storage.ErrBusy):
-		return unavailable("The server is at its limit. Nothing was recorded; try again in a second.")
+		return unavailable("The server is at its limit. Nothing was recorded; try again in a " +
+			"second.")
 	case errors.Is(err, storage.ErrClosed):
 		return unavailable("The server is shutting down. Nothing was recorded; try again shortly.")
 	case errors.Is(err, storage.ErrDamaged):
-		return unavailable("The server's database is damaged. Its operator must look at the log and restore a backup.")
+		return unavailable("The server's database is damaged. Its operator must look at the log " +
+			"and restore a backup.")
 	case errors.Is(err, storage.ErrNoSpace):
-		return unavailable("The server's disk is full. Nothing was recorded; try again when its operator has made room.")
+		return unavailable("The server's disk is full. Nothing was recorded; try again when its " +
+			"operator has made room.")
 	case errors.Is(err, storage.ErrUnavailable):
-		return unavailable("The server cannot write durably now. Nothing was recorded; try again shortly.")
+		return unavailable("The server cannot write durably now. Nothing was recorded; try again " +
+			"shortly.")
 	case errors.Is(err, storage.ErrSchemaOld), errors.Is(err, storage.ErrSchemaNewer):
 		return unavailable("The database's schema does not fit this server's version.")
 	default:

@@ -13,7 +13,8 @@ var eventStream = []string{"text/event-stream"}
 // watchEvents answers with Server-Sent Events until the reader goes, is too
 // slow, its credential ends, or the server shuts down.
 func (s *Server) watchEvents(c *call) error {
-	// A body says nothing here, but while one is unread, net/http does not notice that the reader has gone.
+	// A body says nothing here, but while one is unread, net/http does not notice that
+	// the reader has gone.
 	_, _ = io.CopyN(io.Discard, c.r.Body, ignoredBody)
 	header := c.r.Header.Get("Authorization")
 	authorize := func(ctx context.Context) error {
@@ -31,14 +32,16 @@ func (s *Server) watchEvents(c *call) error {
 	}
 	defer s.hub.Leave(c.who.workspace, st)
 	at := s.Now()
-	// Between here and authentication the credential may have ended, and nobody was watching for it.
+	// Between here and authentication the credential may have ended, and nobody was
+	// watching for it.
 	if err := authorize(c.ctx()); err != nil {
 		return err
 	}
 	h := c.w.Header()
 	h["Content-Type"] = eventStream
 	if c.r.ProtoMajor == 1 {
-		h.Set("Connection", "close") // so that nothing else is ever sent on a connection that may be cut
+		// So that nothing else is ever sent on a connection that may be cut
+		h.Set("Connection", "close")
 	}
 	h.Set("X-Accel-Buffering", "no")
 	c.status = http.StatusOK

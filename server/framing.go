@@ -38,5 +38,6 @@ func (s *Server) isAmbiguous(c *call) bool {
 // it comes through one.
 func (s *Server) isProxied(r *http.Request) bool {
 	peer, err := netip.ParseAddrPort(r.RemoteAddr)
-	return err != nil || forwarded(r) || r.Header.Get("Via") != "" || limit.Contains(s.TrustedProxies, limit.PlainAddr(peer.Addr()))
+	return err != nil || forwarded(r) || r.Header.Get("Via") != "" ||
+		limit.Contains(s.TrustedProxies, limit.PlainAddr(peer.Addr()))
 }

@@ -25,9 +25,11 @@ func (s *Server) secureHeaders(c *call) {
 // pageHeaders are those of the dashboard's pages and files besides: a page may
 // load and call this server alone.
 func pageHeaders(h http.Header) {
-	h.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "+
-		"font-src 'self'; connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'")
-	h.Set("Permissions-Policy", "camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()")
+	h.Set("Content-Security-Policy",
+		"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "+
+			"font-src 'self'; connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'")
+	h.Set("Permissions-Policy",
+		"camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()")
 	h.Set("Cross-Origin-Opener-Policy", "same-origin")
 }
 
@@ -62,11 +64,13 @@ func (s *Server) corsHeaders(c *call) {
 func (s *Server) preflight(c *call) bool {
 	asked := c.r.Header.Get("Access-Control-Request-Method")
 	h := c.w.Header()
-	if c.r.Method != http.MethodOptions || asked == "" || h.Get("Access-Control-Allow-Origin") == "" {
+	if c.r.Method != http.MethodOptions || asked == "" ||
+		h.Get("Access-Control-Allow-Origin") == "" {
 		return false
 	}
 	h.Set("Access-Control-Allow-Methods", "GET, POST, PUT, PATCH, DELETE")
-	h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type, Idempotency-Key, X-Request-Id")
+	h.Set("Access-Control-Allow-Headers",
+		"Authorization, Content-Type, Idempotency-Key, X-Request-Id")
 	h.Set("Access-Control-Max-Age", "600")
 	c.status = http.StatusNoContent
 	c.w.WriteHeader(c.status)

@@ -70,7 +70,8 @@ func jobLabels() (labels []string) {
 // restarted often is still kept tidy; backups and verifications only when due.
 func (u *upkeep) start(ctx context.Context) <-chan struct{} {
 	var group sync.WaitGroup
-	does := func(interval time.Duration, j job, name, things string, round func(context.Context) (int, error)) {
+	does := func(interval time.Duration, j job, name, things string,
+		round func(context.Context) (int, error)) {
 		u.metrics.Jobs.Enable(j.String())
 		group.Go(func() { u.every(ctx, interval, j, name, things, round) })
 	}
@@ -83,8 +84,10 @@ func (u *upkeep) start(ctx context.Context) <-chan struct{} {
 	does(shrinkEvery, jobShrink, "shrink the file", "pages", u.shrink)
 	does(keyUseEvery, jobKeyUse, "record when API keys were used", "", u.recordKeyUse)
 	if u.billing != nil {
-		does(endPlansEvery, jobEndPlans, "end plans that are no longer paid", "customers", u.billing.EndPlans)
-		does(reconcileTry, jobReconcile, "repair customers", "customers", u.until(reconcileEvery, u.billing.Reconcile))
+		does(endPlansEvery, jobEndPlans, "end plans that are no longer paid", "customers",
+			u.billing.EndPlans)
+		does(reconcileTry, jobReconcile, "repair customers", "customers",
+			u.until(reconcileEvery, u.billing.Reconcile))
 	}
 	if u.VerifyEvery > 0 {
 		u.metrics.Jobs.Enable(jobVerify.String())
@@ -160,7 +163,8 @@ func (u *upkeep) until(
 func (u *upkeep) lookAtWAL(ctx context.Context) (int, error) {
 	const tolerated = time.Minute
 	if st := u.store.Stats(); st.WALHeld >= tolerated {
-		u.Log.WarnContext(ctx, "a long read keeps the write-ahead log from shrinking: see docs/ops/metrics.md",
+		u.Log.WarnContext(ctx,
+			"a long read keeps the write-ahead log from shrinking: see docs/ops/metrics.md",
 			"seconds", int64(st.WALHeld.Seconds()), "wal_bytes", st.WALBytes)
 	}
 	return 0, ctx.Err()
@@ -182,16 +186,17 @@ func (u *upkeep) backingOff(
 	waits := func(now time.Time) bool { // a clock that was set back waits for nothing
 		return !now.Before(failed) && now.Sub(failed) < wait
 	}
-	return u.whenDue(func(now time.Time) bool { return !waits(now) && due(now) }, func(ctx context.Context) error {
-		err := job(ctx)
-		switch {
-		case err == nil:
-			wait = 0
-		case !stopped(err):
-			wait, failed = min(max(2*wait, lookEvery), longest), u.Now()
-		}
-		return err
-	})
+	return u.whenDue(func(now time.Time) bool { return !waits(now) && due(now) },
+		func(ctx context.Context) error {
+			err := job(ctx)
+			switch {
+			case err == nil:
+				wait = 0
+			case !stopped(err):
+				wait, failed = min(max(2*wait, lookEvery), longest), u.Now()
+			}
+			return err
+		})
 }
 
 // whenDue makes a job of one that is to run at certain times. Such a job logs

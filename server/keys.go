@@ -22,7 +22,8 @@ type apiKeyJSON struct {
 }
 
 func apiKeyOf(k storage.APIKey) apiKeyJSON {
-	return apiKeyJSON{ID: k.ID, Prefix: k.Prefix, Key: wire.NullString(k.Full), Label: k.Label, IsActive: true, CreatedAt: wire.Time(k.CreatedAt)}
+	return apiKeyJSON{ID: k.ID, Prefix: k.Prefix, Key: wire.NullString(k.Full), Label: k.Label,
+		IsActive: true, CreatedAt: wire.Time(k.CreatedAt)}
 }
 
 // NewKey is what a rotated key looks like, in the API and on the command line.
@@ -36,7 +37,8 @@ type NewKey struct {
 
 // NewKeyOf shows a key that was just made in the place of another.
 func NewKeyOf(k storage.APIKey) NewKey {
-	return NewKey{ID: k.ID, Prefix: k.Prefix, Label: k.Label, Key: k.Full, CreatedAt: wire.Time(k.CreatedAt)}
+	return NewKey{ID: k.ID, Prefix: k.Prefix, Label: k.Label, Key: k.Full,
+		CreatedAt: wire.Time(k.CreatedAt)}
 }
 
 // CreatedKey is what a key made beside others looks like, in the API and on
@@ -53,7 +55,8 @@ type CreatedKey struct {
 
 // CreatedKeyOf shows a key that was just made.
 func CreatedKeyOf(k storage.APIKey) CreatedKey {
-	return CreatedKey{k.ID, k.Prefix, k.Label, k.Scope, k.Full, wire.Time(k.CreatedAt), wire.Time(k.ExpiresAt)}
+	return CreatedKey{k.ID, k.Prefix, k.Label, k.Scope, k.Full, wire.Time(k.CreatedAt),
+		wire.Time(k.ExpiresAt)}
 }
 
 // ListedKey is one of a workspace's keys, in the API's list and the command line's.
@@ -76,7 +79,8 @@ type keyJSON struct {
 
 func keyOf(k storage.APIKey) keyJSON {
 	return keyJSON{
-		k.ID, k.Prefix, k.Label, k.Scope, k.Active(), wire.Time(k.CreatedAt), wire.Time(k.ExpiresAt), wire.Time(k.LastUsedAt),
+		k.ID, k.Prefix, k.Label, k.Scope, k.Active(), wire.Time(k.CreatedAt),
+		wire.Time(k.ExpiresAt), wire.Time(k.LastUsedAt),
 	}
 }
 
@@ -132,7 +136,8 @@ func (s *Server) listAPIKeys(c *call) error {
 		return err
 	}
 	keys, next, err := s.store.APIKeys(c.ctx(), c.who.workspace, f)
-	return c.ok(page{wire.Map(keys, ListedKeyOf), wire.NullString(next)}, badCursor(err, "cursor", f.Cursor))
+	return c.ok(page{wire.Map(keys, ListedKeyOf), wire.NullString(next)},
+		badCursor(err, "cursor", f.Cursor))
 }
 
 func (s *Server) createAPIKey(c *call) error {

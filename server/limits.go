@@ -29,11 +29,13 @@ func (s *Server) hintAtUnnamedProxy(c *call) {
 	if !near || !forwarded(c.r) {
 		return
 	}
-	if peer, err := netip.ParseAddrPort(c.r.RemoteAddr); err != nil || limit.Contains(s.TrustedProxies, limit.PlainAddr(peer.Addr())) {
+	if peer, err := netip.ParseAddrPort(c.r.RemoteAddr); err != nil ||
+		limit.Contains(s.TrustedProxies, limit.PlainAddr(peer.Addr())) {
 		return
 	}
 	s.hintAtProxy.Do(func() {
-		s.Log.Warn("a proxy seems to stand before this server: name it with --trusted-proxies, or all its clients look like one",
+		s.Log.Warn("a proxy seems to stand before this server: name it with --trusted-proxies, "+
+			"or all its clients look like one",
 			"address", c.remote())
 	})
 }
@@ -51,7 +53,8 @@ func tooMany(wait time.Duration, whose string) error {
 	if wait <= 0 {
 		return nil
 	}
-	return retryLater(http.StatusTooManyRequests, "Too many requests from "+whose+". Nothing was recorded; slow down.", seconds(wait))
+	return retryLater(http.StatusTooManyRequests,
+		"Too many requests from "+whose+". Nothing was recorded; slow down.", seconds(wait))
 }
 
 // The limiters of a server.

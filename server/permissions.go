@@ -12,14 +12,15 @@ type permissions uint16
 
 // The permissions. A call that needs none is public.
 const (
-	canDecide    permissions = 1 << iota // ask for a decision: starts, steps, heartbeats
-	canReport                            // say what an allowed step has used
-	canEndRun                            // end a run
-	canRead                              // read whatever the workspace has
-	canConfigure                         // change what decisions depend on, and who may ask for them
-	canBill                              // see and change what is paid for
-	canManage                            // act for the account itself: its password, its sessions
-	public       permissions = 0
+	canDecide permissions = 1 << iota // ask for a decision: starts, steps, heartbeats
+	canReport                         // say what an allowed step has used
+	canEndRun                         // end a run
+	canRead                           // read whatever the workspace has
+	// Change what decisions depend on, and who may ask for them
+	canConfigure
+	canBill               // see and change what is paid for
+	canManage             // act for the account itself: its password, its sessions
+	public    permissions = 0
 )
 
 // What each kind of credential holds.
@@ -71,7 +72,8 @@ func refuseScope(needs permissions, scope storage.Scope) error {
 		return unauthenticated("This call changes the configuration: it needs a signed-in account or an API key of scope admin. " +
 			"The scope of this key is " + string(scope) + ".")
 	default:
-		return unauthenticated("This call needs an API key of scope agent or admin. The scope of this key is " + string(scope) + ".")
+		return unauthenticated("This call needs an API key of scope agent or admin. The scope of " +
+			"this key is " + string(scope) + ".")
 	}
 }
 

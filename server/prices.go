@@ -147,6 +147,8 @@ func priceWarning(p storage.ModelPrice) string {
 	if highest <= likelyPerToken {
 		return ""
 	}
-	return "This is a price for one token: at $" + highest.String() + " each, a million tokens cost $" +
-		highest.PerMillion() + ". Prices are often given for a million tokens; divide those by 1,000,000."
+	return "This is a price for one token: at $" + highest.String() +
+		" each, a million tokens cost $" +
+		highest.PerMillion() +
+		". Prices are often given for a million tokens; divide those by 1,000,000."
 }

@@ -54,7 +54,8 @@ func (c *call) file(content []byte, etag string) error {
 	case http.StatusPreconditionFailed:
 		return &apiError{status: w.failed, detail: "The file is another one than If-Match names"}
 	default:
-		return &apiError{status: w.failed, detail: "The file has no such range: it has " + w.length + " bytes"}
+		return &apiError{status: w.failed, detail: "The file has no such range: it has " +
+			w.length + " bytes"}
 	}
 }
 

@@ -19,7 +19,9 @@ type route struct {
 // configures reports whether the call may change the configuration or sign in,
 // so that the store must know who does it: all that is not read, but what
 // agents call all the time, which is in the ledger.
-func (rt route) configures() bool { return rt.method != http.MethodGet && !rt.needs.checkedByWriter() }
+func (rt route) configures() bool {
+	return rt.method != http.MethodGet && !rt.needs.checkedByWriter()
+}
 
 // routes is the whole API.
 func (s *Server) routes() []route {
@@ -39,7 +41,8 @@ func (s *Server) routes() []route {
 		{"POST", "/v1/runs/:run_id/steps", canDecide, s.createStep},
 		{"PATCH", "/v1/runs/:run_id/steps/:step_id", canReport, s.updateStep},
 
-		{"POST", "/v1/end-runs", canConfigure, s.endRuns}, // not below /v1/runs/, where the router wants an id
+		// Not below /v1/runs/, where the router wants an id
+		{"POST", "/v1/end-runs", canConfigure, s.endRuns},
 
 		{"GET", "/v1/workspace/", canRead, s.readWorkspace},
 		{"PATCH", "/v1/workspace/", canConfigure, s.updateWorkspace},

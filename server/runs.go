@@ -111,7 +111,8 @@ func (s *Server) listRuns(c *call) error {
 	q := request.ReadQuery(c.r)
 	denied := q.Bool("denied")
 	f := storage.RunFilter{
-		Status: storage.ParseRunStatus(q.Literal("status", "RUNNING", "COMPLETED", "FAILED", "BLOCKED")),
+		Status: storage.ParseRunStatus(q.Literal("status", "RUNNING", "COMPLETED", "FAILED",
+			"BLOCKED")),
 		UserID: q.String("user_id", maxUserID),
 		Key:    q.UUID("key"),
 		Denied: denied != nil && *denied,
@@ -123,7 +124,8 @@ func (s *Server) listRuns(c *call) error {
 
 		ByLastCall: q.Literal("sort", "newest", "last_call") == "last_call",
 	}
-	others := f.UserID != "" || f.Denied || f.Reason != guard.None || !f.Since.IsZero() || !f.Until.IsZero()
+	others := f.UserID != "" || f.Denied || f.Reason != guard.None || !f.Since.IsZero() ||
+		!f.Until.IsZero()
 	if f.ByLastCall && (f.Status != storage.RunRunning || others) {
 		q.Refuse("sort", "last_call", "last_call needs status=RUNNING, and no other filter")
 	}
@@ -131,7 +133,8 @@ func (s *Server) listRuns(c *call) error {
 		return err
 	}
 	runs, next, err := s.store.Runs(c.ctx(), c.who.workspace, f)
-	return c.ok(page{wire.Map(runs, wire.RunOf), wire.NullString(next)}, badCursor(err, "cursor", f.Cursor))
+	return c.ok(page{wire.Map(runs, wire.RunOf), wire.NullString(next)},
+		badCursor(err, "cursor", f.Cursor))
 }
 
 func (s *Server) readRun(c *call) error {
@@ -155,7 +158,8 @@ func (s *Server) readRun(c *call) error {
 		Steps     []wire.Step     `json:"steps"`
 		NextSteps wire.NullString `json:"next_steps_cursor"`
 	}{
-		wire.RunOf(d.Run), (*runKeyJSON)(d.Key), d.Metadata, wire.AppendDecision(nil, d.Decision, true), deniedOf(d.Denied), d.Repairs.Fields(),
+		wire.RunOf(d.Run), (*runKeyJSON)(d.Key), d.Metadata,
+		wire.AppendDecision(nil, d.Decision, true), deniedOf(d.Denied), d.Repairs.Fields(),
 		wire.Map(d.Steps, stepOf), wire.NullString(d.NextSteps),
 	})
 	return nil

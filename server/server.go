@@ -39,11 +39,12 @@ const (
 
 // Config is what a server needs besides its store.
 type Config struct {
-	Version           string
-	Secret            auth.Secret
-	TokenTTL          time.Duration
-	OpenRegistration  bool
-	LocalRegistration bool              // somebody on this machine may make the first account all the same
+	Version          string
+	Secret           auth.Secret
+	TokenTTL         time.Duration
+	OpenRegistration bool
+	// Somebody on this machine may make the first account all the same
+	LocalRegistration bool
 	DefaultPlan       plans.Plan        // of workspaces made by registration
 	MaxBody           int64             // bytes; DefaultMaxBody when 0
 	MaxRunBody        int64             // bytes; DefaultMaxRunBody when 0
@@ -52,22 +53,24 @@ type Config struct {
 	Catalogue         *prices.Catalogue // of published prices; nil for none
 	Dashboard         fs.FS             // index.html at its root
 	Clients           fs.FS             // packages of client libraries at its root; nil for none
-	BasePath          string            // below which a proxy shows the server (CheckBasePath); "" for the root
-	Log               *slog.Logger
-	Now               func() time.Time // time.Now when nil
-	Timeouts          Timeouts         // zero fields have defaults
-	Streams           live.Limits      // zero fields have defaults
-	Stripe            *StripeConfig    // sells plans; nil when this server sells none
-	TrustedProxies    []netip.Prefix   // believed about whom they speak for
-	CORSOrigins       []string         // whose pages may read the API's answers
-	RatePerAddress    int              // requests a second; 0: no limit
-	RatePerKey        int              // requests a second; 0: no limit
-	MaxConnections    int              // open at once; 0: no limit
-	MaxPerAddress     int              // connections of an address, but this machine and TrustedProxies; 0: no limit
-	TLS               *TLS             // nil: plain HTTP
-	Backups           Backups
-	VerifyEvery       time.Duration // how often the books are verified; never when 0
-	Tracing           *Tracing      // nil for none
+	// Below which a proxy shows the server (CheckBasePath); "" for the root
+	BasePath       string
+	Log            *slog.Logger
+	Now            func() time.Time // time.Now when nil
+	Timeouts       Timeouts         // zero fields have defaults
+	Streams        live.Limits      // zero fields have defaults
+	Stripe         *StripeConfig    // sells plans; nil when this server sells none
+	TrustedProxies []netip.Prefix   // believed about whom they speak for
+	CORSOrigins    []string         // whose pages may read the API's answers
+	RatePerAddress int              // requests a second; 0: no limit
+	RatePerKey     int              // requests a second; 0: no limit
+	MaxConnections int              // open at once; 0: no limit
+	// Connections of an address, but this machine and TrustedProxies; 0: no limit
+	MaxPerAddress int
+	TLS           *TLS // nil: plain HTTP
+	Backups       Backups
+	VerifyEvery   time.Duration // how often the books are verified; never when 0
+	Tracing       *Tracing      // nil for none
 }
 
 // Timeouts bound how long a connection may take for each part of a request.
@@ -113,7 +116,9 @@ type Tracing = telemetry.Tracing
 
 // NewTracing reads OpenTelemetry's standard variables through getenv. It returns
 // nil when they ask for no traces.
-func NewTracing(ctx context.Context, version string, getenv func(string) string, log *slog.Logger) (*Tracing, error) {
+func NewTracing(
+	ctx context.Context, version string, getenv func(string) string, log *slog.Logger,
+) (*Tracing, error) {
 	return telemetry.NewTracing(ctx, version, getenv, log)
 }
 
@@ -164,9 +169,15 @@ func New(store *storage.Store, cfg Config) *Server {
 			addresses: limit.NewRate[netip.Prefix](cfg.RatePerAddress, cfg.Now),
 			keys:      limit.NewRate[string](cfg.RatePerKey, cfg.Now),
 		},
-		dashboard: sync.OnceValues(func() (map[string]staticFile, error) { return loadDashboard(cfg.Dashboard, cfg.BasePath) }),
-		document:  inDocument(openAPIDocument, cfg.BasePath),
-		packages:  sync.OnceValues(func() ([]clients.File, error) { return clients.Read(cfg.Clients) }),
+		dashboard: sync.OnceValues(func() (map[string]staticFile,
+			error) {
+			return loadDashboard(cfg.Dashboard, cfg.BasePath)
+		}),
+		document: inDocument(openAPIDocument, cfg.BasePath),
+		packages: sync.OnceValues(func() ([]clients.File,
+			error) {
+			return clients.Read(cfg.Clients)
+		}),
 	}
 	if cfg.Stripe != nil {
 		s.billing = billing.New(store, cfg.Stripe, cfg.DefaultPlan, cfg.Log, cfg.Now)
@@ -210,7 +221,8 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener, endpoints ...Endpoi
 	}()
 
 	if s.billing != nil {
-		s.Log.Info("plans are sold with Stripe", "real_money", s.Stripe.TakesRealMoney(), "public_url", s.Stripe.PublicURL)
+		s.Log.Info("plans are sold with Stripe", "real_money", s.Stripe.TakesRealMoney(),
+			"public_url", s.Stripe.PublicURL)
 	}
 	served := make(chan error, 1)
 	go func() {

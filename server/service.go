@@ -73,7 +73,9 @@ func (s *Server) readClient(c *call) error {
 	if err != nil {
 		return err
 	}
-	i := slices.IndexFunc(files, func(f clients.File) bool { return f.Name == c.params.ByName("file") })
+	i := slices.IndexFunc(files, func(f clients.File) bool {
+		return f.Name == c.params.ByName("file")
+	})
 	if i < 0 {
 		return notFound("This server has no such file: GET /clients/ lists those it has")
 	}

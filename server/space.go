@@ -38,7 +38,8 @@ func (s *Server) readSpace(c *call) error {
 		if err != nil {
 			return err
 		}
-		answer.File = &fileJSON{space.FileBytes, space.FreeBytes, s.store.Stats().WALBytes, space.CanShrink}
+		answer.File = &fileJSON{space.FileBytes, space.FreeBytes, s.store.Stats().WALBytes,
+			space.CanShrink}
 	}
 	return c.ok(answer, nil)
 }

@@ -56,7 +56,8 @@ func (s *Server) updateStep(c *call) error {
 		return request.Join(runErr, stepErr, err)
 	}
 	in := storage.StepUpdate{
-		Status:           storage.ParseStepStatus(o.OptionalLiteral("status", "COMPLETED", "FAILED")),
+		Status: storage.ParseStepStatus(o.OptionalLiteral("status", "COMPLETED",
+			"FAILED")),
 		DurationMillis:   o.Duration("duration_ms", maxExact),
 		PromptTokens:     o.Count("prompt_tokens", plans.MaxTokens),
 		CompletionTokens: o.Count("completion_tokens", plans.MaxTokens),
@@ -80,7 +81,8 @@ func (s *Server) updateStep(c *call) error {
 	in.Repairs |= out.Repaired
 	c.metrics.Repaired(in.Repairs)
 	s.metrics.Booking.Updated(out)
-	c.body(http.StatusOK, jsonType, wire.AppendRepaired(wire.Step(out.Step).Append(make([]byte, 0, 1024)), repaired))
+	c.body(http.StatusOK, jsonType, wire.AppendRepaired(wire.Step(out.Step).Append(make([]byte, 0,
+		1024)), repaired))
 	return nil
 }
 
@@ -130,7 +132,9 @@ func readUsage(o *request.Object, in *storage.StepUpdate) {
 }
 
 // idempotency is what the store keeps of a call that carried a key.
-func idempotency(key string, o *request.Object, encode func(storage.Answer) []byte) storage.Idempotency {
+func idempotency(
+	key string, o *request.Object, encode func(storage.Answer) []byte,
+) storage.Idempotency {
 	if key == "" {
 		return storage.Idempotency{}
 	}
@@ -159,7 +163,8 @@ func keyLoc() []any { return []any{"header", "Idempotency-Key"} }
 
 func keyReused(err error, key string) error {
 	if errors.Is(err, storage.ErrKeyReused) {
-		return request.Invalid(keyLoc(), "this key was used with another body within the last 24 hours", key)
+		return request.Invalid(keyLoc(),
+			"this key was used with another body within the last 24 hours", key)
 	}
 	return err
 }

@@ -24,20 +24,23 @@ import (
 // TLS is how a server proves its name and keeps what it says private.
 type TLS struct {
 	config *tls.Config
-	// challenge answers the certificate authority's questions over plain HTTP, and passes on the rest.
+	// challenge answers the certificate authority's questions over plain HTTP, and
+	// passes on the rest.
 	challenge func(http.Handler) http.Handler
 }
 
 // modern is what both kinds of certificates share. Go chooses the suites.
 func modern(certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)) *tls.Config {
-	return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: certificate, NextProtos: []string{"h2", "http/1.1"}}
+	return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: certificate,
+		NextProtos: []string{"h2", "http/1.1"}}
 }
 
 // ACME gets certificates for domains by itself, and renews them. They are kept
 // in dir. The empty directory is Let's Encrypt's.
 func ACME(domains []string, email, directory, dir string) *TLS {
 	m := &autocert.Manager{
-		Prompt: autocert.AcceptTOS, HostPolicy: autocert.HostWhitelist(domains...), Cache: certificateDir{autocert.DirCache(dir)}, Email: email,
+		Prompt: autocert.AcceptTOS, HostPolicy: autocert.HostWhitelist(domains...),
+		Cache: certificateDir{autocert.DirCache(dir)}, Email: email,
 		Client: &acme.Client{DirectoryURL: directory, UserAgent: "pikarc"},
 	}
 	if directory == "" {
@@ -92,7 +95,8 @@ func CertificateFiles(certFile, keyFile string, log *slog.Logger) (*TLS, error) 
 	if err := k.load(); err != nil {
 		return nil, err
 	}
-	return &TLS{config: modern(k.certificate), challenge: func(h http.Handler) http.Handler { return h }}, nil
+	return &TLS{config: modern(k.certificate),
+		challenge: func(h http.Handler) http.Handler { return h }}, nil
 }
 
 func (k *keyPair) certificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
@@ -102,7 +106,8 @@ func (k *keyPair) certificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 		k.looked = now
 		if k.changed() {
 			if err := k.load(); err != nil {
-				k.log.Error("the new certificate cannot be used; the old one stays", "error", err.Error())
+				k.log.Error("the new certificate cannot be used; the old one stays", "error",
+					err.Error())
 			} else {
 				k.log.Info("the certificate was replaced")
 			}
@@ -122,7 +127,8 @@ func (k *keyPair) changed() bool {
 			return false
 		}
 		old := k.stamp[i]
-		differs = differs || !os.SameFile(info, old) || !info.ModTime().Equal(old.ModTime()) || info.Size() != old.Size()
+		differs = differs || !os.SameFile(info, old) || !info.ModTime().Equal(old.ModTime()) ||
+			info.Size() != old.Size()
 	}
 	return differs
 }
@@ -187,7 +193,8 @@ func redirectTo(httpsPort string) http.Handler {
 		if httpsPort != "443" {
 			host = net.JoinHostPort(host, httpsPort)
 		}
-		target := url.URL{Scheme: "https", Host: host, Path: r.URL.Path, RawPath: r.URL.RawPath, RawQuery: r.URL.RawQuery}
+		target := url.URL{Scheme: "https", Host: host, Path: r.URL.Path, RawPath: r.URL.RawPath,
+			RawQuery: r.URL.RawQuery}
 		w.Header().Set("Location", target.String())
 		w.WriteHeader(http.StatusPermanentRedirect)
 	})

@@ -53,12 +53,15 @@ func (s *Server) readUsage(c *call) error {
 		MonthlyRuns     int64             `json:"monthly_run_count"`
 		MonthlyRunLimit wire.Limit        `json:"monthly_run_limit"`
 	}{
-		wire.TotalsOf(u.Today), wire.TotalsOf(u.Last7Days), wire.TotalsOf(u.Last30Days), u.RunningRuns,
+		wire.TotalsOf(u.Today), wire.TotalsOf(u.Last7Days), wire.TotalsOf(u.Last30Days),
+		u.RunningRuns,
 		wire.Map(u.ByReason, func(r storage.ReasonUsage) reasonUsageJSON {
-			return reasonUsageJSON{wire.NullString(r.Reason.String()), r.Today, r.Last7Days, r.Last30Days}
+			return reasonUsageJSON{wire.NullString(r.Reason.String()), r.Today, r.Last7Days,
+				r.Last30Days}
 		}),
 		wire.Map(u.ByModel, func(m storage.ModelUsage) modelUsageJSON {
-			return modelUsageJSON{m.Model, m.Spend, m.PromptTokens, m.CompletionTokens, wire.Gaps(m.Gaps)}
+			return modelUsageJSON{m.Model, m.Spend, m.PromptTokens, m.CompletionTokens,
+				wire.Gaps(m.Gaps)}
 		}),
 		wire.Map(u.ByUser, func(r storage.UserUsage) userUsageJSON { return userUsageJSON(r) }),
 		u.MonthlyRuns, wire.Limit(u.MonthlyRunLimit),
@@ -86,11 +89,14 @@ type modelSpendJSON struct {
 
 func dayUsageOf(d storage.DayUsage) dayUsageJSON {
 	out := dayUsageJSON{
-		d.Date.Format(time.DateOnly), d.Spend, d.PromptTokens, d.CompletionTokens, d.Runs, d.BlockedRuns, d.Denials,
+		d.Date.Format(time.DateOnly), d.Spend, d.PromptTokens, d.CompletionTokens, d.Runs,
+		d.BlockedRuns, d.Denials,
 		wire.Gaps(d.Gaps), d.Capped, nil,
 	}
 	if d.ByModel != nil {
-		out.ByModel = wire.Map(d.ByModel, func(m storage.ModelSpend) modelSpendJSON { return modelSpendJSON(m) })
+		out.ByModel = wire.Map(d.ByModel, func(m storage.ModelSpend) modelSpendJSON {
+			return modelSpendJSON(m)
+		})
 	}
 	return out
 }

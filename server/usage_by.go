@@ -43,7 +43,8 @@ func (s *Server) readUsageBy(c *call) error {
 	limit := q.Int("limit", usageParts, 1, maxUsageParts)
 	from, to := usageDays(s.Now(), since, until)
 	if !from.Before(to) || to.Sub(from) > maxUsageDays*day {
-		q.Refuse("since", q.String("since", request.MaxTimeText), "must be before until, and at most 365 days")
+		q.Refuse("since", q.String("since", request.MaxTimeText),
+			"must be before until, and at most 365 days")
 	}
 	if err := q.Err(); err != nil {
 		return err

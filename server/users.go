@@ -28,9 +28,11 @@ type userJSON struct {
 
 func userOf(u storage.User) userJSON {
 	return userJSON{
-		UserID: u.UserID, Blocked: u.Blocked, BlockedAt: wire.Time(u.BlockedAt), BlockedReason: u.BlockedReason,
-		Today: u.Today.Spend, Last30Days: u.Last30Days.Spend,
-		TodayUnpriced: u.Today.UnpricedTokens, Unpriced: u.Last30Days.UnpricedTokens, RunCount: u.RunCount, LastSeenAt: wire.Time(u.LastSeenAt),
+		UserID: u.UserID, Blocked: u.Blocked, BlockedAt: wire.Time(u.BlockedAt),
+		BlockedReason: u.BlockedReason,
+		Today:         u.Today.Spend, Last30Days: u.Last30Days.Spend,
+		TodayUnpriced: u.Today.UnpricedTokens, Unpriced: u.Last30Days.UnpricedTokens,
+		RunCount: u.RunCount, LastSeenAt: wire.Time(u.LastSeenAt),
 		ErasedAt: wire.Time(u.ErasedAt),
 	}
 }
@@ -48,7 +50,8 @@ func (s *Server) listUsers(c *call) error {
 		return err
 	}
 	users, next, err := s.store.Users(c.ctx(), c.who.workspace, f)
-	return c.ok(page{wire.Map(users, userOf), wire.NullString(next)}, badCursor(err, "cursor", f.Cursor))
+	return c.ok(page{wire.Map(users, userOf), wire.NullString(next)},
+		badCursor(err, "cursor", f.Cursor))
 }
 
 func (s *Server) blockUser(c *call) error {

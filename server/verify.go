@@ -42,12 +42,15 @@ func (u *upkeep) verify(ctx context.Context) error {
 	}
 	u.metrics.Jobs.SetDifferences(report.Found)
 	if report.Clean() {
-		u.Log.Info("verified", "checks", report.Checks, "runs", report.Runs, "seconds", time.Since(began).Seconds())
+		u.Log.Info("verified", "checks", report.Checks, "runs", report.Runs, "seconds",
+			time.Since(began).Seconds())
 		return nil
 	}
-	u.Log.Error("the books are wrong: run pikarc verify, and see docs/ops/verify.md", "differences", report.Found)
+	u.Log.Error("the books are wrong: run pikarc verify, and see docs/ops/verify.md", "differences",
+		report.Found)
 	for _, d := range report.Differences[:min(logged, len(report.Differences))] {
-		u.Log.Error("difference", "check", d.Check, "row", d.Row, "stored", d.Stored, "should_be", d.ShouldBe)
+		u.Log.Error("difference", "check", d.Check, "row", d.Row, "stored", d.Stored, "should_be",
+			d.ShouldBe)
 	}
 	return nil
 }

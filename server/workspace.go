@@ -47,10 +47,13 @@ func featuresOf(p plans.Plan) featuresJSON {
 func workspaceOf(w storage.Workspace) workspaceJSON {
 	return workspaceJSON{
 		ID: w.ID, Name: w.Name, Slug: w.Slug, Plan: w.Plan.ID, KillSwitch: w.KillSwitch,
-		DailyBudget: w.DailyBudget, UserDailyBudget: w.UserDailyBudget, MaxConcurrentRuns: w.MaxConcurrentRuns,
-		PriceCatalogue: w.PriceCatalogue, UnpricedModels: w.UnpricedModels(), TrustReportedCost: w.TrustReportedCost,
-		MonthlyRunLimit: wire.Limit(w.Plan.MonthlyRuns), RetentionDays: w.Plan.RetentionDays,
-		RunIdleTimeout: int64(w.RunIdleTimeout / time.Second), Features: featuresOf(w.Plan), CreatedAt: wire.Time(w.CreatedAt),
+		DailyBudget: w.DailyBudget, UserDailyBudget: w.UserDailyBudget,
+		MaxConcurrentRuns: w.MaxConcurrentRuns,
+		PriceCatalogue:    w.PriceCatalogue, UnpricedModels: w.UnpricedModels(),
+		TrustReportedCost: w.TrustReportedCost,
+		MonthlyRunLimit:   wire.Limit(w.Plan.MonthlyRuns), RetentionDays: w.Plan.RetentionDays,
+		RunIdleTimeout: int64(w.RunIdleTimeout / time.Second), Features: featuresOf(w.Plan),
+		CreatedAt: wire.Time(w.CreatedAt),
 	}
 }
 

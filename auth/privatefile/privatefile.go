@@ -81,7 +81,8 @@ func adopt(f *os.File, dir string) error {
 		return nil
 	}
 	if err := f.Chown(uid, gid); err != nil {
-		return fmt.Errorf("give it to the owner of %s (uid %d), as whom this command can be run instead: %w", dir, uid, err)
+		return fmt.Errorf("give it to the owner of %s (uid %d), as whom this command can be run "+
+			"instead: %w", dir, uid, err)
 	}
 	return nil
 }

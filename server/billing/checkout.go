@@ -23,7 +23,9 @@ const (
 
 // Checkout returns the page where a workspace buys a plan, or, where it has a
 // subscription, the portal where that is changed.
-func (s *Service) Checkout(ctx context.Context, ws storage.WorkspaceKey, plan plans.ID) (url string, err error) {
+func (s *Service) Checkout(
+	ctx context.Context, ws storage.WorkspaceKey, plan plans.ID,
+) (url string, err error) {
 	if !s.Sells(plan) {
 		return "", refused(fmt.Sprintf("The %s plan is not sold on this server", plan))
 	}
@@ -35,7 +37,8 @@ func (s *Service) Checkout(ctx context.Context, ws storage.WorkspaceKey, plan pl
 	}
 	if b.Workspace.Plan.Custom {
 		return "", refused(fmt.Sprintf(
-			"The %s plan is arranged with the operator of this server. Ask there to change it.", b.Workspace.Plan.ID))
+			"The %s plan is arranged with the operator of this server. Ask there to change it.",
+			b.Workspace.Plan.ID))
 	}
 	url, err = s.checkoutURL(ctx, b, plan)
 	return url, unavailable(err)
@@ -66,7 +69,9 @@ func (s *Service) Portal(ctx context.Context, ws storage.WorkspaceKey) (url stri
 //   - No page is made while a subscription lives. The last page is looked at
 //     before the subscriptions: had it been paid before that look, they would show it;
 //     if it is paid after, closing it fails and we look again.
-func (s *Service) checkoutURL(ctx context.Context, b storage.Billing, plan plans.ID) (string, error) {
+func (s *Service) checkoutURL(
+	ctx context.Context, b storage.Billing, plan plans.ID,
+) (string, error) {
 	const attempts = 5
 	customer := b.Subscription.Customer
 	for range attempts {
@@ -83,7 +88,8 @@ func (s *Service) checkoutURL(ctx context.Context, b storage.Billing, plan plans
 				return "", err // one that was just made
 			}
 			customer = ""
-		case errors.Is(err, errKeyConflict), errors.Is(err, errCheckoutClosed), errors.Is(err, storage.ErrOutdated):
+		case errors.Is(err, errKeyConflict), errors.Is(err, errCheckoutClosed),
+			errors.Is(err, storage.ErrOutdated):
 		default:
 			return url, err
 		}
@@ -91,7 +97,9 @@ func (s *Service) checkoutURL(ctx context.Context, b storage.Billing, plan plans
 	return "", &RetryError{"Another checkout of this workspace is under way. Try again in a moment.", 2 * time.Second}
 }
 
-func (s *Service) tryCheckout(ctx context.Context, b storage.Billing, customer string, plan plans.ID) (string, error) {
+func (s *Service) tryCheckout(
+	ctx context.Context, b storage.Billing, customer string, plan plans.ID,
+) (string, error) {
 	last, err := s.stripe.NewestCheckout(ctx, customer)
 	if err != nil {
 		return "", err
@@ -115,9 +123,11 @@ func (s *Service) tryCheckout(ctx context.Context, b storage.Billing, customer s
 	// others than before a restart the same key would be a conflict for a day.
 	settings := fingerprint(s.config.PublicURL, fmt.Sprint(s.config.Prices))
 	page, err := s.stripe.NewCheckout(ctx, newCheckout{
-		customer: customer, workspace: b.Workspace.ID.String(), plan: plan, price: s.config.Prices[plan][0],
+		customer: customer, workspace: b.Workspace.ID.String(), plan: plan,
+		price:      s.config.Prices[plan][0],
 		key:        "checkout/" + customer + "/after/" + last.id + "/" + settings,
-		successURL: s.config.PublicURL + planPageBought, cancelURL: s.config.PublicURL + planPageCanceled,
+		successURL: s.config.PublicURL + planPageBought, cancelURL: s.config.PublicURL +
+			planPageCanceled,
 	})
 	return page.url, err
 }

@@ -27,7 +27,8 @@ const DefaultGrace = 7 * 24 * time.Hour
 
 func (cfg *Config) withDefaults() *Config {
 	out := *cfg
-	out.Grace, out.Timeout = positive(cfg.Grace, DefaultGrace), positive(cfg.Timeout, 20*time.Second)
+	out.Grace, out.Timeout = positive(cfg.Grace, DefaultGrace), positive(cfg.Timeout,
+		20*time.Second)
 	return &out
 }
 

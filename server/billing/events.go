@@ -17,7 +17,8 @@ import (
 func Events() []string {
 	return []string{
 		"checkout.session.completed",
-		"customer.subscription.created", "customer.subscription.updated", "customer.subscription.deleted",
+		"customer.subscription.created", "customer.subscription.updated",
+		"customer.subscription.deleted",
 		"customer.subscription.paused", "customer.subscription.resumed",
 		"invoice.paid", "invoice.payment_failed",
 	}
@@ -49,7 +50,8 @@ func (s *Service) TakeEvent(ctx context.Context, body []byte, signature string) 
 func (s *Service) readEvent(body []byte, signature string) (event, error) {
 	err := s.config.validate(body, signature)
 	if err != nil {
-		s.log.Warn("an event without a valid signature of Stripe's was refused", "error", err.Error())
+		s.log.Warn("an event without a valid signature of Stripe's was refused", "error",
+			err.Error())
 	}
 	switch {
 	case errors.Is(err, stripe.ErrWebhookNotSigned):
@@ -113,7 +115,8 @@ func (s *Service) handle(ctx context.Context, e event) error {
 	case errors.Is(err, storage.ErrNotFound):
 		log.Warn("an event of Stripe's is about a customer that is no workspace's; nothing was done")
 	case errors.Is(err, errCustomerUnknown):
-		log.Error("an event of Stripe's is about a customer that it then denied; nothing was done", "error", err.Error())
+		log.Error("an event of Stripe's is about a customer that it then denied; nothing was done",
+			"error", err.Error())
 	default:
 		return err
 	}
@@ -133,7 +136,8 @@ func (s *Service) settle(ctx context.Context, customer, event string) (storage.S
 		if err != nil {
 			return storage.Settled{}, err
 		}
-		out, err := s.store.Settle(ctx, storage.Settlement{Read: read, Now: now, Event: event, Unpaid: s.unpaid})
+		out, err := s.store.Settle(ctx, storage.Settlement{Read: read, Now: now, Event: event,
+			Unpaid: s.unpaid})
 		if errors.Is(err, storage.ErrOutdated) {
 			continue
 		}
@@ -142,20 +146,24 @@ func (s *Service) settle(ctx context.Context, customer, event string) (storage.S
 		}
 		return out, err
 	}
-	return storage.Settled{}, &RetryError{"Too many events of this customer at once. Try again shortly.", 5 * time.Second}
+	return storage.Settled{}, &RetryError{"Too many events of this customer at once. Try again " +
+		"shortly.", 5 * time.Second}
 }
 
 // ask works out how a customer stands with Stripe. Subscriptions to prices
 // that no plan has leave things as they are: the operator may have forgotten
 // to name a price that customers still pay.
-func (s *Service) ask(ctx context.Context, read storage.Subscription) (storage.SubscriptionState, error) {
+func (s *Service) ask(
+	ctx context.Context, read storage.Subscription,
+) (storage.SubscriptionState, error) {
 	all, err := s.stripe.Subscriptions(ctx, read.Customer)
 	if err != nil && !errors.Is(err, errCustomerDeleted) {
 		return storage.SubscriptionState{}, err
 	}
 	best, unknown := s.config.stateOf(all, read.SubscriptionState, s.now())
 	if unknown && !best.grants {
-		s.log.Error("a subscription has a price that no plan has; its workspace's plan is left as it is. Name the price in the settings.",
+		s.log.Error("a subscription has a price that no plan has; its workspace's plan is left "+
+			"as it is. Name the price in the settings.",
 			"customer", read.Customer, "prices", livePrices(all))
 		return read.SubscriptionState, nil
 	}
@@ -171,7 +179,10 @@ func livePrices(all []subscription) (prices []string) {
 	return prices
 }
 
-func (s *Service) logPlanChange(sub storage.Subscription, now storage.SubscriptionState, event string, from, to plans.ID) {
-	s.log.Info("a workspace's plan has changed", "from", from, "to", to, "subscription", now.ID, "status", now.Status,
+func (s *Service) logPlanChange(
+	sub storage.Subscription, now storage.SubscriptionState, event string, from, to plans.ID,
+) {
+	s.log.Info("a workspace's plan has changed", "from", from, "to", to, "subscription", now.ID,
+		"status", now.Status,
 		"customer", sub.Customer, "event", event)
 }

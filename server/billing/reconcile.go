@@ -35,7 +35,8 @@ func (s *Service) Reconcile(ctx context.Context) (repaired int, err error) {
 		out, err := s.check(ctx, sub.Customer)
 		if err == nil && out.Changed {
 			repaired++
-			s.log.Warn("what Stripe says of a customer was news, which no event had brought: repaired",
+			s.log.Warn("what Stripe says of a customer was news, which no event had brought: "+
+				"repaired",
 				"customer", sub.Customer, "from", out.From, "to", out.To)
 		}
 		return err
@@ -67,7 +68,9 @@ type round struct {
 }
 
 // each calls check for every customer. It ends early only with the context.
-func (r *round) each(ctx context.Context, customers []storage.Subscription, check func(storage.Subscription) error) error {
+func (r *round) each(
+	ctx context.Context, customers []storage.Subscription, check func(storage.Subscription) error,
+) error {
 	for _, sub := range customers {
 		err := check(sub)
 		if ctx.Err() != nil {
@@ -101,7 +104,8 @@ func (s *Service) check(ctx context.Context, customer string) (storage.Settled, 
 	out, err := s.settle(ctx, customer, "")
 	switch {
 	case errors.Is(err, errCustomerUnknown), errors.Is(err, errStripeRefused):
-		s.log.Error("a customer cannot be compared with Stripe; its workspace's plan is left as it is",
+		s.log.Error("a customer cannot be compared with Stripe; its workspace's plan is left as "+
+			"it is",
 			"customer", customer, "error", err.Error())
 	case errors.Is(err, storage.ErrNotFound): // the workspace has become another customer meanwhile
 	default:

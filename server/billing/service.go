@@ -22,9 +22,12 @@ type Service struct {
 
 // New sells plans of a store's workspaces; one that no longer pays has the unpaid
 // plan.
-func New(store *storage.Store, cfg *Config, unpaid plans.Plan, log *slog.Logger, now func() time.Time) *Service {
+func New(
+	store *storage.Store, cfg *Config, unpaid plans.Plan, log *slog.Logger, now func() time.Time,
+) *Service {
 	cfg = cfg.withDefaults()
-	return &Service{config: cfg, store: store, unpaid: unpaid, log: log, now: now, stripe: newClient(cfg)}
+	return &Service{config: cfg, store: store, unpaid: unpaid, log: log, now: now,
+		stripe: newClient(cfg)}
 }
 
 // Sells reports whether a plan can be bought.

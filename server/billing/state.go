@@ -22,7 +22,9 @@ type state struct {
 // stateOf finds the best of a customer's subscriptions: one that gives a
 // plan now before one that does not, then the larger plan, then the newest.
 // unknown says that one is live whose price no plan has.
-func (cfg *Config) stateOf(all []subscription, before storage.SubscriptionState, now time.Time) (best state, unknown bool) {
+func (cfg *Config) stateOf(
+	all []subscription, before storage.SubscriptionState, now time.Time,
+) (best state, unknown bool) {
 	best.Status = storage.NoSubscription
 	for _, sub := range all {
 		plan := cfg.planOfSubscription(sub)
@@ -69,7 +71,8 @@ func (cfg *Config) planOfSubscription(sub subscription) (plan plans.ID) {
 
 // isLive tells a subscription that may still take money from one that is over.
 func isLive(sub subscription) bool {
-	return sub.status != stripe.SubscriptionStatusCanceled && sub.status != stripe.SubscriptionStatusIncompleteExpired
+	return sub.status != stripe.SubscriptionStatusCanceled &&
+		sub.status != stripe.SubscriptionStatusIncompleteExpired
 }
 
 // judge says what one subscription gives, and until when.
@@ -101,7 +104,8 @@ func (cfg *Config) judge(sub subscription, plan plans.ID, before storage.Subscri
 	// A later end is a schedule that this period does not show yet. What is set
 	// in Stripe for the period's end may be some seconds off it.
 	const slack = time.Minute
-	st.CancelAtPeriodEnd = !sub.cancelAt.IsZero() && !sub.cancelAt.After(sub.end.Add(slack)) && isLive(sub)
+	st.CancelAtPeriodEnd = !sub.cancelAt.IsZero() && !sub.cancelAt.After(sub.end.Add(slack)) &&
+		isLive(sub)
 	return state{SubscriptionState: st}
 }
 

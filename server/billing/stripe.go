@@ -35,11 +35,12 @@ type payments interface {
 
 var (
 	errCustomerDeleted = errors.New("the customer was deleted in Stripe")
-	errCustomerUnknown = errors.New("the customer is unknown to Stripe: is the secret key that of another account or mode?")
-	errCheckoutClosed  = errors.New("the checkout is no longer open")
-	errKeyConflict     = errors.New("the idempotency key is taken")
-	errStripeAway      = errors.New("asking Stripe failed")
-	errStripeRefused   = errors.New("refused by Stripe")
+	errCustomerUnknown = errors.New("the customer is unknown to Stripe: is the secret key that " +
+		"of another account or mode?")
+	errCheckoutClosed = errors.New("the checkout is no longer open")
+	errKeyConflict    = errors.New("the idempotency key is taken")
+	errStripeAway     = errors.New("asking Stripe failed")
+	errStripeRefused  = errors.New("refused by Stripe")
 )
 
 type newCustomer struct{ email, name, workspace, key string }
@@ -76,15 +77,17 @@ type client struct{ api *stripe.Client }
 
 func newClient(cfg *Config) *client {
 	backend := &stripe.BackendConfig{
-		EnableTelemetry:   stripe.Bool(false),
-		HTTPClient:        &http.Client{Timeout: cfg.Timeout},
-		LeveledLogger:     &stripe.LeveledLogger{Level: stripe.LevelNull}, // we log once, at our edge
+		EnableTelemetry: stripe.Bool(false),
+		HTTPClient:      &http.Client{Timeout: cfg.Timeout},
+		// We log once, at our edge
+		LeveledLogger:     &stripe.LeveledLogger{Level: stripe.LevelNull},
 		MaxNetworkRetries: stripe.Int64(1),
 	}
 	if cfg.APIURL != "" {
 		backend.URL = stripe.String(cfg.APIURL)
 	}
-	return &client{stripe.NewClient(string(cfg.SecretKey), stripe.WithBackends(stripe.NewBackendsWithConfig(backend)))}
+	return &client{stripe.NewClient(string(cfg.SecretKey),
+		stripe.WithBackends(stripe.NewBackendsWithConfig(backend)))}
 }
 
 func (c *client) NewCustomer(ctx context.Context, in newCustomer) (string, error) {
@@ -100,8 +103,11 @@ func (c *client) NewCustomer(ctx context.Context, in newCustomer) (string, error
 	return made.ID, nil
 }
 
-func (c *client) Subscriptions(ctx context.Context, customer string) (all []subscription, err error) {
-	params := &stripe.SubscriptionListParams{Customer: stripe.String(customer), Status: stripe.String("all")}
+func (c *client) Subscriptions(
+	ctx context.Context, customer string,
+) (all []subscription, err error) {
+	params := &stripe.SubscriptionListParams{Customer: stripe.String(customer),
+		Status: stripe.String("all")}
 	params.Limit = stripe.Int64(100)
 	params.AddExpand("data.latest_invoice")
 	for sub, err := range c.api.V1Subscriptions.List(ctx, params).All(ctx) {
@@ -148,7 +154,8 @@ func subscriptionOf(sub *stripe.Subscription) subscription {
 		out.cancelAt = out.end
 	}
 	if last := sub.LatestInvoice; last != nil {
-		out.unpaid = last.Status == stripe.InvoiceStatusOpen || last.Status == stripe.InvoiceStatusUncollectible
+		out.unpaid = last.Status == stripe.InvoiceStatusOpen ||
+			last.Status == stripe.InvoiceStatusUncollectible
 		out.unpaidDue = unixTime(last.Created)
 	}
 	return out
@@ -172,15 +179,19 @@ func (c *client) NewestCheckout(ctx context.Context, customer string) (checkout,
 func (c *client) NewCheckout(ctx context.Context, in newCheckout) (checkout, error) {
 	ours := map[string]string{"pikarc_workspace": in.workspace, "pikarc_plan": string(in.plan)}
 	params := &stripe.CheckoutSessionCreateParams{
-		Mode: stripe.String("subscription"), Customer: stripe.String(in.customer), ClientReferenceID: stripe.String(in.workspace),
-		LineItems:  []*stripe.CheckoutSessionCreateLineItemParams{{Price: stripe.String(in.price), Quantity: stripe.Int64(1)}},
-		SuccessURL: stripe.String(in.successURL), CancelURL: stripe.String(in.cancelURL), Metadata: ours,
+		Mode: stripe.String("subscription"), Customer: stripe.String(in.customer),
+		ClientReferenceID: stripe.String(in.workspace),
+		LineItems: []*stripe.CheckoutSessionCreateLineItemParams{{Price: stripe.String(in.price),
+			Quantity: stripe.Int64(1)}},
+		SuccessURL: stripe.String(in.successURL), CancelURL: stripe.String(in.cancelURL),
+		Metadata:         ours,
 		SubscriptionData: &stripe.CheckoutSessionCreateSubscriptionDataParams{Metadata: ours},
 	}
 	params.SetIdempotencyKey(in.key)
 	session, err := c.api.V1CheckoutSessions.Create(ctx, params)
 	var refusal *stripe.Error
-	if errors.As(err, &refusal) && (refusal.Type == stripe.ErrorTypeIdempotency || refusal.Code == stripe.ErrorCodeIdempotencyKeyInUse) {
+	if errors.As(err, &refusal) && (refusal.Type == stripe.ErrorTypeIdempotency ||
+		refusal.Code == stripe.ErrorCodeIdempotencyKeyInUse) {
 		return checkout{}, errKeyConflict
 	}
 	if err != nil {
@@ -206,7 +217,8 @@ func (c *client) CloseCheckout(ctx context.Context, id string) error {
 }
 
 func (c *client) OpenPortal(ctx context.Context, customer, returnURL string) (string, error) {
-	params := &stripe.BillingPortalSessionCreateParams{Customer: stripe.String(customer), ReturnURL: stripe.String(returnURL)}
+	params := &stripe.BillingPortalSessionCreateParams{Customer: stripe.String(customer),
+		ReturnURL: stripe.String(returnURL)}
 	session, err := c.api.V1BillingPortalSessions.Create(ctx, params)
 	if err != nil {
 		return "", stripeError("open the customer portal", err)
@@ -227,10 +239,12 @@ func stripeError(asked string, err error) error {
 	}
 	kind := errStripeRefused
 	switch status := refusal.HTTPStatusCode; {
-	case status >= 500, status == http.StatusTooManyRequests, status == http.StatusUnauthorized, status == http.StatusForbidden:
+	case status >= 500, status == http.StatusTooManyRequests, status == http.StatusUnauthorized,
+		status == http.StatusForbidden:
 		kind = errStripeAway
 	}
-	return fmt.Errorf("%s: %w (%d %s, request %q): %s", asked, kind, refusal.HTTPStatusCode, refusal.Code, refusal.RequestID, refusal.Msg)
+	return fmt.Errorf("%s: %w (%d %s, request %q): %s", asked, kind, refusal.HTTPStatusCode,
+		refusal.Code, refusal.RequestID, refusal.Msg)
 }
 
 func isStripeCode(err error, code stripe.ErrorCode) bool {

@@ -55,7 +55,8 @@ func Read(files fs.FS) ([]File, error) {
 	}
 	for _, entry := range entries {
 		name := entry.Name()
-		if entry.IsDir() || !strings.HasSuffix(name, ".whl") && !strings.HasSuffix(name, ".tar.gz") && !strings.HasSuffix(name, ".tgz") {
+		if entry.IsDir() || !strings.HasSuffix(name, ".whl") &&
+			!strings.HasSuffix(name, ".tar.gz") && !strings.HasSuffix(name, ".tgz") {
 			continue
 		}
 		content, err := fs.ReadFile(files, name)
@@ -63,7 +64,8 @@ func Read(files fs.FS) ([]File, error) {
 			return nil, fmt.Errorf("read a client's package: %w", err)
 		}
 		sum := sha256.Sum256(content)
-		found = append(found, File{Name: name, Bytes: len(content), SHA256: hex.EncodeToString(sum[:]), Content: content})
+		found = append(found, File{Name: name, Bytes: len(content),
+			SHA256: hex.EncodeToString(sum[:]), Content: content})
 	}
 	return found, nil
 }
@@ -76,7 +78,8 @@ func Page(files []File, base string) ([]byte, error) {
 		return nil, fmt.Errorf("read the page's template: %w", err)
 	}
 	var out bytes.Buffer
-	if err := t.Execute(&out, map[string]any{"Files": files, "At": base + "/clients/"}); err != nil {
+	if err := t.Execute(&out, map[string]any{"Files": files, "At": base +
+		"/clients/"}); err != nil {
 		return nil, fmt.Errorf("write the page of clients: %w", err)
 	}
 	return out.Bytes(), nil

@@ -38,7 +38,8 @@ type clients struct {
 func NewConnections(limit, perNetwork int, exempt []netip.Prefix) *Connections {
 	return &Connections{
 		limit: limit, perNetwork: perNetwork, exempt: exempt,
-		open: make(map[*Connection]struct{}), all: newQueues(), networks: make(map[netip.Prefix]*clients),
+		open: make(map[*Connection]struct{}), all: newQueues(),
+		networks: make(map[netip.Prefix]*clients),
 	}
 }
 

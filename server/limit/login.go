@@ -49,13 +49,16 @@ type failureLimiter struct{ window, paused *Rate[string] }
 
 func newFailureLimiter(failures int, pause time.Duration, now func() time.Time) failureLimiter {
 	return failureLimiter{
-		window: newRate[string](rate.Limit(float64(failures)/failureWindow.Seconds()), failures, now),
+		window: newRate[string](rate.Limit(float64(failures)/failureWindow.Seconds()), failures,
+			now),
 		paused: newRate[string](rate.Every(pause), 1, now),
 	}
 }
 
 // take counts an attempt, or says how long to wait first.
-func (f failureLimiter) take(subject string, now time.Time) (taken []*rate.Reservation, wait time.Duration) {
+func (f failureLimiter) take(
+	subject string, now time.Time,
+) (taken []*rate.Reservation, wait time.Duration) {
 	window, windowWait := f.window.take(subject, now)
 	paused, pausedWait := f.paused.take(subject, now)
 	if windowWait > 0 && pausedWait > 0 {
@@ -102,7 +105,8 @@ func (l *Logins) Begin(by Attempt) (*Reservation, time.Duration) {
 		return nil, wait
 	}
 	a.taken = taken
-	if by.Known || by.Address.IsLoopback() { // this machine, or all clients of a proxy that is not named
+	// This machine, or all clients of a proxy that is not named
+	if by.Known || by.Address.IsLoopback() {
 		return a, 0
 	}
 	if taken, wait = l.networks.take(from.String(), a.at); wait > 0 {

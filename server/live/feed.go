@@ -37,7 +37,8 @@ type feed struct {
 // add queues a change.
 func (f *feed) add(c storage.Change) {
 	switch c.Kind {
-	case storage.RunStarted, storage.RunDenied, storage.RunEnded, storage.StepDenied, storage.ModelUnpriced, storage.SpendCapped:
+	case storage.RunStarted, storage.RunDenied, storage.RunEnded, storage.StepDenied,
+		storage.ModelUnpriced, storage.SpendCapped:
 		f.spend = true
 		f.events = append(f.events, c)
 	case storage.RunProgressed:
@@ -84,7 +85,8 @@ func (f *feed) latest() (runs []int64) {
 // collect reads what is pending and due in one snapshot, and encodes it. What
 // cannot be read now is missed.
 func (h *Hub) collect(ctx context.Context, f *feed) []byte {
-	if f.external || slices.ContainsFunc(f.events, func(c storage.Change) bool { return c.Kind == storage.ConfigChanged }) {
+	if f.external || slices.ContainsFunc(f.events,
+		func(c storage.Change) bool { return c.Kind == storage.ConfigChanged }) {
 		h.compareConfig(ctx, f)
 	}
 	spend := f.spend && time.Since(f.published) >= spendEvery

@@ -36,17 +36,21 @@ func (e LimitError) Error() string { return string(e) }
 
 // The limits on open streams.
 const (
-	ErrTooManyInWorkspace LimitError = "Too many open event streams in this workspace. Close some and try again."
-	ErrTooMany            LimitError = "The server has too many open event streams. Try again later."
+	ErrTooManyInWorkspace LimitError = "Too many open event streams in this workspace. Close " +
+		"some and try again."
+	ErrTooMany LimitError = "The server has too many open event streams. Try again " +
+		"later."
 )
 
 // How the hub paces itself.
 const (
-	roundEvery    = 100 * time.Millisecond // between two publications to a workspace
-	spendEvery    = 500 * time.Millisecond // between two spend.changed of a workspace
-	pollEvery     = time.Second            // between two checks for commits of other processes
-	backoffFactor = 9                      // the pause after a publication, as a multiple of the time that it took
-	batches       = 1024                   // that the writer has handed over and the hub has not read
+	roundEvery = 100 * time.Millisecond // between two publications to a workspace
+	spendEvery = 500 * time.Millisecond // between two spend.changed of a workspace
+	pollEvery  = time.Second            // between two checks for commits of other processes
+	// The pause after a publication, as a multiple of the time that it took
+	backoffFactor = 9
+	// That the writer has handed over and the hub has not read
+	batches = 1024
 )
 
 // Hub publishes what was committed to open streams. The store's writer hands it
@@ -91,7 +95,8 @@ func (h *Hub) Offer(changes []storage.Change) {
 // Join opens a stream on conn, which is sent all that is committed from then on.
 // authorize returns an error once the stream's credential has ended.
 func (h *Hub) Join(
-	ctx context.Context, ws storage.WorkspaceKey, authorize func(context.Context) error, conn *http.ResponseController,
+	ctx context.Context, ws storage.WorkspaceKey, authorize func(context.Context) error,
+	conn *http.ResponseController,
 ) (*Stream, error) {
 	h.life.Lock()
 	defer h.life.Unlock()
@@ -102,7 +107,8 @@ func (h *Hub) Join(
 		return nil, err
 	}
 	defer h.stopIfIdle() // if no stream is opened
-	st := &Stream{conn: conn, authorize: authorize, frames: make(chan []byte, framesAhead), done: make(chan struct{})}
+	st := &Stream{conn: conn, authorize: authorize, frames: make(chan []byte, framesAhead),
+		done: make(chan struct{})}
 	h.mu.Lock()
 	f := h.feeds[ws]
 	h.mu.Unlock()

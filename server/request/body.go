@@ -34,7 +34,8 @@ type TooLargeError Limit
 // Error names the setting as a flag and as a variable, for whoever can change it.
 func (e *TooLargeError) Error() string {
 	variable := "PIKARC_" + strings.ToUpper(strings.ReplaceAll(e.Setting, "-", "_"))
-	return fmt.Sprintf("The request body is larger than the %d bytes that this server takes here, by its setting --%s (%s)",
+	return fmt.Sprintf("The request body is larger than the %d bytes that this server takes "+
+		"here, by its setting --%s (%s)",
 		e.Bytes, e.Setting, variable)
 }
 
@@ -45,7 +46,8 @@ type UnsupportedCodingError string
 
 // Error says what to do instead.
 func (e UnsupportedCodingError) Error() string {
-	return fmt.Sprintf("The request has the header Content-Encoding: %s. Send the body without it, uncompressed",
+	return fmt.Sprintf("The request has the header Content-Encoding: %s. Send the body without "+
+		"it, uncompressed",
 		strconv.QuoteToASCII(shorten(string(e))))
 }
 
@@ -62,7 +64,8 @@ func ReadObject(w http.ResponseWriter, r *http.Request, limit Limit) (*Object, e
 // ReadReport is ReadObject for what an agent says; see report.go. Its fields are
 // those that known reports, and a payload has at most so many bytes.
 func ReadReport(
-	w http.ResponseWriter, r *http.Request, limit Limit, maxPayload int64, known func(key []byte) bool,
+	w http.ResponseWriter, r *http.Request, limit Limit, maxPayload int64,
+	known func(key []byte) bool,
 ) (*Object, error) {
 	body, err := readSomeBody(w, r, limit)
 	if err != nil {

@@ -49,7 +49,8 @@ func (c *copier) value() {
 		c.out = append(c.out, token...)
 	default:
 		token := c.scalar()
-		if first := token[0]; c.repair && (first == 'N' || first == 'I' || string(token) == "-Infinity") {
+		if first := token[0]; c.repair && (first == 'N' || first == 'I' ||
+			string(token) == "-Infinity") {
 			token = []byte("null")
 		}
 		c.out = append(c.out, token...)
@@ -123,7 +124,8 @@ func (c *copier) string() []byte {
 // scalar returns the number or word at pos, and steps over it.
 func (c *copier) scalar() []byte {
 	start := c.pos
-	for c.pos < len(c.in) && !isSpace(c.in[c.pos]) && bytes.IndexByte([]byte(",]}"), c.in[c.pos]) < 0 {
+	for c.pos < len(c.in) && !isSpace(c.in[c.pos]) && bytes.IndexByte([]byte(",]}"),
+		c.in[c.pos]) < 0 {
 		c.pos++
 	}
 	return c.in[start:c.pos]

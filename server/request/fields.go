@@ -210,8 +210,10 @@ func (o *Object) list(name string, value []byte, max int) (items []json.RawMessa
 	if len(items) > max {
 		o.add(name, value, Problem{
 			Type: "too_long",
-			Msg:  fmt.Sprintf("List should have at most %d items after validation, not %d", max, len(items)),
-			Ctx:  map[string]any{"field_type": "List", "max_length": max, "actual_length": len(items)},
+			Msg: fmt.Sprintf("List should have at most %d items after validation, not %d", max,
+				len(items)),
+			Ctx: map[string]any{"field_type": "List", "max_length": max,
+				"actual_length": len(items)},
 		})
 		return nil, false
 	}
@@ -389,8 +391,9 @@ func decimalProblem(err error, places int, le int64) Problem {
 	case errors.As(err, &tooMany):
 		return Problem{
 			Type: "decimal_max_places",
-			Msg:  fmt.Sprintf("Decimal input should have no more than %d decimal places; send %s", places, tooMany.Nearest),
-			Ctx:  map[string]any{"decimal_places": places},
+			Msg: fmt.Sprintf("Decimal input should have no more than %d decimal places; send %s",
+				places, tooMany.Nearest),
+			Ctx: map[string]any{"decimal_places": places},
 		}
 	case errors.Is(err, plans.ErrNegative):
 		return belowProblem(0)

@@ -20,8 +20,9 @@ type defect uint8
 const (
 	defectNUL       defect = 1 << iota // \u0000
 	defectSurrogate                    // half of a surrogate pair, \ud800
-	defectNotFinite                    // NaN, Infinity or -Infinity, which Python writes; see scanReport
-	defectTooDeep                      // deeper than a payload may be; see scanReport
+	// NaN, Infinity or -Infinity, which Python writes; see scanReport
+	defectNotFinite
+	defectTooDeep // deeper than a payload may be; see scanReport
 
 	defectsOfText = defectNUL | defectSurrogate
 )
@@ -82,7 +83,8 @@ func scan(data []byte, known func(key []byte) bool) (jsonText, error) {
 	if s.pos < len(data) {
 		return jsonText{}, &syntaxError{offset: s.pos, text: "Extra data"}
 	}
-	return jsonText{kind: kind, members: s.members, keyDefects: s.keyDefects, defects: s.allDefects | s.defects}, nil
+	return jsonText{kind: kind, members: s.members, keyDefects: s.keyDefects,
+		defects: s.allDefects | s.defects}, nil
 }
 
 // firstInvalid is the offset of the first byte that is no UTF-8.
@@ -203,7 +205,9 @@ func (s *scanner) notNumber() bool {
 	return s.fail(s.pos, "Expecting value")
 }
 
-func (s *scanner) startsWith(word string) bool { return bytes.HasPrefix(s.data[s.pos:], []byte(word)) }
+func (s *scanner) startsWith(word string) bool {
+	return bytes.HasPrefix(s.data[s.pos:], []byte(word))
+}
 
 // object reads what follows the brace. Only the outermost one, at depth 1, has
 // its members recorded, each with the defects found since the one before.

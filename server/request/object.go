@@ -40,7 +40,8 @@ func (o *Object) Raw() []byte { return o.raw }
 // the order sent. Call it after all readers.
 func (o *Object) RefuseUnknown() {
 	o.eachUnasked(func(m member) {
-		o.add(string(m.key), m.value, Problem{Type: "extra_forbidden", Msg: "Extra inputs are not permitted"})
+		o.add(string(m.key), m.value, Problem{Type: "extra_forbidden",
+			Msg: "Extra inputs are not permitted"})
 	})
 }
 
@@ -114,7 +115,10 @@ func (o *Object) add(name string, value []byte, p Problem) {
 	if len(o.found) >= maxProblems {
 		return
 	}
-	if slices.ContainsFunc(o.found, func(f finding) bool { return len(f.Loc) > 1 && f.name == name }) {
+	if slices.ContainsFunc(o.found, func(f finding) bool {
+		return len(f.Loc) > 1 &&
+			f.name == name
+	}) {
 		return
 	}
 	p.Loc = []any{"body", shorten(name)}

@@ -21,12 +21,14 @@ const (
 // Counts of tokens and prices per token are none.
 func soundsSecret(name string) bool {
 	name = strings.ToLower(name)
-	for _, word := range [...]string{"pass", "pwd", "secret", "key", "credential", "authorization"} {
+	for _, word := range [...]string{"pass", "pwd", "secret", "key", "credential",
+		"authorization"} {
 		if strings.Contains(name, word) {
 			return true
 		}
 	}
-	return strings.Contains(name, "token") && !strings.HasSuffix(name, "_tokens") && !strings.HasSuffix(name, "_per_token")
+	return strings.Contains(name, "token") && !strings.HasSuffix(name, "_tokens") &&
+		!strings.HasSuffix(name, "_per_token")
 }
 
 // holdsKey reports whether a text contains what looks like one of our API keys,

@@ -42,7 +42,8 @@ func parseReport(body []byte, maxPayload int64, known func(key []byte) bool) (*O
 	if text.kind != '{' {
 		return nil, notAnObject(body, text.defects)
 	}
-	o := &Object{raw: body, members: text.members, asked: make([]string, 0, 8), maxPayload: maxPayload}
+	o := &Object{raw: body, members: text.members, asked: make([]string, 0, 8),
+		maxPayload: maxPayload}
 	if text.defects != 0 {
 		o.mend(known)
 	}
@@ -209,7 +210,8 @@ func (o *Object) Duration(name string, limit int64) *int64 {
 		o.repair(name)
 		return nil
 	case errors.Is(err, errFraction):
-		f, _ := strconv.ParseFloat(numberIn(m), 64) // infinite when out of range, which is bounded too
+		// Infinite when out of range, which is bounded too
+		f, _ := strconv.ParseFloat(numberIn(m), 64)
 		n = int64(math.Round(min(max(f, -1), float64(limit))))
 	case errors.Is(err, errTooLow):
 		n = -1
@@ -351,7 +353,8 @@ func repairString(quoted []byte) []byte {
 		size := characterLength(rest)
 		character := rest[:size]
 		rest = rest[size:]
-		if unit, ok := hexUnit(character); ok && size == len(`\uXXXX`) && (unit == 0 || isHighHalf(unit) || isLowHalf(unit)) {
+		if unit, ok := hexUnit(character); ok && size == len(`\uXXXX`) &&
+			(unit == 0 || isHighHalf(unit) || isLowHalf(unit)) {
 			character = []byte(replacement)
 		}
 		out = append(out, character...)

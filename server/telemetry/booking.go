@@ -17,10 +17,13 @@ func newBookingMetrics() BookingMetrics {
 		return prometheus.NewCounter(prometheus.CounterOpts{Name: "pikarc_" + name, Help: help})
 	}
 	return BookingMetrics{
-		unpricedSteps:  counter("unpriced_steps_total", "Steps that reported usage which no price was known for."),
+		unpricedSteps: counter("unpriced_steps_total",
+			"Steps that reported usage which no price was known for."),
 		unpricedTokens: counter("unpriced_tokens_total", "Tokens of such steps."),
-		withoutUsage:   counter("calls_without_usage_total", "Model calls that were completed without any tokens."),
-		capped:         counter("capped_steps_total", "Steps of whose usage a full day or run took only a part."),
+		withoutUsage: counter("calls_without_usage_total",
+			"Model calls that were completed without any tokens."),
+		capped: counter("capped_steps_total",
+			"Steps of whose usage a full day or run took only a part."),
 	}
 }
 

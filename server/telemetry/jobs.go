@@ -23,28 +23,33 @@ type JobMetrics struct {
 func newJobMetrics(labels []string) JobMetrics {
 	m := JobMetrics{
 		enabled: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "pikarc_job_enabled", Help: "1 for upkeep that this server does, 0 for what its settings leave out.",
+			Name: "pikarc_job_enabled",
+			Help: "1 for upkeep that this server does, 0 for what its settings leave out.",
 		}, []string{"job_name"}),
 		runs: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "pikarc_job_runs_total", Help: "Finished rounds of upkeep.",
 		}, []string{"job_name", "outcome"}),
 		lastSuccess: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "pikarc_job_last_success_timestamp_seconds", Help: "When upkeep last succeeded; 0 when not since the start.",
+			Name: "pikarc_job_last_success_timestamp_seconds",
+			Help: "When upkeep last succeeded; 0 when not since the start.",
 		}, []string{"job_name"}),
 		seconds: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "pikarc_job_last_seconds", Help: "How long the latest round of upkeep took.",
 		}, []string{"job_name"}),
 		handled: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "pikarc_job_handled_total", Help: "What upkeep has handled: runs ended as idle, runs deleted by retention.",
+			Name: "pikarc_job_handled_total",
+			Help: "What upkeep has handled: runs ended as idle, runs deleted by retention.",
 		}, []string{"job_name"}),
 		differences: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "pikarc_verify_differences", Help: "What the latest verification found wrong. 0 is right.",
+			Name: "pikarc_verify_differences",
+			Help: "What the latest verification found wrong. 0 is right.",
 		}),
 		backupBytes: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "pikarc_backup_bytes", Help: "Size of the latest scheduled backup.",
 		}),
 		expiringBytes: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "pikarc_database_expiring_bytes", Help: "About what retention will free within 24 hours.",
+			Name: "pikarc_database_expiring_bytes",
+			Help: "About what retention will free within 24 hours.",
 		}),
 	}
 	for _, label := range labels {
@@ -60,15 +65,16 @@ func newJobMetrics(labels []string) JobMetrics {
 
 func (m JobMetrics) collectors() []prometheus.Collector {
 	return []prometheus.Collector{
-		m.enabled, m.runs, m.lastSuccess, m.seconds, m.handled, m.differences, m.backupBytes, m.expiringBytes,
+		m.enabled, m.runs, m.lastSuccess, m.seconds, m.handled, m.differences, m.backupBytes,
+		m.expiringBytes,
 	}
 }
 
 // Enable says that this server does the job with this label.
 func (m JobMetrics) Enable(label string) { m.enabled.WithLabelValues(label).Set(1) }
 
-// Finished counts a finished round of the job with this label. Its end is told by the machine's clock, as
-// whoever reads the metric takes the time.
+// Finished counts a finished round of the job with this label. Its end is told by the
+// machine's clock, as whoever reads the metric takes the time.
 func (m JobMetrics) Finished(label string, began time.Time, handled int, err error) {
 	m.seconds.WithLabelValues(label).Set(time.Since(began).Seconds())
 	m.handled.WithLabelValues(label).Add(float64(handled))

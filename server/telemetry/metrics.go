@@ -46,27 +46,34 @@ func New(from Sources) *Metrics {
 	m := &Metrics{
 		registry: prometheus.NewRegistry(),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "pikarc_http_request_seconds", Help: "Time from a request's header to its whole answer.",
+			Name:    "pikarc_http_request_seconds",
+			Help:    "Time from a request's header to its whole answer.",
 			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 10},
 		}, []string{"method", "route"}),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "pikarc_http_requests_total", Help: "Answered requests, by the first digit of their status.",
+			Name: "pikarc_http_requests_total",
+			Help: "Answered requests, by the first digit of their status.",
 		}, []string{"method", "route", "status"}),
 		decisions: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "pikarc_decisions_total", Help: "Decisions made; repeats under an idempotency key are not.",
+			Name: "pikarc_decisions_total",
+			Help: "Decisions made; repeats under an idempotency key are not.",
 		}, []string{"kind", "outcome", "reason"}),
 		repairs: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "pikarc_repaired_fields_total", Help: "Fields of runs and steps that could not be kept as sent.",
+			Name: "pikarc_repaired_fields_total",
+			Help: "Fields of runs and steps that could not be kept as sent.",
 		}, []string{"field"}),
 		Jobs:    newJobMetrics(from.Jobs),
 		Booking: newBookingMetrics(),
 	}
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
-		Name: "pikarc_build_info", Help: "1, with the server's version.", ConstLabels: prometheus.Labels{"version": from.Version},
+		Name: "pikarc_build_info", Help: "1, with the server's version.",
+		ConstLabels: prometheus.Labels{"version": from.Version},
 	})
 	build.Set(1)
-	m.registry.MustRegister(m.seconds, m.requests, m.decisions, m.repairs, build, newStoreCollector(from.Store),
-		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.registry.MustRegister(m.seconds, m.requests, m.decisions, m.repairs, build,
+		newStoreCollector(from.Store),
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.registry.MustRegister(m.Jobs.collectors()...)
 	m.registry.MustRegister(bodyCollectors(from)...)
 	for _, field := range storage.AllRepairs.Fields() {
@@ -82,7 +89,8 @@ func bodyCollectors(from Sources) []prometheus.Collector {
 			Name: "pikarc_body_memory_bytes", Help: "What large request bodies take in memory now.",
 		}, func() float64 { return float64(from.BodyMemory()) }),
 		prometheus.NewCounterFunc(prometheus.CounterOpts{
-			Name: "pikarc_bodies_refused_total", Help: "Large request bodies for which there was no memory (503).",
+			Name: "pikarc_bodies_refused_total",
+			Help: "Large request bodies for which there was no memory (503).",
 		}, func() float64 { return float64(from.BodiesRefused()) }),
 	}
 }
@@ -90,7 +98,8 @@ func bodyCollectors(from Sources) []prometheus.Collector {
 // Handler serves what is counted, in Prometheus' text form, at /metrics.
 func (m *Metrics) Handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{DisableCompression: true}))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry,
+		promhttp.HandlerOpts{DisableCompression: true}))
 	return mux
 }
 
@@ -118,7 +127,8 @@ func (m *Metrics) Route(method, path string) *RouteMetrics {
 	if kind != "" {
 		r.decisions = append(r.decisions, m.decisions.WithLabelValues(kind, "ALLOW", ""))
 		for reason := guard.Reason(1); reason.String() != ""; reason++ {
-			r.decisions = append(r.decisions, m.decisions.WithLabelValues(kind, "DENY", reason.String()))
+			r.decisions = append(r.decisions, m.decisions.WithLabelValues(kind, "DENY",
+				reason.String()))
 		}
 	}
 	return r

@@ -24,14 +24,17 @@ func traceEndpoint(getenv func(string) string) (string, error) {
 	kind := getenv("OTEL_TRACES_EXPORTER")
 	base, own := getenv("OTEL_EXPORTER_OTLP_ENDPOINT"), getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 	switch {
-	case strings.EqualFold(getenv("OTEL_SDK_DISABLED"), "true"), kind == "none", kind == "" && base == "" && own == "":
+	case strings.EqualFold(getenv("OTEL_SDK_DISABLED"), "true"), kind == "none", kind == "" &&
+		base == "" && own == "":
 		return "", nil
 	case kind != "" && kind != "otlp":
 		return "", fmt.Errorf("OTEL_TRACES_EXPORTER %q: choose otlp or none", kind)
 	}
-	protocol := firstSet(getenv, "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+	protocol := firstSet(getenv, "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL",
+		"OTEL_EXPORTER_OTLP_PROTOCOL")
 	if protocol != "" && protocol != "http/json" {
-		return "", fmt.Errorf("OTEL_EXPORTER_OTLP_PROTOCOL %q: this server speaks http/json alone, which collectors take on their HTTP port, 4318", protocol)
+		return "", fmt.Errorf("OTEL_EXPORTER_OTLP_PROTOCOL %q: this server speaks http/json "+
+			"alone, which collectors take on their HTTP port, 4318", protocol)
 	}
 	endpoint := own
 	if endpoint == "" {
@@ -40,8 +43,10 @@ func traceEndpoint(getenv func(string) string) (string, error) {
 		}
 		endpoint = strings.TrimSuffix(base, "/") + "/v1/traces"
 	}
-	if u, err := url.Parse(endpoint); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return "", fmt.Errorf("OTEL_EXPORTER_OTLP_ENDPOINT must be a URL such as http://localhost:4318")
+	if u, err := url.Parse(endpoint); err != nil || u.Scheme != "http" && u.Scheme != "https" ||
+		u.Host == "" {
+		return "", fmt.Errorf("OTEL_EXPORTER_OTLP_ENDPOINT must be a URL such as " +
+			"http://localhost:4318")
 	}
 	return endpoint, nil
 }
@@ -66,22 +71,26 @@ type exporter struct {
 }
 
 func newExporter(endpoint string, getenv func(string) string, log *slog.Logger) (*exporter, error) {
-	e := &exporter{endpoint: endpoint, header: http.Header{}, client: &http.Client{Timeout: 10 * time.Second}, log: log}
-	if text := firstSet(getenv, "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"); text != "" {
+	e := &exporter{endpoint: endpoint, header: http.Header{},
+		client: &http.Client{Timeout: 10 * time.Second}, log: log}
+	if text := firstSet(getenv, "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT",
+		"OTEL_EXPORTER_OTLP_TIMEOUT"); text != "" {
 		ms, err := strconv.ParseUint(text, 10, 31)
 		if err != nil || ms == 0 {
 			return nil, fmt.Errorf("OTEL_EXPORTER_OTLP_TIMEOUT %q: must be milliseconds", text)
 		}
 		e.client.Timeout = time.Duration(ms) * time.Millisecond
 	}
-	for pair := range strings.SplitSeq(firstSet(getenv, "OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"), ",") {
+	for pair := range strings.SplitSeq(firstSet(getenv, "OTEL_EXPORTER_OTLP_TRACES_HEADERS",
+		"OTEL_EXPORTER_OTLP_HEADERS"), ",") {
 		if strings.TrimSpace(pair) == "" {
 			continue
 		}
 		name, escaped, found := strings.Cut(pair, "=")
 		value, err := url.PathUnescape(strings.TrimSpace(escaped))
 		if !found || err != nil { // without the value: it may be a credential
-			return nil, fmt.Errorf("OTEL_EXPORTER_OTLP_HEADERS: must be name=value pairs with commas between")
+			return nil, fmt.Errorf("OTEL_EXPORTER_OTLP_HEADERS: must be name=value pairs with " +
+				"commas between")
 		}
 		e.header.Add(strings.TrimSpace(name), value)
 	}
@@ -124,7 +133,8 @@ func (e *exporter) send(ctx context.Context, spans []sdk.ReadOnlySpan) error {
 		return err
 	}
 	defer resp.Body.Close()
-	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, 64<<10)) // so that the connection can be used again
+	// So that the connection can be used again
+	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, 64<<10))
 	if resp.StatusCode/100 != 2 {
 		return fmt.Errorf("the collector answered %s", resp.Status)
 	}

@@ -24,25 +24,32 @@ func newStoreCollector(store *storage.Store) *storeCollector {
 		return prometheus.NewDesc("pikarc_"+name, help, nil, nil)
 	}
 	return &storeCollector{
-		store:        store,
-		queued:       desc("writer_queue_depth", "Writes that wait for the writer now."),
-		queueSize:    desc("writer_queue_capacity", "Writes that may wait; more are refused."),
-		refused:      desc("writer_refused_total", "Writes that found the queue full, answered 503."),
-		failed:       desc("writer_failed_batches_total", "Transactions lost as a whole, each of whose writes was answered 503."),
-		batches:      desc("writer_batch_writes", "Writes that shared a transaction."),
-		transactions: desc("writer_transaction_seconds", "Time from BEGIN to the end of a transaction."),
-		commits:      desc("writer_commit_seconds", "Time of COMMIT alone: mostly the disk's sync."),
-		fileBytes:    desc("database_file_bytes", "Size of the database file."),
-		freeBytes:    desc("database_free_bytes", "Of the file, what is free for what is written next."),
-		walBytes:     desc("database_wal_bytes", "Size of the write-ahead log beside it."),
-		walHeld:      desc("database_wal_held_seconds", "For how long a read has kept the write-ahead log from shrinking; 0 when none does."),
+		store:     store,
+		queued:    desc("writer_queue_depth", "Writes that wait for the writer now."),
+		queueSize: desc("writer_queue_capacity", "Writes that may wait; more are refused."),
+		refused: desc("writer_refused_total",
+			"Writes that found the queue full, answered 503."),
+		failed: desc("writer_failed_batches_total",
+			"Transactions lost as a whole, each of whose writes was answered 503."),
+		batches: desc("writer_batch_writes", "Writes that shared a transaction."),
+		transactions: desc("writer_transaction_seconds",
+			"Time from BEGIN to the end of a transaction."),
+		commits: desc("writer_commit_seconds",
+			"Time of COMMIT alone: mostly the disk's sync."),
+		fileBytes: desc("database_file_bytes", "Size of the database file."),
+		freeBytes: desc("database_free_bytes",
+			"Of the file, what is free for what is written next."),
+		walBytes: desc("database_wal_bytes", "Size of the write-ahead log beside it."),
+		walHeld: desc("database_wal_held_seconds",
+			"For how long a read has kept the write-ahead log from shrinking; 0 when none does."),
 	}
 }
 
 // Describe lists the metrics.
 func (c *storeCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		c.queued, c.queueSize, c.refused, c.failed, c.batches, c.transactions, c.commits, c.fileBytes, c.freeBytes,
+		c.queued, c.queueSize, c.refused, c.failed, c.batches, c.transactions, c.commits,
+		c.fileBytes, c.freeBytes,
 		c.walBytes, c.walHeld,
 	} {
 		ch <- d

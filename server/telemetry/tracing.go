@@ -26,7 +26,9 @@ type Tracing struct {
 // returns nil when they ask for no traces, which is so when none is set.
 // What they say of the sampler, the batches and the resource, the SDK reads
 // from the environment itself.
-func NewTracing(ctx context.Context, version string, getenv func(string) string, log *slog.Logger) (*Tracing, error) {
+func NewTracing(
+	ctx context.Context, version string, getenv func(string) string, log *slog.Logger,
+) (*Tracing, error) {
 	endpoint, err := traceEndpoint(getenv)
 	if err != nil || endpoint == "" {
 		return nil, err
@@ -36,13 +38,15 @@ func NewTracing(ctx context.Context, version string, getenv func(string) string,
 		return nil, err
 	}
 	about, err := resource.New(ctx, resource.WithTelemetrySDK(),
-		resource.WithAttributes(attribute.String("service.name", "pikarc"), attribute.String("service.version", version)),
+		resource.WithAttributes(attribute.String("service.name", "pikarc"),
+			attribute.String("service.version", version)),
 		resource.WithFromEnv()) // last, so that it wins
 	if err != nil {
 		return nil, fmt.Errorf("OTEL_RESOURCE_ATTRIBUTES: %w", err)
 	}
 	provider := sdk.NewTracerProvider(sdk.WithBatcher(exporter), sdk.WithResource(about))
-	return &Tracing{provider: provider, tracer: provider.Tracer("github.com/pikarc/server", trace.WithInstrumentationVersion(version))}, nil
+	return &Tracing{provider: provider, tracer: provider.Tracer("github.com/pikarc/server",
+		trace.WithInstrumentationVersion(version))}, nil
 }
 
 // Close sends what has not been sent. It may be called on nil.
@@ -67,9 +71,10 @@ func (t *Tracing) Begin(r *http.Request, route, requestID string) (*http.Request
 	if route == "" {
 		route = "other"
 	}
-	ctx, span := t.tracer.Start(ctx, r.Method+" "+route, trace.WithSpanKind(trace.SpanKindServer), trace.WithAttributes(
-		attribute.String("http.request.method", r.Method), attribute.String("http.route", route),
-		attribute.String("pikarc.request_id", requestID)))
+	ctx, span := t.tracer.Start(ctx, r.Method+" "+route, trace.WithSpanKind(trace.SpanKindServer),
+		trace.WithAttributes(
+			attribute.String("http.request.method", r.Method), attribute.String("http.route", route),
+			attribute.String("pikarc.request_id", requestID)))
 	return r.WithContext(ctx), &Span{span}
 }
 

@@ -30,11 +30,13 @@ type Run struct {
 // RunOf makes the summary of a run.
 func RunOf(r storage.Run) Run {
 	out := Run{
-		ID: r.ID, UserID: r.UserID, Title: NullString(r.Title), Status: r.Status.String(), DenyReason: NullString(r.DenyReason.String()),
-		StartedAt: Time(r.StartedAt), EndedAt: Time(r.EndedAt),
+		ID: r.ID, UserID: r.UserID, Title: NullString(r.Title), Status: r.Status.String(),
+		DenyReason: NullString(r.DenyReason.String()),
+		StartedAt:  Time(r.StartedAt), EndedAt: Time(r.EndedAt),
 		StepCount: r.StepCount, BlockedStepCount: r.BlockedStepCount,
 		PromptTokens: r.PromptTokens, CompletionTokens: r.CompletionTokens, Total: r.Spend,
-		Unpriced: r.UnpricedTokens, WithoutUsage: r.CallsWithoutUsage, LastCallAt: Time(r.LastCallAt),
+		Unpriced: r.UnpricedTokens, WithoutUsage: r.CallsWithoutUsage,
+		LastCallAt: Time(r.LastCallAt),
 	}
 	if r.EndedBy != 0 {
 		out.EndedReason = NullString(r.EndedBy.String())
