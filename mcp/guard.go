@@ -123,7 +123,10 @@ func (s *session) ended(run string) {
 	}
 }
 
-// settle reports how a call ended, beside what goes on. mu is held.
+// settle reports how a call ended, beside what goes on, and also after the
+// request that ended it is gone: it brings its own context. mu is held.
+//
+//nolint:contextcheck
 func (s *session) settle(c *call, failed bool, why string) {
 	if c.step == "" {
 		return
@@ -191,7 +194,9 @@ func (s *session) observed() bool {
 	return len(s.calls) > 0
 }
 
-// end settles what was never answered, and ends the run.
+// end settles what was never answered, and ends the run. Like settle it brings its own context.
+//
+//nolint:contextcheck
 func (s *session) end(status, why string) {
 	s.mu.Lock()
 	s.closed = true
