@@ -82,7 +82,7 @@ func runDemo(ctx context.Context, dir string, o demoOptions, stdout, stderr io.W
 		maxPayload:    server.DefaultMaxPayload,
 		maxBodyMemory: server.DefaultMaxBodyMemory,
 		tokenTTL:      24 * time.Hour, paymentGrace: server.DefaultPaymentGrace,
-		heldRows: storage.DefaultCacheSize, openStepTimeout: storage.DefaultOpenStepTimeout,
+		cacheRows: storage.DefaultCacheSize, openStepTimeout: storage.DefaultOpenStepTimeout,
 		backups: server.Backups{Every: 24 * time.Hour, Keep: 7},
 	}.config(stderr)
 	if err != nil {

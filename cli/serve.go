@@ -44,7 +44,9 @@ func newServe() *cobra.Command {
   PIKARC_ADDR=0.0.0.0 pikarc serve                # on all addresses of this machine`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			o.complete(cmd.Flags())
+			if err := o.complete(cmd.Flags()); err != nil {
+				return err
+			}
 			o.warnings = unknownSettings(settingNames(cmd.Root()), os.Environ())
 			return serve(cmd.Context(), dataDir(cmd), o, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
@@ -58,6 +60,15 @@ func newServe() *cobra.Command {
 	choices(cmd, "log-format", "text", "json")
 	choices(cmd, "log-level", "debug", "info", "warn", "error")
 	return cmd
+}
+
+// complete takes what was not given from other flags.
+func (o *serveOptions) complete(f *pflag.FlagSet) (err error) {
+	o.networkOptions.complete(f)
+	if f.Changed("held-rows") && !f.Changed("cache-rows") {
+		o.cacheRows, err = f.GetInt("held-rows")
+	}
+	return err
 }
 
 func (o *serveOptions) accountFlags(f *pflag.FlagSet) {
@@ -88,8 +99,10 @@ func (o *serveOptions) watchFlags(f *pflag.FlagSet) {
 		"address that serves /metrics for Prometheus; none when empty")
 	f.StringVar(&o.debugAddr, "debug-addr", "",
 		"loopback address that serves /debug/pprof/; none when empty")
-	f.IntVar(&o.heldRows, "held-rows", storage.DefaultCacheSize,
+	f.IntVar(&o.cacheRows, "cache-rows", storage.DefaultCacheSize,
 		"rows of each kind (runs, users, counters) that the writer keeps in memory")
+	f.Int("held-rows", storage.DefaultCacheSize, "the old name of --cache-rows, which wins")
+	f.Lookup("held-rows").Hidden = true
 }
 
 func (o *serveOptions) bodyFlags(f *pflag.FlagSet) {
@@ -109,7 +122,7 @@ type serveOptions struct {
 
 	tokenTTL, paymentGrace, verifyEvery, wait time.Duration
 	openStepTimeout                           time.Duration
-	heldRows                                  int
+	cacheRows                                 int
 	maxBody, maxRunBody, maxPayload           int64
 	maxBodyMemory                             int64
 	backups                                   server.Backups
@@ -137,8 +150,8 @@ func (o serveOptions) config(stderr io.Writer) (server.Config, error) {
 			o.tokenTTL))
 	case o.checkSizes() != nil:
 		return server.Config{}, usage(o.checkSizes())
-	case o.heldRows < storage.MinCacheSize:
-		return server.Config{}, usage(fmt.Errorf("--held-rows %d: must be %d or more", o.heldRows,
+	case o.cacheRows < storage.MinCacheSize:
+		return server.Config{}, usage(fmt.Errorf("--cache-rows %d: must be %d or more", o.cacheRows,
 			storage.MinCacheSize))
 	case o.paymentGrace < time.Hour:
 		return server.Config{}, usage(fmt.Errorf("--payment-grace %s: must be an hour or more",
@@ -192,7 +205,7 @@ func (o serveOptions) checkSizes() error {
 
 // store is what the options say of the store.
 func (o serveOptions) store(catalogue *prices.Catalogue) storage.Options {
-	return storage.Options{CacheSize: o.heldRows, OpenStepTimeout: o.openStepTimeout,
+	return storage.Options{CacheSize: o.cacheRows, OpenStepTimeout: o.openStepTimeout,
 		Catalogue: catalogue}
 }
 

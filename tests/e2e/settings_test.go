@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -78,6 +79,31 @@ func TestBadEnvironmentValueIsSaidByTheVariablesName(t *testing.T) {
 			args:     []string{"serve", "--addr", "127.0.0.1:0", "--data-dir", dir},
 			settings: []string{setting},
 		}.run(t).fails(t, 2, name)
+	}
+}
+
+// A flag that was renamed works under its old name, as a flag and as a variable, and its new name wins.
+func TestARenamedFlagIsStillTaken(t *testing.T) {
+	t.Parallel()
+	const refusal = "--cache-rows 1: must be"
+	serve := []string{"serve", "--addr", "127.0.0.1:0", "--data-dir", t.TempDir()}
+	for _, c := range []struct{ flag, variable, says string }{
+		{"--held-rows=1", "", refusal},
+		{"", "PIKARC_HELD_ROWS=1", refusal},
+		{"--cache-rows=1", "PIKARC_HELD_ROWS=2000", refusal},
+		{"--cache-rows=2", "PIKARC_HELD_ROWS=1", "--cache-rows 2: must be"},
+	} {
+		call := invocation{args: slices.Clone(serve)}
+		if c.flag != "" {
+			call.args = append(call.args, c.flag)
+		}
+		if c.variable != "" {
+			call.settings = []string{c.variable}
+		}
+		call.run(t).fails(t, 2, c.says)
+	}
+	if help := (invocation{args: []string{"serve", "--help"}}).run(t); strings.Contains(help.stdout, "held-rows") {
+		t.Error("the help shows the old name")
 	}
 }
 
