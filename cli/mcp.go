@@ -108,7 +108,7 @@ func serveGateway(ctx context.Context, options mcp.Options, o mcpOptions, stdout
 	if u, err := url.Parse(o.upstream); err == nil {
 		options.Server = u.Host
 	}
-	g, err := mcp.NewGateway(options, o.upstream, o.origins)
+	g, err := mcp.NewGateway(ctx, options, o.upstream, o.origins)
 	if err != nil {
 		return usage(err)
 	}

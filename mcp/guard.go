@@ -31,7 +31,8 @@ const grace = 2 * time.Second
 // been answered yet is in calls, by the request's id.
 type session struct {
 	Options
-	starting sync.Mutex // held while a run is started, so that there is one
+	ctx      context.Context // of reports, which outlive what they are about; never cancelled
+	starting sync.Mutex      // held while a run is started, so that there is one
 	run      string
 	sequence int64
 
@@ -50,7 +51,9 @@ type call struct {
 	at        time.Time
 }
 
-func newSession(o Options) *session { return &session{Options: o, calls: make(map[string]*call)} }
+func newSession(ctx context.Context, o Options) *session {
+	return &session{Options: o, ctx: context.WithoutCancel(ctx), calls: make(map[string]*call)}
+}
 
 // begin remembers a request, of which done must be called once it has been decided.
 // It is false when one with its id is under way, or the session is over.
@@ -133,7 +136,7 @@ func (s *session) settle(c *call, failed bool, why string) {
 	}
 	took := s.Now().Sub(c.at)
 	s.reports.Go(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), s.Timeout)
+		ctx, cancel := context.WithTimeout(s.ctx, s.Timeout)
 		defer cancel()
 		if err := s.Client.Report(ctx, c.run, c.step, ask.Report{Failed: failed, Error: why, Took: took}); err != nil {
 			s.Log.Warn("a call's end could not be reported", "error", err.Error())
@@ -232,7 +235,7 @@ func (s *session) end(status, why string) {
 	if run == "" {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), grace)
+	ctx, cancel := context.WithTimeout(s.ctx, grace)
 	defer cancel()
 	if err := s.Client.End(ctx, run, status); err != nil {
 		s.Log.Warn("the run could not be ended; the server ends it once it is idle", "error", err.Error())

@@ -28,6 +28,7 @@ const maxSessions = 10_000
 // Gateway stands before an MCP server that speaks streamable HTTP.
 type Gateway struct {
 	Options
+	ctx      context.Context // of reports; never cancelled
 	upstream *url.URL
 	origins  []string // whose pages may call it
 	proxy    *httputil.ReverseProxy
@@ -43,7 +44,7 @@ type kept struct {
 
 // NewGateway makes a gateway before an MCP server. origins are those of pages that may
 // call it from a browser; none may unless named.
-func NewGateway(o Options, upstream string, origins []string) (*Gateway, error) {
+func NewGateway(ctx context.Context, o Options, upstream string, origins []string) (*Gateway, error) {
 	u, err := url.Parse(upstream)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.Fragment != "" {
 		return nil, fmt.Errorf("--upstream %q: write the MCP server's address, as in https://example.com/mcp", upstream)
@@ -52,7 +53,7 @@ func NewGateway(o Options, upstream string, origins []string) (*Gateway, error) 
 		Proxy: http.ProxyFromEnvironment, DialContext: (&net.Dialer{Timeout: 10 * time.Second}).DialContext, TLSHandshakeTimeout: 10 * time.Second,
 		MaxIdleConnsPerHost: 50, IdleConnTimeout: 90 * time.Second, DisableCompression: true, // bytes pass as they are
 	}
-	g := &Gateway{Options: o, upstream: u, origins: origins, sessions: make(map[string]*kept)}
+	g := &Gateway{Options: o, ctx: context.WithoutCancel(ctx), upstream: u, origins: origins, sessions: make(map[string]*kept)}
 	g.proxy = &httputil.ReverseProxy{
 		Rewrite:        g.rewrite,
 		Transport:      transport,
@@ -315,7 +316,7 @@ func (g *Gateway) session(id string) *session {
 		if len(g.sessions) >= maxSessions {
 			g.dropOldest()
 		}
-		k = &kept{session: newSession(g.Options)}
+		k = &kept{session: newSession(g.ctx, g.Options)}
 		g.sessions[id] = k
 	}
 	k.used = g.Now()

@@ -57,7 +57,7 @@ func newHTTPGateway(t *testing.T, j *judge, u *upstream, origins ...string) (*ht
 		t.Fatal(err)
 	}
 	o := mcp.Options{Client: client, User: "ann", Server: "test", Timeout: time.Minute, Log: slog.New(slog.DiscardHandler), Now: time.Now}
-	g, err := mcp.NewGateway(o, behind.URL+"/secret/mcp?a=1", origins)
+	g, err := mcp.NewGateway(t.Context(), o, behind.URL+"/secret/mcp?a=1", origins)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -205,7 +205,7 @@ func TestAServerThatIsGoneIsSaid(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g, err := mcp.NewGateway(mcp.Options{Client: client, Timeout: time.Minute, Log: slog.New(slog.DiscardHandler), Now: time.Now}, "http://127.0.0.1:9/mcp", nil)
+	g, err := mcp.NewGateway(t.Context(), mcp.Options{Client: client, Timeout: time.Minute, Log: slog.New(slog.DiscardHandler), Now: time.Now}, "http://127.0.0.1:9/mcp", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -217,7 +217,7 @@ func TestAServerThatIsGoneIsSaid(t *testing.T) {
 		t.Errorf("answered %d %s; the ends are %s", status, got, ends)
 	}
 	for _, bad := range []string{"", "localhost", "ftp://localhost/mcp", "http://localhost/#x"} {
-		if _, err := mcp.NewGateway(mcp.Options{}, bad, nil); err == nil {
+		if _, err := mcp.NewGateway(t.Context(), mcp.Options{}, bad, nil); err == nil {
 			t.Errorf("%q is taken for an address", bad)
 		}
 	}

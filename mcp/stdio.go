@@ -25,7 +25,7 @@ const patience = 5 * time.Second
 // relay is a gateway between the standard streams of a client and of a server.
 type relay struct {
 	*session
-	ctx      context.Context
+	asks     context.Context // of questions; cancelled once the server has ended
 	toServer lines
 	toClient lines
 }
@@ -63,7 +63,7 @@ func Stdio(ctx context.Context, o Options, command []string, stdin io.Reader, st
 	}
 	asks, stopAsking := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopAsking()
-	r := &relay{session: newSession(o), ctx: asks, toServer: lines{w: input}, toClient: lines{w: stdout}}
+	r := &relay{session: newSession(ctx, o), asks: asks, toServer: lines{w: input}, toClient: lines{w: stdout}}
 	clientGone := make(chan struct{})
 	go func() {
 		defer close(clientGone)
@@ -167,7 +167,7 @@ func (r *relay) fromClientOne(line []byte) {
 //
 //nolint:contextcheck
 func (r *relay) guardOne(m message, line []byte) {
-	ctx, cancel := context.WithCancel(r.ctx)
+	ctx, cancel := context.WithCancel(r.asks)
 	c, fresh := r.begin(m.id, cancel)
 	if !fresh {
 		cancel()

@@ -70,7 +70,7 @@ func (s *Server) preflight(c *call) bool {
 	}
 	h.Set("Access-Control-Allow-Methods", "GET, POST, PUT, PATCH, DELETE")
 	h.Set("Access-Control-Allow-Headers",
-		"Authorization, Content-Type, Idempotency-Key, X-Request-Id")
+		"Authorization, Content-Type, Idempotency-Key, Pikarc-Client, X-Request-Id")
 	h.Set("Access-Control-Max-Age", "600")
 	c.status = http.StatusNoContent
 	c.w.WriteHeader(c.status)

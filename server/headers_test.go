@@ -3,6 +3,10 @@ package server_test
 import (
 	"io"
 	"net/http"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/pikarc/server/plans"
@@ -65,6 +69,27 @@ func (w *world) ask(method, path, origin, wants string) http.Header {
 		w.t.Errorf("%s from %s answered %d", method, origin, answer.StatusCode)
 	}
 	return answer.Header
+}
+
+// A browser lets a page send what the server allows, and our client sends what it sends.
+func TestANamedOriginMaySendWhatOurClientSends(t *testing.T) {
+	t.Parallel()
+	const app = "https://app.example.com"
+	w := newWorld(t, func(cfg *server.Config) { cfg.CORSOrigins = []string{app} })
+	allowed := w.ask("OPTIONS", "/v1/runs/", app, "POST").Get("Access-Control-Allow-Headers")
+	source, err := os.ReadFile("../clients/typescript/src/transport.ts")
+	w.must(err)
+	_, set, _ := strings.Cut(string(source), "const headers")
+	set, _, _ = strings.Cut(set, "fetch(")
+	sent := regexp.MustCompile(`(?m)^    "?([a-z-]+)"?: |headers\["([a-z-]+)"\] =`).FindAllStringSubmatch(set, -1)
+	if len(sent) < 4 {
+		t.Fatalf("the client sends %q", sent)
+	}
+	for _, name := range sent {
+		if !slices.Contains(strings.Split(strings.ToLower(allowed), ", "), name[1]+name[2]) {
+			t.Errorf("%s is not among the headers that a page may send: %s", name[1]+name[2], allowed)
+		}
+	}
 }
 
 func TestOnlyNamedOriginsMayReadAnswers(t *testing.T) {
