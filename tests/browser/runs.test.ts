@@ -320,3 +320,60 @@ test('copying says so', async () => {
   expect(await page.evaluate(() => navigator.clipboard.readText())).toBe(ada.apiKey)
   await context.close()
 })
+
+test('a step tells its tokens by their kinds, and what the provider says beside the cost', async () => {
+  const ada = await account()
+  await server.call(ada.token, 'PATCH', '/v1/workspace/', {
+    trust_reported_cost: true,
+  })
+  await server.call(ada.token, 'PUT', '/v1/model-pricing/tool:search', {
+    cost_per_call: 0.005,
+  })
+  const agent = server.agent(ada)
+  const run = await agent.start('user', { task: 'Kinds' })
+  const step = async (asked: object, used: object) => {
+    const { id } = await server.call(ada.apiKey, 'POST', `/v1/runs/${run.id}/steps`, asked)
+    await server.call(ada.apiKey, 'PATCH', `/v1/runs/${run.id}/steps/${id}`, {
+      status: 'COMPLETED',
+      ...used,
+    })
+  }
+  await step(
+    { type: 'MODEL_CALL', sequence: 1, model: 'claude-sonnet-4-5' },
+    {
+      usage: {
+        input_tokens: 1000,
+        cache_read_input_tokens: 9000,
+        cache_creation_input_tokens: 500,
+        output_tokens: 800,
+        service_tier: 'standard',
+      },
+      reported_cost_usd: 0.0195,
+    },
+  )
+  await step(
+    { type: 'MODEL_CALL', sequence: 2, model: 'router/auto' },
+    { prompt_tokens: 70, reported_cost_usd: 0.0007 },
+  )
+  await step({ type: 'TOOL_CALL', sequence: 3, tool_name: 'search' }, {})
+
+  const { page, context, troubles } = await visit(browser, server, ada)
+  await page.goto(`/runs/${run.id}`)
+  await settled(page)
+  for (const row of await page.locator('.step button.row').all()) await row.click()
+  for (const words of [
+    '10,500 in (9,000 read from a cache, 500 written to one) + 800 out = $0.019575',
+    'it cost $0.0195',
+    'none: what the provider reports is booked, because the workspace trusts it.',
+    'the call itself = $0.005',
+  ]) {
+    await page.getByText(words).waitFor()
+  }
+  expect(await page.getByText('$0.00', { exact: true }).count()).toBe(0)
+  expect(troubles).toEqual([])
+  for (const width of [1440, 768, 390]) {
+    await page.setViewportSize({ width, height: 900 })
+    expect(await page.evaluate(() => document.documentElement.scrollWidth <= window.innerWidth)).toBe(true)
+  }
+  await context.close()
+})
