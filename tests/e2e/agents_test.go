@@ -11,6 +11,8 @@ import (
 	"slices"
 	"sync/atomic"
 
+	gocmp "github.com/google/go-cmp/cmp"
+
 	"github.com/pikarc/server/plans"
 )
 
@@ -33,6 +35,12 @@ type shownStep struct {
 	Decision         verdict
 	PromptTokens     int64          `json:"prompt_tokens"`
 	CompletionTokens int64          `json:"completion_tokens"`
+	Cached           int64          `json:"cached_tokens"`
+	Written          int64          `json:"cache_write_tokens"`
+	Reasoning        int64          `json:"reasoning_tokens"`
+	Tier             string         `json:"service_tier"`
+	Reported         json.Number    `json:"reported_cost_usd"`
+	PriceSource      string         `json:"price_source"`
 	Cost             json.Number    `json:"cost_usd"`
 	InputData        map[string]any `json:"input_data"`
 	Error            string
@@ -300,16 +308,18 @@ func (a *agent) report(ctx context.Context, run *shownRun) error {
 		return nil
 	}
 	status := []string{"COMPLETED", "FAILED"}[a.random.IntN(2)]
-	prompt, completion := a.random.Int64N(2000), a.random.Int64N(500)
+	used, body := a.usage(run.Steps[i])
+	body["status"], body["duration_ms"] = status, 7
 	matches := func(s shownStep) error {
-		if s.ID != id || s.Status != status || s.PromptTokens != prompt || s.CompletionTokens != completion || s.Error != "" {
-			return fmt.Errorf("step %s was to be %s with %d and %d tokens, and is %+v", id, status, prompt, completion, s)
+		got := shownStep{PromptTokens: s.PromptTokens, CompletionTokens: s.CompletionTokens, Cached: s.Cached, Written: s.Written, Reasoning: s.Reasoning}
+		if diff := gocmp.Diff(used, got); diff != "" || s.ID != id || s.Status != status || s.Error != "" {
+			return fmt.Errorf("step %s was to be %s with %v, and is %+v: %s", id, status, body, s, diff)
 		}
 		return nil
 	}
 	got, err := a.do(ctx, pending{
 		method: "PATCH", path: "/v1/runs/" + run.ID + "/steps/" + id, run: run,
-		body: map[string]any{"status": status, "duration_ms": 7, "prompt_tokens": prompt, "completion_tokens": completion},
+		body: body,
 		recorded: func(book, seen *shownRun) error {
 			if len(seen.Steps) != len(book.Steps) {
 				return errors.New("the steps are other ones")
@@ -327,6 +337,40 @@ func (a *agent) report(ctx context.Context, run *shownRun) error {
 	}
 	run.Steps[i] = s
 	return errors.Join(matches(s), run.settle())
+}
+
+// usage is a report of one of the kinds that there are, and what it makes a step
+// have used. Parts stay until they are reported anew, so that a step that has
+// some is not reported by its wholes alone.
+func (a *agent) usage(s shownStep) (used shownStep, body map[string]any) {
+	used = shownStep{PromptTokens: a.random.Int64N(2000), CompletionTokens: a.random.Int64N(500)}
+	prompt, completion := used.PromptTokens, used.CompletionTokens
+	kind := a.random.IntN(4)
+	if kind == 0 && s.Cached+s.Written+s.Reasoning > 0 {
+		kind = 1
+	}
+	if kind > 1 {
+		used.Cached, used.Reasoning = prompt/2, completion/3
+	}
+	switch kind {
+	case 0: // wholes alone
+		body = map[string]any{"prompt_tokens": prompt, "completion_tokens": completion}
+	case 1: // OpenAI's, without parts
+		body = map[string]any{"usage": map[string]any{"prompt_tokens": prompt, "completion_tokens": completion}}
+	case 2: // Anthropic's, whose input excludes what was cached; reasoning is told beside it
+		used.Written = prompt / 4
+		body = map[string]any{"reasoning_tokens": used.Reasoning, "usage": map[string]any{
+			"input_tokens": prompt - used.Cached - used.Written, "output_tokens": completion,
+			"cache_read_input_tokens": used.Cached, "cache_creation_input_tokens": used.Written,
+		}}
+	default: // all fields
+		body = map[string]any{
+			"prompt_tokens": prompt, "completion_tokens": completion, "cached_tokens": used.Cached, "cache_write_tokens": 0,
+			"cache_write_1h_tokens": 0, "reasoning_tokens": used.Reasoning,
+			"service_tier": []string{"standard", "batch", "flex"}[a.random.IntN(3)], "reported_cost_usd": float64(a.random.IntN(50)) / 1e6,
+		}
+	}
+	return used, body
 }
 
 func (a *agent) end(ctx context.Context, run *shownRun) error {
@@ -363,6 +407,13 @@ func tally(agents []*agent) map[string]int {
 			n["start "+r.Decision.Outcome+" "+r.Decision.Reason]++
 			for _, s := range r.Steps {
 				n["step "+s.Decision.Outcome+" "+s.Decision.Reason]++
+				n["price source "+s.PriceSource]++
+				if s.Cached > 0 && s.Written > 0 && s.Cost != "" {
+					n["cached"]++
+				}
+				if s.Type == "TOOL_CALL" && s.Cost != "" {
+					n["paid tool call"]++
+				}
 			}
 		}
 	}

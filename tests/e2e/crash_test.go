@@ -73,7 +73,10 @@ func newCrew(t *testing.T, agents int) *crew {
 			"input_cost_per_token": price, "output_cost_per_token": price + "4",
 		}).want(t, http.StatusOK)
 	}
-	c.setLimits(t, p, map[string]any{"user_daily_budget_usd": 0.003, "max_concurrent_runs": 100_000})
+	p.call(t, "PUT", "/v1/model-pricing/tool:search", c.token, map[string]any{"cost_per_call": 0.0001}).want(t, http.StatusOK)
+	c.setLimits(t, p, map[string]any{
+		"user_daily_budget_usd": 0.003, "max_concurrent_runs": 100_000, "trust_reported_cost": true,
+	})
 	for i := range agents {
 		a := &agent{
 			name: fmt.Sprintf("agent%d", i), apiKey: c.key, client: c.client, answered: &c.answered,
@@ -160,6 +163,7 @@ func TestEveryAnswerOutlivesAKill(t *testing.T) {
 	t.Logf("%d calls were answered, the slowest start took %v: %v", c.answered.Load(), slowest, found)
 	for _, kind := range []string{
 		"start ALLOW ", "start DENY USER_BLOCKED", "step ALLOW ", "step DENY RUN_ALREADY_ENDED", "step DENY USER_DAILY_BUDGET_EXCEEDED",
+		"price source own", "price source reported", "cached", "paid tool call",
 	} {
 		if found[kind] == 0 {
 			t.Errorf("no %s: this test proves less than it says", kind)
