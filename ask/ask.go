@@ -25,7 +25,8 @@ const (
 	attempts    = 3
 	longestWait = 5 * time.Second // of Retry-After that is obeyed
 	maxAnswer   = 1 << 20
-	// MaxInput is the size of a call's input, in bytes, beyond which it is described instead of sent.
+	// MaxInput is the size of a call's input, in bytes, beyond which it is described
+	// instead of sent.
 	MaxInput = 4 << 20
 )
 
@@ -49,17 +50,30 @@ func New(s Settings, name string) (*Client, error) {
 	case s.APIKey == "":
 		return nil, errors.New("no API key: set PIKARC_API_KEY")
 	case strings.ContainsFunc(s.APIKey, func(r rune) bool { return r <= ' ' || r > '~' }):
-		return nil, errors.New("the API key holds a space, a line break or another character that no key has: was it copied whole?")
-	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "":
-		return nil, fmt.Errorf("PIKARC_BASE_URL must be the server's address alone, as in %s", DefaultBaseURL)
+		return nil, errors.New(
+			"the API key holds a space, a line break or another character that no key has: " +
+				"was it copied whole?",
+		)
+	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" ||
+		u.User != nil || u.RawQuery != "":
+		return nil, fmt.Errorf(
+			"PIKARC_BASE_URL must be the server's address alone, as in %s",
+			DefaultBaseURL,
+		)
 	case strings.HasSuffix(strings.TrimRight(u.Path, "/"), "/v1"):
 		return nil, errors.New("PIKARC_BASE_URL is the server's address: leave out /v1")
 	}
 	return &Client{
 		key: s.APIKey, base: strings.TrimRight(s.BaseURL, "/"), name: name,
 		http: &http.Client{
-			Transport:     &http.Transport{Proxy: http.ProxyFromEnvironment, MaxIdleConnsPerHost: 50, IdleConnTimeout: 90 * time.Second},
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+			Transport: &http.Transport{
+				Proxy:               http.ProxyFromEnvironment,
+				MaxIdleConnsPerHost: 50,
+				IdleConnTimeout:     90 * time.Second,
+			},
+			CheckRedirect: func(*http.Request, []*http.Request) error {
+				return http.ErrUseLastResponse
+			},
 		},
 	}, nil
 }
@@ -69,7 +83,12 @@ func (c *Client) BaseURL() string { return c.base }
 
 // Start asks for a run. The same key again is answered the same. id is that of
 // the run, whatever was decided.
-func (c *Client) Start(ctx context.Context, user string, metadata map[string]string, key string) (id string, d Decision, err error) {
+func (c *Client) Start(
+	ctx context.Context,
+	user string,
+	metadata map[string]string,
+	key string,
+) (id string, d Decision, err error) {
 	return c.decide(ctx, "/v1/runs/", map[string]any{"user_id": user, "metadata": metadata}, key)
 }
 
@@ -85,14 +104,22 @@ func (c *Client) Step(ctx context.Context, run string, s Step) (id string, d Dec
 	body := map[string]any{"type": "TOOL_CALL", "sequence": max(1, s.Sequence), "tool_name": s.Tool}
 	switch {
 	case len(s.Input) > MaxInput:
-		body["input_data"] = map[string]any{"omitted_bytes": len(s.Input), "preview": string(s.Input[:1000])}
+		body["input_data"] = map[string]any{
+			"omitted_bytes": len(s.Input),
+			"preview":       string(s.Input[:1000]),
+		}
 	case len(s.Input) > 0:
 		body["input_data"] = s.Input
 	}
 	return c.decide(ctx, "/v1/runs/"+url.PathEscape(run)+"/steps", body, rand.Text())
 }
 
-func (c *Client) decide(ctx context.Context, path string, body map[string]any, key string) (string, Decision, error) {
+func (c *Client) decide(
+	ctx context.Context,
+	path string,
+	body map[string]any,
+	key string,
+) (string, Decision, error) {
 	var answer struct {
 		ID       string
 		Decision Decision
@@ -100,8 +127,13 @@ func (c *Client) decide(ctx context.Context, path string, body map[string]any, k
 	if err := c.send(ctx, "POST", path, body, key, &answer); err != nil {
 		return "", Decision{}, err
 	}
-	if answer.ID == "" || answer.Decision.Outcome != allow && answer.Decision.Outcome != deny && answer.Decision.Outcome != review {
-		return "", Decision{}, fmt.Errorf("the answer of %s holds no decision: is something else at this address?", c.base)
+	if answer.ID == "" ||
+		answer.Decision.Outcome != allow && answer.Decision.Outcome != deny &&
+			answer.Decision.Outcome != review {
+		return "", Decision{}, fmt.Errorf(
+			"the answer of %s holds no decision: is something else at this address?",
+			c.base,
+		)
 	}
 	return answer.ID, answer.Decision, nil
 }
@@ -123,12 +155,26 @@ func (c *Client) Report(ctx context.Context, run, step string, r Report) error {
 	if r.Took > 0 {
 		body["duration_ms"] = r.Took.Milliseconds()
 	}
-	return c.send(ctx, "PATCH", "/v1/runs/"+url.PathEscape(run)+"/steps/"+url.PathEscape(step), body, "", nil)
+	return c.send(
+		ctx,
+		"PATCH",
+		"/v1/runs/"+url.PathEscape(run)+"/steps/"+url.PathEscape(step),
+		body,
+		"",
+		nil,
+	)
 }
 
 // End ends a run.
 func (c *Client) End(ctx context.Context, run, status string) error {
-	return c.send(ctx, "POST", "/v1/runs/"+url.PathEscape(run)+"/end", map[string]any{"status": status}, "", nil)
+	return c.send(
+		ctx,
+		"POST",
+		"/v1/runs/"+url.PathEscape(run)+"/end",
+		map[string]any{"status": status},
+		"",
+		nil,
+	)
 }
 
 // Read reads what GET answers, and when the server has answered by its clock.
@@ -151,7 +197,9 @@ type refusal struct {
 	header http.Header
 }
 
-func (r *refusal) Error() string { return fmt.Sprintf("the server answers %d: %s", r.status, r.detail) }
+func (r *refusal) Error() string {
+	return fmt.Sprintf("the server answers %d: %s", r.status, r.detail)
+}
 
 func (r *refusal) Is(target error) bool {
 	return target == ErrKey && r.status == http.StatusUnauthorized
@@ -159,7 +207,13 @@ func (r *refusal) Is(target error) bool {
 
 // send makes a request, again while the trouble may pass and there is time: with
 // one idempotency key, so that nothing is booked twice.
-func (c *Client) send(ctx context.Context, method, path string, body any, key string, into any) error {
+func (c *Client) send(
+	ctx context.Context,
+	method, path string,
+	body any,
+	key string,
+	into any,
+) error {
 	for attempt := 1; ; attempt++ {
 		_, err := c.sendOnce(ctx, method, path, body, key, into)
 		if err == nil {
@@ -168,7 +222,8 @@ func (c *Client) send(ctx context.Context, method, path string, body any, key st
 		wait := time.Duration(attempt) * 50 * time.Millisecond
 		var refused *refusal
 		if errors.As(err, &refused) {
-			if refused.status < 500 && refused.status != http.StatusTooManyRequests && refused.status != http.StatusRequestTimeout {
+			if refused.status < 500 && refused.status != http.StatusTooManyRequests &&
+				refused.status != http.StatusRequestTimeout {
 				return err
 			}
 			if seconds, _ := strconv.Atoi(refused.header.Get("Retry-After")); seconds > 0 {
@@ -181,7 +236,13 @@ func (c *Client) send(ctx context.Context, method, path string, body any, key st
 	}
 }
 
-func (c *Client) sendOnce(ctx context.Context, method, path string, body any, key string, into any) (http.Header, error) {
+func (c *Client) sendOnce(
+	ctx context.Context,
+	method, path string,
+	body any,
+	key string,
+	into any,
+) (http.Header, error) {
 	content, err := json.Marshal(body)
 	if err != nil {
 		return nil, fmt.Errorf("write the request: %w", err)
@@ -213,7 +274,10 @@ func (c *Client) sendOnce(ctx context.Context, method, path string, body any, ke
 	case into == nil:
 		return resp.Header, nil
 	case json.Unmarshal(got, into) != nil:
-		return nil, fmt.Errorf("the answer of %s is not Pikarc's: is something else at this address?", c.base)
+		return nil, fmt.Errorf(
+			"the answer of %s is not Pikarc's: is something else at this address?",
+			c.base,
+		)
 	}
 	return resp.Header, nil
 }

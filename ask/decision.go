@@ -37,14 +37,17 @@ func (d Decision) Explain() string {
 	return text
 }
 
-// ForModel is a sentence for the model that asked for the call, so that it does not try again at once.
+// ForModel is a sentence for the model that asked for the call, so that it does
+// not try again at once.
 func (d Decision) ForModel() string {
-	return "This call was not executed: it is not allowed. " + d.Explain() + " Do not repeat it; go on without it or stop."
+	return "This call was not executed: it is not allowed. " + d.Explain() +
+		" Do not repeat it; go on without it or stop."
 }
 
 // TroubleForModel is the same where there is no decision.
 func TroubleForModel(err error) string {
-	return "This call was not executed, because its guard (Pikarc) has made no decision: " + err.Error() + ". Stop, and tell the user."
+	return "This call was not executed, because its guard (Pikarc) has made no decision: " +
+		err.Error() + ". Stop, and tell the user."
 }
 
 // sentences are those of the server's reasons, as the clients have them.

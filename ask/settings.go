@@ -35,7 +35,10 @@ func FromEnvironment(getenv func(string) string) (Settings, error) {
 	}
 	kept := Settings{}
 	if err := json.Unmarshal(content, &kept); err != nil {
-		return s, fmt.Errorf("%s is not as it was written: make it again by installing the hook", file)
+		return s, fmt.Errorf(
+			"%s is not as it was written: make it again by installing the hook",
+			file,
+		)
 	}
 	if s.BaseURL != "" { // the key is that of another server, maybe
 		kept.BaseURL = s.BaseURL

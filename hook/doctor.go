@@ -38,12 +38,28 @@ func CheckServer(ctx context.Context, s ask.Settings, now func() time.Time) (che
 	var health struct{ Version string }
 	at, err := c.Read(ctx, "/health", &health)
 	if err != nil {
-		return []Check{{"server", err.Error() + "; is it running, and is PIKARC_BASE_URL right?", true}}
+		return []Check{
+			{"server", err.Error() + "; is it running, and is PIKARC_BASE_URL right?", true},
+		}
 	}
-	checks = append(checks, Check{"server", fmt.Sprintf("%s answers, version %s", c.BaseURL(), health.Version), false})
+	checks = append(
+		checks,
+		Check{"server", fmt.Sprintf("%s answers, version %s", c.BaseURL(), health.Version), false},
+	)
 	skew := now().Sub(at).Round(time.Second)
 	if skew.Abs() > maxSkew {
-		checks = append(checks, Check{"clock", fmt.Sprintf("this machine's clock is %s off the server's: days and limits begin by the server's", skew), false})
+		checks = append(
+			checks,
+			Check{
+				"clock",
+				fmt.Sprintf(
+					"this machine's clock is %s off the server's: "+
+						"days and limits begin by the server's",
+					skew,
+				),
+				false,
+			},
+		)
 	} else {
 		checks = append(checks, Check{"clock", "agrees with the server's", false})
 	}
@@ -54,13 +70,19 @@ func CheckServer(ctx context.Context, s ask.Settings, now func() time.Time) (che
 	_, err = c.Read(ctx, "/v1/workspace/", &w)
 	switch {
 	case errors.Is(err, ask.ErrKey):
-		return append(checks, Check{"key", err.Error() + ": take another from the dashboard's page API keys", true})
+		return append(
+			checks,
+			Check{"key", err.Error() + ": take another from the dashboard's page API keys", true},
+		)
 	case err != nil:
 		return append(checks, Check{"key", err.Error(), true})
 	}
 	checks = append(checks, Check{"key", "is accepted, for the workspace " + w.Name, false})
 	if w.KillSwitch {
-		return append(checks, Check{"kill switch", "is on: no agent is allowed anything until it is off", false})
+		return append(
+			checks,
+			Check{"kill switch", "is on: no agent is allowed anything until it is off", false},
+		)
 	}
 	return append(checks, Check{"kill switch", "is off", false})
 }
@@ -83,7 +105,12 @@ func CheckAgent(ctx context.Context, o Options, files []string) (checks []Check)
 	said := runAs(ctx, found.command, event{Session: session}, env)
 	checks = append(checks, said.mustStop("denial", "a call that the server denies", true))
 	// Nothing listens on the discard port of a machine of today.
-	said = runAs(ctx, found.command, event{Session: session}, append(env, "PIKARC_BASE_URL=http://127.0.0.1:9"))
+	said = runAs(
+		ctx,
+		found.command,
+		event{Session: session},
+		append(env, "PIKARC_BASE_URL=http://127.0.0.1:9"),
+	)
 	checks = append(checks, said.mustStop("no server", "a call while the server is down", false))
 	said = runAs(ctx, found.command, event{}, env)
 	return append(checks, said.mustStop("no sense", "a call that cannot be understood", false))
@@ -112,10 +139,18 @@ func findHook(agent string, files []string) (found configured, env []string, bad
 			}
 		}
 		if err := json.Unmarshal(content, &s); err != nil {
-			return found, nil, &Check{"settings", file + " cannot be read, so the agent skips it: " + err.Error(), true}
+			return found, nil, &Check{
+				"settings",
+				file + " cannot be read, so the agent skips it: " + err.Error(),
+				true,
+			}
 		}
 		if s.Disabled {
-			return found, nil, &Check{"settings", file + " has disableAllHooks: nothing is guarded; remove it", true}
+			return found, nil, &Check{
+				"settings",
+				file + " has disableAllHooks: nothing is guarded; remove it",
+				true,
+			}
 		}
 		for name, value := range s.Env {
 			env = append(env, name+"="+value)
@@ -125,7 +160,11 @@ func findHook(agent string, files []string) (found configured, env []string, bad
 				switch {
 				case !ours(agent).MatchString(h.Command):
 				case !slices.Contains([]string{"", "*", ".*"}, g.Matcher):
-					partly = fmt.Sprintf("the hook in %s is asked about %q alone: give it the matcher \"*\"", file, g.Matcher)
+					partly = fmt.Sprintf(
+						"the hook in %s is asked about %q alone: give it the matcher \"*\"",
+						file,
+						g.Matcher,
+					)
 				case found.command == "":
 					found = configured{file, h.Command}
 				}
@@ -136,7 +175,11 @@ func findHook(agent string, files []string) (found configured, env []string, bad
 		return found, env, nil
 	}
 	if partly == "" {
-		partly = fmt.Sprintf("none of %s has the hook: run `pikarc hook install %s`", strings.Join(files, ", "), agent)
+		partly = fmt.Sprintf(
+			"none of %s has the hook: run `pikarc hook install %s`",
+			strings.Join(files, ", "),
+			agent,
+		)
 	}
 	return found, nil, &Check{"settings", partly, true}
 }
@@ -183,16 +226,31 @@ func runAs(ctx context.Context, command string, e event, env []string) (r ran) {
 	input := []byte("{")
 	if e.Session != "" {
 		input, err = json.Marshal(map[string]any{
-			"hook_event_name": "PreToolUse", "session_id": e.Session, "transcript_path": "", "cwd": cwd, "permission_mode": "default",
-			"tool_name": "PikarcDoctor", "tool_use_id": rand.Text(), "tool_input": map[string]string{"command": "true"},
+			"hook_event_name": "PreToolUse",
+			"session_id":      e.Session,
+			"transcript_path": "",
+			"cwd":             cwd,
+			"permission_mode": "default",
+			"tool_name":       "PikarcDoctor",
+			"tool_use_id":     rand.Text(),
+			"tool_input":      map[string]string{"command": "true"},
 		})
 		if err != nil {
 			return ran{err: err}
 		}
 	}
-	cmd := exec.CommandContext(ctx, shell(), "-c", command) // #nosec G204 -- what the user's own settings say
+	cmd := exec.CommandContext(
+		ctx,
+		shell(),
+		"-c",
+		command,
+	) // #nosec G204 -- what the user's own settings say
 	var stdout, stderr bytes.Buffer
-	cmd.Stdin, cmd.Stdout, cmd.Stderr, cmd.Env = bytes.NewReader(input), &stdout, &stderr, append(os.Environ(), env...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr, cmd.Env = bytes.NewReader(
+		input,
+	), &stdout, &stderr, append(
+		os.Environ(),
+		env...)
 	started := time.Now()
 	err = cmd.Run()
 	r = ran{stdout: stdout.String(), stderr: stderr.String(), took: time.Since(started)}
@@ -223,7 +281,8 @@ func (r ran) stopped() (reason string, is bool) {
 		return "", false
 	case r.code == Blocked && strings.TrimSpace(r.stderr) != "":
 		return strings.TrimSpace(r.stderr), true
-	case r.code == 0 && json.Unmarshal([]byte(r.stdout), &answer) == nil && answer.HookSpecificOutput.PermissionDecision == "deny":
+	case r.code == 0 && json.Unmarshal([]byte(r.stdout), &answer) == nil &&
+		answer.HookSpecificOutput.PermissionDecision == "deny":
 		return answer.HookSpecificOutput.PermissionDecisionReason, true
 	}
 	return "", false
@@ -232,16 +291,33 @@ func (r ran) stopped() (reason string, is bool) {
 func (r ran) mustStop(what, which string, byDecision bool) Check {
 	reason, is := r.stopped()
 	if byDecision && is && r.code != 0 { // stopped, but for want of a decision
-		return Check{what, fmt.Sprintf("%s is stopped, but the hook cannot ask: %s", which, firstLine(reason)), true}
+		return Check{
+			what,
+			fmt.Sprintf("%s is stopped, but the hook cannot ask: %s", which, firstLine(reason)),
+			true,
+		}
 	}
 	if is {
-		return Check{what, fmt.Sprintf("%s is stopped, after %s: %s", which, r.took.Round(time.Millisecond), firstLine(reason)), false}
+		return Check{
+			what,
+			fmt.Sprintf(
+				"%s is stopped, after %s: %s",
+				which,
+				r.took.Round(time.Millisecond),
+				firstLine(reason),
+			),
+			false,
+		}
 	}
 	said := fmt.Sprintf("exit code %d, %q", r.code, firstLine(r.stdout+r.stderr))
 	if r.err != nil {
 		said = r.err.Error()
 	}
-	return Check{what, fmt.Sprintf("%s is NOT stopped (%s): install the hook again", which, said), true}
+	return Check{
+		what,
+		fmt.Sprintf("%s is NOT stopped (%s): install the hook again", which, said),
+		true,
+	}
 }
 
 func firstLine(text string) string {
@@ -259,7 +335,9 @@ func SettingsFiles(agent string, getenv func(string) string) (files []string, er
 		files = append(files, file)
 	}
 	managed := map[string]string{
-		"linux": "/etc/claude-code", "darwin": "/Library/Application Support/ClaudeCode", "windows": `C:\Program Files\ClaudeCode`,
+		"linux":   "/etc/claude-code",
+		"darwin":  "/Library/Application Support/ClaudeCode",
+		"windows": `C:\Program Files\ClaudeCode`,
 	}[runtime.GOOS]
 	if agent == "claude-code" && managed != "" {
 		files = append(files, filepath.Join(managed, "managed-settings.json"))

@@ -119,7 +119,9 @@ func before(ctx context.Context, s *session, e event, stdout io.Writer) error {
 		return err
 	}
 	denied := map[string]any{"hookSpecificOutput": map[string]any{
-		"hookEventName": "PreToolUse", "permissionDecision": "deny", "permissionDecisionReason": d.ForModel(),
+		"hookEventName":            "PreToolUse",
+		"permissionDecision":       "deny",
+		"permissionDecisionReason": d.ForModel(),
 	}}
 	if err := json.NewEncoder(stdout).Encode(denied); err != nil {
 		return fmt.Errorf("answer the agent: %w", err)

@@ -36,9 +36,17 @@ func SettingsFile(agent, scope string, getenv func(string) string) (string, erro
 		codex = filepath.Join(home, ".codex")
 	}
 	files := map[string]string{
-		"claude-code user": filepath.Join(claude, "settings.json"), "claude-code project": filepath.Join(".claude", "settings.json"),
-		"claude-code local": filepath.Join(".claude", "settings.local.json"),
-		"codex user":        filepath.Join(codex, "hooks.json"), "codex project": filepath.Join(".codex", "hooks.json"),
+		"claude-code user": filepath.Join(
+			claude,
+			"settings.json",
+		),
+		"claude-code project": filepath.Join(".claude", "settings.json"),
+		"claude-code local":   filepath.Join(".claude", "settings.local.json"),
+		"codex user": filepath.Join(
+			codex,
+			"hooks.json",
+		),
+		"codex project": filepath.Join(".codex", "hooks.json"),
 	}
 	file := files[agent+" "+scope]
 	if file == "" {
@@ -55,7 +63,8 @@ func Command(binary, agent, user string, stops bool) string {
 		line += " --user " + quote(user)
 	}
 	if stops {
-		line += " || { echo 'Pikarc has made no decision: the call was not executed.' >&2; exit 2; }"
+		line += " || { echo 'Pikarc has made no decision: the call was not executed.' >&2; " +
+			"exit 2; }"
 	}
 	return line
 }
@@ -102,7 +111,10 @@ func Install(settings []byte, binary, agent, user string, uninstall bool) ([]byt
 	}
 	hooks, err := readObject(top.get("hooks"))
 	if err != nil {
-		return nil, fmt.Errorf("the settings' hooks are no JSON object, and are left as they are: %w", err)
+		return nil, fmt.Errorf(
+			"the settings' hooks are no JSON object, and are left as they are: %w",
+			err,
+		)
 	}
 	add := wanted(binary, agent, user)
 	if uninstall {
@@ -117,7 +129,11 @@ func Install(settings []byte, binary, agent, user string, uninstall bool) ([]byt
 	for _, name := range names {
 		groups, err := without(hooks.get(name), agent)
 		if err != nil {
-			return nil, fmt.Errorf("the settings' hooks of %s are not as they should be, and are left as they are: %w", name, err)
+			return nil, fmt.Errorf(
+				"the settings' hooks of %s are not as they should be, and are left as they are: %w",
+				name,
+				err,
+			)
 		}
 		if h, is := add[name]; is {
 			one, err := encode(h)

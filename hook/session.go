@@ -54,7 +54,9 @@ type open struct {
 
 func openSession(o Options, c *ask.Client, id string) *session {
 	// Another server, or another key, has other runs.
-	sum := sha256.Sum256([]byte(strings.Join([]string{o.Agent, c.BaseURL(), o.Settings.APIKey, o.User, id}, "\n")))
+	sum := sha256.Sum256(
+		[]byte(strings.Join([]string{o.Agent, c.BaseURL(), o.Settings.APIKey, o.User, id}, "\n")),
+	)
 	return &session{o, c, id, filepath.Join(o.StateDir, "sessions", hex.EncodeToString(sum[:16]))}
 }
 
@@ -82,7 +84,11 @@ func (s *session) ask(ctx context.Context, e event) (d ask.Decision, err error) 
 		}
 		var step string
 		asked := s.Now()
-		step, d, err = s.client.Step(ctx, k.Run, ask.Step{Tool: e.Tool, Input: e.ToolInput, Sequence: since(k.Run, asked)})
+		step, d, err = s.client.Step(
+			ctx,
+			k.Run,
+			ask.Step{Tool: e.Tool, Input: e.ToolInput, Sequence: since(k.Run, asked)},
+		)
 		switch {
 		case err != nil:
 			return d, err
@@ -99,7 +105,8 @@ func (s *session) ask(ctx context.Context, e event) (d ask.Decision, err error) 
 	return d, nil
 }
 
-// keepOpen keeps what was allowed, so that its end can be reported. What cannot be kept is not executed.
+// keepOpen keeps what was allowed, so that its end can be reported. What cannot be
+// kept is not executed.
 func (s *session) keepOpen(ctx context.Context, e event, o open) error {
 	err := writeFile(s.stepFile(e), o)
 	if err != nil {
@@ -138,13 +145,21 @@ func (s *session) settle(ctx context.Context, e event, end outcome) error {
 	}
 	o.Ended, o.Took = &end, s.Now().Sub(o.At)
 	if err := s.report(ctx, o); err != nil {
-		return errors.Join(fmt.Errorf("the call has ended, which is reported later: %w", err), writeFile(file, o))
+		return errors.Join(
+			fmt.Errorf("the call has ended, which is reported later: %w", err),
+			writeFile(file, o),
+		)
 	}
 	return os.Remove(file)
 }
 
 func (s *session) report(ctx context.Context, o open) error {
-	return s.client.Report(ctx, o.Run, o.Step, ask.Report{Failed: o.Ended.Failed, Error: o.Ended.Error, Took: o.Took})
+	return s.client.Report(
+		ctx,
+		o.Run,
+		o.Step,
+		ask.Report{Failed: o.Ended.Failed, Error: o.Ended.Error, Took: o.Took},
+	)
 }
 
 // end reports what is left and ends the run. The server settles what never ended.
@@ -193,7 +208,9 @@ func (s *session) removeOld() {
 	entries, _ := os.ReadDir(filepath.Dir(s.files)) // there may be none yet
 	for _, entry := range entries {
 		if info, err := entry.Info(); err == nil && s.Now().Sub(info.ModTime()) > old {
-			_ = os.Remove(filepath.Join(filepath.Dir(s.files), entry.Name())) // another hook may have removed it
+			_ = os.Remove(
+				filepath.Join(filepath.Dir(s.files), entry.Name()),
+			) // another hook may have removed it
 		}
 	}
 }

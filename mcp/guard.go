@@ -79,7 +79,12 @@ func (s *session) forget(id string) {
 }
 
 // ask asks for a call. With an error or a denial it was not allowed.
-func (s *session) ask(ctx context.Context, c *call, tool string, input []byte) (d ask.Decision, err error) {
+func (s *session) ask(
+	ctx context.Context,
+	c *call,
+	tool string,
+	input []byte,
+) (d ask.Decision, err error) {
 	ctx, cancel := context.WithTimeout(ctx, s.Timeout)
 	defer cancel()
 	for range 2 { // the run that is known may have ended
@@ -90,7 +95,11 @@ func (s *session) ask(ctx context.Context, c *call, tool string, input []byte) (
 		}
 		c.at = s.Now()
 		var step string
-		step, d, err = s.Client.Step(ctx, run, ask.Step{Tool: tool, Input: input, Sequence: sequence})
+		step, d, err = s.Client.Step(
+			ctx,
+			run,
+			ask.Step{Tool: tool, Input: input, Sequence: sequence},
+		)
 		if err == nil && d.Allowed() {
 			c.run, c.step = run, step
 		}
@@ -103,7 +112,9 @@ func (s *session) ask(ctx context.Context, c *call, tool string, input []byte) (
 }
 
 // running returns the session's run, which it starts at first use.
-func (s *session) running(ctx context.Context) (run string, sequence int64, d ask.Decision, err error) {
+func (s *session) running(
+	ctx context.Context,
+) (run string, sequence int64, d ask.Decision, err error) {
 	s.starting.Lock()
 	defer s.starting.Unlock()
 	if s.run == "" {
@@ -138,7 +149,12 @@ func (s *session) settle(c *call, failed bool, why string) {
 	s.reports.Go(func() {
 		ctx, cancel := context.WithTimeout(s.ctx, s.Timeout)
 		defer cancel()
-		if err := s.Client.Report(ctx, c.run, c.step, ask.Report{Failed: failed, Error: why, Took: took}); err != nil {
+		if err := s.Client.Report(
+			ctx,
+			c.run,
+			c.step,
+			ask.Report{Failed: failed, Error: why, Took: took},
+		); err != nil {
 			s.Log.Warn("a call's end could not be reported", "error", err.Error())
 		}
 	})
@@ -178,7 +194,8 @@ func (s *session) cancelled(id string) {
 	s.close(id, true, "cancelled")
 }
 
-// passes reports whether a request that was decided is still wanted. From now on it is the server's.
+// passes reports whether a request that was decided is still wanted. From now on it
+// is the server's.
 func (s *session) passes(id string, c *call) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -238,7 +255,11 @@ func (s *session) end(status, why string) {
 	ctx, cancel := context.WithTimeout(s.ctx, grace)
 	defer cancel()
 	if err := s.Client.End(ctx, run, status); err != nil {
-		s.Log.Warn("the run could not be ended; the server ends it once it is idle", "error", err.Error())
+		s.Log.Warn(
+			"the run could not be ended; the server ends it once it is idle",
+			"error",
+			err.Error(),
+		)
 	}
 }
 
@@ -247,7 +268,12 @@ func (s *session) end(status, why string) {
 func (s *session) guard(ctx context.Context, m message, c *call) (refusal []byte) {
 	tool, input, err := m.asked()
 	if err != nil {
-		return errorAnswer(m.rawID, codeInvalid, "This was not executed: its guard cannot read it: "+err.Error(), "")
+		return errorAnswer(
+			m.rawID,
+			codeInvalid,
+			"This was not executed: its guard cannot read it: "+err.Error(),
+			"",
+		)
 	}
 	d, err := s.ask(ctx, c, tool, input)
 	switch {

@@ -44,16 +44,34 @@ type kept struct {
 
 // NewGateway makes a gateway before an MCP server. origins are those of pages that may
 // call it from a browser; none may unless named.
-func NewGateway(ctx context.Context, o Options, upstream string, origins []string) (*Gateway, error) {
+func NewGateway(
+	ctx context.Context,
+	o Options,
+	upstream string,
+	origins []string,
+) (*Gateway, error) {
 	u, err := url.Parse(upstream)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.Fragment != "" {
-		return nil, fmt.Errorf("--upstream %q: write the MCP server's address, as in https://example.com/mcp", upstream)
+		return nil, fmt.Errorf(
+			"--upstream %q: write the MCP server's address, as in https://example.com/mcp",
+			upstream,
+		)
 	}
 	transport := &http.Transport{
-		Proxy: http.ProxyFromEnvironment, DialContext: (&net.Dialer{Timeout: 10 * time.Second}).DialContext, TLSHandshakeTimeout: 10 * time.Second,
-		MaxIdleConnsPerHost: 50, IdleConnTimeout: 90 * time.Second, DisableCompression: true, // bytes pass as they are
+		Proxy:               http.ProxyFromEnvironment,
+		DialContext:         (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
+		TLSHandshakeTimeout: 10 * time.Second,
+		MaxIdleConnsPerHost: 50,
+		IdleConnTimeout:     90 * time.Second,
+		DisableCompression:  true, // bytes pass as they are
 	}
-	g := &Gateway{Options: o, ctx: context.WithoutCancel(ctx), upstream: u, origins: origins, sessions: make(map[string]*kept)}
+	g := &Gateway{
+		Options:  o,
+		ctx:      context.WithoutCancel(ctx),
+		upstream: u,
+		origins:  origins,
+		sessions: make(map[string]*kept),
+	}
 	g.proxy = &httputil.ReverseProxy{
 		Rewrite:        g.rewrite,
 		Transport:      transport,
@@ -74,14 +92,20 @@ func (g *Gateway) rewrite(r *httputil.ProxyRequest) {
 	if isDocument(r.In) {
 		path = r.In.URL.Path
 	}
-	r.Out.URL = &url.URL{Scheme: g.upstream.Scheme, Host: g.upstream.Host, Path: path, RawQuery: query}
+	r.Out.URL = &url.URL{
+		Scheme:   g.upstream.Scheme,
+		Host:     g.upstream.Host,
+		Path:     path,
+		RawQuery: query,
+	}
 	r.Out.Host = ""
 	r.Out.Header.Del("Origin") // that was answered here
 	r.Out.Header.Del("Accept-Encoding")
 }
 
 func isDocument(r *http.Request) bool {
-	return r.Method == http.MethodGet && strings.HasPrefix(r.URL.Path, "/.well-known/") && !strings.Contains(r.URL.Path, "..")
+	return r.Method == http.MethodGet && strings.HasPrefix(r.URL.Path, "/.well-known/") &&
+		!strings.Contains(r.URL.Path, "..")
 }
 
 // ServeHTTP implements http.Handler.
@@ -98,7 +122,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if id := r.Header.Get(sessionHeader); id != "" {
 			g.forget(id)
 		}
-	case r.Method == http.MethodGet || r.Method == http.MethodHead || r.Method == http.MethodOptions:
+	case slices.Contains([]string{http.MethodGet, http.MethodHead, http.MethodOptions}, r.Method):
 		g.proxy.ServeHTTP(w, r)
 	default:
 		http.Error(w, "Method Not Allowed", http.StatusMethodNotAllowed)
@@ -145,7 +169,16 @@ type pending struct {
 func (g *Gateway) post(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxMessage))
 	if err != nil {
-		answerJSON(w, http.StatusRequestEntityTooLarge, errorAnswer(nil, codeInvalid, fmt.Sprintf("The message is larger than %d bytes, or was cut off", maxMessage), ""))
+		answerJSON(
+			w,
+			http.StatusRequestEntityTooLarge,
+			errorAnswer(
+				nil,
+				codeInvalid,
+				fmt.Sprintf("The message is larger than %d bytes, or was cut off", maxMessage),
+				"",
+			),
+		)
 		return
 	}
 	r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
@@ -154,16 +187,43 @@ func (g *Gateway) post(w http.ResponseWriter, r *http.Request) {
 	id := r.Header.Get(sessionHeader)
 	switch {
 	case r.Header.Get("Content-Encoding") != "":
-		answerJSON(w, http.StatusUnsupportedMediaType, errorAnswer(nil, codeInvalid, "A compressed message is not passed on: its guard cannot read it", ""))
+		answerJSON(
+			w,
+			http.StatusUnsupportedMediaType,
+			errorAnswer(
+				nil,
+				codeInvalid,
+				"A compressed message is not passed on: its guard cannot read it",
+				"",
+			),
+		)
 	case err != nil:
-		answerJSON(w, http.StatusBadRequest, errorAnswer(nil, codeParse, "The message is not passed on, because its guard cannot read it: "+err.Error(), ""))
+		answerJSON(
+			w,
+			http.StatusBadRequest,
+			errorAnswer(
+				nil,
+				codeParse,
+				"The message is not passed on, because its guard cannot read it: "+err.Error(),
+				"",
+			),
+		)
 	case !m.isGuarded():
 		if cancelled := m.cancels(); cancelled != "" && id != "" {
 			g.session(id).cancelled(cancelled)
 		}
 		g.proxy.ServeHTTP(w, r)
 	case m.batch != nil || m.id == "":
-		answerJSON(w, http.StatusBadRequest, errorAnswer(nil, codeInvalid, "A call in a batch, or without an id, is not passed on", ""))
+		answerJSON(
+			w,
+			http.StatusBadRequest,
+			errorAnswer(
+				nil,
+				codeInvalid,
+				"A call in a batch, or without an id, is not passed on",
+				"",
+			),
+		)
 	default:
 		g.call(w, r, m, id)
 	}
@@ -179,7 +239,11 @@ func (g *Gateway) call(w http.ResponseWriter, r *http.Request, m message, id str
 	defer cancel()
 	c, fresh := s.begin(key, cancel)
 	if !fresh {
-		answerJSON(w, http.StatusBadRequest, errorAnswer(m.rawID, codeInvalid, "A request with this id is under way", ""))
+		answerJSON(
+			w,
+			http.StatusBadRequest,
+			errorAnswer(m.rawID, codeInvalid, "A request with this id is under way", ""),
+		)
 		return
 	}
 	refusal := s.guard(ctx, m, c)
@@ -187,12 +251,22 @@ func (g *Gateway) call(w http.ResponseWriter, r *http.Request, m message, id str
 	s.done()
 	switch {
 	case !wanted:
-		answerJSON(w, http.StatusOK, errorAnswer(m.rawID, codeInvalid, "The request was cancelled", ""))
+		answerJSON(
+			w,
+			http.StatusOK,
+			errorAnswer(m.rawID, codeInvalid, "The request was cancelled", ""),
+		)
 	case refusal != nil:
 		s.forget(key)
 		answerJSON(w, http.StatusOK, refusal)
 	default:
-		defer g.ended(w, r, s, key, id == "") // also where the proxy panics, because the client is gone
+		defer g.ended(
+			w,
+			r,
+			s,
+			key,
+			id == "",
+		) // also where the proxy panics, because the client is gone
 		p := &pending{session: s, id: m.id, key: key}
 		g.proxy.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), pendingKey{}, p)))
 	}
@@ -200,7 +274,13 @@ func (g *Gateway) call(w http.ResponseWriter, r *http.Request, m message, id str
 
 // ended settles a call whose connection has ended without an answer. Within a session
 // it may still come on another one: that of a stream whose events are asked for again.
-func (g *Gateway) ended(w http.ResponseWriter, r *http.Request, s *session, key string, alone bool) {
+func (g *Gateway) ended(
+	w http.ResponseWriter,
+	r *http.Request,
+	s *session,
+	key string,
+	alone bool,
+) {
 	gone := r.Context().Err() != nil
 	kind, _, _ := mime.ParseMediaType(w.Header().Get("Content-Type"))
 	switch {
@@ -221,7 +301,11 @@ func (g *Gateway) unreachable(w http.ResponseWriter, r *http.Request, err error)
 	if r.Context().Err() == nil {
 		g.Log.Warn("the MCP server cannot be reached", "error", err.Error())
 	}
-	answerJSON(w, http.StatusBadGateway, errorAnswer(nil, codeInvalid, "The MCP server cannot be reached", ""))
+	answerJSON(
+		w,
+		http.StatusBadGateway,
+		errorAnswer(nil, codeInvalid, "The MCP server cannot be reached", ""),
+	)
 }
 
 // watch looks for the answers of calls in what the server sends, while that passes on.
@@ -360,7 +444,12 @@ func (g *Gateway) Close() {
 
 // Serve serves a gateway until the context ends.
 func (g *Gateway) Serve(ctx context.Context, ln net.Listener) error {
-	hs := &http.Server{Handler: g, ReadHeaderTimeout: 10 * time.Second, MaxHeaderBytes: 64 << 10, IdleTimeout: 2 * time.Minute}
+	hs := &http.Server{
+		Handler:           g,
+		ReadHeaderTimeout: 10 * time.Second,
+		MaxHeaderBytes:    64 << 10,
+		IdleTimeout:       2 * time.Minute,
+	}
 	served := make(chan error, 1)
 	go func() { served <- hs.Serve(ln) }()
 	select {

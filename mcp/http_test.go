@@ -47,7 +47,12 @@ func (u *upstream) reached() string {
 	return strings.Join(u.seen, "\n")
 }
 
-func newHTTPGateway(t *testing.T, j *judge, u *upstream, origins ...string) (*httptest.Server, *mcp.Gateway) {
+func newHTTPGateway(
+	t *testing.T,
+	j *judge,
+	u *upstream,
+	origins ...string,
+) (*httptest.Server, *mcp.Gateway) {
 	t.Helper()
 	pikarc, behind := httptest.NewServer(j), httptest.NewServer(u)
 	t.Cleanup(pikarc.Close)
@@ -56,7 +61,14 @@ func newHTTPGateway(t *testing.T, j *judge, u *upstream, origins ...string) (*ht
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := mcp.Options{Client: client, User: "ann", Server: "test", Timeout: time.Minute, Log: slog.New(slog.DiscardHandler), Now: time.Now}
+	o := mcp.Options{
+		Client:  client,
+		User:    "ann",
+		Server:  "test",
+		Timeout: time.Minute,
+		Log:     slog.New(slog.DiscardHandler),
+		Now:     time.Now,
+	}
 	g, err := mcp.NewGateway(t.Context(), o, behind.URL+"/secret/mcp?a=1", origins)
 	if err != nil {
 		t.Fatal(err)
@@ -98,7 +110,10 @@ const (
 
 func TestTheHTTPGatewayPassesBytesToOneAddress(t *testing.T) {
 	t.Parallel()
-	u := &upstream{kind: "text/event-stream", answer: ": hello\r\n\r\nid: 7\nevent: message\ndata: {\"jsonrpc\":\"2.0\",\ndata:\"id\":1.0,\"result\":{\"isError\":true}}\n\n"}
+	u := &upstream{
+		kind:   "text/event-stream",
+		answer: ": hello\r\n\r\nid: 7\nevent: message\ndata: {\"jsonrpc\":\"2.0\",\ndata:\"id\":1.0,\"result\":{\"isError\":true}}\n\n",
+	}
 	j := &judge{}
 	front, g := newHTTPGateway(t, j, u)
 	if _, got := post(t, front.URL+"/any/path?b=2", allowedCall); got != u.answer {
@@ -108,7 +123,8 @@ func TestTheHTTPGatewayPassesBytesToOneAddress(t *testing.T) {
 		t.Errorf("what reaches the server is %q, want %q", got, want)
 	}
 	g.Close()
-	if asked, ends := j.seen(); asked != "yes" || ends != "FAILED the tool answers with an error, COMPLETED" {
+	if asked, ends := j.seen(); asked != "yes" ||
+		ends != "FAILED the tool answers with an error, COMPLETED" {
 		t.Errorf("asked for %s; told of %s", asked, ends)
 	}
 }
@@ -143,7 +159,15 @@ func TestTheHTTPGatewayStopsWhatIsNotAllowed(t *testing.T) {
 	}
 	u := &upstream{kind: "application/json", answer: `{"jsonrpc":"2.0","id":1,"result":{}}`}
 	front, _ := newHTTPGateway(t, &judge{}, u, "https://good.example")
-	if status, got := post(t, front.URL, allowedCall, "Origin", "https://good.example", "Host", "localhost:1"); status != http.StatusOK {
+	if status, got := post(
+		t,
+		front.URL,
+		allowedCall,
+		"Origin",
+		"https://good.example",
+		"Host",
+		"localhost:1",
+	); status != http.StatusOK {
 		t.Errorf("an origin that was named is answered %d %s", status, got)
 	}
 }
@@ -205,7 +229,17 @@ func TestAServerThatIsGoneIsSaid(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g, err := mcp.NewGateway(t.Context(), mcp.Options{Client: client, Timeout: time.Minute, Log: slog.New(slog.DiscardHandler), Now: time.Now}, "http://127.0.0.1:9/mcp", nil)
+	g, err := mcp.NewGateway(
+		t.Context(),
+		mcp.Options{
+			Client:  client,
+			Timeout: time.Minute,
+			Log:     slog.New(slog.DiscardHandler),
+			Now:     time.Now,
+		},
+		"http://127.0.0.1:9/mcp",
+		nil,
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -213,7 +247,9 @@ func TestAServerThatIsGoneIsSaid(t *testing.T) {
 	t.Cleanup(front.Close)
 	status, got := post(t, front.URL, allowedCall, "Mcp-Session-Id", "s")
 	g.Close()
-	if _, ends := j.seen(); status != http.StatusBadGateway || !strings.Contains(got, "cannot be reached") || ends != "FAILED there was no answer, COMPLETED" {
+	if _, ends := j.seen(); status != http.StatusBadGateway ||
+		!strings.Contains(got, "cannot be reached") ||
+		ends != "FAILED there was no answer, COMPLETED" {
 		t.Errorf("answered %d %s; the ends are %s", status, got, ends)
 	}
 	for _, bad := range []string{"", "localhost", "ftp://localhost/mcp", "http://localhost/#x"} {

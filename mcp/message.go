@@ -52,7 +52,12 @@ func parse(body []byte) (message, error) {
 	if err != nil {
 		return message{}, err
 	}
-	m := message{rawID: members["id"], params: members["params"], result: members["result"], failed: members["error"]}
+	m := message{
+		rawID:  members["id"],
+		params: members["params"],
+		result: members["result"],
+		failed: members["error"],
+	}
 	if m.id, err = canonical(m.rawID); err != nil {
 		return message{}, err
 	}
@@ -91,7 +96,10 @@ func membersOf(raw []byte, names ...string) (map[string]json.RawMessage, error) 
 		if err := d.Decode(&value); err != nil {
 			return nil, err
 		}
-		i := slices.IndexFunc(names, func(known string) bool { return strings.EqualFold(known, name) })
+		i := slices.IndexFunc(
+			names,
+			func(known string) bool { return strings.EqualFold(known, name) },
+		)
 		if i < 0 {
 			continue
 		}
@@ -209,7 +217,8 @@ func errorAnswer(id json.RawMessage, code int, text, reason string) []byte {
 }
 
 // refusal tells the model why what it asked for was not done: a tool's result that
-// is an error, which clients show to their model, or a protocol's error where there is no such form.
+// is an error, which clients show to their model, or a protocol's error where there
+// is no such form.
 func (m message) refusal(text, reason string) []byte {
 	var params struct {
 		Task json.RawMessage
@@ -219,8 +228,12 @@ func (m message) refusal(text, reason string) []byte {
 	if m.method != "tools/call" || params.Task != nil { // a task's result has another form
 		return errorAnswer(m.rawID, codeDenied, text, reason)
 	}
-	result := map[string]any{"content": []map[string]string{{"type": "text", "text": text}}, "isError": true}
-	if params.Meta["io.modelcontextprotocol/protocolVersion"] != nil { // since 2026-07-28, results name their kind
+	result := map[string]any{
+		"content": []map[string]string{{"type": "text", "text": text}},
+		"isError": true,
+	}
+	// Since 2026-07-28 results name their kind.
+	if params.Meta["io.modelcontextprotocol/protocolVersion"] != nil {
 		result["resultType"] = "complete"
 	}
 	return encode(map[string]any{"jsonrpc": "2.0", "id": m.rawID, "result": result})

@@ -46,9 +46,19 @@ func (l *lines) write(line []byte) error {
 // Stdio runs an MCP server's command and stands between it and a client. It returns
 // the command's exit code once that has ended, by itself, because the client
 // has, or because the context has. The command gets none of this server's keys.
-func Stdio(ctx context.Context, o Options, command []string, stdin io.Reader, stdout io.Writer, stderr io.Writer) (int, error) {
+func Stdio(
+	ctx context.Context,
+	o Options,
+	command []string,
+	stdin io.Reader,
+	stdout io.Writer,
+	stderr io.Writer,
+) (int, error) {
 	// The context asks for an end; the command is given time for it, and not killed at once.
-	cmd := exec.CommandContext(context.WithoutCancel(ctx), command[0], command[1:]...) // #nosec G204 -- what the user guards
+	cmd := exec.CommandContext(
+		context.WithoutCancel(ctx),
+		command[0],
+		command[1:]...) // #nosec G204 -- what the user guards
 	cmd.Stderr, cmd.Env = stderr, withoutKeys(os.Environ())
 	input, err := cmd.StdinPipe()
 	if err != nil {
@@ -63,7 +73,12 @@ func Stdio(ctx context.Context, o Options, command []string, stdin io.Reader, st
 	}
 	asks, stopAsking := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopAsking()
-	r := &relay{session: newSession(ctx, o), asks: asks, toServer: lines{w: input}, toClient: lines{w: stdout}}
+	r := &relay{
+		session:  newSession(ctx, o),
+		asks:     asks,
+		toServer: lines{w: input},
+		toClient: lines{w: stdout},
+	}
 	clientGone := make(chan struct{})
 	go func() {
 		defer close(clientGone)
@@ -135,7 +150,17 @@ func (r *relay) fromClient(stdin io.Reader) {
 			r.fromClientOne(line)
 		}
 		if errors.Is(err, errTooLong) {
-			_ = r.toClient.write(append(errorAnswer(nil, codeInvalid, fmt.Sprintf("the message is larger than %d bytes", maxMessage), ""), '\n'))
+			_ = r.toClient.write(
+				append(
+					errorAnswer(
+						nil,
+						codeInvalid,
+						fmt.Sprintf("the message is larger than %d bytes", maxMessage),
+						"",
+					),
+					'\n',
+				),
+			)
 			continue
 		}
 		if err != nil {
@@ -148,14 +173,28 @@ func (r *relay) fromClientOne(line []byte) {
 	m, err := parseLine(line)
 	switch {
 	case err != nil:
-		r.answer(errorAnswer(nil, codeParse, "The message is not passed on, because its guard cannot read it: "+err.Error(), ""))
+		r.answer(
+			errorAnswer(
+				nil,
+				codeParse,
+				"The message is not passed on, because its guard cannot read it: "+err.Error(),
+				"",
+			),
+		)
 	case !m.isGuarded():
 		if id := m.cancels(); id != "" {
 			r.cancelled(id)
 		}
 		_ = r.toServer.write(line) // a server that is gone says so by its end
 	case m.batch != nil:
-		r.answer(errorAnswer(nil, codeInvalid, "Calls in a batch are not passed on: send each by itself", ""))
+		r.answer(
+			errorAnswer(
+				nil,
+				codeInvalid,
+				"Calls in a batch are not passed on: send each by itself",
+				"",
+			),
+		)
 	case m.id == "":
 		r.answer(errorAnswer(nil, codeInvalid, "A call without an id is not passed on", ""))
 	default:
@@ -238,7 +277,11 @@ func readLine(in *bufio.Reader, most int) (line []byte, err error) {
 // withoutKeys is an environment for what is guarded: it may not act for its guard.
 func withoutKeys(environment []string) (rest []string) {
 	for _, variable := range environment {
-		if name, _, _ := strings.Cut(variable, "="); name != "PIKARC_API_KEY" && name != "PIKARC_ADMIN_KEY" {
+		if name, _, _ := strings.Cut(
+			variable,
+			"=",
+		); name != "PIKARC_API_KEY" &&
+			name != "PIKARC_ADMIN_KEY" {
 			rest = append(rest, variable)
 		}
 	}

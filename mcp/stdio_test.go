@@ -94,8 +94,22 @@ func newGateway(t *testing.T, j *judge, command ...string) *gateway {
 	stdin, in := io.Pipe()
 	out, stdout := io.Pipe()
 	ctx, stop := context.WithCancel(t.Context())
-	g := &gateway{t: t, judge: j, in: in, out: bufio.NewReader(out), ended: make(chan int, 1), stop: stop}
-	o := mcp.Options{Client: client, User: "ann", Server: "test", Timeout: time.Minute, Log: slog.New(slog.DiscardHandler), Now: time.Now}
+	g := &gateway{
+		t:     t,
+		judge: j,
+		in:    in,
+		out:   bufio.NewReader(out),
+		ended: make(chan int, 1),
+		stop:  stop,
+	}
+	o := mcp.Options{
+		Client:  client,
+		User:    "ann",
+		Server:  "test",
+		Timeout: time.Minute,
+		Log:     slog.New(slog.DiscardHandler),
+		Now:     time.Now,
+	}
 	go func() {
 		code, err := mcp.Stdio(ctx, o, command, stdin, stdout, t.Output())
 		if err != nil {
@@ -161,7 +175,8 @@ func TestMessagesPassAsTheyAre(t *testing.T) {
 	if code := g.finish(); code != 0 {
 		t.Errorf("the exit code is %d", code)
 	}
-	if asked, ends := g.judge.seen(); asked != "yes, yes" || ends != "FAILED the session has ended, FAILED the session has ended, COMPLETED" {
+	if asked, ends := g.judge.seen(); asked != "yes, yes" ||
+		ends != "FAILED the session has ended, FAILED the session has ended, COMPLETED" {
 		t.Errorf("asked for %s; told of %s", asked, ends)
 	}
 }
@@ -200,7 +215,11 @@ func TestNoCallIsSmuggledPast(t *testing.T) {
 				Result *struct{ IsError bool }
 			}
 			got := g.read()
-			if err := json.Unmarshal([]byte(got), &answer); err != nil || answer.Error == nil && (answer.Result == nil || !answer.Result.IsError) {
+			if err := json.Unmarshal(
+				[]byte(got),
+				&answer,
+			); err != nil ||
+				answer.Error == nil && (answer.Result == nil || !answer.Result.IsError) {
 				t.Errorf("it is answered %s, %v", got, err)
 			}
 			g.finish()
@@ -219,7 +238,9 @@ func TestACallIsCalledOffWhileItIsAskedFor(t *testing.T) {
 	if got := g.read(); !strings.Contains(got, "ping") {
 		t.Fatalf("got %s", got)
 	}
-	g.write(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1.0}}` + "\n")
+	g.write(
+		`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1.0}}` + "\n",
+	)
 	if got := g.read(); !strings.Contains(got, "cancelled") {
 		t.Fatalf("got %s", got)
 	}
@@ -237,7 +258,9 @@ func TestAnswersSettleTheirCalls(t *testing.T) {
 		read -r line; echo '{"jsonrpc":"2.0","id":3,"error":{"code":1,"message":"no such tool"}}'
 		read -r line; exit 7`)
 	for _, id := range []string{"1.0", `"\u0032"`, "3"} {
-		g.write(`{"jsonrpc":"2.0","id":` + id + `,"method":"tools/call","params":{"name":"yes"}}` + "\n")
+		g.write(
+			`{"jsonrpc":"2.0","id":` + id + `,"method":"tools/call","params":{"name":"yes"}}` + "\n",
+		)
 		g.read()
 	}
 	g.write(`{"jsonrpc":"2.0","id":4,"method":"tools/call","params":{"name":"last"}}` + "\n")
@@ -274,7 +297,13 @@ func TestAnIdThatIsUnderWayIsNotTakenTwice(t *testing.T) {
 // A client that ends the gateway ends the server.
 func TestTheServerEndsWithTheGateway(t *testing.T) {
 	t.Parallel()
-	g := newGateway(t, &judge{}, "sh", "-c", `trap 'exit 0' TERM; echo ready; while :; do read -r line || :; done`)
+	g := newGateway(
+		t,
+		&judge{},
+		"sh",
+		"-c",
+		`trap 'exit 0' TERM; echo ready; while :; do read -r line || :; done`,
+	)
 	g.read()
 	g.stop()
 	if code := <-g.ended; code != 0 {

@@ -32,7 +32,13 @@ func TestDoctorProvesThatAnInstalledHookStopsCalls(t *testing.T) {
 			t.Parallel()
 			c := newCoder(t)
 			c.command(t, "doctor").ok(t)
-			if out := c.command(t, "doctor", "--agent", agent); out.code != 1 || !strings.Contains(out.stdout, "hook install "+agent) {
+			if out := c.command(
+				t,
+				"doctor",
+				"--agent",
+				agent,
+			); out.code != 1 ||
+				!strings.Contains(out.stdout, "hook install "+agent) {
 				t.Errorf("without a hook doctor says %+v", out)
 			}
 			c.command(t, "hook", "install", agent, "--user", "o'neill").ok(t)
@@ -44,7 +50,13 @@ func TestDoctorProvesThatAnInstalledHookStopsCalls(t *testing.T) {
 					t.Errorf("doctor does not say %q:\n%s", line, out)
 				}
 			}
-			if got := strings.Join(c.steps(t), "\n"); !strings.Contains(got, "COMPLETED of o'neill: PikarcDoctor BLOCKED") {
+			if got := strings.Join(
+				c.steps(t),
+				"\n",
+			); !strings.Contains(
+				got,
+				"COMPLETED of o'neill: PikarcDoctor BLOCKED",
+			) {
 				t.Errorf("the server has denied nothing: %s", got)
 			}
 		})
@@ -69,7 +81,8 @@ func TestDoctorFindsAHookThatStopsNothing(t *testing.T) {
 	} {
 		c.claudeSettings(t, settings)
 		out := c.command(t, "doctor", "--agent", "claude-code")
-		if out.code != 1 || !strings.Contains(out.stdout, "BAD") || !strings.Contains(out.stdout, strings.ReplaceAll(want, `\"`, `"`)) {
+		if out.code != 1 || !strings.Contains(out.stdout, "BAD") ||
+			!strings.Contains(out.stdout, strings.ReplaceAll(want, `\"`, `"`)) {
 			t.Errorf("for %s doctor says\n%s%s", settings, out.stdout, out.stderr)
 		}
 	}
@@ -79,8 +92,14 @@ func TestDoctorSaysWhatIsWrongWithTheServer(t *testing.T) {
 	t.Parallel()
 	c := newCoder(t)
 	token := c.p.signIn(t, c.user.Email)
-	c.p.call(t, "POST", "/v1/workspace/kill-switch", token, map[string]bool{"active": true}).want(t, http.StatusOK)
-	if out := c.command(t, "doctor").ok(t).stdout; !strings.Contains(out, "kill switch  is on: no agent is allowed anything") {
+	c.p.call(t, "POST", "/v1/workspace/kill-switch", token, map[string]bool{"active": true}).
+		want(t, http.StatusOK)
+	if out := c.command(t, "doctor").
+		ok(t).
+		stdout; !strings.Contains(
+		out,
+		"kill switch  is on: no agent is allowed anything",
+	) {
 		t.Errorf("doctor says\n%s", out)
 	}
 	for setting, want := range map[string]string{
@@ -91,7 +110,8 @@ func TestDoctorSaysWhatIsWrongWithTheServer(t *testing.T) {
 		"PIKARC_BASE_URL=http://ann:secret-of-ann@localhost/pikarc/": "the server's address alone",
 	} {
 		out := invocation{args: []string{"doctor"}, settings: append(c.settings, setting)}.run(t)
-		if out.code != 1 || !strings.Contains(out.stdout, want) || strings.Contains(out.stdout+out.stderr, "secret-of-ann") {
+		if out.code != 1 || !strings.Contains(out.stdout, want) ||
+			strings.Contains(out.stdout+out.stderr, "secret-of-ann") {
 			t.Errorf("with %s doctor says\n%s%s", setting, out.stdout, out.stderr)
 		}
 	}
@@ -149,7 +169,8 @@ func TestInstallingAHookKeepsWhatIsThere(t *testing.T) {
 	}
 	for range 2 {
 		c.command(t, "hook", "install", "claude-code").ok(t)
-		if got := read(); got != printed || strings.Count(got, "hook claude-code") != 4 || !strings.Contains(got, `"onFailure": "block"`) {
+		if got := read(); got != printed || strings.Count(got, "hook claude-code") != 4 ||
+			!strings.Contains(got, `"onFailure": "block"`) {
 			t.Errorf("the settings are\n%s\nwant\n%s", got, printed)
 		}
 	}
@@ -164,7 +185,8 @@ func TestInstallingAHookKeepsWhatIsThere(t *testing.T) {
 			t.Errorf("%s is changed to %s", broken, read())
 		}
 	}
-	c.command(t, "hook", "install", "claude-code", "--scope", "everybody").fails(t, 2, "user or project or local")
+	c.command(t, "hook", "install", "claude-code", "--scope", "everybody").
+		fails(t, 2, "user or project or local")
 	c.command(t, "hook", "install", "nobody").fails(t, 2, "nobody")
 	c.settings = append(c.settings, "PIKARC_API_KEY=")
 	if err := os.Remove(filepath.Join(c.home, ".config", "pikarc", "agent.json")); err != nil {

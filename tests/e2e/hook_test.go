@@ -19,7 +19,11 @@ import (
 
 var (
 	hookRuns = flag.Int("hook-runs", 50, "how many hooks TestAHookIsQuick measures")
-	hookP99  = flag.Duration("hook-p99", time.Second, "how long the 99th of a hundred of them may take, on a busy machine")
+	hookP99  = flag.Duration(
+		"hook-p99",
+		time.Second,
+		"how long the 99th of a hundred of them may take, on a busy machine",
+	)
 )
 
 // coder is somebody with a coding agent: a home directory, a key, and maybe a server that runs.
@@ -37,8 +41,15 @@ func newCoder(t *testing.T) *coder {
 	c.user = createUser(t, c.dataDir, "ann@example.com", "enterprise")
 	c.p = serve(t, c.dataDir)
 	c.settings = []string{
-		"HOME=" + c.home, "XDG_CONFIG_HOME=", "XDG_STATE_HOME=", "LOCALAPPDATA=", "CLAUDE_CONFIG_DIR=", "CODEX_HOME=", "USER=ann",
-		"PIKARC_API_KEY=" + c.user.APIKey, "PIKARC_BASE_URL=" + c.p.url,
+		"HOME=" + c.home,
+		"XDG_CONFIG_HOME=",
+		"XDG_STATE_HOME=",
+		"LOCALAPPDATA=",
+		"CLAUDE_CONFIG_DIR=",
+		"CODEX_HOME=",
+		"USER=ann",
+		"PIKARC_API_KEY=" + c.user.APIKey,
+		"PIKARC_BASE_URL=" + c.p.url,
 	}
 	return c
 }
@@ -46,8 +57,16 @@ func newCoder(t *testing.T) *coder {
 // toolEvent is what an agent tells a hook of one use of a tool.
 func toolEvent(name, session, toolUse string, more ...string) string {
 	event := map[string]any{
-		"hook_event_name": name, "session_id": session, "tool_name": "Bash", "tool_use_id": toolUse,
-		"tool_input": map[string]string{"command": "rm -rf /"}, "cwd": "/", "transcript_path": nil, "permission_mode": "default",
+		"hook_event_name": name,
+		"session_id":      session,
+		"tool_name":       "Bash",
+		"tool_use_id":     toolUse,
+		"tool_input": map[string]string{
+			"command": "rm -rf /",
+		},
+		"cwd":             "/",
+		"transcript_path": nil,
+		"permission_mode": "default",
 	}
 	for i := 0; i+1 < len(more); i += 2 {
 		event[more[i]] = more[i+1]
@@ -61,7 +80,14 @@ func toolEvent(name, session, toolUse string, more ...string) string {
 
 func (c *coder) hook(t *testing.T, agent, event string) outcome {
 	t.Helper()
-	return invocation{args: []string{"hook", agent}, stdin: event, settings: c.settings, dir: c.home}.run(t)
+	return invocation{
+		args:     []string{"hook", agent},
+		stdin:    event,
+		settings: c.settings,
+		dir:      c.home,
+	}.run(
+		t,
+	)
 }
 
 // wantDenied ends the test unless an agent would stop the call for a decision.
@@ -72,7 +98,8 @@ func (o outcome) wantDenied(t *testing.T, words string) {
 	}
 	answer{body: []byte(o.ok(t).stdout)}.into(t, &got)
 	said := got.HookSpecificOutput
-	if said.HookEventName != "PreToolUse" || said.PermissionDecision != "deny" || !strings.Contains(said.PermissionDecisionReason, words) {
+	if said.HookEventName != "PreToolUse" || said.PermissionDecision != "deny" ||
+		!strings.Contains(said.PermissionDecisionReason, words) {
 		t.Fatalf("the hook says %s, want a denial with %q", o.stdout, words)
 	}
 }
@@ -90,7 +117,9 @@ func (c *coder) steps(t *testing.T) (all []string) {
 				ToolName      string `json:"tool_name"`
 			}
 		}
-		c.p.call(t, "GET", "/v1/runs/"+run.ID, c.user.APIKey, nil).want(t, http.StatusOK).into(t, &detail)
+		c.p.call(t, "GET", "/v1/runs/"+run.ID, c.user.APIKey, nil).
+			want(t, http.StatusOK).
+			into(t, &detail)
 		line := run.Status + " of " + detail.UserID + ":"
 		for _, s := range detail.Steps {
 			line += strings.TrimRight(" "+s.ToolName+" "+s.Status+" "+s.Error, " ")
@@ -141,22 +170,31 @@ func TestAHookStopsWhatIsDeniedAndNoLonger(t *testing.T) {
 	c := newCoder(t)
 	token := c.p.signIn(t, c.user.Email)
 	kill := func(active bool) {
-		c.p.call(t, "POST", "/v1/workspace/kill-switch", token, map[string]bool{"active": active}).want(t, http.StatusOK)
+		c.p.call(t, "POST", "/v1/workspace/kill-switch", token, map[string]bool{"active": active}).
+			want(t, http.StatusOK)
 	}
 	kill(true)
-	c.hook(t, "claude-code", toolEvent("PreToolUse", "new", "1")).wantDenied(t, "All agents of this workspace are stopped")
+	c.hook(t, "claude-code", toolEvent("PreToolUse", "new", "1")).
+		wantDenied(t, "All agents of this workspace are stopped")
 	kill(false)
 	c.hook(t, "claude-code", toolEvent("PreToolUse", "new", "2")).ok(t)
 	kill(true)
 	c.hook(t, "codex", toolEvent("PreToolUse", "other", "1")).wantDenied(t, "stopped")
 	c.hook(t, "claude-code", toolEvent("PreToolUse", "new", "3")).wantDenied(t, "stopped")
-	c.hook(t, "claude-code", toolEvent("PostToolUse", "new", "3")).ok(t) // some agents tell it all the same
+	c.hook(t, "claude-code", toolEvent("PostToolUse", "new", "3")).
+		ok(t)
+		// some agents tell it all the same
 	kill(false)
-	c.p.call(t, "POST", "/v1/blocked-users", token, map[string]string{"user_id": "ann"}).want(t, http.StatusOK)
-	c.hook(t, "claude-code", toolEvent("PreToolUse", "new", "4")).wantDenied(t, "This user is blocked")
-	c.p.call(t, "POST", "/v1/end-runs", token, map[string]int{"silent_for_seconds": 0}).want(t, http.StatusOK)
-	c.p.call(t, "POST", "/v1/blocked-users/unblock", token, map[string]string{"user_id": "ann"}).want(t, http.StatusOK)
-	if out := c.hook(t, "claude-code", toolEvent("PreToolUse", "new", "5")).ok(t); out.stdout != "" { // in a run of its own
+	c.p.call(t, "POST", "/v1/blocked-users", token, map[string]string{"user_id": "ann"}).
+		want(t, http.StatusOK)
+	c.hook(t, "claude-code", toolEvent("PreToolUse", "new", "4")).
+		wantDenied(t, "This user is blocked")
+	c.p.call(t, "POST", "/v1/end-runs", token, map[string]int{"silent_for_seconds": 0}).
+		want(t, http.StatusOK)
+	c.p.call(t, "POST", "/v1/blocked-users/unblock", token, map[string]string{"user_id": "ann"}).
+		want(t, http.StatusOK)
+	if out := c.hook(t, "claude-code", toolEvent("PreToolUse", "new", "5")).
+		ok(t); out.stdout != "" { // in a run of its own
 		t.Errorf("after an idle run the hook says %s", out.stdout)
 	}
 }
@@ -212,7 +250,8 @@ func TestAHookWithARevokedKeyStopsTheCall(t *testing.T) {
 	c := newCoder(t)
 	c.hook(t, "claude-code", toolEvent("PreToolUse", "s", "1")).ok(t)
 	run(t, "rotate-key", "--data-dir", c.dataDir, "--email", c.user.Email).ok(t)
-	c.hook(t, "claude-code", toolEvent("PreToolUse", "s", "2")).fails(t, 2, "not executed", "API key")
+	c.hook(t, "claude-code", toolEvent("PreToolUse", "s", "2")).
+		fails(t, 2, "not executed", "API key")
 	c.p.stop(t)
 	c.hook(t, "claude-code", toolEvent("PreToolUse", "s", "3")).fails(t, 2, "cannot be reached")
 }
@@ -227,7 +266,8 @@ func TestAHookThatIsEndedStopsTheCall(t *testing.T) {
 		}
 		cmd := exec.Command(pikarc, "hook", "claude-code")
 		cmd.Stdin = strings.NewReader(toolEvent("PreToolUse", "s", "1"))
-		cmd.Env = environment(append(c.settings, "PIKARC_BASE_URL=http://"+asked.Addr().String())...)
+		cmd.Env = environment(
+			append(c.settings, "PIKARC_BASE_URL=http://"+asked.Addr().String())...)
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
@@ -254,7 +294,11 @@ func TestHooksThatComeAtOnceShareOneRun(t *testing.T) {
 	var all sync.WaitGroup
 	for i := range 12 {
 		all.Go(func() {
-			i := invocation{args: []string{"hook", "claude-code"}, stdin: toolEvent("PreToolUse", "s", fmt.Sprint(i)), settings: c.settings}
+			i := invocation{
+				args:     []string{"hook", "claude-code"},
+				stdin:    toolEvent("PreToolUse", "s", fmt.Sprint(i)),
+				settings: c.settings,
+			}
 			if out, err := i.try(t.Context()); err != nil || out.code != 0 {
 				t.Errorf("%+v, %v", out, err)
 			}
@@ -273,10 +317,19 @@ func TestAHookReportsLaterWhatItCannotReport(t *testing.T) {
 	c.hook(t, "claude-code", toolEvent("PreToolUse", "s", "1")).ok(t)
 	addr := strings.TrimPrefix(c.p.url, "http://")
 	c.p.stop(t)
-	c.hook(t, "claude-code", toolEvent("PostToolUse", "s", "1")).fails(t, 1, "reported later") // too late to stop anything
+	c.hook(t, "claude-code", toolEvent("PostToolUse", "s", "1")).
+		fails(t, 1, "reported later")
+		// too late to stop anything
 	c.p = serveWith(t, nil, "--addr", addr, "--data-dir", c.dataDir)
 	c.hook(t, "claude-code", toolEvent("SessionEnd", "s", "")).ok(t)
-	if got, want := c.steps(t), []string{"COMPLETED of ann: Bash COMPLETED"}; !slices.Equal(got, want) {
+	if got, want := c.steps(
+		t,
+	), []string{
+		"COMPLETED of ann: Bash COMPLETED",
+	}; !slices.Equal(
+		got,
+		want,
+	) {
 		t.Errorf("the runs are %q, want %q", got, want)
 	}
 }
