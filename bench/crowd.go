@@ -35,7 +35,7 @@ type crowd struct {
 
 // runCrowd measures what the writer's memory costs and saves when there are
 // many more users and runs than it holds.
-func runCrowd(ctx context.Context, w *workshop, o options) error {
+func runCrowd(ctx context.Context, w *workDir, o options) error {
 	if err := w.build(ctx, "pikarc", pikarcRoot); err != nil {
 		return err
 	}
@@ -60,7 +60,8 @@ func runCrowd(ctx context.Context, w *workshop, o options) error {
 	if err := p.Stop(); err != nil {
 		return err
 	}
-	if err := errors.Join(books.Verify(ctx, filepath.Join(dir, database), c.answers), w.prove(ctx, dir)); err != nil {
+	if err := errors.Join(books.Verify(ctx, filepath.Join(dir, database), c.answers),
+		w.verifyCounters(ctx, dir)); err != nil {
 		return err
 	}
 	return c.table.Write(os.Stdout)
@@ -73,7 +74,8 @@ func (c *crowd) measureAll(ctx context.Context, window time.Duration) error {
 	}
 	const forEver = time.Hour
 	arrived := func() bool { return c.users >= crowdUsers && len(c.open) >= crowdRuns }
-	err := c.measure(ctx, "a million users, each starting a run", load.Options{Scripts: arriving, For: forEver, Stop: arrived})
+	err := c.measure(ctx, "a million users, each starting a run",
+		load.Options{Scripts: arriving, For: forEver, Stop: arrived})
 	if err != nil {
 		return err
 	}
@@ -84,7 +86,8 @@ func (c *crowd) measureAll(ctx context.Context, window time.Duration) error {
 	}
 	return errors.Join(
 		c.measure(ctx, "steps of 64 of them", load.Options{Scripts: few, Warm: warm, For: window}),
-		c.measure(ctx, "steps of any of 99,900", load.Options{Scripts: many, Warm: warm, For: window}),
+		c.measure(ctx, "steps of any of 99,900", load.Options{Scripts: many, Warm: warm,
+			For: window}),
 	)
 }
 

@@ -38,13 +38,13 @@ type kept struct {
 	At       time.Time `json:"at"`
 }
 
-// keptFor is how long a filled file is used: its history must not leave the
+// maxAge is how long a filled file is used: its history must not leave the
 // last 365 days, and still have a today or nearly so.
-const keptFor = 7 * 24 * time.Hour
+const maxAge = 7 * 24 * time.Hour
 
-func runGrowth(ctx context.Context, w *workshop, o options) error {
-	f, err := prepare(ctx, w, o, nil)
-	if err != nil {
+func runGrowth(ctx context.Context, w *workDir, o options) error {
+	f := newSuite(w, o)
+	if err := f.prepareOurs(ctx); err != nil {
 		return err
 	}
 	var sizes []*size
@@ -55,7 +55,8 @@ func runGrowth(ctx context.Context, w *workshop, o options) error {
 		}
 		sizes = append(sizes, s)
 	}
-	syscall.Sync() // what was filled in and copied must not go to the disk while something is measured
+	// what was filled in and copied must not go to the disk while something is measured
+	syscall.Sync()
 	var samples []growth
 	for round := range o.rounds {
 		say("round %d of %d", round+1, o.rounds)
@@ -73,30 +74,33 @@ func runGrowth(ctx context.Context, w *workshop, o options) error {
 		return fmt.Errorf("retention: %w", err)
 	}
 	goals := growthGoals(o.steps, samples, retention)
-	err = errors.Join(printGrowth(o.steps, samples), printRetention(retention), report.Goals(os.Stdout, goals))
+	err = errors.Join(printGrowth(o.steps, samples), printRetention(retention),
+		report.Goals(os.Stdout, goals))
 	if err != nil {
 		return err
 	}
 	return writeJSON(o.json, map[string]any{
-		"machine": machine(), "samples": samples, "retention": retention, "goals": measuredOf(goals),
+		"machine": machine(), "samples": samples, "retention": retention,
+		"goals": measuredOf(goals),
 	})
 }
 
 // size makes a working copy of a file with so many steps, which it fills
 // unless an earlier run has left it.
-func (f *field) size(ctx context.Context, steps int64) (*size, error) {
+func (f *suite) size(ctx context.Context, steps int64) (*size, error) {
 	version, err := schemaAndFilling()
 	if err != nil {
 		return nil, err
 	}
 	from := filepath.Join(f.kept, fmt.Sprintf("%d-%s", steps, version))
 	k, err := readKept(from)
-	if err != nil || time.Since(k.At) > keptFor {
+	if err != nil || time.Since(k.At) > maxAge {
 		if k, err = f.fill(ctx, from, steps); err != nil {
 			return nil, err
 		}
 	}
-	s := &size{steps: steps, dir: filepath.Join(f.tmp, strconv.FormatInt(steps, 10)), accounts: k.Accounts}
+	s := &size{steps: steps, dir: filepath.Join(f.tmp, strconv.FormatInt(steps, 10)),
+		accounts: k.Accounts}
 	if err := copyDir(from, s.dir); err != nil {
 		return nil, err
 	}
@@ -137,7 +141,7 @@ func readKept(dir string) (k kept, err error) {
 }
 
 // fill makes a file and keeps it in place of those of the same size.
-func (f *field) fill(ctx context.Context, dir string, steps int64) (k kept, err error) {
+func (f *suite) fill(ctx context.Context, dir string, steps int64) (k kept, err error) {
 	say("filling in %s steps, once", report.Number(float64(steps)))
 	old, err := filepath.Glob(filepath.Join(f.kept, strconv.FormatInt(steps, 10)+"-*"))
 	if err != nil {
@@ -186,7 +190,7 @@ type timing struct {
 
 // grown measures a size: start-up, decisions, calls of people alone, and calls
 // while decisions go on. Then it looks whether every answer was booked.
-func (f *field) grown(ctx context.Context, s *size, round int) (growth, error) {
+func (f *suite) grown(ctx context.Context, s *size, round int) (growth, error) {
 	p, err := f.serve(ctx, s.dir)
 	if err != nil {
 		return growth{}, err
@@ -203,7 +207,8 @@ func (f *field) grown(ctx context.Context, s *size, round int) (growth, error) {
 	}
 	reading := agent.Cycle(server, paths, agent.List)
 	measure := func(scripts ...load.Script) (*load.Result, error) {
-		r, err := load.Run(ctx, load.Options{Addr: p.Addr, Scripts: scripts, Warm: warm, For: f.window})
+		r, err := load.Run(ctx, load.Options{Addr: p.Addr, Scripts: scripts, Warm: warm,
+			For: f.window})
 		if err == nil {
 			s.answers = s.answers.Plus(answersOf(r))
 		}
@@ -221,7 +226,8 @@ func (f *field) grown(ctx context.Context, s *size, round int) (growth, error) {
 	if err != nil {
 		return growth{}, err
 	}
-	g := growth{sample: sampleOf(runs, decided, agent.Step), Steps: s.steps, Alone: timings(alone), Busy: timings(both)}
+	g := growth{sample: sampleOf(runs, decided, agent.Step), Steps: s.steps, Alone: timings(alone),
+		Busy: timings(both)}
 	g.WhileReading = sampleOf(runs, both, agent.Step)
 	g.Name, g.Round = "hot", round
 	file := filepath.Join(s.dir, database)
@@ -262,7 +268,8 @@ func (s *size) verify(ctx context.Context, file string) (err error) {
 // peopleCalls names what people look at, in the order of people's paths.
 func peopleCalls() []string {
 	return []string{
-		"newest 50 runs", "newest 200 runs", "200 runs, completed", "50 runs of a user", "200 runs, half a year ago",
+		"newest 50 runs", "newest 200 runs", "200 runs, completed", "50 runs of a user",
+		"200 runs, half a year ago",
 		"run detail", "200 users", "users by name", "usage", "usage of 365 days",
 	}
 }
@@ -283,8 +290,10 @@ func people(ctx context.Context, s agent.Server) ([]string, error) {
 	}
 	run := list.Items[0].ID
 	return []string{
-		"/v1/runs/", "/v1/runs/?limit=200", "/v1/runs/?status=COMPLETED&limit=200", "/v1/runs/?user_id=user-7", old,
-		"/v1/runs/" + run, "/v1/users/?limit=200", "/v1/users/?q=99", "/v1/usage/", "/v1/usage/daily?days=365",
+		"/v1/runs/", "/v1/runs/?limit=200", "/v1/runs/?status=COMPLETED&limit=200",
+		"/v1/runs/?user_id=user-7", old,
+		"/v1/runs/" + run, "/v1/users/?limit=200", "/v1/users/?q=99", "/v1/usage/",
+		"/v1/usage/daily?days=365",
 	}, nil
 }
 
@@ -292,7 +301,8 @@ func timings(r *load.Result) map[string]timing {
 	all := map[string]timing{}
 	for i, name := range peopleCalls() {
 		h := &r.Measured[agent.List+i]
-		all[name] = timing{h.Count(), millis(h.Quantile(0.5)), millis(h.Quantile(0.99)), millis(h.Max())}
+		all[name] = timing{h.Count(), millis(h.Quantile(0.5)), millis(h.Quantile(0.99)),
+			millis(h.Max())}
 	}
 	return all
 }

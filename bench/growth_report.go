@@ -81,12 +81,18 @@ func growthGoals(sizes []int64, samples []growth, e *expired) []report.Goal {
 	}
 	at := " at " + report.Number(float64(largest)) + " steps"
 	return []report.Goal{
-		{Name: "hot decisions" + at, Unit: " ×smallest", Value: report.Median(mine, against(sizes[0], samples)), Goal: 0.97, Floor: 0.9, Higher: true},
+		{Name: "hot decisions" + at, Unit: " ×smallest",
+			Value: report.Median(mine, against(sizes[0], samples)), Goal: 0.97, Floor: 0.9,
+			Higher: true},
 		{Name: "p99 of the slowest call" + at, Unit: " ms",
-			Value: slowest(func(g growth, name string) timing { return g.Alone[name] }), Goal: 20, Floor: 50},
+			Value: slowest(func(g growth, name string) timing { return g.Alone[name] }), Goal: 20,
+			Floor: 50},
 		{Name: "the same while decisions run at full speed", Unit: " ms",
-			Value: slowest(func(g growth, name string) timing { return g.Busy[name] }), Goal: 50, Floor: 50},
-		{Name: "start-up" + at, Unit: " s", Value: report.Median(mine, func(g growth) float64 { return g.StartUp }), Goal: 0.3, Floor: 1},
-		{Name: "p99 while a million steps are deleted", Unit: " ×before", Value: meanwhile, Goal: 1.5, Floor: 2.5},
+			Value: slowest(func(g growth, name string) timing { return g.Busy[name] }), Goal: 50,
+			Floor: 50},
+		{Name: "start-up" + at, Unit: " s", Value: report.Median(mine,
+			func(g growth) float64 { return g.StartUp }), Goal: 0.3, Floor: 1},
+		{Name: "p99 while a million steps are deleted", Unit: " ×before", Value: meanwhile,
+			Goal: 1.5, Floor: 2.5},
 	}
 }

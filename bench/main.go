@@ -5,6 +5,16 @@
 //
 // Figures are given as ratios to a bare httprouter, measured in the same round:
 // machines differ, and one machine differs from minute to minute.
+//
+// To add a contender of a program that is there (pikarc.go, pocketbase.go,
+// bare.go), add a row to its table. To add a program, write one file beside
+// these, with a function that returns it as a program value, and one line in
+// programs (contenders.go). What it runs lies in a directory of its own, as
+// pocketbase does, if it is not a binary that is installed.
+//
+// The packages: proc builds and watches processes, load sends requests over
+// epoll, agent says which, books holds the answers against the database, fill
+// makes large databases, report prints tables.
 package main
 
 import (
@@ -60,7 +70,8 @@ func parse(args []string) (o options, err error) {
 	f.IntVar(&o.rounds, "rounds", 5, "how often each contender is measured")
 	seconds := f.Float64("seconds", 2.5, "how long each is measured in each round")
 	only := f.String("only", "", "comma-separated contenders to measure; the yardsticks always are")
-	sizes := f.String("steps", "0,1000000,5000000,10000000", "with -growth: steps in the file, ascending")
+	sizes := f.String("steps", "0,1000000,5000000,10000000",
+		"with -growth: steps in the file, ascending")
 	f.StringVar(&o.json, "json", "", "file that gets every figure as JSON")
 	if err := f.Parse(args); err != nil {
 		return o, err
@@ -70,7 +81,8 @@ func parse(args []string) (o options, err error) {
 	}
 	o.window = time.Duration(*seconds * float64(time.Second))
 	if o.rounds < 1 || o.window < 100*time.Millisecond || f.NArg() > 0 {
-		return o, fmt.Errorf("rounds must be 1 or more, seconds 0.1 or more, and nothing else is taken: %v", args)
+		return o, fmt.Errorf("rounds must be 1 or more, seconds 0.1 or more, and nothing else is "+
+			"taken: %v", args)
 	}
 	o.steps, err = parseSizes(*sizes)
 	return o, err
@@ -91,7 +103,7 @@ func parseSizes(list string) (sizes []int64, err error) {
 }
 
 func run(ctx context.Context, o options) error {
-	w, err := newWorkshop()
+	w, err := newWorkDir()
 	if err != nil {
 		return err
 	}

@@ -28,7 +28,7 @@ type recovered struct {
 // overload measures decisions asked for by more connections than writes may
 // wait, none of which rests after a refusal. Then it looks whether the server
 // is as good as before.
-func overload(ctx context.Context, f *field, dir string, conns int) (s sample, err error) {
+func overload(ctx context.Context, f *suite, dir string, conns int) (s sample, err error) {
 	if err := copyDir(f.template, dir); err != nil {
 		return s, err
 	}
@@ -43,7 +43,8 @@ func overload(ctx context.Context, f *field, dir string, conns int) (s sample, e
 	}
 	var answers books.Answers
 	few := func() (float64, error) {
-		few, r, err := measured(ctx, p, load.Options{Scripts: scripts[:runs], For: afterwards}, agent.Step)
+		few, r, err := measured(ctx, p, load.Options{Scripts: scripts[:runs], For: afterwards},
+			agent.Step)
 		if err == nil {
 			answers = answers.Plus(answersOf(r))
 		}
@@ -57,7 +58,8 @@ func overload(ctx context.Context, f *field, dir string, conns int) (s sample, e
 	for i := range crowd {
 		crowd[i] = agent.Insist(scripts[i], &told.Refused)
 	}
-	s, r, err := measured(ctx, p, load.Options{Scripts: crowd, Warm: warm, For: f.window}, agent.Step)
+	s, r, err := measured(ctx, p, load.Options{Scripts: crowd, Warm: warm, For: f.window},
+		agent.Step)
 	if err != nil {
 		return s, err
 	}
@@ -78,5 +80,5 @@ func overload(ctx context.Context, f *field, dir string, conns int) (s sample, e
 	}
 	answers.Starts += started
 	s.Booked = (*booked)(&answers)
-	return s, errors.Join(books.Verify(ctx, file, answers), f.prove(ctx, dir))
+	return s, errors.Join(books.Verify(ctx, file, answers), f.verifyCounters(ctx, dir))
 }

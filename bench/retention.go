@@ -38,7 +38,7 @@ type expired struct {
 
 // retention measures decisions before and while a million steps are deleted.
 // The server looks for them when it starts.
-func (f *field) retention(ctx context.Context, s *size) (*expired, error) {
+func (f *suite) retention(ctx context.Context, s *size) (*expired, error) {
 	file := filepath.Join(s.dir, database)
 	emails, err := f.expire(ctx, s, file)
 	if err != nil || len(emails) == 0 {
@@ -54,7 +54,8 @@ func (f *field) retention(ctx context.Context, s *size) (*expired, error) {
 		return nil, err
 	}
 	for _, email := range emails {
-		if _, err := f.pikarc(ctx, s.dir, "", "set-plan", "--email", email, shorterPlan); err != nil {
+		if _, err := f.pikarc(ctx, s.dir, "", "set-plan", "--email", email,
+			shorterPlan); err != nil {
 			return nil, err
 		}
 	}
@@ -71,14 +72,15 @@ func (f *field) retention(ctx context.Context, s *size) (*expired, error) {
 
 // startRuns starts runs that stay open from one start of the server to the
 // next, so that decisions can begin at once.
-func (f *field) startRuns(ctx context.Context, s *size) (busy []string, err error) {
+func (f *suite) startRuns(ctx context.Context, s *size) (busy []string, err error) {
 	p, err := f.serve(ctx, s.dir)
 	if err != nil {
 		return nil, err
 	}
 	defer p.Kill()
 	for i := range runs {
-		run, err := startRun(ctx, agent.Server{Host: p.Addr, Key: s.accounts[0].Key}, fmt.Sprintf("user-%d", i))
+		run, err := startRun(ctx, agent.Server{Host: p.Addr, Key: s.accounts[0].Key},
+			fmt.Sprintf("user-%d", i))
 		if err != nil {
 			return nil, err
 		}
@@ -90,7 +92,9 @@ func (f *field) startRuns(ctx context.Context, s *size) (busy []string, err erro
 
 // decideUntil measures hot decisions from the server's start on, until told to
 // stop, which must be before so long.
-func (f *field) decideUntil(ctx context.Context, s *size, busy []string, most time.Duration, stop func() bool) (sample, error) {
+func (f *suite) decideUntil(
+	ctx context.Context, s *size, busy []string, most time.Duration, stop func() bool,
+) (sample, error) {
 	p, err := f.serve(ctx, s.dir)
 	if err != nil {
 		return sample{}, err
@@ -118,7 +122,7 @@ func (f *field) decideUntil(ctx context.Context, s *size, busy []string, most ti
 
 // expire chooses the workspaces, never the first, whose older history makes a
 // million steps.
-func (f *field) expire(ctx context.Context, s *size, file string) (emails []string, err error) {
+func (f *suite) expire(ctx context.Context, s *size, file string) (emails []string, err error) {
 	bound := time.Now().AddDate(0, 0, -shorterDays)
 	var total int64
 	for _, a := range s.accounts[1:] {
@@ -137,7 +141,9 @@ func (f *field) expire(ctx context.Context, s *size, file string) (emails []stri
 }
 
 // stepsBefore counts the steps of runs that began before a time.
-func stepsBefore(ctx context.Context, file string, emails []string, bound time.Time) (total int64, err error) {
+func stepsBefore(
+	ctx context.Context, file string, emails []string, bound time.Time,
+) (total int64, err error) {
 	db, err := books.Open(file)
 	if err != nil {
 		return 0, err
@@ -160,7 +166,9 @@ func stepsBefore(ctx context.Context, file string, emails []string, bound time.T
 // nothing is left of what began before a time, or looking fails. It reads one
 // row a look, so that it holds up neither decisions nor the WAL. stop says why
 // it failed.
-func watch(ctx context.Context, file string, emails []string, bound time.Time) (gone func() bool, stop func() error) {
+func watch(
+	ctx context.Context, file string, emails []string, bound time.Time,
+) (gone func() bool, stop func() error) {
 	ctx, cancel := context.WithCancel(ctx)
 	var over atomic.Bool
 	done := make(chan error, 1)
@@ -210,14 +218,18 @@ func printRetention(e *expired) error {
 		return nil
 	}
 	fmt.Printf("Deleting %s expired steps took %s s (%s a second) while decisions went on.\n\n",
-		report.Number(float64(e.Steps)), report.Number(e.Seconds), report.Number(float64(e.Steps)/e.Seconds))
-	t := report.Table{Columns: []string{"hot decisions", "/s", "p50 ms", "p99 ms", "p99.9 ms", "max ms", "WAL MiB"}}
+		report.Number(float64(e.Steps)), report.Number(e.Seconds),
+		report.Number(float64(e.Steps)/e.Seconds))
+	t := report.Table{Columns: []string{"hot decisions", "/s", "p50 ms", "p99 ms", "p99.9 ms",
+		"max ms", "WAL MiB"}}
 	for _, row := range []struct {
 		name string
 		sample
 	}{{"before", e.Before}, {"meanwhile", e.Meanwhile}} {
-		t.Add(row.name, report.Number(row.PerSecond), report.Number(row.P50), report.Number(row.P99),
-			report.Number(row.P999), report.Number(row.Max), report.Number(float64(row.WAL)/(1<<20)))
+		t.Add(row.name, report.Number(row.PerSecond), report.Number(row.P50),
+			report.Number(row.P99),
+			report.Number(row.P999), report.Number(row.Max),
+			report.Number(float64(row.WAL)/(1<<20)))
 	}
 	return t.Write(os.Stdout)
 }

@@ -19,13 +19,13 @@ import (
 
 // runRounds measures every contender once a round, so that whatever disturbs
 // the machine disturbs all of them.
-func runRounds(ctx context.Context, w *workshop, o options) error {
+func runRounds(ctx context.Context, w *workDir, o options) error {
 	chosen, err := choose(contenders(), o.only)
 	if err != nil {
 		return err
 	}
-	f, err := prepare(ctx, w, o, chosen)
-	if err != nil {
+	f := newSuite(w, o)
+	if err := f.prepare(ctx, chosen); err != nil {
 		return err
 	}
 	var samples []sample
@@ -44,7 +44,8 @@ func runRounds(ctx context.Context, w *workshop, o options) error {
 	if err := report.Goals(os.Stdout, goals); err != nil {
 		return err
 	}
-	return writeJSON(o.json, map[string]any{"machine": machine(), "samples": samples, "goals": measuredOf(goals)})
+	return writeJSON(o.json, map[string]any{"machine": machine(), "samples": samples,
+		"goals": measuredOf(goals)})
 }
 
 // choose keeps the yardsticks and what is asked for.
@@ -66,7 +67,7 @@ func yardstick(conns int) string   { return "bare-" + strconv.Itoa(conns) }
 func isYardstick(name string) bool { return name[:min(5, len(name))] == "bare-" }
 
 // round measures each contender once, in an order that turns from round to round.
-func (f *field) round(ctx context.Context, round int, chosen []contender) ([]sample, error) {
+func (f *suite) round(ctx context.Context, round int, chosen []contender) ([]sample, error) {
 	var samples []sample
 	for i := range chosen {
 		c := chosen[(i+round)%len(chosen)]
@@ -92,7 +93,9 @@ func (f *field) round(ctx context.Context, round int, chosen []contender) ([]sam
 
 // find is the zero sample when there is none.
 func find(samples []sample, name string, round int) sample {
-	i := slices.IndexFunc(samples, func(s sample) bool { return s.Name == name && s.Round == round })
+	i := slices.IndexFunc(samples, func(s sample) bool {
+		return s.Name == name && s.Round == round
+	})
 	if i < 0 {
 		return sample{}
 	}
@@ -100,15 +103,23 @@ func find(samples []sample, name string, round int) sample {
 }
 
 func printRounds(chosen []contender, samples []sample) error {
-	fmt.Printf("\nRatios are to the bare GET of the same round at as many connections; everything else is a median.\n\n")
+	fmt.Printf("\nRatios are to the bare GET of the same round at as many connections; " +
+		"everything else is a median.\n\n")
 	t := report.Table{Columns: []string{
-		"contender", "conns", "ratio min", "median", "max", "/s", "p50 ms", "p99 ms", "p99.9 ms", "cpu µs/call", "MiB", "WAL MiB", "bytes/step",
+		"contender", "conns", "ratio min", "median", "max", "/s", "p50 ms", "p99 ms", "p99.9 ms",
+		"cpu µs/call", "MiB", "WAL MiB", "bytes/step",
 	}}
 	for _, c := range chosen {
-		mine := slices.DeleteFunc(slices.Clone(samples), func(s sample) bool { return s.Name != c.name })
-		ratio := report.SpreadOf(report.Values(mine, func(s sample) float64 { return orNone(s.Ratio) }))
-		median := func(f func(sample) float64) string { return report.Number(report.Median(mine, f)) }
-		t.Add(c.title, strconv.Itoa(c.conns), report.Number(ratio.Min), report.Number(ratio.Median), report.Number(ratio.Max),
+		mine := slices.DeleteFunc(slices.Clone(samples), func(s sample) bool {
+			return s.Name != c.name
+		})
+		ratio := report.SpreadOf(report.Values(mine,
+			func(s sample) float64 { return orNone(s.Ratio) }))
+		median := func(f func(sample) float64) string {
+			return report.Number(report.Median(mine, f))
+		}
+		t.Add(c.title, strconv.Itoa(c.conns), report.Number(ratio.Min), report.Number(ratio.Median),
+			report.Number(ratio.Max),
 			median(func(s sample) float64 { return s.PerSecond }),
 			median(func(s sample) float64 { return s.P50 }),
 			median(func(s sample) float64 { return s.P99 }),
@@ -151,28 +162,44 @@ func goalsOf(samples []sample) []report.Goal {
 	ratio := func(s sample) float64 { return s.Ratio }
 	speed := func(a, b sample) float64 { return a.PerSecond / b.PerSecond }
 	memory := math.Inf(-1)
-	for _, name := range []string{"hot-1", "hot", "spread", "patched", "life-1", "life", "life-256"} {
-		memory = max(memory, of(name, func(s sample) float64 { return float64(s.Memory) / (1 << 20) }))
+	for _, name := range []string{"hot-1", "hot", "spread", "patched", "life-1", "life",
+		"life-256"} {
+		memory = max(memory,
+			of(name, func(s sample) float64 { return float64(s.Memory) / (1 << 20) }))
 	}
 	return []report.Goal{
-		{Name: "hot step decision, 64 connections", Unit: " ×bare", Value: of("hot", ratio), Goal: 0.30, Floor: 0.22, Higher: true},
-		{Name: "life of a run, 64 connections, decisions", Unit: " ×bare", Value: of("life", ratio), Goal: 0.15, Floor: 0.11, Higher: true},
-		{Name: "p99 ÷ p50 of hot, 64 connections", Value: of("hot", func(s sample) float64 { return s.P99 / s.P50 }), Goal: 3, Floor: 5},
+		{Name: "hot step decision, 64 connections", Unit: " ×bare", Value: of("hot", ratio),
+			Goal: 0.30, Floor: 0.22, Higher: true},
+		{Name: "life of a run, 64 connections, decisions", Unit: " ×bare", Value: of("life", ratio),
+			Goal: 0.15, Floor: 0.11, Higher: true},
+		{Name: "p99 ÷ p50 of hot, 64 connections",
+			Value: of("hot", func(s sample) float64 { return s.P99 / s.P50 }), Goal: 3, Floor: 5},
 		{Name: "p50 of hot, one connection", Unit: " ×bare", Goal: 5, Floor: 7,
-			Value: of("hot-1", against("bare-1", func(a, b sample) float64 { return a.P50 / b.P50 }))},
-		{Name: "p99 ÷ p50 of hot, 2,000 connections", Value: of("hot-2000", func(s sample) float64 { return s.P99 / s.P50 }), Goal: 5, Floor: 10},
-		{Name: "p99 of 64 connections after an overload, of that before", Unit: " ×", Goal: 1.5, Floor: 3,
-			Value: of("overload", func(s sample) float64 { return s.Overload.After / s.Overload.Before })},
-		{Name: "decisions beside 1,000 streams, of those without", Unit: " ×", Goal: 0.95, Floor: 0.85, Higher: true,
+			Value: of("hot-1", against("bare-1", func(a,
+				b sample) float64 {
+				return a.P50 / b.P50
+			}))},
+		{Name: "p99 ÷ p50 of hot, 2,000 connections",
+			Value: of("hot-2000", func(s sample) float64 { return s.P99 / s.P50 }), Goal: 5,
+			Floor: 10},
+		{Name: "p99 of 64 connections after an overload, of that before", Unit: " ×", Goal: 1.5,
+			Floor: 3,
+			Value: of("overload",
+				func(s sample) float64 { return s.Overload.After / s.Overload.Before })},
+		{Name: "decisions beside 1,000 streams, of those without", Unit: " ×", Goal: 0.95,
+			Floor: 0.85, Higher: true,
 			Value: of("streams-1000", against("spread", speed))},
 		{Name: "hot against PocketBase's create", Unit: " ×", Goal: 7, Floor: 5, Higher: true,
 			Value: of("hot", against("pocketbase", speed))},
 		{Name: "the same where anybody may create", Unit: " ×", Goal: 7, Floor: 5, Higher: true,
 			Value: of("hot", against("pocketbase-open", speed))},
-		{Name: "hot against a durable PocketBase's create", Unit: " ×", Goal: 7, Floor: 5, Higher: true,
-			Value: of("hot", against("pocketbase-durable", speed))},
-		{Name: "file bytes a patched step", Value: of("patched", func(s sample) float64 { return s.StepBytes }), Goal: 120, Floor: 180},
-		{Name: "resident memory, the most of ours", Unit: " MiB", Value: memory, Goal: 80, Floor: 150},
+		{Name: "hot against a durable PocketBase's create", Unit: " ×", Goal: 7, Floor: 5,
+			Higher: true,
+			Value:  of("hot", against("pocketbase-durable", speed))},
+		{Name: "file bytes a patched step", Value: of("patched",
+			func(s sample) float64 { return s.StepBytes }), Goal: 120, Floor: 180},
+		{Name: "resident memory, the most of ours", Unit: " MiB", Value: memory, Goal: 80,
+			Floor: 150},
 	}
 }
 

@@ -21,9 +21,9 @@ const (
 
 // runSlow measures decisions alone and beside clients that send a byte now and
 // then, in turn. The promise is that the normal p99 at most doubles.
-func runSlow(ctx context.Context, w *workshop, o options) error {
-	f, err := prepare(ctx, w, o, nil)
-	if err != nil {
+func runSlow(ctx context.Context, w *workDir, o options) error {
+	f := newSuite(w, o)
+	if err := f.prepareOurs(ctx); err != nil {
 		return err
 	}
 	var samples []sample
@@ -44,12 +44,14 @@ func runSlow(ctx context.Context, w *workshop, o options) error {
 	}
 	ratio := func(s sample) float64 { return s.P99 / find(samples, "alone", s.Round).P99 }
 	var beside []sample
-	t := report.Table{Columns: []string{"round", "p99 ms alone", "beside slow clients", "ratio", "/s alone", "/s beside"}}
+	t := report.Table{Columns: []string{"round", "p99 ms alone", "beside slow clients", "ratio",
+		"/s alone", "/s beside"}}
 	for _, s := range samples {
 		if s.Name == "beside" {
 			alone := find(samples, "alone", s.Round)
 			beside = append(beside, s)
-			t.Add(fmt.Sprint(s.Round+1), report.Number(alone.P99), report.Number(s.P99), report.Number(ratio(s)),
+			t.Add(fmt.Sprint(s.Round+1), report.Number(alone.P99), report.Number(s.P99),
+				report.Number(ratio(s)),
 				report.Number(alone.PerSecond), report.Number(s.PerSecond))
 		}
 	}
@@ -57,12 +59,15 @@ func runSlow(ctx context.Context, w *workshop, o options) error {
 		return err
 	}
 	return report.Goals(os.Stdout, []report.Goal{{
-		Name: fmt.Sprintf("p99 beside %d slow clients", slowClients), Unit: " ×alone", Value: report.Median(beside, ratio), Goal: 2, Floor: 2,
+		Name: fmt.Sprintf("p99 beside %d slow clients", slowClients), Unit: " ×alone",
+		Value: report.Median(beside, ratio), Goal: 2, Floor: 2,
 	}})
 }
 
 // besideSlow is hot, with slow clients on the same server until it ends.
-func besideSlow(ctx context.Context, f *field, host string, conns int) ([]load.Script, int64, error) {
+func besideSlow(
+	ctx context.Context, f *suite, host string, conns int,
+) ([]load.Script, int64, error) {
 	list, started, err := hot(ctx, f, host, conns)
 	if err != nil {
 		return nil, 0, err

@@ -32,17 +32,17 @@ const (
 	chores = 20
 )
 
-// watched is a figure of the server that must not grow.
-type watched struct {
+// boundedFigure is a figure of the server that must not grow.
+type boundedFigure struct {
 	metric string
 	title  string
 	unit   float64
-	slack  float64 // growth that is none: what the machine's moods make
+	slack  float64 // growth below this is noise of the machine
 }
 
-func watchedFigures() []watched {
+func boundedFigures() []boundedFigure {
 	const mib = 1 << 20
-	return []watched{
+	return []boundedFigure{
 		{"process_resident_memory_bytes", "memory, MiB", mib, 24 * mib},
 		{"go_memstats_heap_inuse_bytes", "Go heap, MiB", mib, 16 * mib},
 		{"go_goroutines", "goroutines", 1, 16},
@@ -54,11 +54,11 @@ func watchedFigures() []watched {
 // runSoak keeps a server busy for a long time, with backups and verifications
 // meanwhile, and fails if anything grows that should not, or if the books do
 // not hold what was answered.
-func runSoak(ctx context.Context, w *workshop, o options) (err error) {
+func runSoak(ctx context.Context, w *workDir, o options) (err error) {
 	if err := w.build(ctx, "pikarc", pikarcRoot); err != nil {
 		return err
 	}
-	s := &soak{workshop: w, dir: filepath.Join(w.tmp, "soak")}
+	s := &soak{workDir: w, dir: filepath.Join(w.tmp, "soak")}
 	if err := os.Mkdir(s.dir, 0o700); err != nil {
 		return err
 	}
@@ -81,12 +81,13 @@ func runSoak(ctx context.Context, w *workshop, o options) (err error) {
 	if err := p.Stop(); err != nil {
 		return err
 	}
-	return errors.Join(s.report(), books.Verify(ctx, filepath.Join(s.dir, database), s.answers), w.prove(ctx, s.dir))
+	return errors.Join(s.report(), books.Verify(ctx, filepath.Join(s.dir, database), s.answers),
+		w.verifyCounters(ctx, s.dir))
 }
 
 // soak is what a soak has come to.
 type soak struct {
-	*workshop
+	*workDir
 	dir      string
 	metrics  string // address
 	accounts []account
@@ -100,11 +101,14 @@ func (s *soak) round(ctx context.Context, addr string, n int) error {
 	for i := range soakLives {
 		seen := 0
 		user := func() string { seen++; return fmt.Sprintf("user-%d", (i*7919+seen*31)%2000) }
-		scripts = append(scripts, agent.Life(agent.Server{Host: addr, Key: s.accounts[i%len(s.accounts)].Key}, user))
+		scripts = append(scripts, agent.Life(agent.Server{Host: addr,
+			Key: s.accounts[i%len(s.accounts)].Key}, user))
 	}
 	for i := range soakReaders {
-		paths := []string{"/v1/runs/", "/v1/usage/", "/v1/users/?limit=20", "/v1/usage/daily?days=30", "/v1/workspace/"}
-		scripts = append(scripts, agent.Cycle(agent.Server{Host: addr, Key: s.accounts[i%len(s.accounts)].Key}, paths, agent.List))
+		paths := []string{"/v1/runs/", "/v1/usage/", "/v1/users/?limit=20",
+			"/v1/usage/daily?days=30", "/v1/workspace/"}
+		scripts = append(scripts, agent.Cycle(agent.Server{Host: addr,
+			Key: s.accounts[i%len(s.accounts)].Key}, paths, agent.List))
 	}
 	r, err := load.Run(ctx, load.Options{Addr: addr, Scripts: scripts, For: burst})
 	if err != nil {
@@ -112,10 +116,11 @@ func (s *soak) round(ctx context.Context, addr string, n int) error {
 	}
 	s.answers = s.answers.Plus(answersOf(r))
 	if n%chores == 0 {
-		if err := s.prove(ctx, s.dir); err != nil {
+		if err := s.verifyCounters(ctx, s.dir); err != nil {
 			return err
 		}
-		if _, err := s.pikarc(ctx, s.dir, "", "backup", filepath.Join(s.dir, "copy.db")); err != nil {
+		if _, err := s.pikarc(ctx, s.dir, "", "backup",
+			filepath.Join(s.dir, "copy.db")); err != nil {
 			return err
 		}
 	}
@@ -134,7 +139,7 @@ func (s *soak) round(ctx context.Context, addr string, n int) error {
 
 func describeSample(sample map[string]float64) string {
 	var words []string
-	for _, f := range watchedFigures() {
+	for _, f := range boundedFigures() {
 		words = append(words, fmt.Sprintf("%s %.0f", f.title, sample[f.metric]/f.unit))
 	}
 	return strings.Join(words, "; ")
@@ -170,13 +175,16 @@ func (s *soak) report() error {
 	if third == 0 {
 		return errors.New("too short to compare anything")
 	}
-	fmt.Printf("\n%d runs, %d steps; figures of the first and the last third after warming up\n\n", s.answers.Starts, s.answers.Steps)
+	fmt.Printf("\n%d runs, %d steps; figures of the first and the last third after warming up\n\n",
+		s.answers.Starts, s.answers.Steps)
 	var grown []error
-	for _, f := range watchedFigures() {
-		before, after := middle(steady[:third], f.metric), middle(steady[len(steady)-third:], f.metric)
+	for _, f := range boundedFigures() {
+		before, after := middle(steady[:third], f.metric), middle(steady[len(steady)-third:],
+			f.metric)
 		fmt.Printf("%-14s %10.1f %10.1f\n", f.title, before/f.unit, after/f.unit)
 		if after > before*1.1+f.slack {
-			grown = append(grown, fmt.Errorf("%s grew from %.1f to %.1f", f.title, before/f.unit, after/f.unit))
+			grown = append(grown, fmt.Errorf("%s grew from %.1f to %.1f", f.title, before/f.unit,
+				after/f.unit))
 		}
 	}
 	return errors.Join(grown...)

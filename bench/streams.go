@@ -19,15 +19,18 @@ import (
 type audience struct {
 	open    []*http.Response
 	readers sync.WaitGroup
-	told    atomic.Int64 // events, the hellos too
+	events  atomic.Int64 // received, hellos included
 }
 
 // beside measures decisions while so many streams are open and read, spread
-// over all workspaces, and wants each of them to be told something.
-func beside(streams int, scripts scripts) func(context.Context, *field, string, int) (sample, error) {
-	return func(ctx context.Context, f *field, dir string, conns int) (sample, error) {
+// over all workspaces, and wants each of them to receive something.
+func beside(
+	streams int, scripts scripts,
+) func(context.Context, *suite, string, int) (sample, error) {
+	return func(ctx context.Context, f *suite, dir string, conns int) (sample, error) {
 		var a audience
-		s, err := decisions(func(ctx context.Context, f *field, host string, conns int) ([]load.Script, int64, error) {
+		s, err := decisions(func(ctx context.Context, f *suite, host string,
+			conns int) ([]load.Script, int64, error) {
 			for i := range streams {
 				if err := a.add(ctx, host, f.accounts[i%len(f.accounts)].Key); err != nil {
 					return nil, 0, err
@@ -40,8 +43,9 @@ func beside(streams int, scripts scripts) func(context.Context, *field, string, 
 			err = errors.Join(err, answer.Body.Close())
 		}
 		// A hello, and one event a second at the least.
-		if want := int64(float64(streams) * (1 + s.Seconds)); err == nil && a.told.Load() < want {
-			err = fmt.Errorf("%d streams were told %d events, want %d at least", streams, a.told.Load(), want)
+		if want := int64(float64(streams) * (1 + s.Seconds)); err == nil && a.events.Load() < want {
+			err = fmt.Errorf("%d streams received %d events, want %d at least", streams,
+				a.events.Load(), want)
 		}
 		return s, err
 	}
@@ -68,7 +72,7 @@ func (a *audience) add(ctx context.Context, host, key string) error {
 		lines.Buffer(make([]byte, 4096), large)
 		for lines.Scan() {
 			if bytes.HasPrefix(lines.Bytes(), []byte("event: ")) {
-				a.told.Add(1)
+				a.events.Add(1)
 			}
 		}
 	})

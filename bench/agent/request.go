@@ -103,7 +103,8 @@ func (r *records) Next(buf []byte) ([]byte, int) {
 	r.sequence++
 	r.body = append(r.body[:0], `{"run":"`...)
 	r.body = append(r.body, r.run...)
-	r.body = append(r.body, `","type":"MODEL_CALL","status":"RUNNING","model":"`+Model+`","sequence":`...)
+	r.body = append(r.body,
+		`","type":"MODEL_CALL","status":"RUNNING","model":"`+Model+`","sequence":`...)
 	r.body = strconv.AppendInt(r.body, r.sequence, 10)
 	r.body = append(r.body, '}')
 	return appendBody(append(buf, r.head...), r.body), Record

@@ -35,7 +35,8 @@ type steps struct {
 // Steps asks for one step of a run after another. Each must be allowed. When
 // patched, each is also reported as completed, with tokens.
 func Steps(s Server, run string, patched bool) load.Script {
-	return &steps{server: s, run: run, patched: patched, head: s.jsonHead("POST", "/v1/runs/"+run+"/steps")}
+	return &steps{server: s, run: run, patched: patched,
+		head: s.jsonHead("POST", "/v1/runs/"+run+"/steps")}
 }
 
 func (s *steps) Next(buf []byte) ([]byte, int) {
@@ -151,7 +152,9 @@ type life struct {
 
 // Life starts a run for a user, takes four steps, each reported as completed
 // with tokens, ends the run, and begins again.
-func Life(s Server, user func() string) load.Script { return &life{server: s, user: user, kind: End} }
+func Life(s Server, user func() string) load.Script {
+	return &life{server: s, user: user, kind: End}
+}
 
 func (l *life) Next(buf []byte) ([]byte, int) {
 	s := l.server
@@ -173,7 +176,8 @@ func (l *life) Next(buf []byte) ([]byte, int) {
 		l.kind = Step
 		l.asked++
 		l.body = appendStep(l.body[:0], int64(l.asked))
-		return appendBody(s.appendHead(buf, "POST", "/v1/runs/", string(l.run[:]), "/steps"), l.body), Step
+		return appendBody(s.appendHead(buf, "POST", "/v1/runs/", string(l.run[:]), "/steps"),
+			l.body), Step
 	}
 }
 

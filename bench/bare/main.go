@@ -43,7 +43,8 @@ func serve(args []string) error {
 	}
 	router := httprouter.New()
 	body, length := []byte(answer), strconv.Itoa(len(answer))
-	router.GET("/v1/runs/:run_id/steps", func(w http.ResponseWriter, _ *http.Request, _ httprouter.Params) {
+	router.GET("/v1/runs/:run_id/steps", func(w http.ResponseWriter, _ *http.Request,
+		_ httprouter.Params) {
 		if err := before(); err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 			return

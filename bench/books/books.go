@@ -44,7 +44,8 @@ func OpenForWriting(path string) (*sql.DB, error) {
 
 func open(path, query string) (*sql.DB, error) {
 	const cache = "&_pragma=cache_size(-131072)&_pragma=temp_store(2)"
-	db, err := sql.Open("sqlite", (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: query + cache}).String())
+	db, err := sql.Open("sqlite", (&url.URL{Scheme: "file",
+		Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: query + cache}).String())
 	if err != nil {
 		return nil, err
 	}
@@ -55,11 +56,14 @@ func open(path, query string) (*sql.DB, error) {
 // Count counts the rows that calls leave behind, of runs above an internal id:
 // 0 for all of them.
 func Count(ctx context.Context, db *sql.DB, above int64) (a Answers, err error) {
-	err = db.QueryRowContext(ctx, `SELECT count(*), count(ended_at) FROM runs WHERE id > $1`, above).Scan(&a.Starts, &a.Ends)
+	err = db.QueryRowContext(ctx, `SELECT count(*), count(ended_at) FROM runs WHERE id > $1`,
+		above).Scan(&a.Starts, &a.Ends)
 	if err != nil {
 		return a, fmt.Errorf("count runs: %w", err)
 	}
-	err = db.QueryRowContext(ctx, `SELECT count(*), count(booked_day) FROM run_steps WHERE run_id > $1`, above).Scan(&a.Steps, &a.Patches)
+	err = db.QueryRowContext(ctx,
+		`SELECT count(*), count(booked_day) FROM run_steps WHERE run_id > $1`, above).Scan(&a.Steps,
+		&a.Patches)
 	if err != nil {
 		return a, fmt.Errorf("count steps: %w", err)
 	}

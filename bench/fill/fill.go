@@ -72,7 +72,8 @@ func fill(ctx context.Context, path string, steps int64, now time.Time, size int
 	}
 	for first := int64(1); first <= runs; first += size {
 		last := min(first+size-1, runs)
-		if _, err := db.ExecContext(ctx, `UPDATE history SET first = $1, last = $2`, first, last); err != nil {
+		if _, err := db.ExecContext(ctx, `UPDATE history SET first = $1, last = $2`, first,
+			last); err != nil {
 			return err
 		}
 		if err := inTransaction(ctx, db, piece); err != nil {

@@ -108,7 +108,8 @@ func (l *loop) open(i int, addr *syscall.SockaddrInet4) error {
 		return err
 	}
 	const buffer = 4096
-	l.conns[i] = conn{fd: fd, script: l.Scripts[i], in: make([]byte, buffer), out: make([]byte, 0, buffer)}
+	l.conns[i] = conn{fd: fd, script: l.Scripts[i], in: make([]byte, buffer),
+		out: make([]byte, 0, buffer)}
 	if err := syscall.SetsockoptInt(fd, syscall.IPPROTO_TCP, syscall.TCP_NODELAY, 1); err != nil {
 		return err
 	}
@@ -118,7 +119,8 @@ func (l *loop) open(i int, addr *syscall.SockaddrInet4) error {
 	if err := syscall.SetNonblock(fd, true); err != nil {
 		return err
 	}
-	return syscall.EpollCtl(l.epoll, syscall.EPOLL_CTL_ADD, fd, &syscall.EpollEvent{Events: syscall.EPOLLIN, Fd: int32(i)})
+	return syscall.EpollCtl(l.epoll, syscall.EPOLL_CTL_ADD, fd,
+		&syscall.EpollEvent{Events: syscall.EPOLLIN, Fd: int32(i)})
 }
 
 func (l *loop) close() error {

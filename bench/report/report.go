@@ -64,7 +64,8 @@ func Goals(w io.Writer, goals []Goal) error {
 	t := Table{Columns: []string{"goal", "measured", "goal", "floor", ""}}
 	for _, g := range goals {
 		if !math.IsNaN(g.Value) {
-			t.Add(g.Name, Number(g.Value)+g.Unit, Number(g.Goal)+g.Unit, Number(g.Floor)+g.Unit, g.Verdict())
+			t.Add(g.Name, Number(g.Value)+g.Unit, Number(g.Goal)+g.Unit, Number(g.Floor)+g.Unit,
+				g.Verdict())
 		}
 	}
 	return t.Write(w)

@@ -24,16 +24,16 @@ const (
 	database   = "pikarc.db"
 )
 
-// workshop is where contenders are built and run: below this module, because
+// workDir is where contenders are built and run: below this module, because
 // a system's directory for temporary files may be in memory, where waiting for
 // the disk costs nothing.
-type workshop struct {
+type workDir struct {
 	bin  string // binaries, kept
 	kept string // filled files, kept
 	tmp  string // of this run, removed at its end
 }
 
-func newWorkshop() (*workshop, error) {
+func newWorkDir() (*workDir, error) {
 	if _, err := os.Stat(filepath.Join(pikarcRoot, "storage", "storage.go")); err != nil {
 		return nil, fmt.Errorf("run the bench in its own directory, with go run: %w", err)
 	}
@@ -41,7 +41,7 @@ func newWorkshop() (*workshop, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &workshop{bin: filepath.Join(cache, "bin"), kept: filepath.Join(cache, "filled")}
+	w := &workDir{bin: filepath.Join(cache, "bin"), kept: filepath.Join(cache, "filled")}
 	for _, dir := range []string{w.bin, w.kept} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return nil, err
@@ -51,15 +51,15 @@ func newWorkshop() (*workshop, error) {
 	return w, err
 }
 
-func (w *workshop) close() {
+func (w *workDir) close() {
 	if err := os.RemoveAll(w.tmp); err != nil {
 		say("%v", err)
 	}
 }
 
-func (w *workshop) binary(name string) string { return filepath.Join(w.bin, name) }
+func (w *workDir) binary(name string) string { return filepath.Join(w.bin, name) }
 
-func (w *workshop) build(ctx context.Context, name, dir string) error {
+func (w *workDir) build(ctx context.Context, name, dir string) error {
 	return proc.Build(ctx, dir, w.binary(name))
 }
 
@@ -71,7 +71,7 @@ type account struct {
 }
 
 // serve starts our server on a directory.
-func (w *workshop) serve(ctx context.Context, dir string, flags ...string) (*proc.Process, error) {
+func (w *workDir) serve(ctx context.Context, dir string, flags ...string) (*proc.Process, error) {
 	return proc.Start(ctx, proc.Command{
 		Path:  w.binary("pikarc"),
 		Args:  append([]string{"serve", "--data-dir", dir, "--addr", "127.0.0.1:0"}, flags...),
@@ -81,7 +81,7 @@ func (w *workshop) serve(ctx context.Context, dir string, flags ...string) (*pro
 }
 
 // pikarc runs a command of our binary on a directory and returns what it prints.
-func (w *workshop) pikarc(ctx context.Context, dir, stdin string, args ...string) ([]byte, error) {
+func (w *workDir) pikarc(ctx context.Context, dir, stdin string, args ...string) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, w.binary("pikarc"), append(args, "--data-dir", dir)...)
 	cmd.Env = proc.Environment()
 	cmd.Stdin = strings.NewReader(stdin)
@@ -94,18 +94,19 @@ func (w *workshop) pikarc(ctx context.Context, dir, stdin string, args ...string
 	return out, nil
 }
 
-// prove lets our binary compare its counters with its ledger.
-func (w *workshop) prove(ctx context.Context, dir string) error {
+// verifyCounters lets our binary compare its counters with its ledger.
+func (w *workDir) verifyCounters(ctx context.Context, dir string) error {
 	_, err := w.pikarc(ctx, dir, "", "verify")
 	return err
 }
 
 // makeAccounts makes n accounts in a directory, each of which may run as many
 // runs as there can be, with a price for the model.
-func (w *workshop) makeAccounts(ctx context.Context, dir string, n int) ([]account, error) {
+func (w *workDir) makeAccounts(ctx context.Context, dir string, n int) ([]account, error) {
 	accounts := make([]account, n)
 	for i := range accounts {
-		out, err := w.pikarc(ctx, dir, "correct horse\n", "create-user", "--init", "--password-stdin", "--json",
+		out, err := w.pikarc(ctx, dir, "correct horse\n", "create-user", "--init",
+			"--password-stdin", "--json",
 			"--plan", "enterprise", "--email", fmt.Sprintf("agent-%02d@example.com", i))
 		if err != nil {
 			return nil, err
@@ -113,7 +114,8 @@ func (w *workshop) makeAccounts(ctx context.Context, dir string, n int) ([]accou
 		if err := json.Unmarshal(out, &accounts[i]); err != nil {
 			return nil, fmt.Errorf("read what create-user prints: %w", err)
 		}
-		out, err = w.pikarc(ctx, dir, "", "create-key", "--email", accounts[i].Email, "--scope", "admin", "--json")
+		out, err = w.pikarc(ctx, dir, "", "create-key", "--email", accounts[i].Email, "--scope",
+			"admin", "--json")
 		if err != nil {
 			return nil, err
 		}
@@ -128,7 +130,8 @@ func (w *workshop) makeAccounts(ctx context.Context, dir string, n int) ([]accou
 	defer p.Kill()
 	for _, a := range accounts {
 		s := agent.Server{Host: p.Addr, Key: a.Admin}
-		if err := call(ctx, s, "PATCH", "/v1/workspace/", `{"max_concurrent_runs":100000}`, nil); err != nil {
+		if err := call(ctx, s, "PATCH", "/v1/workspace/", `{"max_concurrent_runs":100000}`,
+			nil); err != nil {
 			return nil, err
 		}
 		const price = `{"input_cost_per_token":0.0000025,"output_cost_per_token":0.00001}`
@@ -142,7 +145,8 @@ func (w *workshop) makeAccounts(ctx context.Context, dir string, n int) ([]accou
 // startRun starts a run and returns its id.
 func startRun(ctx context.Context, s agent.Server, user string) (string, error) {
 	var answer struct{ ID, Status string }
-	if err := call(ctx, s, "POST", "/v1/runs/", fmt.Sprintf(`{"user_id":%q}`, user), &answer); err != nil {
+	if err := call(ctx, s, "POST", "/v1/runs/", fmt.Sprintf(`{"user_id":%q}`, user),
+		&answer); err != nil {
 		return "", err
 	}
 	if answer.Status != "RUNNING" {
@@ -153,7 +157,8 @@ func startRun(ctx context.Context, s agent.Server, user string) (string, error) 
 
 // call makes one call outside of what is measured.
 func call(ctx context.Context, s agent.Server, method, path, body string, into any) error {
-	req, err := http.NewRequestWithContext(ctx, method, "http://"+s.Host+path, strings.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, method, "http://"+s.Host+path,
+		strings.NewReader(body))
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,135 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"github.com/pikarc/server/bench/agent"
+	"github.com/pikarc/server/bench/books"
+	"github.com/pikarc/server/bench/load"
+)
+
+const (
+	// workspaces is over how many the spread decisions go, runs how many the hot ones keep busy.
+	workspaces = 64
+	runs       = 64
+	// usersOfLife is for how many users runs are started.
+	usersOfLife = 1000
+)
+
+// pikarc is our server.
+func pikarc() program {
+	return program{
+		prepare: preparePikarc,
+		contenders: []contender{
+			{"hot-1", "step decisions, one workspace", 1, decisions(hot)},
+			{"hot", "step decisions, one workspace, 64 runs", 64, decisions(hot)},
+			{"spread", "step decisions, 64 workspaces", 64, decisions(spread)},
+			{"streams-1000", "the same beside 1,000 event streams", 64, beside(1000, spread)},
+			{"hot-2000", "step decisions, one workspace, 2,000 runs", 2000, decisions(hot)},
+			{"overload", "the same, more than may wait, nobody rests when refused", 6000, overload},
+			{"patched", "step and PATCH, one workspace, 64 runs", 64, decisions(patched)},
+			{"life-1", "life of a run, decisions", 1, decisions(living)},
+			{"life", "life of a run, decisions", 64, decisions(living)},
+			{"life-256", "life of a run, decisions", 256, decisions(living)},
+		},
+	}
+}
+
+// preparePikarc builds our server, and makes the accounts of its template.
+func preparePikarc(ctx context.Context, s *suite) (err error) {
+	if err := s.build(ctx, "pikarc", pikarcRoot); err != nil {
+		return err
+	}
+	say("making %d accounts", workspaces)
+	s.accounts, err = s.makeAccounts(ctx, s.template, workspaces)
+	return err
+}
+
+// scripts makes what each connection does; started is how many runs that took.
+type scripts func(ctx context.Context, f *suite, host string, conns int) (list []load.Script,
+	started int64, err error)
+
+func hot(ctx context.Context, f *suite, host string, conns int) ([]load.Script, int64, error) {
+	return stepScripts(ctx, f.accounts, host, conns, 1, false)
+}
+
+func spread(ctx context.Context, f *suite, host string, conns int) ([]load.Script, int64, error) {
+	return stepScripts(ctx, f.accounts, host, conns, workspaces, false)
+}
+
+func patched(ctx context.Context, f *suite, host string, conns int) ([]load.Script, int64, error) {
+	return stepScripts(ctx, f.accounts, host, conns, 1, true)
+}
+
+// stepScripts starts a run for each connection, in turn in each of some workspaces.
+func stepScripts(
+	ctx context.Context, accounts []account, host string, conns, among int, patched bool,
+) (list []load.Script, started int64, err error) {
+	for i := range max(conns, runs) {
+		s := agent.Server{Host: host, Key: accounts[i%among].Key}
+		run, err := startRun(ctx, s, fmt.Sprintf("user-%d", i))
+		if err != nil {
+			return nil, 0, err
+		}
+		if started++; i < conns {
+			list = append(list, agent.Steps(s, run, patched))
+		}
+	}
+	return list, started, nil
+}
+
+func living(_ context.Context, f *suite, host string, conns int) ([]load.Script, int64, error) {
+	s := agent.Server{Host: host, Key: f.accounts[0].Key}
+	n := 0
+	user := func() string { n++; return fmt.Sprintf("user-%d", n%usersOfLife) }
+	list := make([]load.Script, conns)
+	for i := range list {
+		list[i] = agent.Life(s, user)
+	}
+	return list, 0, nil
+}
+
+// decisions measures our server under scripts, and then checks its books.
+func decisions(make scripts) func(context.Context, *suite, string, int) (sample, error) {
+	return func(ctx context.Context, f *suite, dir string, conns int) (sample, error) {
+		if err := copyDir(f.template, dir); err != nil {
+			return sample{}, err
+		}
+		p, err := f.serve(ctx, dir)
+		if err != nil {
+			return sample{}, err
+		}
+		defer p.Kill()
+		list, started, err := make(ctx, f, p.Addr, conns)
+		if err != nil {
+			return sample{}, err
+		}
+		s, r, err := measured(ctx, p, load.Options{Scripts: list, Warm: warm, For: f.window},
+			agent.Start, agent.Step)
+		if err != nil {
+			return sample{}, err
+		}
+		file := filepath.Join(dir, database)
+		if err := f.finish(p, file, &s); err != nil {
+			return sample{}, err
+		}
+		answers := answersOf(r)
+		s.StepBytes = float64(sizeOf(file)-sizeOf(filepath.Join(f.template,
+			database))) / float64(answers.Steps)
+		answers.Starts += started
+		s.Booked = (*booked)(&answers)
+		return s, errors.Join(books.Verify(ctx, file, answers), f.verifyCounters(ctx, dir))
+	}
+}
+
+func answersOf(r *load.Result) books.Answers {
+	return books.Answers{
+		Starts: r.Answers[agent.Start], Steps: r.Answers[agent.Step],
+		Patches: r.Answers[agent.Patch], Ends: r.Answers[agent.End],
+	}
+}
