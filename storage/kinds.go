@@ -80,6 +80,60 @@ func (e EndedBy) String() string {
 	return enumName("ended by", int(e), "CLIENT", "DASHBOARD", "IDLE_TIMEOUT")
 }
 
+// Repairs are the fields of a run or step that could not be kept as they were
+// sent, so that who reads them knows. The values are stored: never renumber.
+type Repairs int64
+
+const (
+	// RepairedOther stands for all fields that this server does not know.
+	RepairedOther Repairs = 1
+	// AllRepairs has every bit.
+	AllRepairs = ^Repairs(0)
+)
+
+// repairedFields are the names of the other bits, from 2 upwards.
+func repairedFields() []string {
+	return []string{
+		"metadata", "input_data", "output_data", "error", "model", "tool_name", "duration_ms",
+		"prompt_tokens", "completion_tokens", "cached_tokens", "cache_write_tokens", "cache_write_1h_tokens",
+		"reasoning_tokens", "service_tier", "reported_cost_usd", "usage",
+	}
+}
+
+// RepairOf is the bit of a field by its name in the API.
+func RepairOf(field string) Repairs {
+	for i, name := range repairedFields() {
+		if name == field {
+			return 2 << i
+		}
+	}
+	return RepairedOther
+}
+
+// RepairsOf is the set of such fields.
+func RepairsOf(fields []string) (all Repairs) {
+	for _, field := range fields {
+		all |= RepairOf(field)
+	}
+	return all
+}
+
+// Fields names them, as the API does; unknown ones are one "other".
+func (r Repairs) Fields() (names []string) {
+	if r == 0 {
+		return nil
+	}
+	for i, name := range repairedFields() {
+		if r&(2<<i) != 0 {
+			names = append(names, name)
+		}
+	}
+	if r&RepairedOther != 0 {
+		names = append(names, "other")
+	}
+	return names
+}
+
 func enumName(what string, n int, names ...string) string {
 	if n < 1 || n > len(names) {
 		return fmt.Sprintf("%s %d", what, n)

@@ -198,6 +198,31 @@ func (s *Store) Heartbeat(ctx context.Context, c Caller, id uuid.UUID, decide De
 	return a, err
 }
 
+// RepairRun records that a call on a run was repaired that records nothing else.
+func (s *Store) RepairRun(ctx context.Context, c Caller, run uuid.UUID, r Repairs) error {
+	return s.write(ctx, modeCached, func(tx *Tx) error {
+		_, c, err := authorizeReport(tx, c, run)
+		if err != nil {
+			return err
+		}
+		return saveRepairs(tx, c.id, nil, r)
+	})
+}
+
+// saveRepairs adds to what is recorded of a step, or of the run itself when
+// step is nil. Hardly any call needs it, so it is no column of theirs.
+func saveRepairs(tx *Tx, runID int64, step []byte, r Repairs) error {
+	if r == 0 {
+		return nil
+	}
+	if step == nil {
+		step = []byte{}
+	}
+	_, err := tx.exec(`INSERT INTO repairs (run_id, step_uuid, fields) VALUES ($1, $2, $3)
+		ON CONFLICT (run_id, step_uuid) DO UPDATE SET fields = repairs.fields | excluded.fields`, runID, step, int64(r))
+	return err
+}
+
 // maxTitle is how many characters a run's title has at most.
 const maxTitle = 120
 
