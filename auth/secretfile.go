@@ -91,7 +91,7 @@ func makeSecretFile(dataDir, path string) error {
 		return fmt.Errorf("%w (without hard links here, set PIKARC_SECRET instead)", err)
 	}
 	// The loser syncs too: it may seal with the winner's secret before the winner does.
-	return syncDir(dataDir)
+	return privatefile.SyncDir(dataDir)
 }
 
 // writeTempSecret returns the name of a synced file (mode 0600) with a new secret.
@@ -112,16 +112,4 @@ func writeTempSecret(dir string) (name string, err error) {
 		return "", err
 	}
 	return f.Name(), f.Sync()
-}
-
-// syncDir makes a new directory entry durable. Windows cannot and need not.
-func syncDir(dir string) error {
-	if runtime.GOOS == "windows" {
-		return nil
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

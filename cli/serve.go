@@ -273,7 +273,7 @@ func serve(ctx context.Context, dir string, o serveOptions, stdout, stderr io.Wr
 		return unlessEnded(ctx, err)
 	}
 	defer func() { err = errors.Join(err, serving.Close()) }() // after the store's
-	if err := dbfile.CheckIntegrity(ctx, databasePath(dir)); err != nil {
+	if err := dbfile.CheckIntegrity(ctx, databasePath(dir), storage.CoreTables()...); err != nil {
 		return err
 	}
 	store, secret, err := open(ctx, dir, true, o.store(cfg.Catalogue), dbfile.AsServer)
@@ -325,13 +325,13 @@ func (o serveOptions) lock(ctx context.Context, dir string, log *slog.Logger) (i
 		return nil, fmt.Errorf("make the data directory: %w", err)
 	}
 	path := databasePath(dir)
-	held, err := dbfile.Serve(ctx, path, 0)
-	if !errors.Is(err, dbfile.ErrServed) || o.wait == 0 {
+	held, err := dbfile.LockServer(ctx, path, 0)
+	if !errors.Is(err, dbfile.ErrServerRunning) || o.wait == 0 {
 		return held, err
 	}
 	log.Info("another server uses this data directory: waiting for its end", "wait",
 		o.wait.String())
-	return dbfile.Serve(ctx, path, o.wait)
+	return dbfile.LockServer(ctx, path, o.wait)
 }
 
 // serveOn serves, and beside it sends plain HTTP to https where that is asked

@@ -49,8 +49,8 @@ func runVerify(ctx context.Context, dir string, repair, asJSON bool, stdout io.W
 	if err := printReport(stdout, report, asJSON); err != nil {
 		return err
 	}
-	if report.Damaged() {
-		return dbfile.ErrDamaged
+	if report.Corrupt() {
+		return dbfile.ErrCorrupt
 	}
 	if left := report.Found - report.Repaired; left > 0 {
 		return fmt.Errorf("%d differences are left: see docs/ops/verify.md", left)

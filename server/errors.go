@@ -148,7 +148,7 @@ func toAPIError(err error) *apiError {
 			"second.")
 	case errors.Is(err, storage.ErrClosed):
 		return unavailable("The server is shutting down. Nothing was recorded; try again shortly.")
-	case errors.Is(err, storage.ErrDamaged):
+	case errors.Is(err, storage.ErrCorrupt):
 		return unavailable("The server's database is damaged. Its operator must look at the log " +
 			"and restore a backup.")
 	case errors.Is(err, storage.ErrNoSpace):

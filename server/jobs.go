@@ -162,10 +162,10 @@ func (u *upkeep) until(
 // write-ahead log from shrinking: one of another process, as a rule.
 func (u *upkeep) lookAtWAL(ctx context.Context) (int, error) {
 	const tolerated = time.Minute
-	if st := u.store.Stats(); st.WALHeld >= tolerated {
+	if st := u.store.Stats(); st.WALBlocked >= tolerated {
 		u.Log.WarnContext(ctx,
 			"a long read keeps the write-ahead log from shrinking: see docs/ops/metrics.md",
-			"seconds", int64(st.WALHeld.Seconds()), "wal_bytes", st.WALBytes)
+			"seconds", int64(st.WALBlocked.Seconds()), "wal_bytes", st.WALBytes)
 	}
 	return 0, ctx.Err()
 }

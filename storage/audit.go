@@ -235,11 +235,11 @@ func idTime(id uuid.UUID) time.Time {
 	return time.UnixMilli(int64(binary.BigEndian.Uint64(id[:8]) >> 16)).UTC()
 }
 
-// expireAudit deletes a piece of a workspace's entries that are past their time.
+// expireAudit deletes some of a workspace's entries that are past their time.
 func expireAudit(tx *Tx, ws WorkspaceKey) (left bool, err error) {
-	const piece = 200
+	const chunk = 200
 	bound := idFloor(tx.now.AddDate(0, 0, -auditDays))
 	n, err := tx.exec(`DELETE FROM audit_entries WHERE workspace_id = $1 AND uuid IN
-		(SELECT uuid FROM audit_entries WHERE workspace_id = $1 AND uuid < $2 ORDER BY uuid LIMIT $3)`, ws, bound[:], piece)
-	return n == piece, err
+		(SELECT uuid FROM audit_entries WHERE workspace_id = $1 AND uuid < $2 ORDER BY uuid LIMIT $3)`, ws, bound[:], chunk)
+	return n == chunk, err
 }

@@ -8,11 +8,11 @@ import (
 )
 
 // Backfill is a write whose parts have times of their own. It makes history: for
-// the demo now, for an import one day. It goes the same ways as the present,
+// the demo now, for an import one day. It takes the same paths as live calls,
 // so that ids, counters and rollups are those of the times given.
 type Backfill struct{ tx *Tx }
 
-// WriteBackfill has fn make a piece of history in one write: all of it, or with
+// WriteBackfill has fn make some history in one write: all of it, or with
 // an error nothing.
 func (s *Store) WriteBackfill(ctx context.Context, fn func(Backfill) error) error {
 	return s.write(ctx, modeBulkSQL, func(tx *Tx) error {

@@ -135,7 +135,7 @@ func TestBackupThatFailsLeavesTheEarlierOne(t *testing.T) {
 	w.must(err)
 	clear(content[3*4096 : 6*4096])
 	w.must(os.WriteFile(w.path, content, 0o600))
-	if _, err := dbfile.Backup(t.Context(), w.path, file); !errors.Is(err, ErrDamaged) {
+	if _, err := dbfile.Backup(t.Context(), w.path, file); !errors.Is(err, ErrCorrupt) {
 		t.Errorf("of a damaged file: %v", err)
 	}
 	if after := everyByte(t, dir); len(after) != 1 || after["copy.db"] != before["copy.db"] {
@@ -237,7 +237,7 @@ func TestDamageIsFoundBeforeAServerStarts(t *testing.T) {
 			spoilt[page*4096+i] ^= 0xa5
 		}
 		w.must(os.WriteFile(w.path, spoilt, 0o600))
-		if err := dbfile.CheckIntegrity(t.Context(), w.path); !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), "pikarc restore") {
+		if err := dbfile.CheckIntegrity(t.Context(), w.path); !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), "pikarc restore") {
 			t.Errorf("page %d: %v", page+1, err)
 		}
 	}

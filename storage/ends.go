@@ -40,7 +40,7 @@ func (s *Store) EndIdleRuns(ctx context.Context) (ended int, err error) {
 		return 0, fmt.Errorf("find idle runs: %w", err)
 	}
 	for len(idle) > 0 {
-		err := s.slice(ctx, modeSQL, func(tx *Tx) (bool, error) {
+		err := s.runUpkeep(ctx, modeSQL, func(tx *Tx) (bool, error) {
 			if len(idle) == 0 {
 				return false, nil
 			}

@@ -9,16 +9,19 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/pikarc/server/storage/dbfile"
 )
 
-// Erasing a user takes away who they were and what was said: the name, in the
+// Erasing a user removes who they were and what was said: the name, in the
 // audit log too, the titles and metadata of their runs, and the payloads of all
-// steps. Figures stay, under a made-up name, so that the books can be proved.
+// steps. Figures stay, under a made-up name, so that counters can still be
+// proved from the ledger.
 //
-// The first transaction replaces the name and writes down that the erasure has
-// begun (erasures); the rest goes on in slices, after a restart too. What is
-// deleted is overwritten in the file (pragma secure_delete), and at last the
-// WAL is emptied, which had the pages as they were.
+// The first transaction replaces the name and records in the table erasures
+// that the erasure has begun. Upkeep does the rest, after a restart too. What
+// is deleted is overwritten in the file (pragma secure_delete). Last, the WAL
+// is truncated, which still had the old pages.
 
 // Erasure is how far the erasure of a user has come.
 type Erasure struct {
@@ -26,13 +29,13 @@ type Erasure struct {
 	Done      bool   // else the rest is under way
 }
 
-// EraseUser begins to erase a user, and goes on with it for a while; EraseUsers
-// does the rest, also of what fails for now. Runs that are RUNNING are ended as
+// EraseUser begins to erase a user, and continues for as long as wait.
+// EraseUsers does what is left, and what has failed. RUNNING runs are ended as
 // FAILED. ErrNotFound for a user never seen.
 func (s *Store) EraseUser(ctx context.Context, ws WorkspaceKey, externalID string, wait time.Duration) (e Erasure, err error) {
 	err = s.configure(ctx, func(tx *Tx) (auditEvent, error) {
 		event := auditEvent{ws: ws, action: ActionEraseUser}
-		e.Pseudonym, event.always, err = beginErasure(tx, ws, externalID)
+		e.Pseudonym, event.always, err = startErasure(tx, ws, externalID)
 		event.target = e.Pseudonym
 		return event, err
 	})
@@ -46,8 +49,8 @@ func (s *Store) EraseUser(ctx context.Context, ws WorkspaceKey, externalID strin
 	return e, nil
 }
 
-// beginErasure gives a user a made-up name. One who is erased already keeps theirs.
-func beginErasure(tx *Tx, ws WorkspaceKey, externalID string) (pseudonym string, began bool, err error) {
+// startErasure gives a user a made-up name. One who is erased already keeps theirs.
+func startErasure(tx *Tx, ws WorkspaceKey, externalID string) (pseudonym string, began bool, err error) {
 	var id int64
 	var erased bool
 	err = tx.get(`SELECT id, erased_at IS NOT NULL FROM users WHERE workspace_id = $1 AND external_id = $2`,
@@ -68,8 +71,8 @@ func beginErasure(tx *Tx, ws WorkspaceKey, externalID string) (pseudonym string,
 		VALUES ($1, $2, $3, $4, $5)`, id, ws, externalID, tx.now.UnixMilli(), above[:])
 }
 
-// erasing is a row of erasures.
-type erasing struct {
+// pendingErasure is a row of erasures.
+type pendingErasure struct {
 	idKey
 	name      *string // nil once the audit log no longer has it
 	pseudonym string
@@ -86,7 +89,7 @@ func (s *Store) EraseUsers(ctx context.Context) (finished int, err error) {
 	case <-ctx.Done():
 		return 0, ctx.Err()
 	}
-	begun, err := s.begunErasures(ctx)
+	begun, err := s.pendingErasures(ctx)
 	if err != nil || len(begun) == 0 {
 		return 0, err
 	}
@@ -113,11 +116,11 @@ func (s *Store) EraseUsers(ctx context.Context) (finished int, err error) {
 	return finished, nil
 }
 
-func (s *Store) begunErasures(ctx context.Context) (begun []erasing, err error) {
+func (s *Store) pendingErasures(ctx context.Context) (begun []pendingErasure, err error) {
 	err = s.read(ctx, func(tx *Tx) error {
 		return tx.each(`SELECT e.workspace_id, e.user_id, e.external_id, u.external_id, e.began_at, e.before_run
 			FROM erasures e JOIN users u ON u.id = e.user_id ORDER BY e.user_id`, nil, func(rows scanner) error {
-			var e erasing
+			var e pendingErasure
 			var name sql.NullString
 			var began int64
 			err := rows.Scan(&e.ws, &e.id, &name, &e.pseudonym, &began, &e.beforeRun)
@@ -130,11 +133,11 @@ func (s *Store) begunErasures(ctx context.Context) (begun []erasing, err error) 
 }
 
 // eraseRuns takes from all runs of a user what was said, the newest run first.
-func (s *Store) eraseRuns(ctx context.Context, e erasing) error {
+func (s *Store) eraseRuns(ctx context.Context, e pendingErasure) error {
 	for more := true; more; {
-		err := s.slice(ctx, modeSQL, func(tx *Tx) (bool, error) {
+		err := s.runUpkeep(ctx, modeSQL, func(tx *Tx) (bool, error) {
 			var err error
-			more, err = eraseRunPiece(tx, &e)
+			more, err = eraseRunChunk(tx, &e)
 			return more, err
 		})
 		if err != nil {
@@ -144,9 +147,9 @@ func (s *Store) eraseRuns(ctx context.Context, e erasing) error {
 	return nil
 }
 
-// eraseRunPiece takes a piece from the user's newest run that is not done yet.
-// more says whether to call again.
-func eraseRunPiece(tx *Tx, e *erasing) (more bool, err error) {
+// eraseRunChunk erases some rows of the user's newest run that is not done yet.
+// It reports whether there is more to do.
+func eraseRunChunk(tx *Tx, e *pendingErasure) (more bool, err error) {
 	var runID int64
 	key := runKey{ws: e.ws}
 	err = tx.get(`SELECT id, uuid FROM runs WHERE workspace_id = $1 AND user_id = $2 AND uuid < $3 ORDER BY uuid DESC LIMIT 1`,
@@ -157,11 +160,11 @@ func eraseRunPiece(tx *Tx, e *erasing) (more bool, err error) {
 	if err := endErased(tx, key); err != nil {
 		return true, err
 	}
-	if n, _, err := expirePayloads(tx, runID, upkeepPiece); err != nil || n > 0 {
+	if n, _, err := expirePayloads(tx, runID, upkeepChunk); err != nil || n > 0 {
 		return true, err
 	}
 	n, err := tx.exec(`DELETE FROM idempotency_keys WHERE workspace_id = $1 AND run_id = $2 AND key IN
-		(SELECT key FROM idempotency_keys WHERE workspace_id = $1 AND run_id = $2 LIMIT $3)`, e.ws, runID, int64(upkeepPiece))
+		(SELECT key FROM idempotency_keys WHERE workspace_id = $1 AND run_id = $2 LIMIT $3)`, e.ws, runID, int64(upkeepChunk))
 	if err != nil || n > 0 {
 		return true, err
 	}
@@ -191,7 +194,7 @@ func endErased(tx *Tx, key runKey) error {
 
 // eraseFromAudit replaces the user's name in the entries that were written
 // before the erasure began, and takes the texts from them.
-func (s *Store) eraseFromAudit(ctx context.Context, e erasing) error {
+func (s *Store) eraseFromAudit(ctx context.Context, e pendingErasure) error {
 	if e.name == nil {
 		return nil
 	}
@@ -202,13 +205,13 @@ func (s *Store) eraseFromAudit(ctx context.Context, e erasing) error {
 			return err
 		}
 		for len(entries) > 0 {
-			err := s.slice(ctx, modeSQL, func(tx *Tx) (bool, error) {
+			err := s.runUpkeep(ctx, modeSQL, func(tx *Tx) (bool, error) {
 				if len(entries) == 0 {
 					return false, nil
 				}
 				entry := entries[0]
 				entries = entries[1:]
-				return true, anonymise(tx, e, entry)
+				return true, anonymize(tx, e, entry)
 			})
 			if err != nil {
 				return err
@@ -226,7 +229,7 @@ func (s *Store) eraseFromAudit(ctx context.Context, e erasing) error {
 
 // entriesNaming looks at some entries after an id for those of a user, and
 // returns the last one that it has looked at.
-func (s *Store) entriesNaming(ctx context.Context, e erasing, after, until uuid.UUID) (found []AuditEntry, last uuid.UUID, err error) {
+func (s *Store) entriesNaming(ctx context.Context, e pendingErasure, after, until uuid.UUID) (found []AuditEntry, last uuid.UUID, err error) {
 	const lookedAt = 5000
 	last = after
 	err = s.read(ctx, func(tx *Tx) error {
@@ -248,9 +251,9 @@ func (s *Store) entriesNaming(ctx context.Context, e erasing, after, until uuid.
 	return found, last, err
 }
 
-// anonymise gives an entry the user's made-up name, and takes the texts that
+// anonymize gives an entry the user's made-up name, and takes the texts that
 // people have written about them.
-func anonymise(tx *Tx, e erasing, entry AuditEntry) error {
+func anonymize(tx *Tx, e pendingErasure, entry AuditEntry) error {
 	before, err := withoutTexts(entry.Before)
 	if err != nil {
 		return err
@@ -292,19 +295,19 @@ func (s *Store) truncateWAL(ctx context.Context) error {
 		if done || err != nil {
 			return err
 		}
-		if err := sleep(ctx, pause); err != nil {
+		if err := dbfile.Sleep(ctx, pause); err != nil {
 			return err
 		}
 	}
-	return errReadersInTheWay
+	return errBlockedByReader
 }
 
-// errReadersInTheWay says that something reads an old state of the file, as a
+// errBlockedByReader says that something reads an old state of the file, as a
 // backup does or a verification.
-var errReadersInTheWay = errors.New("the log cannot be emptied yet: a long read is under way")
+var errBlockedByReader = errors.New("the log cannot be emptied yet: a long read is under way")
 
-// tryTruncateWAL holds the writer for some milliseconds, in which those who read
-// the WAL end, and new ones have no need of it.
+// tryTruncateWAL keeps the writer from writing for some milliseconds. In these
+// the readers of the WAL end, and new readers need only the file.
 func (s *Store) tryTruncateWAL(ctx context.Context) (done bool, err error) {
 	const attempts, pause = 4, time.Millisecond
 	s.closing.RLock()
@@ -323,7 +326,7 @@ func (s *Store) tryTruncateWAL(ctx context.Context) (done bool, err error) {
 		if done, err = s.checkpointer.Truncate(); done || err != nil {
 			return done, err
 		}
-		if err := sleep(ctx, pause); err != nil {
+		if err := dbfile.Sleep(ctx, pause); err != nil {
 			return false, err
 		}
 	}

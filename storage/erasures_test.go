@@ -233,7 +233,7 @@ func TestErasureGoesOnAfterARestartAndPastALongRead(t *testing.T) {
 	_, err = long.ExecContext(t.Context(), `BEGIN`)
 	w.must(err)
 	w.must(long.QueryRowContext(t.Context(), `SELECT count(*) FROM users`).Scan(&n))
-	if done, err := w.EraseUsers(t.Context()); done != 0 || !errors.Is(err, errReadersInTheWay) {
+	if done, err := w.EraseUsers(t.Context()); done != 0 || !errors.Is(err, errBlockedByReader) {
 		t.Errorf("%d are finished beside a long read, %v", done, err)
 	}
 	w.step(ws, w.start(ws, "somebody").ID) // the writer waits for no reader
@@ -296,7 +296,7 @@ func TestOtherWritesGetInBetweenTheErasureOfALargeRun(t *testing.T) {
 	for {
 		select {
 		case e := <-done:
-			if !e.Done || between == 0 || slices.Max(batches) > 3000/upkeepPiece/2 {
+			if !e.Done || between == 0 || slices.Max(batches) > 3000/upkeepChunk/2 {
 				t.Errorf("%+v, %d writes got in between, %d pieces in one transaction", e, between, slices.Max(batches))
 			}
 			if n := w.number(`SELECT count(*) FROM step_payloads`); n != 0 {
@@ -317,7 +317,7 @@ func TestPayloadsAreDeletedInSmallPieces(t *testing.T) {
 	for _, c := range []struct {
 		size, rows int
 		want       int64 // deleted by the first piece
-	}{{10, 200, upkeepPiece}, {10, 20, 20}, {10_000, 200, upkeepBytes / 10_000}, {1 << 20, 3, 1}} {
+	}{{10, 200, upkeepChunk}, {10, 20, 20}, {10_000, 200, upkeepBytes / 10_000}, {1 << 20, 3, 1}} {
 		var before, after int64
 		w.must(w.write(t.Context(), modeBulkSQL, func(tx *Tx) error {
 			if _, err := tx.exec(`DELETE FROM step_payloads`); err != nil {
@@ -332,8 +332,8 @@ func TestPayloadsAreDeletedInSmallPieces(t *testing.T) {
 			}
 			const count = `SELECT count(*) FROM step_payloads`
 			err := tx.get(count, nil, &before)
-			n, _, deleteErr := expirePayloads(tx, 1, upkeepPiece)
-			if more := n == upkeepPiece; more != (c.want < int64(c.rows)) {
+			n, _, deleteErr := expirePayloads(tx, 1, upkeepChunk)
+			if more := n == upkeepChunk; more != (c.want < int64(c.rows)) {
 				t.Errorf("%d rows of %d bytes: more are said to be there: %v", c.rows, c.size, more)
 			}
 			return errors.Join(err, deleteErr, tx.get(count, nil, &after))

@@ -27,7 +27,7 @@ var (
 	ErrTooManyKeys   = errors.New("the workspace has too many active API keys")
 	ErrOutdated      = errors.New("it was changed meanwhile: read it again")
 	ErrBadPassword   = errors.New("the password has changed meanwhile")
-	ErrDamaged       = dbfile.ErrDamaged
+	ErrCorrupt       = dbfile.ErrCorrupt
 	ErrNoSpace       = dbfile.ErrNoSpace
 	ErrReadOnly      = dbfile.ErrReadOnly
 	errJobPanicked   = errors.New("panic in a write")
@@ -44,7 +44,7 @@ func (e *EndedError) Error() string {
 // missingRow is the error for a row that another one refers to. Its absence is
 // no answer to whoever asked, who would take it for "not found".
 func missingRow(row string) error {
-	return fmt.Errorf("%w: %s is missing: %w", ErrUnavailable, row, ErrDamaged)
+	return fmt.Errorf("%w: %s is missing: %w", ErrUnavailable, row, ErrCorrupt)
 }
 
 // ignoreNotFound is for look-ups whose absence means something.

@@ -34,7 +34,8 @@ func (k APIKey) attributes() attributes {
 // shownTime is a time as the API shows it.
 func shownTime(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
 
-// recordKeyChange records that the workspace's keys are others now; ended says that one no longer holds.
+// recordKeyChange records that a workspace's keys have changed; ended says that
+// a key is no longer active.
 func recordKeyChange(tx *Tx, ws WorkspaceKey, ended bool) {
 	tx.recordChange(Change{Workspace: ws, Kind: ConfigChanged, Part: PartAPIKey})
 	if ended {
@@ -216,7 +217,7 @@ type keyUsed struct {
 	use    *lastUse
 }
 
-// pending lists what is to be written, and forgets keys that were not used lately.
+// pending lists what is to be written, and drops keys that were not used lately.
 func (u *keyUse) pending(now time.Time) (list []keyUsed) {
 	const remembered = 60 // minutes
 	current := now.UnixMilli() / millisPerMinute
@@ -240,7 +241,7 @@ func (s *Store) RecordKeyUse(ctx context.Context) (recorded int, err error) {
 	list := s.keyUse.pending(s.now())
 	for recorded < len(list) {
 		done := recorded
-		err := s.slice(ctx, modeSQL, func(tx *Tx) (bool, error) {
+		err := s.runUpkeep(ctx, modeSQL, func(tx *Tx) (bool, error) {
 			if done == len(list) {
 				return false, nil
 			}

@@ -120,7 +120,7 @@ func (s *Store) KeyCredential(ctx context.Context, prefix string) (c Credential,
 	if err == nil && c.Account == uuid.Nil {
 		err = missingRow("an API key's workspace or account")
 	}
-	err = s.noticeDamage(err)
+	err = s.markCorrupt(err)
 	if err == nil && c.KeyEnded == nil {
 		s.cachedKeys.Add(prefix, c)
 	}

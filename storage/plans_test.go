@@ -229,9 +229,9 @@ func billingCalls(w *world, ws WorkspaceKey) []call {
 			return errors.Join(err, atLeastOne(len(all)))
 		}},
 		{"Billing", func() error { _, err := w.Billing(ctx, ws); return err }},
-		{"ForgetStripeEvents", func() error {
+		{"DeleteOldStripeEvents", func() error {
 			w.Advance(stripeEventTTL)
-			n, err := w.ForgetStripeEvents(ctx)
+			n, err := w.DeleteOldStripeEvents(ctx)
 			return errors.Join(err, atLeastOne(n))
 		}},
 	}

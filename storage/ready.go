@@ -18,7 +18,11 @@ const probeInterval = time.Second
 // probeBytes is how much a readiness check writes: more pages than a run's start.
 const probeBytes = 48 << 10
 
-// probe remembers the latest readiness check.
+// CoreTables are the tables that every request reads. A server checks them
+// before it starts on a file that is too large to be checked as a whole.
+func CoreTables() []string { return []string{"accounts", "workspaces", "api_keys", "models"} }
+
+// probe keeps the latest readiness check.
 type probe struct {
 	sync.Mutex
 	at   time.Time
@@ -44,15 +48,15 @@ func (s *Store) Ready(ctx context.Context) error {
 }
 
 func (s *Store) checkReady(ctx context.Context) error {
-	if s.damaged.Load() {
-		return errors.Join(ErrUnavailable, ErrDamaged)
+	if s.corrupt.Load() {
+		return errors.Join(ErrUnavailable, ErrCorrupt)
 	}
 	if err := s.readFrom(ctx, s.readers, s.requireSchema); err != nil {
 		return err
 	}
 	err := s.readFrom(ctx, s.credentials, func(tx *Tx) error { return errors.Join(s.requireSchema(tx), s.requireDecidable(tx)) })
 	if err != nil {
-		return s.noticeDamage(err)
+		return s.markCorrupt(err)
 	}
 	return s.write(ctx, modeCached, func(tx *Tx) error {
 		s.probe.fill++
@@ -63,11 +67,11 @@ func (s *Store) checkReady(ctx context.Context) error {
 	})
 }
 
-// noticeDamage remembers, until a restart, that what decisions ask cannot be
-// read. A restart then refuses the file and says what to do.
-func (s *Store) noticeDamage(err error) error {
-	if err != nil && errors.Is(err, ErrDamaged) {
-		s.damaged.Store(true)
+// markCorrupt remembers, until a restart, that rows that decisions need cannot
+// be read. After a restart the server refuses the file and says what to do.
+func (s *Store) markCorrupt(err error) error {
+	if err != nil && errors.Is(err, ErrCorrupt) {
+		s.corrupt.Store(true)
 	}
 	return err
 }

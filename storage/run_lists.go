@@ -79,10 +79,10 @@ func (s *Store) Runs(ctx context.Context, ws WorkspaceKey, f RunFilter) (runs []
 	return runs, next, err
 }
 
-// runsByLastCall lists those that hold a slot. No index has their last calls,
-// because each call would have to write it: the RUNNING runs of a workspace
-// are found by their status, and put in order. Concurrency limits them. A run
-// that calls between two pages may be seen twice.
+// runsByLastCall lists the RUNNING runs. No index has their last calls, because
+// each call would have to update it. They are found by their status and sorted;
+// the concurrency limit keeps them few. A run that calls between two pages may
+// be listed twice.
 func (s *Store) runsByLastCall(ctx context.Context, ws WorkspaceKey, f RunFilter) (runs []Run, next string, err error) {
 	const size = 8 + 16
 	key := make([]byte, size)

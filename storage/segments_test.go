@@ -145,7 +145,7 @@ func TestAStepBetweenThePiecesOfItsRunsDeletionIsListed(t *testing.T) {
 	run := w.start(ws, "u").ID
 	// So many keys keep the run for another piece when its steps are gone.
 	_, err := w.aside.ExecContext(t.Context(), `WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < $1)
-		INSERT INTO idempotency_keys SELECT $2, $3, i, x'', x'', 0 FROM n`, upkeepPiece+1, ws, w.internal(run))
+		INSERT INTO idempotency_keys SELECT $2, $3, i, x'', x'', 0 FROM n`, upkeepChunk+1, ws, w.internal(run))
 	w.must(err)
 	w.step(ws, run)
 	w.end(ws, run, RunCompleted)

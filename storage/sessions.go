@@ -27,7 +27,7 @@ func (s *Store) TokenCredential(ctx context.Context, account, workspace uuid.UUI
 			return ErrNotFound
 		}
 	})
-	return c, s.noticeDamage(err)
+	return c, s.markCorrupt(err)
 }
 
 // EndSession ends one session of an account, for the very next request. It is
@@ -79,15 +79,15 @@ func sessionEvent(tx *Tx, account uuid.UUID, action Action) (event auditEvent, a
 	return event, accountID, err
 }
 
-// expireSessions forgets ended sessions whose tokens have expired by themselves.
-// A day later, so that a clock that is set back revives none.
+// expireSessions deletes ended sessions whose tokens have expired. It does so a
+// day later, so that a clock that is set back revives none.
 func (s *Store) expireSessions(ctx context.Context) error {
 	for more := true; more; {
-		err := s.slice(ctx, modeSQL, func(tx *Tx) (bool, error) {
+		err := s.runUpkeep(ctx, modeSQL, func(tx *Tx) (bool, error) {
 			n, err := tx.exec(`DELETE FROM ended_sessions WHERE session IN
 				(SELECT session FROM ended_sessions WHERE expires_at < $1 LIMIT $2)`,
-				tx.now.AddDate(0, 0, -1).UnixMilli(), upkeepPiece)
-			more = n == upkeepPiece
+				tx.now.AddDate(0, 0, -1).UnixMilli(), upkeepChunk)
+			more = n == upkeepChunk
 			return more, err
 		})
 		if err != nil {

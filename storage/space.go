@@ -9,14 +9,13 @@ import (
 	"github.com/pikarc/server/storage/sqlite"
 )
 
-// SQLite keeps the pages of what is deleted for what is written next, and its
-// file never shrinks by itself. Databases made by this version keep track of
-// where pages belong (auto_vacuum incremental), so that upkeep can move the
-// last ones into free ones and cut the file. In older ones it cannot, until a
-// restore has written the file anew (docs/ops/space.md).
+// SQLite reuses the pages of deleted rows, and its file never shrinks by
+// itself. New databases have incremental auto-vacuum, so that upkeep can move
+// the last pages into free ones and truncate the file. Older databases cannot
+// shrink until a restore has rewritten the file (docs/ops/space.md).
 
-// spaceReserve is one part of how many of the pages in use is left free for
-// what is written next: what a workspace's oldest hours free is needed again soon.
+// spaceReserve is the share of the pages in use that stays free: one part in
+// spaceReserve. Pages that retention frees are soon needed again.
 const spaceReserve = 16
 
 // Space is how the database file is filled.
@@ -39,16 +38,16 @@ func (s *Store) Space(ctx context.Context) (space Space, err error) {
 	return space, err
 }
 
-// Shrink gives the pages that nobody will need soon back to the disk, in
-// upkeep's slices, and returns how many.
+// Shrink gives pages that are not needed soon back to the file system, as
+// upkeep, and returns how many.
 func (s *Store) Shrink(ctx context.Context) (pages int, err error) {
 	space, err := s.Space(ctx)
 	if err != nil || !space.CanShrink {
 		return 0, err
 	}
 	for more := true; more; {
-		err := s.slice(ctx, modeSQL, func(tx *Tx) (bool, error) {
-			n, err := shrinkPiece(tx)
+		err := s.runUpkeep(ctx, modeSQL, func(tx *Tx) (bool, error) {
+			n, err := shrinkChunk(tx)
 			pages, more = pages+n, n > 0
 			return more, err
 		})
@@ -60,15 +59,15 @@ func (s *Store) Shrink(ctx context.Context) (pages int, err error) {
 		return 0, nil
 	}
 	// The file is cut when the last of the WAL is checkpointed.
-	if err := s.truncateWAL(ctx); err != nil && !errors.Is(err, errReadersInTheWay) {
+	if err := s.truncateWAL(ctx); err != nil && !errors.Is(err, errBlockedByReader) {
 		return pages, fmt.Errorf("shrink the file: %w", err)
 	}
 	return pages, nil
 }
 
-// shrinkPiece cuts some pages from the end of the file, moving what they hold,
+// shrinkChunk cuts some pages from the end of the file, moving what they hold,
 // and returns how many; 0 when only the reserve is free.
-func shrinkPiece(tx *Tx) (cut int, err error) {
+func shrinkChunk(tx *Tx) (cut int, err error) {
 	var pages, free int64
 	err = errors.Join(tx.get(`PRAGMA page_count`, nil, &pages), tx.get(`PRAGMA freelist_count`, nil, &free))
 	if err != nil || free <= (pages-free)/spaceReserve {

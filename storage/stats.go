@@ -51,7 +51,7 @@ type Stats struct {
 	Commits       Distribution // nanoseconds of COMMIT alone: mostly the disk
 	FileBytes     int64
 	WALBytes      int64
-	WALHeld       time.Duration // for how long a reader has kept the WAL from being checkpointed
+	WALBlocked    time.Duration // for how long a reader has kept the WAL from being checkpointed
 }
 
 // stats are what the writer counts.
@@ -89,7 +89,7 @@ func (s *Store) Stats() Stats {
 		Refused: s.stats.refused.Load(), FailedBatches: s.stats.failed.Load(),
 		Batches: s.stats.batches.distribution(), Transactions: s.stats.transactions.distribution(),
 		Commits:   s.stats.commits.distribution(),
-		FileBytes: sizeOf(s.path), WALBytes: sizeOf(s.path + "-wal"), WALHeld: s.checkpointer.HeldFor(),
+		FileBytes: sizeOf(s.path), WALBytes: sizeOf(s.path + "-wal"), WALBlocked: s.checkpointer.BlockedFor(),
 	}
 }
 

@@ -54,8 +54,8 @@ type Store struct {
 
 	db      *sql.DB // readers
 	readers *sqlite.Pool
-	// credentials are readers of their own, so that no list, however slow,
-	// holds up the look-up that comes before every decision.
+	// credentials are separate readers, so that no slow list delays the look-up
+	// of a key, which comes before every decision.
 	credentials *sqlite.Pool
 	cachedKeys  *lru.Cache[string, Credential] // of API keys, by prefix
 	keyUse      keyUse
@@ -79,7 +79,7 @@ type Store struct {
 	stats        *stats
 
 	probe   probe
-	damaged atomic.Bool // a decision could not read what it asks
+	corrupt atomic.Bool // a decision could not read what it asks
 }
 
 // Open opens a database whose schema is current. It returns ErrSchemaOld or
@@ -118,7 +118,7 @@ func Open(ctx context.Context, path string, opts Options) (*Store, error) {
 	if s.cachedKeys, err = lru.New[string, Credential](opts.CacheSize); err != nil {
 		return nil, fmt.Errorf("hold %d rows: %w", opts.CacheSize, err)
 	}
-	if s.lock, err = dbfile.Share(path); err != nil {
+	if s.lock, err = dbfile.LockShared(path); err != nil {
 		return nil, err
 	}
 	if err := s.connect(ctx); err != nil {

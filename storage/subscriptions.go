@@ -267,14 +267,14 @@ func (s *Store) StripeEventHandled(ctx context.Context, id string) (bool, error)
 // stripeEventTTL is far beyond the days for which Stripe repeats an event.
 const stripeEventTTL = 90 * 24 * time.Hour
 
-// ForgetStripeEvents deletes events too old to be repeated, and returns how many.
-func (s *Store) ForgetStripeEvents(ctx context.Context) (forgotten int, err error) {
-	const piece = 200
+// DeleteOldStripeEvents deletes events too old to be repeated, and returns how many.
+func (s *Store) DeleteOldStripeEvents(ctx context.Context) (forgotten int, err error) {
+	const chunk = 200
 	for more := true; more; {
-		err := s.slice(ctx, modeSQL, func(tx *Tx) (bool, error) {
+		err := s.runUpkeep(ctx, modeSQL, func(tx *Tx) (bool, error) {
 			n, err := tx.exec(`DELETE FROM stripe_events WHERE id IN
-				(SELECT id FROM stripe_events WHERE handled_at <= $1 LIMIT $2)`, tx.now.Add(-stripeEventTTL).UnixMilli(), piece)
-			forgotten, more = forgotten+int(n), n == piece
+				(SELECT id FROM stripe_events WHERE handled_at <= $1 LIMIT $2)`, tx.now.Add(-stripeEventTTL).UnixMilli(), chunk)
+			forgotten, more = forgotten+int(n), n == chunk
 			return more, err
 		})
 		if err != nil {

@@ -7,19 +7,21 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/pikarc/server/storage/dbfile"
 )
 
 const (
-	// upkeepSlice is how long upkeep may hold the writer in one go, and
-	// upkeepPiece how many rows it deletes before it looks at the time, so that
+	// upkeepHold is how long one write of upkeep may occupy the writer, and
+	// upkeepChunk how many rows it deletes before it looks at the time, so that
 	// decisions hardly notice it.
-	upkeepSlice = 250 * time.Microsecond
-	upkeepPiece = 50
+	upkeepHold  = 250 * time.Microsecond
+	upkeepChunk = 50
 	// upkeepBytes is about how many bytes of payloads it deletes before that.
 	upkeepBytes = 64 << 10
-	// upkeepRest is how many times as long as a slice took upkeep then leaves
-	// the writer to others.
-	upkeepRest = 5
+	// upkeepBackoff is for how many times the duration of its write upkeep then
+	// leaves the writer to others.
+	upkeepBackoff = 5
 )
 
 // Expire deletes what is past its time: runs beyond their plan's retention,
@@ -33,8 +35,8 @@ func (s *Store) Expire(ctx context.Context) (runs int, err error) {
 	for _, w := range workspaces {
 		more := true
 		for more {
-			err := s.slice(ctx, modeSQL, func(tx *Tx) (bool, error) {
-				deleted, left, err := expirePiece(tx, w)
+			err := s.runUpkeep(ctx, modeSQL, func(tx *Tx) (bool, error) {
+				deleted, left, err := expireChunk(tx, w)
 				if err == nil && !left {
 					left, err = expireAudit(tx, w.ws)
 				}
@@ -82,10 +84,10 @@ func (s *Store) retentions(ctx context.Context) (all []retention, err error) {
 	return all, err
 }
 
-// expirePiece deletes some rows of the oldest expired run. left says
+// expireChunk deletes some rows of the oldest expired run. left says
 // whether to call again.
-func expirePiece(tx *Tx, r retention) (deleted int, left bool, err error) {
-	const piece = int64(upkeepPiece)
+func expireChunk(tx *Tx, r retention) (deleted int, left bool, err error) {
+	const chunk = int64(upkeepChunk)
 	bound := idFloor(tx.now.AddDate(0, 0, -int(r.days)))
 	var runID, startedAt int64
 	key := runKey{ws: r.ws}
@@ -96,15 +98,15 @@ func expirePiece(tx *Tx, r retention) (deleted int, left bool, err error) {
 	}
 	tx.cache.runs.remove(key) // which knows segments that may be gone in a moment
 	latest := startedAt
-	for _, expire := range []func(tx *Tx, runID, piece int64) (n, latest int64, err error){
+	for _, expire := range []func(tx *Tx, runID, chunk int64) (n, latest int64, err error){
 		expirePayloads, expireRepairs, expireDenials, expireSteps,
 	} {
-		n, counted, err := expire(tx, runID, piece)
+		n, counted, err := expire(tx, runID, chunk)
 		latest = max(latest, counted)
 		if err != nil {
 			return 0, true, err
 		}
-		if n == piece {
+		if n == chunk {
 			return 0, true, recordExpired(tx, r.ws, startedAt, latest)
 		}
 	}
@@ -112,8 +114,8 @@ func expirePiece(tx *Tx, r retention) (deleted int, left bool, err error) {
 		return 0, true, err
 	}
 	n, err := tx.exec(`DELETE FROM idempotency_keys WHERE workspace_id = $1 AND run_id = $2 AND key IN
-		(SELECT key FROM idempotency_keys WHERE workspace_id = $1 AND run_id = $2 LIMIT $3)`, r.ws, runID, piece)
-	if err != nil || n == piece {
+		(SELECT key FROM idempotency_keys WHERE workspace_id = $1 AND run_id = $2 LIMIT $3)`, r.ws, runID, chunk)
+	if err != nil || n == chunk {
 		return 0, true, err
 	}
 	if _, err := tx.exec(`DELETE FROM run_metadata WHERE run_id = $1`, runID); err != nil {
@@ -126,12 +128,12 @@ func expirePiece(tx *Tx, r retention) (deleted int, left bool, err error) {
 // (as many as asked for, when there may be more), and the latest instant at which one of them counts in the books.
 
 // expirePayloads goes by bytes too: a large payload is many pages to overwrite.
-func expirePayloads(tx *Tx, runID, piece int64) (n, latest int64, err error) {
+func expirePayloads(tx *Tx, runID, limit int64) (n, latest int64, err error) {
 	var last []byte
 	var total int64
 	err = tx.each(`SELECT step_uuid, coalesce(octet_length(input_data), 0) + coalesce(octet_length(output_data), 0)
 			+ coalesce(octet_length(error), 0)
-		FROM step_payloads WHERE run_id = $1 ORDER BY step_uuid LIMIT $2`, []any{runID, piece}, func(rows scanner) error {
+		FROM step_payloads WHERE run_id = $1 ORDER BY step_uuid LIMIT $2`, []any{runID, limit}, func(rows scanner) error {
 		var step []byte
 		var size int64
 		err := rows.Scan(&step, &size)
@@ -145,20 +147,20 @@ func expirePayloads(tx *Tx, runID, piece int64) (n, latest int64, err error) {
 	}
 	n, err = tx.exec(`DELETE FROM step_payloads WHERE run_id = $1 AND step_uuid <= $2`, runID, last)
 	if total > upkeepBytes {
-		n = piece
+		n = limit
 	}
 	return n, 0, err
 }
 
-func expireRepairs(tx *Tx, runID, piece int64) (n, latest int64, err error) {
+func expireRepairs(tx *Tx, runID, limit int64) (n, latest int64, err error) {
 	n, err = tx.exec(`DELETE FROM repairs WHERE run_id = $1 AND step_uuid IN
-		(SELECT step_uuid FROM repairs WHERE run_id = $1 LIMIT $2)`, runID, piece)
+		(SELECT step_uuid FROM repairs WHERE run_id = $1 LIMIT $2)`, runID, limit)
 	return n, 0, err
 }
 
-func expireDenials(tx *Tx, runID, piece int64) (n, latest int64, err error) {
+func expireDenials(tx *Tx, runID, limit int64) (n, latest int64, err error) {
 	err = tx.each(`DELETE FROM denials WHERE run_id = $1 AND step_uuid IN
-		(SELECT step_uuid FROM denials WHERE run_id = $1 LIMIT $2) RETURNING step_uuid`, []any{runID, piece}, func(rows scanner) error {
+		(SELECT step_uuid FROM denials WHERE run_id = $1 LIMIT $2) RETURNING step_uuid`, []any{runID, limit}, func(rows scanner) error {
 		var step []byte
 		err := rows.Scan(&step)
 		n++
@@ -171,8 +173,8 @@ func expireDenials(tx *Tx, runID, piece int64) (n, latest int64, err error) {
 }
 
 // expireSteps deletes segment by segment, each from the run's list when it is done.
-func expireSteps(tx *Tx, runID, piece int64) (n, latest int64, err error) {
-	for n < piece {
+func expireSteps(tx *Tx, runID, limit int64) (n, latest int64, err error) {
+	for n < limit {
 		var segment int64
 		err := tx.get(`SELECT segment FROM run_segments WHERE run_id = $1 ORDER BY segment LIMIT 1`, []any{runID}, &segment)
 		if err != nil {
@@ -180,14 +182,14 @@ func expireSteps(tx *Tx, runID, piece int64) (n, latest int64, err error) {
 		}
 		const oldest = `(SELECT uuid FROM steps WHERE segment = $1 AND run_id = $2 ORDER BY uuid LIMIT $3)`
 		for _, of := range []string{`capped_steps WHERE`, `step_usage WHERE segment = $1 AND`} {
-			_, err = tx.exec(`DELETE FROM `+of+` run_id = $2 AND step_uuid IN `+oldest, segment, runID, piece-n)
+			_, err = tx.exec(`DELETE FROM `+of+` run_id = $2 AND step_uuid IN `+oldest, segment, runID, limit-n)
 			if err != nil {
 				return n, latest, err
 			}
 		}
 		err = tx.each(`DELETE FROM steps WHERE segment = $1 AND run_id = $2 AND uuid IN `+oldest+`
 			RETURNING created_at, coalesce(booked_day, 0), coalesce(completed_at, 0)`,
-			[]any{segment, runID, piece - n}, func(rows scanner) error {
+			[]any{segment, runID, limit - n}, func(rows scanner) error {
 				var created, booked, completed int64
 				err := rows.Scan(&created, &booked, &completed)
 				n, latest = n+1, max(latest, created, booked*millisPerDay, completed)
@@ -205,7 +207,7 @@ func expireSteps(tx *Tx, runID, piece int64) (n, latest int64, err error) {
 	return n, latest, nil
 }
 
-// recordExpired keeps how far the ledger is no longer whole, for the books:
+// recordExpired stores how far the ledger is no longer complete, for verify:
 // something of a run that started then is gone, and of what counts until latest.
 func recordExpired(tx *Tx, ws WorkspaceKey, startedAt, latest int64) error {
 	_, err := tx.exec(`INSERT INTO expired_history (workspace_id, started_before, complete_from) VALUES ($1, $2, $3)
@@ -219,13 +221,13 @@ func recordExpired(tx *Tx, ws WorkspaceKey, startedAt, latest int64) error {
 }
 
 func (s *Store) expireKeys(ctx context.Context) error {
-	const piece = upkeepPiece
+	const chunk = upkeepChunk
 	for more := true; more; {
-		err := s.slice(ctx, modeSQL, func(tx *Tx) (bool, error) {
+		err := s.runUpkeep(ctx, modeSQL, func(tx *Tx) (bool, error) {
 			n, err := tx.exec(`DELETE FROM idempotency_keys WHERE (workspace_id, run_id, key) IN
 				(SELECT workspace_id, run_id, key FROM idempotency_keys WHERE created_at <= $1 LIMIT $2)`,
-				tx.now.Add(-idempotencyTTL).UnixMilli(), piece)
-			more = n == piece
+				tx.now.Add(-idempotencyTTL).UnixMilli(), chunk)
+			more = n == chunk
 			return more, err
 		})
 		if err != nil {
@@ -235,18 +237,18 @@ func (s *Store) expireKeys(ctx context.Context) error {
 	return nil
 }
 
-// slice repeats a small piece of upkeep in one write until it has nothing
-// left to do or its time is over. It waits for a place in a full queue, and
-// rests after the slice, because nobody waits for upkeep.
-func (s *Store) slice(ctx context.Context, mode txMode, piece func(*Tx) (more bool, err error)) error {
+// runUpkeep repeats a small chunk of upkeep in one write, until nothing is left
+// to do or the write has taken upkeepHold. It retries when the queue is full,
+// and backs off after the write, because nobody waits for upkeep.
+func (s *Store) runUpkeep(ctx context.Context, mode txMode, chunk func(*Tx) (more bool, err error)) error {
 	for {
 		var took time.Duration
 		err := s.write(ctx, mode, func(tx *Tx) error {
 			started := time.Now() // the machine's time: how long the writer is held, not what day it is
 			defer func() { took = time.Since(started) }()
 			for {
-				more, err := piece(tx)
-				if err != nil || !more || time.Since(started) > upkeepSlice || tx.cache.nearlyFull() {
+				more, err := chunk(tx)
+				if err != nil || !more || time.Since(started) > upkeepHold || tx.cache.nearlyFull() {
 					return err
 				}
 			}
@@ -255,21 +257,11 @@ func (s *Store) slice(ctx context.Context, mode txMode, piece func(*Tx) (more bo
 		if err != nil && !busy {
 			return err
 		}
-		if err := sleep(ctx, max(upkeepRest*took, upkeepSlice)); err != nil {
+		if err := dbfile.Sleep(ctx, max(upkeepBackoff*took, upkeepHold)); err != nil {
 			return err
 		}
 		if !busy {
 			return nil
 		}
-	}
-}
-
-// sleep waits for so long, or returns the error of a context that ends before.
-func sleep(ctx context.Context, d time.Duration) error {
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(d):
-		return nil
 	}
 }

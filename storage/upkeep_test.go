@@ -231,7 +231,7 @@ func (w *world) figures(ws WorkspaceKey) string {
 func (w *world) expirePiece(ws WorkspaceKey) (more bool) {
 	w.t.Helper()
 	w.must(w.write(context.Background(), modeSQL, func(tx *Tx) (err error) {
-		_, more, err = expirePiece(tx, retention{ws, 90})
+		_, more, err = expireChunk(tx, retention{ws, 90})
 		return err
 	}))
 	return more
@@ -342,7 +342,7 @@ func TestOtherWritesGetInBetweenTheDeletionOfALargeRun(t *testing.T) {
 
 		const perRow = 50 * time.Microsecond // a slice is over after one piece
 		// A write waits for the slice that runs, and for one that shares its commit.
-		const atMost = 2 * upkeepPiece
+		const atMost = 2 * upkeepChunk
 		w.slowDeletions(perRow)
 		expired := make(chan error, 1)
 		go func() {

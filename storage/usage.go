@@ -292,7 +292,7 @@ func (s *Store) UsageBy(ctx context.Context, ws WorkspaceKey, group UsageGroup, 
 	if err != nil {
 		return nil, UsagePart{}, err
 	}
-	other.keepAs(group)
+	other.limitTo(group)
 	for _, p := range parts {
 		other.Spend -= p.Spend
 		for i, sum := range other.counts() {
@@ -308,8 +308,8 @@ func (p *UsagePart) counts() [4]**int64 {
 	return [4]**int64{&p.PromptTokens, &p.CompletionTokens, &p.Runs, &p.BlockedRuns}
 }
 
-// keepAs forgets what the rollup of a group does not keep.
-func (p *UsagePart) keepAs(group UsageGroup) {
+// limitTo clears what the rollup of a group does not have.
+func (p *UsagePart) limitTo(group UsageGroup) {
 	switch group {
 	case ByModel:
 		p.Runs, p.BlockedRuns = nil, nil

@@ -166,8 +166,8 @@ type unusedUser struct {
 	name string
 }
 
-// unused is what holds of an unused user u.
-const unused = `u.run_count = 0 AND u.blocked_at IS NULL
+// unusedCondition is true of an unused user u.
+const unusedCondition = `u.run_count = 0 AND u.blocked_at IS NULL
 	AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.workspace_id = u.workspace_id AND r.user_id = u.id)`
 
 // expireUsers deletes unused users whom nobody has seen for the time that their
@@ -185,7 +185,7 @@ func (s *Store) expireUsers(ctx context.Context, kept []retention) error {
 		}
 		after = last
 		for len(found) > 0 {
-			err := s.slice(ctx, modeSQL, func(tx *Tx) (bool, error) {
+			err := s.runUpkeep(ctx, modeSQL, func(tx *Tx) (bool, error) {
 				if len(found) == 0 {
 					return false, nil
 				}
@@ -209,7 +209,7 @@ func (s *Store) unusedUsers(ctx context.Context, after int64) (found []unusedUse
 		if err != nil {
 			return err
 		}
-		return tx.each(`SELECT u.workspace_id, u.id, u.external_id FROM users u WHERE u.id > $1 AND u.id <= $2 AND `+unused,
+		return tx.each(`SELECT u.workspace_id, u.id, u.external_id FROM users u WHERE u.id > $1 AND u.id <= $2 AND `+unusedCondition,
 			[]any{after, last}, func(row scanner) error {
 				var u unusedUser
 				err := row.Scan(&u.ws, &u.id, &u.name)
@@ -223,7 +223,7 @@ func (s *Store) unusedUsers(ctx context.Context, after int64) (found []unusedUse
 // expireUser looks again: the user may have come back since.
 func expireUser(tx *Tx, u unusedUser, before time.Time) error {
 	n, err := tx.exec(`DELETE FROM users AS u WHERE u.id = $1 AND u.workspace_id = $2
-		AND coalesce(u.last_seen_at, u.created_at) < $3 AND `+unused, u.id, u.ws, before.UnixMilli())
+		AND coalesce(u.last_seen_at, u.created_at) < $3 AND `+unusedCondition, u.id, u.ws, before.UnixMilli())
 	if err != nil || n == 0 {
 		return err
 	}
@@ -268,7 +268,7 @@ func (s *Store) Users(ctx context.Context, ws WorkspaceKey, f UserFilter) (users
 			return eachNewestUser(tx, ws, f, place, false, use)
 		}
 		if place.spend > 0 {
-			if err := eachDearestUser(tx, ws, f, place, use); err != nil || next != "" {
+			if err := eachUserBySpend(tx, ws, f, place, use); err != nil || next != "" {
 				return err
 			}
 			place = userPlace{0, math.MaxInt64}
@@ -308,18 +308,18 @@ func (p userPlace) cursor(ws WorkspaceKey, bySpend bool) string {
 
 // eachNewestUser reads users below a place, one more than a page; thrifty asks
 // for those alone who spent nothing in the 30 days.
-func eachNewestUser(tx *Tx, ws WorkspaceKey, f UserFilter, below userPlace, thrifty bool, use func(User, int64)) error {
+func eachNewestUser(tx *Tx, ws WorkspaceKey, f UserFilter, below userPlace, withoutSpend bool, use func(User, int64)) error {
 	where, args := f.where(`u.workspace_id = $1 AND u.id < $4`, []any{below.id, f.Limit + 1})
-	if thrifty {
+	if withoutSpend {
 		where += ` AND u.id NOT IN (SELECT user_id FROM user_days
 			WHERE workspace_id = $1 AND day >= $3 AND day <= $2 AND spend_nanos > 0)`
 	}
 	return eachUser(tx, ws, `FROM users u`, where+` ORDER BY u.id DESC LIMIT $5`, args, use)
 }
 
-// eachDearestUser reads users below a place by their spend in the 30 days, one
+// eachUserBySpend reads users below a place by their spend in the 30 days, one
 // more than a page, as far as they spent anything.
-func eachDearestUser(tx *Tx, ws WorkspaceKey, f UserFilter, below userPlace, use func(User, int64)) error {
+func eachUserBySpend(tx *Tx, ws WorkspaceKey, f UserFilter, below userPlace, use func(User, int64)) error {
 	where, args := f.where(`(d.spend < $6 OR d.spend = $6 AND u.id < $4)`,
 		[]any{below.id, f.Limit + 1, int64(below.spend)})
 	const from = `FROM (SELECT user_id, sum(spend_nanos) AS spend FROM user_days

@@ -50,7 +50,7 @@ func (s *Store) write(ctx context.Context, mode txMode, fn func(*Tx) error) erro
 	if err := s.enqueue(j, lone); err != nil {
 		return err
 	}
-	return s.noticeDamage(<-j.done)
+	return s.markCorrupt(<-j.done)
 }
 
 // enqueue queues a job. A lone job bypasses the queue while nobody writes: its

@@ -13,6 +13,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 )
 
 // Ensure makes an empty file of mode 0600 unless there is a file already.
@@ -85,4 +86,17 @@ func adopt(f *os.File, dir string) error {
 			"instead: %w", dir, uid, err)
 	}
 	return nil
+}
+
+// SyncDir makes a new or renamed entry of a directory durable. Windows cannot
+// and need not.
+func SyncDir(dir string) error {
+	if runtime.GOOS == "windows" {
+		return nil
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }

@@ -57,7 +57,7 @@ func (s *Service) Reconcile(ctx context.Context) (repaired int, err error) {
 		return repaired, err
 	}
 	s.log.Info("compared all customers with Stripe", "customers", r.checked, "repaired", repaired)
-	_, err = s.store.ForgetStripeEvents(ctx)
+	_, err = s.store.DeleteOldStripeEvents(ctx)
 	return repaired, err
 }
 

@@ -77,7 +77,7 @@ func (c *storeCollector) Collect(ch chan<- prometheus.Metric) {
 	ch <- histogram(c.commits, st.Commits, float64(time.Second))
 	gauge(c.fileBytes, float64(st.FileBytes))
 	gauge(c.walBytes, float64(st.WALBytes))
-	gauge(c.walHeld, st.WALHeld.Seconds())
+	gauge(c.walHeld, st.WALBlocked.Seconds())
 	ctx, cancel := context.WithTimeout(context.Background(), spaceTimeout)
 	defer cancel()
 	if space, err := c.store.Space(ctx); err == nil { // else the other figures say what is wrong

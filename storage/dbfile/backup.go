@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"time"
 
@@ -21,7 +20,7 @@ import (
 // half a backup, and replaces an earlier one only then. Only its owner can
 // read it. It returns the copy's size in bytes.
 func Backup(ctx context.Context, path, file string) (bytes int64, err error) {
-	if err := mustBeApart(path, file); err != nil {
+	if err := requireSeparate(path, file); err != nil {
 		return 0, err
 	}
 	copied, err := copyTo(ctx, path, filepath.Dir(file), filepath.Base(file))
@@ -31,11 +30,11 @@ func Backup(ctx context.Context, path, file string) (bytes int64, err error) {
 	if err := os.Rename(copied.name, file); err != nil {
 		return 0, errors.Join(fmt.Errorf("name the backup: %w", err), os.Remove(copied.name))
 	}
-	return copied.bytes, syncDir(filepath.Dir(file))
+	return copied.bytes, privatefile.SyncDir(filepath.Dir(file))
 }
 
-// mustBeApart keeps a backup from replacing what it is a backup of.
-func mustBeApart(path, file string) error {
+// requireSeparate keeps a backup from replacing what it is a backup of.
+func requireSeparate(path, file string) error {
 	if _, err := os.Stat(path); err != nil {
 		return fmt.Errorf("read the database: %w", err)
 	}
@@ -96,7 +95,7 @@ func copyTo(ctx context.Context, path, dir, like string) (c copied, err error) {
 }
 
 func vacuumInto(ctx context.Context, path, file string) (err error) {
-	db, err := sqlite.OpenExisting(path, sqlite.WaitForLocks())
+	db, err := sqlite.OpenExisting(path, sqlite.BusyTimeoutPragma())
 	if err != nil {
 		return err
 	}
@@ -105,15 +104,15 @@ func vacuumInto(ctx context.Context, path, file string) (err error) {
 	return OrNoSpace(OrNoSpace(Classify(err), file), path)
 }
 
-// checkCopy proves that a copy can be opened and is sound, and reads its schema's version.
+// checkCopy proves that a copy can be opened and is intact, and reads its schema's version.
 func checkCopy(ctx context.Context, file string) (version int64, err error) {
-	faults, _, err := Faults(ctx, file)
+	faults, _, err := CheckFile(ctx, file)
 	if err != nil {
 		return 0, err
 	}
 	if len(faults) > 0 {
 		f := faults[0]
-		return 0, fmt.Errorf("%w: %s %s %s", ErrDamaged, f.Check, f.Row, f.Stored)
+		return 0, fmt.Errorf("%w: %s %s %s", ErrCorrupt, f.Check, f.Row, f.Stored)
 	}
 	version, err = schemaVersion(ctx, file)
 	if err == nil && version == 0 {
@@ -128,26 +127,14 @@ func backupBeforeMigrating(ctx context.Context, path string, schema Schema) erro
 	if schema.Current == 0 {
 		return nil
 	}
-	file := besides(path, fmt.Sprintf("before-schema-%d", schema.Newest), time.Now())
+	file := siblingName(path, fmt.Sprintf("before-schema-%d", schema.Newest), time.Now())
 	if _, err := Backup(ctx, path, file); err != nil {
 		return fmt.Errorf("back up before migrating (or do without: pikarc migrate --no-backup): %w", err)
 	}
 	return nil
 }
 
-// besides names a file beside the database for what is kept of it.
-func besides(path, why string, now time.Time) string {
+// siblingName names a file beside the database for what is kept of it.
+func siblingName(path, why string, now time.Time) string {
 	return fmt.Sprintf("%s-%s-%s.db", strings.TrimSuffix(path, ".db"), why, now.UTC().Format("20060102T150405.000Z"))
-}
-
-// syncDir makes a new directory entry durable. Windows cannot and need not.
-func syncDir(dir string) error {
-	if runtime.GOOS == "windows" {
-		return nil
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

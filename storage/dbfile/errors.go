@@ -12,28 +12,28 @@ import (
 
 // What a caller can act on. Anything else is a bug.
 var (
-	ErrSchemaOld   = errors.New("the database's schema is older than this binary: run `pikarc migrate`")
-	ErrSchemaNewer = errors.New("the database was made by a newer pikarc: upgrade this binary; the database is unchanged")
-	ErrDamaged     = errors.New("the database is damaged: stop the server, and restore the latest backup with `pikarc restore FILE --force` (the damaged file is kept; see docs/ops/backup.md)")
-	ErrNoSpace     = errors.New("no space left on")
-	ErrBadBackup   = errors.New("that file is no sound backup: choose another; nothing was changed")
-	ErrReadOnly    = errors.New("the database cannot be written: check owner and mode of the data directory and its files")
-	ErrInUse       = errors.New("the database is in use: stop the server and every other pikarc command first")
-	ErrServed      = errors.New("another `pikarc serve` uses this data directory: stop it first, or choose another with --data-dir")
-	ErrServedOld   = errors.New("a server of another version runs on this database, whose schema is left as it is: use that version's own pikarc, or stop the server first")
-	ErrNetwork     = errors.New("a database on a network file system can be served by two machines at once, and answered runs get lost: choose a directory on a disk of this machine with --data-dir")
-	ErrRestoring   = errors.New("the database is being restored: try again when that is done")
-	ErrExists      = errors.New("there is a database already: with --force it is kept under another name, and replaced")
+	ErrSchemaOld           = errors.New("the database's schema is older than this binary: run `pikarc migrate`")
+	ErrSchemaNewer         = errors.New("the database was made by a newer pikarc: upgrade this binary; the database is unchanged")
+	ErrCorrupt             = errors.New("the database is damaged: stop the server, and restore the latest backup with `pikarc restore FILE --force` (the damaged file is kept; see docs/ops/backup.md)")
+	ErrNoSpace             = errors.New("no space left on")
+	ErrBadBackup           = errors.New("that file is no sound backup: choose another; nothing was changed")
+	ErrReadOnly            = errors.New("the database cannot be written: check owner and mode of the data directory and its files")
+	ErrInUse               = errors.New("the database is in use: stop the server and every other pikarc command first")
+	ErrServerRunning       = errors.New("another `pikarc serve` uses this data directory: stop it first, or choose another with --data-dir")
+	ErrOtherVersionRunning = errors.New("a server of another version runs on this database, whose schema is left as it is: use that version's own pikarc, or stop the server first")
+	ErrNetwork             = errors.New("a database on a network file system can be served by two machines at once, and answered runs get lost: choose a directory on a disk of this machine with --data-dir")
+	ErrRestoring           = errors.New("the database is being restored: try again when that is done")
+	ErrExists              = errors.New("there is a database already: with --force it is kept under another name, and replaced")
 )
 
 // Classify adds sqlite.ErrUnavailable to errors of the environment (disk,
-// locks), and ErrDamaged to those of a file that is no intact database.
+// locks), and ErrCorrupt to those of a file that is no intact database.
 func Classify(err error) error {
 	if !sqlite.IsUnavailable(err) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
-	if sqlite.IsCorrupt(err) && !errors.Is(err, ErrDamaged) {
-		err = fmt.Errorf("%w: %w", ErrDamaged, err)
+	if sqlite.IsCorrupt(err) && !errors.Is(err, ErrCorrupt) {
+		err = fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
 	return errors.Join(sqlite.ErrUnavailable, err)
 }

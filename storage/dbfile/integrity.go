@@ -15,10 +15,10 @@ import (
 // starts on it: that takes a fraction of a second.
 const wholeCheckBytes = 64 << 20
 
-// CheckIntegrity returns ErrDamaged when SQLite finds a file to be damaged. Of a
-// large file it checks the tables on which every request depends; the nightly
-// verification checks all of it. No file is a sound one.
-func CheckIntegrity(ctx context.Context, path string) (err error) {
+// CheckIntegrity returns ErrCorrupt when SQLite finds a file to be corrupt. Of a
+// large file it checks only the tables named; the nightly verification checks
+// all of it. A file that does not exist is intact.
+func CheckIntegrity(ctx context.Context, path string, tables ...string) (err error) {
 	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && info.Size() == 0 {
 		return nil
@@ -28,9 +28,12 @@ func CheckIntegrity(ctx context.Context, path string) (err error) {
 	}
 	checks := []string{"PRAGMA quick_check(1)"}
 	if info.Size() > wholeCheckBytes {
-		checks = []string{"PRAGMA quick_check(accounts)", "PRAGMA quick_check(workspaces)", "PRAGMA quick_check(api_keys)", "PRAGMA quick_check(models)"}
+		checks = nil
+		for _, table := range tables {
+			checks = append(checks, "PRAGMA quick_check("+table+")")
+		}
 	}
-	db, err := sqlite.OpenExisting(path, sqlite.WaitForLocks(), sqlite.QueryOnly())
+	db, err := sqlite.OpenExisting(path, sqlite.BusyTimeoutPragma(), sqlite.QueryOnly())
 	if err != nil {
 		return err
 	}
@@ -41,7 +44,7 @@ func CheckIntegrity(ctx context.Context, path string) (err error) {
 			return OrReadOnly(OrNoSpace(Classify(fmt.Errorf("check %s: %w", path, err)), path))
 		}
 		if answer != "ok" {
-			return fmt.Errorf("check %s: %w: %s", path, ErrDamaged, answer)
+			return fmt.Errorf("check %s: %w: %s", path, ErrCorrupt, answer)
 		}
 	}
 	return nil
@@ -50,23 +53,23 @@ func CheckIntegrity(ctx context.Context, path string) (err error) {
 // Integrity is the check that fails when the file itself is broken.
 const Integrity = "integrity"
 
-// Fault is what one of SQLite's own checks has found.
-type Fault struct {
+// Finding is what one of SQLite's own checks has found.
+type Finding struct {
 	Check    string // Integrity or "foreign keys"
 	Row      string
 	Stored   string
 	ShouldBe string
 }
 
-// selfCheck is one of SQLite's own checks. Its query selects a row a fault, and
+// fileCheck is one of SQLite's own checks. Its query selects a row a fault, and
 // read makes a Fault of it.
-type selfCheck struct {
+type fileCheck struct {
 	name, shouldBe, query string
 	read                  func(*sql.Rows) (row, stored string, err error)
 }
 
-func selfChecks() []selfCheck {
-	return []selfCheck{
+func fileChecks() []fileCheck {
+	return []fileCheck{
 		{
 			name: Integrity, shouldBe: "ok",
 			query: `SELECT integrity_check FROM pragma_integrity_check WHERE integrity_check <> 'ok'`,
@@ -87,23 +90,23 @@ func selfChecks() []selfCheck {
 	}
 }
 
-// SelfChecks is how many checks Faults makes of an intact file.
-func SelfChecks() int { return len(selfChecks()) }
+// FileChecks is how many checks Faults makes of an intact file.
+func FileChecks() int { return len(fileChecks()) }
 
-// Faults makes SQLite's own checks of a file, up to the first that finds
+// CheckFile makes SQLite's own checks of a file, up to the first that finds
 // something. It returns how many it made. They come before all others: what is
 // read from a damaged file proves nothing.
-func Faults(ctx context.Context, path string) (faults []Fault, made int, err error) {
-	db, err := sqlite.OpenExisting(path, sqlite.WaitForLocks(), sqlite.QueryOnly())
+func CheckFile(ctx context.Context, path string) (faults []Finding, made int, err error) {
+	db, err := sqlite.OpenExisting(path, sqlite.BusyTimeoutPragma(), sqlite.QueryOnly())
 	if err != nil {
 		return nil, 0, err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	for _, check := range selfChecks() {
+	for _, check := range fileChecks() {
 		made++
 		faults, err = check.run(ctx, db)
 		if sqlite.IsCorrupt(err) { // too damaged to be checked
-			return append(faults, Fault{Check: check.name, Stored: err.Error(), ShouldBe: check.shouldBe}), made, nil
+			return append(faults, Finding{Check: check.name, Stored: err.Error(), ShouldBe: check.shouldBe}), made, nil
 		}
 		if err != nil {
 			return nil, made, Classify(fmt.Errorf("check the file: %w", err))
@@ -115,14 +118,14 @@ func Faults(ctx context.Context, path string) (faults []Fault, made int, err err
 	return nil, made, nil
 }
 
-func (c selfCheck) run(ctx context.Context, db *sql.DB) (faults []Fault, err error) {
+func (c fileCheck) run(ctx context.Context, db *sql.DB) (faults []Finding, err error) {
 	rows, err := db.QueryContext(ctx, c.query)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, rows.Close()) }()
 	for rows.Next() {
-		f := Fault{Check: c.name, ShouldBe: c.shouldBe}
+		f := Finding{Check: c.name, ShouldBe: c.shouldBe}
 		if f.Row, f.Stored, err = c.read(rows); err != nil {
 			return faults, err
 		}

@@ -20,9 +20,9 @@ import (
 // is needed most for those. The system lets go of it when a process dies.
 const lockSuffix = ".lock"
 
-// Share holds the lock together with all others that use the database. Only a
-// restore keeps it from them.
-func Share(path string) (io.Closer, error) {
+// LockShared takes the lock that all users of the database share. Only a
+// restore, which locks it exclusively, keeps them out.
+func LockShared(path string) (io.Closer, error) {
 	lock, err := newLock(path + lockSuffix)
 	ok := false
 	if err == nil {
@@ -44,66 +44,66 @@ func Share(path string) (io.Closer, error) {
 const serverSuffix = ".server" + lockSuffix
 
 const (
-	// lockPause is between two looks at a lock that is taken.
-	lockPause = 50 * time.Millisecond
-	// commandPatience is how long a server waits for commands that migrate, and
+	// lockRetryDelay is between two looks at a lock that is taken.
+	lockRetryDelay = 50 * time.Millisecond
+	// commandWait is how long a server waits for commands that migrate, and
 	// these for a server that does.
-	commandPatience = 5 * time.Second
+	commandWait = 5 * time.Second
 )
 
-// Serve holds what only one server may hold, until it is closed: two would not
-// hear of each other's changes, and do each nightly job twice. It comes before
-// Migrate, and is closed after the store. ErrServed says that another still had
-// it when the time to wait was over.
-func Serve(ctx context.Context, path string, wait time.Duration) (io.Closer, error) {
+// LockServer takes the lock that only one server may have, until it is closed.
+// Two servers would not see each other's changes, and would do each nightly job
+// twice. Take it before Migrate, and close it after the store. It returns
+// ErrServerRunning when another server still had it after the time to wait.
+func LockServer(ctx context.Context, path string, wait time.Duration) (io.Closer, error) {
 	path, err := Locate(path)
 	if err != nil {
 		return nil, err
 	}
 	began := time.Now()
 	for {
-		held, err := serveNow(path)
-		if !errors.Is(err, ErrServed) {
+		held, err := tryLockServer(path)
+		if !errors.Is(err, ErrServerRunning) {
 			return held, err
 		}
-		patience := wait
-		if !isServed(path) {
-			patience = max(wait, commandPatience)
+		limit := wait
+		if !serverRunning(path) {
+			limit = max(wait, commandWait)
 		}
-		if time.Since(began) >= patience {
+		if time.Since(began) >= limit {
 			return nil, err
 		}
-		if err := sleep(ctx, lockPause); err != nil {
+		if err := Sleep(ctx, lockRetryDelay); err != nil {
 			return nil, err
 		}
 	}
 }
 
-// serving is a server's locks.
-type serving []*flock.Flock
+// serverLock is a server's locks.
+type serverLock []*flock.Flock
 
 // Close lets go of them.
-func (s serving) Close() (err error) {
+func (s serverLock) Close() (err error) {
 	for _, lock := range s {
 		err = errors.Join(err, lock.Close())
 	}
 	return err
 }
 
-// serverLocks are the files that a server locks: one beside the database and,
+// serverLockFiles are the files that a server locks: one beside the database and,
 // where that disturbs no lock of SQLite's, the database itself, because hard
 // links in several directories are one file.
-func serverLocks(path string) []string {
+func serverLockFiles(path string) []string {
 	if runtime.GOOS == "linux" {
 		return []string{path + serverSuffix, path}
 	}
 	return []string{path + serverSuffix}
 }
 
-func serveNow(path string) (io.Closer, error) {
-	var held serving
-	for _, file := range serverLocks(path) {
-		lock, err := hold(file, ErrServed)
+func tryLockServer(path string) (io.Closer, error) {
+	var held serverLock
+	for _, file := range serverLockFiles(path) {
+		lock, err := tryLock(file, ErrServerRunning)
 		if err != nil {
 			return nil, errors.Join(err, held.Close())
 		}
@@ -112,9 +112,9 @@ func serveNow(path string) (io.Closer, error) {
 	return held, nil
 }
 
-// isServed reports whether a server, and not only a command, has a lock.
-func isServed(path string) bool {
-	for _, file := range serverLocks(path) {
+// serverRunning reports whether a server, and not only a command, has a lock.
+func serverRunning(path string) bool {
+	for _, file := range serverLockFiles(path) {
 		lock := flock.New(file)
 		ok, err := lock.TryRLock()
 		if closeErr := lock.Close(); err == nil && closeErr == nil && !ok {
@@ -124,8 +124,8 @@ func isServed(path string) bool {
 	return false
 }
 
-// shareWithCommands keeps servers from starting while a command migrates.
-func shareWithCommands(path string) (*flock.Flock, error) {
+// lockForCommand keeps servers from starting while a command migrates.
+func lockForCommand(path string) (*flock.Flock, error) {
 	lock, err := newLock(path + serverSuffix)
 	ok := false
 	if err == nil {
@@ -135,21 +135,21 @@ func shareWithCommands(path string) (*flock.Flock, error) {
 	case err != nil:
 		return nil, fmt.Errorf("lock the database: %w", err)
 	case !ok:
-		return nil, errors.Join(ErrServedOld, lock.Close())
+		return nil, errors.Join(ErrOtherVersionRunning, lock.Close())
 	}
 	return lock, nil
 }
 
-// lockExclusive holds the lock alone: nobody uses the database, and nobody will.
-func lockExclusive(path string) (*flock.Flock, error) { return hold(path+lockSuffix, ErrInUse) }
+// lockExclusive takes the database's lock exclusively: nobody uses it, or can begin to.
+func lockExclusive(path string) (*flock.Flock, error) { return tryLock(path+lockSuffix, ErrInUse) }
 
 // newLock makes the file of a lock, which belongs to the directory's owner.
 func newLock(file string) (*flock.Flock, error) {
 	return flock.New(file), privatefile.Ensure(file)
 }
 
-// hold holds a lock alone, or returns the error for one that is taken.
-func hold(file string, taken error) (*flock.Flock, error) {
+// tryLock takes an exclusive lock, or returns the error taken.
+func tryLock(file string, taken error) (*flock.Flock, error) {
 	lock, err := newLock(file)
 	ok := false
 	if err == nil {

@@ -64,7 +64,7 @@ const (
 	// WithoutBackup migrates without the copy that is kept otherwise.
 	WithoutBackup MigrateOption = iota + 1
 	// AsServer migrates under the lock that Serve has given. Everybody else is
-	// refused with ErrServedOld while a server has it: that server is of another
+	// refused with ErrOtherVersionRunning while a server has it: that server is of another
 	// version, and would find a schema that it does not know.
 	AsServer
 )
@@ -84,9 +84,9 @@ func Migrate(ctx context.Context, path string, migrations fs.FS, options ...Migr
 		return nil, ignoreOld(before.Err())
 	}
 	if !slices.Contains(options, AsServer) {
-		command, err := shareWithCommands(path)
-		if errors.Is(err, ErrServedOld) {
-			return nil, awaitServersSchema(ctx, path, migrations)
+		command, err := lockForCommand(path)
+		if errors.Is(err, ErrOtherVersionRunning) {
+			return nil, waitForServersSchema(ctx, path, migrations)
 		}
 		if err != nil {
 			return nil, err
@@ -96,7 +96,7 @@ func Migrate(ctx context.Context, path string, migrations fs.FS, options ...Migr
 	if err := createFile(path); err != nil {
 		return nil, err
 	}
-	lock, err := Share(path)
+	lock, err := LockShared(path)
 	if err != nil {
 		return nil, err
 	}
@@ -113,7 +113,7 @@ func Migrate(ctx context.Context, path string, migrations fs.FS, options ...Migr
 	// waiting could be for ever.
 	const attempts, pause = 5, 50 * time.Millisecond
 	for attempt := range attempts {
-		if err = sleep(ctx, time.Duration(attempt)*pause); err != nil {
+		if err = Sleep(ctx, time.Duration(attempt)*pause); err != nil {
 			break
 		}
 		if err = migrateUp(ctx, path, migrations); err == nil {
@@ -123,9 +123,9 @@ func Migrate(ctx context.Context, path string, migrations fs.FS, options ...Migr
 	return nil, OrNoSpace(fmt.Errorf("migrate the database: %w", Classify(err)), path)
 }
 
-// awaitServersSchema waits for a server that has just started and migrates
+// waitForServersSchema waits for a server that has just started and migrates
 // itself. One of another version does not.
-func awaitServersSchema(ctx context.Context, path string, migrations fs.FS) error {
+func waitForServersSchema(ctx context.Context, path string, migrations fs.FS) error {
 	for began := time.Now(); ; {
 		status, err := SchemaStatus(ctx, path, migrations)
 		switch {
@@ -133,10 +133,10 @@ func awaitServersSchema(ctx context.Context, path string, migrations fs.FS) erro
 			return err
 		case !errors.Is(status.Err(), ErrSchemaOld):
 			return status.Err()
-		case time.Since(began) > commandPatience:
-			return ErrServedOld
+		case time.Since(began) > commandWait:
+			return ErrOtherVersionRunning
 		}
-		if err := sleep(ctx, lockPause); err != nil {
+		if err := Sleep(ctx, lockRetryDelay); err != nil {
 			return err
 		}
 	}
@@ -151,7 +151,7 @@ func ignoreOld(err error) error {
 
 func migrateUp(ctx context.Context, path string, migrations fs.FS) (err error) {
 	// Before all else: it can only be set while there is nothing in the file, not even a journal mode.
-	all := append([]sqlite.Pragma{sqlite.GivesSpaceBack()}, sqlite.Pragmas(false)...)
+	all := append([]sqlite.Pragma{sqlite.IncrementalVacuum()}, sqlite.Pragmas(false)...)
 	db, err := sqlite.OpenImmediate(path, all...)
 	if err != nil {
 		return err
@@ -167,8 +167,8 @@ func migrateUp(ctx context.Context, path string, migrations fs.FS) (err error) {
 	return err
 }
 
-// sleep waits for so long, or returns the error of a context that ends before.
-func sleep(ctx context.Context, d time.Duration) error {
+// Sleep waits for d, or returns the error of a context that ends before.
+func Sleep(ctx context.Context, d time.Duration) error {
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
@@ -208,7 +208,7 @@ func migrationVersions(migrations fs.FS) ([]int64, error) {
 // schemaVersion reads goose's table itself, because goose would make it. It
 // sets no journal mode: that would be written into the file.
 func schemaVersion(ctx context.Context, path string) (version int64, err error) {
-	db, err := sqlite.OpenExisting(path, sqlite.WaitForLocks(), sqlite.QueryOnly())
+	db, err := sqlite.OpenExisting(path, sqlite.BusyTimeoutPragma(), sqlite.QueryOnly())
 	if err != nil {
 		return 0, err
 	}

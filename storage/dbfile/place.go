@@ -13,7 +13,7 @@ import (
 // It refuses network file systems: locks and shared memory of one machine are
 // not seen by another, and two servers would lose answered runs.
 func Locate(path string) (string, error) {
-	real, err := resolve(path)
+	real, err := resolveLinks(path)
 	if err != nil {
 		return "", fmt.Errorf("find the database %s: %w", path, err)
 	}
@@ -23,8 +23,8 @@ func Locate(path string) (string, error) {
 	return real, nil
 }
 
-// resolve follows links, also to a file that is not there yet.
-func resolve(path string) (string, error) {
+// resolveLinks follows links, also to a file that is not there yet.
+func resolveLinks(path string) (string, error) {
 	const most = 40 // as the kernel's
 	for range most {
 		real, err := filepath.EvalSymlinks(path)

@@ -55,11 +55,11 @@ func TestLinksAreFollowedToTheRealFile(t *testing.T) {
 		at("there.db"): at("real", "there.db"), at("linked", "there.db"): at("real", "there.db"),
 		at("new.db"): at("real", "new.db"), at("linked", "other.db"): at("real", "other.db"), at("none", "x.db"): at("none", "x.db"),
 	} {
-		if got, err := resolve(given); err != nil || got != want {
+		if got, err := resolveLinks(given); err != nil || got != want {
 			t.Errorf("%s is %s (%v), want %s", given, got, err, want)
 		}
 	}
-	if got, err := resolve(at("round.db")); err == nil {
+	if got, err := resolveLinks(at("round.db")); err == nil {
 		t.Errorf("a link to itself is %s", got)
 	}
 }
@@ -68,19 +68,19 @@ func TestLinksAreFollowedToTheRealFile(t *testing.T) {
 func TestServerWaitsForAnother(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "pikarc.db")
-	first, err := Serve(t.Context(), path, 0)
+	first, err := LockServer(t.Context(), path, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Serve(t.Context(), path, 0); !errors.Is(err, ErrServed) {
+	if _, err := LockServer(t.Context(), path, 0); !errors.Is(err, ErrServerRunning) {
 		t.Errorf("a second server: %v", err)
 	}
-	if _, err := shareWithCommands(path); !errors.Is(err, ErrServedOld) {
+	if _, err := lockForCommand(path); !errors.Is(err, ErrOtherVersionRunning) {
 		t.Errorf("a command beside a server: %v", err)
 	}
 	second := make(chan error, 1)
 	go func() {
-		held, err := Serve(t.Context(), path, time.Minute)
+		held, err := LockServer(t.Context(), path, time.Minute)
 		second <- errors.Join(err, held.Close())
 	}()
 	if err := first.Close(); err != nil {
@@ -89,12 +89,12 @@ func TestServerWaitsForAnother(t *testing.T) {
 	if err := <-second; err != nil {
 		t.Errorf("the one that waited: %v", err)
 	}
-	command, err := shareWithCommands(path)
+	command, err := lockForCommand(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	go func() {
-		held, err := Serve(t.Context(), path, 0)
+		held, err := LockServer(t.Context(), path, 0)
 		second <- errors.Join(err, held.Close())
 	}()
 	if err := command.Close(); err != nil {

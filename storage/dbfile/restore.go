@@ -45,7 +45,7 @@ func Restore(ctx context.Context, file, path string, migrations fs.FS, force boo
 		return "", ErrExists
 	}
 	c, err := copyTo(ctx, file, filepath.Dir(path), filepath.Base(path))
-	if errors.Is(err, ErrDamaged) {
+	if errors.Is(err, ErrCorrupt) {
 		return "", ErrBadBackup
 	}
 	if err != nil {
@@ -59,7 +59,7 @@ func Restore(ctx context.Context, file, path string, migrations fs.FS, force boo
 	if c.version > versions[len(versions)-1] {
 		return "", ErrSchemaNewer
 	}
-	if err := keepTrackOfPages(ctx, c.name); err != nil {
+	if err := enableIncrementalVacuum(ctx, c.name); err != nil {
 		return "", fmt.Errorf("let the database give space back: %w", err)
 	}
 	if exists {
@@ -70,15 +70,15 @@ func Restore(ctx context.Context, file, path string, migrations fs.FS, force boo
 	if err := os.Rename(c.name, path); err != nil {
 		return kept, fmt.Errorf("put the backup in place: %w", err)
 	}
-	return kept, syncDir(filepath.Dir(path))
+	return kept, privatefile.SyncDir(filepath.Dir(path))
 }
 
 // keepAside gives a database a second name, with all that belongs to it. Its
 // own stays until the new one takes it: a crash between leaves the old in place.
 func keepAside(ctx context.Context, path string, link func(path, to string) error) (kept string, err error) {
 	// A damaged database may refuse. Then its WAL is kept beside it.
-	foldErr := foldWAL(ctx, path)
-	kept = besides(path, "before-restore", time.Now())
+	walErr := checkpointWAL(ctx, path)
+	kept = siblingName(path, "before-restore", time.Now())
 	if err := link(path, kept); err != nil {
 		if err := copyFile(path, kept); err != nil { // the file system may have no hard links
 			return "", err
@@ -86,7 +86,7 @@ func keepAside(ctx context.Context, path string, link func(path, to string) erro
 	}
 	err = os.Rename(path+"-wal", kept+"-wal")
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return "", errors.Join(err, foldErr)
+		return "", errors.Join(err, walErr)
 	}
 	if err := os.Remove(path + "-shm"); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return "", err
@@ -116,10 +116,10 @@ func copyFile(path, to string) (err error) {
 	return nil
 }
 
-// foldWAL moves what a killed server has left in the WAL into the file: the
+// checkpointWAL moves what a killed server has left in the WAL into the file: the
 // last connection does so when it closes.
-func foldWAL(ctx context.Context, path string) (err error) {
-	db, err := sqlite.OpenExisting(path, sqlite.WaitForLocks())
+func checkpointWAL(ctx context.Context, path string) (err error) {
+	db, err := sqlite.OpenExisting(path, sqlite.BusyTimeoutPragma())
 	if err != nil {
 		return err
 	}

@@ -7,8 +7,9 @@ import (
 	"github.com/pikarc/server/storage/sqlite"
 )
 
-// keepTrackOfPages writes a file that nobody else uses anew, unless it can shrink already.
-func keepTrackOfPages(ctx context.Context, file string) (err error) {
+// enableIncrementalVacuum rewrites a file that nobody else uses, so that it can
+// shrink later, unless it can already.
+func enableIncrementalVacuum(ctx context.Context, file string) (err error) {
 	db, err := sqlite.OpenDB(file, sqlite.Pragma{"synchronous", "2"})
 	if err != nil {
 		return err
@@ -19,7 +20,7 @@ func keepTrackOfPages(ctx context.Context, file string) (err error) {
 	if err := db.QueryRowContext(ctx, `PRAGMA auto_vacuum`).Scan(&mode); err != nil || mode == sqlite.AutoVacuumIncremental {
 		return err
 	}
-	set := sqlite.GivesSpaceBack()
+	set := sqlite.IncrementalVacuum()
 	if _, err := db.ExecContext(ctx, `PRAGMA `+set[0]+` = `+set[1]); err != nil {
 		return err
 	}

@@ -7,17 +7,17 @@ import (
 )
 
 // The WAL is checkpointed beside the writer: its frames are written into the
-// file. SQLite's own checkpoints run inside a COMMIT, for which everybody would
-// wait: while old pages are deleted, most of a checkpoint is random writes. A
-// checkpoint beside the writer never ends under load, though: the writer has
-// added frames meanwhile, and SQLite begins the WAL anew only when all of them
-// are in the file. So the writer checkpoints the last few itself.
+// file. SQLite's own checkpoints run inside a COMMIT, and every write would wait
+// for them: when old rows are deleted, most of a checkpoint is random writes.
+// Under load, though, a checkpoint beside the writer is never complete, because
+// the writer adds frames meanwhile, and SQLite restarts the WAL only when all
+// frames are in the file. So the writer checkpoints the last few itself.
 const (
 	// checkpointAt is how many frames make a checkpoint worth its syncs: 8 MiB.
 	checkpointAt = 2000
 	// finishAt is how few frames the writer checkpoints itself, in a millisecond or so.
 	finishAt = 200
-	// maxPasses bounds how often the rest is checkpointed once more to make it small.
+	// maxPasses bounds how often the remaining frames are checkpointed again to make them few.
 	maxPasses = 4
 	// waitAt is when the writer waits for the disk, because the WAL outgrows it.
 	waitAt = 16 * checkpointAt
@@ -26,19 +26,20 @@ const (
 // Checkpointer checkpoints the WAL of one writer.
 type Checkpointer struct {
 	writer *Conn
-	beside *Conn // of its own goroutine
+	conn   *Conn // of its own goroutine
 	wake   chan struct{}
 	done   chan struct{}
 
-	running chan struct{} // holds one while a checkpoint runs
-	small   atomic.Bool   // the passes have left but little
-	due     int32         // the writer's: frames at which of the next checkpoint
+	running    chan struct{} // full while a checkpoint runs
+	nearlyDone atomic.Bool   // the passes have left few frames
+	due        int32         // the writer's: at how many frames the next checkpoint is due
 
 	frames atomic.Int32 // of the WAL after the latest commit
-	// held is how many frames there were when a reader last kept them from being
-	// checkpointed, and heldSince when that began, in Unix nanoseconds; 0 for not.
-	held      atomic.Int32
-	heldSince atomic.Int64
+	// blockedFrames is how many frames there were when a reader last kept some of
+	// them from being checkpointed, and blockedSince when that began, in Unix
+	// nanoseconds; 0 when no reader does.
+	blockedFrames atomic.Int32
+	blockedSince  atomic.Int64
 }
 
 // NewCheckpointer starts to checkpoint the WAL that a connection writes.
@@ -51,7 +52,7 @@ func NewCheckpointer(path string, writer *Conn) (*Checkpointer, error) {
 		return nil, errors.Join(err, beside.Close())
 	}
 	c := &Checkpointer{
-		writer: writer, beside: beside, due: checkpointAt,
+		writer: writer, conn: beside, due: checkpointAt,
 		wake: make(chan struct{}, 1), done: make(chan struct{}), running: make(chan struct{}, 1),
 	}
 	go c.run()
@@ -62,7 +63,7 @@ func NewCheckpointer(path string, writer *Conn) (*Checkpointer, error) {
 func (c *Checkpointer) Close() error {
 	close(c.wake)
 	<-c.done
-	return c.beside.Close()
+	return c.conn.Close()
 }
 
 // Committed is called by the writer after each transaction.
@@ -71,19 +72,19 @@ func (c *Checkpointer) Committed() {
 	c.frames.Store(frames)
 	if frames < c.due-checkpointAt/2 { // fewer than when it was last set: the WAL has begun anew
 		c.due = checkpointAt
-		c.held.Store(0)
+		c.blockedFrames.Store(0)
 	}
-	// While a reader keeps the WAL from beginning anew, every transaction finds
+	// While a reader keeps the WAL from restarting, every transaction finds
 	// it too large: that is no reason to sync after each of them.
 	due := frames >= c.due
 	if due {
 		c.due = frames + checkpointAt/2
 	}
 	switch {
-	case due && frames >= c.held.Load()+waitAt: // what a reader has kept is checkpointed beside the writer
+	case due && frames >= c.blockedFrames.Load()+waitAt: // what a reader has kept is checkpointed beside the writer
 		c.running <- struct{}{}
 		c.finish()
-	case c.small.Load():
+	case c.nearlyDone.Load():
 		select {
 		case c.running <- struct{}{}:
 			c.finish()
@@ -97,12 +98,12 @@ func (c *Checkpointer) Committed() {
 	}
 }
 
-// finish checkpoints what the passes have left, and lets others do so. The next
-// transaction then begins the WAL anew, unless a reader still needs it. An
+// finish checkpoints what the passes have left, and releases running. The next
+// transaction then restarts the WAL, unless a reader still needs it. An
 // error refuses nothing: every commit is safe in the WAL, and there is a next time.
 func (c *Checkpointer) finish() {
 	defer func() { <-c.running }()
-	c.small.Store(false)
+	c.nearlyDone.Store(false)
 	_, _, _ = c.writer.checkpoint()
 }
 
@@ -110,7 +111,7 @@ func (c *Checkpointer) run() {
 	defer close(c.done)
 	for range c.wake {
 		c.running <- struct{}{}
-		c.small.Store(c.passes())
+		c.nearlyDone.Store(c.passes())
 		<-c.running
 	}
 }
@@ -127,18 +128,17 @@ func (c *Checkpointer) Checkpoint() {
 func (c *Checkpointer) Truncate() (done bool, err error) {
 	c.running <- struct{}{}
 	defer func() { <-c.running }()
-	return c.beside.truncateWAL()
+	return c.conn.truncateWAL()
 }
 
-// passes checkpoints until the rest is small, or says that it is not: because a
-// reader still needs many of the frames, or the disk fails. The writer itself
-// may need the last ones just then.
+// passes checkpoints until few frames are left, and reports whether it got
+// there: a reader may still need many of the frames, or the disk may fail.
 func (c *Checkpointer) passes() bool {
 	var before int32
 	for range maxPasses {
 		committed := c.frames.Load()
-		frames, done, err := c.beside.checkpoint()
-		c.noteHeld(err == nil && done < committed, committed)
+		frames, done, err := c.conn.checkpoint()
+		c.setBlocked(err == nil && done < committed, committed)
 		if err != nil || frames-done > finishAt {
 			return false
 		}
@@ -150,21 +150,21 @@ func (c *Checkpointer) passes() bool {
 	return true
 }
 
-// noteHeld remembers that a reader keeps frames from being checkpointed, or that none does.
-func (c *Checkpointer) noteHeld(held bool, frames int32) {
+// setBlocked remembers that a reader keeps frames from being checkpointed, or that none does.
+func (c *Checkpointer) setBlocked(held bool, frames int32) {
 	switch {
 	case !held:
-		c.heldSince.Store(0)
+		c.blockedSince.Store(0)
 	default:
-		c.held.Store(frames)
-		c.heldSince.CompareAndSwap(0, time.Now().UnixNano())
+		c.blockedFrames.Store(frames)
+		c.blockedSince.CompareAndSwap(0, time.Now().UnixNano())
 	}
 }
 
-// HeldFor is for how long a reader has kept the WAL from being checkpointed. That is
+// BlockedFor is for how long a reader has kept the WAL from being checkpointed. That is
 // known as of the latest checkpoint, of which there is one while there are writes.
-func (c *Checkpointer) HeldFor() time.Duration {
-	since := c.heldSince.Load()
+func (c *Checkpointer) BlockedFor() time.Duration {
+	since := c.blockedSince.Load()
 	if since == 0 {
 		return 0
 	}

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-func TestWALBeginsAnewBesideTheWriter(t *testing.T) {
+func TestWALRestartsBesideTheWriter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFile(t)
 		f.fillTo(checkpointAt - 2*pages)
@@ -23,10 +23,10 @@ func TestWALBeginsAnewBesideTheWriter(t *testing.T) {
 }
 
 // What was written during the passes is left for the writer.
-func TestWriterFoldsWhatThePassesLeft(t *testing.T) {
+func TestWriterCheckpointsWhatThePassesLeft(t *testing.T) {
 	f := newFile(t)
 	f.fillTo(checkpointAt / 4)
-	f.checkpointer.small.Store(true)
+	f.checkpointer.nearlyDone.Store(true)
 	f.fill()
 	f.fill()
 	if frames := f.fill(); frames > 4*pages {
@@ -47,7 +47,7 @@ func TestReaderHoldsUpTheWALAndNobodyElse(t *testing.T) {
 		f.fillTo(2 * checkpointAt)
 		synctest.Wait()
 		if frames := f.fill(); frames < 2*checkpointAt {
-			t.Errorf("the WAL began anew under a reader: %d frames", frames)
+			t.Errorf("the WAL restarted under a reader: %d frames", frames)
 		}
 		close(over)
 		f.must(<-ended)
@@ -67,7 +67,7 @@ func TestWritesWaitForTheDiskWhenTheWALOutgrowsIt(t *testing.T) {
 	for _, small := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
 			f := newFile(t)
-			f.checkpointer.small.Store(small)
+			f.checkpointer.nearlyDone.Store(small)
 			f.checkpointer.running <- struct{}{} // a disk that takes for ever
 			most, over := int32(0), make(chan struct{})
 			go func() {
@@ -110,7 +110,7 @@ func TestALongReadDelaysNoLaterCheckpoint(t *testing.T) {
 
 // What a long read has kept is much to checkpoint at once. Nobody waits for that
 // until the WAL has grown by as much again as it may anyway.
-func TestNobodyWaitsWhileWhatAReaderKeptIsFolded(t *testing.T) {
+func TestNobodyWaitsWhileWhatAReaderKeptIsCheckpointed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFile(t)
 		f.fill()
@@ -124,7 +124,7 @@ func TestNobodyWaitsWhileWhatAReaderKeptIsFolded(t *testing.T) {
 		f.fillTo(waitAt + checkpointAt)
 		synctest.Wait()
 		time.Sleep(time.Minute)
-		if held := f.checkpointer.HeldFor(); held < time.Minute {
+		if held := f.checkpointer.BlockedFor(); held < time.Minute {
 			t.Errorf("the WAL is held for %v", held)
 		}
 		f.checkpointer.running <- struct{}{} // a checkpoint of all that takes its time
@@ -147,8 +147,8 @@ func TestNobodyWaitsWhileWhatAReaderKeptIsFolded(t *testing.T) {
 			f.fill()
 			synctest.Wait()
 		}
-		if frames := f.fill(); frames > checkpointAt || f.checkpointer.held.Load() != 0 || f.checkpointer.HeldFor() != 0 {
-			t.Errorf("%d frames, long after the reader; held %d, for %v", frames, f.checkpointer.held.Load(), f.checkpointer.HeldFor())
+		if frames := f.fill(); frames > checkpointAt || f.checkpointer.blockedFrames.Load() != 0 || f.checkpointer.BlockedFor() != 0 {
+			t.Errorf("%d frames, long after the reader; held %d, for %v", frames, f.checkpointer.blockedFrames.Load(), f.checkpointer.BlockedFor())
 		}
 	})
 }

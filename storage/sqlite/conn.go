@@ -26,10 +26,10 @@ type Conn struct {
 	running bool    // a statement, whose callback may not run another
 	lost    bool    // it could not be opened again
 	out     uintptr // where SQLite puts a pointer
-	// texts holds a statement's texts and blobs while it runs, outside of Go's heap.
-	texts     uintptr
-	textsSize int
-	counted   uintptr // where SQLite puts the frames of the WAL after a commit; 0 unless asked to
+	// texts has a statement's texts and blobs while it runs, outside Go's heap.
+	texts      uintptr
+	textsSize  int
+	frameCount uintptr // where SQLite puts the frames of the WAL after a commit; 0 unless asked to
 }
 
 const pointerSize = int(unsafe.Sizeof(uintptr(0)))
@@ -62,7 +62,7 @@ func (c *Conn) open() (err error) {
 	rc := sqlite3.Xsqlite3_open_v2(c.tls, name, c.out, flags, 0)
 	c.db = *(*uintptr)(address(c.out))
 	if rc != sqlite3.SQLITE_OK {
-		return c.fault(rc)
+		return c.lastError(rc)
 	}
 	sqlite3.Xsqlite3_extended_result_codes(c.tls, c.db, 1)
 	for _, p := range Pragmas(false) {
@@ -70,14 +70,14 @@ func (c *Conn) open() (err error) {
 			return fmt.Errorf("set pragma %s: %w", p[0], err)
 		}
 	}
-	c.waitInGo()
+	c.setBusyHandler()
 	return checkPragmas(c.rows, false)
 }
 
-// Reopen ends whatever transaction there is, of which nobody knows for sure
-// what became, with the connection itself. When it fails, the next statement tries again.
+// Reopen replaces SQLite's connection, which ends any transaction, in whatever
+// state it was. When it fails, the next statement tries again.
 func (c *Conn) Reopen() error {
-	counted := c.counted != 0 || c.lost
+	counted := c.frameCount != 0 || c.lost
 	err := errors.Join(c.Close(), c.open())
 	if err == nil && counted {
 		err = c.countFrames()
@@ -90,10 +90,10 @@ func (c *Conn) Reopen() error {
 	return err
 }
 
-// waitInGo replaces the busy handler that PRAGMA busy_timeout has set, which
+// setBusyHandler replaces the busy handler that PRAGMA busy_timeout has set, which
 // puts a whole thread to sleep, by one that sleeps as goroutines do. SQLite
 // takes that for the end of the timeout, of which the pragma is to go on telling.
-func (c *Conn) waitInGo() {
+func (c *Conn) setBusyHandler() {
 	handler := struct {
 		wait func(*libc.TLS, uintptr, int32) int32
 	}{waitForLock}
@@ -114,24 +114,24 @@ func waitForLock(_ *libc.TLS, _ uintptr, asked int32) int32 {
 // countFrames has SQLite count the frames of the WAL at each commit. It also
 // takes the place of SQLite's own checkpoints (checkpoint.go).
 func (c *Conn) countFrames() (err error) {
-	if c.counted, err = c.malloc(pointerSize); err != nil {
+	if c.frameCount, err = c.malloc(pointerSize); err != nil {
 		return err
 	}
-	*(*int32)(address(c.counted)) = 0
+	*(*int32)(address(c.frameCount)) = 0
 	hook := struct {
 		note func(tls *libc.TLS, counted, db, name uintptr, frames int32) int32
-	}{noteFrames}
-	sqlite3.Xsqlite3_wal_hook(c.tls, c.db, *(*uintptr)(unsafe.Pointer(&hook)), c.counted)
+	}{storeFrames}
+	sqlite3.Xsqlite3_wal_hook(c.tls, c.db, *(*uintptr)(unsafe.Pointer(&hook)), c.frameCount)
 	return nil
 }
 
-func noteFrames(_ *libc.TLS, counted, _, _ uintptr, frames int32) int32 {
+func storeFrames(_ *libc.TLS, counted, _, _ uintptr, frames int32) int32 {
 	*(*int32)(address(counted)) = frames
 	return sqlite3.SQLITE_OK
 }
 
 // frames is how many the WAL had after the latest commit.
-func (c *Conn) frames() int32 { return *(*int32)(address(c.counted)) }
+func (c *Conn) frames() int32 { return *(*int32)(address(c.frameCount)) }
 
 // checkpoint writes as much of the WAL into the file as can be done without
 // waiting for anybody. It returns how many frames there were, and how many of
@@ -157,9 +157,9 @@ func (c *Conn) truncateWAL() (done bool, err error) {
 	err = c.rows("PRAGMA wal_checkpoint(TRUNCATE)", nil, func(row Row) error {
 		return row.Scan(&busy, &all, &written)
 	})
-	wait := WaitForLocks()
+	wait := BusyTimeoutPragma()
 	err = errors.Join(err, c.Run("PRAGMA "+wait[0]+" = "+wait[1]))
-	c.waitInGo()
+	c.setBusyHandler()
 	return err == nil && busy == 0, err
 }
 
@@ -174,12 +174,12 @@ func (c *Conn) Close() error {
 	var err error
 	if c.db != 0 {
 		if rc := sqlite3.Xsqlite3_close_v2(c.tls, c.db); rc != sqlite3.SQLITE_OK {
-			err = c.fault(rc)
+			err = c.lastError(rc)
 		}
 	}
 	libc.Xfree(c.tls, c.out)
 	libc.Xfree(c.tls, c.texts)
-	libc.Xfree(c.tls, c.counted)
+	libc.Xfree(c.tls, c.frameCount)
 	c.tls.Close()
 	*c = Conn{path: c.path}
 	return err
@@ -196,7 +196,7 @@ func (c *Conn) malloc(size int) (uintptr, error) {
 // address is a place outside of Go's heap, where the collector moves and frees nothing.
 func address(p uintptr) unsafe.Pointer { return *(*unsafe.Pointer)(unsafe.Pointer(&p)) }
 
-func (c *Conn) fault(rc int32) error {
+func (c *Conn) lastError(rc int32) error {
 	text := libc.GoString(sqlite3.Xsqlite3_errstr(c.tls, rc))
 	if c.db != 0 {
 		text = libc.GoString(sqlite3.Xsqlite3_errmsg(c.tls, c.db))
@@ -256,7 +256,7 @@ func (c *Conn) rows(query string, args []any, each func(Row) error) error {
 		case sqlite3.SQLITE_DONE:
 			return nil
 		default:
-			return c.fault(rc)
+			return c.lastError(rc)
 		}
 	}
 }

@@ -68,7 +68,7 @@ func (r rawRow) scanOne(i int32, dest any) error {
 	return r.assign(i, to)
 }
 
-// assign is for the named types of this and other rooms.
+// assign sets a value of a named type by its kind.
 func (r rawRow) assign(i int32, to reflect.Value) error {
 	switch to.Kind() {
 	case reflect.Int, reflect.Int64:

@@ -29,7 +29,7 @@ type Pragma = [2]string
 // Pragmas are set on every connection and read back, in this order.
 func Pragmas(readOnly bool) []Pragma {
 	p := []Pragma{
-		WaitForLocks(),
+		BusyTimeoutPragma(),
 		{"journal_mode", "wal"},
 		{"synchronous", "2"}, // FULL: an answer given is an answer kept
 		{"foreign_keys", "1"},
@@ -44,8 +44,8 @@ func Pragmas(readOnly bool) []Pragma {
 	)
 }
 
-// WaitForLocks is the pragma that sets BusyTimeout.
-func WaitForLocks() Pragma {
+// BusyTimeoutPragma is the pragma that sets BusyTimeout.
+func BusyTimeoutPragma() Pragma {
 	return Pragma{"busy_timeout", strconv.FormatInt(BusyTimeout.Milliseconds(), 10)}
 }
 
@@ -56,9 +56,9 @@ func QueryOnly() Pragma { return Pragma{"query_only", "1"} }
 // keeps track of where pages belong, so that it can be cut.
 const AutoVacuumIncremental = 2
 
-// GivesSpaceBack is the pragma that has a new file keep track of where pages
+// IncrementalVacuum is the pragma that has a new file keep track of where pages
 // belong. A file that has tables it changes only with a VACUUM.
-func GivesSpaceBack() Pragma {
+func IncrementalVacuum() Pragma {
 	return Pragma{"auto_vacuum", strconv.Itoa(AutoVacuumIncremental)}
 }
 

@@ -31,7 +31,7 @@ func (c *Conn) prepare(query string) (*statement, error) {
 	}
 	defer libc.Xfree(c.tls, text)
 	if rc := sqlite3.Xsqlite3_prepare_v2(c.tls, c.db, text, int32(len(query)), c.out, 0); rc != sqlite3.SQLITE_OK {
-		return nil, fmt.Errorf("prepare %s: %w", FirstWords(query), c.fault(rc))
+		return nil, fmt.Errorf("prepare %s: %w", FirstWords(query), c.lastError(rc))
 	}
 	s := &statement{handle: *(*uintptr)(address(c.out))}
 	s.columns = int(sqlite3.Xsqlite3_column_count(c.tls, s.handle))
@@ -70,7 +70,7 @@ func (c *Conn) bind(s *statement, args []any) error {
 			return err
 		}
 		if rc != sqlite3.SQLITE_OK {
-			return c.fault(rc)
+			return c.lastError(rc)
 		}
 		at += uintptr(used)
 	}

@@ -47,8 +47,8 @@ type Report struct {
 // Clean reports whether nothing is wrong, or nothing is any more.
 func (r Report) Clean() bool { return r.Found == r.Repaired }
 
-// Damaged reports whether the file itself is broken: nothing in it was compared.
-func (r Report) Damaged() bool {
+// Corrupt reports whether the file itself is broken: nothing in it was compared.
+func (r Report) Corrupt() bool {
 	return slices.ContainsFunc(r.Differences, func(d Difference) bool { return d.Check == dbfile.Integrity })
 }
 
@@ -71,7 +71,7 @@ func File(ctx context.Context, path string, opts Options) (report Report, err er
 	if _, err := os.Stat(path); err != nil {
 		return Report{}, fmt.Errorf("read the database: %w", err)
 	}
-	if damage, err := damageOf(ctx, path); err != nil || damage.Found > 0 {
+	if damage, err := checkFile(ctx, path); err != nil || damage.Found > 0 {
 		return damage, err
 	}
 	status, err := dbfile.SchemaStatus(ctx, path, opts.Migrations)
@@ -85,9 +85,9 @@ func File(ctx context.Context, path string, opts Options) (report Report, err er
 	return transaction(ctx, path, "BEGIN IMMEDIATE", "COMMIT", opts)
 }
 
-// damageOf makes SQLite's own checks.
-func damageOf(ctx context.Context, path string) (report Report, err error) {
-	faults, made, err := dbfile.Faults(ctx, path)
+// checkFile makes SQLite's own checks.
+func checkFile(ctx context.Context, path string) (report Report, err error) {
+	faults, made, err := dbfile.CheckFile(ctx, path)
 	report.Checks = made
 	for _, f := range faults {
 		report.add(Difference{Check: f.Check, Row: f.Row, Stored: f.Stored, ShouldBe: f.ShouldBe})
@@ -200,7 +200,7 @@ func (a *audit) run() error {
 	if err := a.check(false); err != nil {
 		return err
 	}
-	a.report.Checks = 1 + len(books()) + len(invariants()) + dbfile.SelfChecks()
+	a.report.Checks = 1 + len(books()) + len(invariants()) + dbfile.FileChecks()
 	return a.conn.QueryRowContext(a.ctx, `SELECT coalesce(sum(allowed + blocked), 0) FROM ledger_starts`).Scan(&a.report.Runs)
 }
 
@@ -272,12 +272,7 @@ func (a *audit) rest(took time.Duration) error {
 	if !a.gentle {
 		return nil
 	}
-	select {
-	case <-a.ctx.Done():
-		return a.ctx.Err()
-	case <-time.After(took):
-		return nil
-	}
+	return dbfile.Sleep(a.ctx, took)
 }
 
 func (r *Report) add(d Difference) {

@@ -32,7 +32,7 @@ func TestCounterWithoutALedgerIsFoundAndRepaired(t *testing.T) {
 		}
 	}
 	report, err := File(t.Context(), path, Options{Migrations: embed.Migrations()})
-	if err != nil || report.Found != 0 || report.Checks != 1+len(Checks())+dbfile.SelfChecks() {
+	if err != nil || report.Found != 0 || report.Checks != 1+len(Checks())+dbfile.FileChecks() {
 		t.Errorf("after the repair: %+v, %v", report, err)
 	}
 }
@@ -52,7 +52,7 @@ func TestFileThatCannotBeVerifiedIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	report, err := File(t.Context(), path, opts)
-	if err != nil || !report.Damaged() || report.Clean() {
+	if err != nil || !report.Corrupt() || report.Clean() {
 		t.Errorf("no database: %+v, %v", report, err)
 	}
 }
