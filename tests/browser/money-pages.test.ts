@@ -1,5 +1,5 @@
 // Who costs what, and what a token costs: the pages on which people act on single rows.
-import type { Browser } from 'playwright-core'
+import type { Browser, Page } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { launch, settled, shown, violations, visit, type Visit } from './browser'
 import { type Account, Server } from './server'
@@ -194,6 +194,109 @@ describe('prices', () => {
       await page.getByRole('link', { name: 'Hide inactive prices' }).click()
       await page.getByRole('button', { name: 'Activate old-model', exact: true }).waitFor({ state: 'detached' })
       expect(await page.getByLabel('Model', { exact: true }).inputValue()).toBe('half-typed')
+    }))
+})
+
+describe('the catalogue', () => {
+  // A workspace of before: published prices are off, and what it used has no price.
+  async function older(email: string, use: (page: Page, owner: Account) => Promise<void>, options = {}) {
+    const owner = await server.account(email)
+    await server.call(owner.token, 'PATCH', '/v1/workspace/', { price_catalogue: false })
+    const agent = server.agent(owner)
+    const run = await agent.start('eve')
+    await agent.step(run.id, 1, { model: 'gpt-4o-2024-08-06' }, { prompt: 1000, completion: 100 })
+    const visited = await visit(browser, server, owner, options)
+    try {
+      await visited.page.goto('/prices')
+      await settled(visited.page)
+      await use(visited.page, owner)
+      expect(visited.troubles).toEqual([])
+    } finally {
+      await visited.context.close()
+    }
+  }
+
+  test('one press takes its price, after what the tokens would cost', () =>
+    older('older@example.com', async (page, owner) => {
+      await page.getByRole('heading', { name: 'Published prices are off' }).waitFor()
+      const warning = page.getByRole('region', { name: '1 model is used without a price' })
+      await warning.getByText('$0.0035', { exact: true }).waitFor()
+      await warning.getByText('openai/gpt-4o: $2.50 in', { exact: false }).waitFor()
+      await warning.getByRole('button', { name: 'Use the catalogue’s price for gpt-4o-2024-08-06' }).click()
+      await warning.waitFor({ state: 'detached' })
+      const listed = await server.call(owner.apiKey, 'GET', '/v1/model-pricing/')
+      expect(listed).toEqual([
+        expect.objectContaining({
+          model: 'gpt-4o-2024-08-06',
+          input_cost_per_token: 2.5e-6,
+          output_cost_per_token: 1e-5,
+          cached_input_cost_per_token: 1.25e-6,
+        }),
+      ])
+      // Editing one price loses none of the others.
+      await page.getByRole('button', { name: 'Edit gpt-4o-2024-08-06' }).click()
+      await page.getByLabel('Output, 1M tokens').fill('11')
+      await page.getByRole('button', { name: 'Save price' }).click()
+      await page.getByRole('cell', { name: '$11.00' }).waitFor()
+      const again = await server.call(owner.apiKey, 'GET', '/v1/model-pricing/')
+      expect(again[0]).toMatchObject({ output_cost_per_token: 1.1e-5, cached_input_cost_per_token: 1.25e-6 })
+    }))
+
+  test('what has no price is nowhere written as nothing', () =>
+    older('unknown@example.com', async (page) => {
+      for (const path of ['/overview', '/runs', '/users', '/prices', '/limits']) {
+        await page.goto(path)
+        await settled(page)
+        await page.getByText(/no price|without a price/).first().waitFor()
+        expect(await page.locator('main').innerText()).not.toMatch(/\$0\.00(?!\d)(?! of)(?! spent)/)
+      }
+      await page.goto('/runs')
+      await page.locator('tbody a').first().click()
+      await page.waitForURL('**/runs/*')
+      await settled(page)
+      await page.getByText('no price').first().waitFor()
+      expect(await page.locator('main').innerText()).not.toContain('$0.00')
+    }))
+
+  test('a name is tested, and the answer says why', () =>
+    open('/prices', async ({ page }) => {
+      const tester = page.getByRole('region', { name: 'Which price does a name get?' })
+      for (const [name, answer] of [
+        ['openai/gpt-4o-mini', 'It is a provider’s name and a model of theirs'],
+        ['models/gemini-2.5-flash', 'The catalogue counts it to this entry'],
+        ['gpt-4o', 'This workspace has an active entry'],
+        ['gpt-4o-mi', 'Names that only resemble it do not count.'],
+      ] as const) {
+        await tester.getByLabel('Model name').fill(name)
+        await page.keyboard.press('Enter')
+        await tester.getByText(answer).waitFor()
+      }
+      await tester.getByText('no price').waitFor()
+    }))
+
+  test('it is searched page by page, and the address keeps the place', () =>
+    open('/prices', async ({ page }) => {
+      const list = page.getByRole('region', { name: 'Catalogue', exact: true })
+      await page.getByRole('link', { name: 'Next page' }).click()
+      await page.waitForURL(/cursor=/)
+      await page.getByLabel('Search the catalogue').fill('claude-2')
+      await page.waitForURL((url) => url.searchParams.get('q') === 'claude-2' && !url.searchParams.has('cursor'))
+      await list.getByText('claude-2', { exact: true }).first().waitFor()
+      await page.getByLabel('Search the catalogue').fill('nothing has this name')
+      await page.getByText('No published price has this text in its names.').waitFor()
+    }))
+
+  test('a model is the same as another', () =>
+    open('/prices?add=my-deployment', async ({ page }) => {
+      await page.getByRole('button', { name: 'Same as another model' }).click()
+      await page.getByLabel('Same as', { exact: true }).fill('my-deployment')
+      await page.getByRole('button', { name: 'Save price' }).click()
+      await page.getByText('A model cannot be the same as itself.').waitFor()
+      await page.getByLabel('Same as', { exact: true }).fill('gpt-4o-mini')
+      await page.getByRole('button', { name: 'Save price' }).click()
+      await page.getByRole('row', { name: /my-deployment.*Same as gpt-4o-mini/ }).waitFor()
+      const listed = await server.call(account.apiKey, 'GET', '/v1/model-pricing/')
+      expect(listed).toContainEqual(expect.objectContaining({ model: 'my-deployment', same_as: 'gpt-4o-mini' }))
     }))
 })
 
