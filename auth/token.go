@@ -12,12 +12,11 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// What Parse answers for a token that is not accepted; any other error of
-// Parse is the server's own fault.
+// Errors of Parse for a token that is refused; any other is an internal error.
 var (
-	// ErrInvalidToken reports a token that this server did not issue as it stands.
+	// ErrInvalidToken reports a token that this server did not issue, or that was changed.
 	ErrInvalidToken = errors.New("invalid token")
-	// ErrExpiredToken reports an authentic token whose time is over.
+	// ErrExpiredToken reports an authentic token that has expired.
 	ErrExpiredToken = errors.New("token has expired")
 )
 
@@ -29,7 +28,7 @@ const (
 	maxClockSkew = time.Minute
 )
 
-// SessionID tells a session from all others of its account.
+// SessionID identifies a session among those of its account.
 type SessionID [16]byte
 
 // Claims are what a session token says. Version is the account's token version
@@ -42,7 +41,7 @@ type Claims struct {
 	IssuedAt, ExpiresAt time.Time
 }
 
-// wireClaims tells an absent ver from 0.
+// wireClaims distinguishes an absent ver from 0.
 type wireClaims struct {
 	jwt.RegisteredClaims
 	Workspace string `json:"ws"`
@@ -137,8 +136,8 @@ func (t *Tokens) Parse(token string) (Claims, error) {
 	}, nil
 }
 
-// sessionOf reads a token's id. A token of a version that gave none is told by
-// its text, of which there is but one.
+// sessionOf returns a token's id. A token of an older version has none, and is
+// identified by a hash of its text.
 func sessionOf(token, id string) (session SessionID, err error) {
 	if id == "" {
 		sum := sha256.Sum256([]byte(token))

@@ -54,7 +54,7 @@ func newCreateUser(stdin *os.File) *cobra.Command {
 	return cmd
 }
 
-// account checks the options and turns them into the store's.
+// account checks the options and converts them to the store's.
 func (o createUserOptions) account() (storage.NewAccount, error) {
 	if server.CheckEmail(o.email) != nil {
 		return storage.NewAccount{}, usage(fmt.Errorf("--email %q is not a valid email address",

@@ -108,7 +108,7 @@ func runDemo(ctx context.Context, dir string, o demoOptions, stdout, stderr io.W
 	return server.New(store, cfg).Serve(ctx, ln)
 }
 
-// fillDemo makes the account and its past, and returns what opens it.
+// fillDemo makes the account and its history, and returns its credentials.
 func fillDemo(
 	ctx context.Context, store *storage.Store, seed uint64,
 ) (password, key string, err error) {
@@ -130,7 +130,7 @@ func fillDemo(
 	return password, apiKey.Full, demo.Fill(ctx, store, workspace.Key(), seed, time.Now())
 }
 
-// unlessEnded forgets the error of what a signal has broken off: nothing went wrong then.
+// unlessEnded drops the error if ctx has ended: a signal is no failure.
 func unlessEnded(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return nil

@@ -48,7 +48,7 @@ func newCreateKey() *cobra.Command {
 	return cmd
 }
 
-// newKeyOf checks the options and turns them into the store's.
+// newKeyOf checks the options and converts them to the store's.
 func newKeyOf(label, scope, expires string) (in storage.NewKey, err error) {
 	in = storage.NewKey{Label: label, Scope: storage.Scope(scope)}
 	if err := checkLabel(label); err != nil {
@@ -233,7 +233,7 @@ func listKeys(ctx context.Context, dir, email string, asJSON bool, stdout io.Wri
 	})
 }
 
-// plainText shows a label as it is, unless it would move a terminal's cursor.
+// plainText quotes a label that holds control characters.
 func plainText(label string) string {
 	if quoted := strconv.Quote(label); strings.ContainsAny(quoted, "\\") {
 		return quoted
@@ -252,7 +252,7 @@ func endOf(k storage.APIKey) string {
 	}
 }
 
-// shortTime is a time to the minute, in UTC.
+// shortTime formats a time in UTC, to the minute.
 func shortTime(t time.Time, zero string) string {
 	if t.IsZero() {
 		return zero

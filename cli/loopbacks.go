@@ -9,8 +9,8 @@ import (
 	"syscall"
 )
 
-// listen opens an address. localhost is both loopback addresses, since a client
-// may try either: where the machine has only one of them, it is that one.
+// listen opens an address. For localhost it listens on both loopback addresses,
+// since a client may try either, or on the only one that the machine has.
 func listen(ctx context.Context, flag, addr string) (net.Listener, error) {
 	ln, err := listenWhere(ctx, addr)
 	if errors.Is(err, syscall.EADDRINUSE) {
@@ -28,7 +28,7 @@ func listenWhere(ctx context.Context, addr string) (net.Listener, error) {
 	if err != nil || host != "localhost" {
 		return new(net.ListenConfig).Listen(ctx, "tcp", addr)
 	}
-	const attempts = 10 // at a port that is free on both, where any will do
+	const attempts = 10 // at finding a port that is free on both
 	for range attempts {
 		var ln net.Listener
 		if ln, err = listenOnLoopbacks(ctx, port); !errors.Is(err, syscall.EADDRINUSE) ||
@@ -73,7 +73,7 @@ func isMissing(err error) bool {
 	return false
 }
 
-// pair accepts from two listeners; its address is the first's.
+// pair accepts from two listeners. Its address is that of the first.
 type pair struct {
 	net.Listener
 	second   net.Listener
@@ -95,7 +95,7 @@ func both(first, second net.Listener) net.Listener {
 	return p
 }
 
-// acceptFrom passes connections and errors on, until the pair is closed.
+// acceptFrom forwards connections and errors until the pair is closed.
 func (p *pair) acceptFrom(ln net.Listener) {
 	for {
 		conn, err := ln.Accept()
@@ -103,14 +103,14 @@ func (p *pair) acceptFrom(ln net.Listener) {
 		case p.accepted <- acceptance{conn, err}:
 		case <-p.closed:
 			if err == nil {
-				_ = conn.Close() // nobody is there to serve it
+				_ = conn.Close() // nobody accepts it any more
 			}
 			return
 		}
 	}
 }
 
-// Accept waits for the next connection of either.
+// Accept waits for the next connection on either listener.
 func (p *pair) Accept() (net.Conn, error) {
 	select {
 	case a := <-p.accepted:
@@ -120,7 +120,7 @@ func (p *pair) Accept() (net.Conn, error) {
 	}
 }
 
-// Close closes both.
+// Close closes both listeners.
 func (p *pair) Close() error {
 	var err error
 	p.once.Do(func() {

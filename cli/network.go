@@ -145,7 +145,7 @@ func (o networkOptions) configure(cfg *server.Config) error {
 	return nil
 }
 
-// private tells whether only this machine can reach the server. A proxy that is
+// private reports whether only this machine can reach the server. A proxy that is
 // trusted speaks for others, and a public URL is told to others.
 func (o networkOptions) private() bool {
 	public, err := url.Parse(o.publicURL)
@@ -155,7 +155,7 @@ func (o networkOptions) private() bool {
 	return isLoopback(o.addr) && len(o.trustedProxies) == 0 && len(o.tlsDomains) == 0
 }
 
-// isLoopback tells whether only this machine reaches an address.
+// isLoopback reports whether only this machine reaches an address.
 func isLoopback(addr string) bool {
 	host, _, err := net.SplitHostPort(addr)
 	return err == nil && isLocal(host)

@@ -14,9 +14,9 @@ import (
 	"github.com/pikarc/server/storage"
 )
 
-// explainPermission says of a file that may not be used whose it is, as whom
-// this process runs, and the line that mends it. A directory of the host's that
-// is mounted into a container is the usual case.
+// explainPermission says who owns a file that cannot be used, as which user this
+// process runs, and the command that helps. The usual case is a directory of the
+// host that is mounted into a container.
 func explainPermission(err error, dataDir string) string {
 	path := databasePath(dataDir)
 	var refused *fs.PathError
@@ -49,8 +49,8 @@ func explainPermission(err error, dataDir string) string {
 	return text
 }
 
-// nearest is the file itself where it is there and not ours, else the first
-// directory above it that is there, unless that is ours.
+// nearest returns the file itself if it exists and is not ours, else the first
+// existing directory above it, unless that is ours.
 func nearest(path string) (string, fs.FileInfo) {
 	for isFile := true; ; isFile = false {
 		info, err := os.Stat(path)
@@ -59,7 +59,7 @@ func nearest(path string) (string, fs.FileInfo) {
 				return path, info
 			}
 			if !isFile {
-				return path, nil // what is wrong is not whose it is
+				return path, nil // its owner is not the trouble
 			}
 		}
 		above := filepath.Dir(path)
@@ -70,7 +70,7 @@ func nearest(path string) (string, fs.FileInfo) {
 	}
 }
 
-// userName names a user by name, where the machine knows one, and number.
+// userName returns a user's number, with the name if the machine knows it.
 func userName(uid int) string {
 	u, err := user.LookupId(strconv.Itoa(uid))
 	if err != nil {

@@ -7,8 +7,8 @@ import (
 	"github.com/pikarc/server/plans"
 )
 
-// defaultPlan is the plan of a new workspace: the chosen one, else one with
-// everything where nothing is sold, and the free one where plans are.
+// defaultPlan returns the plan of a new workspace: the configured one, else
+// enterprise, or the free plan if plans are sold.
 func defaultPlan(flag, chosen string, sells bool) (plans.Plan, error) {
 	if chosen == "" {
 		chosen = string(plans.Enterprise)
@@ -23,8 +23,8 @@ func defaultPlan(flag, chosen string, sells bool) (plans.Plan, error) {
 	return plan, nil
 }
 
-// defaultPlanHere is that of a server with this environment, for the commands
-// that make workspaces beside it.
+// defaultPlanHere is defaultPlan for a server with this environment, for commands
+// that make workspaces.
 func defaultPlanHere() (plans.Plan, error) {
 	key, err := setting(stripeSecretKey)
 	if err != nil {

@@ -130,7 +130,7 @@ type serveOptions struct {
 	warnings                                  []string // of what is set and no setting
 }
 
-// config checks the options and turns them into the server's.
+// config checks the options and converts them to the server's.
 func (o serveOptions) config(stderr io.Writer) (server.Config, error) {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(o.logLevel)); err != nil {

@@ -141,7 +141,7 @@ func (a *agent) call(ctx context.Context, method, path string, body, into any) e
 	return json.Unmarshal(got, into)
 }
 
-// sleep tells whether the time passed; it did not when the context ended.
+// sleep reports whether the time passed; it did not when the context ended.
 func sleep(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

@@ -78,12 +78,12 @@ func ParseReason(code string) Reason {
 	return None
 }
 
-// IsMoney tells whether the rule's Limit and Used are plans.Money; otherwise they count runs.
+// IsMoney reports whether the rule's Limit and Used are plans.Money; otherwise they count runs.
 func (r Reason) IsMoney() bool {
 	return r == WorkspaceDailyBudgetExceeded || r == UserDailyBudgetExceeded
 }
 
-// HasLimit tells whether the rule compares a use with a limit at all.
+// HasLimit reports whether the rule compares a use with a limit at all.
 func (r Reason) HasLimit() bool {
 	return r >= WorkspaceDailyBudgetExceeded && r <= MaxConcurrentRunsExceeded
 }
@@ -128,7 +128,7 @@ type Decision struct {
 	Evaluated []Reason
 }
 
-// Allowed tells whether the answer is ALLOW.
+// Allowed reports whether the answer is ALLOW.
 func (d Decision) Allowed() bool { return d.Reason == None }
 
 // Decide asks the rules in their order; the first that objects answers.

@@ -91,7 +91,7 @@ func List() string {
 	return strings.Join(names[:last], ", ") + " or " + names[last]
 }
 
-// Has tells whether the plan includes the feature.
+// Has reports whether the plan includes the feature.
 func (p Plan) Has(f Feature) bool {
 	switch f {
 	case KillSwitch:

@@ -9,10 +9,10 @@ import (
 	"github.com/pikarc/server/server/limit"
 )
 
-// clientAddress is where a request comes from. What a trusted proxy says in
-// X-Forwarded-For is believed, from the right: each proxy appends whom it
-// speaks with, so the first address that is no proxy of ours is the client, and
-// all before it is the client's own invention. Zero when there is no address.
+// clientAddress returns the client's address. X-Forwarded-For of a trusted proxy is
+// read from the right: each proxy appends its peer, so the first address that is
+// not a trusted proxy is the client, and anything before it may be forged. Zero
+// when there is no address.
 func clientAddress(r *http.Request, proxies []netip.Prefix) netip.Addr {
 	peer, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {
@@ -26,7 +26,7 @@ func clientAddress(r *http.Request, proxies []netip.Prefix) netip.Addr {
 	for _, text := range slices.Backward(said) {
 		hop, ok := forwardedAddr(strings.TrimSpace(text))
 		if !ok {
-			return client // the last that somebody we trust has vouched for
+			return client // the last that a trusted proxy has added
 		}
 		client = hop
 		if !limit.Contains(proxies, client) {

@@ -21,17 +21,17 @@ type Backups struct {
 	Keep  int // the latest so many
 }
 
-// backupName is the layout of a scheduled backup's name: its moment, UTC. Only
-// files of such a name are ever deleted.
+// backupName is the layout of a scheduled backup's name: its time, in UTC. Only
+// files with such a name are ever deleted.
 const backupName = "pikarc-20060102T150405Z.db"
 
-// backupDue tells that the latest backup is old enough. The files themselves
-// say when that was, so that a restart neither forgets nor repeats one. One
-// from the future (the clock was wrong) says nothing.
+// backupDue reports whether the latest backup is due for a successor. The files
+// themselves say when it was made, so that a restart neither skips nor repeats
+// one. A backup from the future (the clock was wrong) is ignored.
 func (u *upkeep) backupDue(now time.Time) bool {
 	taken, err := scheduledBackups(u.Backups.Dir)
 	if err != nil {
-		return true // and the backup itself will say what is wrong
+		return true // the backup itself reports what is wrong
 	}
 	for _, b := range slices.Backward(taken) {
 		if !b.at.After(now) {

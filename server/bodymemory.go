@@ -20,10 +20,10 @@ const (
 	bodyShares = 4
 )
 
-// bodyMemory bounds what large bodies take in memory while they are served,
-// whatever the number of connections. A workspace may have a share of it, so
-// that it never keeps another's bodies out; who has not signed in shares one.
-// What waits holds no more than a small body.
+// bodyMemory bounds the memory of large bodies while they are served, whatever
+// the number of connections. A workspace may use a share of it, so that it never
+// keeps another's bodies out; callers without a workspace have one share together.
+// A body that waits holds no more than a small one.
 type bodyMemory struct {
 	all     *semaphore.Weighted
 	share   int64

@@ -44,8 +44,8 @@ type call struct {
 
 func (c *call) ctx() context.Context { return c.r.Context() }
 
-// answer makes the handler of a route: it names the request, authenticates,
-// calls, turns an error into its answer, and logs.
+// answer returns the handler of a route: it gives the request an id, authenticates,
+// calls, answers an error, and logs.
 func (s *Server) answer(rt route) httprouter.Handle {
 	metrics := s.metrics.Route(rt.method, rt.path)
 	return func(w http.ResponseWriter, r *http.Request, params httprouter.Params) {
@@ -76,7 +76,7 @@ func (s *Server) answer(rt route) httprouter.Handle {
 	}
 }
 
-// counted keeps and counts the decision that the call has come to.
+// counted keeps the call's decision, and counts it.
 func (c *call) counted(d guard.Decision) {
 	c.isDecision, c.decision = true, d
 	c.metrics.Decided(d)
@@ -108,7 +108,7 @@ func (s *Server) handle(c *call) (err error) {
 	}
 	err = c.route.handle(c)
 	if v := (*request.ValidationError)(nil); c.who.ended != nil && errors.As(err, &v) {
-		err = c.who.ended // who calls is looked at before what is sent
+		err = c.who.ended // a bad credential is reported before a bad body
 	}
 	if c.who.cached && !keyEnded(err) {
 		s.store.KeyUsed(c.who.key)
@@ -116,7 +116,7 @@ func (s *Server) handle(c *call) (err error) {
 	return err
 }
 
-// meet finds out who calls. Whom nobody knows has little time to send a body.
+// meet authenticates the caller. One who cannot has little time to send a body.
 func (s *Server) meet(c *call) error {
 	if c.route.needs == public {
 		s.hurry(c)
@@ -134,8 +134,8 @@ func (s *Server) meet(c *call) error {
 	return nil
 }
 
-// requestID takes the caller's id when it is a sane token, else makes one. It
-// is no secret, so the runtime's generator will do.
+// requestID takes the caller's id if it is a plain token, else makes one. It is
+// no secret, so math/rand will do.
 func requestID(r *http.Request) string {
 	const maxLength = 128
 	id := r.Header.Get("X-Request-Id")

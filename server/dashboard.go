@@ -14,7 +14,7 @@ import (
 	"strings"
 )
 
-// indexFile is what each page of the dashboard is served as.
+// indexFile is the file that every page of the dashboard is served from.
 const indexFile = "index.html"
 
 // pages are the paths that the dashboard shows, so that a reload and a new
@@ -27,8 +27,8 @@ func pages() []string {
 	}
 }
 
-// contentTypes are of the files that a dashboard has. A table of our own,
-// because package mime asks the machine.
+// contentTypes are those of the dashboard's files. They are listed here because
+// package mime depends on the machine's tables.
 func contentTypes() map[string]string {
 	return map[string]string{
 		".html": "text/html; charset=utf-8", ".css": "text/css; charset=utf-8",

@@ -121,7 +121,7 @@ func (s *Server) unblock(c *call, user string) error {
 	return c.ok(userOf(u), orNotFound(err, "User not found"))
 }
 
-// eraseWait is how long a call waits for an erasure; a job does the rest.
+// eraseWait is how long a call waits for an erasure before a job goes on with it.
 const eraseWait = 10 * time.Second
 
 func (s *Server) eraseUser(c *call) error {
@@ -141,8 +141,8 @@ func (s *Server) eraseNamedUser(c *call) error {
 	return s.erase(c, user)
 }
 
-// erase answers 200 when nothing is left of the user, also in the file, and 202
-// while that is still under way.
+// erase answers 200 once nothing of the user is left, in the file either, and 202
+// while the erasure goes on.
 func (s *Server) erase(c *call, user string) error {
 	e, err := s.store.EraseUser(c.ctx(), c.who.workspace, user, eraseWait)
 	if err != nil {

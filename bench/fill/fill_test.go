@@ -16,13 +16,13 @@ func TestAFilledFileHasRightBooks(t *testing.T) {
 	if err := proc.Build(t.Context(), filepath.Join("..", ".."), pikarc); err != nil {
 		t.Fatal(err)
 	}
-	command := func(name string) {
+	command := func(args ...string) {
 		t.Helper()
-		if out, err := exec.CommandContext(t.Context(), pikarc, name, "--data-dir", dir).CombinedOutput(); err != nil {
-			t.Fatalf("pikarc %s: %v\n%s", name, err, out)
+		if out, err := exec.CommandContext(t.Context(), pikarc, append(args, "--data-dir", dir)...).CombinedOutput(); err != nil {
+			t.Fatalf("pikarc %v: %v\n%s", args, err, out)
 		}
 	}
-	command("migrate")
+	command("migrate", "--init")
 	db, err := books.OpenForWriting(path)
 	if err != nil {
 		t.Fatal(err)

@@ -66,7 +66,7 @@ func digits(text []byte) (n int, err error) {
 	return 0, errors.New("the answer's Content-Length is no number")
 }
 
-// hasFold tells whether b begins with a lower-case text, in any case.
+// hasFold reports whether b begins with a lower-case text, in any case.
 func hasFold(b []byte, prefix string) bool {
 	for i := range len(prefix) {
 		c := b[i]

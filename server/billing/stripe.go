@@ -12,8 +12,8 @@ import (
 	"github.com/pikarc/server/plans"
 )
 
-// This file is the edge to Stripe: all that is asked of it, in our words. How
-// the calls make up the life of a subscription is told in doc.go.
+// This file is the client of Stripe. doc.go says how its calls make up the life
+// of a subscription.
 
 // payments is what billing asks of Stripe.
 type payments interface {
@@ -58,7 +58,7 @@ type checkout struct {
 	open    bool
 }
 
-// subscription is a subscription as Stripe tells it.
+// subscription is what Stripe says of a subscription.
 type subscription struct {
 	id        string
 	status    stripe.SubscriptionStatus
@@ -72,7 +72,7 @@ type subscription struct {
 	unpaidDue time.Time // when that invoice was made
 }
 
-// client asks the real Stripe, or what speaks like it.
+// client calls Stripe, or a stand-in for it.
 type client struct{ api *stripe.Client }
 
 func newClient(cfg *Config) *client {
@@ -122,7 +122,7 @@ func (c *client) Subscriptions(
 	return all, nil
 }
 
-// missing tells a customer that was deleted from one that never was here.
+// missing distinguishes a deleted customer from one that never existed.
 func (c *client) missing(ctx context.Context, customer string) error {
 	found, err := c.api.V1Customers.Retrieve(ctx, customer, nil)
 	switch {
@@ -226,9 +226,9 @@ func (c *client) OpenPortal(ctx context.Context, customer, returnURL string) (st
 	return session.URL, nil
 }
 
-// stripeError says what was asked, and is errStripeAway when asking again may
-// help: no answer, a busy Stripe, trouble of its own, or a key that it does
-// not take. A refusal of the request itself is errStripeRefused. Neither text holds the key.
+// stripeError names the call. It is errStripeAway if a retry may help: no answer,
+// a rate limit, an internal error, or a key that is not accepted. A request that
+// Stripe refuses is errStripeRefused. Neither text holds the key.
 func stripeError(asked string, err error) error {
 	var refusal *stripe.Error
 	if err == nil {

@@ -5,7 +5,7 @@ import (
 	"github.com/pikarc/server/storage"
 )
 
-// Totals are sums over a time, and what they do not hold.
+// Totals are sums over a period, with what could not be counted in them.
 type Totals struct {
 	Spend   plans.Money `json:"total_usd"`
 	Tokens  int64       `json:"total_tokens"`
@@ -15,12 +15,12 @@ type Totals struct {
 	Capped bool `json:"capped"`
 }
 
-// TotalsOf writes sums as the API does.
+// TotalsOf converts sums to their JSON form.
 func TotalsOf(t storage.Totals) Totals {
 	return Totals{t.Spend, t.Tokens, t.Runs, t.Denials, Gaps(t.Gaps), t.Capped}
 }
 
-// Gaps is what a spend does not hold.
+// Gaps is what could not be counted in a spend.
 type Gaps struct {
 	UnpricedTokens    int64 `json:"unpriced_tokens"`
 	UnpricedSteps     int64 `json:"unpriced_step_count"`

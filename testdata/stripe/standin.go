@@ -219,7 +219,7 @@ func (s *Stripe) readCustomer(r *http.Request) (int, object) {
 	return http.StatusOK, c
 }
 
-// exists tells whether a customer can be asked about: it is there, and was not deleted.
+// exists reports whether a customer can be asked about: it is there, and was not deleted.
 func (s *Stripe) exists(customer string) bool {
 	c, found := s.customers[customer]
 	return found && c["deleted"] != true
