@@ -132,7 +132,7 @@ func expirePayloads(tx *Tx, runID, limit int64) (n, latest int64, err error) {
 	var last []byte
 	var total int64
 	err = tx.each(`SELECT step_uuid, coalesce(octet_length(input_data), 0) + coalesce(octet_length(output_data), 0)
-			+ coalesce(octet_length(error), 0)
+			+ coalesce(octet_length(error), 0) + coalesce(octet_length(usage_data), 0)
 		FROM step_payloads WHERE run_id = $1 ORDER BY step_uuid LIMIT $2`, []any{runID, limit}, func(rows scanner) error {
 		var step []byte
 		var size int64
