@@ -62,7 +62,7 @@ func (r Reason) String() string {
 // Reasons lists the codes of the rules, in the order of their values from 1.
 func Reasons() []string {
 	var codes []string
-	for r := RunAlreadyEnded; r <= ModelNotPriced; r++ {
+	for r := RunAlreadyEnded; r.String() != ""; r++ {
 		codes = append(codes, r.String())
 	}
 	return codes
@@ -70,7 +70,7 @@ func Reasons() []string {
 
 // ParseReason is the reverse of String; None for any other code.
 func ParseReason(code string) Reason {
-	for r := RunAlreadyEnded; r <= ModelNotPriced; r++ {
+	for r := RunAlreadyEnded; r.String() != ""; r++ {
 		if r.String() == code {
 			return r
 		}
