@@ -49,6 +49,8 @@ test: ## everything: linters, Go tests with -race, dashboard tests, the publishe
 	clients/suite/run.sh ./pikarc
 	$(call say,the MCP gateway between the reference SDKs (in a virtual environment and a node_modules of its own))
 	tests/mcp/run.sh ./pikarc
+	$(call say,the adapters of the TypeScript client against ./pikarc (with the frameworks themselves))
+	clients/adapters/typescript/run.sh ./pikarc
 	$(call say,the dashboard in a real browser against ./pikarc (installs Chromium where it is missing and it may))
 	tests/browser/run.sh ./pikarc
 	$(call say,schemathesis against ./pikarc (in a venv of its own))

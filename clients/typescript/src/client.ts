@@ -50,7 +50,7 @@ export class Pikarc {
       throw error;
     } finally {
       clearInterval(beats);
-      await run.end(!failed ? "COMPLETED" : failure instanceof PikarcBlockedError ? "BLOCKED" : "FAILED");
+      await run.end(!failed ? "COMPLETED" : isDenial(failure) ? "BLOCKED" : "FAILED");
     }
   }
 
@@ -148,6 +148,12 @@ export class Pikarc {
 async function owner(s: Settings): Promise<string> {
   const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(`${s.baseUrl}\n${s.apiKey}`));
   return [...new Uint8Array(digest).slice(0, 8)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+/** Reports whether an error is a denial, or a framework's own around one. */
+function isDenial(error: unknown): boolean {
+  for (let depth = 0; error instanceof Error && depth < 10; depth++, error = error.cause) if (error instanceof PikarcBlockedError) return true;
+  return false;
 }
 
 /** Of a function's arguments, what is recorded: one object as it is, else a list. */
