@@ -70,7 +70,19 @@ check() {
 }
 # Their paths fit a sibling's parameter too (/v1/api-keys/{id}, /v1/users/{user_id}, …): the router allows the sibling's
 # methods there, if only to answer that there is no such id.
-siblings=(listModelPrices listPublishedPrices listApiKeys listUsers eraseNamedUser blockNamedUser unblockNamedUser)
+mapfile -t siblings < <("$python" - "$here/../../server/openapi.json" <<'PY'
+import json, re, sys
+paths = json.load(open(sys.argv[1]))["paths"]
+def pattern(path):  # a model's name and a user's id may hold slashes, or be empty
+    parts = re.split(r"\{([^}]*)\}", path)
+    return "".join(re.escape(p) if i % 2 == 0 else ".*" if p in ("model", "user_id") else "[^/]+" for i, p in enumerate(parts)) + "/?"
+for path, item in paths.items():
+    for call in item.values():
+        fits = any("{" in other and other != path and re.fullmatch(pattern(other), path.rstrip("/") + "/") for other in paths)
+        if fits and call.get("operationId") not in (None, "regenerateApiKey", "watchEvents"):
+            print(call["operationId"])
+PY
+)
 while ((generated < least)) && [[ -z $failed ]]; do
   check --exclude-operation-id regenerateApiKey --exclude-operation-id watchEvents "${siblings[@]/#/--exclude-operation-id=}" --max-examples "$examples"
   seed=$((seed + 1))
