@@ -9,19 +9,19 @@ import (
 	"time"
 )
 
-// wrong is the temporary table that takes the rows of a book that differ: the
+// diffTable is the temporary table that takes the rows of a counter table that differ: the
 // key, what is stored and what should be, and whether that is a lower bound.
-func (b book) wrong() string { return "wrong_" + b.table }
+func (b counterTable) diffTable() string { return "wrong_" + b.table }
 
-func (b book) createWrong() string {
-	return fmt.Sprintf(`CREATE TEMP TABLE %s (%s, at_least, %s, %s)`, b.wrong(),
-		strings.Join(b.key, ", "), joined(b.figures, "was_%[1]s"), joined(b.figures, "is_%[1]s"))
+func (b counterTable) createDiffTable() string {
+	return fmt.Sprintf(`CREATE TEMP TABLE %s (%s, at_least, %s, %s)`, b.diffTable(),
+		strings.Join(b.key, ", "), joined(b.columns, "was_%[1]s"), joined(b.columns, "is_%[1]s"))
 }
 
-// compare selects the rows of a book that differ, in the columns of wrong.
-func (b book) compare() string {
+// compare selects the rows of a counter table that differ, in the columns of its diffTable.
+func (b counterTable) compare() string {
 	rows, stored, proved := b.beside()
-	if b.open {
+	if b.optionalRows {
 		rows, stored, proved = b.together()
 	}
 	bound, history := "0 = 1", ""
@@ -31,14 +31,14 @@ func (b book) compare() string {
 	should := "CASE WHEN " + bound + " AND " + stored + " > " + proved + " THEN " + stored + " ELSE " + proved + " END"
 	differs := "CASE WHEN " + bound + " THEN " + stored + " < " + proved + " ELSE " + stored + " <> " + proved + " END"
 	return fmt.Sprintf(`SELECT %s, CASE WHEN %s THEN 1 ELSE 0 END, %s, %s FROM %s %s WHERE %s`,
-		joined(b.key, "t.%[1]s"), bound, joined(b.figures, stored), joined(b.figures, should),
-		rows, history, joinedWith(b.figures, differs, " OR "))
+		joined(b.key, "t.%[1]s"), bound, joined(b.columns, stored), joined(b.columns, should),
+		rows, history, joinedWith(b.columns, differs, " OR "))
 }
 
 // beside puts what the ledger says beside each row of the table.
-func (b book) beside() (rows, stored, proved string) {
+func (b counterTable) beside() (rows, stored, proved string) {
 	table := b.table
-	if b.pieces {
+	if b.chunked {
 		table = fmt.Sprintf(`(SELECT * FROM %s WHERE id > $1 AND id <= $2)`, b.table)
 	}
 	on := joinedWith(b.key, "t.%[1]s = l.%[1]s", " AND ")
@@ -47,25 +47,25 @@ func (b book) beside() (rows, stored, proved string) {
 
 // together adds both up by their key, so that a row may be missing on either
 // side. It is a sort, where a full join would look for every row in all others.
-func (b book) together() (rows, stored, proved string) {
+func (b counterTable) together() (rows, stored, proved string) {
 	key := joined(b.key, "%[1]s")
 	return fmt.Sprintf(`(SELECT %s, %s FROM (SELECT %s, %s FROM %s UNION ALL SELECT %s, %s FROM (%s) l) b GROUP BY %s) t`,
-		key, joined(b.figures, "sum(was_%[1]s) AS was_%[1]s, sum(is_%[1]s) AS is_%[1]s"),
-		key, joined(b.figures, "%[1]s AS was_%[1]s, 0 AS is_%[1]s"), b.table,
-		key, joined(b.figures, "0, coalesce(%[1]s, 0)"), b.ledger, key), "t.was_%[1]s", "t.is_%[1]s"
+		key, joined(b.columns, "sum(was_%[1]s) AS was_%[1]s, sum(is_%[1]s) AS is_%[1]s"),
+		key, joined(b.columns, "%[1]s AS was_%[1]s, 0 AS is_%[1]s"), b.table,
+		key, joined(b.columns, "0, coalesce(%[1]s, 0)"), b.ledger, key), "t.was_%[1]s", "t.is_%[1]s"
 }
 
-// fix writes what wrong says that the figures should be.
-func (b book) fix() string {
-	if b.open {
+// fix writes what the diffTable says that the counters should be.
+func (b counterTable) fix() string {
+	if b.optionalRows {
 		return fmt.Sprintf(`INSERT INTO %s (%s, %s) SELECT %s, %s FROM %s WHERE true ON CONFLICT (%s) DO UPDATE SET %s`,
-			b.table, joined(b.key, "%[1]s"), joined(b.figures, "%[1]s"), joined(b.key, "%[1]s"), joined(b.figures, "is_%[1]s"),
-			b.wrong(), joined(b.key, "%[1]s"), joined(b.figures, "%[1]s = excluded.%[1]s"))
+			b.table, joined(b.key, "%[1]s"), joined(b.columns, "%[1]s"), joined(b.key, "%[1]s"), joined(b.columns, "is_%[1]s"),
+			b.diffTable(), joined(b.key, "%[1]s"), joined(b.columns, "%[1]s = excluded.%[1]s"))
 	}
 	same := joinedWith(b.key, "w.%[1]s = "+b.table+".%[1]s", " AND ")
-	from := fmt.Sprintf("FROM %s w WHERE %s", b.wrong(), same)
+	from := fmt.Sprintf("FROM %s w WHERE %s", b.diffTable(), same)
 	return fmt.Sprintf(`UPDATE %s SET %s WHERE EXISTS (SELECT 1 %s)`,
-		b.table, joined(b.figures, "%[1]s = (SELECT w.is_%[1]s "+from+")"), from)
+		b.table, joined(b.columns, "%[1]s = (SELECT w.is_%[1]s "+from+")"), from)
 }
 
 // joined formats each name, with commas between.
@@ -79,68 +79,68 @@ func joinedWith(names []string, format, between string) string {
 	return strings.Join(all, between)
 }
 
-// checkBook compares a book, or a piece of it, and in a repair sets it right.
-func (a *audit) checkBook(b book, piece []any) error {
-	if err := a.exec([]string{"DELETE FROM " + b.wrong()}); err != nil {
+// checkCounters compares a counter table, or a chunk of it, and in a repair sets it right.
+func (v *verification) checkCounters(b counterTable, chunk []any) error {
+	if err := v.exec([]string{"DELETE FROM " + b.diffTable()}); err != nil {
 		return err
 	}
-	if err := a.exec([]string{"INSERT INTO " + b.wrong() + " " + b.compare()}, piece...); err != nil {
+	if err := v.exec([]string{"INSERT INTO " + b.diffTable() + " " + b.compare()}, chunk...); err != nil {
 		return err
 	}
-	found := a.report.Found
-	err := eachRow(a.ctx, a.conn, "SELECT * FROM "+b.wrong(), nil, func(_ []string, values []any) {
-		a.report.add(b.difference(values, a.repair))
+	found := v.report.Found
+	err := eachRow(v.ctx, v.conn, "SELECT * FROM "+b.diffTable(), nil, func(_ []string, values []any) {
+		v.report.add(b.difference(values, v.repair))
 	})
-	if err != nil || !a.repair || a.report.Found == found {
+	if err != nil || !v.repair || v.report.Found == found {
 		return err
 	}
-	return a.exec([]string{b.fix()})
+	return v.exec([]string{b.fix()})
 }
 
 // checkListing compares run_segments with where steps are. A step that it does
 // not list is seen by no other check, so this comes first; a repair lists it,
 // and takes out what lists nothing.
-func (a *audit) checkListing() error {
+func (v *verification) checkListing() error {
 	const perPiece = 50_000 // steps
-	found := a.report.Found
-	err := a.eachPiece(`SELECT segment FROM steps WHERE segment > $1 ORDER BY segment LIMIT 1 OFFSET $2`, perPiece, func(low, high int64) error {
-		return a.unlike("listed nowhere", "listed under the run", `SELECT run_id, segment, count(*) AS steps FROM steps s
+	found := v.report.Found
+	err := v.eachChunk(`SELECT segment FROM steps WHERE segment > $1 ORDER BY segment LIMIT 1 OFFSET $2`, perPiece, func(low, high int64) error {
+		return v.reportRows("listed nowhere", "listed under the run", `SELECT run_id, segment, count(*) AS steps FROM steps s
 			WHERE segment > $1 AND segment <= $2 GROUP BY segment, run_id
 			HAVING NOT EXISTS (SELECT 1 FROM run_segments l WHERE l.run_id = s.run_id AND l.segment = s.segment)`, low, high)
 	})
 	if err != nil {
 		return err
 	}
-	err = a.unlike("listed", "no such entry", `SELECT run_id, segment, 0 AS steps FROM run_segments l
+	err = v.reportRows("listed", "no such entry", `SELECT run_id, segment, 0 AS steps FROM run_segments l
 		WHERE NOT EXISTS (SELECT 1 FROM steps s WHERE s.segment = l.segment AND s.run_id = l.run_id)`)
-	if err != nil || !a.repair || a.report.Found == found {
+	if err != nil || !v.repair || v.report.Found == found {
 		return err
 	}
-	return a.exec([]string{
+	return v.exec([]string{
 		`INSERT INTO run_segments SELECT DISTINCT run_id, segment FROM steps WHERE true ON CONFLICT (run_id, segment) DO NOTHING`,
 		`DELETE FROM run_segments WHERE NOT EXISTS
 			(SELECT 1 FROM steps s WHERE s.segment = run_segments.segment AND s.run_id = run_segments.run_id)`,
 	})
 }
 
-// unlike reports the segments of runs that a query selects, with their steps.
-func (a *audit) unlike(is, should, query string, args ...any) error {
-	return eachRow(a.ctx, a.conn, query, args, func(columns []string, values []any) {
-		a.report.add(Difference{
-			Check: "run_segments", Row: describe(columns[:2], values[:2]), Repaired: a.repair,
+// reportRows reports the segments of runs that a query selects, with their steps.
+func (v *verification) reportRows(is, should, query string, args ...any) error {
+	return eachRow(v.ctx, v.conn, query, args, func(columns []string, values []any) {
+		v.report.add(Difference{
+			Check: "run_segments", Row: describe(columns[:2], values[:2]), Repaired: v.repair,
 			Stored: describe(columns[2:], values[2:]) + ", " + is, ShouldBe: should,
 		})
 	})
 }
 
 // difference reads a row of wrong.
-func (b book) difference(values []any, repaired bool) Difference {
+func (b counterTable) difference(values []any, repaired bool) Difference {
 	d := Difference{Check: b.name(), Row: describe(b.key, values[:len(b.key)]), Repaired: repaired}
 	atLeast, values := values[len(b.key)] == int64(1), values[len(b.key)+1:]
 	var names []string
 	var stored, should []any
-	for i, name := range b.figures {
-		if was, is := values[i], values[len(b.figures)+i]; was != is {
+	for i, name := range b.columns {
+		if was, is := values[i], values[len(b.columns)+i]; was != is {
 			names, stored, should = append(names, name), append(stored, was), append(should, is)
 		}
 	}

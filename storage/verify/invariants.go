@@ -5,11 +5,11 @@ import "strings"
 // invariant is what holds between rows at every commit. Its query selects the rows
 // that break it: first the columns that name one, then those that show how.
 type invariant struct {
-	name   string
-	holds  string // what should be, for people
-	key    int    // how many columns name the row
-	pieces bool   // the query takes one piece of runs, $1 < id <= $2
-	query  string
+	name    string
+	holds   string // what should be, for people
+	key     int    // how many columns name the row
+	chunked bool   // the query takes one piece of runs, $1 < id <= $2
+	query   string
 }
 
 // wholeRun leaves out ended runs of which retention may have deleted a part.
@@ -29,23 +29,23 @@ func invariants() []invariant {
 func denialInvariants() []invariant {
 	return []invariant{
 		{
-			name: "denials", holds: "a run born BLOCKED has a denial", key: 1, pieces: true,
+			name: "denials", holds: "a run born BLOCKED has a denial", key: 1, chunked: true,
 			query: `SELECT r.id AS run_id FROM runs r WHERE r.id > $1 AND r.id <= $2 AND r.status = 4 AND r.ended_by IS NULL
 				AND NOT EXISTS (SELECT 1 FROM denials d WHERE d.run_id = r.id AND d.step_uuid = x'') AND ` + wholeRun,
 		},
 		{
-			name: "denials", holds: "a BLOCKED step has a denial", key: 2, pieces: true,
+			name: "denials", holds: "a BLOCKED step has a denial", key: 2, chunked: true,
 			query: `SELECT s.run_id, s.uuid FROM run_steps s JOIN runs r ON r.id = s.run_id
 				WHERE s.run_id > $1 AND s.run_id <= $2 AND s.status = 4
 				AND NOT EXISTS (SELECT 1 FROM denials d WHERE d.run_id = s.run_id AND d.step_uuid = s.uuid) AND ` + wholeRun,
 		},
 		{
-			name: "denials", holds: "a start's denial belongs to a run born BLOCKED", key: 2, pieces: true,
+			name: "denials", holds: "a start's denial belongs to a run born BLOCKED", key: 2, chunked: true,
 			query: `SELECT d.run_id, d.step_uuid FROM denials d WHERE d.run_id > $1 AND d.run_id <= $2 AND d.step_uuid = x''
 				AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.id = d.run_id AND r.status = 4 AND r.ended_by IS NULL)`,
 		},
 		{
-			name: "denials", holds: "a step's denial belongs to a BLOCKED step", key: 2, pieces: true,
+			name: "denials", holds: "a step's denial belongs to a BLOCKED step", key: 2, chunked: true,
 			query: `SELECT run_id, step_uuid FROM denials WHERE run_id > $1 AND run_id <= $2 AND step_uuid <> x''
 				EXCEPT SELECT run_id, uuid FROM run_steps WHERE run_id > $1 AND run_id <= $2 AND status = 4`,
 		},
@@ -54,7 +54,7 @@ func denialInvariants() []invariant {
 		// only. 1 to 3 have no limit, 4 to 7 object from their limit on, 4 to 6
 		// reset by themselves.
 		{
-			name: "denials: contents", holds: "a reason with its limit, use and reset", key: 2, pieces: true,
+			name: "denials: contents", holds: "a reason with its limit, use and reset", key: 2, chunked: true,
 			query: `SELECT run_id, step_uuid, reason, limit_value, used_value, resets_at FROM denials
 				WHERE run_id > $1 AND run_id <= $2
 				AND NOT (CASE WHEN step_uuid = x'' THEN reason BETWEEN 2 AND 7 ELSE reason BETWEEN 1 AND 5 OR reason = 8 END
@@ -63,7 +63,7 @@ func denialInvariants() []invariant {
 		},
 		{
 			// Older versions left it out where all denials came after the end (1).
-			name: "runs.deny_reason", holds: "the reason of a denied start or step; that it had ended only where there is no other", key: 1, pieces: true,
+			name: "runs.deny_reason", holds: "the reason of a denied start or step; that it had ended only where there is no other", key: 1, chunked: true,
 			query: `SELECT r.id AS run_id, r.deny_reason FROM runs r LEFT JOIN denials d ON d.run_id = r.id
 				WHERE r.id > $1 AND r.id <= $2 AND ` + wholeRun + `
 				GROUP BY r.id, r.deny_reason
@@ -76,23 +76,23 @@ func denialInvariants() []invariant {
 func runInvariants() []invariant {
 	return []invariant{
 		{
-			name: "runs: ends", holds: "RUNNING without, BLOCKED with or without, others with an end", key: 1, pieces: true,
+			name: "runs: ends", holds: "RUNNING without, BLOCKED with or without, others with an end", key: 1, chunked: true,
 			query: `SELECT id AS run_id, status, ended_at, ended_by FROM runs WHERE id > $1 AND id <= $2
 				AND NOT (status BETWEEN 1 AND 4 AND (status = 1) = (ended_at IS NULL)
 					AND CASE WHEN status = 1 THEN ended_by IS NULL ELSE status = 4 OR ended_by IS NOT NULL END)`,
 		},
 		{
-			name: "run_segments", holds: "the step is in one segment", key: 2, pieces: true,
+			name: "run_segments", holds: "the step is in one segment", key: 2, chunked: true,
 			query: `SELECT run_id, uuid, count(*) AS segments FROM run_steps WHERE run_id > $1 AND run_id <= $2
 				GROUP BY run_id, uuid HAVING count(*) > 1`,
 		},
 		{
-			name: "steps: of a denied run", holds: "BLOCKED", key: 2, pieces: true,
+			name: "steps: of a denied run", holds: "BLOCKED", key: 2, chunked: true,
 			query: `SELECT s.run_id, s.uuid, s.status FROM runs r JOIN run_steps s ON s.run_id = r.id
 				WHERE r.id > $1 AND r.id <= $2 AND r.status = 4 AND r.ended_by IS NULL AND s.status <> 4`,
 		},
 		{
-			name: "steps: completion", holds: "a time for COMPLETED and FAILED alone", key: 2, pieces: true,
+			name: "steps: completion", holds: "a time for COMPLETED and FAILED alone", key: 2, chunked: true,
 			query: `SELECT run_id, uuid, status, completed_at FROM run_steps WHERE run_id > $1 AND run_id <= $2
 				AND NOT (status BETWEEN 1 AND 5 AND (completed_at IS NOT NULL) = (status IN (2, 3)))`,
 		},
@@ -137,7 +137,7 @@ func usageInvariants() []invariant {
 		// Usage is reported as a whole or not at all, never on a blocked step,
 		// and it costs something exactly when there were prices.
 		{
-			name: "steps: usage", holds: "usage whole or absent, a cost where there are prices or a reported one, none when BLOCKED", key: 2, pieces: true,
+			name: "steps: usage", holds: "usage whole or absent, a cost where there are prices or a reported one, none when BLOCKED", key: 2, chunked: true,
 			query: `SELECT s.run_id, s.uuid, s.status, s.booked_day, s.prompt_tokens, s.completion_tokens, s.input_picos, s.output_picos,
 					s.cost_nanos, u.reported_nanos
 				FROM run_steps s` + stepUsage + `WHERE s.run_id > $1 AND s.run_id <= $2
@@ -151,7 +151,7 @@ func usageInvariants() []invariant {
 					OR s.status = 4 AND s.booked_day IS NOT NULL)`,
 		},
 		{
-			name: "step_usage", holds: "parts within their wholes, and nothing below zero", key: 2, pieces: true,
+			name: "step_usage", holds: "parts within their wholes, and nothing below zero", key: 2, chunked: true,
 			query: `SELECT s.run_id, s.uuid, s.prompt_tokens, u.cached_tokens, u.cache_write_tokens, u.cache_write_1h_tokens,
 					s.completion_tokens, u.reasoning_tokens, u.service_tier, u.reported_nanos
 				FROM run_steps s JOIN step_usage u ON u.segment = s.segment AND u.run_id = s.run_id AND u.step_uuid = s.uuid
@@ -177,13 +177,13 @@ func usageInvariants() []invariant {
 					OR rates IS NOT NULL AND (input_picos IS NULL OR rates = '')`,
 		},
 		{
-			name: "steps.price_id", holds: "one of the workspace's price_points, on a step with prices", key: 2, pieces: true,
+			name: "steps.price_id", holds: "one of the workspace's price_points, on a step with prices", key: 2, chunked: true,
 			query: `SELECT run_id, uuid, price_id, input_picos FROM run_steps s WHERE run_id > $1 AND run_id <= $2
 				AND price_id IS NOT NULL AND (input_picos IS NULL OR NOT EXISTS (SELECT 1 FROM price_points p
 					JOIN runs r ON r.id = s.run_id AND r.workspace_id = p.workspace_id WHERE p.id = s.price_id))`,
 		},
 		{
-			name: "steps.cost_nanos", holds: "tokens times prices, rounded up", key: 2, pieces: true,
+			name: "steps.cost_nanos", holds: "tokens times prices, rounded up", key: 2, chunked: true,
 			query: `SELECT s.run_id, s.uuid, s.prompt_tokens, s.input_picos, s.completion_tokens, s.output_picos, s.cost_nanos
 				FROM run_steps s` + stepUsage + `WHERE s.run_id > $1 AND s.run_id <= $2 AND s.input_picos IS NOT NULL
 				AND s.cost_nanos <> ` + stepCost("s.prompt_tokens", "s.completion_tokens") + `
@@ -191,7 +191,7 @@ func usageInvariants() []invariant {
 		},
 		// Beyond 64 bits SQLite goes on with floating-point numbers, which are near enough for a bound.
 		{
-			name: "capped_steps", holds: "a step of which less is booked than was reported", key: 2, pieces: true,
+			name: "capped_steps", holds: "a step of which less is booked than was reported", key: 2, chunked: true,
 			query: `SELECT run_id, uuid, prompt_tokens, reported_prompt, completion_tokens, reported_completion, cost_nanos, whole_cost
 				FROM (SELECT s.run_id, s.uuid, s.prompt_tokens, c.prompt_tokens AS reported_prompt,
 						s.completion_tokens, c.completion_tokens AS reported_completion, s.cost_nanos,
@@ -268,7 +268,7 @@ func signInvariants() []invariant {
 		{name: name, holds: holds, key: 1, query: `SELECT id AS workspace_id, running_runs FROM workspaces WHERE running_runs < 0`},
 		{name: name, holds: holds, key: 1, query: `SELECT id AS user_id, run_count FROM users WHERE run_count < 0`},
 		{
-			name: name, holds: holds, key: 1, pieces: true,
+			name: name, holds: holds, key: 1, chunked: true,
 			query: `SELECT id AS run_id, step_count, blocked_step_count, prompt_tokens, completion_tokens, spend_nanos,
 					unpriced_tokens, calls_without_usage
 				FROM runs WHERE id > $1 AND id <= $2 AND (step_count < 0 OR blocked_step_count < 0
@@ -276,13 +276,13 @@ func signInvariants() []invariant {
 					OR unpriced_tokens < 0 OR calls_without_usage < 0)`,
 		},
 		{
-			name: name, holds: holds, key: 2, pieces: true,
+			name: name, holds: holds, key: 2, chunked: true,
 			query: `SELECT run_id, uuid, duration_ms, prompt_tokens, completion_tokens, input_picos, output_picos, cost_nanos
 				FROM run_steps WHERE run_id > $1 AND run_id <= $2 AND (duration_ms < 0 OR prompt_tokens < 0
 					OR completion_tokens < 0 OR input_picos < 0 OR output_picos < 0 OR cost_nanos < 0)`,
 		},
 		{
-			name: name, holds: holds, key: 2, pieces: true,
+			name: name, holds: holds, key: 2, chunked: true,
 			query: `SELECT run_id, step_uuid, limit_value, used_value FROM denials
 				WHERE run_id > $1 AND run_id <= $2 AND (limit_value < 0 OR used_value < 0)`,
 		},
@@ -351,28 +351,28 @@ func orphanInvariants() []invariant {
 	const name = "orphans"
 	return []invariant{
 		{
-			name: name, holds: "the run's user is one of the workspace", key: 1, pieces: true,
+			name: name, holds: "the run's user is one of the workspace", key: 1, chunked: true,
 			query: `SELECT r.id AS run_id, r.user_id FROM runs r WHERE r.id > $1 AND r.id <= $2
 				AND NOT EXISTS (SELECT 1 FROM users u WHERE u.id = r.user_id AND u.workspace_id = r.workspace_id)`,
 		},
 		{
-			name: name, holds: "the run's key is one of the workspace", key: 1, pieces: true,
+			name: name, holds: "the run's key is one of the workspace", key: 1, chunked: true,
 			query: `SELECT r.id AS run_id, r.key_id FROM runs r WHERE r.id > $1 AND r.id <= $2 AND r.key_id IS NOT NULL
 				AND NOT EXISTS (SELECT 1 FROM api_keys k WHERE k.id = r.key_id AND k.workspace_id = r.workspace_id)`,
 		},
 		{
-			name: name, holds: "the step's run exists", key: 2, pieces: true,
+			name: name, holds: "the step's run exists", key: 2, chunked: true,
 			query: `SELECT s.run_id, s.uuid FROM run_steps s WHERE s.run_id > $1 AND s.run_id <= $2
 				AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.id = s.run_id)`,
 		},
 		{
-			name: name, holds: "the step's model is one of the workspace", key: 2, pieces: true,
+			name: name, holds: "the step's model is one of the workspace", key: 2, chunked: true,
 			query: `SELECT s.run_id, s.uuid, s.model_id FROM run_steps s JOIN runs r ON r.id = s.run_id
 				WHERE s.run_id > $1 AND s.run_id <= $2 AND s.model_id IS NOT NULL
 				AND NOT EXISTS (SELECT 1 FROM models m WHERE m.id = s.model_id AND m.workspace_id = r.workspace_id)`,
 		},
 		{
-			name: name, holds: "the payload's step exists", key: 2, pieces: true,
+			name: name, holds: "the payload's step exists", key: 2, chunked: true,
 			query: `SELECT run_id, step_uuid FROM step_payloads WHERE run_id > $1 AND run_id <= $2
 				EXCEPT SELECT run_id, uuid FROM run_steps WHERE run_id > $1 AND run_id <= $2`,
 		},
@@ -382,12 +382,12 @@ func orphanInvariants() []invariant {
 				WHERE s.segment = u.segment AND s.run_id = u.run_id AND s.uuid = u.step_uuid)`,
 		},
 		{
-			name: name, holds: "the capped step exists", key: 2, pieces: true,
+			name: name, holds: "the capped step exists", key: 2, chunked: true,
 			query: `SELECT run_id, step_uuid FROM capped_steps WHERE run_id > $1 AND run_id <= $2
 				EXCEPT SELECT run_id, uuid FROM run_steps WHERE run_id > $1 AND run_id <= $2`,
 		},
 		{
-			name: name, holds: "the metadata's run exists", key: 1, pieces: true,
+			name: name, holds: "the metadata's run exists", key: 1, chunked: true,
 			query: `SELECT m.run_id FROM run_metadata m WHERE m.run_id > $1 AND m.run_id <= $2
 				AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.id = m.run_id)`,
 		},

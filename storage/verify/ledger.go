@@ -1,37 +1,37 @@
 package verify
 
-// The books are figures that are kept beside the ledger (runs, steps, denials)
+// The counters are figures that are kept beside the ledger (runs, steps, denials)
 // in the transactions that write it: counters that decisions read, and rollups
 // that usage pages read. This file says, for each of them, how the ledger
 // proves it. verify.go asks, and can set right; the tests ask the same.
 
-// book is a table's figures, and the query that recomputes them.
-type book struct {
+// counterTable is a table's figures, and the query that recomputes them.
+type counterTable struct {
 	table   string
 	key     []string // its primary key
-	figures []string
+	columns []string
 	// ledger selects the key and the figures, under their names.
 	ledger string
-	// pieces says that ledger takes one piece of runs, $1 < id <= $2, for the
+	// chunked says that ledger takes one chunk of runs, $1 < id <= $2, for the
 	// tables that are too large to be compared at once.
-	pieces bool
+	chunked bool
 	// atLeast holds for a row (t) of which retention (x, see expired_history)
 	// may have deleted some of the ledger: then what is left proves only that
 	// its figures must not be lower.
 	atLeast string
-	// open says that a missing row stands for zeros.
-	open bool
+	// optionalRows says that a missing row stands for zeros.
+	optionalRows bool
 }
 
-// name is what differences of the book are listed under.
-func (b book) name() string {
-	if len(b.figures) == 1 {
-		return b.table + "." + b.figures[0]
+// name is what differences of the counter table are listed under.
+func (b counterTable) name() string {
+	if len(b.columns) == 1 {
+		return b.table + "." + b.columns[0]
 	}
 	return b.table
 }
 
-// ledgerByDay collects, piece by piece ($1 < id <= $2), what the days' books
+// ledgerByDay collects, chunk by chunk ($1 < id <= $2), what the days' counters
 // are recomputed from. A run was born BLOCKED when its status is 4 and nobody
 // ended it: a client may end a run as BLOCKED too.
 func ledgerByDay() (create, fill []string) {
@@ -83,16 +83,16 @@ func ledgerByDay() (create, fill []string) {
 const silentCall = `s.type = 1 AND s.status = 2 AND coalesce(s.prompt_tokens + s.completion_tokens, 0) = 0
 		AND coalesce(s.cost_nanos, 0) = 0`
 
-// expiredDay is the atLeast of a book by days.
-const expiredDay = `t.day < x.complete_from`
+// beforeCompleteDay is the atLeast of a counter table by days.
+const beforeCompleteDay = `t.day < x.complete_from`
 
-// books lists all of them. The order matters to a repair: users.run_count is
+// counterTables lists all of them. The order matters to a repair: users.run_count is
 // recomputed from user_days where the ledger is gone.
-func books() []book {
-	return []book{
+func counterTables() []counterTable {
+	return []counterTable{
 		{
-			table: "runs", key: []string{"id"}, pieces: true,
-			figures: []string{
+			table: "runs", key: []string{"id"}, chunked: true,
+			columns: []string{
 				"step_count", "blocked_step_count", "prompt_tokens", "completion_tokens", "spend_nanos",
 				"unpriced_tokens", "calls_without_usage",
 			},
@@ -104,12 +104,12 @@ func books() []book {
 			atLeast: `t.status <> 1 AND t.started_at < x.started_before`,
 		},
 		{
-			table: "workspaces", key: []string{"id"}, figures: []string{"running_runs"},
+			table: "workspaces", key: []string{"id"}, columns: []string{"running_runs"},
 			ledger: `SELECT workspace_id AS id, count(*) AS running_runs FROM runs WHERE status = 1 GROUP BY workspace_id`,
 		},
 		{
-			table: "workspace_days", key: []string{"workspace_id", "day"}, open: true, atLeast: expiredDay,
-			figures: []string{
+			table: "workspace_days", key: []string{"workspace_id", "day"}, optionalRows: true, atLeast: beforeCompleteDay,
+			columns: []string{
 				"spend_nanos", "prompt_tokens", "completion_tokens", "run_count", "blocked_run_count",
 				"unpriced_tokens", "unpriced_steps", "calls_without_usage",
 			},
@@ -123,8 +123,8 @@ func books() []book {
 				GROUP BY workspace_id, day`,
 		},
 		{
-			table: "user_days", key: []string{"workspace_id", "day", "user_id"}, open: true, atLeast: expiredDay,
-			figures: []string{"spend_nanos", "run_count", "unpriced_tokens"},
+			table: "user_days", key: []string{"workspace_id", "day", "user_id"}, optionalRows: true, atLeast: beforeCompleteDay,
+			columns: []string{"spend_nanos", "run_count", "unpriced_tokens"},
 			ledger: `SELECT workspace_id, day, user_id, sum(spend) AS spend_nanos, sum(allowed) AS run_count,
 					sum(unpriced) AS unpriced_tokens
 				FROM (SELECT workspace_id, day, user_id, spend, 0 AS allowed, unpriced FROM ledger_usage
@@ -132,8 +132,8 @@ func books() []book {
 				GROUP BY workspace_id, day, user_id`,
 		},
 		{
-			table: "model_days", key: []string{"workspace_id", "day", "model_id"}, open: true, atLeast: expiredDay,
-			figures: []string{
+			table: "model_days", key: []string{"workspace_id", "day", "model_id"}, optionalRows: true, atLeast: beforeCompleteDay,
+			columns: []string{
 				"spend_nanos", "prompt_tokens", "completion_tokens", "unpriced_tokens", "unpriced_steps", "calls_without_usage",
 			},
 			ledger: `SELECT workspace_id, day, model_id, sum(spend) AS spend_nanos, sum(prompt) AS prompt_tokens,
@@ -145,8 +145,8 @@ func books() []book {
 				WHERE model_id IS NOT NULL GROUP BY workspace_id, day, model_id`,
 		},
 		{
-			table: "key_days", key: []string{"workspace_id", "day", "key_id"}, open: true, atLeast: expiredDay,
-			figures: []string{"spend_nanos", "prompt_tokens", "completion_tokens", "run_count", "blocked_run_count"},
+			table: "key_days", key: []string{"workspace_id", "day", "key_id"}, optionalRows: true, atLeast: beforeCompleteDay,
+			columns: []string{"spend_nanos", "prompt_tokens", "completion_tokens", "run_count", "blocked_run_count"},
 			ledger: `SELECT workspace_id, day, key_id, sum(spend) AS spend_nanos, sum(prompt) AS prompt_tokens,
 					sum(completion) AS completion_tokens, sum(allowed) AS run_count, sum(blocked) AS blocked_run_count
 				FROM (SELECT workspace_id, day, key_id, spend, prompt, completion, 0 AS allowed, 0 AS blocked FROM ledger_usage
@@ -154,13 +154,13 @@ func books() []book {
 				WHERE key_id IS NOT NULL GROUP BY workspace_id, day, key_id`,
 		},
 		{
-			table: "denial_days", key: []string{"workspace_id", "day", "reason"}, open: true, atLeast: expiredDay,
-			figures: []string{"denial_count"},
+			table: "denial_days", key: []string{"workspace_id", "day", "reason"}, optionalRows: true, atLeast: beforeCompleteDay,
+			columns: []string{"denial_count"},
 			ledger: `SELECT workspace_id, day, reason, sum(n) AS denial_count
 				FROM ledger_denials GROUP BY workspace_id, day, reason`,
 		},
 		{
-			table: "users", key: []string{"id"}, figures: []string{"run_count"},
+			table: "users", key: []string{"id"}, columns: []string{"run_count"},
 			ledger: `SELECT user_id AS id, sum(n) AS run_count
 				FROM (SELECT d.user_id, d.run_count AS n FROM user_days d
 						JOIN expired_history x ON x.workspace_id = d.workspace_id WHERE d.day < x.complete_from

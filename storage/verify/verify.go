@@ -1,4 +1,4 @@
-// Package verify proves the books of a database from its ledger: it recomputes
+// Package verify proves the counters of a database from its ledger: it recomputes
 // every counter and rollup, compares them, and can set right what differs.
 package verify
 
@@ -20,8 +20,8 @@ import (
 const (
 	// listed is how many differences a report names; it counts all of them.
 	listed = 1000
-	// runsOfPiece is how many runs are looked at between two pauses.
-	runsOfPiece = 2000
+	// runsPerChunk is how many runs are looked at between two pauses.
+	runsPerChunk = 2000
 )
 
 // Difference is where a figure is not what the ledger proves, or where rows
@@ -59,7 +59,7 @@ type Options struct {
 	Gentle     bool // rest after each piece for as long as it took, for the sake of decisions
 }
 
-// File compares the books of a file with its ledger (ledger.go), and rows
+// File compares the counters of a file with its ledger (ledger.go), and rows
 // with each other (invariants.go), after SQLite's own checks. It looks at one
 // snapshot, over a connection of its own, so that it may run beside a server
 // under load.
@@ -106,8 +106,8 @@ func transaction(ctx context.Context, path, begin, end string, opts Options) (re
 	if _, err := conn.ExecContext(always, begin); err != nil {
 		return report, dbfile.Classify(fmt.Errorf("begin to verify: %w", err))
 	}
-	a := audit{ctx: ctx, conn: conn, report: &report, piece: runsOfPiece, repair: begin == "BEGIN IMMEDIATE", gentle: opts.Gentle}
-	if err := a.run(); err != nil {
+	v := verification{ctx: ctx, conn: conn, report: &report, chunk: runsPerChunk, repair: begin == "BEGIN IMMEDIATE", gentle: opts.Gentle}
+	if err := v.run(); err != nil {
 		_, endErr := conn.ExecContext(always, "ROLLBACK")
 		return report, dbfile.Classify(errors.Join(ctx.Err(), err, endErr))
 	}
@@ -121,14 +121,14 @@ func transaction(ctx context.Context, path, begin, end string, opts Options) (re
 // Compare makes all checks but SQLite's own inside a transaction that the
 // caller has begun, looking at so many runs at a time. It repairs nothing.
 func Compare(ctx context.Context, conn Querier, runs int) (report Report, err error) {
-	a := audit{ctx: ctx, conn: conn, report: &report, piece: runs}
-	err = a.run()
+	v := verification{ctx: ctx, conn: conn, report: &report, chunk: runs}
+	err = v.run()
 	return report, err
 }
 
 // Checks names the checks that Compare makes, some of them several times.
 func Checks() (names []string) {
-	for _, b := range books() {
+	for _, b := range counterTables() {
 		names = append(names, b.name())
 	}
 	for _, i := range invariants() {
@@ -161,12 +161,12 @@ func openAlone(ctx context.Context, path string) (alone, error) {
 // Close closes both.
 func (a alone) Close() error { return errors.Join(a.Conn.Close(), a.db.Close()) }
 
-// audit is one verification, inside its transaction.
-type audit struct {
+// verification is one verification, inside its transaction.
+type verification struct {
 	ctx    context.Context
 	conn   Querier
 	report *Report
-	piece  int // runs
+	chunk  int // runs
 	repair bool
 	gentle bool
 }
@@ -180,47 +180,47 @@ type Querier interface {
 
 // run makes every check. Books come before invariants, so that these judge what a
 // repair has left.
-func (a *audit) run() error {
+func (v *verification) run() error {
 	create, fill := ledgerByDay()
-	for _, b := range books() {
-		create = append(create, b.createWrong())
+	for _, b := range counterTables() {
+		create = append(create, b.createDiffTable())
 	}
-	if err := a.exec(create); err != nil {
+	if err := v.exec(create); err != nil {
 		return err
 	}
-	if err := a.checkListing(); err != nil {
+	if err := v.checkListing(); err != nil {
 		return fmt.Errorf("verify run_segments: %w", err)
 	}
-	err := a.eachPiece(`SELECT id FROM runs WHERE id > $1 ORDER BY id LIMIT 1 OFFSET $2`, a.piece, func(low, high int64) error {
-		return errors.Join(a.exec(fill, low, high), a.check(true, low, high))
+	err := v.eachChunk(`SELECT id FROM runs WHERE id > $1 ORDER BY id LIMIT 1 OFFSET $2`, v.chunk, func(low, high int64) error {
+		return errors.Join(v.exec(fill, low, high), v.check(true, low, high))
 	})
 	if err != nil {
 		return err
 	}
-	if err := a.check(false); err != nil {
+	if err := v.check(false); err != nil {
 		return err
 	}
-	a.report.Checks = 1 + len(books()) + len(invariants()) + dbfile.FileChecks()
-	return a.conn.QueryRowContext(a.ctx, `SELECT coalesce(sum(allowed + blocked), 0) FROM ledger_starts`).Scan(&a.report.Runs)
+	v.report.Checks = 1 + len(counterTables()) + len(invariants()) + dbfile.FileChecks()
+	return v.conn.QueryRowContext(v.ctx, `SELECT coalesce(sum(allowed + blocked), 0) FROM ledger_starts`).Scan(&v.report.Runs)
 }
 
-func (a *audit) exec(statements []string, args ...any) error {
+func (v *verification) exec(statements []string, args ...any) error {
 	for _, statement := range statements {
-		if _, err := a.conn.ExecContext(a.ctx, statement, args...); err != nil {
+		if _, err := v.conn.ExecContext(v.ctx, statement, args...); err != nil {
 			return fmt.Errorf("%s: %w", sqlite.FirstWords(statement), err)
 		}
 	}
 	return nil
 }
 
-// eachPiece calls do for one piece of numbers after another, low < n <= high,
-// and rests after each. next selects of the numbers above $1 the one after $2
-// others. The first piece has no beginning and the last no end, so that rows
-// of runs that do not exist belong to a piece too.
-func (a *audit) eachPiece(next string, size int, do func(low, high int64) error) error {
+// eachChunk calls do for one chunk of numbers after another, low < n <= high,
+// and pauses after each. next selects of the numbers above $1 the one after $2
+// others. The first chunk has no beginning and the last no end, so that rows
+// of runs that do not exist belong to a chunk too.
+func (v *verification) eachChunk(next string, size int, do func(low, high int64) error) error {
 	for low := int64(math.MinInt64); low < math.MaxInt64; {
 		started, high := time.Now(), int64(math.MaxInt64)
-		err := a.conn.QueryRowContext(a.ctx, next, low, size-1).Scan(&high)
+		err := v.conn.QueryRowContext(v.ctx, next, low, size-1).Scan(&high)
 		if err != nil && !errors.Is(err, sql.ErrNoRows) {
 			return err
 		}
@@ -228,38 +228,38 @@ func (a *audit) eachPiece(next string, size int, do func(low, high int64) error)
 			return err
 		}
 		low = high
-		if err := a.rest(time.Since(started)); err != nil {
+		if err := v.pause(time.Since(started)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// check asks those books and invariants that work on pieces, or the others.
-func (a *audit) check(pieces bool, piece ...any) error {
-	for _, b := range books() {
-		if b.pieces != pieces {
+// check asks those counters and invariants that work on chunks, or the others.
+func (v *verification) check(chunked bool, chunk ...any) error {
+	for _, b := range counterTables() {
+		if b.chunked != chunked {
 			continue
 		}
-		if err := a.checkBook(b, piece); err != nil {
+		if err := v.checkCounters(b, chunk); err != nil {
 			return fmt.Errorf("verify %s: %w", b.name(), err)
 		}
 	}
 	for _, r := range invariants() {
-		if r.pieces != pieces {
+		if r.chunked != chunked {
 			continue
 		}
-		if err := a.find(r, piece); err != nil {
+		if err := v.checkInvariant(r, chunk); err != nil {
 			return fmt.Errorf("verify %s: %w", r.name, err)
 		}
 	}
 	return nil
 }
 
-// find lists what a invariant's query selects.
-func (a *audit) find(r invariant, args []any) error {
-	return eachRow(a.ctx, a.conn, r.query, args, func(columns []string, values []any) {
-		a.report.add(Difference{
+// checkInvariant lists what a invariant's query selects.
+func (v *verification) checkInvariant(r invariant, args []any) error {
+	return eachRow(v.ctx, v.conn, r.query, args, func(columns []string, values []any) {
+		v.report.add(Difference{
 			Check: r.name, ShouldBe: r.holds,
 			Row:    describe(columns[:r.key], values[:r.key]),
 			Stored: describe(columns[r.key:], values[r.key:]),
@@ -267,12 +267,12 @@ func (a *audit) find(r invariant, args []any) error {
 	})
 }
 
-// rest lets decisions have the machine for as long as they had to share it.
-func (a *audit) rest(took time.Duration) error {
-	if !a.gentle {
+// pause lets decisions have the machine for as long as they had to share it.
+func (v *verification) pause(took time.Duration) error {
+	if !v.gentle {
 		return nil
 	}
-	return dbfile.Sleep(a.ctx, took)
+	return dbfile.Sleep(v.ctx, took)
 }
 
 func (r *Report) add(d Difference) {
