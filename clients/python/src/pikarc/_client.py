@@ -14,15 +14,17 @@ from typing import Any, ParamSpec, TypeVar
 
 import httpx
 
-from pikarc import _logic, _settings
+from pikarc import _logic, _settings, _wrap
 from pikarc._drive import AsyncDriver, SyncDriver
 from pikarc._journal import shared
 from pikarc._logic import Core, RunState, current_run
+from pikarc._open import OpenAsyncStep, OpenStep
 from pikarc._settings import ReviewRule, Settings, UnavailableRule
 from pikarc._stream import GuardedAsyncStream, GuardedStream, Meter
 from pikarc._usage import TokenExtractor
 
 T = TypeVar("T")
+C = TypeVar("C")
 P = ParamSpec("P")
 logger = logging.getLogger("pikarc")
 
@@ -153,6 +155,21 @@ class AsyncPikarc(_Client):
 
         return decorate
 
+    def current_run(self) -> GuardedRun:
+        """Returns the run around the code that runs now. Raises RuntimeError outside of one."""
+        return GuardedRun(self._core, self._run, _enclosing(self._core))
+
+    def wrap(self, client: C, run: GuardedRun | None = None) -> C:
+        """Returns a copy of an AsyncOpenAI, an AsyncAnthropic or one of their kin whose calls of models are guarded.
+
+        Chat, responses, messages, embeddings and all else that makes a model work: each is asked about, also in streams and
+        as raw responses, within the run around the call, or within `run`. With the copy's `with_options` it stays so.
+
+        Raises:
+            TypeError: it is no such client.
+        """
+        return _wrap.asynchronous(client, (lambda: run) if run is not None else self.current_run)
+
     async def flush(self) -> int:
         """Delivers the reports that wait on disk, and returns how many were."""
         return await self._run(_logic.deliver(self._core, look=True))
@@ -235,6 +252,21 @@ class GuardedRun:
             settle = _logic.settle(self._core, self._state, step, started, report, cancelled=cancelled)
             await self._carry_out(_logic.finish(settle, self._state))
             raise
+
+    async def begin_model_call(self, model: str, input_data: Any = None) -> OpenAsyncStep:
+        """Asks whether a model may be called, where the call itself is another's to make, as in a framework's callbacks.
+
+        What it comes to must be told: `complete`, `fail` or `leave`. Raises as `model_call`.
+        """
+        return await self._begin(_model(model, input_data))
+
+    async def begin_tool_call(self, tool_name: str, input_data: Any = None) -> OpenAsyncStep:
+        """As `begin_model_call`, for a tool."""
+        return await self._begin(_tool(tool_name, input_data))
+
+    async def _begin(self, what: dict[str, Any]) -> OpenAsyncStep:
+        step: _logic.Step = await self._carry_out(_logic.ask(self._core, self._state, what))
+        return OpenAsyncStep(self._carry_out, self._core, self._state, step, Meter(None))
 
     async def _guard(self, what: dict[str, Any], fn: Callable[[], Any], extractor: TokenExtractor | None) -> Any:
         return await self._carry_out(_logic.guard(self._core, self._state, what, fn, extractor))
@@ -323,6 +355,21 @@ class Pikarc(_Client):
 
         return decorate
 
+    def current_run(self) -> GuardedSyncRun:
+        """Returns the run around the code that runs now. Raises RuntimeError outside of one."""
+        return GuardedSyncRun(self._core, self._run, _enclosing(self._core))
+
+    def wrap(self, client: C, run: GuardedSyncRun | None = None) -> C:
+        """Returns a copy of an OpenAI, an Anthropic or one of their kin whose calls of models are guarded.
+
+        Chat, responses, messages, embeddings and all else that makes a model work: each is asked about, also in streams and
+        as raw responses, within the run around the call, or within `run`. With the copy's `with_options` it stays so.
+
+        Raises:
+            TypeError: it is no such client.
+        """
+        return _wrap.synchronous(client, (lambda: run) if run is not None else self.current_run)
+
     def flush(self) -> int:
         """Delivers the reports that wait on disk, and returns how many were."""
         return self._run(_logic.deliver(self._core, look=True))
@@ -383,6 +430,18 @@ class GuardedSyncRun:
             settle = _logic.settle(self._core, self._state, step, started, report, cancelled=cancelled)
             self._carry_out(_logic.finish(settle, self._state))
             raise
+
+    def begin_model_call(self, model: str, input_data: Any = None) -> OpenStep:
+        """Asks whether a model may be called that another calls. As `GuardedRun.begin_model_call`."""
+        return self._begin(_model(model, input_data))
+
+    def begin_tool_call(self, tool_name: str, input_data: Any = None) -> OpenStep:
+        """As `begin_model_call`, for a tool."""
+        return self._begin(_tool(tool_name, input_data))
+
+    def _begin(self, what: dict[str, Any]) -> OpenStep:
+        step: _logic.Step = self._carry_out(_logic.ask(self._core, self._state, what))
+        return OpenStep(self._carry_out, self._core, self._state, step, Meter(None))
 
     def _guard(self, what: dict[str, Any], fn: Callable[[], Any], extractor: TokenExtractor | None) -> Any:
         return self._carry_out(_logic.guard(self._core, self._state, what, fn, extractor))

@@ -81,7 +81,7 @@ class RunState:
         self.owner, self.parent = owner, parent  # the server and key it belongs to, and the run around it
         self.ended = False
         self.calls: set[object] = set()  # guarded calls under way
-        self.streams: list[Callable[[], Logic[None]]] = []  # settle the streams that are open
+        self.open: list[Callable[[BaseException | None], Logic[None]]] = []  # settle the steps that are left open
         self.sequence = itertools.count(1)
         self.unguarded = False  # whether a call was made without asking
 
@@ -212,8 +212,8 @@ def end_run(core: Core, run: RunState, failed: BaseException | None) -> Logic[No
     if run.ended:
         return
     run.ended = True
-    for settle_stream in list(run.streams):  # left early, and not closed
-        yield from settle_stream()
+    for settle_open in list(run.open):  # streams left early and not closed, calls that no one has told the end of
+        yield from settle_open(failed)
     status = "COMPLETED"
     if failed is not None:
         status = "BLOCKED" if isinstance(failed, PikarcBlockedError) else "FAILED"

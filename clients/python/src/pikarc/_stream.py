@@ -38,18 +38,21 @@ class Meter:
         """Returns the report's fields. Of a stream that was broken off, its chunks are counted, a token each at least."""
         if self._usage or self._extractor is not None:
             return _usage.report({"usage": self._usage, "model": self._model}, self._extractor)
-        return {} if whole else {"completion_tokens": self._chunks}
+        return {} if whole or not self._chunks else {"completion_tokens": self._chunks}
 
 
-class _Guarded(Generic[T]):
+class Guarded(Generic[T]):
+    """A step that was allowed and is settled once."""
+
     def __init__(self, core: Core, run: RunState, step: Step, meter: Meter) -> None:
         self._core, self._run, self._step, self._meter = core, run, step, meter
         self._started = time.monotonic()
         self._settled = False
         run.calls.add(self)
-        run.streams.append(self._left)
+        run.open.append(self._left)
 
-    def _left(self) -> Logic[None]:
+    def _left(self, failed: BaseException | None) -> Logic[None]:
+        """Settles what its run ends without; failed is what the run ends with."""
         yield from self._end(None, whole=False)
 
     def _end(self, exc: BaseException | None, whole: bool) -> Logic[None]:
@@ -57,7 +60,7 @@ class _Guarded(Generic[T]):
             return
         self._settled = True
         self._run.calls.discard(self)
-        self._run.streams.remove(self._left)
+        self._run.open.remove(self._left)
         report = {"status": "COMPLETED"} if exc is None else failed(exc)
         report |= self._meter.report(whole)
         cancelled = exc is not None and not isinstance(exc, Exception)
@@ -65,7 +68,7 @@ class _Guarded(Generic[T]):
         yield Finish(logic, self._run)
 
 
-class GuardedAsyncStream(_Guarded[T]):
+class GuardedAsyncStream(Guarded[T]):
     """An asynchronous iterator over a model's chunks. Leaving it early settles the step with what came."""
 
     def __init__(self, drive: Any, chunks: Any, *args: Any) -> None:
@@ -108,7 +111,7 @@ class GuardedAsyncStream(_Guarded[T]):
         await self.aclose()
 
 
-class GuardedStream(_Guarded[T]):
+class GuardedStream(Guarded[T]):
     """An iterator over a model's chunks. Leaving it early settles the step with what came."""
 
     def __init__(self, drive: Any, chunks: Any, *args: Any) -> None:
