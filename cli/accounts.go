@@ -198,11 +198,15 @@ func askPassword(terminal *os.File, stderr io.Writer) (string, error) {
 }
 
 // withStore runs fn on the store of an existing database.
-func withStore(ctx context.Context, dir string, fn func(*storage.Store) error) (err error) {
+func withStore(ctx context.Context, dir string, fn func(*storage.Store) error) error {
+	return withStoreOf(ctx, dir, storage.Options{}, fn)
+}
+
+func withStoreOf(ctx context.Context, dir string, opts storage.Options, fn func(*storage.Store) error) (err error) {
 	if !hasDatabase(dir) {
 		return errNoDatabase(dir)
 	}
-	store, _, err := open(ctx, dir, false, storage.Options{})
+	store, _, err := open(ctx, dir, false, opts)
 	if err != nil {
 		return err
 	}
@@ -214,10 +218,16 @@ func withStore(ctx context.Context, dir string, fn func(*storage.Store) error) (
 func withWorkspace(
 	ctx context.Context, dir, email string, fn func(*storage.Store, storage.Workspace) error,
 ) error {
+	return withWorkspaceOf(ctx, dir, email, storage.Options{}, fn)
+}
+
+func withWorkspaceOf(
+	ctx context.Context, dir, email string, opts storage.Options, fn func(*storage.Store, storage.Workspace) error,
+) error {
 	if email == "" {
 		return usage(errors.New("--email is required"))
 	}
-	return withStore(ctx, dir, func(store *storage.Store) error {
+	return withStoreOf(ctx, dir, opts, func(store *storage.Store) error {
 		w, err := store.WorkspaceByEmail(ctx, email)
 		if err != nil {
 			return orNoAccount(err, email)

@@ -105,7 +105,7 @@ func newRoot(stdin *os.File) *cobra.Command {
 	root.AddCommand(newServe(), newMigrate(), newVerify(), newBackup(), newRestore(),
 		newCreateUser(stdin), newAccounts(), newSetPassword(stdin),
 		newSetPlan(), newKeys(), newCreateKey(), newRotateKey(), newRevokeKey(),
-		newHook(stdin), newDoctor(), newMCP(stdin), newDemo(), newHealth(), newVersion())
+		newPrices(), newHook(stdin), newDoctor(), newMCP(stdin), newDemo(), newHealth(), newVersion())
 	return root
 }
 

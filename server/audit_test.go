@@ -103,9 +103,10 @@ func trails() map[string]trail {
 			"/v1/model-pricing/gpt-4o", `{"input_cost_per_token":0.0000025,"output_cost_per_token":1,"is_active":true}`,
 			by + `,"action":"model_price.set","target":"gpt-4o","before":{"output_cost_per_token":0.00001},"after":{"output_cost_per_token":1}`, "",
 		},
-		"POST /v1/billing/checkout": {"/v1/billing/checkout", `{"plan":"pro"}`, "", "it only makes a page; the payment changes the plan"},
-		"POST /v1/billing/portal":   {"/v1/billing/portal", "", "", "it only makes a page"},
-		"POST /v1/billing/webhook":  {"/v1/billing/webhook", `{}`, "", "nobody has signed it; what Stripe's events leave is tested below"},
+		"POST /v1/model-pricing/reprice": {"/v1/model-pricing/reprice", `{"dry_run":false}`, "", "nothing is without a price; see TestStepsArePricedAnew"},
+		"POST /v1/billing/checkout":      {"/v1/billing/checkout", `{"plan":"pro"}`, "", "it only makes a page; the payment changes the plan"},
+		"POST /v1/billing/portal":        {"/v1/billing/portal", "", "", "it only makes a page"},
+		"POST /v1/billing/webhook":       {"/v1/billing/webhook", `{}`, "", "nobody has signed it; what Stripe's events leave is tested below"},
 	}
 }
 

@@ -291,6 +291,10 @@ func configurationCalls() []apiCase {
 				`"input_cost_per_token":null,"output_cost_per_token":null,"published":null}`,
 		},
 		{
+			method: "POST", path: "/v1/model-pricing/reprice", as: "token", status: http.StatusOK,
+			want: `{"steps":0,"before_usd":0,"after_usd":0,"difference_usd":0,"days":[],"dry_run":true,"next_cursor":null}`,
+		},
+		{
 			method: "PUT", path: "/v1/model-pricing/openai/gpt-4o%20mini", as: "admin", status: http.StatusOK, changes: "prices",
 			body: `{"input_cost_per_token":"0.000000000001","output_cost_per_token":1000000,"is_active":false}`,
 			want: `{"id":"<id>","model":"openai/gpt-4o mini","input_cost_per_token":0.000000000001,"output_cost_per_token":1000000,"is_active":false,` +

@@ -194,3 +194,43 @@ func TestANameIsResolvedAsAStepIsPriced(t *testing.T) {
 	check("to-published", "catalogue_off")
 	w.call("GET", "/v1/model-pricing/resolve?model=gpt-4o", "", nil).want(http.StatusUnauthorized)
 }
+
+func TestStepsArePricedAnew(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a := w.account(plans.Basic)
+	run := w.start(a, "ada")
+	w.call("PATCH", w.step(a, run, "mine"), a.key, perThousand).want(http.StatusOK)
+	w.call("PUT", "/v1/model-pricing/mine", a.token, `{"input_cost_per_token":0.000001,"output_cost_per_token":0}`).want(http.StatusOK)
+	reprice := func(body any) *response { return w.call("POST", "/v1/model-pricing/reprice", a.token, body) }
+	const made = `"steps":1,"before_usd":0,"after_usd":0.001,"difference_usd":0.001,"days":[{"date":"2026-11-23","difference_usd":0.001}]`
+	same := func(r *response, want string) {
+		t.Helper()
+		if got := strings.TrimSpace(string(r.want(http.StatusOK).body)); got != "{"+want+`,"next_cursor":null}` {
+			t.Errorf("answered %s, want %s", got, want)
+		}
+	}
+	const none = `"steps":0,"before_usd":0,"after_usd":0,"difference_usd":0,"days":[]`
+	same(reprice(nil), made+`,"dry_run":true`)
+	same(reprice(`{"since":"2026-11-23T23:59:59Z","until":null}`), made+`,"dry_run":true`)
+	same(reprice(`{"until":"2026-11-23T00:00:00.001Z","model":"mine"}`), made+`,"dry_run":true`)
+	same(reprice(`{"since":"2026-11-24T00:00:00Z"}`), none+`,"dry_run":true`)
+	same(reprice(`{"until":"2026-11-23T00:00:00Z"}`), none+`,"dry_run":true`)
+	same(reprice(`{"model":"min"}`), none+`,"dry_run":true`)
+	wantFields(t, w.call("GET", "/v1/runs/"+run, a.key, nil), map[string]string{"total_usd": "0", "unpriced_tokens": "2000"})
+	same(reprice(`{"dry_run":false}`), made+`,"dry_run":false`)
+	same(reprice(`{"dry_run":false,"only_unpriced":false}`), none+`,"dry_run":false`)
+	wantFields(t, w.call("GET", "/v1/runs/"+run, a.key, nil), map[string]string{
+		"total_usd": "0.001", "unpriced_tokens": "0", "steps.0.price_source": "own", "steps.0.cost_usd": "0.001",
+	})
+	r := w.call("GET", "/v1/audit/?action=model_price.reprice", a.token, nil).want(http.StatusOK)
+	wantFields(t, r, map[string]string{"items.0.after.difference_usd": "0.001", "items.0.after.steps": "1", "items.0.actor.kind": "account"})
+	for _, body := range []string{
+		`{"since":"2026-11-23"}`, `{"since":"2026-11-23T00:00:00Z","until":"2026-11-23T00:00:00Z"}`, `{"only_unpriced":1}`,
+		`{"dry_run":"no"}`, `{"cursor":"x"}`, `{"cursor":""}`, `{"dryrun":false}`, `{"model":""}`, `[]`,
+	} {
+		reprice(body).want(http.StatusUnprocessableEntity)
+	}
+	w.call("POST", "/v1/model-pricing/reprice", a.key, nil).want(http.StatusUnauthorized)
+	w.call("POST", "/v1/model-pricing/reprice", "", nil).want(http.StatusUnauthorized)
+}

@@ -18,9 +18,10 @@ const (
 	canRead                           // read whatever the workspace has
 	// Change what decisions depend on, and who may ask for them
 	canConfigure
-	canBill               // see and change what is paid for
-	canManage             // act for the account itself: its password, its sessions
-	public    permissions = 0
+	canBill                // see and change what is paid for
+	canManage              // act for the account itself: its password, its sessions
+	canRewrite             // change what is booked already
+	public     permissions = 0
 )
 
 // What each kind of credential holds.
@@ -28,7 +29,7 @@ const (
 	ofAgentKey permissions = canDecide | canReport | canEndRun | canRead
 	ofReadKey  permissions = canRead
 	ofAdminKey permissions = ofAgentKey | canConfigure
-	ofSession  permissions = canEndRun | canRead | canConfigure | canBill | canManage
+	ofSession  permissions = canEndRun | canRead | canConfigure | canBill | canManage | canRewrite
 	// afterItsEnd is what is left of a key for a while: to finish what it began.
 	afterItsEnd permissions = canReport | canEndRun
 )

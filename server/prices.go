@@ -2,7 +2,9 @@ package server
 
 import (
 	"cmp"
+	"errors"
 	"slices"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -151,4 +153,72 @@ func priceWarning(p storage.ModelPrice) string {
 		" each, a million tokens cost $" +
 		highest.PerMillion() +
 		". Prices are often given for a million tokens; divide those by 1,000,000."
+}
+
+// repriceWait is how long a call prices steps anew before it says where to go
+// on: below what proxies commonly wait for an answer.
+const repriceWait = 20 * time.Second
+
+// RepricedJSON is what a re-pricing has changed, or would have.
+type RepricedJSON struct {
+	Steps      int64             `json:"steps"`
+	Before     plans.Money       `json:"before_usd"`
+	After      plans.Money       `json:"after_usd"`
+	Difference plans.Money       `json:"difference_usd"`
+	Days       []repricedDayJSON `json:"days"`
+	DryRun     bool              `json:"dry_run"`
+	Next       wire.NullString   `json:"next_cursor"` // null when all is done
+}
+
+type repricedDayJSON struct {
+	Date       string      `json:"date"`
+	Difference plans.Money `json:"difference_usd"`
+}
+
+// RepricedOf is how the API writes it.
+func RepricedOf(r storage.Repriced, dryRun bool) RepricedJSON {
+	out := RepricedJSON{
+		Steps: r.Steps, Before: r.Before, After: r.After, Difference: r.Difference(),
+		Days: []repricedDayJSON{}, DryRun: dryRun, Next: wire.NullString(r.Next),
+	}
+	for _, d := range r.Days {
+		out.Days = append(out.Days, repricedDayJSON{d.Date.Format(time.DateOnly), d.Difference})
+	}
+	return out
+}
+
+// reprice takes whole UTC days: those that since and until touch.
+func (s *Server) reprice(c *call) error {
+	o, err := s.optionalObject(c)
+	if err != nil {
+		return err
+	}
+	in := storage.Repricing{
+		OnlyUnpriced: o.OptionalBool("only_unpriced", true), DryRun: o.OptionalBool("dry_run", true), Wait: repriceWait,
+	}
+	if model := o.OptionalString("model", 1, maxModel); model != nil {
+		in.Model = *model
+	}
+	since, until := o.OptionalTime("since"), o.OptionalTime("until")
+	if in.From = since.UTC().Truncate(day); since.IsZero() {
+		in.From = since
+	}
+	if in.To = until.UTC().Add(day - 1).Truncate(day); until.IsZero() {
+		in.To = until
+	}
+	if !since.IsZero() && !until.IsZero() && !since.Before(until) {
+		o.Refuse("since", "must be before until")
+	}
+	if cursor := o.OptionalString("cursor", 1, maxCursor); cursor != nil {
+		in.Cursor = *cursor
+	}
+	o.RefuseUnknown()
+	if err := o.Err(); err != nil {
+		return err
+	}
+	out, err := s.store.Reprice(c.ctx(), c.who.workspace, in)
+	if errors.Is(err, storage.ErrBadCursor) {
+		return request.Invalid([]any{"body", "cursor"}, "not a cursor of this call", in.Cursor)
+	}
+	return c.ok(RepricedOf(out, in.DryRun), err)
 }

@@ -171,6 +171,10 @@ func keyRefusals() []apiCase {
 			want: problems(problem("bool_parsing", `["query","active"]`, "Input should be a valid boolean, unable to interpret input", `"perhaps"`, "")),
 		},
 		{
+			method: "POST", path: "/v1/model-pricing/reprice", as: "token", body: `{"cursor":"AAAA"}`, status: http.StatusUnprocessableEntity,
+			want: problems(problem("value_error", `["body","cursor"]`, "Value error, not a cursor of this call", `"AAAA"`, "")),
+		},
+		{
 			method: "GET", path: "/v1/model-pricing/resolve", as: "key", status: http.StatusUnprocessableEntity,
 			want: problems(problem("missing", `["query","model"]`, "Field required", "null", "")),
 		},

@@ -75,6 +75,7 @@ func (s *Server) routes() []route {
 		{"GET", "/v1/model-pricing/", canRead, s.listPrices},
 		{"GET", "/v1/model-pricing/catalogue", canRead, s.listCatalogue},
 		{"GET", "/v1/model-pricing/resolve", canRead, s.resolvePrice},
+		{"POST", "/v1/model-pricing/reprice", canRewrite, s.reprice},
 		{"PUT", "/v1/model-pricing/*model", canConfigure, s.setPrice},
 
 		{"GET", "/v1/audit/", canRead, s.listAudit},

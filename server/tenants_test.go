@@ -107,6 +107,7 @@ func intrusions() map[string]intrusion {
 		"GET /v1/model-pricing/":                {"", http.StatusOK},
 		"GET /v1/model-pricing/catalogue":       {"", http.StatusOK},
 		"GET /v1/model-pricing/resolve":         {"", http.StatusOK},
+		"POST /v1/model-pricing/reprice":        {`{"dry_run":false,"only_unpriced":false}`, http.StatusOK},
 		"PUT /v1/model-pricing/*model":          {`{"input_cost_per_token":1,"output_cost_per_token":1,"is_active":false}`, http.StatusOK},
 		"GET /v1/audit/":                        {"", http.StatusOK},
 		"GET /v1/billing/":                      {"", http.StatusOK},

@@ -69,6 +69,7 @@ const (
 	ActionRotateKey            Action = "api_key.regenerate"
 	ActionRevokeKey            Action = "api_key.revoke"
 	ActionRenameKey            Action = "api_key.update"
+	ActionReprice              Action = "model_price.reprice"
 	ActionSetPrice             Action = "model_price.set"
 	ActionEndRuns              Action = "run.end_many"
 	ActionBlockUser            Action = "user.block"
@@ -84,7 +85,7 @@ func Actions() []Action {
 	return []Action{
 		ActionChangePassword, ActionChangePasswordFailed, ActionRegister, ActionSetPassword, ActionSignIn, ActionSignInFailed,
 		ActionSignOut, ActionSignOutEverywhere,
-		ActionCreateKey, ActionRotateKey, ActionRevokeKey, ActionRenameKey, ActionSetPrice,
+		ActionCreateKey, ActionRotateKey, ActionRevokeKey, ActionRenameKey, ActionReprice, ActionSetPrice,
 		ActionEndRuns, ActionBlockUser, ActionEraseUser, ActionUnblockUser, ActionKillSwitch, ActionPlan, ActionUpdate,
 	}
 }
@@ -124,16 +125,35 @@ func recordAudit(tx *Tx, actor Actor, e auditEvent) error {
 	if err != nil || before == nil && after == nil && !e.always {
 		return err
 	}
+	_, err = insertAudit(tx, actor, e, before, after)
+	return err
+}
+
+func insertAudit(tx *Tx, actor Actor, e auditEvent, before, after []byte) (id uuid.UUID, err error) {
 	if actor.Kind == ActorAccount && actor.Name == "" {
 		if err := tx.get(`SELECT email FROM accounts WHERE uuid = $1`, []any{actor.Account[:]}, &actor.Name); err != nil {
-			return fmt.Errorf("name the actor: %w", err)
+			return id, fmt.Errorf("name the actor: %w", err)
 		}
 	}
-	id := newID(tx.now)
+	id = newID(tx.now)
 	_, err = tx.exec(`INSERT INTO audit_entries (workspace_id, uuid, actor_kind, actor_name, action, target, was, became, address)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`, e.ws, id[:], string(actor.Kind), nullString(actor.Name), string(e.action),
 		nullString(e.target), nullJSON(before), nullJSON(after), nullString(actor.Address))
-	return err
+	return id, err
+}
+
+// recordProgress records what an event of many transactions has done by now: the
+// first of them inserts an entry, and the others replace what it says.
+func recordProgress(tx *Tx, actor Actor, entry uuid.UUID, e auditEvent) (uuid.UUID, error) {
+	_, after, err := diffAttributes(nil, e.after)
+	if err != nil {
+		return entry, err
+	}
+	if entry == uuid.Nil {
+		return insertAudit(tx, actor, e, nil, after)
+	}
+	_, err = tx.exec(`UPDATE audit_entries SET became = $3 WHERE workspace_id = $1 AND uuid = $2`, e.ws, entry[:], nullJSON(after))
+	return entry, err
 }
 
 // diffAttributes writes both as JSON objects of what differs; both nil when nothing

@@ -3,9 +3,11 @@ package storage
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -195,4 +197,89 @@ func (w *world) foldedSize(b *testing.B) (size int64) {
 	w.must(w.conn().QueryRowContext(b.Context(), `PRAGMA wal_checkpoint(TRUNCATE)`).Scan(&busy, &frames, &folded))
 	w.must(w.conn().QueryRowContext(b.Context(), `SELECT page_count * page_size FROM pragma_page_count, pragma_page_size`).Scan(&size))
 	return size
+}
+
+// BenchmarkReprice prices a million steps anew, beside 8 callers that create
+// steps or alone, and reports how long that takes and what it does to the callers.
+func BenchmarkReprice(b *testing.B) {
+	for _, callers := range []int{0, 8} {
+		b.Run(fmt.Sprint(callers, " callers"), func(b *testing.B) {
+			w := newWorld(b)
+			ws := w.roomy()
+			const steps = 1_000_000
+			fill(b, w, ws, steps)
+			w.price(ws, "gpt-4o", 5_000_000, 20_000_000)
+			live := newCallers(b, w, ws, callers)
+			before := live.during(func() { time.Sleep(2 * time.Second) })
+			var out Repriced
+			meanwhile := live.during(func() { out = w.reprice(ws, Repricing{}) })
+			if out.Steps < steps {
+				b.Fatalf("%d steps were priced anew", out.Steps)
+			}
+			b.ReportMetric(meanwhile.took.Seconds(), "s/reprice")
+			if callers > 0 {
+				b.ReportMetric(before.p99().Seconds()*1e3, "ms-p99-before")
+				b.ReportMetric(meanwhile.p99().Seconds()*1e3, "ms-p99-meanwhile")
+			}
+			b.ReportMetric(0, "ns/op")
+		})
+	}
+}
+
+// callers create steps, one after another each.
+type callers struct {
+	b    *testing.B
+	w    *world
+	ws   WorkspaceKey
+	runs []uuid.UUID
+}
+
+// timings is how long those of a time took.
+type timings struct {
+	took time.Duration
+	each []time.Duration
+}
+
+func (c timings) p99() time.Duration {
+	slices.Sort(c.each)
+	return c.each[len(c.each)*99/100]
+}
+
+func newCallers(b *testing.B, w *world, ws WorkspaceKey, n int) *callers {
+	c := &callers{b: b, w: w, ws: ws}
+	for i := range n {
+		c.runs = append(c.runs, w.start(ws, fmt.Sprint("caller ", i)).ID)
+	}
+	return c
+}
+
+// during lets them call while fn runs.
+func (c *callers) during(fn func()) (all timings) {
+	var over atomic.Bool
+	var wait sync.WaitGroup
+	var mu sync.Mutex
+	model := "gpt-4o"
+	for _, run := range c.runs {
+		wait.Go(func() {
+			var mine []time.Duration
+			for !over.Load() {
+				began := time.Now()
+				_, err := c.w.CreateStep(context.Background(), Caller{Workspace: c.ws}, run, NewStep{Type: ModelCall, Sequence: 1, Model: &model}, guard.Decide)
+				if err != nil {
+					c.b.Error(err)
+					return
+				}
+				mine = append(mine, time.Since(began))
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			all.each = append(all.each, mine...)
+		})
+	}
+	began := time.Now()
+	fn()
+	all.took = time.Since(began)
+	over.Store(true)
+	wait.Wait()
+	return all
 }

@@ -194,9 +194,14 @@ func (row *stepRow) takeModel(tx *Tx, ws WorkspaceKey, model *string) (ignored R
 		return 0, err
 	}
 	row.Model, row.model = model, nullZero(id)
+	row.unprice()
+	return 0, nil
+}
+
+// unprice forgets the price of the step, which is then to be found anew.
+func (row *stepRow) unprice() {
 	row.used.inputPrice, row.used.outputPrice, row.used.cost = sql.NullInt64{}, sql.NullInt64{}, sql.NullInt64{}
 	row.used.point, row.Price, row.used.partPrices = 0, PriceOrigin{}, partPrices{}
-	return 0, nil
 }
 
 // unpriced reports whether usage is booked for which no price was known.
@@ -220,16 +225,21 @@ func (row *stepRow) use(tx *Tx, ws *cachedWorkspace, r *cachedRun, in StepUpdate
 			return 0, err
 		}
 	}
+	return raised, row.fit(tx, ws, r, old)
+}
+
+// fit books what was reported in place of what is booked already.
+func (row *stepRow) fit(tx *Tx, ws *cachedWorkspace, r *cachedRun, old usage) error {
 	rates, err := row.kept(tx, ws.key)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	day, err := tx.cache.days.get(tx, dayKey{ws.key, row.bookedDay.Int64})
 	if err != nil {
-		return 0, err
+		return err
 	}
 	if err := row.used.fit(old, day, r, rates); err != nil {
-		return 0, err
+		return err
 	}
 	// What was booked on the provider's word stays so, also where it is no longer trusted.
 	trusted := ws.trustsReports || row.Price.Source == PriceReported
@@ -237,7 +247,7 @@ func (row *stepRow) use(tx *Tx, ws *cachedWorkspace, r *cachedRun, in StepUpdate
 		row.used.fitCost(plans.Money(reported.Int64), old, day, r)
 		row.Price = PriceOrigin{Source: PriceReported}
 	}
-	return raised, nil
+	return nil
 }
 
 func saveStep(tx *Tx, runID int64, row stepRow, was usage) error {

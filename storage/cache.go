@@ -50,6 +50,7 @@ type cache struct {
 	points     *table[idKey, *cachedPoint]
 
 	catalogue *prices.Catalogue // of published prices; nil for none
+	unsaved   []pricePoint      // by -1-id: those that a dry run has come upon
 }
 
 // How many rows of each kind may be cached. MinCacheSize is more than a batch

@@ -65,6 +65,15 @@ func calls(t *testing.T, w *world) []call {
 			return err
 		}},
 		{"FollowPrice", func() error { _, err := w.FollowPrice(ctx, ws, "alias"); return err }},
+		{"Reprice", func() error {
+			run := w.start(ws, "u").ID
+			for range 200 { // of which one slice changes a part
+				w.patch(ws, run, w.call(ws, run, "priced later"), 5, 6)
+			}
+			w.price(ws, "priced later", 1, 1)
+			out, err := w.Reprice(ctx, ws, Repricing{Model: "priced later"})
+			return errors.Join(err, atLeastOne(int(out.Steps)))
+		}},
 		{"Prices", func() error { _, err := w.Prices(ctx, ws, true); return err }},
 		{"Usage", func() error { _, err := w.Usage(ctx, ws); return err }},
 		{"DailyUsage", func() error { _, err := w.DailyUsage(ctx, ws, 365, true); return err }},

@@ -3,6 +3,7 @@ package storage
 import (
 	"database/sql"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/pikarc/server/plans"
@@ -68,12 +69,28 @@ func (p *pricePoint) intern(tx *Tx, ws WorkspaceKey) error {
 	rates := p.rates.String()
 	err := tx.get(`SELECT id FROM price_points WHERE workspace_id = $1 AND source = $2 AND name = $3
 		AND version = $4 AND rates = $5`, []any{ws, int64(p.Source), p.Name, p.Version, rates}, &p.id)
-	if !errors.Is(err, ErrNotFound) {
+	switch {
+	case !errors.Is(err, ErrNotFound):
 		return err
+	case tx.reader:
+		p.id = tx.cache.unsavedPoint(*p)
+		return nil
 	}
 	return tx.get(`INSERT INTO price_points (workspace_id, source, name, version, rates, call_nanos)
 		VALUES ($1, $2, $3, $4, $5, $6) RETURNING id`,
 		[]any{ws, int64(p.Source), p.Name, p.Version, rates, int64(p.rates.PerCall)}, &p.id)
+}
+
+// unsavedPoint gives prices that no step was charged at yet an id below zero, for
+// a dry run, which can write nothing.
+func (c *cache) unsavedPoint(p pricePoint) int64 {
+	i := slices.IndexFunc(c.unsaved, func(q pricePoint) bool {
+		return p.PriceOrigin == q.PriceOrigin && p.rates.String() == q.rates.String()
+	})
+	if i < 0 {
+		i, c.unsaved = len(c.unsaved), append(c.unsaved, p)
+	}
+	return -1 - int64(i)
 }
 
 // cachedModel is a model and its price now, if it has one.
@@ -208,6 +225,9 @@ func (c *cache) price(tx *Tx, model idKey) (*pricePoint, error) {
 func (row *stepRow) kept(tx *Tx, ws WorkspaceKey) (*prices.Rates, error) {
 	if row.used.point == 0 {
 		return nil, nil
+	}
+	if row.used.point < 0 {
+		return &tx.cache.unsaved[-1-row.used.point].rates, nil
 	}
 	point, err := tx.cache.points.get(tx, idKey{ws, row.used.point})
 	if err != nil {

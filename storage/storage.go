@@ -219,7 +219,7 @@ func (s *Store) readFrom(ctx context.Context, pool *sqlite.Pool, fn func(*Tx) er
 			err = errors.Join(err, endErr)
 		}
 	}()
-	return dbfile.Classify(fn(&Tx{conn: session, ctx: ctx, now: s.now()}))
+	return dbfile.Classify(fn(&Tx{conn: session, ctx: ctx, now: s.now(), reader: true}))
 }
 
 // Backup backs up the store's own database.

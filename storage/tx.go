@@ -34,9 +34,10 @@ type Tx struct {
 	conn      conn
 	ctx       context.Context
 	now       time.Time
-	cache     *cache     // the writer's; nil on a reader
+	cache     *cache     // the writer's; nil on a reader, or one of its own
 	publisher *publisher // the writer's; nil on a reader
 	undo      []func()   // drops from the cache what a failed job has put there
+	reader    bool       // it can write nothing
 }
 
 // exec runs a statement and returns how many rows it changed.

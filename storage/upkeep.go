@@ -240,7 +240,16 @@ func (s *Store) expireKeys(ctx context.Context) error {
 // runUpkeep repeats a small chunk of upkeep in one write, until nothing is left
 // to do or the write has taken upkeepHold. It retries when the queue is full,
 // and backs off after the write, because nobody waits for upkeep.
-func (s *Store) runUpkeep(ctx context.Context, mode txMode, chunk func(*Tx) (more bool, err error)) error {
+func (s *Store) runUpkeep(
+	ctx context.Context, mode txMode, chunk func(*Tx) (more bool, err error),
+) error {
+	return s.runChunks(ctx, mode, upkeepBackoff, chunk)
+}
+
+// runChunks is runUpkeep that backs off so many times as long as the write took.
+func (s *Store) runChunks(
+	ctx context.Context, mode txMode, backoff time.Duration, chunk func(*Tx) (more bool, err error),
+) error {
 	for {
 		var took time.Duration
 		err := s.write(ctx, mode, func(tx *Tx) error {
@@ -257,7 +266,7 @@ func (s *Store) runUpkeep(ctx context.Context, mode txMode, chunk func(*Tx) (mor
 		if err != nil && !busy {
 			return err
 		}
-		if err := dbfile.Sleep(ctx, max(upkeepBackoff*took, upkeepHold)); err != nil {
+		if err := dbfile.Sleep(ctx, max(backoff*took, upkeepHold)); err != nil {
 			return err
 		}
 		if !busy {

@@ -106,6 +106,21 @@ func (o *Object) OptionalFuture(name string, now time.Time) time.Time {
 	return t.UTC()
 }
 
+// OptionalTime reads an RFC 3339 time, for a field that may be absent or null: zero.
+func (o *Object) OptionalTime(name string) time.Time {
+	value := o.optional(name)
+	text, ok := o.text(name, value, 0, MaxTimeText)
+	if !ok {
+		return time.Time{}
+	}
+	t, ok := parseTime(text)
+	if !ok {
+		o.add(name, value, timeProblem())
+		return time.Time{}
+	}
+	return t
+}
+
 const (
 	MaxTimeText = 64
 	maxYear     = 9999

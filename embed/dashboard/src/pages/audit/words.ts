@@ -42,6 +42,7 @@ export function deed({ action, after }: Pick<Entry, 'action' | 'after'>): string
 const deeds: Partial<Record<Action, string>> = {
   'workspace.update': 'Changed the settings',
   'workspace.plan': 'Changed the plan',
+  'model_price.reprice': 'Priced steps anew',
   'model_price.set': 'Set the price of',
   'user.block': 'Blocked',
   'user.unblock': 'Unblocked',
@@ -110,6 +111,13 @@ const fields: Record<string, string> = {
   input_cost_per_token: 'Input, 1M tokens',
   output_cost_per_token: 'Output, 1M tokens',
   same_as: 'Same as',
+  only_unpriced: 'Only steps without a price',
+  steps: 'Steps',
+  before_usd: 'Cost before',
+  after_usd: 'Cost after',
+  difference_usd: 'Difference',
+  since: 'From',
+  until: 'Before',
   is_active: 'Active',
 }
 
