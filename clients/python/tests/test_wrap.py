@@ -129,3 +129,34 @@ def test_what_cannot_be_guarded_is_refused(twin, options, provider):
 def test_a_client_of_the_other_kind_is_refused(options):
     with Pikarc(**options) as guard, pytest.raises(TypeError):
         guard.wrap(openai.AsyncOpenAI(api_key="x"))
+
+
+def test_an_answer_whose_usage_would_pass_unseen_is_refused_before_it_is_asked_for(options, provider):
+    def call(o, a):
+        with o.chat.completions.with_streaming_response.create(model=MODEL, messages=HI):
+            pass
+
+    with pytest.raises(NotImplementedError):
+        synchronously(options, provider, call)
+    assert provider.asked == []
+
+
+async def test_a_step_that_another_ends_is_settled_once_and_by_its_run_at_the_latest(options, details):
+    async with AsyncPikarc(**options) as guard, guard.run("ada") as run:
+        step = await run.begin_tool_call("search", {"q": 1})
+        await step.complete("found")
+        await step.fail(ValueError())
+        await guard.current_run().begin_tool_call("lost")
+    (run,) = details()
+    assert [step["status"] for step in run["steps"]] == ["COMPLETED", "FAILED"]
+
+
+def test_a_stream_that_is_left_is_booked_with_what_came(options, provider, details):
+    def call(o, a):
+        chunks = o.chat.completions.create(model=MODEL, messages=HI, stream=True)
+        next(chunks)
+        chunks.close()
+
+    synchronously(options, provider, call)
+    (run,) = details()
+    assert [(step["status"], step["completion_tokens"]) for step in run["steps"]] == [("COMPLETED", 1)]
