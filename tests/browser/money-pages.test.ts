@@ -240,6 +240,18 @@ describe('the catalogue', () => {
       await page.getByRole('cell', { name: '$11.00' }).waitFor()
       const again = await server.call(owner.apiKey, 'GET', '/v1/model-pricing/')
       expect(again[0]).toMatchObject({ output_cost_per_token: 1.1e-5, cached_input_cost_per_token: 1.25e-6 })
+      // The past gets the price only once that is confirmed.
+      const spent = async () => (await server.call(owner.apiKey, 'GET', '/v1/usage/')).today.total_usd
+      const unpriced = await spent()
+      await page.getByRole('button', { name: 'Price the past' }).click()
+      const dialog = page.getByRole('dialog', { name: 'Price the past?' })
+      await dialog.getByText('1 step without a price would cost $0.0036', { exact: false }).waitFor()
+      expect(await spent()).toBe(unpriced)
+      await dialog.getByRole('button', { name: 'Book $0.0036' }).click()
+      await dialog.waitFor({ state: 'detached' })
+      await page.getByText('1 step of the past now costs $0.0036.').waitFor()
+      expect(await spent()).toBeGreaterThan(unpriced)
+      await page.getByRole('button', { name: 'Price the past' }).waitFor({ state: 'detached' })
     }))
 
   test('what has no price is nowhere written as nothing', () =>

@@ -12,6 +12,7 @@ export const actions: { value: Action; label: string }[] = [
   { value: 'workspace.kill_switch', label: 'Kill switch' },
   { value: 'workspace.update', label: 'Limits and settings' },
   { value: 'model_price.set', label: 'Prices' },
+  { value: 'model_price.reprice', label: 'Steps priced anew' },
   { value: 'run.end_many', label: 'Runs ended together' },
   { value: 'user.block', label: 'Users blocked' },
   { value: 'user.unblock', label: 'Users unblocked' },
