@@ -84,7 +84,7 @@ func runDemo(ctx context.Context, dir string, o demoOptions, stdout, stderr io.W
 		tokenTTL:      24 * time.Hour, paymentGrace: server.DefaultPaymentGrace,
 		cacheRows: storage.DefaultCacheSize, openStepTimeout: storage.DefaultOpenStepTimeout,
 		backups: server.Backups{Every: 24 * time.Hour, Keep: 7},
-	}.config(stderr)
+	}.config(dir, stderr)
 	if err != nil {
 		return err
 	}

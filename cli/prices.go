@@ -18,8 +18,8 @@ import (
 func newPrices() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "prices",
-		Short:   "Price steps of the past anew",
-		Long:    "Prices steps of the past anew.",
+		Short:   "Price steps of the past anew, or use another catalogue",
+		Long:    "Prices steps of the past anew, or uses another catalogue of published prices.",
 		Example: "  pikarc prices reprice --email you@example.com --dry-run",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
@@ -29,7 +29,7 @@ func newPrices() *cobra.Command {
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newReprice())
+	cmd.AddCommand(newReprice(), newUpdatePrices())
 	return cmd
 }
 
@@ -101,7 +101,7 @@ func parseDate(flag, text string) (time.Time, error) {
 }
 
 func reprice(ctx context.Context, dir string, o repriceOptions, in storage.Repricing, stdout io.Writer) error {
-	catalogue, err := published()
+	catalogue, err := published(dir)
 	if err != nil {
 		return err
 	}

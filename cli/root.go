@@ -17,7 +17,6 @@ import (
 	"github.com/pikarc/server/auth"
 	"github.com/pikarc/server/auth/privatefile"
 	"github.com/pikarc/server/embed"
-	"github.com/pikarc/server/prices"
 	"github.com/pikarc/server/storage"
 	"github.com/pikarc/server/storage/dbfile"
 )
@@ -165,15 +164,6 @@ func checkGivenSecret() error {
 		_, err = auth.LoadSecret("", given)
 	}
 	return err
-}
-
-// published is the catalogue of published prices that is in the binary.
-func published() (*prices.Catalogue, error) {
-	c, err := prices.ParseCatalogue(embed.Catalogue())
-	if err != nil {
-		return nil, fmt.Errorf("read the catalogue of prices: %w", err)
-	}
-	return c, nil
 }
 
 func versions() string {

@@ -131,7 +131,7 @@ type serveOptions struct {
 }
 
 // config checks the options and converts them to the server's.
-func (o serveOptions) config(stderr io.Writer) (server.Config, error) {
+func (o serveOptions) config(dir string, stderr io.Writer) (server.Config, error) {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(o.logLevel)); err != nil {
 		return server.Config{},
@@ -168,7 +168,7 @@ func (o serveOptions) config(stderr io.Writer) (server.Config, error) {
 	if err := o.checkUpkeep(); err != nil {
 		return server.Config{}, usage(err)
 	}
-	catalogue, err := published()
+	catalogue, err := published(dir)
 	if err != nil {
 		return server.Config{}, err
 	}
@@ -257,7 +257,7 @@ func serve(ctx context.Context, dir string, o serveOptions, stdout, stderr io.Wr
 	if err := o.completePlace(); err != nil {
 		return usage(err)
 	}
-	cfg, err := o.config(stderr)
+	cfg, err := o.config(dir, stderr)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,173 @@
+package cli
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pikarc/server/auth/privatefile"
+	"github.com/pikarc/server/embed"
+	"github.com/pikarc/server/prices"
+)
+
+// maxCatalogue is how large a catalogue may be, in bytes; the one in the binary has 180,000.
+const maxCatalogue = 8 << 20
+
+// cataloguePath is where a catalogue of the operator's own lies.
+func cataloguePath(dir string) string { return filepath.Join(dir, "catalogue.txt") }
+
+// published is the catalogue of published prices: that of the data directory, if
+// there is one that is no older than the one in the binary.
+func published(dir string) (*prices.Catalogue, error) {
+	embedded, err := prices.ParseCatalogue(embed.Catalogue())
+	if err != nil {
+		return nil, fmt.Errorf("read the catalogue of prices: %w", err)
+	}
+	own, err := readCatalogue(cataloguePath(dir))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return embedded, nil
+	case err != nil:
+		return nil, fmt.Errorf("%w; mend the file, or remove it to use the catalogue in the binary", err)
+	case own.Older(embedded):
+		return embedded, nil
+	}
+	return own, nil
+}
+
+func readCatalogue(path string) (*prices.Catalogue, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxCatalogue+1))
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", path, err)
+	}
+	if len(text) > maxCatalogue {
+		return nil, fmt.Errorf("%s is larger than %d MiB, which no catalogue is", path, maxCatalogue>>20)
+	}
+	c, err := prices.ParseCatalogue(string(text))
+	if err != nil {
+		return nil, fmt.Errorf("%s is no catalogue: %w", path, err)
+	}
+	return c, nil
+}
+
+type updateOptions struct {
+	from   string
+	accept []string
+	yes    bool
+}
+
+func newUpdatePrices() *cobra.Command {
+	var o updateOptions
+	cmd := &cobra.Command{
+		Use:   "update --from FILE",
+		Short: "Use another catalogue of published prices than the binary's",
+		Long: "Uses another catalogue of published prices than the one in the binary: newer, or of your own. It shows what would\n" +
+			"change, and changes nothing without --yes. The file is kept in the data directory; a server takes it when it is\n" +
+			"started again, and goes back to the binary's own once that is newer, or the file is removed.\n\n" +
+			"The form is that of embed/catalogue/catalogue.txt in the source, which `make prices` makes. An older catalogue is\n" +
+			"refused, and so are prices that fell to zero, moved more than 3 ×, or are above $0.01 a token, unless --accept\n" +
+			"names the model.",
+		Example: "  pikarc prices update --from catalogue.txt\n" +
+			"  pikarc prices update --from catalogue.txt --accept openai/gpt-4o --yes",
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return updatePrices(dataDir(cmd), o, cmd.OutOrStdout())
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.from, "from", "", "the catalogue (required)")
+	f.StringArrayVar(&o.accept, "accept", nil, "take the prices of this `PROVIDER/MODEL`, however much they moved; may be repeated")
+	f.BoolVar(&o.yes, "yes", false, "take it, and do not only show what would change")
+	return cmd
+}
+
+func updatePrices(dir string, o updateOptions, stdout io.Writer) error {
+	if o.from == "" {
+		return usage(errors.New("say which catalogue: --from FILE"))
+	}
+	if !hasDatabase(dir) {
+		return errNoDatabase(dir)
+	}
+	before, err := published(dir)
+	if err != nil {
+		return err
+	}
+	after, err := readCatalogue(o.from)
+	if err != nil {
+		return err
+	}
+	if after.Older(before) {
+		return fmt.Errorf("%s is older (%s) than the catalogue in use (%s)", o.from, after.Version(), before.Version())
+	}
+	changes := prices.Compare(before, after, now())
+	if doubted := doubts(changes, o.accept); len(doubted) > 0 {
+		return fmt.Errorf("nothing was changed: look at these prices, and name each model that is right with --accept:\n%s",
+			strings.Join(doubted, "\n"))
+	}
+	if err := printChanges(stdout, before, after, changes); err != nil {
+		return err
+	}
+	if !o.yes {
+		_, err := fmt.Fprintln(stdout, "Nothing was changed: --yes takes it.")
+		return err
+	}
+	if err := keepCatalogue(o.from, dir); err != nil {
+		return fmt.Errorf("keep the catalogue: %w", err)
+	}
+	_, err = fmt.Fprintf(stdout, "Kept as %s. A server that is running takes it when it is started again.\n", cataloguePath(dir))
+	return err
+}
+
+// doubts says what is suspicious and accepted by nobody.
+func doubts(changes []prices.Change, accepted []string) (lines []string) {
+	for _, c := range changes {
+		if model, _, _ := strings.Cut(c.Model, "@"); c.Doubt != "" && !slices.Contains(accepted, model) {
+			lines = append(lines, fmt.Sprintf("  %s %s: %s → %s", c.Model, c.Doubt, cmp.Or(c.Before, "none"), c.After))
+		}
+	}
+	return lines
+}
+
+func printChanges(w io.Writer, before, after *prices.Catalogue, changes []prices.Change) error {
+	fmt.Fprintf(w, "from  %s\nto    %s\n%d prices differ (USD for a million tokens, or a call)\n", before.Version(), after.Version(), len(changes))
+	out := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, c := range changes {
+		fmt.Fprintf(out, "%s\t%s\t→ %s\n", c.Model, cmp.Or(c.Before, "none"), cmp.Or(c.After, "none"))
+	}
+	return out.Flush()
+}
+
+// keepCatalogue copies the file into the data directory, whole or not at all.
+func keepCatalogue(from, dir string) error {
+	text, err := os.ReadFile(from)
+	if err != nil {
+		return err
+	}
+	f, err := privatefile.CreateTemp(dir, "catalogue-*")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(text)
+	err = errors.Join(err, f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), cataloguePath(dir))
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	return privatefile.SyncDir(dir)
+}
