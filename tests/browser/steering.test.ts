@@ -316,7 +316,7 @@ test('a session that ends leads to sign-in, and back to where one was', async ()
   await page.getByLabel('Password').fill(PASSWORD + '!')
   await page.getByRole('button', { name: 'Sign in' }).click()
   await page.waitForURL('**/prices')
-  await page.getByRole('heading', { name: 'Prices' }).waitFor()
+  await page.getByRole('heading', { name: 'Prices', exact: true }).waitFor()
   await context.close()
 })
 
