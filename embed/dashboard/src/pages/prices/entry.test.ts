@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { decimalText } from '../../api/exact'
-import { bodyOf, bodyOfPublished, estimate } from './entry'
+import { bodyOf, bodyOfPublished, estimate, withoutPrice } from './entry'
 
 const id = '01a1ab94-8600-7c31-9f0a-6a1f0b8e4d52'
 const published = {
@@ -74,4 +74,21 @@ describe('what tokens would cost', () => {
         { ...published, cost_per_call: 1 },
       ),
     ).toBeNull())
+})
+
+test('a model that the catalogue prices is not without a price', () => {
+  const usage = [
+    { model: 'published', unpriced_tokens: 0, prompt_tokens: 7, completion_tokens: 0 },
+    { model: 'silent', unpriced_tokens: 0, prompt_tokens: 0, completion_tokens: 0 },
+    { model: 'unknown', unpriced_tokens: 7, prompt_tokens: 7, completion_tokens: 0 },
+    { model: 'priced since', unpriced_tokens: 7, prompt_tokens: 7, completion_tokens: 0 },
+    { model: 'switched off', unpriced_tokens: 7, prompt_tokens: 7, completion_tokens: 0 },
+  ]
+  const entries = [
+    { model: 'priced since', is_active: true },
+    { model: 'switched off', is_active: false },
+  ]
+  const names = (catalogue: boolean) => withoutPrice(usage, entries, catalogue).map(({ model }) => model)
+  expect(names(true)).toEqual(['silent', 'unknown', 'switched off'])
+  expect(names(false)).toEqual(['published', 'silent', 'unknown', 'switched off'])
 })

@@ -64,3 +64,20 @@ export function estimate(used: Used, price: Published): { usd: Money; exact: boo
 function pico(value: Money): bigint {
   return BigInt(shift(decimalText(value), 12))
 }
+
+/**
+ * The models that are used without a price: those with tokens that nothing has priced, and those without an entry of
+ * whose price nothing tells, because they reported no tokens or published prices are off.
+ */
+export function withoutPrice<M extends Used & { model: string }>(
+  usage: M[],
+  entries: Pick<Schema<'ModelPrice'>, 'model' | 'is_active'>[],
+  catalogue: boolean,
+): M[] {
+  const known = new Set(entries.map(({ model }) => model))
+  const active = new Set(entries.filter(({ is_active }) => is_active).map(({ model }) => model))
+  const untold = (m: M) => !catalogue || m.prompt_tokens + m.completion_tokens === 0
+  return usage.filter((m) =>
+    m.unpriced_tokens > 0 ? !active.has(m.model) : !known.has(m.model) && untold(m),
+  )
+}
