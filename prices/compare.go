@@ -18,12 +18,11 @@ type Change struct {
 	Doubt         string // why a person should look at it; empty where nothing is suspicious
 }
 
-const (
-	// most is how many times its price a model may cost from one catalogue to the next before it is doubted.
-	most = 3
-	// likelyToken is what no model's token costs, and many a million of them do: $0.01.
-	likelyToken plans.Price = 10_000_000_000
-)
+// most is how many times its price a model may cost from one catalogue to the next before it is doubted.
+const most = 3
+
+// LikelyPerToken is what no model's token costs, and many a million of them do: $0.01.
+const LikelyPerToken plans.Price = 10_000_000_000
 
 // Compare lists the models whose prices of a moment differ, by name.
 func Compare(before, after *Catalogue, at time.Time) []Change {
@@ -64,7 +63,7 @@ func (c *Catalogue) ratesAt(at time.Time) map[string]Rates {
 }
 
 func doubt(before, after Rates, known bool) string {
-	if after.Highest() > likelyToken {
+	if after.Highest() > LikelyPerToken {
 		return "above $0.01 a token"
 	}
 	if !known {

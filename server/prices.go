@@ -136,9 +136,6 @@ func readPrices(o *request.Object, price *storage.ModelPrice) {
 	}
 }
 
-// likelyPerToken is what no model's token costs, and many a million of them do: $0.01.
-const likelyPerToken plans.Price = 10_000_000_000
-
 // priceWarning says what a price means that was probably meant for a million
 // tokens; "" for others.
 func priceWarning(p storage.ModelPrice) string {
@@ -146,7 +143,7 @@ func priceWarning(p storage.ModelPrice) string {
 	if p.Rates != nil {
 		highest = max(highest, p.Rates.Highest())
 	}
-	if highest <= likelyPerToken {
+	if highest <= prices.LikelyPerToken {
 		return ""
 	}
 	return "This is a price for one token: at $" + highest.String() +
