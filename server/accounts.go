@@ -2,8 +2,10 @@ package server
 
 import (
 	"errors"
+	"net"
 	"net/http"
 	"net/mail"
+	"net/netip"
 	"time"
 	"unicode/utf8"
 
@@ -262,4 +264,70 @@ func (s *Server) provePassword(c *call, account storage.Account, password string
 	}
 	attempt.Cancel()
 	return err
+}
+
+// logout ends the session that asks, on every device that has its token.
+func (s *Server) logout(c *call) error {
+	return s.endSessions(c, func() error {
+		return s.store.EndSession(c.ctx(), c.who.account, c.who.session, c.who.expires)
+	})
+}
+
+// logoutEverywhere ends all sessions of the account.
+func (s *Server) logoutEverywhere(c *call) error {
+	return s.endSessions(c, func() error { return s.store.EndAllSessions(c.ctx(), c.who.account) })
+}
+
+func (s *Server) endSessions(c *call, end func() error) error {
+	o, err := s.optionalObject(c)
+	if err != nil {
+		return err
+	}
+	o.RefuseUnknown()
+	if err := o.Err(); err != nil {
+		return err
+	}
+	if err := end(); err != nil {
+		return err
+	}
+	c.json(http.StatusOK, map[string]string{"status": "signed_out"})
+	return nil
+}
+
+func errRegistrationClosed() error { return forbidden("Registration is closed on this server") }
+
+// mayRegister reports whether a caller may make an account. Registration that
+// is open to this machine alone is so only for the first account.
+func (s *Server) mayRegister(c *call) (bool, error) {
+	if s.OpenRegistration || !s.LocalRegistration || !c.isLocal() || s.hasAccounts.Load() {
+		return s.OpenRegistration, nil
+	}
+	has, err := s.store.HasAccounts(c.ctx())
+	if has {
+		s.hasAccounts.Store(true) // for good: none is ever deleted
+	}
+	return err == nil && !has, err
+}
+
+// isLocal reports whether somebody on this machine calls, and not somebody
+// elsewhere through a proxy on it. A proxy that does not say so is told by the
+// name under which it is called, or by HTTP/1.0, which no browser speaks.
+func (c *call) isLocal() bool {
+	host := c.r.Host
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	addr, err := netip.ParseAddr(host)
+	named := host == "localhost" || err == nil && addr.IsLoopback()
+	return c.from.IsLoopback() && named && c.r.ProtoAtLeast(1, 1) && !throughProxy(c.r)
+}
+
+// throughProxy reports whether a header shows that a proxy passes a request on.
+func throughProxy(r *http.Request) bool {
+	for _, name := range []string{"X-Forwarded-Host", "X-Forwarded-Proto", "Via"} {
+		if r.Header.Get(name) != "" {
+			return true
+		}
+	}
+	return forwarded(r)
 }
