@@ -166,7 +166,7 @@ func TestRestoreKeepsTheOldDatabaseAndItsWAL(t *testing.T) {
 	if len(texts(t, kept, `SELECT external_id FROM users WHERE external_id = 'late'`)) != 1 {
 		t.Error("the old database lacks its last run")
 	}
-	mustHoldOnly(t, filepath.Dir(w.path), "pikarc-before-restore-", "pikarc.db", "pikarc.db.lock", "pikarc.db.server.lock")
+	mustHoldOnly(t, filepath.Dir(w.path), "pikarc-before-restore-", "pikarc.db", "pikarc.db.lock")
 	openStore(t, w.path, w.Now)
 }
 

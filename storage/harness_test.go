@@ -4,7 +4,9 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -39,14 +41,27 @@ type world struct {
 	made  atomic.Int64 // accounts
 }
 
+// emptyDatabase is a migrated file, made once: migrating takes a second with the race detector.
+var emptyDatabase = sync.OnceValues(func() ([]byte, error) {
+	dir, err := os.MkdirTemp("", "pikarc-storage-test")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	path := filepath.Join(dir, "pikarc.db")
+	if _, err := dbfile.Migrate(context.Background(), path, embed.Migrations()); err != nil {
+		return nil, err
+	}
+	return os.ReadFile(path)
+})
+
 func newWorld(t testing.TB, change ...func(*Options)) *world {
 	t.Helper()
 	w := &world{t: t, clock: new(clock), path: filepath.Join(t.TempDir(), "pikarc.db")}
 	w.clock.Set(noon())
-	if _, err := dbfile.Migrate(t.Context(), w.path, embed.Migrations()); err != nil {
-		t.Fatal(err)
-	}
-	var err error
+	empty, err := emptyDatabase()
+	w.must(err)
+	w.must(os.WriteFile(w.path, empty, 0o600))
 	w.aside, err = sql.Open("sqlite", "file:"+w.path)
 	w.must(err)
 	t.Cleanup(func() { w.must(w.aside.Close()) })
