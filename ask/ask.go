@@ -6,7 +6,6 @@ package ask
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -30,8 +29,13 @@ const (
 	MaxInput = 4 << 20
 )
 
-// ErrKey is why a server refuses: the key is unknown, revoked or expired.
-var ErrKey = errors.New("the server does not accept the API key")
+var (
+	// ErrKey is why a server refuses: the key is unknown, revoked or expired.
+	ErrKey = errors.New("the server does not accept the API key")
+	// ErrRefused is the answer that nothing was done. After any other error the server
+	// may have done what it was asked, and says so when it is asked with the same key.
+	ErrRefused = errors.New("the server refuses the request")
+)
 
 // Client asks one server with one key. It is safe for concurrent use.
 type Client struct {
@@ -97,6 +101,7 @@ type Step struct {
 	Tool     string
 	Input    json.RawMessage // of any size; nil for none
 	Sequence int64           // where the run's page shows it, 1 or more
+	Key      string          // the same key again is answered the same
 }
 
 // Step asks whether a run may make a call.
@@ -111,7 +116,7 @@ func (c *Client) Step(ctx context.Context, run string, s Step) (id string, d Dec
 	case len(s.Input) > 0:
 		body["input_data"] = s.Input
 	}
-	return c.decide(ctx, "/v1/runs/"+url.PathEscape(run)+"/steps", body, rand.Text())
+	return c.decide(ctx, "/v1/runs/"+url.PathEscape(run)+"/steps", body, s.Key)
 }
 
 func (c *Client) decide(
@@ -202,7 +207,14 @@ func (r *refusal) Error() string {
 }
 
 func (r *refusal) Is(target error) bool {
-	return target == ErrKey && r.status == http.StatusUnauthorized
+	return target == ErrKey && r.status == http.StatusUnauthorized ||
+		target == ErrRefused && !r.mayPass()
+}
+
+// mayPass reports whether another attempt may be answered otherwise.
+func (r *refusal) mayPass() bool {
+	return r.status >= http.StatusInternalServerError ||
+		r.status == http.StatusTooManyRequests || r.status == http.StatusRequestTimeout
 }
 
 // send makes a request, again while the trouble may pass and there is time: with
@@ -222,8 +234,7 @@ func (c *Client) send(
 		wait := time.Duration(attempt) * 50 * time.Millisecond
 		var refused *refusal
 		if errors.As(err, &refused) {
-			if refused.status < 500 && refused.status != http.StatusTooManyRequests &&
-				refused.status != http.StatusRequestTimeout {
+			if !refused.mayPass() {
 				return err
 			}
 			if seconds, _ := strconv.Atoi(refused.header.Get("Retry-After")); seconds > 0 {

@@ -2,6 +2,7 @@ package hook
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -87,7 +88,9 @@ func (s *session) ask(ctx context.Context, e event) (d ask.Decision, err error) 
 		step, d, err = s.client.Step(
 			ctx,
 			k.Run,
-			ask.Step{Tool: e.Tool, Input: e.ToolInput, Sequence: since(k.Run, asked)},
+			ask.Step{
+				Tool: e.Tool, Input: e.ToolInput, Sequence: since(k.Run, asked), Key: rand.Text(),
+			},
 		)
 		switch {
 		case err != nil:

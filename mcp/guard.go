@@ -7,6 +7,7 @@ package mcp
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"log/slog"
 	"sync"
 	"time"
@@ -34,6 +35,7 @@ type session struct {
 	ctx      context.Context // of reports, which outlive what they are about; never cancelled
 	starting sync.Mutex      // held while a run is started, so that there is one
 	run      string
+	startKey string // of a start whose answer never came: the next one repeats it
 	sequence int64
 
 	mu      sync.Mutex
@@ -94,17 +96,18 @@ func (s *session) ask(
 			return d, err
 		}
 		c.at = s.Now()
+		asked := ask.Step{Tool: tool, Input: input, Sequence: sequence, Key: rand.Text()}
 		var step string
-		step, d, err = s.Client.Step(
-			ctx,
-			run,
-			ask.Step{Tool: tool, Input: input, Sequence: sequence},
-		)
+		step, d, err = s.Client.Step(ctx, run, asked)
 		if err == nil && d.Allowed() {
 			c.run, c.step = run, step
 		}
-		if err != nil || d.Reason != ask.RunEnded {
+		if err != nil {
+			s.giveUp(run, asked, err)
 			return d, err
+		}
+		if d.Reason != ask.RunEnded {
+			return d, nil
 		}
 		s.ended(run)
 	}
@@ -118,15 +121,55 @@ func (s *session) running(
 	s.starting.Lock()
 	defer s.starting.Unlock()
 	if s.run == "" {
-		metadata := map[string]string{"agent": "mcp", "mcp_server": s.Server}
-		run, d, err = s.Client.Start(ctx, s.User, metadata, rand.Text())
-		if err != nil || !d.Allowed() {
+		if d, err = s.start(ctx); err != nil || !d.Allowed() {
 			return "", 0, d, err
 		}
-		s.run = run
 	}
 	s.sequence++
 	return s.run, s.sequence, ask.Allowed(), nil
+}
+
+// start starts the run. Where its answer never comes the server may have started it
+// all the same, and says so to the next one. starting is held.
+func (s *session) start(ctx context.Context) (ask.Decision, error) {
+	if s.startKey == "" {
+		s.startKey = rand.Text()
+	}
+	metadata := map[string]string{"agent": "mcp", "mcp_server": s.Server}
+	run, d, err := s.Client.Start(ctx, s.User, metadata, s.startKey)
+	if err == nil || errors.Is(err, ask.ErrRefused) {
+		s.startKey = ""
+	}
+	if err == nil && d.Allowed() {
+		s.run = run
+	}
+	return d, err
+}
+
+// giveUp settles a step whose answer never came, because it was cancelled or the
+// server too slow: asked again with its key, the server says whether there is one.
+// Like settle it brings its own context.
+//
+//nolint:contextcheck
+func (s *session) giveUp(run string, asked ask.Step, why error) {
+	if errors.Is(why, ask.ErrRefused) {
+		return
+	}
+	report := ask.Report{Failed: true, Error: "there was no decision in time"}
+	if errors.Is(why, context.Canceled) {
+		report.Error = "cancelled"
+	}
+	s.reports.Go(func() {
+		ctx, cancel := context.WithTimeout(s.ctx, s.Timeout)
+		defer cancel()
+		step, d, err := s.Client.Step(ctx, run, asked)
+		if err == nil && d.Allowed() {
+			err = s.Client.Report(ctx, run, step, report)
+		}
+		if err != nil {
+			s.Log.Warn("a call that was given up could not be settled", "error", err.Error())
+		}
+	})
 }
 
 func (s *session) ended(run string) {
@@ -245,15 +288,18 @@ func (s *session) end(status, why string) {
 	case <-done:
 	case <-timer.C:
 	}
+	ctx, cancel := context.WithTimeout(s.ctx, grace)
+	defer cancel()
 	s.starting.Lock()
+	if s.startKey != "" {
+		_, _ = s.start(ctx) // what cannot be asked now cannot be ended either
+	}
 	run := s.run
 	s.run = ""
 	s.starting.Unlock()
 	if run == "" {
 		return
 	}
-	ctx, cancel := context.WithTimeout(s.ctx, grace)
-	defer cancel()
 	if err := s.Client.End(ctx, run, status); err != nil {
 		s.Log.Warn(
 			"the run could not be ended; the server ends it once it is idle",

@@ -75,7 +75,6 @@ func (j *judge) seen() (asked, ends string) {
 // gateway is one before a command, with the other ends of its streams.
 type gateway struct {
 	t     *testing.T
-	judge *judge
 	in    *io.PipeWriter
 	out   *bufio.Reader
 	ended chan int // the exit code
@@ -83,9 +82,9 @@ type gateway struct {
 }
 
 // newGateway puts a gateway before a command; cat is a server that repeats what reaches it.
-func newGateway(t *testing.T, j *judge, command ...string) *gateway {
+func newGateway(t *testing.T, pikarc http.Handler, command ...string) *gateway {
 	t.Helper()
-	server := httptest.NewServer(j)
+	server := httptest.NewServer(pikarc)
 	t.Cleanup(server.Close)
 	client, err := ask.New(ask.Settings{APIKey: "lg_test", BaseURL: server.URL}, "mcp/1")
 	if err != nil {
@@ -96,7 +95,6 @@ func newGateway(t *testing.T, j *judge, command ...string) *gateway {
 	ctx, stop := context.WithCancel(t.Context())
 	g := &gateway{
 		t:     t,
-		judge: j,
 		in:    in,
 		out:   bufio.NewReader(out),
 		ended: make(chan int, 1),
@@ -156,7 +154,8 @@ func (g *gateway) finish() int {
 // What is not asked for, and what was allowed, reaches the server byte for byte.
 func TestMessagesPassAsTheyAre(t *testing.T) {
 	t.Parallel()
-	g := newGateway(t, &judge{}, "cat")
+	j := &judge{}
+	g := newGateway(t, j, "cat")
 	for _, line := range []string{
 		`{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"b":1,"a":1.50e3}}`,
 		`  { "method" : "tools/list", "id":"ä \u00e4 \ud83d\ude00", "jsonrpc":"2.0" , "x": [ ] }  `,
@@ -175,7 +174,7 @@ func TestMessagesPassAsTheyAre(t *testing.T) {
 	if code := g.finish(); code != 0 {
 		t.Errorf("the exit code is %d", code)
 	}
-	if asked, ends := g.judge.seen(); asked != "yes, yes" ||
+	if asked, ends := j.seen(); asked != "yes, yes" ||
 		ends != "FAILED the session has ended, FAILED the session has ended, COMPLETED" {
 		t.Errorf("asked for %s; told of %s", asked, ends)
 	}
@@ -252,7 +251,8 @@ func TestACallIsCalledOffWhileItIsAskedFor(t *testing.T) {
 func TestAnswersSettleTheirCalls(t *testing.T) {
 	t.Parallel()
 	// It answers the first request with a result, the second with an error, and then goes.
-	g := newGateway(t, &judge{ended: true}, "sh", "-c", `
+	j := &judge{ended: true}
+	g := newGateway(t, j, "sh", "-c", `
 		read -r line; echo '{"jsonrpc":"2.0","id":1,"result":{"content":[]}}'
 		read -r line; echo '{"id":"2","jsonrpc":"2.0","result":{"isError":true}}'
 		read -r line; echo '{"jsonrpc":"2.0","id":3,"error":{"code":1,"message":"no such tool"}}'
@@ -267,7 +267,7 @@ func TestAnswersSettleTheirCalls(t *testing.T) {
 	if code := <-g.ended; code != 7 {
 		t.Errorf("the exit code is %d", code)
 	}
-	asked, ends := g.judge.seen()
+	asked, ends := j.seen()
 	if asked != "yes, yes, yes, last" {
 		t.Errorf("asked for %s", asked)
 	}

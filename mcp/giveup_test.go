@@ -1,0 +1,120 @@
+package mcp_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// ledger is a Pikarc server at the process's edge that does what it is asked once a
+// key, and whose first answer to a path of this end comes only when it is released.
+type ledger struct {
+	slow     string // the end of the path whose first answer is held back
+	asked    chan struct{}
+	released chan struct{}
+
+	mu    sync.Mutex
+	late  bool
+	byKey map[string]string
+	open  map[string]string // statuses by id
+}
+
+func newLedger(slow string) *ledger {
+	return &ledger{
+		slow: slow, asked: make(chan struct{}), released: make(chan struct{}),
+		byKey: make(map[string]string), open: make(map[string]string),
+	}
+}
+
+func (l *ledger) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	var body struct{ Status, Error string }
+	_ = json.NewDecoder(r.Body).Decode(&body)
+	path := strings.Trim(r.URL.Path, "/")
+	l.mu.Lock()
+	id := l.carryOut(path, r.Header.Get("Idempotency-Key"), body.Status+" "+body.Error)
+	wait := strings.HasSuffix(path, l.slow) && !l.late
+	l.late = l.late || wait
+	l.mu.Unlock()
+	if wait { // it is done, and nobody hears of it
+		close(l.asked)
+		<-l.released
+	}
+	fmt.Fprintf(w, `{"id":%q,"decision":{"outcome":"ALLOW"}}`, id)
+}
+
+func (l *ledger) carryOut(path, key, status string) string {
+	parts := strings.Split(path, "/")
+	switch {
+	case path != "v1/runs" && parts[len(parts)-1] != "steps": // a report or an end
+		l.open[strings.TrimSuffix(parts[len(parts)-1], "end")+parts[2]] = strings.TrimSpace(status)
+		return parts[2]
+	case l.byKey[key] == "":
+		l.byKey[key] = fmt.Sprint("id", len(l.byKey))
+		name := l.byKey[key]
+		if path != "v1/runs" {
+			name += parts[2]
+		}
+		l.open[name] = "RUNNING"
+	}
+	return l.byKey[key]
+}
+
+func (l *ledger) statuses() (all []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, status := range l.open {
+		all = append(all, status)
+	}
+	slices.Sort(all)
+	return all
+}
+
+// A request that is called off while the server books it leaves nothing running: not
+// its step, and not the run that it would have been the first of.
+func TestACallThatIsCalledOffLeavesNothingRunning(t *testing.T) {
+	t.Parallel()
+	for slow, want := range map[string][]string{
+		"steps": {"COMPLETED", "FAILED cancelled"},
+		"runs":  {"COMPLETED"},
+	} {
+		t.Run(slow, func(t *testing.T) {
+			t.Parallel()
+			l := newLedger(slow)
+			g := newGateway(t, l, "cat")
+			g.write(`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"yes"}}` + "\n")
+			<-l.asked
+			g.write(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}` + "\n")
+			if got := g.read(); !strings.Contains(got, "cancelled") {
+				t.Fatalf("got %s", got)
+			}
+			g.finish()
+			close(l.released)
+			if got := l.statuses(); !slices.Equal(got, want) {
+				t.Errorf("the server has %q, want %q", got, want)
+			}
+		})
+	}
+}
+
+// A run whose start was never answered is not started twice.
+func TestARunIsStartedOnceWhateverIsCalledOff(t *testing.T) {
+	t.Parallel()
+	l := newLedger("runs")
+	g := newGateway(t, l, "cat")
+	g.write(`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"yes"}}` + "\n")
+	<-l.asked
+	g.write(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}` + "\n")
+	g.read()
+	close(l.released)
+	g.write(`{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"yes"}}` + "\n")
+	g.read()
+	g.finish()
+	want := []string{"COMPLETED", "FAILED the session has ended"}
+	if got := l.statuses(); !slices.Equal(got, want) {
+		t.Errorf("the server has %q, want %q", got, want)
+	}
+}
