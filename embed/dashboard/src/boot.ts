@@ -60,6 +60,8 @@ function boot() {
   let token: string | null = null
   try {
     token = localStorage.getItem('pikarc.token' + base)
+    const theme = localStorage.getItem('pikarc.theme' + base)
+    if (theme) document.documentElement.dataset.theme = theme
   } catch {
     // A locked-down browser: nobody is signed in yet.
   }

@@ -1,5 +1,6 @@
 import './look/tokens.css'
 import './look/base.css'
+import './look/parts.css'
 import './look/frame.css'
 import { mount } from 'svelte'
 import App from './shell/App.svelte'

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { Exact } from '../api/exact'
 import { bytes, count, plural, tokens } from './count'
-import { exactUsd, perMillion, perToken, share, shift, usd } from './money'
+import { decimalsOf, exactUsd, perMillion, perToken, share, shift, usd, usdInColumn } from './money'
 import { age, day, dayOf, duration, local, resets, until, utc, utcClock, zone } from './time'
 
 describe('usd', () => {
@@ -115,4 +115,28 @@ test('days and months end in UTC, over the end of a year too', () => {
     month: '2027-01-01T00:00:00.000Z',
   })
   expect(resets(Date.parse('2026-02-28T00:00:00Z')).month).toBe('2026-03-01T00:00:00.000Z')
+})
+
+describe('a column of amounts has one form', () => {
+  test.each([
+    [[], 4],
+    [[0.99, 0.1], 4],
+    [[0.99, 1], 2],
+    [[-3, 0.1], 2],
+  ])('%j has %d decimals', (column, decimals) => expect(decimalsOf(column)).toBe(decimals))
+
+  test.each([
+    [1234.565, 2, '$1,234.57'],
+    [0.31, 2, '$0.31'],
+    [0.009999, 2, '<$0.01'],
+    [0.01, 2, '$0.01'],
+    [0, 2, '$0.00'],
+    [-0.001, 2, '>-$0.01'],
+    [0.0087, 4, '$0.0087'],
+    [0.99995, 4, '$1.0000'],
+    [0.00001, 4, '<$0.0001'],
+    [0, 4, '$0.0000'],
+  ] as const)('%d with %d decimals is %s', (value, decimals, text) =>
+    expect(usdInColumn(value, decimals)).toBe(text),
+  )
 })

@@ -12,12 +12,35 @@ export function usd(value: Money): string {
   return `${sign}$0.${fraction.padEnd(2, '0')}`
 }
 
-// Half a cent rounds up, on whole numbers.
 function cents(value: Money): string {
   const amount = nano(value)
+  return rounded(amount < 0n ? -amount : amount, 2)
+}
+
+/** How many decimals the amounts of a column have: 2 where the largest is $1 or more, else 4. */
+export type Decimals = 2 | 4
+
+export function decimalsOf(column: Iterable<Money>): Decimals {
+  for (const value of column) if (nano(value) >= DOLLAR || nano(value) <= -DOLLAR) return 2
+  return 4
+}
+
+/** An amount in the one form of its column; what is less than its last digit is `<$0.01`, never zero. */
+export function usdInColumn(value: Money, decimals: Decimals): string {
+  const amount = nano(value)
   const size = amount < 0n ? -amount : amount
-  const rounded = (size + 5_000_000n) / 10_000_000n
-  return `${grouped(rounded / 100n)}.${String(rounded % 100n).padStart(2, '0')}`
+  const least = decimals === 2 ? 10_000_000n : 100_000n
+  if (size > 0n && size < least) return `${amount < 0n ? '>-' : '<'}$${rounded(least, decimals)}`
+  return `${amount < 0n ? '-' : ''}$${rounded(size, decimals)}`
+}
+
+const DOLLAR = 1_000_000_000n
+
+// Half of the last digit rounds up, on whole numbers.
+function rounded(size: bigint, decimals: Decimals): string {
+  const unit = decimals === 2 ? 10_000_000n : 100_000n
+  const [count, whole] = [(size + unit / 2n) / unit, decimals === 2 ? 100n : 10_000n]
+  return `${grouped(count / whole)}.${String(count % whole).padStart(decimals, '0')}`
 }
 
 /** All digits of an amount, for titles and copies: `$25.043218`. */

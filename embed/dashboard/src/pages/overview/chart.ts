@@ -1,6 +1,7 @@
 // Draws daily spend as stacked bars with uPlot. Loaded only where there is a chart.
 import uPlot from 'uplot'
 import 'uplot/dist/uPlot.min.css'
+import { inkOf } from '../../look/ink'
 import { usd } from '../../format/money'
 import { day } from '../../format/time'
 import { type Spend, stacked, ticks } from './spend'
@@ -19,7 +20,7 @@ type Drawn = { spend: Spend; highest: number; line: number | null; top: number }
 
 /** The colour of the n-th dearest model; the rest has the faintest. */
 export function colour(series: Spend['series'][number], at: number): string {
-  return `--chart-${series.other ? 6 : at + 1}`
+  return `--hue-${series.other ? 0 : at + 1}`
 }
 
 export function draw(
@@ -30,10 +31,9 @@ export function draw(
   pointer: () => { x: number; y: number } | null,
   onHover: (at: number | null) => void,
 ): Chart {
-  const look = getComputedStyle(box)
-  const ink = (name: string) => look.getPropertyValue(name).trim()
+  const ink = inkOf(box)
   let drawn = scaled(spend, limit)
-  const font = `12px ${ink('--sans')}`
+  const font = `12px ${getComputedStyle(box).getPropertyValue('--sans').trim()}`
 
   const options: uPlot.Options = {
     width: box.clientWidth,
