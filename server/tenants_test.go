@@ -301,6 +301,9 @@ func TestNoCallReachesAnotherTenant(t *testing.T) {
 	w.exec(`INSERT INTO capped_steps SELECT run_id, uuid, 1000, 1 FROM steps WHERE prompt_tokens = 1000`)
 	w.exec(`INSERT INTO step_usage SELECT segment, run_id, uuid, 7, 0, 0, 0, 0, NULL, 0, 0, 0, 0 FROM steps WHERE prompt_tokens = 1000`)
 	w.exec(`INSERT INTO price_points SELECT NULL, id, 2, 'canary/model', '', 'in=1 out=1', 0 FROM workspaces`)
+	w.exec(`INSERT INTO endpoints (uuid, workspace_id, kind, label, address, events, created_at) SELECT x'00', id, 'ntfy', 'canary', x'', -1, 0 FROM workspaces`)
+	w.exec(`INSERT INTO deliveries (endpoint_id, uuid, workspace_id, event, data, state, attempts) SELECT id, x'00', workspace_id, 16, '{}', 2, 1 FROM endpoints`)
+	w.exec(`INSERT INTO alerts SELECT id, 1, '', 1, 50, 1 FROM workspaces`)
 	looks, rows := w.look(in.watched.account), w.rowsOf(in.watched.workspace)
 	for _, rt := range w.routes {
 		for _, token := range []bool{false, true} {

@@ -69,6 +69,10 @@ const (
 	ActionRotateKey            Action = "api_key.regenerate"
 	ActionRevokeKey            Action = "api_key.revoke"
 	ActionRenameKey            Action = "api_key.update"
+	ActionCreateEndpoint       Action = "endpoint.create"
+	ActionDeleteEndpoint       Action = "endpoint.delete"
+	ActionRollEndpointSecret   Action = "endpoint.roll_secret"
+	ActionUpdateEndpoint       Action = "endpoint.update"
 	ActionReprice              Action = "model_price.reprice"
 	ActionSetPrice             Action = "model_price.set"
 	ActionEndRuns              Action = "run.end_many"
@@ -85,7 +89,8 @@ func Actions() []Action {
 	return []Action{
 		ActionChangePassword, ActionChangePasswordFailed, ActionRegister, ActionSetPassword, ActionSignIn, ActionSignInFailed,
 		ActionSignOut, ActionSignOutEverywhere,
-		ActionCreateKey, ActionRotateKey, ActionRevokeKey, ActionRenameKey, ActionReprice, ActionSetPrice,
+		ActionCreateKey, ActionRotateKey, ActionRevokeKey, ActionRenameKey,
+		ActionCreateEndpoint, ActionDeleteEndpoint, ActionRollEndpointSecret, ActionUpdateEndpoint, ActionReprice, ActionSetPrice,
 		ActionEndRuns, ActionBlockUser, ActionEraseUser, ActionUnblockUser, ActionKillSwitch, ActionPlan, ActionUpdate,
 	}
 }
@@ -124,6 +129,11 @@ func recordAudit(tx *Tx, actor Actor, e auditEvent) error {
 	before, after, err := diffAttributes(e.before, e.after)
 	if err != nil || before == nil && after == nil && !e.always {
 		return err
+	}
+	if n, ok := noticeOfAudit(actor, e); ok {
+		if err := tx.notify(e.ws, n); err != nil {
+			return err
+		}
 	}
 	_, err = insertAudit(tx, actor, e, before, after)
 	return err

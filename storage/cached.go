@@ -70,6 +70,7 @@ type cachedWorkspace struct {
 	hasToolPrices     bool
 	idleTimeout       time.Duration
 	runningRuns       int64
+	wanted            Events // that an endpoint wants to be told of
 }
 
 func loadWorkspace(tx *Tx, ws WorkspaceKey) (*cachedWorkspace, error) {
@@ -91,6 +92,9 @@ func loadWorkspace(tx *Tx, ws WorkspaceKey) (*cachedWorkspace, error) {
 	}
 	w.idleTimeout = time.Duration(idleSeconds) * time.Second
 	w.dailyBudget, w.userDailyBudget = budgetOf(daily), budgetOf(userDaily)
+	if w.wanted, err = wantedEvents(tx, ws); err != nil {
+		return w, err
+	}
 	w.plan, err = plans.ByID(planID)
 	return w, err
 }

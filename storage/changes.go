@@ -37,11 +37,12 @@ const (
 	PartPrices
 	PartUsers // blocked ones
 	PartPlan
+	PartEndpoints
 )
 
 // String is the word that the API uses.
 func (p ConfigPart) String() string {
-	return enumName("part", int(p), "workspace", "api_key", "prices", "users", "plan")
+	return enumName("part", int(p), "workspace", "api_key", "prices", "users", "plan", "endpoints")
 }
 
 // Change is something that a committed write did.
@@ -66,7 +67,11 @@ type Denial struct {
 type publisher struct {
 	watch   func([]Change) // nil while nobody watches
 	pending []Change
+	sends   bool // the batch has written to the outbox
 }
+
+// wakeSender has whoever sends notifications look at the outbox after the commit.
+func (p *publisher) wakeSender() { p.sends = true }
 
 // recordChange keeps a change until the batch is committed. It costs nothing
 // while nobody watches.
@@ -85,7 +90,13 @@ func (p *publisher) reset(s *Store) {
 }
 
 // publish hands over the changes of a committed batch.
-func (p *publisher) publish() {
+func (p *publisher) publish(outbox chan<- struct{}) {
+	if p.sends {
+		select {
+		case outbox <- struct{}{}:
+		default: // it will look anyway
+		}
+	}
 	if len(p.pending) > 0 {
 		p.watch(p.pending)
 	}

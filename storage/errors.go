@@ -11,27 +11,29 @@ import (
 // What a caller can act on, with what sqlite and dbfile say of the file. Anything
 // else is a bug.
 var (
-	ErrNotFound      = errors.New("not found")
-	ErrConflict      = errors.New("already exists")
-	ErrBusy          = errors.New("the write queue is full")
-	ErrClosed        = sqlite.ErrClosed
-	ErrUnavailable   = sqlite.ErrUnavailable
-	ErrSchemaOld     = dbfile.ErrSchemaOld
-	ErrSchemaNewer   = dbfile.ErrSchemaNewer
-	ErrNotFirst      = errors.New("there is an account already")
-	ErrBadCursor     = errors.New("not a cursor of this list")
-	ErrKeyReused     = errors.New("the idempotency key was used with another body")
-	ErrStepBlocked   = errors.New("a blocked step takes no update")
-	ErrKeyRevoked    = errors.New("the API key is no longer active")
-	ErrKeyExpired    = errors.New("the API key has expired")
-	ErrTooManyKeys   = errors.New("the workspace has too many active API keys")
-	ErrOutdated      = errors.New("it was changed meanwhile: read it again")
-	ErrBadPassword   = errors.New("the password has changed meanwhile")
-	ErrCorrupt       = dbfile.ErrCorrupt
-	ErrNoSpace       = dbfile.ErrNoSpace
-	ErrReadOnly      = dbfile.ErrReadOnly
-	errJobPanicked   = errors.New("panic in a write")
-	errBatchRollback = errors.New("the batch was rolled back")
+	ErrNotFound         = errors.New("not found")
+	ErrConflict         = errors.New("already exists")
+	ErrBusy             = errors.New("the write queue is full")
+	ErrClosed           = sqlite.ErrClosed
+	ErrUnavailable      = sqlite.ErrUnavailable
+	ErrSchemaOld        = dbfile.ErrSchemaOld
+	ErrSchemaNewer      = dbfile.ErrSchemaNewer
+	ErrNotFirst         = errors.New("there is an account already")
+	ErrBadCursor        = errors.New("not a cursor of this list")
+	ErrKeyReused        = errors.New("the idempotency key was used with another body")
+	ErrStepBlocked      = errors.New("a blocked step takes no update")
+	ErrKeyRevoked       = errors.New("the API key is no longer active")
+	ErrKeyExpired       = errors.New("the API key has expired")
+	ErrTooManyKeys      = errors.New("the workspace has too many active API keys")
+	ErrTooManyEndpoints = errors.New("the workspace has too many endpoints")
+	ErrNoSecret         = errors.New("only a webhook has a secret")
+	ErrOutdated         = errors.New("it was changed meanwhile: read it again")
+	ErrBadPassword      = errors.New("the password has changed meanwhile")
+	ErrCorrupt          = dbfile.ErrCorrupt
+	ErrNoSpace          = dbfile.ErrNoSpace
+	ErrReadOnly         = dbfile.ErrReadOnly
+	errJobPanicked      = errors.New("panic in a write")
+	errBatchRollback    = errors.New("the batch was rolled back")
 )
 
 // EndedError says that a run has already ended in another way than asked.

@@ -37,7 +37,7 @@ func calls(t *testing.T, w *world) []call {
 	a, space, k, err := w.CreateAccount(ctx, NewAccount{Email: "a@example.com", PasswordHash: "x", Plan: plans.Scale})
 	w.must(err)
 	ws := space.Key()
-	return slices.Concat(accountCalls(w, a, space, k), runCalls(w, ws), billingCalls(w, ws), []call{
+	return slices.Concat(endpointCalls(w, ws), accountCalls(w, a, space, k), runCalls(w, ws), billingCalls(w, ws), []call{
 		{"Users", func() error {
 			yes, no := true, false
 			for _, q := range []string{"", "u"} {
@@ -209,6 +209,31 @@ func accountCalls(w *world, a Account, space Workspace, k APIKey) []call {
 		}},
 		{"SetKillSwitch", func() error { _, err := w.SetKillSwitch(ctx, ws, false); return err }},
 		{"SetPlan", func() error { _, err := w.SetPlan(ctx, ws, space.Plan); return err }},
+	}
+}
+
+func endpointCalls(w *world, ws WorkspaceKey) []call {
+	ctx := w.t.Context()
+	var e Endpoint
+	return []call{
+		{"CreateEndpoint", func() (err error) {
+			in := NewEndpoint{Kind: Webhook, Label: "on call", Address: "https://example.com", Events: AllEvents}
+			e, _, err = w.CreateEndpoint(ctx, ws, in)
+			_, err2 := w.SetKillSwitch(ctx, ws, true)
+			_, err3 := w.SetKillSwitch(ctx, ws, false)
+			return errors.Join(err, err2, err3)
+		}},
+		{"Endpoints", func() error {
+			all, err := w.Endpoints(ctx, ws)
+			return errors.Join(err, atLeastOne(len(all)))
+		}},
+		{"Endpoint", func() error { _, err := w.Endpoint(ctx, ws, e.ID); return err }},
+		{"UpdateEndpoint", func() error {
+			_, err := w.UpdateEndpoint(ctx, ws, e.ID, EndpointChange{Address: new("https://example.org")})
+			return err
+		}},
+		{"RollEndpointSecret", func() error { _, _, err := w.RollEndpointSecret(ctx, ws, e.ID, time.Hour); return err }},
+		{"DeleteEndpoint", func() error { _, err := w.DeleteEndpoint(ctx, ws, e.ID); return err }},
 	}
 }
 
@@ -385,6 +410,7 @@ func exceptions() []struct{ line, query, why string } {
 		{"api_keys_open (workspace_id=?)", "FROM api_keys", "the keys that were not revoked: a hundred, and those that expired"},
 		{"api_keys_first (workspace_id=?)", "FROM api_keys", "one key a workspace is the first"},
 		{"api_keys_first (workspace_id=?)", "UPDATE api_keys", "one key a workspace is the first"},
+		{"endpoints_workspace (workspace_id=?)", "FROM endpoints", "a workspace has 20 at most"},
 		{"models_name (workspace_id=?)", "ORDER BY name", "the price list is all of it"},
 		{"SCAN days", "WITH RECURSIVE days", "30 numbers, no table"},
 		{"SCAN CONSTANT ROW", "WITH RECURSIVE days", "no table"},

@@ -263,6 +263,8 @@ func TestMigrationsThatStartAtOnceAllSucceed(t *testing.T) {
 func TestOnlyTheOwnerCanReadTheFiles(t *testing.T) {
 	w := newWorld(t)
 	w.roomy()
+	_, err := dbfile.Migrate(t.Context(), w.path, embed.Migrations()) // which makes its lock
+	w.must(err)
 	files, err := os.ReadDir(filepath.Dir(w.path))
 	w.must(err)
 	if len(files) != 5 {

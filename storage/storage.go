@@ -77,6 +77,7 @@ type Store struct {
 	publisher    publisher                      // the writer's
 	lastReported atomic.Int64                   // cache.externalCommits when ChangedElsewhere was last called
 	stats        *stats
+	outbox       chan struct{} // full after a commit that has written to the outbox
 
 	probe   probe
 	corrupt atomic.Bool // a decision could not read what it asks
@@ -113,7 +114,7 @@ func Open(ctx context.Context, path string, opts Options) (*Store, error) {
 		path: path, migrations: opts.Migrations, secret: opts.Secret, now: opts.Now, version: status.Newest,
 		writerLock: make(chan struct{}, 1), queue: make(chan *job, opts.QueueSize), wake: make(chan struct{}, 1), drained: make(chan struct{}),
 		cache: newCache(opts.CacheSize, opts.Catalogue), stats: newStats(), openStepTimeout: opts.OpenStepTimeout,
-		erases: make(chan struct{}, 1),
+		erases: make(chan struct{}, 1), outbox: make(chan struct{}, 1),
 	}
 	if s.cachedKeys, err = lru.New[string, Credential](opts.CacheSize); err != nil {
 		return nil, fmt.Errorf("hold %d rows: %w", opts.CacheSize, err)

@@ -139,7 +139,7 @@ func (s *Store) commitBatch(batch []*job) {
 		j.done <- results[i]
 	}
 	if err == nil {
-		s.publisher.publish()
+		s.publisher.publish(s.outbox)
 		s.checkpointer.Committed()
 	}
 }
