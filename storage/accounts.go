@@ -183,7 +183,7 @@ func (s *Store) ChangePassword(ctx context.Context, account uuid.UUID, verified,
 // TokenCredential finds the account and workspace that a session's token names,
 // if they belong together, and whether the session has been ended.
 func (s *Store) TokenCredential(ctx context.Context, account, workspace uuid.UUID, session auth.SessionID) (c Credential, err error) {
-	err = s.readFrom(ctx, s.credentials, func(tx *Tx) error {
+	err = s.readFrom(ctx, forCredentials, func(tx *Tx) error {
 		var owned int64
 		err := tx.get(`SELECT coalesce(w.id, 0), a.uuid, a.token_version, (SELECT count(*) FROM ended_sessions e WHERE e.session = $3),
 				(SELECT count(*) FROM workspaces o WHERE o.account_id = a.id)

@@ -13,8 +13,9 @@ import (
 // so that a decision does not query what was just read or written. Only the
 // writer uses it, inside its transaction.
 //
-// The database stays the truth. All rows are invalidated when another process
-// has committed, when a job has changed rows by SQL, and when the clock went
+// The database stays the truth. Rows are invalidated when the version that a
+// transaction finds is not the one remembered, because another process has
+// committed. All rows are when a job has changed rows by SQL, and when the clock went
 // back over midnight. A change of one workspace's configuration invalidates
 // the rows of that workspace alone. An invalid row is read again when it is
 // next needed, so an invalidation costs nothing by itself.
@@ -29,7 +30,7 @@ type cache struct {
 	allSince        int64                 // rows of an earlier generation are invalid
 	slotSince       [workspaceSlots]int64 // the same for the workspaces of one slot
 	externalCommits int64                 // counts other processes' commits, as far as they were seen
-	dataVersion     int64                 // SQLite's data_version; -1 on a new connection
+	known           versions              // that the valid rows were read under
 	today           int64                 // day of the latest job
 	dirty           []cacheRow
 
@@ -79,18 +80,18 @@ func newCache(size int, catalogue *prices.Catalogue) *cache {
 	}
 }
 
-// begin looks for commits of other processes. It is called after BEGIN
-// IMMEDIATE: from then on nobody else can commit.
-func (c *cache) begin(tx *Tx) error {
-	var version int64
-	err := tx.get("PRAGMA data_version", nil, &version)
-	if err == nil && version != c.dataVersion {
-		c.dataVersion = version
+// begin compares the versions that a transaction finds with those remembered.
+// From then on nobody else can commit.
+func (c *cache) begin(found versions) {
+	if found.all != c.known.all {
 		c.externalCommits++
 		c.invalidateAll()
 	}
-	return err
+	c.known = found
 }
+
+// committed remembers the versions that one's own transaction has left.
+func (c *cache) committed(left versions) { c.known = left }
 
 // invalidateAll makes every row be read again when it is next needed. Changed
 // rows must have been flushed.

@@ -4,13 +4,10 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"time"
 
 	"github.com/google/uuid"
-
-	"github.com/pikarc/server/storage/dbfile"
 )
 
 // Erasing a user removes who they were and what was said: the name, in the
@@ -101,7 +98,7 @@ func (s *Store) EraseUsers(ctx context.Context) (finished int, err error) {
 			return 0, fmt.Errorf("erase a user from the audit log: %w", err)
 		}
 	}
-	if err := s.truncateWAL(ctx); err != nil {
+	if err := s.engine.scrub(ctx, s.pauseWriter); err != nil {
 		return 0, err
 	}
 	for _, e := range begun {
@@ -285,50 +282,20 @@ func withoutTexts(object []byte) ([]byte, error) {
 	return json.Marshal(all)
 }
 
-// truncateWAL checkpoints the WAL and cuts it to nothing: until then it may have pages
-// as they were before. Readers may keep it from that for a while, and writers
-// wait for it no longer than for any other checkpoint.
-func (s *Store) truncateWAL(ctx context.Context) error {
-	const attempts, pause = 20, 50 * time.Millisecond
-	for range attempts {
-		done, err := s.tryTruncateWAL(ctx)
-		if done || err != nil {
-			return err
-		}
-		if err := dbfile.Sleep(ctx, pause); err != nil {
-			return err
-		}
-	}
-	return errBlockedByReader
-}
-
-// errBlockedByReader says that something reads an old state of the file, as a
-// backup does or a verification.
-var errBlockedByReader = errors.New("the log cannot be emptied yet: a long read is under way")
-
-// tryTruncateWAL keeps the writer from writing for some milliseconds. In these
-// the readers of the WAL end, and new readers need only the file.
-func (s *Store) tryTruncateWAL(ctx context.Context) (done bool, err error) {
-	const attempts, pause = 4, time.Millisecond
+// pauseWriter runs prepare beside the writes, and then fn while none is under
+// way, unless the store is closed.
+func (s *Store) pauseWriter(ctx context.Context, prepare func(), fn func() (bool, error)) (done bool, err error) {
 	s.closing.RLock()
 	defer s.closing.RUnlock()
 	if s.closed {
 		return false, ErrClosed
 	}
-	s.checkpointer.Checkpoint()
+	prepare()
 	select {
 	case s.writerLock <- struct{}{}:
 		defer func() { <-s.writerLock }()
 	case <-ctx.Done():
 		return false, ctx.Err()
 	}
-	for range attempts {
-		if done, err = s.checkpointer.Truncate(); done || err != nil {
-			return done, err
-		}
-		if err := dbfile.Sleep(ctx, pause); err != nil {
-			return false, err
-		}
-	}
-	return false, nil
+	return fn()
 }

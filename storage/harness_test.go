@@ -159,6 +159,9 @@ func (w *world) price(ws WorkspaceKey, model string, input, output plans.Price) 
 	w.must(err)
 }
 
+// file is what keeps the store in a file, for tests of what is SQLite's alone.
+func (w *world) file() *sqliteEngine { return w.engine.(*sqliteEngine) }
+
 // conn is a connection that takes no part in the store's transactions, and
 // never waits for a lock.
 func (w *world) conn() *sql.Conn {

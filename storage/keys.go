@@ -108,7 +108,7 @@ type Credential struct {
 
 // KeyCredential finds the API key with a prefix, whether or not it is active.
 func (s *Store) KeyCredential(ctx context.Context, prefix string) (c Credential, err error) {
-	err = s.readFrom(ctx, s.credentials, func(tx *Tx) error {
+	err = s.readFrom(ctx, forCredentials, func(tx *Tx) error {
 		var end keyEnd
 		err := tx.get(`SELECT k.id, k.workspace_id, a.uuid, k.hash, k.scope, k.revoked_at, k.expires_at FROM api_keys k
 			LEFT JOIN workspaces w ON w.id = k.workspace_id LEFT JOIN accounts a ON a.id = w.account_id

@@ -364,7 +364,7 @@ func runForms() []runForm {
 // queriesOf lists the texts that a store's connections have prepared, which
 // must be idle.
 func queriesOf(w *world) []string {
-	all := slices.Concat(w.writer.(*sqlite.Conn).Queries(), w.readers.Queries(), w.credentials.Queries())
+	all := slices.Concat(w.file().writer.(*sqlite.Conn).Queries(), w.file().pools[0].Queries(), w.file().pools[1].Queries())
 	slices.Sort(all)
 	return slices.Compact(all)
 }

@@ -8,14 +8,12 @@ import (
 	"runtime"
 	"sync"
 	"testing"
-
-	"github.com/pikarc/server/storage/sqlite"
 )
 
 // everySession reads often enough to use each session of both pools.
 func (w *world) everySession() {
 	w.t.Helper()
-	for range w.readers.Size() + w.credentials.Size() {
+	for range w.file().pools[forLists].Size() + w.file().pools[forCredentials].Size() {
 		if _, err := w.KeyCredential(w.t.Context(), "00000000"); !errors.Is(err, ErrNotFound) {
 			w.t.Fatalf("look a key up: %v", err)
 		}
@@ -63,15 +61,15 @@ func TestCancelledReadsSpoilNoSession(t *testing.T) {
 func TestSessionWhoseReadFailedIsReplaced(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	for name, pool := range map[string]*sqlite.Pool{"readers": w.readers, "credentials": w.credentials} {
+	for name, pool := range map[string]readPool{"readers": forLists, "credentials": forCredentials} {
 		read := func(fn func(*Tx) error) error { return w.readFrom(t.Context(), pool, fn) }
-		for range pool.Size() { // one that is outside although its read is not over
+		for range w.file().pools[pool].Size() { // one that is outside although its read is not over
 			err := read(func(tx *Tx) error { _, err := tx.exec("ROLLBACK"); return err })
 			if !errors.Is(err, ErrUnavailable) {
 				t.Errorf("%s: ended twice: %v", name, err)
 			}
 		}
-		for range pool.Size() {
+		for range w.file().pools[pool].Size() {
 			func() {
 				defer func() { _ = recover() }()
 				_ = read(func(*Tx) error { panic("a bug") })
@@ -87,13 +85,13 @@ func TestReadsComeBackOnceTheFileCanBeOpened(t *testing.T) {
 	w := newWorld(t)
 	dir := filepath.Dir(w.path)
 	w.must(os.Rename(dir, dir+".gone"))
-	for range w.credentials.Size() {
-		err := w.readFrom(t.Context(), w.credentials, func(tx *Tx) error { _, err := tx.exec("ROLLBACK"); return err })
+	for range w.file().pools[forCredentials].Size() {
+		err := w.readFrom(t.Context(), forCredentials, func(tx *Tx) error { _, err := tx.exec("ROLLBACK"); return err })
 		if !errors.Is(err, ErrUnavailable) {
 			t.Errorf("ended twice: %v", err)
 		}
 	}
-	for range 2 * w.credentials.Size() {
+	for range 2 * w.file().pools[forCredentials].Size() {
 		if _, err := w.KeyCredential(t.Context(), "00000000"); !errors.Is(err, ErrUnavailable) {
 			t.Errorf("without a file: %v", err)
 		}

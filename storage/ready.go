@@ -51,10 +51,10 @@ func (s *Store) checkReady(ctx context.Context) error {
 	if s.corrupt.Load() {
 		return errors.Join(ErrUnavailable, ErrCorrupt)
 	}
-	if err := s.readFrom(ctx, s.readers, s.requireSchema); err != nil {
+	if err := s.readFrom(ctx, forLists, s.requireSchema); err != nil {
 		return err
 	}
-	err := s.readFrom(ctx, s.credentials, func(tx *Tx) error { return errors.Join(s.requireSchema(tx), s.requireDecidable(tx)) })
+	err := s.readFrom(ctx, forCredentials, func(tx *Tx) error { return errors.Join(s.requireSchema(tx), s.requireDecidable(tx)) })
 	if err != nil {
 		return s.markCorrupt(err)
 	}

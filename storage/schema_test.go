@@ -18,7 +18,6 @@ import (
 
 	"github.com/pikarc/server/embed"
 	"github.com/pikarc/server/storage/dbfile"
-	"github.com/pikarc/server/storage/sqlite"
 )
 
 var update = cmdline.Bool("update", false, "write testdata/schema.sql anew")
@@ -289,9 +288,9 @@ func TestEveryConnectionHasItsPragmas(t *testing.T) {
 		}
 	}
 	common := [][2]string{{"busy_timeout", "5000"}, {"journal_mode", "wal"}, {"synchronous", "2"}, {"foreign_keys", "1"}}
-	check("writer", w.writer, append(common[:4:4], [2]string{"query_only", "0"}))
-	for _, pool := range []*sqlite.Pool{w.readers, w.credentials} {
-		for range pool.Size() { // one after the other
+	check("writer", w.file().writer, append(common[:4:4], [2]string{"query_only", "0"}))
+	for _, pool := range []readPool{forLists, forCredentials} {
+		for range w.file().pools[pool].Size() { // one after the other
 			w.must(w.readFrom(t.Context(), pool, func(tx *Tx) error {
 				check("reader", tx.conn, append(common[:4:4], [2]string{"query_only", "1"}))
 				return nil

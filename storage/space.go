@@ -2,24 +2,11 @@ package storage
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"sync/atomic"
 	"time"
-
-	"github.com/pikarc/server/storage/sqlite"
 )
-
-// SQLite reuses the pages of deleted rows, and its file never shrinks by
-// itself. New databases have incremental auto-vacuum, so that upkeep can move
-// the last pages into free ones and truncate the file. Older databases cannot
-// shrink until a restore has rewritten the file (docs/ops/space.md).
-
-// spaceReserve is the share of the pages in use that stays free: one part in
-// spaceReserve. Pages that retention frees are soon needed again.
-const spaceReserve = 16
 
 // Space is how the database file is filled.
 type Space struct {
@@ -31,11 +18,7 @@ type Space struct {
 // Space reads how the file is filled.
 func (s *Store) Space(ctx context.Context) (space Space, err error) {
 	err = s.read(ctx, func(tx *Tx) error {
-		var pages, free, size, mode int64
-		err := errors.Join(
-			tx.get(`PRAGMA page_count`, nil, &pages), tx.get(`PRAGMA freelist_count`, nil, &free),
-			tx.get(`PRAGMA page_size`, nil, &size), tx.get(`PRAGMA auto_vacuum`, nil, &mode))
-		space = Space{FileBytes: pages * size, FreeBytes: free * size, CanShrink: mode == sqlite.AutoVacuumIncremental}
+		space, err = s.engine.space(tx)
 		return err
 	})
 	return space, err
@@ -50,7 +33,7 @@ func (s *Store) Shrink(ctx context.Context) (pages int, err error) {
 	}
 	for more := true; more; {
 		err := s.runUpkeep(ctx, modeSQL, func(tx *Tx) (bool, error) {
-			n, err := shrinkChunk(tx)
+			n, err := s.engine.shrink(tx)
 			pages, more = pages+n, n > 0
 			return more, err
 		})
@@ -61,28 +44,10 @@ func (s *Store) Shrink(ctx context.Context) (pages int, err error) {
 	if pages == 0 {
 		return 0, nil
 	}
-	// The file is cut when the last of the WAL is checkpointed.
-	if err := s.truncateWAL(ctx); err != nil && !errors.Is(err, errBlockedByReader) {
+	if err := s.engine.finishShrink(ctx, s.pauseWriter); err != nil {
 		return pages, fmt.Errorf("shrink the file: %w", err)
 	}
 	return pages, nil
-}
-
-// shrinkChunk cuts some pages from the end of the file, moving what they hold,
-// and returns how many; 0 when only the reserve is free.
-func shrinkChunk(tx *Tx) (cut int, err error) {
-	var pages, free int64
-	err = errors.Join(tx.get(`PRAGMA page_count`, nil, &pages), tx.get(`PRAGMA freelist_count`, nil, &free))
-	if err != nil || free <= (pages-free)/spaceReserve {
-		return 0, err
-	}
-	err = tx.each(`PRAGMA incremental_vacuum(4)`, nil, func(scanner) error { return nil })
-	if err != nil {
-		return 0, err
-	}
-	var after int64
-	err = tx.get(`PRAGMA page_count`, nil, &after)
-	return int(pages - after), err
 }
 
 // Expiring is about what retention will delete soon.
@@ -213,20 +178,12 @@ func (s *stats) batch(jobs int, took time.Duration, err error) {
 // Stats reads the figures. It asks nothing of the database, so it answers also
 // when that does not.
 func (s *Store) Stats() Stats {
+	size := s.engine.size()
 	return Stats{
 		Queued: len(s.queue), QueueSize: cap(s.queue),
 		Refused: s.stats.refused.Load(), FailedBatches: s.stats.failed.Load(),
 		Batches: s.stats.batches.distribution(), Transactions: s.stats.transactions.distribution(),
 		Commits:   s.stats.commits.distribution(),
-		FileBytes: sizeOf(s.path), WALBytes: sizeOf(s.path + "-wal"), WALBlocked: s.checkpointer.BlockedFor(),
+		FileBytes: size.file, WALBytes: size.log, WALBlocked: size.blocked,
 	}
-}
-
-// sizeOf is 0 for a file that is not there.
-func sizeOf(path string) int64 {
-	info, err := os.Stat(path)
-	if err != nil {
-		return 0
-	}
-	return info.Size()
 }

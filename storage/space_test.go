@@ -48,7 +48,7 @@ func TestSpaceOfExpiredRunsIsGivenBackToTheDisk(t *testing.T) {
 	if n, err := w.Shrink(t.Context()); n != 0 || err != nil {
 		t.Errorf("%d pages are given back of a file that is full, %v", n, err)
 	}
-	w.must(w.truncateWAL(t.Context()))
+	w.must(w.engine.scrub(t.Context(), w.pauseWriter))
 	e, err := w.Expiring(t.Context(), ws, 26*time.Hour)
 	w.must(err)
 	if e.Runs != 12 || e.Bytes < 12<<20 || e.Bytes > 13<<20 {

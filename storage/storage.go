@@ -6,12 +6,8 @@ package storage
 
 import (
 	"context"
-	"database/sql"
-	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,8 +16,6 @@ import (
 
 	"github.com/pikarc/server/auth"
 	"github.com/pikarc/server/prices"
-
-	"github.com/pikarc/server/storage/dbfile"
 	"github.com/pikarc/server/storage/sqlite"
 	"github.com/pikarc/server/storage/verify"
 )
@@ -43,33 +37,24 @@ type Options struct {
 
 // Store is an open database. Its methods may be called from any goroutine.
 type Store struct {
-	path       string
-	lock       io.Closer // shared: no restore may replace the file meanwhile
-	migrations fs.FS
-	secret     auth.Secret
-	now        func() time.Time
-	version    int64 // of the schema that this binary knows
+	engine  engine
+	secret  auth.Secret
+	now     func() time.Time
+	version int64 // of the schema that this binary knows
 
 	openStepTimeout time.Duration
 
-	db      *sql.DB // readers
-	readers *sqlite.Pool
-	// credentials are separate readers, so that no slow list delays the look-up
-	// of a key, which comes before every decision.
-	credentials *sqlite.Pool
-	cachedKeys  *lru.Cache[string, Credential] // of API keys, by prefix
-	keyUse      keyUse
+	cachedKeys *lru.Cache[string, Credential] // of API keys, by prefix
+	keyUse     keyUse
 
-	writer       writerConn
-	checkpointer *sqlite.Checkpointer
-	cache        *cache        // of the writer
-	writerLock   chan struct{} // full while somebody writes, who alone may use the writer's fields
-	inFlight     atomic.Int64
-	queue        chan *job
-	wake         chan struct{} // full while a job is queued that the writer has not seen
-	closing      sync.RWMutex  // held for reading while a job is queued
-	closed       bool
-	drained      chan struct{}
+	cache      *cache        // of the writer
+	writerLock chan struct{} // full while somebody writes, who alone may use the writer's fields
+	inFlight   atomic.Int64
+	queue      chan *job
+	wake       chan struct{} // full while a job is queued that the writer has not seen
+	closing    sync.RWMutex  // held for reading while a job is queued
+	closed     bool
+	drained    chan struct{}
 
 	erases chan struct{} // full while somebody erases users
 
@@ -99,37 +84,24 @@ func Open(ctx context.Context, path string, opts Options) (*Store, error) {
 		opts.OpenStepTimeout = DefaultOpenStepTimeout
 	}
 	opts.CacheSize = max(opts.CacheSize, MinCacheSize)
-	path, err := dbfile.Locate(path)
-	if err != nil {
-		return nil, err
-	}
-	status, err := dbfile.SchemaStatus(ctx, path, opts.Migrations)
-	if err != nil {
-		return nil, err
-	}
-	if err := status.Err(); err != nil {
-		return nil, err
-	}
 	s := &Store{
-		path: path, migrations: opts.Migrations, secret: opts.Secret, now: opts.Now, version: status.Newest,
-		writerLock: make(chan struct{}, 1), queue: make(chan *job, opts.QueueSize), wake: make(chan struct{}, 1), drained: make(chan struct{}),
-		cache: newCache(opts.CacheSize, opts.Catalogue), stats: newStats(), openStepTimeout: opts.OpenStepTimeout,
-		erases: make(chan struct{}, 1), outbox: make(chan struct{}, 1),
+		secret: opts.Secret, now: opts.Now, openStepTimeout: opts.OpenStepTimeout, stats: newStats(),
+		writerLock: make(chan struct{}, 1), queue: make(chan *job, opts.QueueSize), wake: make(chan struct{}, 1),
+		drained: make(chan struct{}), erases: make(chan struct{}, 1),
+		outbox: make(chan struct{}, 1), cache: newCache(opts.CacheSize, opts.Catalogue),
 	}
+	var err error
 	if s.cachedKeys, err = lru.New[string, Credential](opts.CacheSize); err != nil {
 		return nil, fmt.Errorf("hold %d rows: %w", opts.CacheSize, err)
 	}
-	if s.lock, err = dbfile.LockShared(path); err != nil {
+	if s.engine, s.version, err = openSQLite(ctx, path, opts.Migrations); err != nil {
 		return nil, err
-	}
-	if err := s.connect(ctx); err != nil {
-		return nil, errors.Join(dbfile.OrNoSpace(err, path), s.disconnect())
 	}
 	go s.runWriter()
 	return s, nil
 }
 
-// Close answers every write that is queued, refuses new ones, and closes the file.
+// Close answers every write that is queued, refuses new ones, and closes the database.
 func (s *Store) Close() error {
 	s.closing.Lock()
 	if s.closed {
@@ -140,96 +112,28 @@ func (s *Store) Close() error {
 	close(s.wake)
 	s.closing.Unlock()
 	<-s.drained
-	return s.disconnect()
-}
-
-func (s *Store) connect(ctx context.Context) error {
-	writer, err := sqlite.OpenConn(s.path)
-	if err != nil {
-		return fmt.Errorf("open the database for writing: %w", dbfile.Classify(err))
-	}
-	s.writer = writer
-	if err := requireWritable(s.writer); err != nil {
-		return err
-	}
-	if s.checkpointer, err = sqlite.NewCheckpointer(s.path, writer); err != nil {
-		return fmt.Errorf("open the database for checkpoints: %w", dbfile.Classify(err))
-	}
-	if s.db, err = sqlite.OpenReaders(s.path); err != nil {
-		return fmt.Errorf("open the database for reading: %w", err)
-	}
-	if s.readers, err = sqlite.NewPool(ctx, s.db, max(4, 2*runtime.GOMAXPROCS(0))); err != nil {
-		return err
-	}
-	s.credentials, err = sqlite.NewPool(ctx, s.db, 2)
-	return err
-}
-
-// disconnect closes what connect has opened, the readers first, so that the
-// writer is the last and checkpoints the WAL.
-func (s *Store) disconnect() error {
-	var errs []error
-	for _, readers := range []*sqlite.Pool{s.readers, s.credentials} {
-		if readers != nil {
-			errs = append(errs, readers.Close())
-		}
-	}
-	if s.db != nil {
-		errs = append(errs, s.db.Close())
-	}
-	if s.checkpointer != nil {
-		errs = append(errs, s.checkpointer.Close())
-	}
-	if s.writer != nil {
-		errs = append(errs, s.writer.Close())
-	}
-	if s.lock != nil {
-		errs = append(errs, s.lock.Close())
-	}
-	return errors.Join(errs...)
-}
-
-// requireWritable returns ErrReadOnly when no write can ever succeed. That
-// another process writes just now is no such thing. BEGIN IMMEDIATE alone would
-// do with a read lock on a file that is read-only, so it takes a statement.
-func requireWritable(writer writerConn) error {
-	err := writer.Run("BEGIN IMMEDIATE")
-	if err == nil {
-		err = errors.Join(writer.Run(`UPDATE probes SET checked_at = checked_at WHERE id = 1`), writer.Run("ROLLBACK"))
-	}
-	if sqlite.IsReadOnly(err) {
-		return dbfile.OrReadOnly(err)
-	}
-	return nil
+	return s.engine.close()
 }
 
 // read runs fn in a snapshot of the database.
 func (s *Store) read(ctx context.Context, fn func(*Tx) error) error {
-	return s.readFrom(ctx, s.readers, fn)
+	return s.readFrom(ctx, forLists, fn)
 }
 
-// readFrom runs fn in a snapshot, once a session of a pool is free.
-func (s *Store) readFrom(ctx context.Context, pool *sqlite.Pool, fn func(*Tx) error) (err error) {
-	session, err := pool.Begin(ctx)
-	if err != nil {
-		return err
-	}
-	// Deferred, so that a panic of fn does not keep the session.
-	defer func() {
-		if endErr := pool.End(ctx, session); endErr != nil {
-			err = errors.Join(err, endErr)
-		}
-	}()
-	return dbfile.Classify(fn(&Tx{conn: session, ctx: ctx, now: s.now(), reader: true}))
+// readFrom runs fn in a snapshot, once a connection of a pool is free.
+func (s *Store) readFrom(ctx context.Context, pool readPool, fn func(*Tx) error) error {
+	return s.engine.read(ctx, pool, func(c conn) error {
+		return s.engine.classify(fn(&Tx{conn: c, ctx: ctx, now: s.now(), reader: true}))
+	})
 }
 
 // Backup backs up the store's own database.
 func (s *Store) Backup(ctx context.Context, file string) (bytes int64, err error) {
-	return dbfile.Backup(ctx, s.path, file)
+	return s.engine.backup(ctx, file)
 }
 
 // Verify proves the store's own database, gently and without repair: what the
 // server does every night.
 func (s *Store) Verify(ctx context.Context) (verify.Report, error) {
-	return verify.File(ctx, s.path, verify.Options{Migrations: s.migrations, Gentle: true})
+	return s.engine.verify(ctx)
 }

@@ -8,21 +8,13 @@ import (
 	"github.com/pikarc/server/storage/sqlite"
 )
 
-// conn is a connection to the database: the writer's (sqlite.Conn), or a
-// reader's (sqlite.Session).
+// conn is a connection to the database, the writer's or a reader's, inside a
+// transaction.
 type conn interface {
 	// Exec runs a statement and returns how many rows it changed.
 	Exec(ctx context.Context, query string, args []any) (changed int64, err error)
 	// Query calls each for every row of a query.
 	Query(ctx context.Context, query string, args []any, each func(scanner) error) error
-}
-
-// writerConn is the writer's connection. Tests put their own in front of it.
-type writerConn interface {
-	conn
-	Run(query string) error // a statement without parameters and rows
-	Reopen() error          // replaces the connection, whose transaction ends
-	Close() error
 }
 
 // scanner is a row that can be read.

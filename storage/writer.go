@@ -7,9 +7,6 @@ import (
 	"runtime"
 	"runtime/debug"
 	"time"
-
-	"github.com/pikarc/server/storage/dbfile"
-	"github.com/pikarc/server/storage/sqlite"
 )
 
 // maxBatch bounds how many jobs share a commit, and so how long the first of
@@ -128,7 +125,7 @@ func (s *Store) nextBatch() (batch []*job) {
 func (s *Store) commitBatch(batch []*job) {
 	results, began := make([]error, len(batch)), time.Now()
 	s.publisher.reset(s)
-	err := dbfile.OrNoSpace(s.runBatch(batch, results), s.path)
+	err := s.engine.explain(s.runBatch(batch, results))
 	s.stats.batch(len(batch), time.Since(began), err)
 	if err != nil {
 		for i := range results {
@@ -140,50 +137,34 @@ func (s *Store) commitBatch(batch []*job) {
 	}
 	if err == nil {
 		s.publisher.publish(s.outbox)
-		s.checkpointer.Committed()
+		s.engine.committed()
 	}
 }
 
 func (s *Store) runBatch(batch []*job, results []error) error {
-	err := s.writer.Run("BEGIN IMMEDIATE")
-	switch {
-	case sqlite.IsBusy(err):
-		return dbfile.Classify(fmt.Errorf("begin: %w", err)) // nothing has begun
-	case err != nil:
-		return s.reopenWriter(fmt.Errorf("begin: %w", err))
+	found, err := s.engine.begin()
+	if err != nil {
+		return err
 	}
+	s.cache.begin(found)
 	if err := s.runJobs(batch, results); err != nil {
-		err = errors.Join(ErrUnavailable, errBatchRollback, err)
-		if endErr := s.writer.Run("ROLLBACK"); endErr != nil { // SQLite may have done so itself
-			return s.reopenWriter(errors.Join(err, endErr))
-		}
+		s.cache.purge()
+		return errors.Join(ErrUnavailable, errBatchRollback, err, s.engine.rollback())
+	}
+	began := time.Now()
+	left, err := s.engine.commit()
+	s.stats.commits.observe(int64(time.Since(began)))
+	if err != nil {
 		s.cache.purge()
 		return err
 	}
-	began := time.Now()
-	err = s.writer.Run("COMMIT")
-	s.stats.commits.observe(int64(time.Since(began)))
-	if err != nil {
-		return s.reopenWriter(fmt.Errorf("commit: %w", err))
-	}
+	s.cache.committed(left)
 	return nil
-}
-
-// reopenWriter replaces the writer's connection, after a statement that begins
-// or ends a transaction has failed: a transaction may still be open, and no
-// other batch may run inside it.
-func (s *Store) reopenWriter(cause error) error {
-	s.cache.purge()
-	s.cache.dataVersion = -1 // it starts over, and others may have committed meanwhile
-	return errors.Join(ErrUnavailable, cause, s.writer.Reopen())
 }
 
 // runJobs runs each job, and writes what they changed in the cache. An error
 // means that the whole transaction is lost.
 func (s *Store) runJobs(batch []*job, results []error) error {
-	if err := s.cache.begin(s.transaction()); err != nil {
-		return fmt.Errorf("look for other processes: %w", err)
-	}
 	for i, j := range batch {
 		if results[i] = j.ctx.Err(); results[i] != nil {
 			continue
@@ -196,7 +177,7 @@ func (s *Store) runJobs(batch []*job, results []error) error {
 }
 
 func (s *Store) transaction() *Tx {
-	return &Tx{conn: s.writer, ctx: context.Background(), now: s.now().UTC(), cache: s.cache, publisher: &s.publisher}
+	return &Tx{conn: s.engine.conn(), ctx: context.Background(), now: s.now().UTC(), cache: s.cache, publisher: &s.publisher}
 }
 
 // runJob runs one job inside a savepoint. Its own error goes to result; the
@@ -214,13 +195,13 @@ func (s *Store) runJob(j *job, result *error) error {
 	if j.mode == modeBulkSQL {
 		defer s.cache.invalidateAll()
 	}
-	if err := s.writer.Run("SAVEPOINT job"); err != nil {
+	if err := s.engine.savepoint(); err != nil {
 		return err
 	}
 	recorded := len(s.publisher.pending)
-	if *result = dbfile.Classify(protect(j.fn, tx)); *result != nil {
+	if *result = s.engine.classify(protect(j.fn, tx)); *result != nil {
 		s.publisher.pending = s.publisher.pending[:recorded]
-		if err := s.writer.Run("ROLLBACK TO job"); err != nil {
+		if err := s.engine.rollbackTo(); err != nil {
 			return errors.Join(*result, err)
 		}
 		for _, undo := range tx.undo {
@@ -230,7 +211,7 @@ func (s *Store) runJob(j *job, result *error) error {
 			s.cache.purge() // only this job's rows are dirty, some of them half changed
 		}
 	}
-	return s.writer.Run("RELEASE job")
+	return s.engine.release()
 }
 
 // protect turns a panic of fn into an error, so that it harms no other job.

@@ -114,10 +114,11 @@ func (h *hooked) Query(ctx context.Context, query string, args []any, each func(
 }
 
 func (w *world) hooks() *hooked {
-	h, ok := w.writer.(*hooked)
+	e := w.file()
+	h, ok := e.writer.(*hooked)
 	if !ok {
-		h = &hooked{writerConn: w.writer}
-		w.writer = h
+		h = &hooked{writerConn: e.writer}
+		e.writer = h
 	}
 	return h
 }
@@ -390,7 +391,7 @@ func TestFullDiskInAWriteLosesTheBatchWholeAndHeals(t *testing.T) {
 	w := newWorld(t)
 	ws := w.roomy()
 	limitPages := func(n int64) {
-		limit := func() error { return w.writer.Run(fmt.Sprintf(`PRAGMA max_page_count = %d`, n)) }
+		limit := func() error { return w.file().writer.Run(fmt.Sprintf(`PRAGMA max_page_count = %d`, n)) }
 		w.must(w.write(t.Context(), modeBulkSQL, func(*Tx) error { return limit() }))
 		w.hooks().onReopen = limit
 	}
