@@ -260,12 +260,15 @@ func TestMigrationsThatStartAtOnceAllSucceed(t *testing.T) {
 }
 
 func TestOnlyTheOwnerCanReadTheFiles(t *testing.T) {
-	w := newWorld(t)
-	w.roomy()
-	_, err := dbfile.Migrate(t.Context(), w.path, embed.Migrations()) // which makes its lock
-	w.must(err)
-	files, err := os.ReadDir(filepath.Dir(w.path))
-	w.must(err)
+	path := filepath.Join(t.TempDir(), "pikarc.db")
+	if _, err := dbfile.Migrate(t.Context(), path, embed.Migrations()); err != nil { // which makes its lock
+		t.Fatal(err)
+	}
+	openStore(t, path, noon)
+	files, err := os.ReadDir(filepath.Dir(path))
+	if err != nil {
+		t.Fatal(err)
+	}
 	if len(files) != 5 {
 		t.Errorf("files %v, want the database, its WAL, its index and its two locks", files)
 	}
