@@ -54,7 +54,7 @@ func (s *Store) UpdateStep(
 	ctx context.Context, c Caller, run, step uuid.UUID, in StepUpdate,
 ) (out StepUpdated, err error) {
 	update := func(find segmentFinder) error {
-		return s.write(ctx, modeCached, func(tx *Tx) (err error) {
+		return s.writeIn(ctx, c.Workspace, modeCached, func(tx *Tx) (err error) {
 			out, err = updateStep(tx, c, run, step, find, in)
 			return err
 		})

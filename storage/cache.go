@@ -205,6 +205,10 @@ func newTable[K rowKey, R cacheRow](size int, load func(*Tx, K) (R, error)) *tab
 
 // get returns a row as this transaction sees it: ErrNotFound when there is none.
 func (t *table[K, R]) get(tx *Tx, key K) (R, error) {
+	if tx.scope != wholeDatabase && tx.scope != key.workspace() {
+		var none R // it may be outdated: nobody has asked whether somebody else has changed it
+		return none, fmt.Errorf("a write in scope %d asks for a row of workspace %d", tx.scope, key.workspace())
+	}
 	if r, ok := t.rows.Get(key); ok {
 		if e := r.entry(); e.dirty || tx.cache.valid(e, key.workspace()) {
 			return r, nil

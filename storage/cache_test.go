@@ -387,3 +387,24 @@ func TestMidnightInsideABatchLosesNoRunOfTheMonth(t *testing.T) {
 		t.Errorf("three starts around midnight saw %d runs in the month, want 1, 2 and 3", seen)
 	}
 }
+
+// What a write has not named it has not locked, and nobody has asked whether
+// another has changed it.
+func TestAWriteReadsNoRowsOutsideItsScope(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	ws, other := w.roomy(), w.roomy()
+	read := func(scope, of WorkspaceKey) error {
+		return w.writeIn(t.Context(), scope, modeCached, func(tx *Tx) error {
+			_, err := tx.cache.workspaces.get(tx, of)
+			return err
+		})
+	}
+	w.must(read(ws, ws))
+	w.must(read(wholeDatabase, other))
+	for _, scope := range []WorkspaceKey{ws, noWorkspace} {
+		if err := read(scope, other); err == nil {
+			t.Errorf("a write in scope %d has read workspace %d", scope, other)
+		}
+	}
+}

@@ -123,7 +123,7 @@ func (s *Store) Unwatch() { s.watcher.Store(nil) }
 // since the last time it was asked.
 func (s *Store) ChangedElsewhere(ctx context.Context) (changed bool, err error) {
 	var version int64
-	err = s.write(ctx, modeCached, func(tx *Tx) error { version = tx.cache.externalCommits; return nil })
+	err = s.writeIn(ctx, noWorkspace, modeCached, func(tx *Tx) error { version = tx.cache.externalCommits; return nil })
 	if err == nil {
 		changed = s.lastReported.Swap(version) != version
 	}

@@ -14,8 +14,9 @@ import (
 // after another. When begin, commit or rollback fails, no transaction is open
 // any more, and the next begin starts afresh.
 type engine interface {
-	// begin starts a transaction, and returns the versions that it finds.
-	begin() (versions, error)
+	// begin starts a transaction for jobs of some scopes, and returns the
+	// versions that it finds. Until its end nobody else changes rows in them.
+	begin(scopes []WorkspaceKey) (versions, error)
 	// conn runs the transaction's statements.
 	conn() conn
 	// savepoint, rollbackTo and release set apart what one job does.

@@ -118,9 +118,9 @@ func (e *sqliteEngine) close() error {
 	return errors.Join(append(errs, e.lock.Close())...)
 }
 
-// begin takes SQLite's lock, after which nobody else can commit, and asks
-// whether another process has since the last time.
-func (e *sqliteEngine) begin() (versions, error) {
+// begin takes SQLite's lock, which is on the whole file whatever the scopes, and
+// asks whether another process has committed since the last time.
+func (e *sqliteEngine) begin([]WorkspaceKey) (versions, error) {
 	err := e.writer.Run("BEGIN IMMEDIATE")
 	switch {
 	case sqlite.IsBusy(err):

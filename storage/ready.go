@@ -58,7 +58,7 @@ func (s *Store) checkReady(ctx context.Context) error {
 	if err != nil {
 		return s.markCorrupt(err)
 	}
-	return s.write(ctx, modeCached, func(tx *Tx) error {
+	return s.writeIn(ctx, noWorkspace, modeCached, func(tx *Tx) error {
 		s.probe.fill++
 		room := bytes.Repeat([]byte{s.probe.fill}, probeBytes)
 		_, err := tx.exec(`INSERT INTO probes (id, checked_at, room) VALUES (1, $1, $2)

@@ -24,7 +24,7 @@ type NewStep struct {
 
 // CreateStep decides whether a run may take a step, and records it: RUNNING or BLOCKED.
 func (s *Store) CreateStep(ctx context.Context, c Caller, run uuid.UUID, in NewStep, decide Decider) (a Answer, err error) {
-	err = s.write(ctx, modeCached, func(tx *Tx) error {
+	err = s.writeIn(ctx, c.Workspace, modeCached, func(tx *Tx) error {
 		a, err = createStep(tx, c, run, in, decide)
 		return err
 	})

@@ -47,8 +47,9 @@ type Store struct {
 	cachedKeys *lru.Cache[string, Credential] // of API keys, by prefix
 	keyUse     keyUse
 
-	cache      *cache        // of the writer
-	writerLock chan struct{} // full while somebody writes, who alone may use the writer's fields
+	cache      *cache         // of the writer
+	scopes     []WorkspaceKey // of the batch that is being written
+	writerLock chan struct{}  // full while somebody writes, who alone may use the writer's fields
 	inFlight   atomic.Int64
 	queue      chan *job
 	wake       chan struct{} // full while a job is queued that the writer has not seen

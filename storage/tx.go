@@ -30,6 +30,7 @@ type Tx struct {
 	publisher *publisher // the writer's; nil on a reader
 	undo      []func()   // drops from the cache what a failed job has put there
 	reader    bool       // it can write nothing
+	scope     WorkspaceKey
 }
 
 // exec runs a statement and returns how many rows it changed.

@@ -16,11 +16,19 @@ const maxBatch = 256
 // job is one write: fn runs inside a transaction, and done gets its outcome
 // after the commit.
 type job struct {
-	ctx  context.Context
-	fn   func(*Tx) error
-	mode txMode
-	done chan error
+	ctx   context.Context
+	fn    func(*Tx) error
+	scope WorkspaceKey
+	mode  txMode
+	done  chan error
 }
+
+// The scope of a job is the workspace whose rows it reads and changes, which an
+// engine with several writers locks, or one of these.
+const (
+	wholeDatabase WorkspaceKey = 0  // rows of any workspace: nobody else writes meanwhile
+	noWorkspace   WorkspaceKey = -1 // rows that belong to no workspace, and that are not in the cache
+)
 
 // txMode says how a job treats rows that may be in the cache. The writer
 // flushes and invalidates accordingly.
@@ -41,9 +49,14 @@ const (
 // context that ends keeps fn from starting. Once fn has started, write waits
 // for it: the answer must be the truth.
 func (s *Store) write(ctx context.Context, mode txMode, fn func(*Tx) error) error {
+	return s.writeIn(ctx, wholeDatabase, mode, fn)
+}
+
+// writeIn is write for a job that keeps to its scope.
+func (s *Store) writeIn(ctx context.Context, scope WorkspaceKey, mode txMode, fn func(*Tx) error) error {
 	lone := s.inFlight.Add(1) == 1
 	defer s.inFlight.Add(-1)
-	j := &job{ctx: ctx, mode: mode, fn: fn, done: make(chan error, 1)}
+	j := &job{ctx: ctx, scope: scope, mode: mode, fn: fn, done: make(chan error, 1)}
 	if err := s.enqueue(j, lone); err != nil {
 		return err
 	}
@@ -142,7 +155,11 @@ func (s *Store) commitBatch(batch []*job) {
 }
 
 func (s *Store) runBatch(batch []*job, results []error) error {
-	found, err := s.engine.begin()
+	s.scopes = s.scopes[:0]
+	for _, j := range batch {
+		s.scopes = append(s.scopes, j.scope)
+	}
+	found, err := s.engine.begin(s.scopes)
 	if err != nil {
 		return err
 	}
@@ -184,6 +201,7 @@ func (s *Store) transaction() *Tx {
 // returned one means that the whole transaction is lost.
 func (s *Store) runJob(j *job, result *error) error {
 	tx := s.transaction()
+	tx.scope = j.scope
 	if err := s.cache.startDay(tx); err != nil {
 		return err
 	}
