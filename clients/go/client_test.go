@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -16,18 +14,22 @@ import (
 
 // books is a server at the process's edge, which knows a request by its idempotency key.
 type books struct {
-	mu    sync.Mutex
-	byKey map[string]string
-	runs  map[string]string // statuses by id
-	steps map[string]string // statuses and errors by id
-	seen  int
-	hook  func(n int, before bool) // called before and after the nth request is carried out
-	down  bool
+	mu      sync.Mutex
+	byKey   map[string]string
+	runs    map[string]string // statuses by id
+	facts   map[string]any    // metadata of runs by id
+	used    []string          // what the reports say of usage
+	steps   map[string]string // statuses and errors by id
+	seen    int
+	largest int64                    // request, in bytes
+	hook    func(n int, before bool) // called before and after the nth request is carried out
+	down    bool
 }
 
 func (b *books) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	b.mu.Lock()
 	b.seen++
+	b.largest = max(b.largest, r.ContentLength)
 	n, hook := b.seen, b.hook
 	b.mu.Unlock()
 	if hook != nil {
@@ -57,6 +59,8 @@ func (b *books) carryOut(r *http.Request, body map[string]any) string {
 	switch {
 	case r.Method == "PATCH":
 		b.steps[parts[4]] = fmt.Sprint(body["status"], " ", body["error"])
+		usage, _ := json.Marshal(body["usage"])
+		b.used = append(b.used, fmt.Sprint(body["prompt_tokens"], " ", body["completion_tokens"], " ", string(usage)))
 	case strings.HasSuffix(r.URL.Path, "/end"):
 		b.runs[parts[2]] = fmt.Sprint(body["status"])
 	default:
@@ -68,6 +72,7 @@ func (b *books) carryOut(r *http.Request, body map[string]any) string {
 		b.byKey[key] = id
 		if len(parts) == 2 {
 			b.runs[id] = "RUNNING"
+			b.facts[id] = body["metadata"]
 		} else {
 			b.steps[id] = "RUNNING"
 		}
@@ -76,9 +81,13 @@ func (b *books) carryOut(r *http.Request, body map[string]any) string {
 	return "x"
 }
 
+func emptyBooks() *books {
+	return &books{byKey: map[string]string{}, runs: map[string]string{}, steps: map[string]string{}, facts: map[string]any{}}
+}
+
 func newBooks(t *testing.T, options ...Option) (*books, *Client) {
 	t.Helper()
-	b := &books{byKey: map[string]string{}, runs: map[string]string{}, steps: map[string]string{}}
+	b := emptyBooks()
 	server := httptest.NewServer(b)
 	t.Cleanup(server.Close)
 	options = append([]Option{
@@ -193,40 +202,6 @@ func TestManyCallsAtOnce(t *testing.T) {
 	b.assertSettled(t)
 }
 
-// What a process had taken to deliver when it died is delivered by the next.
-func TestDeathInTheMiddleOfADelivery(t *testing.T) {
-	b, c := newBooks(t)
-	b.hook = func(n int, _ bool) {
-		b.mu.Lock()
-		b.down = n == 3 || n == 5 // the reports
-		b.mu.Unlock()
-	}
-	if err := agent(t.Context(), c, func() {}); err != nil {
-		t.Fatal(err)
-	}
-	b.hook, b.down = nil, false
-	files := c.journal.files()
-	if len(files) != 1 || c.JournalLength() != 2 {
-		t.Fatalf("%d reports in %v", c.JournalLength(), files)
-	}
-	const gone = 1 << 30 // more than any process id
-	name := filepath.Base(files[0])
-	_, rest, _ := strings.Cut(name, "-")
-	taken := filepath.Join(c.journal.dir, fmt.Sprintf("%d-%s.%d", gone, rest, gone))
-	if err := os.Rename(files[0], taken); err != nil {
-		t.Fatal(err)
-	}
-	if got, err := os.ReadFile(taken); err != nil || strings.Contains(string(got), "lg_test") {
-		t.Errorf("the key is in the journal, or %v", err)
-	}
-	next := newJournal(c.journal.dir, c.journal.owner)
-	c.journal = next
-	if n := c.Flush(t.Context()); n != 2 || c.JournalLength() != 0 {
-		t.Errorf("%d delivered, %d wait", n, c.JournalLength())
-	}
-	b.assertSettled(t)
-}
-
 func TestBadSettings(t *testing.T) {
 	t.Setenv("PIKARC_API_KEY", "")
 	for name, options := range map[string][]Option{
@@ -242,22 +217,5 @@ func TestBadSettings(t *testing.T) {
 	}
 	if _, err := New(WithAPIKey("lg_a"), WithBaseURL("http://localhost/base/path")); err != nil {
 		t.Error(err)
-	}
-}
-
-func TestBadDescriptions(t *testing.T) {
-	for name, input := range map[string]any{
-		"function": func() {}, "channel in a map": map[string]any{"c": make(chan int)}, "NUL": "a\x00b",
-		"no UTF-8": "\xff", "50 MB": strings.Repeat("x", 50_000_000),
-	} {
-		b, c := newBooks(t)
-		err := c.Run(t.Context(), "ada", map[string]any{"m": input}, func(ctx context.Context, run *Run) error {
-			_, err := ToolCall(ctx, run, "t", input, func(context.Context) (any, error) { return input, errors.New("a\x00b") })
-			return err
-		})
-		if err == nil || err.Error() != "a\x00b" || len(b.steps) != 1 {
-			t.Errorf("%s: %v", name, err)
-		}
-		b.assertSettled(t)
 	}
 }

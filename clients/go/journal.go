@@ -5,10 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -30,20 +30,29 @@ type entry struct {
 	At      time.Time       `json:"at"`
 }
 
-const maxJournal = 64 << 20
+const (
+	maxJournal = 64 << 20
+	lookEvery  = 30 * time.Second // between looks for what other processes have left
+)
 
-// journal keeps reports in files, one a process, named by its id so that the files
-// of processes that are gone can be told. A report is appended and synced before
-// the call that it is of returns. The API key is never written.
+// journal keeps reports in files, each of which is locked by whoever writes or
+// delivers it: it does not matter whether the process lives that has written it. A
+// report is appended and synced before the call that it is of returns. The API key
+// is never written. The clients of other languages have files of their own form.
 type journal struct {
 	dir, owner string
+	most       int64 // bytes of all its files
+	now        func() time.Time
 
-	mu   sync.Mutex
-	path string
-	left *bool // whether there may be something to deliver; nil: not looked yet
+	mu     sync.Mutex
+	path   string    // where this process writes; "": in a new file
+	left   bool      // whether it has kept something that is not delivered
+	looked time.Time // when the directory was last looked at
 }
 
-func newJournal(dir, owner string) *journal { return &journal{dir: dir, owner: owner} }
+func newJournal(dir, owner string) *journal {
+	return &journal{dir: dir, owner: owner, most: maxJournal, now: time.Now}
+}
 
 // append keeps reports, and reports whether that worked. What is lost is in the
 // log, which is all that can be done then.
@@ -54,27 +63,11 @@ func (j *journal) append(entries ...entry) bool {
 		slog.Error("pikarc: reports could be neither delivered nor kept: they are lost", "count", len(entries), "err", err)
 		return false
 	}
-	yes := true
-	j.left = &yes
+	j.left = true
 	return true
 }
 
 func (j *journal) write(entries []entry) (err error) {
-	if j.path == "" {
-		if err := os.MkdirAll(j.dir, 0o700); err != nil {
-			return err
-		}
-		j.path = filepath.Join(j.dir, fmt.Sprintf("%d-%s-%s.jsonl", os.Getpid(), strings.ToLower(newKey()[:12]), j.owner))
-	}
-	f, err := os.OpenFile(j.path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if closed := f.Close(); err == nil {
-			err = closed
-		}
-	}()
 	var lines []byte
 	for _, e := range entries {
 		line, err := json.Marshal(e)
@@ -83,12 +76,17 @@ func (j *journal) write(entries []entry) (err error) {
 		}
 		lines = append(append(lines, line...), '\n')
 	}
+	f, err := j.open()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
 	info, err := f.Stat()
 	if err != nil {
 		return err
 	}
-	if j.size()+int64(len(lines)) > maxJournal {
-		return fmt.Errorf("the journal in %s is full (%d MiB)", j.dir, maxJournal>>20)
+	if j.size()+int64(len(lines)) > j.most {
+		return fmt.Errorf("the journal in %s is full (%d bytes)", j.dir, j.most)
 	}
 	if _, err := f.Write(lines); err != nil { // half a line would spoil the next one too
 		return errors.Join(err, f.Truncate(info.Size()))
@@ -96,75 +94,104 @@ func (j *journal) write(entries []entry) (err error) {
 	return f.Sync()
 }
 
+// open opens the file that this process writes to, locked: a new one where another
+// delivers what is in the last one, or has delivered it.
+func (j *journal) open() (*os.File, error) {
+	if err := os.MkdirAll(j.dir, 0o700); err != nil {
+		return nil, err
+	}
+	for {
+		if j.path == "" {
+			j.path = filepath.Join(j.dir, strings.ToLower(newKey()[:16])+j.ending())
+		}
+		f, err := os.OpenFile(j.path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
+		if err != nil {
+			return nil, err
+		}
+		if lock(f) && isAt(f, j.path) {
+			return f, nil
+		}
+		f.Close()
+		j.path = ""
+	}
+}
+
+// isAt reports whether an open file is still the one of this name.
+func isAt(f *os.File, name string) bool {
+	open, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	there, err := os.Stat(name)
+	return err == nil && os.SameFile(open, there)
+}
+
+// mayHold reports whether there may be something to deliver, mostly without looking.
 func (j *journal) mayHold() bool {
 	j.mu.Lock()
-	known := j.left
-	j.mu.Unlock()
-	if known == nil {
-		some := j.length() > 0
-		known = &some
-		j.mu.Lock()
-		j.left = known
-		j.mu.Unlock()
+	defer j.mu.Unlock()
+	if j.left {
+		return true
 	}
-	return *known
+	if now := j.now(); j.looked.IsZero() || now.Sub(j.looked) >= lookEvery {
+		j.looked = now
+		return j.size() > 0
+	}
+	return false
 }
 
 // drain hands over what waits, a file at a time; deliver returns what is still to be kept.
 func (j *journal) drain(deliver func([]entry) []entry) {
-	none := false
 	j.mu.Lock()
-	j.left = &none
+	j.left = false
 	j.mu.Unlock()
 	for _, path := range j.files() {
-		taken, ok := j.take(path)
-		if !ok {
-			continue
-		}
-		kept := deliver(read(taken))
-		if len(kept) == 0 || j.append(kept...) {
-			os.Remove(taken)
-		}
-		if len(kept) > 0 {
+		if !j.drainOne(path, deliver) {
 			return
 		}
 	}
 }
 
-// take renames a file: whoever does has it, and its id is the name's last part from
-// then on. This process, if the file is its own, goes on in a new one.
-func (j *journal) take(path string) (taken string, ok bool) {
-	name, holder, isTaken := strings.Cut(filepath.Base(path), ".jsonl.")
-	if !isTaken {
-		holder, _, _ = strings.Cut(name, "-")
+// drainOne delivers what is in one file, unless another process does, and reports
+// whether to go on with the next one.
+func (j *journal) drainOne(path string, deliver func([]entry) []entry) bool {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return true
 	}
-	pid, err := strconv.Atoi(holder)
-	if err != nil || pid == os.Getpid() && isTaken || pid != os.Getpid() && isAlive(pid) {
-		return "", false
+	defer f.Close()
+	if !lock(f) || !isAt(f, path) {
+		return true
 	}
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	if path == j.path {
-		j.path = ""
+	kept := deliver(read(f))
+	if len(kept) == 0 || j.append(kept...) {
+		if os.Remove(path) != nil { // Windows does not while it is open
+			_ = f.Truncate(0)
+		}
 	}
-	if isTaken { // by a process that has died in the middle of it
-		path = strings.TrimSuffix(path, "."+holder)
-		taken = fmt.Sprintf("%s.%d", path, os.Getpid())
-		return taken, os.Rename(path+"."+holder, taken) == nil
-	}
-	taken = fmt.Sprintf("%s.%d", path, os.Getpid())
-	return taken, os.Rename(path, taken) == nil
+	return len(kept) == 0
 }
 
 func (j *journal) length() (n int) {
 	for _, path := range j.files() {
-		n += len(read(path))
+		if f, err := os.Open(path); err == nil {
+			n += len(read(f))
+			f.Close()
+		}
 	}
 	return n
 }
 
-func (j *journal) files() []string {
-	paths, _ := filepath.Glob(filepath.Join(j.dir, "*-"+j.owner+".jsonl*")) // the pattern is ours
+// ending ends the names of the files that are this client's, in this language.
+func (j *journal) ending() string { return "-" + j.owner + ".go.jsonl" }
+
+func (j *journal) files() (paths []string) {
+	entries, _ := os.ReadDir(j.dir) // there may be none yet
+	for _, entry := range entries {
+		if strings.HasSuffix(entry.Name(), j.ending()) {
+			paths = append(paths, filepath.Join(j.dir, entry.Name()))
+		}
+	}
 	return paths
 }
 
@@ -178,12 +205,7 @@ func (j *journal) size() (n int64) {
 }
 
 // read reads a file's reports. A line that a crash has cut short is left out.
-func read(path string) (entries []entry) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil
-	}
-	defer f.Close()
+func read(f io.Reader) (entries []entry) {
 	lines := bufio.NewReader(f)
 	for {
 		line, err := lines.ReadBytes('\n')

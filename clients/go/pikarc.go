@@ -15,6 +15,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -99,12 +100,26 @@ func WithHeartbeat(d time.Duration) Option { return func(s *settings) { s.heartb
 
 // New makes a client. The error names a setting that cannot be right, never the key.
 func New(options ...Option) (*Client, error) {
-	s := settings{Client: Client{
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.MaxIdleConnsPerHost = 50
+	transport.DialContext = (&net.Dialer{Timeout: 2 * time.Second, KeepAlive: 30 * time.Second}).DialContext
+	return settings{Client: Client{
 		apiKey: os.Getenv("PIKARC_API_KEY"), baseURL: os.Getenv("PIKARC_BASE_URL"),
 		timeout: 10 * time.Second, maxRetries: 3, onUnavailable: Closed,
 		onReview: func(string) bool { return true }, reviewTimeout: 5 * time.Minute,
 		grace: 2 * time.Second, heartbeat: 30 * time.Second,
-	}}
+		http: &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error {
+			return http.ErrUseLastResponse
+		}},
+	}}.apply(options)
+}
+
+// WithOptions returns a client with other settings and the same connections.
+func (c *Client) WithOptions(options ...Option) (*Client, error) {
+	return settings{Client: *c, journalDir: c.journal.dir}.apply(options)
+}
+
+func (s settings) apply(options []Option) (*Client, error) {
 	for _, option := range options {
 		option(&s)
 	}
@@ -112,18 +127,14 @@ func New(options ...Option) (*Client, error) {
 		s.baseURL = DefaultBaseURL
 	}
 	s.baseURL = strings.TrimRight(s.baseURL, "/")
-	if s.http == nil {
-		transport := http.DefaultTransport.(*http.Transport).Clone()
-		transport.MaxIdleConnsPerHost = 50
-		s.http = &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error {
-			return http.ErrUseLastResponse
-		}}
-	}
 	if err := s.check(); err != nil {
 		return nil, err
 	}
 	sum := sha256.Sum256([]byte(s.baseURL + "\n" + s.apiKey))
-	s.journal = newJournal(journalDir(s.journalDir), hex.EncodeToString(sum[:8]))
+	owner, dir := hex.EncodeToString(sum[:8]), journalDir(s.journalDir)
+	if j := s.journal; j == nil || j.owner != owner || j.dir != dir {
+		s.journal = newJournal(dir, owner)
+	}
 	return &s.Client, nil
 }
 
@@ -144,8 +155,8 @@ func (c *Client) check() error {
 		return errors.New("pikarc: the base URL must not hold a password")
 	case c.timeout <= 0 || c.maxRetries < 0 || c.reviewTimeout < 0 || c.heartbeat <= 0:
 		return errors.New("pikarc: times must be above 0, and retries 0 or more")
-	case c.onUnavailable == nil || c.onReview == nil:
-		return errors.New("pikarc: a rule must be a function")
+	case c.onUnavailable == nil || c.onReview == nil || c.http == nil:
+		return errors.New("pikarc: a rule must be a function, and the HTTP client one")
 	}
 	return nil
 }
@@ -170,7 +181,7 @@ func journalDir(given string) string {
 }
 
 // Flush delivers the reports that wait, and returns how many were.
-func (c *Client) Flush(ctx context.Context) int { return c.deliver(ctx) }
+func (c *Client) Flush(ctx context.Context) int { return c.deliver(ctx, true) }
 
 // JournalLength counts the reports that wait for the server, of all processes with the same key.
 func (c *Client) JournalLength() int { return c.journal.length() }

@@ -3,9 +3,7 @@ package pikarc
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"encoding/json"
-	"fmt"
 	"io"
 	mathrand "math/rand/v2"
 	"net/http"
@@ -35,7 +33,7 @@ func (c *Client) do(ctx context.Context, r call, into any) error {
 	}
 	for attempt := 1; ; attempt++ {
 		wait := mathrand.N(min(5*time.Second, 100*time.Millisecond<<min(attempt, 10)))
-		retryAfter, problem := c.once(ctx, r, content, into)
+		said, problem := c.once(ctx, r, content, into)
 		if problem == nil {
 			return nil
 		}
@@ -46,13 +44,13 @@ func (c *Client) do(ctx context.Context, r call, into any) error {
 		if !again || attempt > c.maxRetries {
 			return problem
 		}
-		if err := pause(ctx, max(wait, min(retryAfter, longestWait))); err != nil {
+		if err := pause(ctx, max(wait, said)); err != nil {
 			return err
 		}
 	}
 }
 
-func (c *Client) once(ctx context.Context, r call, content []byte, into any) (retryAfter time.Duration, problem *APIError) {
+func (c *Client) once(ctx context.Context, r call, content []byte, into any) (wait time.Duration, problem *APIError) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout+r.extra)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, r.method, c.baseURL+r.path, bytes.NewReader(content))
@@ -77,8 +75,7 @@ func (c *Client) once(ctx context.Context, r call, content []byte, into any) (re
 		return 0, c.connectionFailed(ctx)
 	}
 	if resp.StatusCode >= 300 {
-		seconds, _ := strconv.ParseFloat(resp.Header.Get("Retry-After"), 64)
-		return time.Duration(seconds * float64(time.Second)), errorFor(resp.StatusCode, got, resp.Header.Get("X-Request-Id"))
+		return retryAfter(resp.Header), errorFor(resp.StatusCode, got, resp.Header.Get("X-Request-Id"))
 	}
 	if into == nil {
 		into = &struct{}{}
@@ -98,6 +95,20 @@ func (c *Client) connectionFailed(ctx context.Context) *APIError {
 	return e
 }
 
+// retryAfter is how long the server asks to wait: in seconds or until a date, as far
+// as that is obeyed.
+func retryAfter(header http.Header) time.Duration {
+	said := header.Get("Retry-After")
+	if at, err := http.ParseTime(said); err == nil {
+		return min(longestWait, time.Until(at))
+	}
+	seconds, err := strconv.ParseFloat(said, 64)
+	if err != nil || !(seconds > 0) {
+		return 0
+	}
+	return time.Duration(min(longestWait.Seconds(), seconds) * float64(time.Second))
+}
+
 func pause(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -108,38 +119,3 @@ func pause(ctx context.Context, d time.Duration) error {
 		return nil
 	}
 }
-
-// encode makes JSON of a body. What is no JSON becomes its text: describing a call never fails it.
-func encode(body any) []byte {
-	content, err := json.Marshal(body)
-	if err == nil {
-		return content
-	}
-	members, ok := body.(map[string]any)
-	if !ok {
-		content, _ = json.Marshal(fmt.Sprintf("%+v", body))
-		return content
-	}
-	plain := make(map[string]any, len(members))
-	for name, value := range members {
-		plain[name] = json.RawMessage(encode(value))
-	}
-	content, _ = json.Marshal(plain)
-	return content
-}
-
-// maxPayload is the size beyond which a payload is described instead of sent.
-const maxPayload = 4 << 20
-
-func payload(value any) any {
-	if value == nil {
-		return nil
-	}
-	content := encode(value)
-	if len(content) <= maxPayload {
-		return json.RawMessage(content)
-	}
-	return map[string]any{"omitted_bytes": len(content), "preview": string(content[:1000])}
-}
-
-func newKey() string { return rand.Text() }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -16,9 +17,13 @@ type Run struct {
 	id        string // "": the server could not be asked, and the run goes on without it
 	start     json.RawMessage
 	key       string
+	parent    *Run // the run around it, of whichever client
 	sequence  atomic.Int64
-	calls     atomic.Int64 // guarded calls under way
-	unguarded atomic.Bool  // whether a call was made without asking
+	unguarded atomic.Bool // whether a call was made without asking
+	ended     atomic.Bool
+
+	mu   sync.Mutex
+	open map[*OpenStep]struct{} // guarded calls under way
 }
 
 // ID is the run's id; "" for one that the server could not be asked about.
@@ -66,12 +71,18 @@ func (d decided) allow(run string) (review string, err error) {
 // Run starts a run, calls body with it, and ends it: COMPLETED, FAILED where body
 // returns an error or panics, BLOCKED where the error is a denial. It returns
 // body's error, or a *[BlockedError] or an *[APIError] where it could not start.
+// One within another, by its context, carries the other's id in its metadata, as
+// parent_run_id.
 func (c *Client) Run(ctx context.Context, userID string, metadata map[string]any, body func(context.Context, *Run) error) (err error) {
+	if outer := c.enclosing(ctx); outer != nil && outer.id != "" {
+		metadata = withParent(metadata, outer.id)
+	}
 	start := map[string]any{"user_id": userID}
 	if metadata != nil {
 		start["metadata"] = payload(metadata)
 	}
-	run := &Run{client: c, start: encode(start), key: newKey()}
+	run := &Run{client: c, start: encode(start), key: newKey(), open: make(map[*OpenStep]struct{})}
+	run.parent, _ = ctx.Value(runKey{}).(*Run)
 	var answer decided
 	err = c.do(ctx, call{method: "POST", path: "/v1/runs/", body: run.start, key: run.key}, &answer)
 	if err == nil {
@@ -83,7 +94,7 @@ func (c *Client) Run(ctx context.Context, userID string, metadata map[string]any
 	switch {
 	case err == nil:
 		run.id = answer.ID
-		c.deliver(ctx)
+		c.deliver(ctx, false)
 	case ctx.Err() != nil: // the server may have started it, and would hold its place
 		run.giveUp(ctx)
 		return err
@@ -94,7 +105,7 @@ func (c *Client) Run(ctx context.Context, userID string, metadata map[string]any
 	defer stop()
 	status := "FAILED" // also of a panic
 	defer func() { run.end(ctx, status) }()
-	err = body(ctx, run)
+	err = body(context.WithValue(ctx, runKey{}, run), run)
 	var blocked *BlockedError
 	switch {
 	case err == nil:
@@ -140,49 +151,6 @@ func (c *Client) within(ctx context.Context) (context.Context, context.CancelFun
 	return context.WithTimeout(context.WithoutCancel(ctx), c.grace)
 }
 
-// ModelCall asks whether a model may be called, calls fn, and reports what it
-// used: by the shape of what fn returned, where that is a provider's answer, or by
-// the methods of [Usage]. input is what is recorded as its input, or nil.
-func ModelCall[T any](ctx context.Context, run *Run, model string, input any, fn func(context.Context) (T, error)) (T, error) {
-	return guard(ctx, run, map[string]any{"type": "MODEL_CALL", "model": model}, input, fn, usageOf)
-}
-
-// ToolCall asks whether a tool may be called, calls fn, and reports that it was.
-func ToolCall[T any](ctx context.Context, run *Run, tool string, input any, fn func(context.Context) (T, error)) (T, error) {
-	return guard(ctx, run, map[string]any{"type": "TOOL_CALL", "tool_name": tool}, input, fn, func(any) map[string]any { return nil })
-}
-
-func guard[T any](
-	ctx context.Context, run *Run, what map[string]any, input any,
-	fn func(context.Context) (T, error), used func(any) map[string]any,
-) (result T, err error) {
-	s, err := run.ask(ctx, what, input)
-	if err != nil {
-		return result, err
-	}
-	started := time.Now()
-	run.calls.Add(1)
-	report := map[string]any{"status": "FAILED", "error": "panic"}
-	defer func() { // also of a panic
-		run.calls.Add(-1)
-		report["duration_ms"] = time.Since(started).Milliseconds()
-		run.settle(ctx, s, report)
-	}()
-	result, err = fn(ctx)
-	switch {
-	case err == nil:
-		report = map[string]any{"status": "COMPLETED"}
-		for name, value := range used(result) {
-			report[name] = value
-		}
-	case ctx.Err() != nil:
-		report["error"] = "cancelled"
-	default:
-		report["error"] = fmt.Sprintf("%.10000s", err.Error())
-	}
-	return result, err
-}
-
 // step is one that was asked for, or would have been.
 type step struct {
 	id   string // "": the server could not be asked, and the call goes on
@@ -217,10 +185,14 @@ func (r *Run) ask(ctx context.Context, what map[string]any, input any) (step, er
 		return s, err
 	}
 	s.id = answer.ID
-	if review != "" {
-		return s, r.wait(ctx, answer, review)
+	if review == "" {
+		return s, nil
 	}
-	return s, nil
+	err = r.wait(ctx, answer, review)
+	if err != nil && ctx.Err() != nil {
+		r.settle(ctx, s, map[string]any{"status": "FAILED", "error": "cancelled"})
+	}
+	return s, err
 }
 
 // wait waits until a person has approved.
@@ -270,9 +242,13 @@ func (r *Run) settle(ctx context.Context, s step, report map[string]any) {
 }
 
 func (r *Run) end(ctx context.Context, status string) {
+	for _, step := range r.underWay() {
+		step.leftOpen(ctx)
+	}
+	r.ended.Store(true)
 	c := r.client
 	if r.unguarded.Load() { // told before the end, after which the server takes no step
-		c.deliver(ctx)
+		c.deliver(ctx, false)
 	}
 	if r.id == "" || r.unguarded.Load() && c.journal.mayHold() {
 		e := r.named("end")
@@ -334,7 +310,7 @@ func (r *Run) keepAlive(ctx context.Context) (stop func()) {
 	go func() {
 		defer close(done)
 		for pause(ctx, r.client.heartbeat) == nil {
-			if r.id != "" && r.calls.Load() > 0 {
+			if r.id != "" && len(r.underWay()) > 0 {
 				// What it answers counts at the next step.
 				_ = r.client.do(ctx, call{method: "POST", path: "/v1/runs/" + r.id + "/heartbeat"}, nil)
 			}
@@ -344,55 +320,4 @@ func (r *Run) keepAlive(ctx context.Context) (stop func()) {
 		cancel()
 		<-done
 	}
-}
-
-// deliver delivers kept reports, and returns how many. One that fails stays for the next time.
-func (c *Client) deliver(ctx context.Context) (count int) {
-	if !c.journal.mayHold() {
-		return 0
-	}
-	c.journal.drain(func(entries []entry) []entry {
-		for i, e := range entries {
-			err := c.deliverOne(ctx, e)
-			switch {
-			case err == nil:
-				count++
-			case waits(err):
-				return entries[i:]
-			default:
-				slog.Error("pikarc: the server does not take a kept report, which is dropped", "err", err)
-			}
-		}
-		return nil
-	})
-	return count
-}
-
-// deliverOne delivers one report. Requests are repeated with their first keys: what has reached the server is no double.
-func (c *Client) deliverOne(ctx context.Context, e entry) error {
-	if e.Kind == "request" {
-		return c.do(ctx, call{method: e.Method, path: e.Path, body: e.Body}, nil)
-	}
-	if e.RunID == "" {
-		var answer decided
-		if err := c.do(ctx, call{method: "POST", path: "/v1/runs/", body: e.Start, key: e.Key}, &answer); err != nil {
-			return err
-		}
-		e.RunID = answer.ID
-	}
-	if e.Kind == "end" {
-		return c.do(ctx, call{method: "POST", path: "/v1/runs/" + e.RunID + "/end", body: map[string]any{"status": e.Status}}, nil)
-	}
-	var answer decided
-	err := c.do(ctx, call{method: "POST", path: "/v1/runs/" + e.RunID + "/steps", body: e.Step, key: e.StepKey}, &answer)
-	if err != nil {
-		return err
-	}
-	e.Report["output_data"] = map[string]any{"unguarded": true} // where the run's page shows it
-	err = c.do(ctx, call{method: "PATCH", path: "/v1/runs/" + e.RunID + "/steps/" + answer.ID, body: e.Report}, nil)
-	if errors.Is(err, ErrBadRequest) { // denied afterwards: the server books nothing on what it denied
-		slog.Error("pikarc: a call was made while the server could not be asked, and would have been denied", "err", err)
-		return nil
-	}
-	return err
 }

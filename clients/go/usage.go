@@ -2,6 +2,8 @@ package pikarc
 
 import (
 	"encoding/json"
+	"fmt"
+	"log/slog"
 	"math"
 	"strconv"
 )
@@ -12,34 +14,87 @@ type Usage interface {
 	Tokens() (prompt, completion int64)
 }
 
-// usageOf returns the fields of a report that say what a call used, found by the
-// shape of a provider's answer. It fails nothing: the call has been paid.
-func usageOf(result any) map[string]any {
-	if u, ok := result.(Usage); ok {
+// meter is what a call has used so far, by its answer or by a stream's chunks.
+type meter struct {
+	off    bool // a tool's call uses nothing
+	chunks int64
+	usage  map[string]any
+	model  string
+	said   map[string]any // by [Usage]
+}
+
+// see looks for usage. It fails nothing: the call has been paid.
+func (m *meter) see(part any) {
+	if m.off {
+		return
+	}
+	m.chunks++
+	defer func() {
+		if problem := recover(); problem != nil { // in a method of the result
+			slog.Warn("pikarc: the usage of a call could not be read", "err", fmt.Sprint(problem))
+		}
+	}()
+	if u, ok := part.(Usage); ok {
 		prompt, completion := u.Tokens()
-		return map[string]any{"prompt_tokens": max(0, prompt), "completion_tokens": max(0, completion)}
+		m.said = map[string]any{"prompt_tokens": max(0, prompt), "completion_tokens": max(0, completion)}
+		return
 	}
-	content, err := json.Marshal(result)
-	if err != nil {
+	answer := membersOf(part)
+	for _, place := range []any{answer, answer["message"], answer["response"]} {
+		place, _ := place.(map[string]any)
+		if model, ok := place["model"].(string); ok && model != "" {
+			m.model = model
+			break
+		}
+	}
+	found := find(answer, 0)
+	if m.usage == nil && len(found) > 0 {
+		m.usage = make(map[string]any, len(found))
+	}
+	// Anthropic says the input at the start and the output at the end: later members win.
+	for name, value := range found {
+		if value != nil {
+			m.usage[name] = value
+		}
+	}
+}
+
+// membersOf reads the members of an answer: as the provider sent it, where its
+// library has kept that, since a struct has zeros for what was not there.
+func membersOf(part any) (answer map[string]any) {
+	var content []byte
+	if raw, ok := part.(interface{ RawJSON() string }); ok && raw.RawJSON() != "" {
+		content = []byte(raw.RawJSON())
+	} else {
+		var err error
+		if content, err = json.Marshal(part); err != nil {
+			return nil
+		}
+	}
+	_ = json.Unmarshal(content, &answer) // what is no object has no usage
+	return answer
+}
+
+// report returns the fields of a report that say what a call used. Of one that was
+// broken off the chunks are counted, a token each at least.
+func (m *meter) report(whole bool) map[string]any {
+	switch {
+	case m.said != nil:
+		return m.said
+	case m.usage == nil && !whole && m.chunks > 0:
+		return map[string]any{"completion_tokens": m.chunks}
+	case m.usage == nil:
 		return nil
 	}
-	var answer map[string]any
-	if json.Unmarshal(content, &answer) != nil {
-		return nil
-	}
-	usage := find(answer, 0)
-	if usage == nil {
-		return nil
-	}
-	fields := map[string]any{"usage": usage}
-	if prompt, ok := promptOf(usage); ok {
+	fields := map[string]any{"usage": m.usage}
+	if prompt, ok := promptOf(m.usage); ok {
 		fields["prompt_tokens"] = prompt
 	}
-	if completion, ok := completionOf(usage); ok {
+	if completion, ok := completionOf(m.usage); ok {
 		fields["completion_tokens"] = completion
 	}
-	if model, ok := answer["model"].(string); ok && model != "" {
-		fields["model"] = model
+	if m.model != "" {
+		fields["model"] = m.model
 	}
 	return fields
 }
