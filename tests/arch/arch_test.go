@@ -34,15 +34,15 @@ func rooms() map[string]room {
 	return map[string]room{
 		"main": {uses: []string{"cli"}},
 		"cli": {
-			uses: []string{"server", "storage", "storage/dbfile", "storage/verify", "auth", "auth/privatefile", "plans", "prices",
-				"embed", "demo", "ask", "hook", "mcp"},
+			uses: []string{"server", "storage", "storage/dbfile", "storage/verify", "auth", "auth/privatefile", "plans", "policies",
+				"prices", "embed", "demo", "ask", "hook", "mcp"},
 			modules: []string{"github.com/spf13/cobra", "github.com/spf13/pflag", "golang.org/x/term"},
 			never:   []string{"database/sql"},
 		},
 		"server": {
 			uses: []string{"server/request", "server/limit", "server/telemetry", "server/wire", "server/live",
 				"server/billing", "server/clients",
-				"storage", "auth", "auth/privatefile", "guard", "plans", "prices"},
+				"storage", "auth", "auth/privatefile", "guard", "plans", "policies", "prices"},
 			modules: []string{
 				"github.com/julienschmidt/httprouter", "github.com/google/uuid",
 				"golang.org/x/sync", "golang.org/x/crypto/acme",
@@ -80,7 +80,8 @@ func rooms() map[string]room {
 			never:   []string{"database/sql", "log", "os"},
 		},
 		"storage": {
-			uses:    []string{"storage/sqlite", "storage/dbfile", "storage/verify", "auth", "guard", "plans", "prices"},
+			uses: []string{"storage/sqlite", "storage/dbfile", "storage/verify", "auth", "guard", "plans",
+				"policies", "prices"},
 			modules: []string{"github.com/google/uuid", "github.com/hashicorp/golang-lru/v2"},
 			never:   []string{"net/http"},
 		},
@@ -110,6 +111,11 @@ func rooms() map[string]room {
 		"prices": {
 			uses:  []string{"plans"},
 			never: []string{"context", "database", "net", "os", "math/rand", "crypto/rand"},
+		},
+		"policies": { // it alone knows CEL
+			uses:    []string{"plans"},
+			modules: []string{"cel.dev/cel-go"},
+			never:   []string{"database", "net", "os", "log", "math/rand", "crypto/rand"},
 		},
 		"plans": {never: []string{"context", "database", "net", "os"}},
 		"embed": {},
