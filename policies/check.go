@@ -38,7 +38,7 @@ func check(when string) (*expression, []Problem) {
 		return nil, c.problems
 	}
 	program, err := env.Program(checked,
-		cel.EvalOptions(cel.OptOptimize), cel.CostLimit(MaxCost), cel.MemoryLimit(maxElements),
+		cel.EvalOptions(cel.OptOptimize), cel.CostLimit(MaxCost),
 		cel.InterruptCheckFrequency(100))
 	if err != nil {
 		c.report(c.tree.Expr(), err.Error())

@@ -9,12 +9,28 @@ import (
 	"cel.dev/cel-go/common/cost"
 )
 
-// What an estimate takes for the largest that a variable can be. What a payload
-// holds beyond is caught by the limit when the expression is evaluated.
-const (
-	largestName    = 255
-	largestPayload = 10_000 // characters of a text, or entries of a list or object
-)
+// What an estimate takes for the largest that a name can be. What a payload
+// holds beyond largestPayload is caught by the limit when it is evaluated.
+const largestName = 255
+
+// largestPayload is for how many characters of a text, or entries of a list or
+// object, of a payload an expression is made: fewer for each list around it.
+func largestPayload(path []string) uint64 {
+	lists := 0
+	for _, part := range path {
+		if part == "@items" || part == "@keys" || part == "@values" {
+			lists++
+		}
+	}
+	switch lists {
+	case 0:
+		return 1000
+	case 1:
+		return 50
+	default:
+		return 10
+	}
+}
 
 // estimate refuses an expression that could cost more than MaxCost, and points
 // at the innermost part that does.
@@ -97,7 +113,7 @@ func (sizes) EstimateSize(element cost.AstNode) *cost.SizeEstimate {
 			largest = MaxTagValue
 		}
 	case "metadata", "input":
-		largest = largestPayload
+		largest = largestPayload(path)
 	default:
 		return nil
 	}

@@ -13,16 +13,16 @@ import (
 )
 
 // The bounds of an expression. What MaxCost bounds is counted in CEL's own
-// units, of which a comparison is one or two: at most some milliseconds.
+// units, of which a comparison is one or two: at most some tens of
+// milliseconds.
 const (
 	MaxWhen        = 4096 // bytes
-	MaxCost        = 100_000
+	MaxCost        = 500_000
 	maxDepth       = 50 // of nested parentheses and operators
 	maxNodes       = 2_000
 	maxMacroDepth  = 2
 	maxRegexps     = 10
-	maxRegexpSize  = 500       // instructions of the compiled program
-	maxElements    = 1_000_000 // that an evaluation holds at once
+	maxRegexpSize  = 500 // instructions of the compiled program
 	evaluationTime = 250 * time.Millisecond
 )
 
@@ -95,6 +95,13 @@ func (r *Rule) Holds(ctx context.Context, f *Facts) (bool, error) {
 	if !r.HasWhen() {
 		return true, nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, evaluationTime)
+	defer cancel()
+	return r.holds(ctx, f)
+}
+
+// holds is Holds without a deadline of its own.
+func (r *Rule) holds(ctx context.Context, f *Facts) (bool, error) {
 	if r.when.err != nil {
 		return false, fmt.Errorf("policy %s: %w", r.Name, r.when.err)
 	}
@@ -108,8 +115,6 @@ func (r *Rule) Holds(ctx context.Context, f *Facts) (bool, error) {
 var errNoBool = errors.New("the expression gave neither true nor false")
 
 func (e *expression) evaluate(ctx context.Context, f *Facts) (bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, evaluationTime)
-	defer cancel()
 	value, _, err := e.program.ContextEval(ctx, activation{f})
 	if err != nil {
 		return false, fmt.Errorf("evaluate: %w", err)

@@ -57,6 +57,7 @@ func TestExpressions(t *testing.T) {
 		{`usd(input.amount) == usd("120.50")`, true},
 		{`usd(input.text) == usd(5.1)`, true},
 		{`usd(0.1) + usd(0.2) == usd(0.3)`, true}, // as doubles it is not
+		{`usd(0.123456789) == usd("0.123456789") && usd(1e-9) > usd(0)`, true},
 		{`run.spent_usd == usd("1.50")`, true},
 		{`run.spent_usd >= usd(1.5)`, true},
 		{`run.spent_usd > usd(1.5)`, false},
