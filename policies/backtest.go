@@ -1,8 +1,10 @@
 package policies
 
 import (
+	"cmp"
 	"container/heap"
 	"context"
+	"slices"
 	"time"
 
 	"github.com/pikarc/server/plans"
@@ -110,12 +112,28 @@ func (b *Backtest) Add(ctx context.Context, e *Event) error {
 	}
 	verdict, counted := b.ask(ctx, e)
 	b.record(e, verdict)
-	if verdict.denied != nil {
-		run.denied = run.denied || f.Start
-		return nil
+	switch {
+	case verdict.denied == nil:
+		b.count(e, run, counted)
+	case f.Start:
+		run.denied = true
 	}
-	b.count(e, run, counted)
+	if !f.Start {
+		b.remember(e, run)
+	}
 	return nil
+}
+
+// remember counts a step of the run, denied or not.
+func (b *Backtest) remember(e *Event, run *replayedRun) {
+	run.steps++
+	if !b.set.repeats {
+		return
+	}
+	run.history = append(run.history, e.Action)
+	if len(run.history) > 2*History {
+		run.history = append(run.history[:0], run.history[len(run.history)-History:]...)
+	}
 }
 
 func (b *Backtest) run(e *Event) *replayedRun {
@@ -164,7 +182,7 @@ func (b *Backtest) ask(ctx context.Context, e *Event) (v verdict, counted []*Rul
 
 func (b *Backtest) used(r *Rule, e *Event) int64 {
 	if c := b.limits[b.place[r]]; c != nil {
-		return c.used(r.Limit.Scope(&e.Facts), e.At)
+		return c.used(c.scope(&e.Facts), e.At)
 	}
 	return e.Repeats
 }
@@ -178,22 +196,12 @@ func (b *Backtest) count(e *Event, run *replayedRun, counted []*Rule) {
 		if c == nil {
 			continue
 		}
-		scope := r.Limit.Scope(&e.Facts)
+		one := counting{c, c.scope(&e.Facts), c.slice(e.At)}
 		switch r.Limit.Measure {
 		case MeasureCalls, MeasureRuns:
-			c.add(scope, e.At, 1)
+			one.add(1)
 		default:
-			later.counts = append(later.counts, counting{c, scope})
-		}
-	}
-	if e.Start {
-		return
-	}
-	run.steps++
-	if b.set.repeats {
-		run.history = append(run.history, e.Action)
-		if len(run.history) > 2*History {
-			run.history = append(run.history[:0], run.history[len(run.history)-History:]...)
+			later.counts = append(later.counts, one)
 		}
 	}
 	if !e.BookedAt.IsZero() {
@@ -211,7 +219,7 @@ func (b *Backtest) book(until time.Time) {
 			if c.limit.Measure == MeasureUSD {
 				amount = int64(next.cost)
 			}
-			c.add(c.scope, next.at, amount)
+			c.add(amount)
 		}
 	}
 }
@@ -241,35 +249,51 @@ func (c *counters) window(at time.Time) (first, current int64) {
 	return c.first.UnixMilli(), c.current.UnixMilli()
 }
 
+func (c *counters) slice(at time.Time) int64 {
+	_, current := c.window(at)
+	return current
+}
+
+// scope is what the limit counts by. The window of a run is that run's alone.
+func (c *counters) scope(f *Facts) string {
+	if c.limit.Window == WindowRun && c.limit.Per != "run" {
+		return f.Run + " " + c.limit.Scope(f)
+	}
+	return c.limit.Scope(f)
+}
+
 func (c *counters) used(scope string, at time.Time) (sum int64) {
 	k := c.scopes[scope]
 	if k == nil {
 		return 0
 	}
 	first, current := c.window(at)
+	for len(k.slices) > 0 && k.slices[0].start < first {
+		k.slices = k.slices[1:]
+	}
 	for _, s := range k.slices {
-		if s.start >= first && s.start <= current {
+		if s.start <= current {
 			sum += s.used
 		}
 	}
 	return sum
 }
 
-func (c *counters) add(scope string, at time.Time, amount int64) {
-	k := c.scopes[scope]
+// add books a use in the slice in which it was asked for, however late its
+// report comes.
+func (c *counting) add(amount int64) {
+	k := c.scopes[c.of]
 	if k == nil {
 		k = &counter{}
-		c.scopes[scope] = k
+		c.scopes[c.of] = k
 	}
-	first, current := c.window(at)
-	for len(k.slices) > 0 && k.slices[0].start < first {
-		k.slices = k.slices[1:]
+	at, found := slices.BinarySearchFunc(k.slices, c.start, func(s slice, start int64) int {
+		return cmp.Compare(s.start, start)
+	})
+	if !found {
+		k.slices = slices.Insert(k.slices, at, slice{start: c.start})
 	}
-	if last := len(k.slices) - 1; last >= 0 && k.slices[last].start == current {
-		k.slices[last].used += amount
-		return
-	}
-	k.slices = append(k.slices, slice{current, amount})
+	k.slices[at].used += amount
 }
 
 // booking is what a step used, to be counted when it was reported.
@@ -281,9 +305,11 @@ type booking struct {
 	counts []counting
 }
 
+// counting is a counter of a limit, and the slice that is counted in.
 type counting struct {
 	*counters
-	scope string
+	of    string
+	start int64
 }
 
 // bookings is a heap by time.

@@ -17,6 +17,7 @@ import (
 // that shares nothing with the real one but the windows' names.
 type slowBacktest struct {
 	all     []policies.Policy // in the order asked
+	asked   []policies.Event  // of runs that were not denied
 	allowed []policies.Event
 	counted map[int][]bool // by policy: which of the allowed ones its limit counts
 	denied  map[string]bool
@@ -52,6 +53,7 @@ func (s *slowBacktest) add(e policies.Event) {
 		}
 	}
 	s.result.Logged += int64(logs)
+	s.asked = append(s.asked, e)
 	switch {
 	case denier >= 0 && e.Start:
 		s.denied[e.Run] = true
@@ -77,7 +79,7 @@ func (s *slowBacktest) used(i int, e policies.Event) (sum int64) {
 	l := s.all[i].Limit
 	if l.Measure == policies.MeasureRepeats {
 		var history []uint64
-		for _, before := range s.allowed {
+		for _, before := range s.asked {
 			if before.Run == e.Run && !before.Start {
 				history = append(history, before.Action)
 			}
@@ -85,18 +87,18 @@ func (s *slowBacktest) used(i int, e policies.Event) (sum int64) {
 		return slowRepeats(history, e.Action)
 	}
 	for n, before := range s.allowed {
-		at := before.At
+		seen := before.At
 		var amount int64
 		switch l.Measure {
 		case policies.MeasureCalls, policies.MeasureRuns:
 			amount = 1
 		case policies.MeasureUSD:
-			at, amount = before.BookedAt, int64(before.Cost)
+			seen, amount = before.BookedAt, int64(before.Cost)
 		case policies.MeasureTokens:
-			at, amount = before.BookedAt, before.Tokens
+			seen, amount = before.BookedAt, before.Tokens
 		}
-		if s.counted[i][n] && !at.IsZero() && !at.After(e.At) && slowScope(l, before) == slowScope(l, e) &&
-			slowSameWindow(l, at, e.At) {
+		if s.counted[i][n] && !seen.IsZero() && !seen.After(e.At) && slowScope(l, before) == slowScope(l, e) &&
+			slowSameWindow(l, before.At, e.At) && (l.Window != policies.WindowRun || before.Run == e.Run) {
 			sum += amount
 		}
 	}

@@ -37,8 +37,23 @@ func Parse(name string, body []byte) (Policy, error) {
 	return policy, nil
 }
 
+// ParseStored reads a policy that Parse has accepted before, perhaps of an older
+// version. Its expression is not looked at: one that no longer compiles is the
+// rule's own trouble, when it is asked, and nobody else's.
+func ParseStored(name string, body []byte) (Policy, error) {
+	p := &parser{stored: true}
+	policy := p.policy(name, body)
+	if len(p.problems) > 0 {
+		return Policy{}, &Invalid{Problems: p.problems}
+	}
+	return policy, nil
+}
+
 // parser collects what is wrong with one policy.
-type parser struct{ problems []Problem }
+type parser struct {
+	problems []Problem
+	stored   bool
+}
 
 func (p *parser) report(kind, field, format string, args ...any) {
 	p.problems = append(p.problems, Problem{Type: kind, Field: field, Message: fmt.Sprintf(format, args...)})
@@ -193,8 +208,8 @@ func (p *parser) when(raw json.RawMessage) string {
 		p.report("string_type", "when", "must be a text")
 		return ""
 	}
-	if strings.TrimSpace(when) == "" {
-		return ""
+	if strings.TrimSpace(when) == "" || p.stored {
+		return when
 	}
 	_, problems := check(when)
 	p.problems = append(p.problems, problems...)

@@ -197,3 +197,17 @@ func TestAmountsAreExact(t *testing.T) {
 		t.Errorf("written %s", out.Limit.Amount)
 	}
 }
+
+func TestStoredPoliciesAreReadWhateverTheirExpressions(t *testing.T) {
+	body := []byte(`{"effect": "deny", "when": "gone(1)"}`)
+	if _, err := policies.Parse("x", body); err == nil {
+		t.Fatal("the expression is accepted")
+	}
+	p, err := policies.ParseStored("x", body)
+	if err != nil || p.When != "gone(1)" {
+		t.Errorf("got %+v, %v", p, err)
+	}
+	if _, err := policies.ParseStored("x", []byte(`{"when": "true"}`)); err == nil {
+		t.Error("a policy without an effect is read")
+	}
+}
