@@ -20,6 +20,7 @@ const (
 	reconcileEvery = 24 * time.Hour
 	reconcileTry   = 10 * time.Minute // after it failed
 	keyUseEvery    = time.Minute
+	indexEvery     = time.Second
 	lookEvery      = time.Minute // whether a backup or a verification is due
 )
 
@@ -37,6 +38,7 @@ const (
 	jobVerify
 	jobBackup
 	jobKeyUse
+	jobIndex
 	jobCount
 	jobNone = jobCount // a look at the clock, which counts what it starts itself
 )
@@ -46,6 +48,7 @@ func (j job) String() string {
 	return [jobCount]string{
 		"end_idle_runs", "delete_expired_runs", "erase_users", "shrink_file",
 		"end_unpaid_plans", "repair_customers", "verify", "backup", "record_key_use",
+		"index_runs",
 	}[j]
 }
 
@@ -83,6 +86,7 @@ func (u *upkeep) start(ctx context.Context) <-chan struct{} {
 	does(eraseEvery, jobErase, "erase users", "users", u.store.EraseUsers)
 	does(shrinkEvery, jobShrink, "shrink the file", "pages", u.shrink)
 	does(keyUseEvery, jobKeyUse, "record when API keys were used", "", u.recordKeyUse)
+	does(indexEvery, jobIndex, "index runs for searches", "", u.indexRuns)
 	if u.billing != nil {
 		does(endPlansEvery, jobEndPlans, "end plans that are no longer paid", "customers",
 			u.billing.EndPlans)
@@ -132,6 +136,12 @@ func (u *upkeep) every(
 			return
 		}
 	}
+}
+
+// indexRuns says that it did nothing, so that it is not logged every second.
+func (u *upkeep) indexRuns(ctx context.Context) (int, error) {
+	_, err := u.store.IndexRuns(ctx)
+	return 0, err
 }
 
 // recordKeyUse says that it did nothing, so that it is not logged every minute.

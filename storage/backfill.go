@@ -45,7 +45,7 @@ func (p Backfill) StartRun(t time.Time, ws WorkspaceKey, in NewRun, decide Decid
 	if err != nil {
 		return Answer{}, err
 	}
-	in.title = titleOf(in.Metadata)
+	in.read()
 	return startRun(tx, Caller{Workspace: ws}, in, decide)
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"slices"
 
 	"github.com/google/uuid"
 
@@ -95,7 +96,7 @@ func updateStep(
 	if r.erased {
 		in.OutputData, in.UsageData, in.Error = nil, nil, nil
 	}
-	was, counted := row.stepProgress, row.counted()
+	was, counted, model := row.stepProgress, row.counted(), row.Model
 	if out.Repaired, err = row.report(tx, ws, r, in); err != nil {
 		return out, err
 	}
@@ -114,8 +115,16 @@ func updateStep(
 	if err := saveRepairs(tx, r.id, row.ID[:], in.Repairs|out.Repaired); err != nil {
 		return out, err
 	}
+	if in.Error != nil || row.Model != model && !slices.Contains(r.answered, row.model.Int64) {
+		if err := markUnindexed(tx, r.id, row.ID); err != nil {
+			return out, err
+		}
+	}
 	recordUpdateChanges(tx, ws.key, r.id, row, row.stepProgress != was || in.OutputData != nil || in.UsageData != nil || in.Error != nil, posts)
 	posts.book(tx)
+	if row.Model != model {
+		r.rememberAnswer(row.model.Int64)
+	}
 	r.evictStep(step)
 	r.touch(tx)
 	out.Step = row.shown(r.status)

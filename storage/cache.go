@@ -48,6 +48,8 @@ type cache struct {
 	userDays   *table[partKey, *cachedUserDay]
 	modelDays  *table[partKey, *cachedModelDay]
 	keyDays    *table[partKey, *cachedKeyDay]
+	tagDays    *table[tagDayKey, *cachedTagDay]
+	tagValues  *table[dayKey, *cachedTagValues]
 	points     *table[idKey, *cachedPoint]
 
 	catalogue *prices.Catalogue // of published prices; nil for none
@@ -76,6 +78,8 @@ func newCache(size int, catalogue *prices.Catalogue) *cache {
 		userDays:   newTable(size, loadUserDay),
 		modelDays:  newTable(size, loadModelDay),
 		keyDays:    newTable(size, loadKeyDay),
+		tagDays:    newTable(size, loadTagDay),
+		tagValues:  newTable(size, loadTagValues),
 		points:     newTable(size, loadPoint),
 	}
 }
@@ -85,6 +89,7 @@ func newCache(size int, catalogue *prices.Catalogue) *cache {
 func (c *cache) begin(found versions) {
 	if found.all != c.known.all {
 		c.externalCommits++
+		c.segment, c.segmentSteps = 0, 0 // so that segments only grow, whoever fills them
 		c.invalidateAll()
 	}
 	c.known = found
@@ -163,7 +168,8 @@ func (c *cache) flush(tx *Tx) error {
 func (c *cache) purge() {
 	c.dirty = nil
 	for _, t := range []interface{ purge() }{
-		c.workspaces, c.keys, c.users, c.userIDs, c.models, c.modelIDs, c.runs, c.days, c.userDays, c.modelDays, c.keyDays, c.points,
+		c.workspaces, c.keys, c.users, c.userIDs, c.models, c.modelIDs, c.runs, c.days, c.userDays, c.modelDays, c.keyDays, c.tagDays,
+		c.tagValues, c.points,
 	} {
 		t.purge()
 	}

@@ -30,7 +30,7 @@ func (w *world) mustRememberTheTruth() {
 			compare(tx, m.userIDs, &wrong, &believed), compare(tx, m.models, &wrong, &believed),
 			compare(tx, m.modelIDs, &wrong, &believed), compare(tx, m.runs, &wrong, &believed),
 			compare(tx, m.days, &wrong, &believed), compare(tx, m.userDays, &wrong, &believed),
-			compare(tx, m.modelDays, &wrong, &believed),
+			compare(tx, m.modelDays, &wrong, &believed), compare(tx, m.tagDays, &wrong, &believed),
 			compare(tx, m.points, &wrong, &believed), compare(tx, m.keys, &wrong, &believed), compare(tx, m.keyDays, &wrong, &believed))
 	})
 	if err != nil || len(wrong) > 0 {
@@ -58,7 +58,10 @@ func compare[K rowKey, R cacheRow](tx *Tx, t *table[K, R], wrong *[]string, beli
 				return err
 			}
 			stored := any(stored).(*cachedRun)
-			stored.openSteps, stored.segment = run.openSteps, run.segment
+			stored.openSteps, stored.segment, stored.answered = run.openSteps, run.segment, run.answered
+		}
+		if day, ok := any(c).(*cachedTagDay); ok {
+			any(stored).(*cachedTagDay).values = day.values
 		}
 		if h, s := fmt.Sprintf("%+v", c), fmt.Sprintf("%+v", stored); h != s {
 			*wrong = append(*wrong, fmt.Sprintf("%T %v is %s, stored %s", c, key, h, s))

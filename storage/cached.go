@@ -171,6 +171,8 @@ type cachedRun struct {
 	segment                        int64 // the latest in which it is listed; 0 when unknown
 	openSteps                      []stepRow
 	erased                         bool // its user is erased: no text is kept
+	tags                           []Tag
+	answered                       []int64 // models other than those asked for, some of them
 }
 
 // Most steps are reported once, soon after they were allowed. So a run caches
@@ -206,6 +208,15 @@ func (r *cachedRun) step(tx *Tx, id uuid.UUID, find segmentFinder) (stepRow, err
 	return readStep(tx, segment, r.id, id)
 }
 
+// rememberAnswer keeps that a step was answered by another model than it was
+// asked of, so that the run is marked for the index once and not at each step.
+func (r *cachedRun) rememberAnswer(model int64) {
+	const most = 8
+	if len(r.answered) < most && !slices.Contains(r.answered, model) {
+		r.answered = append(r.answered, model)
+	}
+}
+
 // evictStep drops a step, whose stored row has changed.
 func (r *cachedRun) evictStep(id uuid.UUID) {
 	r.openSteps = slices.DeleteFunc(r.openSteps, func(s stepRow) bool { return s.ID == id })
@@ -213,13 +224,18 @@ func (r *cachedRun) evictStep(id uuid.UUID) {
 
 func loadRun(tx *Tx, key runKey) (*cachedRun, error) {
 	r := &cachedRun{}
+	var tagged bool
 	err := tx.get(`SELECT id, user_id, coalesce(key_id, 0), status, coalesce(deny_reason, 0), coalesce(ended_at, 0), coalesce(ended_by, 0), last_call_at,
 			step_count, blocked_step_count, prompt_tokens, completion_tokens, spend_nanos, unpriced_tokens, calls_without_usage,
-			EXISTS (SELECT 1 FROM users u WHERE u.id = r.user_id AND u.erased_at IS NOT NULL)
+			EXISTS (SELECT 1 FROM users u WHERE u.id = r.user_id AND u.erased_at IS NOT NULL),
+			EXISTS (SELECT 1 FROM run_tags t WHERE t.run_id = r.id)
 		FROM runs r WHERE workspace_id = $1 AND uuid = $2`, []any{key.ws, key.id[:]},
 		&r.id, &r.userID, &r.keyID, &r.status, &r.denyReason, &r.endedAt, &r.endedBy, &r.lastCallAt,
 		&r.stepCount, &r.blockedStepCount, &r.promptTokens, &r.completionTokens, &r.spend,
-		&r.unpricedTokens, &r.callsWithoutUsage, &r.erased)
+		&r.unpricedTokens, &r.callsWithoutUsage, &r.erased, &tagged)
+	if err == nil && tagged {
+		r.tags, err = loadTags(tx, r.id)
+	}
 	return r, err
 }
 
@@ -391,3 +407,77 @@ func (d *cachedKeyDay) save(tx *Tx) error {
 			blocked_run_count = excluded.blocked_run_count`,
 		d.ws, d.day, d.id, d.spend, d.prompt, d.completion, d.runs, d.blockedRuns)
 }
+
+// maxTagValues is how many values of tags a workspace's day is counted by.
+const maxTagValues = 1000
+
+type tagDayKey struct {
+	dayKey
+	Tag
+}
+
+// cachedTagDay is what the runs with a tag used on a day.
+type cachedTagDay struct {
+	cached
+	tagDayKey
+	spend, prompt, completion int64
+	runs, blockedRuns         int64
+	admitted                  bool // it has a row, or will have
+	values                    *cachedTagValues
+}
+
+func loadTagDay(tx *Tx, key tagDayKey) (*cachedTagDay, error) {
+	d := &cachedTagDay{tagDayKey: key}
+	err := tx.get(`SELECT spend_nanos, prompt_tokens, completion_tokens, run_count, blocked_run_count
+		FROM tag_days WHERE workspace_id = $1 AND day = $2 AND key = $3 AND value = $4`,
+		[]any{key.ws, key.day, key.Key, key.Value}, &d.spend, &d.prompt, &d.completion, &d.runs, &d.blockedRuns)
+	d.admitted = err == nil
+	return d, ignoreNotFound(err)
+}
+
+// book moves the figures, unless the day has too many values already: those
+// that come later are counted in the workspace's day alone.
+func (d *cachedTagDay) book(tx *Tx, f figures, runs, blockedRuns int64) {
+	if !d.admitted {
+		if d.values.n >= maxTagValues {
+			return
+		}
+		d.values.n++
+		d.admitted = true
+	}
+	d.spend += f.spend
+	d.prompt += f.prompt
+	d.completion += f.completion
+	d.runs += runs
+	d.blockedRuns += blockedRuns
+	tx.cache.markDirty(d)
+}
+
+// save deletes the row when an erasure has taken all of it.
+func (d *cachedTagDay) save(tx *Tx) error {
+	if d.spend == 0 && d.prompt == 0 && d.completion == 0 && d.runs == 0 && d.blockedRuns == 0 {
+		_, err := tx.exec(`DELETE FROM tag_days WHERE workspace_id = $1 AND day = $2 AND key = $3 AND value = $4`,
+			d.ws, d.day, d.Key, d.Value)
+		return err
+	}
+	return tx.execOne(`INSERT INTO tag_days
+			(workspace_id, day, key, value, spend_nanos, prompt_tokens, completion_tokens, run_count, blocked_run_count)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (workspace_id, day, key, value)
+		DO UPDATE SET spend_nanos = excluded.spend_nanos, prompt_tokens = excluded.prompt_tokens,
+			completion_tokens = excluded.completion_tokens, run_count = excluded.run_count,
+			blocked_run_count = excluded.blocked_run_count`,
+		d.ws, d.day, d.Key, d.Value, d.spend, d.prompt, d.completion, d.runs, d.blockedRuns)
+}
+
+// cachedTagValues is how many values of tags a day is counted by.
+type cachedTagValues struct {
+	cached
+	n int64
+}
+
+func loadTagValues(tx *Tx, key dayKey) (*cachedTagValues, error) {
+	v := &cachedTagValues{}
+	return v, tx.get(`SELECT count(*) FROM tag_days WHERE workspace_id = $1 AND day = $2`, []any{key.ws, key.day}, &v.n)
+}
+
+func (v *cachedTagValues) save(*Tx) error { return nil }

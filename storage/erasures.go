@@ -160,12 +160,21 @@ func eraseRunChunk(tx *Tx, e *pendingErasure) (more bool, err error) {
 	if n, _, err := expirePayloads(tx, runID, upkeepChunk); err != nil || n > 0 {
 		return true, err
 	}
-	n, err := tx.exec(`DELETE FROM idempotency_keys WHERE workspace_id = $1 AND run_id = $2 AND key IN
+	// Models and tools stay with the figures.
+	n, err := tx.exec(`DELETE FROM run_terms WHERE run_id = $1 AND kind = $2 AND term IN
+		(SELECT term FROM run_terms WHERE run_id = $1 AND kind = $2 LIMIT $3)`, runID, int64(termWord), int64(upkeepChunk))
+	if err != nil || n > 0 {
+		return true, err
+	}
+	n, err = tx.exec(`DELETE FROM idempotency_keys WHERE workspace_id = $1 AND run_id = $2 AND key IN
 		(SELECT key FROM idempotency_keys WHERE workspace_id = $1 AND run_id = $2 LIMIT $3)`, e.ws, runID, int64(upkeepChunk))
 	if err != nil || n > 0 {
 		return true, err
 	}
 	if _, err := tx.exec(`DELETE FROM run_metadata WHERE run_id = $1`, runID); err != nil {
+		return true, err
+	}
+	if err := eraseTags(tx, key); err != nil {
 		return true, err
 	}
 	if _, err := tx.exec(`UPDATE runs SET title = NULL WHERE workspace_id = $1 AND id = $2 AND title IS NOT NULL`, e.ws, runID); err != nil {

@@ -25,6 +25,7 @@ var (
 	ErrKeyRevoked       = errors.New("the API key is no longer active")
 	ErrKeyExpired       = errors.New("the API key has expired")
 	ErrTooManyKeys      = errors.New("the workspace has too many active API keys")
+	ErrTooManyViews     = errors.New("the workspace has too many saved views")
 	ErrTooManyEndpoints = errors.New("the workspace has too many endpoints")
 	ErrNoSecret         = errors.New("only a webhook has a secret")
 	ErrOutdated         = errors.New("it was changed meanwhile: read it again")

@@ -3,6 +3,7 @@ package storage
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 
 	"github.com/google/uuid"
@@ -14,7 +15,7 @@ import (
 func (a *actor) start() {
 	in := NewRun{UserID: a.user()}
 	if a.chance(30) {
-		in.Metadata = []byte(`{"team":"ops"}`)
+		in.Metadata = fmt.Appendf(nil, `{"team":"ops","tags":{"agent":"a%d","env":"live"}}`, a.IntN(3))
 	}
 	var name string
 	in.Idempotency, name = a.idempotency("start")

@@ -78,12 +78,45 @@ func calls(t *testing.T, w *world) []call {
 		{"Usage", func() error { _, err := w.Usage(ctx, ws); return err }},
 		{"DailyUsage", func() error { _, err := w.DailyUsage(ctx, ws, 365, true); return err }},
 		{"UsageBy", func() error {
-			for _, group := range UsageGroups() {
+			for _, group := range append(UsageGroups(), string(ByTag("agent"))) {
 				if _, _, err := w.UsageBy(ctx, ws, UsageGroup(group), noon(), noon(), 2); err != nil {
 					return err
 				}
 			}
 			return nil
+		}},
+		{"IndexRuns", func() error {
+			run := w.start(ws, "u").ID
+			w.report(ws, run, w.call(ws, run, "asked"), StepUpdate{Model: new("answered"), Error: new("TimeoutError")})
+			w.must(w.write(ctx, modeCached, func(tx *Tx) error { tx.cache.segment++; return nil }))
+			w.step(ws, run)
+			n, err := w.IndexRuns(ctx)
+			return errors.Join(err, atLeastOne(n))
+		}},
+		{"RunTotals", func() error {
+			for _, f := range searchForms() {
+				w.searched = 1
+				_, wide := w.RunTotals(ctx, ws, f, 0)
+				w.searched = maxSearched
+				if _, err := w.RunTotals(ctx, ws, f, time.Hour); err != nil || wide != nil {
+					return errors.Join(err, wide)
+				}
+			}
+			return nil
+		}},
+		{"ExportRuns", func() error {
+			for _, f := range searchForms() {
+				if err := w.ExportRuns(ctx, ws, f, func(Run) error { return nil }); err != nil {
+					return err
+				}
+			}
+			return nil
+		}},
+		{"SaveView", func() error { _, err := w.SaveView(ctx, ws, "a view", "q=x"); return err }},
+		{"SavedViews", func() error { views, err := w.SavedViews(ctx, ws); return errors.Join(err, atLeastOne(len(views))) }},
+		{"DeleteView", func() error {
+			views, err := w.SavedViews(ctx, ws)
+			return errors.Join(err, w.DeleteView(ctx, ws, views[0].ID))
 		}},
 		{"WriteBackfill", func() error { return w.WriteBackfill(ctx, func(Backfill) error { return nil }) }},
 		{"Watch", func() error { return w.Watch(ctx, func([]Change) {}) }},
@@ -111,8 +144,9 @@ func calls(t *testing.T, w *world) []call {
 			return errors.Join(err, atLeastOne(n))
 		}},
 		{"EraseUser", func() error {
-			run := w.start(ws, "maria")
-			_, err := w.CreateStep(ctx, Caller{Workspace: ws}, run.ID, NewStep{Type: 1, InputData: []byte("{}")}, allow)
+			run, err := w.StartRun(ctx, Caller{Workspace: ws}, NewRun{UserID: "maria", Metadata: []byte(`{"agent":"hers"}`)}, allow)
+			w.must(err)
+			_, err = w.CreateStep(ctx, Caller{Workspace: ws}, run.ID, NewStep{Type: 1, InputData: []byte("{}")}, allow)
 			_, err2 := w.BlockUser(ctx, ws, "maria", nil)
 			e, err3 := w.EraseUser(ctx, ws, "maria", time.Minute)
 			return errors.Join(err, err2, err3, atLeastOne(int(boolInt(e.Done))))
@@ -278,7 +312,7 @@ func runCalls(w *world, ws WorkspaceKey) []call {
 	return []call{
 		{"StartRun", func() error {
 			return eitherWay(func(decide Decider) (err error) {
-				run, err = w.StartRun(ctx, w.caller(ws), NewRun{UserID: "u", Metadata: object}, decide) // new, then known
+				run, err = w.StartRun(ctx, w.caller(ws), NewRun{UserID: "u", Metadata: []byte(`{"agent":"a"}`)}, decide) // new, then known
 				_, err2 := w.StartRun(ctx, Caller{Workspace: ws}, NewRun{UserID: "u", Idempotency: once("k", "")}, decide)
 				return errors.Join(err, err2)
 			})
@@ -316,6 +350,13 @@ func runCalls(w *world, ws WorkspaceKey) []call {
 					return err
 				}
 			}
+			for _, f := range searchForms() {
+				for _, w.searched = range []int64{1, maxSearched} {
+					if _, _, err := w.Runs(ctx, ws, f); err != nil {
+						return err
+					}
+				}
+			}
 			return nil
 		}},
 		{"Run", func() error { _, err := w.Run(ctx, ws, run.ID, ""); return err }},
@@ -329,6 +370,21 @@ func runCalls(w *world, ws WorkspaceKey) []call {
 			return errors.Join(err, err2)
 		}},
 	}
+}
+
+// searchForms are searches whose queries differ.
+func searchForms() (all []RunFilter) {
+	for _, f := range []RunFilter{
+		{Text: "re fund"}, {Text: "01a2073c-1a43"}, {Text: "?"}, {Models: []string{"m"}}, {Tools: []string{"t"}},
+		{Tags: []Tag{{"agent", "a"}, {"agent", "b"}}},
+		{Tags: []Tag{{"a", "b"}}, Text: "refund", Status: RunRunning, UserID: "u", Key: uuid.New(), MinCost: 1, MinDuration: time.Second},
+		{Order: OldestFirst, Denied: true}, {Order: MostStepsFirst, Reason: guard.UserBlocked}, {Order: CostliestFirst},
+		{Order: LongestFirst, Status: RunFailed}, {Order: MostTokensFirst, UserID: "u"},
+	} {
+		f.Limit = 1
+		all = append(all, f)
+	}
+	return all
 }
 
 // runForm is a list of runs whose query is its own, and the index that should serve it.
@@ -419,6 +475,16 @@ func exceptions() []struct{ line, query, why string } {
 		{"USE TEMP B-TREE FOR ORDER BY", "LIMIT $4) i", "a piece of the audit log"},
 		{"SCAN r", "LIMIT $3) r", "a sample of the oldest runs"},
 		{"SCAN page", "LIMIT $4) page", "one page of ids"},
+		{"SCAN n", ") n", "the ids of a set, at most as many as a search may look at"},
+		{"USE TEMP B-TREE FOR GROUP BY", "GROUP BY bucket", "pieces of time of the runs that a search looks at"},
+		{"USE TEMP B-TREE FOR ORDER BY", "DESC, r.uuid DESC LIMIT", "an order of the runs that a search looks at"},
+		{"CREATE BLOOM FILTER", "r.uuid IN (", "the ids of a set"},
+		{"runs_uuid (workspace_id=?)", "ORDER BY uuid DESC LIMIT 1), 0) > run_id", "the newest run"},
+		{"saved_views_name (workspace_id=?)", "FROM saved_views", "a workspace's views are fifty at most"},
+		{"SCAN q", "FROM unindexed_steps q", "a few of them, in their order"},
+		{"SCAN unindexed_steps", "ORDER BY run_id LIMIT 1", "the first"},
+		{"USE TEMP B-TREE FOR GROUP BY", "SELECT booked_day", "the days of one run"},
+		{"USE TEMP B-TREE FOR GROUP BY", "FROM tag_days", "the days asked for, of one workspace"},
 		{"SCAN l", "LIMIT $3) l", "the newest segments of one run"},
 		{"USE TEMP B-TREE FOR ORDER BY", "LIMIT $4) page", "one page of runs"},
 		{"SCAN d", "GROUP BY", "the groups made from 30 days"},

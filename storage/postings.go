@@ -139,6 +139,7 @@ type posting struct {
 	userDay  *cachedUserDay
 	modelDay *cachedModelDay // nil for a step without a model
 	keyDay   *cachedKeyDay   // nil for a run that no key started
+	tagDays  []*cachedTagDay // by the run's tags
 }
 
 // postings are the changes that one update makes: of what the step has used,
@@ -162,6 +163,9 @@ func (p *postings) add(tx *Tx, on dayKey, model sql.NullInt64, r *cachedRun, f f
 		if b.modelDay, err = tx.cache.modelDays.get(tx, partKey{on, model.Int64}); err != nil {
 			return err
 		}
+	}
+	if b.tagDays, err = r.tagDays(tx, on); err != nil {
+		return err
 	}
 	if r.keyID != 0 {
 		if b.keyDay, err = tx.cache.keyDays.get(tx, partKey{on, int64(r.keyID)}); err != nil {
@@ -215,7 +219,13 @@ func (b posting) book(tx *Tx) {
 		b.userDay.unpriced += b.unpricedTokens
 		tx.cache.markDirty(b.userDay)
 	}
-	if b.keyDay != nil && (b.spend != 0 || b.prompt != 0 || b.completion != 0) {
+	uses := b.spend != 0 || b.prompt != 0 || b.completion != 0
+	for _, d := range b.tagDays {
+		if uses {
+			d.book(tx, b.figures, 0, 0)
+		}
+	}
+	if b.keyDay != nil && uses {
 		b.keyDay.spend += b.spend
 		b.keyDay.prompt += b.prompt
 		b.keyDay.completion += b.completion

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"strconv"
 	"strings"
 	"time"
@@ -46,6 +47,13 @@ type RunFilter struct {
 	ByLastCall bool
 	Limit      int64
 	Cursor     string
+
+	Text          string   // its words begin words of the run, or it begins its id
+	Models, Tools []string // one of them
+	Tags          []Tag    // one value of each key
+	MinCost       plans.Money
+	MinDuration   time.Duration
+	Order         RunOrder
 }
 
 const selectRun = `SELECT r.uuid, u.external_id, r.title, r.status, r.deny_reason, r.started_at, r.ended_at, r.ended_by,
@@ -58,6 +66,9 @@ const selectRun = `SELECT r.uuid, u.external_id, r.title, r.status, r.deny_reaso
 func (s *Store) Runs(ctx context.Context, ws WorkspaceKey, f RunFilter) (runs []Run, next string, err error) {
 	if f.ByLastCall {
 		return s.runsByLastCall(ctx, ws, f)
+	}
+	if f.isSearch() {
+		return s.searchRuns(ctx, ws, f)
 	}
 	before, from, err := idBounds(listRuns, ws, f.Since, f.Until, f.Cursor)
 	if err != nil {
@@ -77,6 +88,40 @@ func (s *Store) Runs(ctx context.Context, ws WorkspaceKey, f RunFilter) (runs []
 		})
 	})
 	return runs, next, err
+}
+
+// ExportRuns hands over all runs that a filter finds, newest first, as one
+// snapshot of the database has them. It holds one run at a time.
+func (s *Store) ExportRuns(ctx context.Context, ws WorkspaceKey, f RunFilter, each func(Run) error) error {
+	before, from, err := idBounds(listRuns, ws, f.Since, f.Until, "")
+	if err != nil {
+		return err
+	}
+	return s.read(ctx, func(tx *Tx) error {
+		q := newSearch(tx, ws, f, before, from)
+		set, _, err := q.smallest(s.searched)
+		if err != nil {
+			return err
+		}
+		var sc scope
+		if set >= 0 {
+			sc = q.setScope(set)
+		} else if sc, err = q.walkScope(0); err != nil {
+			return err
+		}
+		query := strings.Replace(selectRun, "r.workspace_id = $1", sc.where, 1) + ` ORDER BY r.uuid DESC`
+		err = tx.each(query, q.args, func(rows scanner) error {
+			r, err := scanRun(rows.Scan)
+			if err != nil {
+				return err
+			}
+			return each(r)
+		})
+		if err != nil {
+			return fmt.Errorf("export runs: %w", err)
+		}
+		return nil
+	})
 }
 
 // runsByLastCall lists the RUNNING runs. No index has their last calls, because

@@ -23,17 +23,21 @@ type NewRun struct {
 	Idempotency Idempotency
 
 	title string // taken from the metadata
+	tags  []Tag
 }
 
 // StartRun decides whether a run may begin, and records it: RUNNING, or born BLOCKED.
 func (s *Store) StartRun(ctx context.Context, c Caller, in NewRun, decide Decider) (a Answer, err error) {
-	in.title = titleOf(in.Metadata) // here, so that the writer need not read it
+	in.read() // here, so that the writer need not
 	err = s.writeIn(ctx, c.Workspace, modeCached, func(tx *Tx) error {
 		a, err = startRun(tx, c, in, decide)
 		return err
 	})
 	return a, err
 }
+
+// read takes from the metadata what is stored apart.
+func (in *NewRun) read() { in.title, in.tags = titleOf(in.Metadata), tagsOf(in.Metadata) }
 
 func startRun(tx *Tx, c Caller, in NewRun, decide Decider) (Answer, error) {
 	ws, err := authorize(tx, c)
@@ -64,6 +68,9 @@ func startRun(tx *Tx, c Caller, in NewRun, decide Decider) (Answer, error) {
 	}
 	id, run, err := insertRun(tx, c, state.user.id, in, d)
 	if err != nil {
+		return Answer{}, err
+	}
+	if state.tagDays, err = run.tagDays(tx, state.day.dayKey); err != nil {
 		return Answer{}, err
 	}
 	a := Answer{ID: id, Status: run.status.String(), Decision: d}
@@ -105,6 +112,9 @@ func insertRun(tx *Tx, c Caller, userID int64, in NewRun, d guard.Decision) (uui
 			return id, r, err
 		}
 	}
+	if err := saveTags(tx, c.Workspace, r, id, in.tags); err != nil {
+		return id, r, err
+	}
 	if err := saveRepairs(tx, r.id, nil, in.Repairs); err != nil || in.Metadata == nil {
 		return id, r, err
 	}
@@ -130,6 +140,9 @@ func (d decisionState) countStart(tx *Tx, runID int64, allowed bool) {
 		d.keyDay.runs += boolInt(allowed)
 		d.keyDay.blockedRuns += boolInt(!allowed)
 		tx.cache.markDirty(d.keyDay)
+	}
+	for _, t := range d.tagDays {
+		t.book(tx, figures{}, boolInt(allowed), boolInt(!allowed))
 	}
 	tx.cache.markDirty(d.day)
 	tx.recordChange(c)

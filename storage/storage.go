@@ -59,6 +59,9 @@ type Store struct {
 
 	erases chan struct{} // full while somebody erases users
 
+	indexed  indexedSegment // by IndexRuns, of which one runs at a time
+	searched int64          // maxSearched, but in tests
+
 	watcher      atomic.Pointer[func([]Change)] // nil while nobody watches
 	publisher    publisher                      // the writer's
 	lastReported atomic.Int64                   // cache.externalCommits when ChangedElsewhere was last called
@@ -89,7 +92,8 @@ func Open(ctx context.Context, path string, opts Options) (*Store, error) {
 		secret: opts.Secret, now: opts.Now, openStepTimeout: opts.OpenStepTimeout, stats: newStats(),
 		writerLock: make(chan struct{}, 1), queue: make(chan *job, opts.QueueSize), wake: make(chan struct{}, 1),
 		drained: make(chan struct{}), erases: make(chan struct{}, 1),
-		outbox: make(chan struct{}, 1), cache: newCache(opts.CacheSize, opts.Catalogue),
+		searched: maxSearched,
+		outbox:   make(chan struct{}, 1), cache: newCache(opts.CacheSize, opts.Catalogue),
 	}
 	var err error
 	if s.cachedKeys, err = lru.New[string, Credential](opts.CacheSize); err != nil {

@@ -99,7 +99,7 @@ func expireChunk(tx *Tx, r retention) (deleted int, left bool, err error) {
 	tx.cache.runs.remove(key) // which knows segments that may be gone in a moment
 	latest := startedAt
 	for _, expire := range []func(tx *Tx, runID, chunk int64) (n, latest int64, err error){
-		expirePayloads, expireRepairs, expireDenials, expireSteps,
+		expirePayloads, expireTerms, expireRepairs, expireDenials, expireSteps,
 	} {
 		n, counted, err := expire(tx, runID, chunk)
 		latest = max(latest, counted)
@@ -118,8 +118,10 @@ func expireChunk(tx *Tx, r retention) (deleted int, left bool, err error) {
 	if err != nil || n == chunk {
 		return 0, true, err
 	}
-	if _, err := tx.exec(`DELETE FROM run_metadata WHERE run_id = $1`, runID); err != nil {
-		return 0, true, err
+	for _, statement := range []string{`DELETE FROM run_tags WHERE run_id = $1`, `DELETE FROM run_metadata WHERE run_id = $1`} {
+		if _, err := tx.exec(statement, runID); err != nil {
+			return 0, true, err
+		}
 	}
 	return 1, true, tx.execOne(`DELETE FROM runs WHERE id = $1`, runID)
 }
@@ -149,6 +151,18 @@ func expirePayloads(tx *Tx, runID, limit int64) (n, latest int64, err error) {
 	if total > upkeepBytes {
 		n = limit
 	}
+	return n, 0, err
+}
+
+// expireTerms takes a run out of the index, with what is still to be put there.
+func expireTerms(tx *Tx, runID, limit int64) (n, latest int64, err error) {
+	n, err = tx.exec(`DELETE FROM unindexed_steps WHERE run_id = $1 AND step_uuid IN
+		(SELECT step_uuid FROM unindexed_steps WHERE run_id = $1 LIMIT $2)`, runID, limit)
+	if err != nil || n == limit {
+		return n, 0, err
+	}
+	n, err = tx.exec(`DELETE FROM run_terms WHERE run_id = $1 AND (kind, term) IN
+		(SELECT kind, term FROM run_terms WHERE run_id = $1 LIMIT $2)`, runID, limit)
 	return n, 0, err
 }
 

@@ -3,6 +3,7 @@ package storage
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -251,10 +252,18 @@ const (
 	ByKey   UsageGroup = "key"
 	ByModel UsageGroup = "model"
 	ByUser  UsageGroup = "user"
+	ByTool  UsageGroup = "tool" // of tools that have a price of their own
 )
 
-// UsageGroups lists all of them.
-func UsageGroups() []string { return []string{string(ByKey), string(ByModel), string(ByUser)} }
+// ByTag is the group of a tag's values.
+func ByTag(key string) UsageGroup { return UsageGroup(tagGroup + key) }
+
+const tagGroup = "tag:"
+
+// UsageGroups lists all of them but the tags.
+func UsageGroups() []string {
+	return []string{string(ByKey), string(ByModel), string(ByTool), string(ByUser)}
+}
 
 // UsagePart is a part of what a workspace used. What the rollup of its group
 // does not keep is nil.
@@ -278,10 +287,16 @@ func (s *Store) UsageBy(ctx context.Context, ws WorkspaceKey, group UsageGroup, 
 			parts, err = usageByKey(tx, args)
 		case ByModel:
 			parts, err = usageByModel(tx, args)
+		case ByTool:
+			parts, err = usageByTool(tx, args)
 		case ByUser:
 			parts, err = usageByUser(tx, args)
 		default:
-			return fmt.Errorf("no usage by %q", group)
+			key, isTag := strings.CutPrefix(string(group), tagGroup)
+			if !isTag {
+				return fmt.Errorf("no usage by %q", group)
+			}
+			parts, err = usageByTag(tx, args, key)
 		}
 		if err != nil {
 			return err
@@ -311,7 +326,7 @@ func (p *UsagePart) counts() [4]**int64 {
 // limitTo clears what the rollup of a group does not have.
 func (p *UsagePart) limitTo(group UsageGroup) {
 	switch group {
-	case ByModel:
+	case ByModel, ByTool:
 		p.Runs, p.BlockedRuns = nil, nil
 	case ByUser:
 		p.PromptTokens, p.CompletionTokens, p.BlockedRuns = nil, nil, nil
@@ -369,6 +384,34 @@ func usageByUser(tx *Tx, args []any) (parts []UsagePart, err error) {
 		JOIN users u ON u.id = d.user_id ORDER BY d.spend DESC, d.runs DESC, d.user_id`, args, func(rows scanner) error {
 		p := UsagePart{Runs: new(int64)}
 		err := rows.Scan(&p.Value, &p.Spend, p.Runs)
+		parts = append(parts, p)
+		return err
+	})
+	return parts, err
+}
+
+// usageByTool is by the entries that price calls of tools.
+func usageByTool(tx *Tx, args []any) (parts []UsagePart, err error) {
+	err = tx.each(`SELECT m.name, sum(d.spend_nanos) AS spend, sum(d.prompt_tokens), sum(d.completion_tokens)
+		FROM models m JOIN model_days d ON d.workspace_id = m.workspace_id AND d.model_id = m.id
+		WHERE m.workspace_id = $1 AND m.name >= 'tool:' AND m.name < 'tool;' AND d.day >= $2 AND d.day <= $3
+		GROUP BY m.name ORDER BY spend DESC, m.name LIMIT $4`, args, func(rows scanner) error {
+		p := UsagePart{PromptTokens: new(int64), CompletionTokens: new(int64)}
+		err := rows.Scan(&p.Value, &p.Spend, p.PromptTokens, p.CompletionTokens)
+		p.Value = strings.TrimPrefix(p.Value, toolPrefix)
+		parts = append(parts, p)
+		return err
+	})
+	return parts, err
+}
+
+func usageByTag(tx *Tx, args []any, key string) (parts []UsagePart, err error) {
+	err = tx.each(`SELECT value, sum(spend_nanos) AS spend, sum(prompt_tokens), sum(completion_tokens),
+			sum(run_count) AS runs, sum(blocked_run_count)
+		FROM tag_days WHERE workspace_id = $1 AND day >= $2 AND day <= $3 AND key = $5
+		GROUP BY value ORDER BY spend DESC, runs DESC, value LIMIT $4`, append(args, key), func(rows scanner) error {
+		p := UsagePart{PromptTokens: new(int64), CompletionTokens: new(int64), Runs: new(int64), BlockedRuns: new(int64)}
+		err := rows.Scan(&p.Value, &p.Spend, p.PromptTokens, p.CompletionTokens, p.Runs, p.BlockedRuns)
 		parts = append(parts, p)
 		return err
 	})

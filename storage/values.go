@@ -139,6 +139,7 @@ const (
 	listRunsByCall   list = 6
 	listKeys         list = 7
 	listReprice      list = 8
+	listRunSearch    list = 9
 )
 
 const cursorSumSize = 4

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/pikarc/server/embed"
+	"github.com/pikarc/server/guard"
 	"github.com/pikarc/server/plans"
 	"github.com/pikarc/server/storage/verify"
 )
@@ -22,13 +23,14 @@ func (w *world) everyKind() WorkspaceKey {
 	w.t.Helper()
 	ws := w.roomy()
 	w.price(ws, "gpt-4o", 2_500_000, 10_000_000)
-	run := w.start(ws, "u")
+	run, err := w.StartRun(context.Background(), w.caller(ws), NewRun{UserID: "u", Metadata: []byte(`{"agent":"a"}`)}, guard.Decide)
+	w.must(err)
 	w.patch(ws, run.ID, w.step(ws, run.ID).ID, 500, 100)
 	w.step(ws, run.ID)
 	w.end(ws, run.ID, RunCompleted)
 	w.step(ws, run.ID)
 	w.start(ws, "u")
-	_, err := w.BlockUser(context.Background(), ws, "u", nil)
+	_, err = w.BlockUser(context.Background(), ws, "u", nil)
 	w.must(err)
 	w.start(ws, "u")
 	return ws
@@ -373,6 +375,13 @@ func corruptions() []struct{ book, statement string } {
 		{"workspace_days", expired + `UPDATE workspace_days SET run_count = run_count - 1`},
 		{"runs", expired + `UPDATE runs SET step_count = step_count - 1 WHERE status = 2`},
 		{"users.run_count", expired + `UPDATE users SET run_count = run_count + 1`},
+		{"tag_days", `UPDATE tag_days SET spend_nanos = spend_nanos + 1`},
+		{"tag_days", `UPDATE tag_days SET run_count = 0`},
+		{"tag_days", `DELETE FROM tag_days`},
+		{"tag_days", `UPDATE run_tags SET value = 'another'`},
+		{"orphans", `UPDATE run_tags SET run_uuid = x'00'`},
+		{"orphans", `INSERT INTO run_terms VALUES (0, 1, 'x', 1, x'00')`},
+		{"users.erased_at", `UPDATE users SET erased_at = 1`},
 		{"run_segments", `DELETE FROM run_segments`},
 		{"run_segments", `UPDATE steps SET segment = segment + 1 WHERE status = 4`},
 		{"run_segments", `UPDATE steps SET segment = -7 WHERE status = 2`},
@@ -382,7 +391,7 @@ func corruptions() []struct{ book, statement string } {
 			duration_ms, booked_day, prompt_tokens, completion_tokens, input_picos, output_picos, cost_nanos, price_id FROM steps;
 			INSERT INTO run_segments SELECT DISTINCT run_id, 77 FROM steps`},
 		{"orphans", `DELETE FROM runs`},
-		{"users.erased_at", `UPDATE users SET erased_at = 1; INSERT INTO run_metadata SELECT id, '{}' FROM runs`},
+		{"users.erased_at", `UPDATE users SET erased_at = 1; INSERT INTO run_metadata SELECT id, '{}' FROM runs WHERE true ON CONFLICT (run_id) DO NOTHING`},
 		{"orphans", `DELETE FROM models`},
 		{"orphans", `UPDATE users SET workspace_id = 0`},
 		{"orphans", `INSERT INTO step_payloads (run_id, step_uuid) VALUES (1, x'01')`},

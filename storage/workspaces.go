@@ -225,3 +225,60 @@ func (w Workspace) UnpricedModels() string {
 	}
 	return "allow"
 }
+
+// SavedView is a filter of the list of runs that a workspace has given a name.
+type SavedView struct {
+	ID        uuid.UUID
+	Name      string
+	Query     string // as in the address of the page
+	CreatedAt time.Time
+}
+
+// MaxSavedViews is how many a workspace may have.
+const MaxSavedViews = 50
+
+// SavedViews lists a workspace's views by their names.
+func (s *Store) SavedViews(ctx context.Context, ws WorkspaceKey) (views []SavedView, err error) {
+	err = s.read(ctx, func(tx *Tx) error {
+		return tx.each(`SELECT uuid, name, query, created_at FROM saved_views WHERE workspace_id = $1 ORDER BY name`,
+			[]any{ws}, func(rows scanner) error {
+				var v SavedView
+				var created int64
+				err := rows.Scan(&v.ID, &v.Name, &v.Query, &created)
+				v.CreatedAt = time.UnixMilli(created).UTC()
+				views = append(views, v)
+				return err
+			})
+	})
+	return views, err
+}
+
+// SaveView keeps a view, in place of one that has its name. ErrTooManyViews when
+// there are MaxSavedViews others.
+func (s *Store) SaveView(ctx context.Context, ws WorkspaceKey, name, query string) (v SavedView, err error) {
+	err = s.writeIn(ctx, ws, modeCached, func(tx *Tx) error {
+		var others int64
+		err := tx.get(`SELECT count(*) FROM saved_views WHERE workspace_id = $1 AND name <> $2`, []any{ws, name}, &others)
+		if err != nil {
+			return err
+		}
+		if others >= MaxSavedViews {
+			return ErrTooManyViews
+		}
+		id, created := newID(tx.now), int64(0)
+		v = SavedView{Name: name, Query: query}
+		err = tx.get(`INSERT INTO saved_views (uuid, workspace_id, name, query, created_at) VALUES ($1, $2, $3, $4, $5)
+			ON CONFLICT (workspace_id, name) DO UPDATE SET query = excluded.query RETURNING uuid, created_at`,
+			[]any{id[:], ws, name, query, tx.now.UnixMilli()}, &v.ID, &created)
+		v.CreatedAt = time.UnixMilli(created).UTC()
+		return err
+	})
+	return v, err
+}
+
+// DeleteView deletes a view; ErrNotFound when there is none.
+func (s *Store) DeleteView(ctx context.Context, ws WorkspaceKey, id uuid.UUID) error {
+	return s.writeIn(ctx, ws, modeCached, func(tx *Tx) error {
+		return tx.execOne(`DELETE FROM saved_views WHERE workspace_id = $1 AND uuid = $2`, ws, id[:])
+	})
+}

@@ -85,6 +85,11 @@ func (p *Pool) End(ctx context.Context, s *Session) error {
 		p.slots <- nil
 		return errors.Join(ErrUnavailable, fmt.Errorf("end a read: %w", err))
 	}
+	if err := s.dropStatements(); err != nil {
+		err = errors.Join(err, s.close())
+		p.slots <- nil
+		return err
+	}
 	p.slots <- s
 	return nil
 }

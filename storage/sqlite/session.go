@@ -50,6 +50,24 @@ func (s *Session) close() error {
 	return errors.Join(append(errs, s.conn.Close())...)
 }
 
+// maxStatements is how many statements a session keeps. Searches put their
+// queries together from what they are asked for, and so there are many.
+const maxStatements = 300
+
+// dropStatements closes all statements when they have become too many. Those
+// that are needed are prepared again.
+func (s *Session) dropStatements() error {
+	if len(s.stmts) <= maxStatements {
+		return nil
+	}
+	var errs []error
+	for _, stmt := range s.stmts {
+		errs = append(errs, stmt.Close())
+	}
+	clear(s.stmts)
+	return errors.Join(errs...)
+}
+
 // prepare returns the statement for a query text, prepared once, whatever becomes of the caller.
 func (s *Session) prepare(ctx context.Context, query string) (*sql.Stmt, error) {
 	if stmt, ok := s.stmts[query]; ok {

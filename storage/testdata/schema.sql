@@ -253,6 +253,13 @@ CREATE TABLE repairs (
   PRIMARY KEY (run_id, step_uuid)
 ) STRICT, WITHOUT ROWID;
 
+CREATE TABLE run_index (
+  -- One row: how far run_terms has come.
+  id      INTEGER PRIMARY KEY CHECK (id = 1),
+  run_id  INTEGER NOT NULL, -- runs up to this one have their words
+  segment INTEGER NOT NULL  -- steps of the segments before this one are in it
+) STRICT;
+
 CREATE TABLE run_metadata (
   -- What the caller attached to a run; apart, so that lists never read it.
   run_id   INTEGER PRIMARY KEY,
@@ -272,6 +279,30 @@ CREATE VIEW run_steps AS
     s.completed_at, s.duration_ms, s.booked_day, s.prompt_tokens, s.completion_tokens,
     s.input_picos, s.output_picos, s.cost_nanos, s.price_id
   FROM run_segments l JOIN steps s ON s.segment = l.segment AND s.run_id = l.run_id;
+
+CREATE TABLE run_tags (
+  -- Tags of a run, taken from its metadata when it starts.
+  run_id       INTEGER NOT NULL,
+  key          TEXT    NOT NULL,
+  value        TEXT    NOT NULL,
+  workspace_id INTEGER NOT NULL,
+  run_uuid     BLOB    NOT NULL,
+  PRIMARY KEY (run_id, key)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX run_tags_value ON run_tags (workspace_id, key, value, run_uuid);
+
+CREATE TABLE run_terms (
+  -- What a run is found by: words of its title, user and errors, its models and its tools.
+  run_id       INTEGER NOT NULL,
+  kind         INTEGER NOT NULL, -- 1 word, 2 model, 3 tool
+  term         TEXT    NOT NULL,
+  workspace_id INTEGER NOT NULL,
+  run_uuid     BLOB    NOT NULL,
+  PRIMARY KEY (run_id, kind, term)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX run_terms_term ON run_terms (workspace_id, kind, term, run_uuid);
 
 CREATE TABLE runs (
   -- Agent executions. The uuid begins with the start's millisecond, so one
@@ -302,6 +333,18 @@ CREATE INDEX runs_status ON runs (status, workspace_id, uuid);
 CREATE INDEX runs_user ON runs (workspace_id, user_id, uuid);
 
 CREATE UNIQUE INDEX runs_uuid ON runs (workspace_id, uuid);
+
+CREATE TABLE saved_views (
+  -- Filters of the list of runs that a workspace has given a name.
+  id           INTEGER PRIMARY KEY,
+  uuid         BLOB    NOT NULL UNIQUE,
+  workspace_id INTEGER NOT NULL REFERENCES workspaces (id),
+  name         TEXT    NOT NULL,
+  query        TEXT    NOT NULL, -- as in the address of the page
+  created_at   INTEGER NOT NULL
+) STRICT;
+
+CREATE UNIQUE INDEX saved_views_name ON saved_views (workspace_id, name);
 
 CREATE TABLE sign_in_addresses (
   -- Addresses from which an account has signed in, so that wrong passwords that
@@ -388,6 +431,29 @@ CREATE TABLE subscriptions (
 ) STRICT;
 
 CREATE INDEX subscriptions_ending ON subscriptions (plan_ends_at) WHERE granted_plan IS NOT NULL;
+
+CREATE TABLE tag_days (
+  -- Use of a workspace on a UTC day by a tag's value. A day has a bounded number
+  -- of rows: what comes later is in the workspace's day alone.
+  workspace_id      INTEGER NOT NULL,
+  day               INTEGER NOT NULL,
+  key               TEXT    NOT NULL,
+  value             TEXT    NOT NULL,
+  spend_nanos       INTEGER NOT NULL,
+  prompt_tokens     INTEGER NOT NULL,
+  completion_tokens INTEGER NOT NULL,
+  run_count         INTEGER NOT NULL, -- allowed
+  blocked_run_count INTEGER NOT NULL,
+  PRIMARY KEY (workspace_id, day, key, value)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE unindexed_steps (
+  -- Steps that were reported with an error or another model than they were asked for,
+  -- until run_terms has those.
+  run_id    INTEGER NOT NULL,
+  step_uuid BLOB    NOT NULL,
+  PRIMARY KEY (run_id, step_uuid)
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE user_days (
   -- The same by end user.

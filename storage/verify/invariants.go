@@ -387,6 +387,16 @@ func orphanInvariants() []invariant {
 				EXCEPT SELECT run_id, uuid FROM run_steps WHERE run_id > $1 AND run_id <= $2`,
 		},
 		{
+			name: name, holds: "the tag's run is one of the workspace", key: 2, chunked: true,
+			query: `SELECT t.run_id, t.key FROM run_tags t WHERE t.run_id > $1 AND t.run_id <= $2
+				AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.id = t.run_id AND r.workspace_id = t.workspace_id AND r.uuid = t.run_uuid)`,
+		},
+		{
+			name: name, holds: "the term's run is one of the workspace", key: 3, chunked: true,
+			query: `SELECT t.run_id, t.kind, t.term FROM run_terms t WHERE t.run_id > $1 AND t.run_id <= $2
+				AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.id = t.run_id AND r.workspace_id = t.workspace_id AND r.uuid = t.run_uuid)`,
+		},
+		{
 			name: name, holds: "the metadata's run exists", key: 1, chunked: true,
 			query: `SELECT m.run_id FROM run_metadata m WHERE m.run_id > $1 AND m.run_id <= $2
 				AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.id = m.run_id)`,
@@ -396,6 +406,7 @@ func orphanInvariants() []invariant {
 			query: `SELECT u.id AS user_id, r.id AS run_id, r.title FROM users u JOIN runs r ON r.workspace_id = u.workspace_id AND r.user_id = u.id
 				WHERE u.erased_at IS NOT NULL AND NOT EXISTS (SELECT 1 FROM erasures e WHERE e.user_id = u.id)
 				AND (r.title IS NOT NULL OR EXISTS (SELECT 1 FROM run_metadata m WHERE m.run_id = r.id)
+					OR EXISTS (SELECT 1 FROM run_tags t WHERE t.run_id = r.id)
 					OR EXISTS (SELECT 1 FROM step_payloads p WHERE p.run_id = r.id))`,
 		},
 		{

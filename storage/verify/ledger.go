@@ -40,6 +40,8 @@ func ledgerByDay() (create, fill []string) {
 		`CREATE TEMP TABLE ledger_usage (workspace_id INTEGER, day INTEGER, user_id INTEGER, key_id INTEGER, model_id INTEGER,
 			spend INTEGER, prompt INTEGER, completion INTEGER, unpriced INTEGER, unpriced_steps INTEGER)`,
 		`CREATE TEMP TABLE ledger_silent_calls (workspace_id INTEGER, day INTEGER, model_id INTEGER, n INTEGER)`,
+		`CREATE TEMP TABLE ledger_tags (workspace_id INTEGER, day INTEGER, key TEXT, value TEXT,
+			spend INTEGER, prompt INTEGER, completion INTEGER, allowed INTEGER, blocked INTEGER)`,
 		`CREATE TEMP TABLE ledger_denials (workspace_id INTEGER, day INTEGER, reason INTEGER, n INTEGER)`,
 	}
 	fill = []string{
@@ -57,6 +59,19 @@ func ledgerByDay() (create, fill []string) {
 		FROM run_steps s JOIN runs r ON r.id = s.run_id
 		WHERE s.run_id > $1 AND s.run_id <= $2 AND s.booked_day IS NOT NULL
 		GROUP BY r.workspace_id, s.booked_day, r.user_id, r.key_id, s.model_id`,
+		`INSERT INTO ledger_tags
+		SELECT t.workspace_id, s.booked_day, t.key, t.value, coalesce(sum(s.cost_nanos), 0),
+			sum(s.prompt_tokens), sum(s.completion_tokens), 0, 0
+		FROM run_tags t JOIN run_steps s ON s.run_id = t.run_id
+		WHERE t.run_id > $1 AND t.run_id <= $2 AND s.booked_day IS NOT NULL
+		GROUP BY t.workspace_id, s.booked_day, t.key, t.value`,
+		`INSERT INTO ledger_tags
+		SELECT t.workspace_id, r.started_at / 86400000 AS day, t.key, t.value, 0, 0, 0,
+			sum(CASE WHEN r.status = 4 AND r.ended_by IS NULL THEN 0 ELSE 1 END),
+			sum(CASE WHEN r.status = 4 AND r.ended_by IS NULL THEN 1 ELSE 0 END)
+		FROM run_tags t JOIN runs r ON r.id = t.run_id
+		WHERE t.run_id > $1 AND t.run_id <= $2
+		GROUP BY t.workspace_id, day, t.key, t.value`,
 		// A model call that was COMPLETED without tokens counts on the day of its completion.
 		`INSERT INTO ledger_silent_calls
 		SELECT r.workspace_id, s.completed_at / 86400000 AS day, s.model_id, count(*)
@@ -152,6 +167,18 @@ func counterTables() []counterTable {
 				FROM (SELECT workspace_id, day, key_id, spend, prompt, completion, 0 AS allowed, 0 AS blocked FROM ledger_usage
 					UNION ALL SELECT workspace_id, day, key_id, 0, 0, 0, allowed, blocked FROM ledger_starts) e
 				WHERE key_id IS NOT NULL GROUP BY workspace_id, day, key_id`,
+		},
+		{
+			// A value that came when its day had as many as it may have is not counted.
+			table: "tag_days", key: []string{"workspace_id", "day", "key", "value"}, optionalRows: true, atLeast: beforeCompleteDay,
+			columns: []string{"spend_nanos", "prompt_tokens", "completion_tokens", "run_count", "blocked_run_count"},
+			ledger: `SELECT workspace_id, day, key, value, sum(spend) AS spend_nanos, sum(prompt) AS prompt_tokens,
+					sum(completion) AS completion_tokens, sum(allowed) AS run_count, sum(blocked) AS blocked_run_count
+				FROM ledger_tags l
+				WHERE EXISTS (SELECT 1 FROM tag_days d WHERE d.workspace_id = l.workspace_id AND d.day = l.day
+						AND d.key = l.key AND d.value = l.value)
+					OR (SELECT count(*) FROM tag_days d WHERE d.workspace_id = l.workspace_id AND d.day = l.day) < 1000
+				GROUP BY workspace_id, day, key, value`,
 		},
 		{
 			table: "denial_days", key: []string{"workspace_id", "day", "reason"}, optionalRows: true, atLeast: beforeCompleteDay,

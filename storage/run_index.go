@@ -1,0 +1,428 @@
+package storage
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"unicode"
+
+	"github.com/google/uuid"
+
+	"github.com/pikarc/server/policies"
+)
+
+// Runs are found by their tags, and by terms: the words of their title, user and
+// errors, their models and their tools. Tags are stored when a run starts,
+// because usage is counted by them (cachedTagDay). Terms are collected beside
+// the writer, by IndexRuns, so that no decision waits for them: run_index says
+// how far they have come, and unindexed_steps lists what was reported since.
+
+// Tag is a name with a value that a run's metadata gives it.
+type Tag struct{ Key, Value string }
+
+// tagsOf takes a run's tags from its metadata, in the order of their keys.
+func tagsOf(metadata []byte) (tags []Tag) {
+	has := func(text string) bool { return bytes.Contains(metadata, []byte(text)) }
+	if !has(`"tags"`) && !has(`"agent"`) && !has(`\`) {
+		return nil // most runs, without reading their metadata
+	}
+	values, _ := policies.TagsOf(metadata)
+	for _, key := range slices.Sorted(maps.Keys(values)) {
+		tags = append(tags, Tag{key, values[key]})
+	}
+	return tags
+}
+
+func saveTags(tx *Tx, ws WorkspaceKey, r *cachedRun, id uuid.UUID, tags []Tag) error {
+	for _, t := range tags {
+		_, err := tx.exec(`INSERT INTO run_tags (run_id, key, value, workspace_id, run_uuid) VALUES ($1, $2, $3, $4, $5)`,
+			r.id, t.Key, t.Value, ws, id[:])
+		if err != nil {
+			return err
+		}
+	}
+	r.tags = tags
+	return nil
+}
+
+func loadTags(tx *Tx, runID int64) (tags []Tag, err error) {
+	return tags, tx.each(`SELECT key, value FROM run_tags WHERE run_id = $1 ORDER BY key`, []any{runID}, func(rows scanner) error {
+		var t Tag
+		err := rows.Scan(&t.Key, &t.Value)
+		tags = append(tags, t)
+		return err
+	})
+}
+
+// tagDays are the days' parts of a run's tags: nil for the many runs that have none.
+func (r *cachedRun) tagDays(tx *Tx, on dayKey) (days []*cachedTagDay, err error) {
+	for _, t := range r.tags {
+		d, err := tx.cache.tagDays.get(tx, tagDayKey{on, t})
+		if err != nil {
+			return nil, err
+		}
+		if d.values, err = tx.cache.tagValues.get(tx, on); err != nil {
+			return nil, err
+		}
+		days = append(days, d)
+	}
+	return days, nil
+}
+
+// eraseTags takes a run's tags, and what it has used from the figures of their
+// values, so that a value that nobody else has is gone.
+func eraseTags(tx *Tx, key runKey) error {
+	r, err := tx.cache.runs.get(tx, key)
+	if err != nil || r.tags == nil {
+		return err
+	}
+	type part struct {
+		day              int64
+		used             figures
+		allowed, blocked int64
+	}
+	var parts []part
+	started := part{day: floorDiv(idMillis(key.id), millisPerDay)}
+	started.allowed, started.blocked = 1, 0
+	if r.status == RunBlocked && r.endedBy == 0 {
+		started.allowed, started.blocked = 0, 1
+	}
+	parts = append(parts, started)
+	err = tx.each(`SELECT booked_day, coalesce(sum(cost_nanos), 0), sum(prompt_tokens), sum(completion_tokens)
+		FROM run_steps WHERE run_id = $1 AND booked_day IS NOT NULL GROUP BY booked_day`, []any{r.id}, func(rows scanner) error {
+		var p part
+		err := rows.Scan(&p.day, &p.used.spend, &p.used.prompt, &p.used.completion)
+		parts = append(parts, p)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	var days [][]*cachedTagDay
+	for _, p := range parts {
+		of, err := r.tagDays(tx, dayKey{key.ws, p.day})
+		if err != nil {
+			return err
+		}
+		days = append(days, of)
+	}
+	if _, err := tx.exec(`DELETE FROM run_tags WHERE run_id = $1`, r.id); err != nil {
+		return err
+	}
+	for i, p := range parts {
+		for _, d := range days[i] {
+			if d.admitted {
+				d.book(tx, figures{}.minus(p.used), -p.allowed, -p.blocked)
+			}
+		}
+	}
+	r.tags = nil
+	return nil
+}
+
+// termKind is what a term is. The values are stored: never renumber.
+type termKind int64
+
+const (
+	termWord  termKind = 1
+	termModel termKind = 2
+	termTool  termKind = 3
+)
+
+const (
+	maxWords    = 24 // of one text
+	maxWordSize = 32 // characters
+	// maxErrorText is how much of an error is read for its words.
+	maxErrorText = 500
+)
+
+// wordsOf are the words of a text in small letters, each once. Everything but
+// letters, digits and the marks on them parts words.
+func wordsOf(text string) (words []string) {
+	apart := func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !unicode.IsMark(r) }
+	for word := range strings.FieldsFuncSeq(strings.ToLower(text), apart) {
+		if runes := []rune(word); len(runes) > maxWordSize {
+			word = string(runes[:maxWordSize])
+		}
+		if !slices.Contains(words, word) {
+			words = append(words, word)
+		}
+		if len(words) == maxWords {
+			break
+		}
+	}
+	return words
+}
+
+// addTerm lists a run under a term, unless the run is gone meanwhile.
+func addTerm(tx *Tx, runID int64, kind termKind, term string) error {
+	_, err := tx.exec(`INSERT INTO run_terms (run_id, kind, term, workspace_id, run_uuid)
+		SELECT $1, $2, $3, workspace_id, uuid FROM runs WHERE id = $1
+		ON CONFLICT (run_id, kind, term) DO NOTHING`, runID, int64(kind), term)
+	return err
+}
+
+func addWords(tx *Tx, runID int64, texts ...string) error {
+	for _, text := range texts {
+		for _, word := range wordsOf(text) {
+			if err := addTerm(tx, runID, termWord, word); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// IndexRuns lists under their terms the runs and steps that are new since it was
+// last called, and returns how many runs and segments it has looked at. It goes
+// on where it ended, after a restart too.
+func (s *Store) IndexRuns(ctx context.Context) (done int, err error) {
+	runs, err := s.indexTitles(ctx)
+	if err != nil {
+		return runs, fmt.Errorf("index the words of runs: %w", err)
+	}
+	if err := s.indexReports(ctx); err != nil {
+		return runs, fmt.Errorf("index reports of steps: %w", err)
+	}
+	segments, err := s.indexSegments(ctx)
+	if err != nil {
+		return runs + segments, fmt.Errorf("index models and tools: %w", err)
+	}
+	return runs + segments, nil
+}
+
+// indexPosition is how far the index has come.
+func indexPosition(tx *Tx) (runID, segment int64, err error) {
+	err = tx.get(`SELECT run_id, segment FROM run_index WHERE id = 1`, nil, &runID, &segment)
+	return runID, segment, err
+}
+
+// indexedAtOnce is how many runs or reports are indexed before upkeep looks at the time.
+const indexedAtOnce = 4
+
+// indexTitles indexes new runs. It reads them where it writes: no erasure can
+// come between. While there are none, it only reads.
+func (s *Store) indexTitles(ctx context.Context) (done int, err error) {
+	any := func() (more bool, err error) {
+		return more, s.read(ctx, func(tx *Tx) error {
+			after, _, err := indexPosition(tx)
+			if err != nil {
+				return err
+			}
+			var id int64
+			err = tx.get(`SELECT id FROM runs WHERE id > $1 ORDER BY id LIMIT 1`, []any{after}, &id)
+			more = err == nil
+			return ignoreNotFound(err)
+		})
+	}
+	for {
+		if more, err := any(); err != nil || !more {
+			return done, err
+		}
+		err := s.runUpkeep(ctx, modeCached, func(tx *Tx) (bool, error) {
+			n, err := indexTitlesChunk(tx)
+			done += n
+			return n == indexedAtOnce, err
+		})
+		if err != nil {
+			return done, err
+		}
+	}
+}
+
+func indexTitlesChunk(tx *Tx) (n int, err error) {
+	after, _, err := indexPosition(tx)
+	if err != nil {
+		return 0, err
+	}
+	type found struct {
+		id          int64
+		title, user string
+	}
+	var runs []found
+	err = tx.each(`SELECT r.id, coalesce(r.title, ''), u.external_id FROM runs r JOIN users u ON u.id = r.user_id
+		WHERE r.id > $1 ORDER BY r.id LIMIT $2`, []any{after, int64(indexedAtOnce)}, func(rows scanner) error {
+		var r found
+		err := rows.Scan(&r.id, &r.title, &r.user)
+		runs = append(runs, r)
+		return err
+	})
+	if err != nil || len(runs) == 0 {
+		return 0, err
+	}
+	for _, r := range runs {
+		if err := addWords(tx, r.id, r.title, r.user); err != nil {
+			return 0, err
+		}
+	}
+	_, err = tx.exec(`UPDATE run_index SET run_id = $1 WHERE id = 1`, runs[len(runs)-1].id)
+	return len(runs), err
+}
+
+// markUnindexed has IndexRuns look at a step again: it was reported with an error or another model.
+func markUnindexed(tx *Tx, runID int64, step uuid.UUID) error {
+	_, err := tx.exec(`INSERT INTO unindexed_steps (run_id, step_uuid) VALUES ($1, $2)
+		ON CONFLICT (run_id, step_uuid) DO NOTHING`, runID, step[:])
+	return err
+}
+
+func (s *Store) indexReports(ctx context.Context) error {
+	for {
+		var more bool
+		err := s.read(ctx, func(tx *Tx) error {
+			var runID int64
+			err := tx.get(`SELECT run_id FROM unindexed_steps ORDER BY run_id LIMIT 1`, nil, &runID)
+			more = err == nil
+			return ignoreNotFound(err)
+		})
+		if err != nil || !more {
+			return err
+		}
+		err = s.runUpkeep(ctx, modeCached, func(tx *Tx) (bool, error) {
+			n, err := indexReportsChunk(tx)
+			return n == indexedAtOnce, err
+		})
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func indexReportsChunk(tx *Tx) (n int, err error) {
+	type report struct {
+		runID        int64
+		step         []byte
+		error, model sql.NullString
+	}
+	var all []report
+	err = tx.each(`SELECT q.run_id, q.step_uuid, substr(p.error, 1, $2),
+			(SELECT m.name FROM run_steps s JOIN models m ON m.id = s.model_id WHERE s.run_id = q.run_id AND s.uuid = q.step_uuid)
+		FROM unindexed_steps q LEFT JOIN step_payloads p ON p.run_id = q.run_id AND p.step_uuid = q.step_uuid
+		ORDER BY q.run_id, q.step_uuid LIMIT $1`, []any{int64(indexedAtOnce), int64(maxErrorText)}, func(rows scanner) error {
+		var r report
+		err := rows.Scan(&r.runID, &r.step, &r.error, &r.model)
+		all = append(all, r)
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	for _, r := range all {
+		if err := addWords(tx, r.runID, r.error.String); err != nil {
+			return 0, err
+		}
+		if r.model.Valid {
+			if err := addTerm(tx, r.runID, termModel, r.model.String); err != nil {
+				return 0, err
+			}
+		}
+		if _, err := tx.exec(`DELETE FROM unindexed_steps WHERE run_id = $1 AND step_uuid = $2`, r.runID, r.step); err != nil {
+			return 0, err
+		}
+	}
+	return len(all), nil
+}
+
+// runTerm is a model or a tool of a run.
+type runTerm struct {
+	runID int64
+	kind  termKind
+	term  string
+}
+
+// indexedSegment is how many steps of the newest segment are in the index.
+type indexedSegment struct{ segment, steps int64 }
+
+// indexSegments indexes the models and tools of steps, segment by segment. All
+// but the newest segment are full, so they are read once. The newest is read
+// again when it has grown.
+func (s *Store) indexSegments(ctx context.Context) (done int, err error) {
+	for {
+		var at indexedSegment
+		var terms []runTerm
+		var last bool
+		err := s.read(ctx, func(tx *Tx) (err error) {
+			at, terms, last, err = s.readSegment(tx)
+			return err
+		})
+		if err != nil || at.steps == 0 {
+			return done, err
+		}
+		if err := s.addTerms(ctx, terms); err != nil {
+			return done, err
+		}
+		done++
+		if s.indexed = at; last {
+			return done, nil
+		}
+		err = s.write(ctx, modeCached, func(tx *Tx) error {
+			_, err := tx.exec(`UPDATE run_index SET segment = $1 WHERE id = 1`, at.segment+1)
+			return err
+		})
+		if err != nil {
+			return done, err
+		}
+	}
+}
+
+// readSegment reads the next segment of which something is not in the index; one
+// without steps when there is none.
+func (s *Store) readSegment(tx *Tx) (at indexedSegment, terms []runTerm, last bool, err error) {
+	_, from, err := indexPosition(tx)
+	if err != nil {
+		return at, nil, false, err
+	}
+	err = tx.get(`SELECT segment FROM steps WHERE segment >= $1 ORDER BY segment LIMIT 1`, []any{from}, &at.segment)
+	if err != nil {
+		return at, nil, true, ignoreNotFound(err)
+	}
+	var newest int64
+	err = tx.get(`SELECT max(segment) FROM steps`, nil, &newest)
+	if err == nil {
+		err = tx.get(`SELECT count(*) FROM steps WHERE segment = $1`, []any{at.segment}, &at.steps)
+	}
+	if err != nil || at == s.indexed && at.segment == newest {
+		return indexedSegment{}, nil, true, err
+	}
+	seen := map[runTerm]bool{}
+	add := func(runID int64, kind termKind, name sql.NullString) {
+		t := runTerm{runID, kind, name.String}
+		if name.Valid && !seen[t] {
+			seen[t] = true
+			terms = append(terms, t)
+		}
+	}
+	err = tx.each(`SELECT s.run_id, m.name, s.tool_name FROM steps s LEFT JOIN models m ON m.id = s.model_id
+		WHERE s.segment = $1`, []any{at.segment}, func(rows scanner) error {
+		var runID int64
+		var model, tool sql.NullString
+		err := rows.Scan(&runID, &model, &tool)
+		add(runID, termModel, model)
+		add(runID, termTool, tool)
+		return err
+	})
+	return at, terms, at.segment == newest, err
+}
+
+func (s *Store) addTerms(ctx context.Context, terms []runTerm) error {
+	for len(terms) > 0 {
+		err := s.runUpkeep(ctx, modeCached, func(tx *Tx) (bool, error) {
+			part := terms[:min(len(terms), indexedAtOnce*4)]
+			for _, t := range part {
+				if err := addTerm(tx, t.runID, t.kind, t.term); err != nil {
+					return false, err
+				}
+			}
+			terms = terms[len(part):]
+			return len(terms) > 0, nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
