@@ -51,6 +51,9 @@ test: ## everything: linters, Go tests with -race, dashboard tests, the publishe
 	tests/mcp/run.sh ./pikarc
 	$(call say,the adapters of the TypeScript client against ./pikarc (with the frameworks themselves))
 	clients/adapters/typescript/run.sh ./pikarc
+	$(call say,the light adapters of the Python client against ./pikarc (with the frameworks themselves))
+	clients/adapters/python/run.sh ./pikarc
+	python3 clients/adapters/page.py --check
 	$(call say,the dashboard in a real browser against ./pikarc (installs Chromium where it is missing and it may))
 	tests/browser/run.sh ./pikarc
 	$(call say,schemathesis against ./pikarc (in a venv of its own))
@@ -101,6 +104,12 @@ dashboard-test: $(DASHBOARD)/node_modules/.package-lock.json ## types, lint, for
 	cd $(DASHBOARD) && npm run --silent check
 	$(call say,dashboard: unit tests and the size budget)
 	cd $(DASHBOARD) && npm test --silent
+
+.PHONY: adapters
+adapters: venv build ## the adapters of all frameworks (fetched at first use), and docs/adapters.md of what was found
+	clients/adapters/typescript/run.sh ./pikarc
+	clients/adapters/python/run.sh --set light ./pikarc
+	python3 clients/adapters/page.py
 
 .PHONY: screenshots
 screenshots: build ## every page at three sizes, light and dark, into tests/browser/screenshots

@@ -16,6 +16,7 @@ from pikarc import (
     ConnectionFailed,
     InvalidRequest,
     Pikarc,
+    PikarcBlockedError,
     PikarcError,
     Unavailable,
     _drive,
@@ -273,3 +274,22 @@ async def test_a_client_that_is_closed_in_use_loses_no_report(options, details):
     async with AsyncPikarc(**options) as other:
         assert await other.flush() == 2
     assert details()[0]["status"] == "COMPLETED" and details()[0]["steps"][0]["status"] == "COMPLETED"
+
+
+async def test_a_run_that_ends_by_what_is_raised_from_a_denial_is_blocked(account, options, details):
+    def wrapped() -> None:
+        raise RuntimeError("as frameworks do")
+
+    async with AsyncPikarc(**options) as client:
+        with pytest.raises(RuntimeError):
+            async with client.run("ada") as run:
+                account.set_kill_switch(True)
+                try:
+                    await run.tool_call(wrapped, tool_name="search")
+                except PikarcBlockedError as blocked:
+                    raise RuntimeError("a hook has raised") from blocked
+        account.set_kill_switch(False)
+        with pytest.raises(RuntimeError):
+            async with client.run("ada") as run:
+                await run.tool_call(wrapped, tool_name="search")
+    assert [run["status"] for run in details()] == ["BLOCKED", "FAILED"]

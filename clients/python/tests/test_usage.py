@@ -78,7 +78,12 @@ SHAPES: dict[str, tuple[dict[str, Any], int, int]] = {
     "langchain": (
         {
             "content": "so",
-            "usage_metadata": {"input_tokens": 100, "output_tokens": 20, "input_token_details": {"cache_read": 60}},
+            "usage_metadata": {
+                "input_tokens": 100,
+                "input_token_details": {"cache_read": 60, "cache_creation": 7},
+                "output_tokens": 20,
+                "output_token_details": {"reasoning": 8},
+            },
             "response_metadata": {"model_name": "gpt-4o"},
         },
         100,
@@ -90,6 +95,17 @@ SHAPES: dict[str, tuple[dict[str, Any], int, int]] = {
         20,
     ),
     "cohere": ({"usage": {"tokens": {"input_tokens": 1}, "billed_units": {"input_tokens": 100, "output_tokens": 20}}}, 100, 20),
+}
+
+
+# Usage that is no provider's, and goes to the server as OpenAI would tell it.
+REWRITTEN = {
+    "langchain": {
+        "input_tokens": 100,
+        "input_tokens_details": {"cached_tokens": 60, "cache_write_tokens": 7},
+        "output_tokens": 20,
+        "output_tokens_details": {"reasoning_tokens": 8},
+    }
 }
 
 
@@ -115,7 +131,8 @@ def test_usage_is_found_in_what_a_call_returned(shape, kind):
     report = _usage.report(kind(answer), None)
     assert (report["prompt_tokens"], report.get("completion_tokens", 0)) == (prompt, completion)
     own = answer.get("usage") or answer.get("usage_metadata") or answer.get("usageMetadata")
-    assert report["usage"] == (own or answer["response_metadata"]["token_usage"])  # the provider's own, as it came
+    own = own or answer["response_metadata"]["token_usage"]
+    assert report["usage"] == REWRITTEN.get(shape, own)  # the provider's own, as it came
     named = answer.get("model") or answer.get("model_version") or answer.get("modelVersion")
     assert report.get("model") == named
 

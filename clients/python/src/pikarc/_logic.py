@@ -216,7 +216,7 @@ def end_run(core: Core, run: RunState, failed: BaseException | None) -> Logic[No
         yield from settle_open(failed)
     status = "COMPLETED"
     if failed is not None:
-        status = "BLOCKED" if isinstance(failed, PikarcBlockedError) else "FAILED"
+        status = "BLOCKED" if _is_denial(failed) else "FAILED"
     if run.unguarded:  # what was done without asking is told before the end, after which the server takes no step
         yield from deliver(core)
     if run.unguarded and core.journal.may_hold() or run.run_id is None:
@@ -225,6 +225,15 @@ def end_run(core: Core, run: RunState, failed: BaseException | None) -> Logic[No
     cancelled = failed is not None and not isinstance(failed, Exception)
     grace = core.settings.grace if cancelled else None
     yield from _report(core, "POST", f"/v1/runs/{run.run_id}/end", {"status": status}, grace)
+
+
+def _is_denial(exc: BaseException | None) -> bool:
+    """Reports whether an exception is a denial, or is raised from one, as frameworks do."""
+    for _ in range(8):
+        if exc is None or isinstance(exc, PikarcBlockedError):
+            break
+        exc = exc.__cause__
+    return isinstance(exc, PikarcBlockedError)
 
 
 def keep_end(core: Core, run: RunState) -> None:

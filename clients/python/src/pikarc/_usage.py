@@ -61,6 +61,7 @@ def _found(result: Any) -> dict[str, Any]:
     usage = find(result)
     if usage is None:
         return {}
+    usage = _as_openai_tells(usage)
     fields: dict[str, Any] = {"usage": payload(_nested(usage))}
     prompt, completion = totals(usage)
     if prompt is not None:
@@ -70,6 +71,21 @@ def _found(result: Any) -> dict[str, Any]:
     if named := model(result):
         fields["model"] = named
     return fields
+
+
+def _as_openai_tells(u: dict[str, Any]) -> dict[str, Any]:
+    """Returns LangChain's usage, whose details have names of its own, as one that the server reads."""
+    into, out = as_mapping(u.get("input_token_details")), as_mapping(u.get("output_token_details"))
+    if into is None and out is None:
+        return u
+    into, out = into or {}, out or {}
+    details = {"cached_tokens": _number(into, "cache_read"), "cache_write_tokens": _number(into, "cache_creation")}
+    return {
+        "input_tokens": u.get("input_tokens"),
+        "input_tokens_details": {name: count for name, count in details.items() if count is not None},
+        "output_tokens": u.get("output_tokens"),
+        "output_tokens_details": {"reasoning_tokens": _number(out, "reasoning") or 0},
+    }
 
 
 def _nested(value: Any, depth: int = 0) -> Any:

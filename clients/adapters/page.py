@@ -1,0 +1,102 @@
+"""Writes docs/adapters.md from results/*.json, which the conformance suites write.
+
+    python3 clients/adapters/page.py [--check]      --check changes nothing, and fails where the page is not up to date
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+PAGE = HERE.parents[1] / "docs" / "adapters.md"
+
+HEAD = """\
+# Adapters
+
+<!-- Written by clients/adapters/page.py from what `make adapters` found: do not edit. -->
+
+An adapter puts the agents of one framework under guard, in one line. They come with the clients
+([Python](../clients/python/README.md), [TypeScript](../clients/typescript/README.md)), as extras or subpaths of theirs.
+
+{lines}
+
+All calls are made within a run (`async with guard.run(user_id="ada")`, `guard.run({{ userId: "ada" }}, ...)`), whose end
+settles what is left open. A tool that may not be called is not called, and the model is told so in a sentence; with
+`on_denied="raise"` (`onDenied: "throw"`) the exception is raised instead. A denied model call, and trouble with the guard
+itself, always raise: the agent stops.
+
+## What holds
+
+`make adapters` tries each of these with the framework itself at the version given, its own fake model or a stand-in for
+the provider, and the real server. Faults are injected where a tool's step is asked for; the denial is the kill switch's.
+
+{properties}
+
+{matrix}
+{notes}"""
+
+# Framework, language, the one line, its example.
+LINES = [
+    ("OpenAI Agents SDK", "Python", "`await PikarcRunner(guard).run(agent, \"Hello\")`", ""),
+    ("OpenAI Agents SDK", "TypeScript", "`pikarcAgent(guard, agent)`, `pikarcProvider(guard, provider)`", ""),
+    ("Pydantic AI", "Python", "`Agent(model, capabilities=[PikarcCapability(guard)])`", ""),
+    ("LangChain, LangGraph", "Python", "`create_agent(model, tools, middleware=[PikarcMiddleware(guard)])`", ""),
+    ("LangChain", "TypeScript", "`middleware: [pikarcMiddleware(guard, { ToolMessage })]`", ""),
+    ("Vercel AI SDK", "TypeScript", "`pikarcMiddleware(guard)`, `pikarcTools(guard, tools)`", ""),
+    ("Claude Agent SDK", "TypeScript", "`options: { hooks: pikarcHooks(guard) }`", ""),
+    ("OpenAI, Anthropic and kin", "both", "`guard.wrap(client)`", ""),
+]
+
+
+def results() -> list[dict[str, object]]:
+    found: list[dict[str, object]] = []
+    for path in sorted((HERE / "results").glob("*.json")):
+        language = "TypeScript" if path.stem == "typescript" else "Python"
+        found += [{"language": language, **result} for result in json.loads(path.read_text())]
+    return found
+
+
+def page() -> str:
+    found = results()
+    properties = list(dict.fromkeys(r["property"] for r in found))
+    frameworks = list(dict.fromkeys((r["language"], r["framework"], r["version"]) for r in found))
+    cells = {(r["language"], r["framework"], r["property"]): r for r in found}
+    if empty := [(f, p) for f in frameworks for p in properties if (f[0], f[1], p) not in cells]:
+        sys.exit(f"page.py: nothing is known of {empty}")
+    notes: list[str] = []
+
+    def cell(result: dict[str, object]) -> str:
+        reason = str(result["reason"])
+        if not reason:
+            if not result["holds"]:
+                sys.exit(f"page.py: {result['framework']}: {result['property']} does not hold, and nothing says why")
+            return "yes"
+        if reason not in notes:
+            notes.append(reason)
+        return f"{'yes' if result['holds'] else 'no'} ({notes.index(reason) + 1})"
+
+    matrix = ["| framework | version | " + " | ".join(str(i + 1) for i in range(len(properties))) + " |"]
+    matrix.append("|---" * (len(properties) + 2) + "|")
+    for language, framework, version in sorted(frameworks, key=lambda f: (str(f[0]), str(f[1]).lower())):
+        row = " | ".join(cell(cells[language, framework, p]) for p in properties)
+        matrix.append(f"| {framework} ({language}) | {version} | {row} |")
+    lines = ["| framework | language | the line | an example |", "|---|---|---|---|"]
+    for framework, language, line, example in LINES:
+        link = f"[{example}](../examples/{example})" if example else ""
+        lines.append(f"| {framework} | {language} | {line} | {link} |")
+    return HEAD.format(
+        lines="\n".join(lines),
+        properties="\n".join(f"{i + 1}. {p}" for i, p in enumerate(properties)),
+        matrix="\n".join(matrix),
+        notes="\n" + "\n".join(f"({i + 1}) {note}.  " for i, note in enumerate(notes)) + "\n" if notes else "",
+    )
+
+
+if __name__ == "__main__":
+    text = page()
+    if sys.argv[1:] != ["--check"]:
+        PAGE.write_text(text)
+    elif PAGE.read_text() != text:
+        sys.exit("docs/adapters.md is not what the adapters' results say: run `python3 clients/adapters/page.py`")
