@@ -142,10 +142,11 @@ func (s *Server) readRun(c *call) error {
 	id, idErr := c.pathID("run_id")
 	q := request.ReadQuery(c.r)
 	cursor := q.String("steps_cursor", maxCursor)
+	limit := q.Int("steps_limit", storage.MaxSteps, 0, storage.MaxSteps)
 	if err := request.Join(idErr, q.Err()); err != nil {
 		return err
 	}
-	d, err := s.store.Run(c.ctx(), c.who.workspace, id, cursor)
+	d, err := s.store.RunWithSteps(c.ctx(), c.who.workspace, id, cursor, int(limit))
 	if err != nil {
 		return badCursor(orNotFound(err, "Run not found"), "steps_cursor", cursor)
 	}

@@ -78,6 +78,11 @@ func intrusions() map[string]intrusion {
 		"POST /v1/runs/":                        {`{"user_id":"canary/user","metadata":{"note":"canary note"}}`, http.StatusCreated},
 		"GET /v1/runs/":                         {"", http.StatusOK},
 		"GET /v1/runs/:run_id":                  {"", http.StatusOK},
+		"GET /v1/runs/:run_id/outline":          {"", http.StatusOK},
+		"GET /v1/runs/:run_id/lines":            {"", http.StatusOK},
+		"GET /v1/runs/:run_id/breakdown":        {"", http.StatusOK},
+		"GET /v1/runs/:run_id/neighbours":       {"", http.StatusOK},
+		"GET /v1/runs/:run_id/steps/:step_id":   {"", http.StatusOK},
 		"POST /v1/runs/:run_id/end":             {`{"status":"FAILED"}`, http.StatusOK},
 		"POST /v1/runs/:run_id/heartbeat":       {"", http.StatusOK},
 		"POST /v1/runs/:run_id/steps":           {`{"type":"MODEL_CALL","sequence":1,"model":"canary/model"}`, http.StatusCreated},
@@ -177,6 +182,7 @@ func foreignQueries(t *testing.T, rt server.TestRoute, v watched) []string {
 		"status": {"RUNNING"}, "blocked": {"true"}, "denied": {"true"}, "since": {"2026-01-01T00:00:00Z"}, "until": {"9999-12-31T23:59:59Z"}, "include_inactive": {"true"},
 		"reason": {"USER_BLOCKED"}, "sort": sorts, "by": {"model"}, "action": {"user.block"},
 		"key": {v.names["{key}"]}, "active": {"true"}, "group": {"key"}, "provider": {canary},
+		"steps": {v.names["{step}"]}, "steps_limit": {"0"},
 	}
 	queries, always := []string{""}, "?"
 	if rt.Path == "/v1/runs/" && rt.Method == http.MethodGet {

@@ -387,7 +387,7 @@ func cursors(t *testing.T, w *world) (ws, other WorkspaceKey, run, second uuid.U
 	ws, other = w.roomy(), w.roomy()
 	run, second = w.start(ws, "u").ID, w.start(ws, "v").ID
 	w.start(other, "u")
-	seedSteps(t, w, ws, run, stepsPage+1)
+	seedSteps(t, w, ws, run, MaxSteps+1)
 	var err error
 	_, runs, err = w.Runs(t.Context(), ws, RunFilter{Limit: 1})
 	w.must(err)

@@ -360,6 +360,23 @@ func runCalls(w *world, ws WorkspaceKey) []call {
 			return nil
 		}},
 		{"Run", func() error { _, err := w.Run(ctx, ws, run.ID, ""); return err }},
+		{"RunWithSteps", func() error { _, err := w.RunWithSteps(ctx, ws, run.ID, "", 0); return err }},
+		{"Step", func() error { _, err := w.Step(ctx, ws, run.ID, step.ID); return err }},
+		{"Outline", func() error { _, _, err := w.Outline(ctx, ws, run.ID, ""); return err }},
+		{"StepTexts", func() error {
+			texts, err := w.StepTexts(ctx, ws, run.ID, []uuid.UUID{step.ID})
+			return errors.Join(err, atLeastOne(len(texts)))
+		}},
+		{"Breakdown", func() error {
+			w.price(ws, "dear", 1, 1)
+			dear := w.call(ws, run.ID, "dear")
+			w.patch(ws, run.ID, dear, 5, 6)
+			failed := w.call(ws, run.ID, "dear")
+			_, err := w.UpdateStep(ctx, Caller{Workspace: ws}, run.ID, failed, StepUpdate{Status: StepFailed})
+			b, err2 := w.Breakdown(ctx, ws, run.ID)
+			return errors.Join(err, err2, atLeastOne(int(boolInt(b.Dearest != nil && b.FirstFailed != nil && b.FirstDenied != nil))))
+		}},
+		{"Neighbours", func() error { _, err := w.Neighbours(ctx, ws, run.ID); return err }},
 		{"EndRun", func() error {
 			idle := func(tx *Tx) error {
 				_, err := endRun(tx, Caller{Workspace: ws}, run.ID, RunFailed, EndedByIdle)
@@ -493,6 +510,10 @@ func exceptions() []struct{ line, query, why string } {
 		{"USE TEMP B-TREE FOR GROUP BY", "day >= $3 AND day <= $2 GROUP BY", "30 days of one workspace"},
 		{"USE TEMP B-TREE FOR ORDER BY", "GROUP BY", "the groups made from 30 days"},
 		{"CREATE BLOOM FILTER", "NOT IN (SELECT user_id FROM user_days", "the users of 30 days, read once"},
+		{"USE TEMP B-TREE FOR ORDER BY", "ORDER BY cost_nanos DESC, sequence, uuid", "one run's steps, for the dearest"},
+		{"USE TEMP B-TREE FOR GROUP BY", "GROUP BY type, model_id, tool_name", "one run's steps"},
+		{"SCAN s", "GROUP BY type, model_id, tool_name", "the groups made from them"},
+		{"SCAN s", "LIMIT $4) s", "one page of a run's steps"},
 		{"USE TEMP B-TREE FOR ORDER BY", "ORDER BY sequence, uuid", "one run's steps: an index by sequence costs each decision more"},
 	}
 }

@@ -279,6 +279,11 @@ type RunKey struct {
 
 // Run reads a run with a page of its steps.
 func (s *Store) Run(ctx context.Context, ws WorkspaceKey, id uuid.UUID, stepsCursor string) (d RunDetail, err error) {
+	return s.RunWithSteps(ctx, ws, id, stepsCursor, MaxSteps)
+}
+
+// RunWithSteps reads a run with so many of its steps, MaxSteps at most.
+func (s *Store) RunWithSteps(ctx context.Context, ws WorkspaceKey, id uuid.UUID, stepsCursor string, most int) (d RunDetail, err error) {
 	err = s.read(ctx, func(tx *Tx) error {
 		query := strings.Replace(selectRun, "FROM runs r", `, r.id, m.metadata, d.reason, d.limit_value, d.used_value, d.resets_at,
 				coalesce(x.fields, 0), k.uuid, k.prefix, k.label
@@ -304,7 +309,7 @@ func (s *Store) Run(ctx context.Context, ws WorkspaceKey, id uuid.UUID, stepsCur
 				return err
 			}
 		}
-		d.Steps, d.NextSteps, err = readSteps(tx, runID, d.Status, stepsCursor)
+		d.Steps, d.NextSteps, err = readSteps(tx, runID, d.Status, stepsCursor, most)
 		return err
 	})
 	return d, err

@@ -38,8 +38,8 @@ type Step struct {
 }
 
 const (
-	// stepsPage is how many steps come with a run.
-	stepsPage = 500
+	// MaxSteps is how many steps come with a run at most.
+	MaxSteps = 500
 	// stepsPageBytes ends a page before the step that would carry it beyond, so that large inputs and
 	// outputs do not add up in memory. A step that is larger by itself is a page of its own.
 	stepsPageBytes = 4 << 20
@@ -54,7 +54,7 @@ type stepKey struct {
 // readSteps lists a page of a run's steps in the callers' order, and the
 // cursor of the next page. It orders the keys alone, and then reads step by
 // step, so that sorting never carries payloads.
-func readSteps(tx *Tx, runID int64, run RunStatus, after string) (steps []Step, next string, err error) {
+func readSteps(tx *Tx, runID int64, run RunStatus, after string, limit int) (steps []Step, next string, err error) {
 	from := stepKey{sequence: math.MinInt64}
 	if after != "" {
 		if from, err = parseStepKey(runID, after); err != nil {
@@ -67,7 +67,7 @@ func readSteps(tx *Tx, runID int64, run RunStatus, after string) (steps []Step, 
 	}
 	var places []place
 	err = tx.each(`SELECT sequence, uuid, segment FROM run_steps WHERE run_id = $1 AND (sequence, uuid) > ($2, $3)
-		ORDER BY sequence, uuid LIMIT $4`, []any{runID, from.sequence, from.id[:], stepsPage + 1}, func(rows scanner) error {
+		ORDER BY sequence, uuid LIMIT $4`, []any{runID, from.sequence, from.id[:], limit + 1}, func(rows scanner) error {
 		var p place
 		err := rows.Scan(&p.sequence, &p.id, &p.segment)
 		places = append(places, p)
@@ -76,10 +76,10 @@ func readSteps(tx *Tx, runID int64, run RunStatus, after string) (steps []Step, 
 	if err != nil {
 		return nil, "", err
 	}
-	size := 0
+	size, last := 0, from
 	for i, p := range places {
-		if i == stepsPage {
-			return steps, stepCursor(runID, places[i-1].stepKey), nil
+		if i == limit {
+			return steps, stepCursor(runID, last), nil
 		}
 		row, err := readStep(tx, p.segment, runID, p.id)
 		if err != nil {
@@ -87,9 +87,9 @@ func readSteps(tx *Tx, runID int64, run RunStatus, after string) (steps []Step, 
 		}
 		s := row.shown(run)
 		if size += s.size(); size > stepsPageBytes && i > 0 {
-			return steps, stepCursor(runID, places[i-1].stepKey), nil
+			return steps, stepCursor(runID, last), nil
 		}
-		steps = append(steps, s)
+		steps, last = append(steps, s), p.stepKey
 	}
 	return steps, "", nil
 }

@@ -1,0 +1,310 @@
+package storage
+
+import (
+	"context"
+	"crypto/sha256"
+	"database/sql"
+	"encoding/base64"
+	"errors"
+	"math"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/pikarc/server/guard"
+	"github.com/pikarc/server/plans"
+)
+
+// StepOutline is a step without its payloads: what a drawing of a run of
+// thousands needs.
+type StepOutline struct {
+	ID                             uuid.UUID
+	Sequence                       int64
+	Type                           StepType
+	Status                         StepStatus
+	Model, ToolName                string // "" for none
+	CreatedAt                      time.Time
+	Duration                       *int64 // milliseconds: as reported, else until its report; nil without either
+	PromptTokens, CompletionTokens int64
+	Cost                           *plans.Money
+	Reason                         guard.Reason // of its denial
+	// Input is equal for equal inputs, and "" where none was sent.
+	Input string
+}
+
+const (
+	// outlinePage is how many steps an outline holds.
+	outlinePage = 5000
+	// outlinePageBytes ends an outline once so much input was read for it.
+	outlinePageBytes = 64 << 20
+)
+
+// Outline lists a page of a run's steps in the callers' order, and the cursor
+// of the next page. Inputs are read one by one, so that sorting never carries them.
+func (s *Store) Outline(ctx context.Context, ws WorkspaceKey, run uuid.UUID, after string) (steps []StepOutline, next string, err error) {
+	err = s.read(ctx, func(tx *Tx) error {
+		runID, status, err := findRun(tx, ws, run)
+		if err != nil {
+			return err
+		}
+		from := stepKey{sequence: math.MinInt64}
+		if after != "" {
+			if from, err = parseStepKey(runID, after); err != nil {
+				return err
+			}
+		}
+		if steps, err = outlineAfter(tx, runID, status, from); err != nil {
+			return err
+		}
+		read := 0
+		for i := range steps {
+			if i == outlinePage || read > outlinePageBytes {
+				last := steps[i-1]
+				next, steps = stepCursor(runID, stepKey{last.Sequence, last.ID}), steps[:i]
+				return nil
+			}
+			n, err := steps[i].readInput(tx, runID)
+			if err != nil {
+				return err
+			}
+			read += n
+		}
+		return nil
+	})
+	return steps, next, err
+}
+
+func outlineAfter(tx *Tx, runID int64, run RunStatus, from stepKey) (steps []StepOutline, err error) {
+	err = tx.each(`SELECT s.uuid, s.sequence, s.type, s.status, m.name, s.tool_name, s.created_at, s.completed_at, s.duration_ms,
+			s.prompt_tokens, s.completion_tokens, s.cost_nanos, d.reason
+		FROM (SELECT * FROM run_steps WHERE run_id = $1 AND (sequence, uuid) > ($2, $3) ORDER BY sequence, uuid LIMIT $4) s
+		LEFT JOIN models m ON m.id = s.model_id
+		LEFT JOIN denials d ON d.run_id = s.run_id AND d.step_uuid = s.uuid ORDER BY s.sequence, s.uuid`,
+		[]any{runID, from.sequence, from.id[:], outlinePage + 1}, func(rows scanner) error {
+			var o StepOutline
+			var model, tool sql.NullString
+			var created int64
+			var completed, duration, prompt, completion, cost, reason sql.NullInt64
+			err := rows.Scan(&o.ID, &o.Sequence, &o.Type, &o.Status, &model, &tool, &created, &completed, &duration,
+				&prompt, &completion, &cost, &reason)
+			if o.Status == StepRunning && run != RunRunning {
+				o.Status = StepAbandoned
+			}
+			o.Model, o.ToolName = modelShown(o.Type, model.String, tool.String), tool.String
+			o.CreatedAt, o.Reason = time.UnixMilli(created).UTC(), guard.Reason(reason.Int64)
+			if o.Duration = int64Ptr[int64](duration); o.Duration == nil && completed.Valid {
+				o.Duration = new(max(0, completed.Int64-created))
+			}
+			o.PromptTokens, o.CompletionTokens = prompt.Int64, completion.Int64
+			o.Cost = int64Ptr[plans.Money](cost)
+			steps = append(steps, o)
+			return err
+		})
+	return steps, err
+}
+
+// modelShown is the model that a caller named: the entry that prices a tool is none.
+func modelShown(kind StepType, model, tool string) string {
+	if kind == ToolCall && model == toolPrefix+tool {
+		return ""
+	}
+	return model
+}
+
+// readInput fills in what tells equal inputs, and returns how much was read for it.
+func (o *StepOutline) readInput(tx *Tx, runID int64) (int, error) {
+	var input sql.NullString
+	err := tx.get(`SELECT input_data FROM step_payloads WHERE run_id = $1 AND step_uuid = $2`, []any{runID, o.ID[:]}, &input)
+	if err != nil || !input.Valid {
+		return 0, ignoreNotFound(err)
+	}
+	const enough = 8
+	sum := sha256.Sum256([]byte(input.String))
+	o.Input = base64.RawURLEncoding.EncodeToString(sum[:enough])
+	return len(input.String), nil
+}
+
+func findRun(tx *Tx, ws WorkspaceKey, run uuid.UUID) (id int64, status RunStatus, err error) {
+	err = tx.get(`SELECT id, status FROM runs WHERE workspace_id = $1 AND uuid = $2`, []any{ws, run[:]}, &id, &status)
+	return id, status, err
+}
+
+// StepTexts are what went in and came out of a step, as it was sent.
+type StepTexts struct {
+	ID            uuid.UUID
+	Input, Output []byte // JSON, or nil
+	Error         string
+}
+
+// StepTexts reads the texts of some steps of a run. Steps without any, and ids
+// that are no step's, are left out.
+func (s *Store) StepTexts(ctx context.Context, ws WorkspaceKey, run uuid.UUID, ids []uuid.UUID) (texts []StepTexts, err error) {
+	err = s.read(ctx, func(tx *Tx) error {
+		runID, _, err := findRun(tx, ws, run)
+		if err != nil {
+			return err
+		}
+		for _, id := range ids {
+			t := StepTexts{ID: id}
+			var input, output, trouble sql.NullString
+			err := tx.get(`SELECT input_data, output_data, error FROM step_payloads WHERE run_id = $1 AND step_uuid = $2`,
+				[]any{runID, id[:]}, &input, &output, &trouble)
+			if errors.Is(err, ErrNotFound) {
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			t.Input, t.Output, t.Error = jsonOf(input), jsonOf(output), trouble.String
+			texts = append(texts, t)
+		}
+		return nil
+	})
+	return texts, err
+}
+
+// Step reads one step of a run.
+func (s *Store) Step(ctx context.Context, ws WorkspaceKey, run, id uuid.UUID) (step Step, err error) {
+	err = s.read(ctx, func(tx *Tx) error {
+		runID, status, err := findRun(tx, ws, run)
+		if err != nil {
+			return err
+		}
+		var segment int64
+		if err := tx.get(`SELECT segment FROM run_steps WHERE run_id = $1 AND uuid = $2`, []any{runID, id[:]}, &segment); err != nil {
+			return err
+		}
+		row, err := readStep(tx, segment, runID, id)
+		step = row.shown(status)
+		return err
+	})
+	return step, err
+}
+
+// Breakdown is what a run's steps add up to, by model and by tool.
+type Breakdown struct {
+	Parts []RunPart // dearest first, then those called most; at most maxParts
+	Other RunPart   // the rest together
+	// The first step that was denied, the first that failed, and the dearest; nil for none.
+	FirstDenied, FirstFailed, Dearest *uuid.UUID
+}
+
+// RunPart is what a model or a tool has in a run. Steps that name neither have their type alone.
+type RunPart struct {
+	Type                           StepType
+	Model, ToolName                string
+	Steps, Failed, Denied          int64
+	PromptTokens, CompletionTokens int64
+	Cost                           plans.Money
+	UnpricedTokens                 int64
+}
+
+// maxParts is how many parts a breakdown tells apart: a run may name as many tools as it has steps.
+const maxParts = 100
+
+// Breakdown adds up a run's steps. The costs of all parts are the run's own, to the nano-dollar.
+func (s *Store) Breakdown(ctx context.Context, ws WorkspaceKey, run uuid.UUID) (b Breakdown, err error) {
+	err = s.read(ctx, func(tx *Tx) error {
+		runID, _, err := findRun(tx, ws, run)
+		if err != nil {
+			return err
+		}
+		if b.Parts, b.Other, err = runParts(tx, runID); err != nil {
+			return err
+		}
+		all := b.Other
+		for _, p := range b.Parts {
+			all.add(p)
+		}
+		const first = `SELECT uuid FROM run_steps WHERE run_id = $1 AND status = $2 ORDER BY sequence, uuid LIMIT 1`
+		const dearest = `SELECT uuid FROM run_steps WHERE run_id = $1 AND cost_nanos > $2 ORDER BY cost_nanos DESC, sequence, uuid LIMIT 1`
+		find := func(there bool, query string, value int64, into **uuid.UUID) error {
+			if !there {
+				return nil
+			}
+			*into = new(uuid.UUID)
+			return tx.get(query, []any{runID, value}, *into)
+		}
+		return errors.Join(
+			find(all.Denied > 0, first, int64(StepBlocked), &b.FirstDenied),
+			find(all.Failed > 0, first, int64(StepFailed), &b.FirstFailed),
+			find(all.Cost > 0, dearest, 0, &b.Dearest))
+	})
+	return b, err
+}
+
+func runParts(tx *Tx, runID int64) (parts []RunPart, other RunPart, err error) {
+	err = tx.each(`SELECT s.type, m.name, s.tool_name, s.steps, s.failed, s.denied, s.prompt, s.completion, s.cost, s.unpriced
+		FROM (SELECT type, model_id, tool_name, count(*) AS steps,
+				sum(CASE WHEN status = $2 THEN 1 ELSE 0 END) AS failed, sum(CASE WHEN status = $3 THEN 1 ELSE 0 END) AS denied,
+				coalesce(sum(prompt_tokens), 0) AS prompt, coalesce(sum(completion_tokens), 0) AS completion,
+				coalesce(sum(cost_nanos), 0) AS cost,
+				coalesce(sum(CASE WHEN cost_nanos IS NULL THEN prompt_tokens + completion_tokens END), 0) AS unpriced
+			FROM run_steps WHERE run_id = $1 GROUP BY type, model_id, tool_name) s
+		LEFT JOIN models m ON m.id = s.model_id ORDER BY s.cost DESC, s.steps DESC, s.type, m.name, s.tool_name`,
+		[]any{runID, int64(StepFailed), int64(StepBlocked)}, func(rows scanner) error {
+			var p RunPart
+			var model, tool sql.NullString
+			err := rows.Scan(&p.Type, &model, &tool, &p.Steps, &p.Failed, &p.Denied,
+				&p.PromptTokens, &p.CompletionTokens, &p.Cost, &p.UnpricedTokens)
+			p.Model, p.ToolName = modelShown(p.Type, model.String, tool.String), tool.String
+			if at := partLike(parts, p); at >= 0 {
+				parts[at].add(p)
+			} else if len(parts) < maxParts {
+				parts = append(parts, p)
+			} else {
+				other.add(p)
+			}
+			return err
+		})
+	return parts, other, err
+}
+
+// partLike finds the part of the same name: the steps of a tool without a price
+// have no entry, and those after it was priced have one.
+func partLike(parts []RunPart, p RunPart) int {
+	for i, q := range parts {
+		if q.Type == p.Type && q.Model == p.Model && q.ToolName == p.ToolName {
+			return i
+		}
+	}
+	return -1
+}
+
+func (p *RunPart) add(q RunPart) {
+	p.Steps, p.Failed, p.Denied = p.Steps+q.Steps, p.Failed+q.Failed, p.Denied+q.Denied
+	p.PromptTokens, p.CompletionTokens = p.PromptTokens+q.PromptTokens, p.CompletionTokens+q.CompletionTokens
+	p.Cost, p.UnpricedTokens = p.Cost+q.Cost, p.UnpricedTokens+q.UnpricedTokens
+}
+
+// Neighbours are the runs that started just after a run and just before it; nil at the ends.
+type Neighbours struct{ Newer, Older *uuid.UUID }
+
+// Neighbours finds the runs beside a run in the list of all.
+func (s *Store) Neighbours(ctx context.Context, ws WorkspaceKey, run uuid.UUID) (n Neighbours, err error) {
+	err = s.read(ctx, func(tx *Tx) error {
+		if _, _, err := findRun(tx, ws, run); err != nil {
+			return err
+		}
+		const newer = `SELECT uuid FROM runs WHERE workspace_id = $1 AND uuid > $2 ORDER BY uuid LIMIT 1`
+		older := strings.NewReplacer("uuid >", "uuid <", "ORDER BY uuid", "ORDER BY uuid DESC").Replace(newer)
+		var err error
+		if n.Newer, err = oneID(tx, newer, ws, run); err != nil {
+			return err
+		}
+		n.Older, err = oneID(tx, older, ws, run)
+		return err
+	})
+	return n, err
+}
+
+// oneID reads an id; nil when there is none.
+func oneID(tx *Tx, query string, ws WorkspaceKey, run uuid.UUID) (*uuid.UUID, error) {
+	var id uuid.UUID
+	err := tx.get(query, []any{ws, run[:]}, &id)
+	if errors.Is(err, ErrNotFound) {
+		return nil, nil
+	}
+	return &id, err
+}
