@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -78,7 +79,7 @@ const (
 
 // successes has each call of the contract's section 4 as it should go.
 func successes() []apiCase {
-	return append(configurationCalls(), runCalls()...)
+	return slices.Concat(configurationCalls(), runCalls(), timelineCalls())
 }
 
 func runCalls() []apiCase {

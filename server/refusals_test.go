@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -43,7 +44,7 @@ func tooSmall(loc, input string) string {
 // refusals has each call's own errors. Those that every call has are in routes_test.go.
 func refusals() []apiCase {
 	all := append(runRefusals(), configurationRefusals()...)
-	all = append(all, keyRefusals()...)
+	all = slices.Concat(all, keyRefusals(), timelineRefusals())
 	return append(all, accountRefusals()...)
 }
 

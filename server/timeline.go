@@ -35,10 +35,11 @@ func (s *Server) outlineRun(c *call) error {
 	id, idErr := c.pathID("run_id")
 	q := request.ReadQuery(c.r)
 	cursor := q.String("cursor", maxCursor)
+	limit := q.Int("limit", storage.MaxOutline, 1, storage.MaxOutline)
 	if err := request.Join(idErr, q.Err()); err != nil {
 		return err
 	}
-	steps, next, err := s.store.Outline(c.ctx(), c.who.workspace, id, cursor)
+	steps, next, err := s.store.Outline(c.ctx(), c.who.workspace, id, cursor, int(limit))
 	if err != nil {
 		return badCursor(orNotFound(err, "Run not found"), "cursor", cursor)
 	}

@@ -362,7 +362,7 @@ func runCalls(w *world, ws WorkspaceKey) []call {
 		{"Run", func() error { _, err := w.Run(ctx, ws, run.ID, ""); return err }},
 		{"RunWithSteps", func() error { _, err := w.RunWithSteps(ctx, ws, run.ID, "", 0); return err }},
 		{"Step", func() error { _, err := w.Step(ctx, ws, run.ID, step.ID); return err }},
-		{"Outline", func() error { _, _, err := w.Outline(ctx, ws, run.ID, ""); return err }},
+		{"Outline", func() error { _, _, err := w.Outline(ctx, ws, run.ID, "", MaxOutline); return err }},
 		{"StepTexts", func() error {
 			texts, err := w.StepTexts(ctx, ws, run.ID, []uuid.UUID{step.ID})
 			return errors.Join(err, atLeastOne(len(texts)))

@@ -34,15 +34,15 @@ type StepOutline struct {
 }
 
 const (
-	// outlinePage is how many steps an outline holds.
-	outlinePage = 5000
+	// MaxOutline is how many steps an outline holds at most.
+	MaxOutline = 5000
 	// outlinePageBytes ends an outline once so much input was read for it.
 	outlinePageBytes = 64 << 20
 )
 
-// Outline lists a page of a run's steps in the callers' order, and the cursor
-// of the next page. Inputs are read one by one, so that sorting never carries them.
-func (s *Store) Outline(ctx context.Context, ws WorkspaceKey, run uuid.UUID, after string) (steps []StepOutline, next string, err error) {
+// Outline lists so many of a run's steps in the callers' order, MaxOutline at
+// most, and the cursor of the next page. Inputs are read one by one, so that sorting never carries them.
+func (s *Store) Outline(ctx context.Context, ws WorkspaceKey, run uuid.UUID, after string, limit int) (steps []StepOutline, next string, err error) {
 	err = s.read(ctx, func(tx *Tx) error {
 		runID, status, err := findRun(tx, ws, run)
 		if err != nil {
@@ -54,12 +54,12 @@ func (s *Store) Outline(ctx context.Context, ws WorkspaceKey, run uuid.UUID, aft
 				return err
 			}
 		}
-		if steps, err = outlineAfter(tx, runID, status, from); err != nil {
+		if steps, err = outlineAfter(tx, runID, status, from, limit); err != nil {
 			return err
 		}
 		read := 0
 		for i := range steps {
-			if i == outlinePage || read > outlinePageBytes {
+			if i == limit || read > outlinePageBytes {
 				last := steps[i-1]
 				next, steps = stepCursor(runID, stepKey{last.Sequence, last.ID}), steps[:i]
 				return nil
@@ -75,13 +75,13 @@ func (s *Store) Outline(ctx context.Context, ws WorkspaceKey, run uuid.UUID, aft
 	return steps, next, err
 }
 
-func outlineAfter(tx *Tx, runID int64, run RunStatus, from stepKey) (steps []StepOutline, err error) {
+func outlineAfter(tx *Tx, runID int64, run RunStatus, from stepKey, limit int) (steps []StepOutline, err error) {
 	err = tx.each(`SELECT s.uuid, s.sequence, s.type, s.status, m.name, s.tool_name, s.created_at, s.completed_at, s.duration_ms,
 			s.prompt_tokens, s.completion_tokens, s.cost_nanos, d.reason
 		FROM (SELECT * FROM run_steps WHERE run_id = $1 AND (sequence, uuid) > ($2, $3) ORDER BY sequence, uuid LIMIT $4) s
 		LEFT JOIN models m ON m.id = s.model_id
 		LEFT JOIN denials d ON d.run_id = s.run_id AND d.step_uuid = s.uuid ORDER BY s.sequence, s.uuid`,
-		[]any{runID, from.sequence, from.id[:], outlinePage + 1}, func(rows scanner) error {
+		[]any{runID, from.sequence, from.id[:], limit + 1}, func(rows scanner) error {
 			var o StepOutline
 			var model, tool sql.NullString
 			var created int64

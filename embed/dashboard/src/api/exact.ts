@@ -35,8 +35,8 @@ function losesDigits(value: number, source: string): boolean {
   return decimalText(value) !== decimalText(new Exact(source))
 }
 
-// So many characters of a number in a row: only then can one have more digits than fit.
-const mayHoldLong = /[\d.eE+-]{16}/
+// A number of so many characters: only then can it have more digits than fit. Ids in quotes are none.
+const mayHoldLong = /(?:^|[\s:,[])[\d.eE+-]{16}/
 
 /** Parses an answer of the API without losing a digit. */
 export function parseExact(text: string): unknown {
