@@ -106,9 +106,9 @@ dashboard-test: $(DASHBOARD)/node_modules/.package-lock.json ## types, lint, for
 	cd $(DASHBOARD) && npm test --silent
 
 .PHONY: adapters
-adapters: venv build ## the adapters of all frameworks (fetched at first use), and docs/adapters.md of what was found
+adapters: venv build ## the adapters of all frameworks (2 GB of them at first use), and docs/adapters.md of what was found
 	clients/adapters/typescript/run.sh ./pikarc
-	clients/adapters/python/run.sh --set light ./pikarc
+	clients/adapters/python/run.sh --set light --set google-adk --set crewai ./pikarc
 	python3 clients/adapters/page.py
 
 .PHONY: screenshots

@@ -44,6 +44,8 @@ LINES = [
     ("Pydantic AI", "Python", "`Agent(model, capabilities=[PikarcCapability(guard)])`", ""),
     ("LangChain, LangGraph", "Python", "`create_agent(model, tools, middleware=[PikarcMiddleware(guard)])`", ""),
     ("LangChain", "TypeScript", "`middleware: [pikarcMiddleware(guard, { ToolMessage })]`", ""),
+    ("Google ADK", "Python", "`App(name=\"app\", root_agent=agent, plugins=[PikarcPlugin(guard)])`", ""),
+    ("CrewAI", "Python", "`PikarcHooks(guard).register()`", ""),
     ("Vercel AI SDK", "TypeScript", "`pikarcMiddleware(guard)`, `pikarcTools(guard, tools)`", ""),
     ("Claude Agent SDK", "TypeScript", "`options: { hooks: pikarcHooks(guard) }`", ""),
     ("OpenAI, Anthropic and kin", "both", "`guard.wrap(client)`", ""),

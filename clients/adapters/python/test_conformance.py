@@ -85,7 +85,7 @@ def parallel(make: Make) -> None:
 def sub_agents(make: Make) -> None:
     def nested(**options: Any) -> Trial:
         trial = make(**options)
-        inner = type(trial.given)(trial.guard, {"inner": trial.tool("inner")})
+        inner = type(trial.given)(trial.guard, {"inner": trial.tool("inner")}, nested=True)
 
         async def agent() -> str:
             await trial.framework.run(inner)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,9 +10,6 @@ from typing import Any
 import pytest
 from harness import Account
 from trial import Denied, Framework, Trial
-
-if "openai_agents" not in os.environ["PIKARC_DRIVERS"]:
-    pytest.skip("tried with its own framework's set", allow_module_level=True)
 
 from agents import Agent, ComputerTool, RunConfig, Runner, handoff
 from agents.mcp import MCPServerStdio

@@ -30,6 +30,7 @@ class Given:
     guard: Any
     tools: dict[str, Callable[[], Any]]
     turns: list[str] = field(default_factory=list)
+    nested: bool = False  # whether it is the agent of another's tool
 
     def is_first(self, told: Any) -> bool:
         """Notes what the model was told, and reports whether it is its first turn, in which it calls the tools."""
