@@ -93,6 +93,10 @@ bench-crowd: ## memory and speed with a million users and 100,000 open runs (5 m
 bench-growth: ## the same at 0, 1, 5 and 10 million steps, with lists, start-up and retention (1.5 GB stay in bench/.cache)
 	cd bench && go run . -growth
 
+.PHONY: clients-real-time
+clients-real-time: venv build ## 20 s of silence of the server, for each client and by the clock (2 minutes)
+	clients/suite/run.sh ./pikarc real-time
+
 .PHONY: dashboard
 dashboard: $(DASHBOARD)/node_modules/.package-lock.json ## build the dashboard, which the binary then carries
 	$(call say,build the dashboard)

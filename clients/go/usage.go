@@ -29,17 +29,14 @@ func (m *meter) see(part any) {
 		return
 	}
 	m.chunks++
-	defer func() {
-		if problem := recover(); problem != nil { // in a method of the result
-			slog.Warn("pikarc: the usage of a call could not be read", "err", fmt.Sprint(problem))
-		}
-	}()
-	if u, ok := part.(Usage); ok {
+	if u, ok := part.(Usage); ok && safely(func() {
 		prompt, completion := u.Tokens()
 		m.said = map[string]any{"prompt_tokens": max(0, prompt), "completion_tokens": max(0, completion)}
+	}) {
 		return
 	}
-	answer := membersOf(part)
+	var answer map[string]any
+	safely(func() { answer = membersOf(part) })
 	for _, place := range []any{answer, answer["message"], answer["response"]} {
 		place, _ := place.(map[string]any)
 		if model, ok := place["model"].(string); ok && model != "" {
@@ -57,6 +54,17 @@ func (m *meter) see(part any) {
 			m.usage[name] = value
 		}
 	}
+}
+
+// safely calls what may panic in a method of a call's result, and reports whether it did not.
+func safely(read func()) (ok bool) {
+	defer func() {
+		if problem := recover(); problem != nil {
+			slog.Warn("pikarc: the usage of a call could not be read", "err", fmt.Sprint(problem))
+		}
+	}()
+	read()
+	return true
 }
 
 // membersOf reads the members of an answer: as the provider sent it, where its

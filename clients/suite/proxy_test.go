@@ -7,9 +7,12 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // fault is what happens to the requests that it matches.
@@ -18,7 +21,19 @@ type fault struct {
 	Method string `json:"method"`
 	Path   string `json:"path"`  // the end of the path, without its query
 	Times  int    `json:"times"` // 0: always
-	Seen   int    `json:"-"`
+	// RetryAfter, in seconds, is what a 503 or 429 tells, to be obeyed.
+	RetryAfter int `json:"retry_after"`
+	// Seconds of silence of a request that is late, until it is passed on.
+	Seconds float64 `json:"seconds"`
+
+	seen  int
+	told  time.Time       // when RetryAfter was told
+	waits []time.Duration // until the same was asked again
+}
+
+// matches reports whether a request is one that the fault happens to.
+func (f *fault) matches(r *http.Request) bool {
+	return f.Method == r.Method && strings.HasSuffix(strings.TrimSuffix(r.URL.Path, "/"), f.Path)
 }
 
 // proxy stands between a client and the server, and injects faults.
@@ -30,6 +45,7 @@ type proxy struct {
 	faults []*fault
 	asked  []string      // METHOD PATH of all requests that reached the proxy
 	report func()        // before a report is passed on; may be nil
+	die    func()        // kills the server
 	silent chan struct{} // closed to end all silences
 }
 
@@ -57,17 +73,62 @@ func (p *proxy) onReport(do func()) {
 }
 
 // next returns the fault for a request, if any is left.
-func (p *proxy) next(r *http.Request) string {
+func (p *proxy) next(r *http.Request) fault {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.asked = append(p.asked, r.Method+" "+r.URL.Path)
 	for _, f := range p.faults {
-		if f.Method == r.Method && strings.HasSuffix(strings.TrimSuffix(r.URL.Path, "/"), f.Path) && (f.Times == 0 || f.Seen < f.Times) {
-			f.Seen++
-			return f.Kind
+		if !f.matches(r) {
+			continue
+		}
+		if !f.told.IsZero() {
+			f.waits = append(f.waits, time.Since(f.told))
+			f.told = time.Time{}
+		}
+		if f.Times == 0 || f.seen < f.Times {
+			f.seen++
+			if f.RetryAfter > 0 {
+				f.told = time.Now()
+			}
+			return *f
 		}
 	}
-	return ""
+	return fault{}
+}
+
+// checkWaits checks that each Retry-After was obeyed, by the proxy's clock.
+func (p *proxy) checkWaits(t *testing.T) {
+	t.Helper()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, f := range p.faults {
+		if f.RetryAfter == 0 {
+			continue
+		}
+		if least := time.Duration(f.RetryAfter) * time.Second; len(f.waits) != f.Times || slices.Min(f.waits) < least {
+			t.Errorf("%s %s was asked again after %v, want %v at least", f.Method, f.Path, f.waits, least)
+		}
+	}
+}
+
+// refuse refuses all new connections, and accept ends that.
+func (p *proxy) refuse() {
+	p.Listener.Close()
+	p.Config.SetKeepAlivesEnabled(false) // ends those that are idle, and others after their answer
+}
+
+func (p *proxy) accept(t *testing.T) {
+	p.Config.SetKeepAlivesEnabled(true)
+	if conn, err := net.Dial("tcp", p.Listener.Addr().String()); err == nil {
+		conn.Close()
+		return // it has accepted all the time
+	}
+	listener, err := net.Listen("tcp", p.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Listener = listener
+	go p.Config.Serve(listener)
 }
 
 func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -84,7 +145,25 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			do()
 		}
 	}
-	switch kind := p.next(r); kind {
+	f := p.next(r)
+	switch kind := f.Kind; kind {
+	case "then refuse":
+		p.refuse()
+		p.forward(w, r, body, -1)
+	case "then die":
+		answer := httptest.NewRecorder()
+		p.forward(answer, r, body, -1)
+		p.die()
+		w.WriteHeader(answer.Code)
+		w.Write(answer.Body.Bytes())
+	case "late":
+		late := time.NewTimer(time.Duration(f.Seconds * float64(time.Second)))
+		defer late.Stop()
+		select {
+		case <-late.C:
+			p.forward(w, r, body, -1)
+		case <-r.Context().Done():
+		}
 	case "":
 		p.forward(w, r, body, -1)
 	case "reset before":
@@ -102,7 +181,7 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "500", "503", "429", "401":
 		w.Header().Set("Content-Type", "application/json")
 		if kind == "503" || kind == "429" {
-			w.Header().Set("Retry-After", "0")
+			w.Header().Set("Retry-After", strconv.Itoa(f.RetryAfter))
 		}
 		w.WriteHeader(map[string]int{"500": 500, "503": 503, "429": 429, "401": 401}[kind])
 		io.WriteString(w, `{"detail":"injected"}`)

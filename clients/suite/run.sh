@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Holds our clients to one suite of behaviours (cases.json), against a real Pikarc Server and a proxy that injects faults.
 #
-#   clients/suite/run.sh [BINARY]      BINARY defaults to what `make build` leaves in the repository's root
+#   clients/suite/run.sh [BINARY]            BINARY defaults to what `make build` leaves in the repository's root
+#   clients/suite/run.sh BINARY real-time    only what waits for 20 s of silence, by the clock
 #
 # PYTHON  the interpreter to start from, 3.11 or later (default python3)
 # VENV    where the virtual environment goes (default .venv beside this file)
@@ -22,10 +23,32 @@ if [[ ! -f $venv/pinned || $(<"$venv/pinned") != "$pinned" ]]; then
   printf '%s\n' "$pinned" >"$venv/pinned"
 fi
 
-say "Python client: types"
-"$venv/bin/pyright" --project "$here/../python" --pythonpath "$venv/bin/python"
 export NO_PROXY="127.0.0.1,localhost${NO_PROXY:+,$NO_PROXY}"
 export no_proxy=$NO_PROXY PYTHONPATH=$here/../python/src PYTHONDONTWRITEBYTECODE=1 PIKARC_BINARY=$binary
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+drive() { # WHAT ARGUMENTS...
+  say "$1"
+  cd "$here"
+  go vet ./...
+  go build -o "$work/godriver" ./godriver
+  export SUITE_DRIVERS="python-async=$venv/bin/python python_driver.py async;python-sync=$venv/bin/python python_driver.py sync"
+  SUITE_DRIVERS+=";typescript=node typescript_driver.mjs;go=$work/godriver"
+  go test -count=1 "${@:2}"
+}
+build_typescript() {
+  cd "$here/../typescript"
+  [[ node_modules/.package-lock.json -nt package-lock.json ]] || npm ci --no-audit --no-fund
+  npm run --silent build
+}
+if [[ ${2:-} == real-time ]]; then
+  build_typescript
+  drive "20 s of silence, in real time" -v -run 'Behaves/.*/.*20_s' . -args -scale 1
+  exit
+fi
+
+say "Python client: types"
+"$venv/bin/pyright" --project "$here/../python" --pythonpath "$venv/bin/python"
 say "Python client: tests"
 (cd "$here/../python" && "$venv/bin/python" -m pytest -q)
 say "Python client in the place of the published one"
@@ -36,22 +59,12 @@ differs=(
 )
 (cd "$here/../../tests/client" && "$venv/bin/python" -m pytest -q --ignore=test_readme.py "${differs[@]/#/--deselect=}")
 say "TypeScript client: types, build and tests"
-cd "$here/../typescript"
-[[ node_modules/.package-lock.json -nt package-lock.json ]] || npm ci --no-audit --no-fund
+build_typescript
 npm run --silent check
-npm run --silent build
 npm run --silent test
 say "Go client: vet and tests"
 cd "$here/../go"
 go vet ./...
 CGO_ENABLED=1 go test -race -count=1 ./...
 
-cd "$here"
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-go vet ./...
-go build -o "$work/godriver" ./godriver
-export SUITE_DRIVERS="python-async=$venv/bin/python python_driver.py async;python-sync=$venv/bin/python python_driver.py sync"
-SUITE_DRIVERS+=";typescript=node typescript_driver.mjs;go=$work/godriver"
-say "one suite of behaviours for each client"
-go test -count=1 ./...
+drive "one suite of behaviours for each client" ./...

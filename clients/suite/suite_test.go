@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -21,14 +22,16 @@ type input struct {
 	APIKey        string   `json:"api_key"`
 	JournalDir    string   `json:"journal_dir"`
 	User          string   `json:"user"`
-	Calls         []string `json:"calls"` // "model" and "tool"; nothing: flush only
+	Calls         []string `json:"calls"` // nothing: flush only
 	Timeout       float64  `json:"timeout"`
 	MaxRetries    int      `json:"max_retries"`
 	OnUnavailable string   `json:"on_unavailable,omitempty"`
+	Metadata      string   `json:"metadata,omitempty"` // "no JSON": something that is none
 }
 
-// output is what it writes: how often the guarded functions were called, the
-// error that the caller saw by its class's name, and how many reports wait.
+// output is what it writes: how often the guarded functions were called, the error
+// that the caller saw by its class's name ("setting" for one that is refused, "its
+// own" for the guarded function's), and how many reports wait.
 type output struct {
 	Called  int    `json:"called"`
 	Error   string `json:"error"`
@@ -36,19 +39,31 @@ type output struct {
 	Reason  string `json:"reason,omitempty"`
 }
 
-// testCase is a behaviour: what a client does while faults happen, and then without any.
+// testCase is a behaviour: what a client does while faults happen, and then without
+// any. Its calls are "model" and "tool", and of the kinds of bad input those that the
+// drivers know by the same names.
 type testCase struct {
 	Name          string   `json:"name"`
 	Calls         []string `json:"calls"`
 	Faults        []*fault `json:"faults"`
 	OnUnavailable string   `json:"on_unavailable"`
-	Prepare       string   `json:"prepare"` // "kill switch", "die before the report"
-	Want          output   `json:"want"`
-	Books         books    `json:"books"` // after the journal was delivered
+	Prepare       string   `json:"prepare"`     // "kill switch", "die before the report", "refuse"
+	Timeout       float64  `json:"timeout"`     // in seconds; 0.7 unless given
+	MaxRetries    *int     `json:"max_retries"` // 1 unless given
+	Metadata      string   `json:"metadata"`
+	// Settings are in the place of the right ones; PROXY stands for the proxy's address.
+	Settings map[string]string `json:"settings"`
+	// Anew is whether another process of the client delivers the journal, after its own was killed.
+	Anew  bool   `json:"anew"`
+	Want  output `json:"want"`
+	Books books  `json:"books"` // after the journal was delivered
 	// Reached is in the place of Books where the server has done what it was asked
 	// although the client was not told: it is the server's to end what nobody goes on with.
 	Reached *books `json:"reached"`
 }
+
+// scale is what times of the cases that are given in seconds are multiplied with: 1 is real time.
+var scale = flag.Float64("scale", 0.07, "of times in the cases; 1 is real time")
 
 // drivers are the clients, by the environment: NAME=COMMAND, separated by semicolons.
 func drivers(t *testing.T) map[string][]string {
@@ -69,13 +84,15 @@ func TestEveryClientBehavesAlike(t *testing.T) {
 	binary := os.Getenv("PIKARC_BINARY")
 	for name, command := range drivers(t) {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel() // they wait most of the time
 			s := newServer(t, binary)
 			p := newProxy(t, "http://"+s.addr)
+			p.die = s.kill
 			d := startDriver(t, command)
 			for i, c := range cases {
 				t.Run(c.Name, func(t *testing.T) {
 					s.t = t
-					check(t, s, p, d, fmt.Sprintf("user-%d", i), c)
+					check(t, s, p, &d, fmt.Sprintf("user-%d", i), c)
 				})
 			}
 		})
@@ -126,31 +143,39 @@ func expand(t *testing.T) (cases []testCase) {
 	return cases
 }
 
-func check(t *testing.T, s *server, p *proxy, d *driver, user string, c testCase) {
-	in := input{
-		BaseURL: p.URL, APIKey: s.key, JournalDir: t.TempDir(), User: user, Calls: c.Calls,
-		Timeout: 0.7, MaxRetries: 1, OnUnavailable: c.OnUnavailable,
-	}
+func check(t *testing.T, s *server, p *proxy, d **driver, user string, c testCase) {
+	in := inputOf(t, s, p, user, c)
+	dies := slices.ContainsFunc(c.Faults, func(f *fault) bool { return f.Kind == "then die" })
 	switch c.Prepare {
 	case "kill switch":
 		s.call("POST", "/v1/workspace/kill-switch", `{"active":true}`, nil)
 		defer s.call("POST", "/v1/workspace/kill-switch", `{"active":false}`, nil)
 	case "die before the report":
+		dies = true
 		p.onReport(func() { s.kill() })
 		defer p.onReport(nil)
+	case "refuse":
+		p.refuse()
 	}
-	p.set(c.Faults)
-	got := d.drive(t, in)
+	p.set(scaled(c.Faults))
+	got := (*d).drive(t, in)
 	if got != c.Want {
 		t.Errorf("the client reports %+v, want %+v", got, c.Want)
 	}
-	if c.Prepare == "die before the report" {
+	p.accept(t)
+	p.checkWaits(t)
+	if dies {
 		p.onReport(nil)
 		s.start()
 	}
+	if c.Anew {
+		(*d).kill()
+		*d = startDriver((*d).t, (*d).command)
+	}
 	p.set(nil)
 	in.Calls, in.OnUnavailable, in.MaxRetries, in.Timeout = nil, "", 3, 10
-	if left := d.drive(t, in); left.Journal != 0 || left.Error != "" {
+	in.APIKey, in.BaseURL = s.key, p.URL
+	if left := (*d).drive(t, in); left.Journal != 0 || left.Error != "" {
 		t.Errorf("after the journal was delivered: %+v", left)
 	}
 	if got := s.books(user); got.String() != c.Books.String() {
@@ -158,9 +183,42 @@ func check(t *testing.T, s *server, p *proxy, d *driver, user string, c testCase
 	}
 }
 
+// inputOf is what a client is told for a case.
+func inputOf(t *testing.T, s *server, p *proxy, user string, c testCase) input {
+	in := input{
+		BaseURL: p.URL, APIKey: s.key, JournalDir: t.TempDir(), User: user, Calls: c.Calls,
+		Timeout: 0.7, MaxRetries: 1, OnUnavailable: c.OnUnavailable, Metadata: c.Metadata,
+	}
+	if c.Timeout > 0 {
+		in.Timeout = c.Timeout * *scale
+	}
+	if c.MaxRetries != nil {
+		in.MaxRetries = *c.MaxRetries
+	}
+	if key, given := c.Settings["api_key"]; given {
+		in.APIKey = key
+	}
+	if address, given := c.Settings["base_url"]; given {
+		in.BaseURL = strings.Replace(address, "PROXY", p.URL, 1)
+	}
+	return in
+}
+
+func scaled(faults []*fault) (all []*fault) {
+	for _, f := range faults {
+		copied := *f
+		copied.Seconds *= *scale
+		all = append(all, &copied)
+	}
+	return all
+}
+
 // driver is a client's process, which carries one case after the other out, a line each.
 type driver struct {
+	t       *testing.T // that it ends with
 	name    string
+	command []string
+	kill    func()
 	in      io.Writer
 	answers *bufio.Scanner
 	stderr  lockedBuffer
@@ -168,7 +226,7 @@ type driver struct {
 
 func startDriver(t *testing.T, command []string) *driver {
 	t.Helper()
-	d := &driver{name: strings.Join(command, " ")}
+	d := &driver{t: t, name: strings.Join(command, " "), command: command}
 	cmd := exec.Command(command[0], command[1:]...)
 	cmd.Stderr = &d.stderr
 	in, err := cmd.StdinPipe()
@@ -183,11 +241,12 @@ func startDriver(t *testing.T, command []string) *driver {
 		t.Fatal(err)
 	}
 	d.in, d.answers = in, bufio.NewScanner(out)
-	t.Cleanup(func() {
+	d.kill = sync.OnceFunc(func() {
 		in.Close()
 		cmd.Process.Kill()
 		cmd.Wait()
 	})
+	t.Cleanup(d.kill)
 	return d
 }
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import types
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 from typing import Any
 
 import anyio
+import httpx
 import pytest
 from conftest import MODEL
 from pikarc import AsyncPikarc
@@ -135,6 +137,32 @@ async def test_a_call_that_takes_too_long_is_settled_and_its_run_goes_on(options
         await run.model_call(lambda: USED, MODEL)
     (run,) = details()
     assert run["status"] == "COMPLETED" and [s["status"] for s in run["steps"]] == ["FAILED", "COMPLETED"]
+
+
+async def test_cancelled_while_a_person_is_asked_for_a_step_is_settled(options):
+    reports: list[tuple[str, Any]] = []
+    asked = asyncio.Event()
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path.startswith("/v1/reviews/"):
+            asked.set()
+            await asyncio.Event().wait()
+        if request.url.path.endswith("/steps"):
+            return httpx.Response(201, json={"id": "s", "decision": {"outcome": "REVIEW"}, "review_id": "r"})
+        if request.url.path != "/v1/runs/":
+            reports.append((request.url.path, json.loads(request.content)))
+        return httpx.Response(201, json={"id": "r", "decision": {"outcome": "ALLOW"}})
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http_client:
+        async with AsyncPikarc(**options, http_client=http_client) as client:
+            task = asyncio.create_task(Agent(client).work())
+            await asked.wait()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+    (step, told), (run, end) = reports
+    assert (step, told["status"], told["error"]) == ("/v1/runs/r/steps/s", "FAILED", "cancelled")
+    assert (run, end) == ("/v1/runs/r/end", {"status": "FAILED"})
 
 
 @pytest.mark.filterwarnings("ignore:.*(unclosed|socket|transport).*")  # its connections end with the loop

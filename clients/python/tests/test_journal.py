@@ -219,7 +219,7 @@ def test_a_damaged_report_stops_neither_the_agent_nor_the_others(options, caplog
     with AsyncPikarcOwner(options) as owner:
         directory.mkdir()
         lines = [{"owner": owner}, {"owner": owner, "kind": "request", "method": "GET"}, {"owner": owner, "kind": "step", "run_id": 7}]
-        (directory / f"1-x-{owner}.jsonl").write_text("\n".join(json.dumps(line) for line in lines) + "\n")
+        (directory / f"1-x-{owner}.py.jsonl").write_text("\n".join(json.dumps(line) for line in lines) + "\n")
 
         async def agent() -> int:
             async with AsyncPikarc(**options) as client:

@@ -7,7 +7,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"os"
+	"strings"
 	"time"
 
 	pikarc "github.com/pikarc/server/clients/go"
@@ -22,6 +24,28 @@ type question struct {
 	Timeout       float64
 	MaxRetries    int    `json:"max_retries"`
 	OnUnavailable string `json:"on_unavailable"`
+	Metadata      string
+}
+
+type obj = map[string]any
+
+var errOwn = errors.New("a\x00b")
+
+// unsaid is an answer that cannot say what it used, where it is asked by its method.
+type unsaid struct {
+	Usage obj `json:"usage"`
+}
+
+func (unsaid) Tokens() (prompt, completion int64) { panic("no tokens here") }
+
+// results are what the guarded functions return, by the call's name. The others return nothing.
+func results() map[string]any {
+	return map[string]any{
+		"model":            obj{"usage": obj{"prompt_tokens": 500, "completion_tokens": 100}},
+		"extractor raises": unsaid{obj{"prompt_tokens": 500, "completion_tokens": 100}},
+		"floats":           obj{"usage": obj{"prompt_tokens": 499.5, "completion_tokens": 100.0}},
+		"50 MB":            strings.Repeat("x", 50_000_000),
+	}
 }
 
 type answer struct {
@@ -54,13 +78,18 @@ func carryOut(q question) (a answer) {
 	client, err := pikarc.New(pikarc.WithAPIKey(q.APIKey), pikarc.WithBaseURL(q.BaseURL), pikarc.WithJournalDir(q.JournalDir),
 		pikarc.WithTimeout(time.Duration(q.Timeout*float64(time.Second))), pikarc.WithMaxRetries(q.MaxRetries), pikarc.WithOnUnavailable(rule))
 	if err != nil {
-		panic(err)
+		return answer{Error: "setting"}
 	}
 	ctx := context.Background()
 	if len(q.Calls) == 0 {
 		client.Flush(ctx)
 	} else {
-		a.see(client.Run(ctx, q.User, nil, func(ctx context.Context, run *pikarc.Run) error { return a.calls(ctx, run, q.Calls) }))
+		var metadata obj
+		if q.Metadata != "" {
+			metadata = obj{"made": func() {}, "not": math.NaN()}
+			metadata["itself"] = metadata
+		}
+		a.see(client.Run(ctx, q.User, metadata, func(ctx context.Context, run *pikarc.Run) error { return a.calls(ctx, run, q.Calls) }))
 	}
 	a.Journal = client.JournalLength()
 	return a
@@ -68,16 +97,21 @@ func carryOut(q question) (a answer) {
 
 func (a *answer) calls(ctx context.Context, run *pikarc.Run, calls []string) (err error) {
 	for _, call := range calls {
-		if call == "model" {
-			_, err = pikarc.ModelCall(ctx, run, "suite-model", nil, func(context.Context) (map[string]any, error) {
-				a.Called++
-				return map[string]any{"usage": map[string]any{"prompt_tokens": 500, "completion_tokens": 100}}, nil
-			})
-		} else {
-			_, err = pikarc.ToolCall(ctx, run, "suite-tool", nil, func(context.Context) (string, error) {
-				a.Called++
-				return "done", nil
-			})
+		result := results()[call]
+		fn := func(context.Context) (any, error) {
+			a.Called++
+			if call == "NUL" {
+				return nil, errOwn
+			}
+			return result, nil
+		}
+		switch call {
+		case "50 MB":
+			_, err = pikarc.ToolCall(ctx, run, "suite-tool", obj{"page": result}, fn)
+		case "tool", "NUL":
+			_, err = pikarc.ToolCall(ctx, run, "suite-tool", nil, fn)
+		default:
+			_, err = pikarc.ModelCall(ctx, run, "suite-model", nil, fn)
 		}
 		if err != nil {
 			return err
@@ -93,6 +127,10 @@ func (a *answer) see(err error) {
 	case err == nil:
 	case errors.As(err, &blocked):
 		a.Error, a.Reason = "PikarcBlockedError", blocked.Reason
+	case errors.Is(err, errOwn):
+		a.Error = "its own"
+	case errors.Is(err, pikarc.ErrNotFound):
+		a.Error = "NotFound"
 	case errors.Is(err, pikarc.ErrConnectionFailed):
 		a.Error = "ConnectionFailed"
 	case errors.Is(err, pikarc.ErrUnavailable):

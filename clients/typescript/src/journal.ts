@@ -50,7 +50,8 @@ export class MemoryJournal implements Journal {
 }
 
 const maxBytes = 64 << 20;
-const suffix = ".jsonl";
+const suffix = ".ts.jsonl"; // the clients of other languages have files of their own form
+const longestDelivery = 600_000; // milliseconds after which a file that is being delivered is taken over
 const lookEvery = 30_000; // milliseconds between looks for what other processes have left
 /** Tells this process from another one that had its id: in containers all have the same. */
 const instance = crypto.randomUUID().slice(0, 8);
@@ -58,8 +59,8 @@ const instance = crypto.randomUUID().slice(0, 8);
 type Fs = typeof import("node:fs/promises");
 
 /**
- * Keeps reports in files: one a process, named by its id, so that the files of processes that are gone can be told. A
- * report is appended and synced before the call that it is of returns. The API key is never written.
+ * Keeps reports in files. Whoever delivers one renames it first; who has written it then goes on in a new one, also what it
+ * wrote at that moment. A report is appended and synced before the call that it is of returns. The API key is never written.
  */
 export class FileJournal implements Journal {
   private path: string | undefined;
@@ -80,8 +81,9 @@ export class FileJournal implements Journal {
     return this.inTurn(async () => {
       try {
         await this.fs.mkdir(this.directory, { recursive: true, mode: 0o700 });
-        this.path ??= `${this.directory}/${this.pid}-${crypto.randomUUID().slice(0, 12)}-${this.owner}${suffix}`;
-        await this.write(this.path, Buffer.from(entries.map((entry) => JSON.stringify(entry) + "\n").join("")));
+        const lines = Buffer.from(entries.map((entry) => JSON.stringify(entry) + "\n").join(""));
+        do this.path ??= `${this.directory}/${crypto.randomUUID().slice(0, 18)}-${this.owner}${suffix}`;
+        while (!(await this.write(this.path, lines)));
         this.left = true;
         return true;
       } catch (error) {
@@ -91,7 +93,8 @@ export class FileJournal implements Journal {
     });
   }
 
-  private async write(path: string, lines: Buffer): Promise<void> {
+  /** Appends all or nothing. It is false where the file has been taken away meanwhile. */
+  private async write(path: string, lines: Buffer): Promise<boolean> {
     if ((await this.size()) + lines.length > maxBytes) throw new Error(`the journal in ${this.directory} is full (${maxBytes} bytes)`);
     const file = await this.fs.open(path, "a", 0o600);
     try {
@@ -103,6 +106,10 @@ export class FileJournal implements Journal {
         await file.truncate(size); // half a line would spoil the next one too
         throw error;
       }
+      const [written, there] = await Promise.all([file.stat({ bigint: true }), this.fs.stat(path, { bigint: true }).catch(() => undefined)]);
+      if (written.ino === there?.ino) return true;
+      this.path = undefined;
+      return false;
     } finally {
       await file.close();
     }
@@ -120,25 +127,33 @@ export class FileJournal implements Journal {
   }
 
   /**
-   * Renames a file: whoever does has it, and its mark is the name's last part from then on. This process, if the file is its
-   * own, goes on in a new one. What a process had taken that has died is taken in the same way.
+   * Renames a file: whoever does has it, and its id and mark are the name's last part from then on. What a process had taken
+   * that has died, or is another by now, is taken in the same way.
    */
   private async take(name: string): Promise<string | undefined> {
     const [base = "", holder] = name.split(`${suffix}.`);
-    const [pid, mark] = (holder ?? base).split("-");
-    const ours = Number(pid) === this.pid;
-    if (ours ? holder !== undefined && mark === this.mark : this.isAlive(Number(pid))) return undefined;
     const path = `${this.directory}/${name}`;
+    if (holder !== undefined && (await this.isHeld(path, holder))) return undefined;
     const taken = `${this.directory}/${holder === undefined ? name : base + suffix}.${this.pid}-${this.mark}`;
     try {
       await this.inTurn(async () => {
         if (path === this.path) this.path = undefined;
         await this.fs.rename(path, taken);
+        await this.fs.utimes(taken, new Date(), new Date());
       });
       return taken;
     } catch {
       return undefined;
     }
+  }
+
+  /** Reports whether a file's holder is delivering it: a process of this id that lives, within a bounded time. */
+  private async isHeld(path: string, holder: string): Promise<boolean> {
+    const [pid, mark] = holder.split("-");
+    if (Number(pid) === this.pid) return mark === this.mark;
+    if (!this.isAlive(Number(pid))) return false;
+    const since = (await this.fs.stat(path).catch(() => undefined))?.mtimeMs ?? 0;
+    return Date.now() - since < longestDelivery;
   }
 
   async length(): Promise<number> {

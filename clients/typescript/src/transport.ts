@@ -35,7 +35,7 @@ export async function request(s: Settings, method: string, path: string, body?: 
       } else {
         problem = errorFor(answer.status, answer.body, answer.requestId);
         if (answer.status < 500 && answer.status !== 408 && answer.status !== 429) throw problem;
-        wait = Math.max(wait, Math.min(longestWait, answer.retryAfter));
+        wait = Math.max(wait, answer.retryAfter);
       }
     } catch (error) {
       if (sending.signal?.aborted) throw sending.signal.reason;
@@ -62,12 +62,11 @@ async function once(s: Settings, method: string, path: string, content: string |
   try {
     const response = await s.fetch(s.baseUrl + path, { method, headers, body: content, signal: timer.signal, redirect: "manual" });
     const text = await response.text();
-    const retry = Number(response.headers.get("retry-after") ?? "0");
     return {
       status: response.status,
       body: parse(text),
       requestId: response.headers.get("x-request-id") ?? undefined,
-      retryAfter: Number.isFinite(retry) && retry > 0 ? retry * 1000 : 0,
+      retryAfter: retryAfter(response.headers.get("retry-after")),
     };
   } catch (error) {
     if (sending.signal?.aborted) throw sending.signal.reason;
@@ -77,6 +76,13 @@ async function once(s: Settings, method: string, path: string, content: string |
     clearTimeout(late);
     sending.signal?.removeEventListener("abort", stop);
   }
+}
+
+/** How long the server asks to wait, in milliseconds as far as that is obeyed: it says seconds, or a date. */
+export function retryAfter(said: string | null): number {
+  const seconds = Number(said ?? "0");
+  const wait = Number.isNaN(seconds) ? Date.parse(said ?? "") - Date.now() : seconds * 1000;
+  return wait > 0 ? Math.min(longestWait, wait) : 0;
 }
 
 function parse(text: string): unknown {

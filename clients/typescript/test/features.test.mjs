@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { retryAfter } from "../dist/transport.js";
 import { Books } from "./books.mjs";
 
 const used = { usage: { prompt_tokens: 3, completion_tokens: 2 } };
@@ -103,3 +104,11 @@ for (const [name, answer, tokens, cached] of [
     assert.deepEqual([sent.input_tokens_details.cached_tokens, sent.output_tokens_details.reasoning_tokens], [cached, 2]);
   });
 }
+
+test("Retry-After is obeyed within a bound", () => {
+  for (const [said, want] of [["7", 7_000], ["0.3", 300], ["3600", 30_000], ["-1", 0], ["nan", 0], ["soon", 0], ["", 0], [null, 0]]) {
+    assert.equal(retryAfter(said), want, `${said}`);
+  }
+  const date = retryAfter(new Date(Date.now() + 10_000).toUTCString());
+  assert.ok(date > 8_000 && date <= 10_000, `${date} ms`);
+});

@@ -38,11 +38,43 @@ test("what the server does not take yet is kept in its order", async () => {
   assert.deepEqual(await all(journal), ["b"]);
 });
 
-test("the files of a process that is gone are delivered, those of one that lives are not", async () => {
+test("the files of other processes are delivered, whether they live or another has their id", async () => {
   const dir = directory();
   await open(dir, 8).append(entry("gone"));
-  await open(dir, 9).append(entry("alive"));
-  assert.deepEqual(await all(open(dir, 7, { alive: [9] })), ["gone"]);
+  const alive = open(dir, 9);
+  await alive.append(entry("alive"));
+  assert.deepEqual((await all(open(dir, 7, { alive: [9] }))).sort(), ["alive", "gone"]);
+  await alive.append(entry("more"));
+  assert.deepEqual(await all(open(dir)), ["more"]);
+});
+
+test("a report that is kept while another process takes the file away is not lost", async () => {
+  const dir = directory();
+  const other = open(dir, 8);
+  let first;
+  const racing = {
+    ...fs,
+    open: async (...given) => {
+      const file = await fs.open(...given);
+      first ??= await all(other);
+      return file;
+    },
+  };
+  const journal = new FileJournal(racing, dir, "owner", 7, () => true, "m");
+  assert.equal(await journal.append(entry("a")), true);
+  assert.deepEqual([first, await all(open(dir))], [[], ["a"]]);
+});
+
+test("what a living process is delivering is left to it, for a time", async () => {
+  const dir = directory();
+  await open(dir, 8).append(entry("a"));
+  open(dir, 8).drain(() => new Promise(() => undefined));
+  while (!readdirSync(dir)[0]?.includes(".jsonl.")) await new Promise(setImmediate);
+  const next = open(dir, 7, { alive: [8] });
+  const [path, past] = [join(dir, readdirSync(dir)[0]), new Date(Date.now() - 700_000)];
+  assert.deepEqual(await all(next), []);
+  await fs.utimes(path, past, past);
+  assert.deepEqual(await all(next), ["a"]); // its id is another's by now
 });
 
 for (const [name, pid, mark] of [["another process", 8, "m"], ["an earlier process with the same id, as in a container", 7, "before"]]) {
@@ -95,7 +127,7 @@ test("a full journal says no, and keeps what it has", async () => {
   const dir = directory();
   const journal = open(dir);
   await journal.append(entry("a"));
-  writeFileSync(join(dir, "8-x-owner.jsonl"), Buffer.alloc(64 << 20, "\n"));
+  writeFileSync(join(dir, "8-x-owner.ts.jsonl"), Buffer.alloc(64 << 20, "\n"));
   assert.equal(await journal.append(entry("b")), false);
   assert.deepEqual(await all(journal), ["a"]);
 });

@@ -7,6 +7,7 @@ processes that are gone. A report may be delivered twice, which the server knows
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -22,13 +23,13 @@ from pikarc._json import encode, members
 
 try:
     import fcntl
-except ImportError:  # Windows: files of other processes are left to them
+except ImportError:  # Windows: two processes may deliver the same reports, which the server knows by their keys
     fcntl = None
 
 logger = logging.getLogger("pikarc")
 
 MAX_BYTES = 64 << 20  # of all files of a server and key
-_SUFFIX = ".jsonl"
+_SUFFIX = ".py.jsonl"  # the clients of other languages have files of their own form
 _LOOK_EVERY = 30.0  # seconds between looks for what other processes have left
 
 # The journals of this process, one for each directory and owner.
@@ -99,9 +100,17 @@ class Journal:
                     if entries := self._read(path):
                         yield path, entries
                     else:  # a crash has left nothing that can be read
-                        path.unlink(missing_ok=True)
+                        self.remove(path)
             finally:
                 os.close(descriptor)
+
+    def remove(self, path: Path) -> None:
+        """Removes a file whose reports are delivered, or else empties it: Windows removes none that is open."""
+        try:
+            path.unlink(missing_ok=True)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.truncate(path, 0)
 
     def _read(self, path: Path) -> list[dict[str, Any]]:
         """Reads this owner's reports. A line that a crash has cut short is left out."""

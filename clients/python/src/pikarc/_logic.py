@@ -300,7 +300,16 @@ def ask(core: Core, run: RunState, what: dict[str, Any]) -> Logic[Step]:
         raise
     review = _allow(answer, run)
     if review is not None:
-        yield from wait_for_review(core, run, step.id, review, members(answer.get("decision")).get("policy_name"))
+        started = time.monotonic()
+        try:
+            yield from wait_for_review(core, run, step.id, review, members(answer.get("decision")).get("policy_name"))
+        except GeneratorExit:  # dropped by its event loop: nothing can be sent any more
+            keep(core, run, step, started, {"status": "FAILED", "error": "cancelled"})
+            raise
+        except BaseException as exc:
+            if not isinstance(exc, Exception):
+                yield Finish(settle(core, run, step, started, failed(exc), cancelled=True), run)
+            raise
     return step
 
 
@@ -406,7 +415,7 @@ def deliver(core: Core, *, look: bool = False) -> Logic[int]:
                 what = {k: v for k, v in entry.items() if k not in ("step", "start", "owner")}  # no payloads in a log
                 logger.error("A kept report cannot be delivered and is dropped: %s: %s", exc, json.dumps(what)[:2000])
         if not left or core.journal.append(*({k: v for k, v in e.items() if k != "owner"} for e in left)):
-            path.unlink(missing_ok=True)
+            core.journal.remove(path)
         if left or count >= _DELIVERED_AT_ONCE:
             break
     return count
