@@ -273,6 +273,9 @@ func configurationCalls() []apiCase {
 			want: `{` + strings.Replace(spareKey, `"is_active":true`, `"is_active":false`, 1) + `}`,
 		},
 		{
+			method: "GET", path: "/v1/usage/now", as: "token", status: http.StatusOK, // TestUsageNowNamesWhoBurns
+		},
+		{
 			method: "GET", path: "/v1/usage/by?group=key", as: "token", status: http.StatusOK,
 			want: `{"items":[],"other":{"total_usd":0,"prompt_tokens":0,"completion_tokens":0,"run_count":2,"blocked_run_count":0},` +
 				`"since":"2026-10-25T00:00:00.000Z","until":"2026-11-24T00:00:00.000Z"}`,

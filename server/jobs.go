@@ -21,6 +21,7 @@ const (
 	reconcileTry   = 10 * time.Minute // after it failed
 	keyUseEvery    = time.Minute
 	indexEvery     = time.Second
+	foldEvery      = 10 * time.Minute
 	lookEvery      = time.Minute // whether a backup or a verification is due
 )
 
@@ -39,6 +40,7 @@ const (
 	jobBackup
 	jobKeyUse
 	jobIndex
+	jobFold
 	jobCount
 	jobNone = jobCount // a look at the clock, which counts what it starts itself
 )
@@ -48,7 +50,7 @@ func (j job) String() string {
 	return [jobCount]string{
 		"end_idle_runs", "delete_expired_runs", "erase_users", "shrink_file",
 		"end_unpaid_plans", "repair_customers", "verify", "backup", "record_key_use",
-		"index_runs",
+		"index_runs", "fold_minutes",
 	}[j]
 }
 
@@ -87,6 +89,7 @@ func (u *upkeep) start(ctx context.Context) <-chan struct{} {
 	does(shrinkEvery, jobShrink, "shrink the file", "pages", u.shrink)
 	does(keyUseEvery, jobKeyUse, "record when API keys were used", "", u.recordKeyUse)
 	does(indexEvery, jobIndex, "index runs for searches", "", u.indexRuns)
+	does(foldEvery, jobFold, "add up minutes into hours", "", u.foldMinutes)
 	if u.billing != nil {
 		does(endPlansEvery, jobEndPlans, "end plans that are no longer paid", "customers",
 			u.billing.EndPlans)
@@ -147,6 +150,12 @@ func (u *upkeep) indexRuns(ctx context.Context) (int, error) {
 // recordKeyUse says that it did nothing, so that it is not logged every minute.
 func (u *upkeep) recordKeyUse(ctx context.Context) (int, error) {
 	_, err := u.store.RecordKeyUse(ctx)
+	return 0, err
+}
+
+// foldMinutes says that it did nothing, so that it is not logged every hour.
+func (u *upkeep) foldMinutes(ctx context.Context) (int, error) {
+	_, err := u.store.FoldMinutes(ctx)
 	return 0, err
 }
 

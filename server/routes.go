@@ -63,6 +63,7 @@ func (s *Server) routes() []route {
 		{"POST", "/v1/blocked-users/unblock", canConfigure, s.unblockNamedUser},
 
 		{"GET", "/v1/usage/", canRead, s.readUsage},
+		{"GET", "/v1/usage/now", canRead, s.readBurn},
 		{"GET", "/v1/usage/daily", canRead, s.readDailyUsage},
 		{"GET", "/v1/usage/by", canRead, s.readUsageBy},
 

@@ -100,6 +100,7 @@ func intrusions() map[string]intrusion {
 		"POST /v1/blocked-users":                {`{"user_id":"the caller's","reason":"mine"}`, http.StatusOK},
 		"POST /v1/blocked-users/unblock":        {`{"user_id":"canary/user"}`, http.StatusNotFound},
 		"GET /v1/usage/":                        {"", http.StatusOK},
+		"GET /v1/usage/now":                     {"", http.StatusOK},
 		"GET /v1/usage/daily":                   {"", http.StatusOK},
 		"GET /v1/events":                        {"", http.StatusOK},
 		"GET /v1/usage/by":                      {"", http.StatusOK},
@@ -304,6 +305,7 @@ func TestNoCallReachesAnotherTenant(t *testing.T) {
 	in := &intruder{w: w, watched: w.makeWatched()}
 	w.exec(`INSERT INTO expired_history SELECT id, 1, 1 FROM workspaces`)                    // as retention would
 	w.exec(`INSERT INTO erasures SELECT id, workspace_id, external_id, 1, x'00' FROM users`) // as if it could not go on
+	w.exec(`INSERT INTO spend_hours SELECT id, 0, 0 FROM workspaces`)                        // as hours that were folded
 	w.exec(`INSERT INTO capped_steps SELECT run_id, uuid, 1000, 1 FROM steps WHERE prompt_tokens = 1000`)
 	w.exec(`INSERT INTO step_usage SELECT segment, run_id, uuid, 7, 0, 0, 0, 0, NULL, 0, 0, 0, 0 FROM steps WHERE prompt_tokens = 1000`)
 	w.exec(`INSERT INTO price_points SELECT NULL, id, 2, 'canary/model', '', 'in=1 out=1', 0 FROM workspaces`)

@@ -98,11 +98,15 @@ func (s *Server) setKillSwitch(c *call) error {
 		return err
 	}
 	active := o.Bool("active")
+	reason := o.OptionalString("reason", 0, maxBlockReason)
 	o.RefuseUnknown()
 	if err := o.Err(); err != nil {
 		return err
 	}
-	w, err := s.store.SetKillSwitch(c.ctx(), c.who.workspace, active)
+	if reason == nil {
+		reason = new(string)
+	}
+	w, err := s.store.SetKillSwitch(c.ctx(), c.who.workspace, active, *reason)
 	return c.ok(workspaceOf(w), err)
 }
 

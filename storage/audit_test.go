@@ -16,7 +16,7 @@ func TestAChangeIsNeverThereWithoutItsEntry(t *testing.T) {
 	if _, err := w.BlockUser(t.Context(), ws, "ada", nil); err == nil {
 		t.Error("a block that could not be recorded was answered as done")
 	}
-	if _, err := w.SetKillSwitch(t.Context(), ws, true); err == nil {
+	if _, err := w.SetKillSwitch(t.Context(), ws, true, ""); err == nil {
 		t.Error("a kill switch that could not be recorded was answered as done")
 	}
 	if got, err := w.Workspace(t.Context(), ws); err != nil || got.KillSwitch {

@@ -50,6 +50,7 @@ type cache struct {
 	keyDays    *table[partKey, *cachedKeyDay]
 	tagDays    *table[tagDayKey, *cachedTagDay]
 	tagValues  *table[dayKey, *cachedTagValues]
+	minutes    *table[minuteKey, *cachedMinute]
 	points     *table[idKey, *cachedPoint]
 
 	catalogue *prices.Catalogue // of published prices; nil for none
@@ -80,6 +81,7 @@ func newCache(size int, catalogue *prices.Catalogue) *cache {
 		keyDays:    newTable(size, loadKeyDay),
 		tagDays:    newTable(size, loadTagDay),
 		tagValues:  newTable(size, loadTagValues),
+		minutes:    newTable(size, loadMinute),
 		points:     newTable(size, loadPoint),
 	}
 }
@@ -169,7 +171,7 @@ func (c *cache) purge() {
 	c.dirty = nil
 	for _, t := range []interface{ purge() }{
 		c.workspaces, c.keys, c.users, c.userIDs, c.models, c.modelIDs, c.runs, c.days, c.userDays, c.modelDays, c.keyDays, c.tagDays,
-		c.tagValues, c.points,
+		c.tagValues, c.minutes, c.points,
 	} {
 		t.purge()
 	}

@@ -153,8 +153,8 @@ func TestConfigurationWriteLeavesOthersInCache(t *testing.T) {
 			_, err := w.UpdateWorkspace(t.Context(), busy, WorkspaceChange{Name: new("n")})
 			return err
 		},
-		"switch":    func() error { _, err := w.SetKillSwitch(t.Context(), busy, false); return err },
-		"refused":   func() error { _, err := w.SetKillSwitch(t.Context(), basic, true); return err },
+		"switch":    func() error { _, err := w.SetKillSwitch(t.Context(), busy, false, ""); return err },
+		"refused":   func() error { _, err := w.SetKillSwitch(t.Context(), basic, true, ""); return err },
 		"block":     func() error { _, err := w.BlockUser(t.Context(), busy, "u", nil); return err },
 		"unblock":   func() error { _, err := w.UnblockUser(t.Context(), busy, "u"); return err },
 		"unknown":   func() error { _, err := w.UnblockUser(t.Context(), busy, "nobody"); return err },

@@ -71,6 +71,8 @@ type cachedWorkspace struct {
 	idleTimeout       time.Duration
 	runningRuns       int64
 	wanted            Events // that an endpoint wants to be told of
+	minutesFrom       int64  // minute from which spend_minutes is kept
+	spendFrom         int64  // and from which spend_hours is
 }
 
 func loadWorkspace(tx *Tx, ws WorkspaceKey) (*cachedWorkspace, error) {
@@ -79,11 +81,11 @@ func loadWorkspace(tx *Tx, ws WorkspaceKey) (*cachedWorkspace, error) {
 	var daily, userDaily sql.NullInt64
 	var idleSeconds int64
 	err := tx.get(`SELECT plan, kill_switch, daily_budget_nanos, user_daily_budget_nanos,
-			max_concurrent_runs, price_catalogue, trust_reported_cost, refuse_unpriced, running_runs, run_idle_timeout_seconds,
+			max_concurrent_runs, price_catalogue, trust_reported_cost, refuse_unpriced, running_runs, run_idle_timeout_seconds, minutes_from, spend_from,
 			EXISTS (SELECT 1 FROM models WHERE workspace_id = $1 AND name >= 'tool:' AND name < 'tool;' AND is_active = 1)
 		FROM workspaces WHERE id = $1`, []any{ws},
 		&planID, &w.killSwitch, &daily, &userDaily, &w.maxConcurrentRuns, &w.priceCatalogue, &w.trustsReports, &w.refusesUnpriced,
-		&w.runningRuns, &idleSeconds, &w.hasToolPrices)
+		&w.runningRuns, &idleSeconds, &w.minutesFrom, &w.spendFrom, &w.hasToolPrices)
 	if errors.Is(err, ErrNotFound) {
 		err = missingRow("a workspace that there is a key or a run of")
 	}
@@ -166,6 +168,7 @@ type cachedRun struct {
 	spend                          int64 // nano-USD
 	unpricedTokens                 int64
 	callsWithoutUsage              int64
+	burn                           burn
 	statusChanged                  bool  // status or deny_reason, which are indexed
 	gapsChanged                    bool  // unpricedTokens or callsWithoutUsage, which few runs have
 	segment                        int64 // the latest in which it is listed; 0 when unknown
@@ -227,12 +230,13 @@ func loadRun(tx *Tx, key runKey) (*cachedRun, error) {
 	var tagged bool
 	err := tx.get(`SELECT id, user_id, coalesce(key_id, 0), status, coalesce(deny_reason, 0), coalesce(ended_at, 0), coalesce(ended_by, 0), last_call_at,
 			step_count, blocked_step_count, prompt_tokens, completion_tokens, spend_nanos, unpriced_tokens, calls_without_usage,
+			burn_minute, burn_nanos, burn_before_nanos,
 			EXISTS (SELECT 1 FROM users u WHERE u.id = r.user_id AND u.erased_at IS NOT NULL),
 			EXISTS (SELECT 1 FROM run_tags t WHERE t.run_id = r.id)
 		FROM runs r WHERE workspace_id = $1 AND uuid = $2`, []any{key.ws, key.id[:]},
 		&r.id, &r.userID, &r.keyID, &r.status, &r.denyReason, &r.endedAt, &r.endedBy, &r.lastCallAt,
 		&r.stepCount, &r.blockedStepCount, &r.promptTokens, &r.completionTokens, &r.spend,
-		&r.unpricedTokens, &r.callsWithoutUsage, &r.erased, &tagged)
+		&r.unpricedTokens, &r.callsWithoutUsage, &r.burn.minute, &r.burn.spend, &r.burn.before, &r.erased, &tagged)
 	if err == nil && tagged {
 		r.tags, err = loadTags(tx, r.id)
 	}
@@ -259,8 +263,10 @@ func (r *cachedRun) save(tx *Tx) error {
 		}
 	}
 	return tx.execOne(`UPDATE runs SET last_call_at = $2, step_count = $3, blocked_step_count = $4,
-			prompt_tokens = $5, completion_tokens = $6, spend_nanos = $7 WHERE id = $1`,
-		r.id, r.lastCallAt, r.stepCount, r.blockedStepCount, r.promptTokens, r.completionTokens, r.spend)
+			prompt_tokens = $5, completion_tokens = $6, spend_nanos = $7,
+			burn_minute = $8, burn_nanos = $9, burn_before_nanos = $10 WHERE id = $1`,
+		r.id, r.lastCallAt, r.stepCount, r.blockedStepCount, r.promptTokens, r.completionTokens, r.spend,
+		r.burn.minute, r.burn.spend, r.burn.before)
 }
 
 // touch moves the last call of a RUNNING run to now, which restarts its idle timeout.

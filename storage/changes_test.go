@@ -62,7 +62,7 @@ func TestEveryChangeIsToldInItsOrder(t *testing.T) {
 	w.patch(ws, run.ID, step.ID, 5, 5) // repeats, and changes nothing
 	tool := w.step(ws, run.ID)
 	w.patch(ws, run.ID, tool.ID, 0, 0) // ends without a token
-	_, err := w.SetKillSwitch(t.Context(), ws, true)
+	_, err := w.SetKillSwitch(t.Context(), ws, true, "")
 	w.must(err)
 	denied := w.step(ws, run.ID)
 	w.start(ws, "v")

@@ -39,7 +39,7 @@ func objections() []objection {
 	}
 	killSwitch := func(on bool) func(*world, WorkspaceKey) {
 		return func(w *world, ws WorkspaceKey) {
-			_, err := w.SetKillSwitch(context.Background(), ws, on)
+			_, err := w.SetKillSwitch(context.Background(), ws, on, "")
 			w.must(err)
 		}
 	}

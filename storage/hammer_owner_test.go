@@ -15,7 +15,7 @@ func (a *actor) configure() {
 	var err error
 	switch a.IntN(10) {
 	case 0:
-		_, err = a.SetKillSwitch(ctx, ws, a.chance(20))
+		_, err = a.SetKillSwitch(ctx, ws, a.chance(20), "")
 	case 1:
 		_, err = a.BlockUser(ctx, ws, a.user(), new("no"))
 	case 2, 3:

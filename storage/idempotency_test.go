@@ -88,7 +88,7 @@ func TestRepeatedKeyReplaysWhateverHasHappenedSince(t *testing.T) {
 	step, err := w.tryStep(ws, run.ID, once("k", "body"))
 	w.must(err)
 	w.end(ws, run.ID, RunCompleted)
-	_, err = w.SetKillSwitch(t.Context(), ws, true)
+	_, err = w.SetKillSwitch(t.Context(), ws, true, "")
 	w.must(err)
 	again, err := w.tryStart(ws, once("k", "body"))
 	w.mustReplay(run, again, err)
@@ -100,7 +100,7 @@ func TestRepeatedKeyReplaysADenialToo(t *testing.T) {
 	w := newWorld(t)
 	ws := w.roomy()
 	run := w.start(ws, "u")
-	_, err := w.SetKillSwitch(t.Context(), ws, true)
+	_, err := w.SetKillSwitch(t.Context(), ws, true, "")
 	w.must(err)
 	deniedRun, err := w.tryStart(ws, once("k", "body"))
 	w.must(err)
@@ -109,7 +109,7 @@ func TestRepeatedKeyReplaysADenialToo(t *testing.T) {
 	if deniedRun.Decision.Allowed() || deniedStep.Decision.Allowed() {
 		t.Fatalf("not denied: %+v, %+v", deniedRun, deniedStep)
 	}
-	_, err = w.SetKillSwitch(t.Context(), ws, false)
+	_, err = w.SetKillSwitch(t.Context(), ws, false, "")
 	w.must(err)
 	again, err := w.tryStart(ws, once("k", "body"))
 	w.mustReplay(deniedRun, again, err)

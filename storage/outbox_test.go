@@ -48,7 +48,7 @@ func TestTheOutboxIsWrittenWithWhatItTells(t *testing.T) {
 	ws, other := w.roomy(), w.roomy()
 	w.wants(ws, EventsOf(KillSwitchChanged))
 	w.wants(other, AllEvents)
-	_, err := w.SetKillSwitch(t.Context(), ws, true)
+	_, err := w.SetKillSwitch(t.Context(), ws, true, "")
 	w.must(err)
 	w.wantOutbox(ws, KillSwitchChanged)
 	w.wantOutbox(other)

@@ -77,6 +77,23 @@ func calls(t *testing.T, w *world) []call {
 		{"Prices", func() error { _, err := w.Prices(ctx, ws, true); return err }},
 		{"Usage", func() error { _, err := w.Usage(ctx, ws); return err }},
 		{"DailyUsage", func() error { _, err := w.DailyUsage(ctx, ws, 365, true); return err }},
+		{"Burn", func() error {
+			budget := plans.Budget{Limit: 1, Set: true}
+			_, err := w.UpdateWorkspace(ctx, ws, WorkspaceChange{UserDailyBudget: &budget})
+			b, err2 := w.Burn(ctx, ws)
+			budget.Set = false
+			_, err3 := w.UpdateWorkspace(ctx, ws, WorkspaceChange{UserDailyBudget: &budget})
+			return errors.Join(err, err2, err3, atLeastOne(len(b.Runs)))
+		}},
+		{"FoldMinutes", func() error {
+			run := w.start(ws, "burning").ID
+			step := w.call(ws, run, "new")
+			w.patch(ws, run, step, 500_000, 6)
+			w.Advance(3 * time.Hour)
+			n, err := w.FoldMinutes(ctx)
+			w.patch(ws, run, step, 900_000, 6) // in an hour by then
+			return errors.Join(err, atLeastOne(n))
+		}},
 		{"UsageBy", func() error {
 			for _, group := range append(UsageGroups(), string(ByTag("agent"))) {
 				if _, _, err := w.UsageBy(ctx, ws, UsageGroup(group), noon(), noon(), 2); err != nil {
@@ -241,7 +258,12 @@ func accountCalls(w *world, a Account, space Workspace, k APIKey) []call {
 			_, err := w.UpdateWorkspace(ctx, ws, WorkspaceChange{MaxConcurrentRuns: &most})
 			return err
 		}},
-		{"SetKillSwitch", func() error { _, err := w.SetKillSwitch(ctx, ws, false); return err }},
+		{"SetKillSwitch", func() error {
+			_, err := w.SetKillSwitch(ctx, ws, true, "loop")
+			_, err2 := w.Burn(ctx, ws)
+			_, err3 := w.SetKillSwitch(ctx, ws, false, "")
+			return errors.Join(err, err2, err3)
+		}},
 		{"SetPlan", func() error { _, err := w.SetPlan(ctx, ws, space.Plan); return err }},
 	}
 }
@@ -253,8 +275,8 @@ func endpointCalls(w *world, ws WorkspaceKey) []call {
 		{"CreateEndpoint", func() (err error) {
 			in := NewEndpoint{Kind: Webhook, Label: "on call", Address: "https://example.com", Events: AllEvents}
 			e, _, err = w.CreateEndpoint(ctx, ws, in)
-			_, err2 := w.SetKillSwitch(ctx, ws, true)
-			_, err3 := w.SetKillSwitch(ctx, ws, false)
+			_, err2 := w.SetKillSwitch(ctx, ws, true, "")
+			_, err3 := w.SetKillSwitch(ctx, ws, false, "")
 			return errors.Join(err, err2, err3)
 		}},
 		{"Endpoints", func() error {

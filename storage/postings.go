@@ -84,6 +84,7 @@ func (f figures) minus(g figures) figures {
 type counted struct {
 	model        sql.NullInt64
 	bookedDay    int64
+	minute       int64 // in which its cost counts; 0 for none
 	used         figures
 	withoutUsage bool
 	completedDay int64
@@ -91,7 +92,7 @@ type counted struct {
 
 func (row *stepRow) counted() counted {
 	c := counted{
-		model: row.model, bookedDay: row.bookedDay.Int64,
+		model: row.model, bookedDay: row.bookedDay.Int64, minute: row.minute(),
 		used: figures{spend: row.used.cost.Int64, prompt: row.used.booked.prompt, completion: row.used.booked.completion},
 	}
 	if row.unpriced() && row.used.tokens() > 0 {
@@ -107,6 +108,10 @@ func (row *stepRow) counted() counted {
 // step. Where its model changes although it has used something, as that of a
 // call of a tool does that gets a price, all of it moves to the other model.
 func (c counted) since(tx *Tx, was counted, ws WorkspaceKey, r *cachedRun) (posts postings, err error) {
+	posts.run = r
+	if err := posts.burn(tx, ws, was, c); err != nil {
+		return posts, err
+	}
 	used := c.used.minus(was.used)
 	if c.model != was.model && was.used != (figures{}) {
 		used = c.used
@@ -145,8 +150,11 @@ type posting struct {
 // postings are the changes that one update makes: of what the step has used,
 // and of a call without usage, each under the model that it had and that it has.
 type postings struct {
-	list [4]posting
-	n    int
+	list   [4]posting
+	n      int
+	run    *cachedRun
+	burns  [2]burning
+	burned int
 }
 
 // add reads every counter that holds the figures, so that book cannot fail.
@@ -202,6 +210,9 @@ func isFull(spend, prompt, completion int64) bool {
 func (p *postings) book(tx *Tx) {
 	for _, b := range p.list[:p.n] {
 		b.book(tx)
+	}
+	for _, b := range p.burns[:p.burned] {
+		b.book(tx, p.run)
 	}
 }
 

@@ -230,7 +230,7 @@ func TestDecisionsAmidReportsAreTrueWhenGiven(t *testing.T) {
 func TestKillSwitchAndBlockHoldForTheNextQuestion(t *testing.T) {
 	for reason, throw := range map[guard.Reason]func(*world, WorkspaceKey) error{
 		guard.KillSwitchActive: func(w *world, ws WorkspaceKey) error {
-			_, err := w.SetKillSwitch(context.Background(), ws, true)
+			_, err := w.SetKillSwitch(context.Background(), ws, true, "")
 			return err
 		},
 		guard.UserBlocked: func(w *world, ws WorkspaceKey) error {

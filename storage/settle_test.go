@@ -52,7 +52,7 @@ func TestSettlementRecordsStateEventAndPlanTogether(t *testing.T) {
 	if out := w.told(paying(plans.Scale), "evt_1"); out != (Settled{Changed: true, From: plans.Basic, To: plans.Scale}) {
 		t.Errorf("%+v", out)
 	}
-	_, err := w.SetKillSwitch(t.Context(), ws, true)
+	_, err := w.SetKillSwitch(t.Context(), ws, true, "")
 	w.must(err)
 	w.Advance(time.Hour)
 	if out := w.told(paying(plans.Pro), "evt_2"); out.To != plans.Pro {

@@ -171,8 +171,9 @@ func (s *Store) UpdateWorkspace(ctx context.Context, ws WorkspaceKey, c Workspac
 }
 
 // SetKillSwitch turns the kill switch on, where the plan has it, or off, always.
-func (s *Store) SetKillSwitch(ctx context.Context, ws WorkspaceKey, active bool) (Workspace, error) {
-	return s.changeWorkspace(ctx, ws, ActionKillSwitch, func(w *Workspace) error {
+// The audit log keeps the reason, if there is one.
+func (s *Store) SetKillSwitch(ctx context.Context, ws WorkspaceKey, active bool, reason string) (Workspace, error) {
+	return s.changeWorkspaceFor(ctx, ws, ActionKillSwitch, reason, func(w *Workspace) error {
 		if err := w.Plan.Require(plans.KillSwitch); err != nil && active {
 			return err
 		}
@@ -181,7 +182,15 @@ func (s *Store) SetKillSwitch(ctx context.Context, ws WorkspaceKey, active bool)
 	})
 }
 
-func (s *Store) changeWorkspace(ctx context.Context, ws WorkspaceKey, action Action, change func(*Workspace) error) (w Workspace, err error) {
+func (s *Store) changeWorkspace(ctx context.Context, ws WorkspaceKey, action Action, change func(*Workspace) error) (Workspace, error) {
+	return s.changeWorkspaceFor(ctx, ws, action, "", change)
+}
+
+// changeWorkspaceFor is changeWorkspace for a reason that somebody gave to turn
+// the kill switch. What changes nothing has none.
+func (s *Store) changeWorkspaceFor(
+	ctx context.Context, ws WorkspaceKey, action Action, reason string, change func(*Workspace) error,
+) (w Workspace, err error) {
 	err = s.configure(ctx, func(tx *Tx) (auditEvent, error) {
 		event := auditEvent{ws: ws, action: action}
 		if w, err = workspace(tx, ws); err != nil {
@@ -192,6 +201,9 @@ func (s *Store) changeWorkspace(ctx context.Context, ws WorkspaceKey, action Act
 			return event, err
 		}
 		event.after = workspaceAttributes(w)
+		if reason != "" && event.before["kill_switch"] != event.after["kill_switch"] {
+			event.after["reason"] = reason
+		}
 		tx.recordChange(Change{Workspace: ws, Kind: ConfigChanged, Part: PartWorkspace})
 		return event, saveWorkspace(tx, w)
 	})

@@ -322,7 +322,7 @@ CREATE TABLE runs (
   prompt_tokens      INTEGER NOT NULL,
   completion_tokens  INTEGER NOT NULL,
   spend_nanos        INTEGER NOT NULL
-, title TEXT, unpriced_tokens INTEGER NOT NULL DEFAULT 0, calls_without_usage INTEGER NOT NULL DEFAULT 0, key_id INTEGER) STRICT;
+, title TEXT, unpriced_tokens INTEGER NOT NULL DEFAULT 0, calls_without_usage INTEGER NOT NULL DEFAULT 0, key_id INTEGER, burn_minute INTEGER NOT NULL DEFAULT 0, burn_nanos INTEGER NOT NULL DEFAULT 0, burn_before_nanos INTEGER NOT NULL DEFAULT 0) STRICT;
 
 CREATE INDEX runs_key ON runs (workspace_id, key_id, uuid) WHERE key_id IS NOT NULL;
 
@@ -353,6 +353,24 @@ CREATE TABLE sign_in_addresses (
   address    TEXT    NOT NULL, -- an IPv4 address, or a /64 of IPv6
   last_at    INTEGER NOT NULL,
   PRIMARY KEY (account_id, address)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE spend_hours (
+  -- The same by hours, of the minutes that are no longer kept.
+  workspace_id INTEGER NOT NULL,
+  hour         INTEGER NOT NULL, -- since 1970-01-01
+  spend_nanos  INTEGER NOT NULL,
+  PRIMARY KEY (workspace_id, hour)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE spend_minutes (
+  -- Rollup: what the steps cost that were reported in a minute.
+  workspace_id INTEGER NOT NULL,
+  minute       INTEGER NOT NULL, -- since 1970-01-01
+  spend_nanos  INTEGER NOT NULL,
+  top_run_id   INTEGER NOT NULL, -- the run that spent most in it
+  top_nanos    INTEGER NOT NULL,
+  PRIMARY KEY (workspace_id, minute)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE step_payloads (
@@ -508,5 +526,5 @@ CREATE TABLE workspaces (
   run_idle_timeout_seconds INTEGER NOT NULL,
   running_runs             INTEGER NOT NULL CHECK (running_runs >= 0), -- counter: runs that are RUNNING
   created_at               INTEGER NOT NULL
-, price_catalogue INTEGER NOT NULL DEFAULT 0, trust_reported_cost INTEGER NOT NULL DEFAULT 0, refuse_unpriced INTEGER NOT NULL DEFAULT 0) STRICT;
+, price_catalogue INTEGER NOT NULL DEFAULT 0, trust_reported_cost INTEGER NOT NULL DEFAULT 0, refuse_unpriced INTEGER NOT NULL DEFAULT 0, minutes_from INTEGER NOT NULL DEFAULT 0, spend_from INTEGER NOT NULL DEFAULT 0) STRICT;
 

@@ -48,10 +48,13 @@ func (b counterTable) beside() (rows, stored, proved string) {
 // together adds both up by their key, so that a row may be missing on either
 // side. It is a sort, where a full join would look for every row in all others.
 func (b counterTable) together() (rows, stored, proved string) {
-	key := joined(b.key, "%[1]s")
-	return fmt.Sprintf(`(SELECT %s, %s FROM (SELECT %s, %s FROM %s UNION ALL SELECT %s, %s FROM (%s) l) b GROUP BY %s) t`,
+	key, kept := joined(b.key, "%[1]s"), ""
+	if b.kept != "" {
+		kept = " WHERE " + b.kept
+	}
+	return fmt.Sprintf(`(SELECT %s, %s FROM (SELECT %s, %s FROM %s%s UNION ALL SELECT %s, %s FROM (%s) l) b GROUP BY %s) t`,
 		key, joined(b.columns, "sum(was_%[1]s) AS was_%[1]s, sum(is_%[1]s) AS is_%[1]s"),
-		key, joined(b.columns, "%[1]s AS was_%[1]s, 0 AS is_%[1]s"), b.table,
+		key, joined(b.columns, "%[1]s AS was_%[1]s, 0 AS is_%[1]s"), b.table, kept,
 		key, joined(b.columns, "0, coalesce(%[1]s, 0)"), b.ledger, key), "t.was_%[1]s", "t.is_%[1]s"
 }
 

@@ -21,6 +21,7 @@ const wholeRun = `NOT EXISTS (SELECT 1 FROM expired_history x
 func invariants() []invariant {
 	all := append(denialInvariants(), runInvariants()...)
 	all = append(all, usageInvariants()...)
+	all = append(all, burnInvariants()...)
 	all = append(all, signInvariants()...)
 	all = append(all, planInvariants()...)
 	return append(all, orphanInvariants()...)
@@ -104,6 +105,31 @@ func runInvariants() []invariant {
 		{
 			name: "api_keys: scope", holds: "agent, read or admin", key: 2,
 			query: `SELECT workspace_id, prefix, scope FROM api_keys WHERE scope NOT IN ('agent', 'read', 'admin')`,
+		},
+	}
+}
+
+// Of runs and minutes from before the upgrade that counts them, nothing is proven.
+func burnInvariants() []invariant {
+	return []invariant{
+		{
+			name: "runs: burn", holds: "what the run's steps cost in the minute, and in the one before", key: 1, chunked: true,
+			query: `SELECT e.run_id, e.burn_minute, e.burn_nanos, e.burn_before_nanos
+				FROM (SELECT r.id AS run_id, r.burn_minute, r.burn_nanos, r.burn_before_nanos, s.cost_nanos, ` + stepMinute + ` AS minute
+					FROM runs r JOIN workspaces w ON w.id = r.workspace_id JOIN run_steps s ON s.run_id = r.id
+					WHERE r.id > $1 AND r.id <= $2 AND r.burn_minute > w.spend_from AND ` + wholeRun + `) e
+				GROUP BY e.run_id, e.burn_minute, e.burn_nanos, e.burn_before_nanos
+				HAVING e.burn_nanos <> sum(CASE WHEN e.minute = e.burn_minute THEN coalesce(e.cost_nanos, 0) ELSE 0 END)
+					OR e.burn_before_nanos <> sum(CASE WHEN e.minute = e.burn_minute - 1 THEN coalesce(e.cost_nanos, 0) ELSE 0 END)
+					OR coalesce(max(CASE WHEN e.cost_nanos > 0 THEN e.minute END), 0) > e.burn_minute`,
+		},
+		{
+			name: "spend_minutes: top run", holds: "what the run's steps cost in the minute", key: 2,
+			query: `SELECT m.workspace_id, m.minute, m.top_run_id, m.top_nanos
+				FROM spend_minutes m JOIN workspaces w ON w.id = m.workspace_id JOIN runs r ON r.id = m.top_run_id
+				WHERE m.minute >= w.spend_from AND ` + wholeRun + `
+				AND m.top_nanos <> (SELECT coalesce(sum(s.cost_nanos), 0) FROM run_steps s
+					WHERE s.run_id = m.top_run_id AND ` + stepMinute + ` = m.minute)`,
 		},
 	}
 }

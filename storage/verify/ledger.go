@@ -19,6 +19,8 @@ type counterTable struct {
 	// may have deleted some of the ledger: then what is left proves only that
 	// its figures must not be lower.
 	atLeast string
+	// kept holds for the rows that the ledger proves; all of them where it is empty.
+	kept string
 	// optionalRows says that a missing row stands for zeros.
 	optionalRows bool
 }
@@ -42,6 +44,7 @@ func ledgerByDay() (create, fill []string) {
 		`CREATE TEMP TABLE ledger_silent_calls (workspace_id INTEGER, day INTEGER, model_id INTEGER, n INTEGER)`,
 		`CREATE TEMP TABLE ledger_tags (workspace_id INTEGER, day INTEGER, key TEXT, value TEXT,
 			spend INTEGER, prompt INTEGER, completion INTEGER, allowed INTEGER, blocked INTEGER)`,
+		`CREATE TEMP TABLE ledger_minutes (workspace_id INTEGER, minute INTEGER, spend INTEGER)`,
 		`CREATE TEMP TABLE ledger_denials (workspace_id INTEGER, day INTEGER, reason INTEGER, n INTEGER)`,
 	}
 	fill = []string{
@@ -72,6 +75,12 @@ func ledgerByDay() (create, fill []string) {
 		FROM run_tags t JOIN runs r ON r.id = t.run_id
 		WHERE t.run_id > $1 AND t.run_id <= $2
 		GROUP BY t.workspace_id, day, t.key, t.value`,
+		`INSERT INTO ledger_minutes
+		SELECT workspace_id, minute, sum(spend) FROM (
+			SELECT r.workspace_id, ` + stepMinute + ` AS minute, s.cost_nanos AS spend, w.spend_from
+			FROM run_steps s JOIN runs r ON r.id = s.run_id JOIN workspaces w ON w.id = r.workspace_id
+			WHERE s.run_id > $1 AND s.run_id <= $2 AND s.cost_nanos <> 0 AND s.booked_day >= w.spend_from / 1440) e
+		WHERE minute >= spend_from GROUP BY workspace_id, minute`,
 		// A model call that was COMPLETED without tokens counts on the day of its completion.
 		`INSERT INTO ledger_silent_calls
 		SELECT r.workspace_id, s.completed_at / 86400000 AS day, s.model_id, count(*)
@@ -93,6 +102,17 @@ func ledgerByDay() (create, fill []string) {
 	}
 	return create, fill
 }
+
+// stepMinute is the minute in which a step (s) counts what it cost: that of its
+// completion, or until then of its creation, where that is on its day.
+const stepMinute = `CASE WHEN s.completed_at / 86400000 = s.booked_day THEN s.completed_at / 60000
+		WHEN s.created_at / 86400000 = s.booked_day THEN s.created_at / 60000 END`
+
+// The first minutes that are kept, and that are whole, of the workspace of a row.
+const (
+	minutesFrom = `(SELECT w.minutes_from FROM workspaces w WHERE w.id = workspace_id)`
+	spendFrom   = `(SELECT w.spend_from FROM workspaces w WHERE w.id = workspace_id)`
+)
 
 // silentCall is a step (s) that is counted as a call without usage.
 const silentCall = `s.type = 1 AND s.status = 2 AND coalesce(s.prompt_tokens + s.completion_tokens, 0) = 0
@@ -185,6 +205,20 @@ func counterTables() []counterTable {
 			columns: []string{"denial_count"},
 			ledger: `SELECT workspace_id, day, reason, sum(n) AS denial_count
 				FROM ledger_denials GROUP BY workspace_id, day, reason`,
+		},
+		{
+			table: "spend_minutes", key: []string{"workspace_id", "minute"}, optionalRows: true,
+			atLeast: `t.minute / 1440 < x.complete_from`, columns: []string{"spend_nanos"},
+			kept: `minute >= ` + minutesFrom + ` AND minute >= ` + spendFrom,
+			ledger: `SELECT workspace_id, minute, sum(spend) AS spend_nanos FROM ledger_minutes
+				WHERE minute >= ` + minutesFrom + ` GROUP BY workspace_id, minute`,
+		},
+		{
+			table: "spend_hours", key: []string{"workspace_id", "hour"}, optionalRows: true,
+			atLeast: `t.hour / 24 < x.complete_from`, columns: []string{"spend_nanos"},
+			kept: `hour * 60 >= ` + spendFrom,
+			ledger: `SELECT workspace_id, minute / 60 AS hour, sum(spend) AS spend_nanos FROM ledger_minutes
+				WHERE minute < ` + minutesFrom + ` GROUP BY workspace_id, minute / 60`,
 		},
 		{
 			table: "users", key: []string{"id"}, columns: []string{"run_count"},

@@ -55,7 +55,7 @@ func meddle(ctx context.Context, dir, email string) error {
 func do(ctx context.Context, store *storage.Store, ws storage.WorkspaceKey, words []string) (said string, err error) {
 	switch what, arg := words[0], words[1]; what {
 	case "kill":
-		_, err = store.SetKillSwitch(ctx, ws, arg == "on")
+		_, err = store.SetKillSwitch(ctx, ws, arg == "on", "")
 	case "block":
 		_, err = store.BlockUser(ctx, ws, arg, nil)
 	case "unblock":

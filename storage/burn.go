@@ -1,0 +1,534 @@
+package storage
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/pikarc/server/plans"
+)
+
+// Money is also counted by the minute, for those who must see at once that it
+// burns. A step's cost counts in the minute of its report, so that the ledger
+// proves each minute, and a correction or a re-pricing is no burning of now.
+// After an hour or two minutes are folded into hours, which are kept as long
+// as is needed to tell what is usual.
+const (
+	minutesPerHour = 60
+	minutesPerDay  = 24 * minutesPerHour
+	millisPerMin   = 60_000
+
+	burnMinutes = 60 // that are told
+	usualDays   = 14 // of whose same hours the usual is the median
+	leastUsual  = 3  // days that say what is usual
+	hoursKept   = (usualDays + 1) * 24
+	burnRuns    = 11 // that are listed: one more than a page shows
+)
+
+func minuteOf(t time.Time) int64 { return floorDiv(t.UnixMilli(), millisPerMin) }
+
+// minute is that in which the step's cost counts: of its completion, or of its
+// creation until then, where that is on the day on which it is booked; 0 where
+// neither is.
+func (row *stepRow) minute() int64 {
+	if !row.bookedDay.Valid {
+		return 0
+	}
+	for _, at := range [2]int64{row.completedAt.Int64, row.CreatedAt.UnixMilli()} {
+		if floorDiv(at, millisPerDay) == row.bookedDay.Int64 {
+			return floorDiv(at, millisPerMin)
+		}
+	}
+	return 0
+}
+
+type minuteKey struct {
+	ws     WorkspaceKey
+	minute int64
+}
+
+func (k minuteKey) workspace() WorkspaceKey { return k.ws }
+
+// cachedMinute is what a workspace spent in a minute, and which run spent most.
+type cachedMinute struct {
+	cached
+	minuteKey
+	spend, topRun, topSpend int64
+}
+
+func loadMinute(tx *Tx, key minuteKey) (*cachedMinute, error) {
+	m := &cachedMinute{minuteKey: key}
+	err := tx.get(`SELECT spend_nanos, top_run_id, top_nanos FROM spend_minutes WHERE workspace_id = $1 AND minute = $2`,
+		[]any{key.ws, key.minute}, &m.spend, &m.topRun, &m.topSpend)
+	return m, ignoreNotFound(err)
+}
+
+func (m *cachedMinute) save(tx *Tx) error {
+	return tx.execOne(`INSERT INTO spend_minutes (workspace_id, minute, spend_nanos, top_run_id, top_nanos)
+		VALUES ($1, $2, $3, $4, $5)
+		ON CONFLICT (workspace_id, minute) DO UPDATE SET spend_nanos = excluded.spend_nanos,
+			top_run_id = excluded.top_run_id, top_nanos = excluded.top_nanos`,
+		m.ws, m.minute, m.spend, m.topRun, m.topSpend)
+}
+
+// burn is what a run spent in the latest minute in which it spent something,
+// and in the one before.
+type burn struct{ minute, spend, before int64 }
+
+// add counts what was spent in a minute, and answers what is known of it then.
+// Of minutes further back nothing is kept.
+func (b *burn) add(minute, spend int64) (known int64) {
+	switch {
+	case minute > b.minute:
+		before := int64(0)
+		if b.minute == minute-1 {
+			before = b.spend
+		}
+		*b = burn{minute, spend, before}
+	case minute == b.minute:
+		b.spend += spend
+	case minute == b.minute-1:
+		b.before += spend
+		return b.before
+	default:
+		return 0
+	}
+	return b.spend
+}
+
+// burning is a change of what was spent in a minute.
+type burning struct {
+	at, spend int64
+	minute    *cachedMinute // nil where it is folded already
+}
+
+// burn finds the minutes that a step's cost moves. What belongs to an hour that
+// is folded already changes that at once.
+func (p *postings) burn(tx *Tx, ws WorkspaceKey, was, now counted) error {
+	if was.minute == now.minute {
+		return p.burnIn(tx, ws, now.minute, now.used.spend-was.used.spend)
+	}
+	err := p.burnIn(tx, ws, was.minute, -was.used.spend)
+	if err == nil {
+		err = p.burnIn(tx, ws, now.minute, now.used.spend)
+	}
+	return err
+}
+
+func (p *postings) burnIn(tx *Tx, ws WorkspaceKey, minute, spend int64) error {
+	if minute == 0 || spend == 0 {
+		return nil
+	}
+	w, err := tx.cache.workspaces.get(tx, ws)
+	if err != nil {
+		return err
+	}
+	b := burning{at: minute, spend: spend}
+	switch {
+	case minute >= w.minutesFrom:
+		b.minute, err = tx.cache.minutes.get(tx, minuteKey{ws, minute})
+	case minute >= w.spendFrom && !tx.reader:
+		err = addToHour(tx, ws, minute/minutesPerHour, spend)
+	}
+	p.burns[p.burned] = b
+	p.burned++
+	return err
+}
+
+func addToHour(tx *Tx, ws WorkspaceKey, hour, spend int64) error {
+	return tx.execOne(`INSERT INTO spend_hours (workspace_id, hour, spend_nanos) VALUES ($1, $2, $3)
+		ON CONFLICT (workspace_id, hour) DO UPDATE SET spend_nanos = spend_hours.spend_nanos + excluded.spend_nanos`, ws, hour, spend)
+}
+
+// book moves the minute and what its run burns.
+func (b burning) book(tx *Tx, r *cachedRun) {
+	known := r.burn.add(b.at, b.spend)
+	tx.cache.markDirty(r)
+	m := b.minute
+	if m == nil {
+		return
+	}
+	m.spend += b.spend
+	switch {
+	case m.topRun == r.id:
+		m.topSpend += b.spend
+	case known > m.topSpend:
+		m.topRun, m.topSpend = r.id, known
+	}
+	tx.cache.markDirty(m)
+}
+
+// FoldMinutes adds up minutes of more than an hour ago into their hours, and
+// forgets hours of more than 15 days ago. It returns how many workspaces had any.
+func (s *Store) FoldMinutes(ctx context.Context) (folded int, err error) {
+	var due []WorkspaceKey
+	err = s.read(ctx, func(tx *Tx) error {
+		due, err = workspacesToFold(tx)
+		return err
+	})
+	for _, ws := range due {
+		if err == nil {
+			err = s.runUpkeep(ctx, modeSQL, func(tx *Tx) (bool, error) { return false, foldMinutes(tx, ws) })
+		}
+		if err == nil {
+			folded++
+		}
+	}
+	if err != nil {
+		return folded, fmt.Errorf("fold minutes into hours: %w", err)
+	}
+	return folded, nil
+}
+
+func workspacesToFold(tx *Tx) (due []WorkspaceKey, err error) {
+	var all []WorkspaceKey
+	err = tx.each(`SELECT id FROM workspaces`, nil, func(row scanner) error {
+		var ws WorkspaceKey
+		err := row.Scan(&ws)
+		all = append(all, ws)
+		return err
+	})
+	minute, hour := foldedBefore(tx.now)
+	for _, ws := range all {
+		if err != nil {
+			break
+		}
+		var old int64
+		err = ignoreNotFound(tx.get(`SELECT 1 FROM spend_minutes WHERE workspace_id = $1 AND minute < $2 LIMIT 1`,
+			[]any{ws, minute}, &old))
+		if err == nil && old == 0 {
+			err = ignoreNotFound(tx.get(`SELECT 1 FROM spend_hours WHERE workspace_id = $1 AND hour < $2 LIMIT 1`,
+				[]any{ws, hour}, &old))
+		}
+		if old == 1 {
+			due = append(due, ws)
+		}
+	}
+	return due, err
+}
+
+// foldedBefore is the minute from which minutes stay, the start of the hour
+// before this one, and the hour from which hours do.
+func foldedBefore(now time.Time) (minute, hour int64) {
+	this := floorDiv(now.UnixMilli(), millisPerMin*minutesPerHour)
+	return (this - 1) * minutesPerHour, dayOf(now)*24 - hoursKept
+}
+
+// foldMinutes never lowers what a workspace keeps from: where the clock has
+// gone back, minutes count in hours until it has caught up.
+func foldMinutes(tx *Tx, ws WorkspaceKey) error {
+	minute, hour := foldedBefore(tx.now)
+	tx.cache.invalidate(ws)
+	hours := map[int64]int64{}
+	err := tx.each(`SELECT minute, spend_nanos FROM spend_minutes WHERE workspace_id = $1 AND minute < $2`,
+		[]any{ws, minute}, sumHours(hours))
+	for _, at := range slices.Sorted(maps.Keys(hours)) {
+		if err == nil {
+			err = addToHour(tx, ws, at, hours[at])
+		}
+	}
+	if err == nil {
+		_, err = tx.exec(`DELETE FROM spend_minutes WHERE workspace_id = $1 AND minute < $2`, ws, minute)
+	}
+	if err == nil {
+		_, err = tx.exec(`DELETE FROM spend_hours WHERE workspace_id = $1 AND hour < $2`, ws, hour)
+	}
+	if err == nil {
+		_, err = tx.exec(`UPDATE workspaces SET
+				minutes_from = CASE WHEN minutes_from < $2 THEN $2 ELSE minutes_from END,
+				spend_from = CASE WHEN spend_from < $3 THEN $3 ELSE spend_from END WHERE id = $1`, ws, minute, hour*minutesPerHour)
+	}
+	return err
+}
+
+// sumHours adds up rows of minutes.
+func sumHours(hours map[int64]int64) func(scanner) error {
+	return func(row scanner) error {
+		var minute, spend int64
+		err := row.Scan(&minute, &spend)
+		hours[minute/minutesPerHour] += spend
+		return err
+	}
+}
+
+// Burn is how fast a workspace spends, beside what is usual.
+type Burn struct {
+	At        time.Time
+	Minutes   []MinuteSpend // the last 60, oldest first; the last one goes on
+	PerMinute plans.Money   // spent in the last 60 seconds
+	Usual     *plans.Money  // a minute, at this hour; nil while too few days are known
+	Today     plans.Money
+	// What was spent on those days until this time; nil where it is not known.
+	Yesterday, LastWeek *plans.Money
+	Runs                []BurningRun // RUNNING, dearest first, at most 11
+	NearestUser         *SpendOfUser // who spent most today
+	UsersAtBudget       int64        // who have spent their daily budget
+	Budget              plans.Budget // of the day
+	UserBudget          plans.Budget
+	Stop                *Stop // while the kill switch is on
+}
+
+// Stop is when, by whom and why the kill switch was turned on, as far as the
+// audit log says.
+type Stop struct {
+	Since  time.Time // zero where it says nothing
+	Actor  Actor
+	Reason string
+}
+
+// MinuteSpend is what was spent in a minute.
+type MinuteSpend struct {
+	Spend plans.Money
+	Run   uuid.UUID // that spent most; Nil when nothing was spent, or it is gone
+	Top   plans.Money
+}
+
+// BurningRun is a RUNNING run.
+type BurningRun struct {
+	Run
+	PerMinute plans.Money
+	Doing     *Doing // its latest step
+}
+
+// Doing is what a run does: a step.
+type Doing struct {
+	Type     StepType
+	Model    string // "" where there is none
+	ToolName string
+	At       time.Time
+}
+
+// SpendOfUser is what a user spent today.
+type SpendOfUser struct {
+	UserID string
+	Spend  plans.Money
+}
+
+// Burn reads how fast a workspace spends. It looks at rollups and at the
+// running runs alone, whatever the file holds.
+func (s *Store) Burn(ctx context.Context, ws WorkspaceKey) (b Burn, err error) {
+	err = s.read(ctx, func(tx *Tx) error {
+		b.At = tx.now
+		w, err := workspace(tx, ws)
+		if err != nil {
+			return err
+		}
+		if b.Minutes, err = lastMinutes(tx, ws); err != nil {
+			return err
+		}
+		// Of the minute before, the part that is within the last 60 seconds.
+		before := int64(b.Minutes[burnMinutes-2].Spend)
+		b.PerMinute = b.Minutes[burnMinutes-1].Spend + plans.Money(before/60*secondsLeft(tx.now))
+		if err := b.compare(tx, ws); err != nil {
+			return err
+		}
+		if b.Runs, err = burningRuns(tx, ws); err != nil {
+			return err
+		}
+		b.Budget, b.UserBudget = w.DailyBudget, w.UserDailyBudget
+		if w.KillSwitch {
+			if b.Stop, err = lastStop(tx, ws); err != nil {
+				return err
+			}
+		}
+		return b.nearestUser(tx, w)
+	})
+	return b, err
+}
+
+// secondsLeft is how much is left of this minute.
+func secondsLeft(now time.Time) int64 { return int64(60 - now.Second()) }
+
+func lastMinutes(tx *Tx, ws WorkspaceKey) ([]MinuteSpend, error) {
+	minutes := make([]MinuteSpend, burnMinutes)
+	first := minuteOf(tx.now) - burnMinutes + 1
+	err := tx.each(`SELECT m.minute, m.spend_nanos, r.uuid, m.top_nanos
+		FROM spend_minutes m LEFT JOIN runs r ON r.id = m.top_run_id AND r.workspace_id = m.workspace_id
+		WHERE m.workspace_id = $1 AND m.minute >= $2 AND m.minute < $3`,
+		[]any{ws, first, first + burnMinutes}, func(row scanner) error {
+			var minute int64
+			var run []byte
+			var m MinuteSpend
+			err := row.Scan(&minute, &m.Spend, &run, &m.Top)
+			if id, noID := uuid.FromBytes(run); noID == nil {
+				m.Run = id
+			}
+			minutes[minute-first] = m
+			return err
+		})
+	return minutes, err
+}
+
+// hourSpends are what a workspace spent by hours, minutes included.
+type hourSpends struct {
+	by    map[int64]int64
+	first int64 // from which on they are known
+}
+
+func readHours(tx *Tx, ws WorkspaceKey) (h hourSpends, err error) {
+	h.by = map[int64]int64{}
+	from := (dayOf(tx.now) - usualDays) * 24
+	err = tx.each(`SELECT hour, spend_nanos FROM spend_hours WHERE workspace_id = $1 AND hour >= $2`,
+		[]any{ws, from}, func(row scanner) error {
+			var hour, spend int64
+			err := row.Scan(&hour, &spend)
+			h.by[hour] = spend
+			return err
+		})
+	if err == nil {
+		err = tx.each(`SELECT minute, spend_nanos FROM spend_minutes WHERE workspace_id = $1 AND minute >= $2`,
+			[]any{ws, from * minutesPerHour}, sumHours(h.by))
+	}
+	for hour := range h.by {
+		if h.first == 0 || hour < h.first {
+			h.first = hour
+		}
+	}
+	return h, err
+}
+
+// compare tells what is usual at this hour, and what other days had spent by now.
+func (b *Burn) compare(tx *Tx, ws WorkspaceKey) error {
+	h, err := readHours(tx, ws)
+	if err != nil {
+		return err
+	}
+	today, hour := dayOf(tx.now), int64(tx.now.UTC().Hour())
+	var same []int64
+	for day := today - usualDays; day < today; day++ {
+		if at := day*24 + hour; len(h.by) > 0 && at >= h.first {
+			same = append(same, h.by[at])
+		}
+	}
+	if len(same) >= leastUsual {
+		b.Usual = new(plans.Money(median(same) / minutesPerHour))
+	}
+	b.Yesterday, b.LastWeek = h.until(today-1, tx.now), h.until(today-7, tx.now)
+	err = tx.get(`SELECT spend_nanos FROM workspace_days WHERE workspace_id = $1 AND day = $2`, []any{ws, today}, &b.Today)
+	return ignoreNotFound(err)
+}
+
+// until is what was spent on a day until this time of it; of the hour that
+// goes on, the part that has gone by.
+func (h hourSpends) until(day int64, now time.Time) *plans.Money {
+	if len(h.by) == 0 || h.first > day*24+23 {
+		return nil
+	}
+	midnight := dayStart(dayOf(now))
+	hour := int64(now.Sub(midnight) / time.Hour)
+	sum := h.by[day*24+hour] / 3600 * int64(now.Sub(midnight.Add(time.Duration(hour)*time.Hour))/time.Second)
+	for i := range hour {
+		sum += h.by[day*24+i]
+	}
+	return new(plans.Money(sum))
+}
+
+func median(of []int64) int64 {
+	slices.Sort(of)
+	half := len(of) / 2
+	if len(of)%2 == 1 {
+		return of[half]
+	}
+	return (of[half-1] + of[half]) / 2
+}
+
+// perMinute is what a run (r) spent in the last 60 seconds: $2 is this minute,
+// and $3 how many seconds are left of it.
+const perMinute = `CASE WHEN r.burn_minute = $2 THEN r.burn_nanos + r.burn_before_nanos / 60 * $3
+		WHEN r.burn_minute = $2 - 1 THEN r.burn_nanos / 60 * $3 ELSE 0 END`
+
+// burningRuns lists the RUNNING runs by what they burn. They are found by their
+// status and sorted; the concurrency limit keeps them few.
+func burningRuns(tx *Tx, ws WorkspaceKey) (runs []BurningRun, err error) {
+	type place struct{ id, spend int64 }
+	var top []place
+	err = tx.each(`SELECT r.id, `+perMinute+` FROM runs r WHERE r.workspace_id = $1 AND r.status = $4`,
+		[]any{ws, minuteOf(tx.now), secondsLeft(tx.now), int64(RunRunning)}, func(row scanner) error {
+			var p place
+			err := row.Scan(&p.id, &p.spend)
+			top = append(top, p)
+			return err
+		})
+	slices.SortFunc(top, func(a, b place) int {
+		return cmp.Or(cmp.Compare(b.spend, a.spend), cmp.Compare(b.id, a.id))
+	})
+	for _, p := range top[:min(len(top), burnRuns)] {
+		if err != nil {
+			return nil, err
+		}
+		r := BurningRun{PerMinute: plans.Money(p.spend)}
+		err = tx.each(selectRun+` AND r.id = $2`, []any{ws, p.id}, func(row scanner) error {
+			r.Run, err = scanRun(row.Scan)
+			return err
+		})
+		if err == nil {
+			r.Doing, err = doing(tx, p.id)
+		}
+		runs = append(runs, r)
+	}
+	return runs, err
+}
+
+// doing finds a run's latest step; nil when it has none.
+func doing(tx *Tx, run int64) (*Doing, error) {
+	var d Doing
+	var model, tool sql.NullString
+	var created int64
+	err := tx.get(`SELECT s.type, m.name, s.tool_name, s.created_at
+		FROM steps s LEFT JOIN models m ON m.id = s.model_id
+		WHERE s.segment = (SELECT max(segment) FROM run_segments WHERE run_id = $1) AND s.run_id = $1
+		ORDER BY s.uuid DESC LIMIT 1`, []any{run}, &d.Type, &model, &tool, &created)
+	if errors.Is(err, ErrNotFound) {
+		return nil, nil
+	}
+	d.Model, d.ToolName, d.At = model.String, tool.String, time.UnixMilli(created).UTC()
+	return &d, err
+}
+
+func lastStop(tx *Tx, ws WorkspaceKey) (*Stop, error) {
+	stop, kept := &Stop{}, idFloor(tx.now.AddDate(0, 0, -auditDays))
+	err := tx.each(`SELECT uuid, actor_kind, actor_name, action, target, was, became, address FROM audit_entries
+		WHERE workspace_id = $1 AND uuid > $2 AND action = $3 ORDER BY uuid DESC LIMIT 1`,
+		[]any{ws, kept[:], string(ActionKillSwitch)}, func(row scanner) error {
+			e, err := scanAudit(row)
+			if err != nil {
+				return err
+			}
+			var after struct {
+				On     bool   `json:"kill_switch"`
+				Reason string `json:"reason"`
+			}
+			if err := json.Unmarshal(e.After, &after); err != nil || !after.On {
+				return err // it is on by something else
+			}
+			stop.Since, stop.Actor, stop.Reason = e.At, e.Actor, after.Reason
+			return nil
+		})
+	return stop, err
+}
+
+// nearestUser finds who is nearest to the daily budget of a user.
+func (b *Burn) nearestUser(tx *Tx, w Workspace) error {
+	if !w.UserDailyBudget.Set {
+		return nil
+	}
+	var u SpendOfUser
+	err := tx.get(`SELECT coalesce(max(spend_nanos), 0), coalesce(sum(CASE WHEN spend_nanos >= $3 THEN 1 ELSE 0 END), 0)
+		FROM user_days WHERE workspace_id = $1 AND day = $2`,
+		[]any{w.key, dayOf(tx.now), int64(w.UserDailyBudget.Limit)}, &u.Spend, &b.UsersAtBudget)
+	if err != nil || u.Spend == 0 {
+		return err
+	}
+	b.NearestUser = &u
+	return tx.get(`SELECT u.external_id FROM user_days d JOIN users u ON u.id = d.user_id
+		WHERE d.workspace_id = $1 AND d.day = $2 AND d.spend_nanos = $3 LIMIT 1`,
+		[]any{w.key, dayOf(tx.now), int64(u.Spend)}, &u.UserID)
+}
