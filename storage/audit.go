@@ -265,6 +265,36 @@ func idTime(id uuid.UUID) time.Time {
 	return time.UnixMilli(int64(binary.BigEndian.Uint64(id[:8]) >> 16)).UTC()
 }
 
+// Stop is when, by whom and why the kill switch was turned on, as far as the
+// audit log says.
+type Stop struct {
+	Since  time.Time // zero where it says nothing
+	Actor  Actor
+	Reason string
+}
+
+func lastStop(tx *Tx, ws WorkspaceKey) (*Stop, error) {
+	stop, kept := &Stop{}, idFloor(tx.now.AddDate(0, 0, -auditDays))
+	err := tx.each(`SELECT uuid, actor_kind, actor_name, action, target, was, became, address FROM audit_entries
+		WHERE workspace_id = $1 AND uuid > $2 AND action = $3 ORDER BY uuid DESC LIMIT 1`,
+		[]any{ws, kept[:], string(ActionKillSwitch)}, func(row scanner) error {
+			e, err := scanAudit(row)
+			if err != nil {
+				return err
+			}
+			var after struct {
+				On     bool   `json:"kill_switch"`
+				Reason string `json:"reason"`
+			}
+			if err := json.Unmarshal(e.After, &after); err != nil || !after.On {
+				return err // it is on by something else
+			}
+			stop.Since, stop.Actor, stop.Reason = e.At, e.Actor, after.Reason
+			return nil
+		})
+	return stop, err
+}
+
 // expireAudit deletes some of a workspace's entries that are past their time.
 func expireAudit(tx *Tx, ws WorkspaceKey) (left bool, err error) {
 	const chunk = 200

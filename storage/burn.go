@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -276,14 +275,6 @@ type Burn struct {
 	Stop                *Stop // while the kill switch is on
 }
 
-// Stop is when, by whom and why the kill switch was turned on, as far as the
-// audit log says.
-type Stop struct {
-	Since  time.Time // zero where it says nothing
-	Actor  Actor
-	Reason string
-}
-
 // MinuteSpend is what was spent in a minute.
 type MinuteSpend struct {
 	Spend plans.Money
@@ -304,12 +295,6 @@ type Doing struct {
 	Model    string // "" where there is none
 	ToolName string
 	At       time.Time
-}
-
-// SpendOfUser is what a user spent today.
-type SpendOfUser struct {
-	UserID string
-	Spend  plans.Money
 }
 
 // Burn reads how fast a workspace spends. It looks at rollups and at the
@@ -491,44 +476,4 @@ func doing(tx *Tx, run int64) (*Doing, error) {
 	}
 	d.Model, d.ToolName, d.At = model.String, tool.String, time.UnixMilli(created).UTC()
 	return &d, err
-}
-
-func lastStop(tx *Tx, ws WorkspaceKey) (*Stop, error) {
-	stop, kept := &Stop{}, idFloor(tx.now.AddDate(0, 0, -auditDays))
-	err := tx.each(`SELECT uuid, actor_kind, actor_name, action, target, was, became, address FROM audit_entries
-		WHERE workspace_id = $1 AND uuid > $2 AND action = $3 ORDER BY uuid DESC LIMIT 1`,
-		[]any{ws, kept[:], string(ActionKillSwitch)}, func(row scanner) error {
-			e, err := scanAudit(row)
-			if err != nil {
-				return err
-			}
-			var after struct {
-				On     bool   `json:"kill_switch"`
-				Reason string `json:"reason"`
-			}
-			if err := json.Unmarshal(e.After, &after); err != nil || !after.On {
-				return err // it is on by something else
-			}
-			stop.Since, stop.Actor, stop.Reason = e.At, e.Actor, after.Reason
-			return nil
-		})
-	return stop, err
-}
-
-// nearestUser finds who is nearest to the daily budget of a user.
-func (b *Burn) nearestUser(tx *Tx, w Workspace) error {
-	if !w.UserDailyBudget.Set {
-		return nil
-	}
-	var u SpendOfUser
-	err := tx.get(`SELECT coalesce(max(spend_nanos), 0), coalesce(sum(CASE WHEN spend_nanos >= $3 THEN 1 ELSE 0 END), 0)
-		FROM user_days WHERE workspace_id = $1 AND day = $2`,
-		[]any{w.key, dayOf(tx.now), int64(w.UserDailyBudget.Limit)}, &u.Spend, &b.UsersAtBudget)
-	if err != nil || u.Spend == 0 {
-		return err
-	}
-	b.NearestUser = &u
-	return tx.get(`SELECT u.external_id FROM user_days d JOIN users u ON u.id = d.user_id
-		WHERE d.workspace_id = $1 AND d.day = $2 AND d.spend_nanos = $3 LIMIT 1`,
-		[]any{w.key, dayOf(tx.now), int64(u.Spend)}, &u.UserID)
 }

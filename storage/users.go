@@ -342,3 +342,27 @@ func (f UserFilter) where(conditions string, args []any) (string, []any) {
 	}
 	return conditions, args
 }
+
+// SpendOfUser is what a user spent today.
+type SpendOfUser struct {
+	UserID string
+	Spend  plans.Money
+}
+
+// nearestUser finds who is nearest to the daily budget of a user.
+func (b *Burn) nearestUser(tx *Tx, w Workspace) error {
+	if !w.UserDailyBudget.Set {
+		return nil
+	}
+	var u SpendOfUser
+	err := tx.get(`SELECT coalesce(max(spend_nanos), 0), coalesce(sum(CASE WHEN spend_nanos >= $3 THEN 1 ELSE 0 END), 0)
+		FROM user_days WHERE workspace_id = $1 AND day = $2`,
+		[]any{w.key, dayOf(tx.now), int64(w.UserDailyBudget.Limit)}, &u.Spend, &b.UsersAtBudget)
+	if err != nil || u.Spend == 0 {
+		return err
+	}
+	b.NearestUser = &u
+	return tx.get(`SELECT u.external_id FROM user_days d JOIN users u ON u.id = d.user_id
+		WHERE d.workspace_id = $1 AND d.day = $2 AND d.spend_nanos = $3 LIMIT 1`,
+		[]any{w.key, dayOf(tx.now), int64(u.Spend)}, &u.UserID)
+}
