@@ -44,7 +44,7 @@ for set in "${sets[@]}"; do
     "$include" >"$here/.venv/pyright-$set.json"
   "$venv/bin/pyright" --project "$here/.venv/pyright-$set.json" --pythonpath "$venv/bin/python"
   say "adapters, $set: properties"
-  tests=(test_conformance.py)
+  tests=(test_conformance.py test_examples.py)
   for driver in ${drivers[$set]//,/ }; do # what only that framework has
     [[ ! -f $here/test_$driver.py ]] || tests+=("test_$driver.py")
   done
