@@ -77,6 +77,8 @@ func trails() map[string]trail {
 			"/v1/blocked-users/unblock", `{"user_id":"zoe"}`,
 			by + `,"action":"user.unblock","target":"zoe","before":{"blocked":true},"after":{"blocked":false}`, "",
 		},
+		"POST /v1/saved-views/":           {"/v1/saved-views", `{"name":"n","query":""}`, "", "a name for a filter changes no decision"},
+		"DELETE /v1/saved-views/:view_id": {"/v1/saved-views/{view}", "", "", "a name for a filter changes no decision"},
 		"POST /v1/end-runs": {
 			"/v1/end-runs", `{"silent_for_seconds":0,"status":"BLOCKED"}`,
 			by + `,"action":"run.end_many","target":null,"before":null,"after":{"runs":1,"status":"BLOCKED"}`, "",

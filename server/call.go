@@ -37,6 +37,7 @@ type call struct {
 	who     principal
 	metrics *telemetry.RouteMetrics
 
+	cutOff     bool   // the answer cannot be finished: its connection is to end
 	release    func() // the memory of a large body, when the call is over; nil for others
 	isDecision bool
 	decision   guard.Decision
@@ -73,6 +74,9 @@ func (s *Server) answer(rt route) httprouter.Handle {
 		// Who called need not wait for the log; who is gone does not matter
 		_ = http.NewResponseController(w).Flush()
 		s.logAccess(c, took)
+		if c.cutOff {
+			panic(http.ErrAbortHandler)
+		}
 	}
 }
 

@@ -130,6 +130,25 @@ func runCalls() []apiCase {
 			body: `{"run_ids":["{ended}","` + unknownID + `"],"status":"BLOCKED"}`, want: `{"ended_run_ids":[],"more":false}`,
 		},
 		{
+			method: "GET", path: "/v1/run-totals?status=RUNNING", as: "key", status: http.StatusOK,
+			want: `{"run_count":1,"denied_run_count":1,"denial_count":1,"total_usd":0,"unpriced_tokens":0,"running_count":1,"completed_count":0,` +
+				`"failed_count":0,"blocked_count":0,"at_least":false,"indexing":true,"by_time":[]}`,
+		},
+		{
+			name: "searched", method: "GET", path: "/v1/runs/?min_duration_ms=1&sort=steps", as: "key", status: http.StatusOK,
+			want: `{"items":[{` + adasRun + `}],"next_cursor":null}`,
+		},
+		{method: "GET", path: "/v1/export-runs?format=jsonl&status=RUNNING", as: "key", status: http.StatusOK, want: `{` + adasRun + "}\n"},
+		{
+			method: "GET", path: "/v1/saved-views/", as: "key", status: http.StatusOK,
+			want: `{"items":[{"id":"{view}","name":"Billing","query":"tag=agent%3Abilling","created_at":"2026-11-23T07:08:31.123Z"}]}`,
+		},
+		{
+			method: "POST", path: "/v1/saved-views/", as: "admin", status: http.StatusCreated, body: `{"name":"Slow","query":"min_duration_ms=60000"}`,
+			want: `{"id":"<id>","name":"Slow","query":"min_duration_ms=60000","created_at":` + atCall + `}`,
+		},
+		{method: "DELETE", path: "/v1/saved-views/{view}", as: "token", status: http.StatusOK, want: `{"id":"{view}","deleted":true}`},
+		{
 			method: "POST", path: "/v1/runs/{run}/heartbeat", as: "key", status: http.StatusOK,
 			want: `{"id":"{run}","status":"RUNNING",` + allowed + `}`,
 		},

@@ -78,9 +78,11 @@ func (w *world) makeFixture(plan plans.ID) fixture {
 	_, err = w.store.SetPrice(w.t.Context(), f.workspace, storage.ModelPrice{Model: model, Input: 2_500_000, Output: 10_000_000, Active: true})
 	w.must(err)
 	w.clock.advance(time.Second)
+	view, err := w.store.SaveView(w.t.Context(), f.workspace, "Billing", "tag=agent%3Abilling")
+	w.must(err)
 	f.names = map[string]string{
 		"{run}": run.String(), "{step}": open.String(), "{denied}": denied.String(), "{ended}": ended.String(),
-		"{email}": f.email, "{key}": spare.ID.String(),
+		"{email}": f.email, "{key}": spare.ID.String(), "{view}": view.ID.String(),
 	}
 	return f
 }

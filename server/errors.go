@@ -125,6 +125,10 @@ func toAPIError(err error) *apiError {
 		return &apiError{status: http.StatusBadRequest,
 			detail: fmt.Sprintf("A workspace has at most %d active API keys. Revoke one that is "+
 				"no longer used.", storage.MaxKeys)}
+	case errors.Is(err, storage.ErrTooManyViews):
+		return &apiError{status: http.StatusBadRequest,
+			detail: fmt.Sprintf("A workspace has at most %d saved views. Delete one that is no "+
+				"longer used.", storage.MaxSavedViews)}
 	case errors.Is(err, storage.ErrStepBlocked):
 		return &apiError{status: http.StatusBadRequest, detail: "A blocked step cannot be updated"}
 	case errors.As(err, &tooLarge):

@@ -67,6 +67,11 @@ func runRefusals() []apiCase {
 			name: "a number", method: "POST", path: "/v1/end-runs", as: "token", body: `{"run_ids":[7]}`, status: http.StatusUnprocessableEntity,
 			want: problems(strings.Replace(notUUIDAt(`["body","run_ids",0]`), `"7"`, `7`, 1)),
 		},
+		{method: "GET", path: "/v1/run-totals?bucket_minutes=5", as: "token", status: http.StatusUnprocessableEntity},
+		{method: "GET", path: "/v1/export-runs?format=xls&tag=agent", as: "key", status: http.StatusUnprocessableEntity},
+		{method: "POST", path: "/v1/saved-views/", as: "admin", body: `{"name":""}`, status: http.StatusUnprocessableEntity},
+		{method: "DELETE", path: "/v1/saved-views/" + unknownID, as: "admin", status: http.StatusNotFound, want: detail("View not found")},
+		{method: "DELETE", path: "/v1/saved-views/7", as: "admin", status: http.StatusUnprocessableEntity, want: problems(badUUID("view_id"))},
 		{
 			name: "neither", method: "POST", path: "/v1/end-runs", as: "token", body: `{}`, status: http.StatusUnprocessableEntity,
 			want: problems(problem("value_error", `["body"]`, "Value error, send run_ids or silent_for_seconds, and not both", "{}", "")),
@@ -139,7 +144,7 @@ func runRefusals() []apiCase {
 
 // keyRefusals are those of API keys, and of what is asked by them.
 func keyRefusals() []apiCase {
-	const scopes, groups = "'agent', 'read' or 'admin'", "'key', 'model' or 'user'"
+	const scopes, groups = "'agent', 'read' or 'admin'", "'key', 'model', 'tool', 'user' or 'tag:KEY'"
 	const keyMissing = `{"detail":"API key not found"}`
 	soon := problem("value_error", `["body","expires_at"]`, "Value error, must be in the future, and before the year 10000", `"2026-11-23T07:08:31.123Z"`, "")
 	return []apiCase{
@@ -194,8 +199,8 @@ func keyRefusals() []apiCase {
 			want: problems(problem("missing", `["query","group"]`, "Field required", "null", "")),
 		},
 		{
-			name: "what is not kept", method: "GET", path: "/v1/usage/by?group=tag:agent", as: "token", status: http.StatusUnprocessableEntity,
-			want: problems(problem("literal_error", `["query","group"]`, "Input should be "+groups, `"tag:agent"`, `{"expected":"`+groups+`"}`)),
+			name: "what is not kept", method: "GET", path: "/v1/usage/by?group=tags", as: "token", status: http.StatusUnprocessableEntity,
+			want: problems(problem("literal_error", `["query","group"]`, "Input should be "+groups, `"tags"`, `{"expected":"`+groups+`"}`)),
 		},
 		{
 			name: "a window", method: "GET", path: "/v1/usage/by?group=key&since=2026-11-24T00:00:00Z", as: "token", status: http.StatusUnprocessableEntity,

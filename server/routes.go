@@ -48,6 +48,12 @@ func (s *Server) routes() []route {
 
 		// Not below /v1/runs/, where the router wants an id
 		{"POST", "/v1/end-runs", canConfigure, s.endRuns},
+		{"GET", "/v1/run-totals", canRead, s.readRunTotals},
+		{"GET", "/v1/export-runs", canRead, s.exportRuns},
+
+		{"GET", "/v1/saved-views/", canRead, s.listSavedViews},
+		{"POST", "/v1/saved-views/", canConfigure, s.saveView},
+		{"DELETE", "/v1/saved-views/:view_id", canConfigure, s.deleteSavedView},
 
 		{"GET", "/v1/workspace/", canRead, s.readWorkspace},
 		{"PATCH", "/v1/workspace/", canConfigure, s.updateWorkspace},

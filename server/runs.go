@@ -110,23 +110,12 @@ type page struct {
 
 func (s *Server) listRuns(c *call) error {
 	q := request.ReadQuery(c.r)
-	denied := q.Bool("denied")
-	f := storage.RunFilter{
-		Status: storage.ParseRunStatus(q.Literal("status", "RUNNING", "COMPLETED", "FAILED",
-			"BLOCKED")),
-		UserID: q.String("user_id", maxUserID),
-		Key:    q.UUID("key"),
-		Denied: denied != nil && *denied,
-		Reason: guard.ParseReason(q.Literal("reason", guard.Reasons()...)),
-		Since:  q.OptionalTime("since"),
-		Until:  q.OptionalTime("until"),
-		Limit:  q.Int("limit", pageLength, 1, maxPage),
-		Cursor: q.String("cursor", maxCursor),
-
-		ByLastCall: q.Literal("sort", "newest", "last_call") == "last_call",
-	}
+	f := runFilter(q)
+	f.Limit, f.Cursor = q.Int("limit", pageLength, 1, maxPage), q.String("cursor", maxCursor)
+	sort := q.Literal("sort", "newest", "last_call", "oldest", "cost", "duration", "steps", "tokens")
+	f.ByLastCall, f.Order = sort == "last_call", runOrder(sort)
 	others := f.UserID != "" || f.Denied || f.Reason != guard.None || !f.Since.IsZero() ||
-		!f.Until.IsZero()
+		!f.Until.IsZero() || f.IsSearch()
 	if f.ByLastCall && (f.Status != storage.RunRunning || others) {
 		q.Refuse("sort", "last_call", "last_call needs status=RUNNING, and no other filter")
 	}

@@ -135,6 +135,7 @@ type Server struct {
 	logins  *limit.Logins
 	hub     *live.Hub
 	bodies  *bodyMemory
+	exports exports
 	billing *billing.Service // nil when this server sells nothing
 	limiters
 	hintAtProxy sync.Once

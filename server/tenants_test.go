@@ -37,7 +37,10 @@ func (w *world) makeWatched() watched {
 	a.key = w.call("POST", "/v1/api-keys/regenerate", a.token, `{"label":"canary label"}`).want(http.StatusOK).text("key")
 	w.call("PATCH", "/v1/workspace", a.token, `{"name":"canary workspace","daily_budget_usd":10000,"max_concurrent_runs":9}`).want(http.StatusOK)
 	w.call("PUT", "/v1/model-pricing/canary/model", a.token, `{"input_cost_per_token":7.654321,"output_cost_per_token":0}`).want(http.StatusOK)
-	run := w.call("POST", "/v1/runs", a.key, `{"user_id":"canary/user","metadata":{"note":"canary note"}}`, "Idempotency-Key", canary).want(http.StatusCreated).text("id")
+	run := w.call("POST", "/v1/runs", a.key, `{"user_id":"canary/user","metadata":{"note":"canary note","tags":{"team":"canary"}}}`, "Idempotency-Key", canary).want(http.StatusCreated).text("id")
+	v.names["{view}"] = w.call("POST", "/v1/saved-views", a.token, `{"name":"canary view","query":"q=canary"}`).want(http.StatusCreated).text("id")
+	_, err := w.store.IndexRuns(w.t.Context())
+	w.must(err)
 	body := `{"type":"MODEL_CALL","sequence":1,"model":"canary/model","tool_name":"canary tool","input_data":{"a":"canary input"}}`
 	step := w.call("POST", "/v1/runs/"+run+"/steps", a.key, body, "Idempotency-Key", canary).want(http.StatusCreated).text("id")
 	w.call("PATCH", "/v1/runs/"+run+"/steps/"+step, a.key, `{"prompt_tokens":1000,"output_data":"canary output","error":"canary error","duration_ms":0.5}`).want(http.StatusOK)
@@ -90,6 +93,11 @@ func intrusions() map[string]intrusion {
 		"GET /v1/workspace/":                    {"", http.StatusOK},
 		"PATCH /v1/workspace/":                  {`{"name":"mine","daily_budget_usd":1,"max_concurrent_runs":2}`, http.StatusOK},
 		"POST /v1/workspace/kill-switch":        {`{"active":true}`, http.StatusOK},
+		"GET /v1/run-totals":                    {"", http.StatusOK},
+		"GET /v1/export-runs":                   {"", http.StatusOK},
+		"GET /v1/saved-views/":                  {"", http.StatusOK},
+		"POST /v1/saved-views/":                 {`{"name":"mine","query":""}`, http.StatusCreated},
+		"DELETE /v1/saved-views/:view_id":       {"", http.StatusOK},
 		"POST /v1/end-runs":                     {`{"silent_for_seconds":0}`, http.StatusOK},
 		"GET /v1/users/":                        {"", http.StatusOK},
 		"DELETE /v1/users/*user_id":             {"", http.StatusNotFound},
@@ -140,7 +148,7 @@ type foreignPath struct {
 // mixture with the caller's own ids that holds one of theirs at least.
 func foreignPaths(t *testing.T, rt server.TestRoute, own fixture, v watched) []foreignPath {
 	t.Helper()
-	placeholders := map[string]string{"run_id": "{run}", "step_id": "{step}", "key_id": "{key}"}
+	placeholders := map[string]string{"view_id": "{view}", "run_id": "{run}", "step_id": "{step}", "key_id": "{key}"}
 	rests := map[string]string{"user_id": "canary/user", "model": "canary/model"}
 	paths := []foreignPath{{}}
 	for segment := range strings.SplitSeq(strings.TrimPrefix(rt.Path, "/"), "/") {
@@ -182,7 +190,8 @@ func foreignQueries(t *testing.T, rt server.TestRoute, v watched) []string {
 		"user_id": {"canary/user"}, "model": {"canary/model"}, "q": {canary}, "cursor": v.cursors, "steps_cursor": v.cursors, "days": {"365"}, "limit": {"200"},
 		"status": {"RUNNING"}, "blocked": {"true"}, "denied": {"true"}, "since": {"2026-01-01T00:00:00Z"}, "until": {"9999-12-31T23:59:59Z"}, "include_inactive": {"true"},
 		"reason": {"USER_BLOCKED"}, "sort": sorts, "by": {"model"}, "action": {"user.block"},
-		"key": {v.names["{key}"]}, "active": {"true"}, "group": {"key"}, "provider": {canary},
+		"key": {v.names["{key}"]}, "active": {"true"}, "group": {"key", "tag:team", "tool"}, "provider": {canary},
+		"tool": {"canary tool"}, "tag": {"team:canary"}, "min_cost_usd": {"0.01"}, "min_duration_ms": {"1"}, "bucket_minutes": {"60"}, "format": {"csv", "jsonl"},
 		"steps": {v.names["{step}"]}, "steps_limit": {"0"},
 	}
 	queries, always := []string{""}, "?"

@@ -2,6 +2,7 @@ package server
 
 import (
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/pikarc/server/plans"
@@ -137,10 +138,26 @@ func usageSumOf(p storage.UsagePart) usageSumJSON {
 
 func usagePartOf(p storage.UsagePart) usagePartJSON { return usagePartJSON{p.Value, usageSumOf(p)} }
 
+// usageGroup reads what to group by: one of a few words, or a tag as tag:KEY.
+func usageGroup(q *request.Query) storage.UsageGroup {
+	text := q.RequiredString("group", maxTagText)
+	key, isTag := strings.CutPrefix(text, "tag:")
+	switch {
+	case isTag && key != "":
+		return storage.ByTag(key)
+	case text == "" || isTag:
+		if isTag {
+			q.Refuse("group", text, "name the tag, for example tag:agent")
+		}
+		return ""
+	}
+	return storage.UsageGroup(q.RequiredLiteral("group", append(storage.UsageGroups(), "tag:KEY")...))
+}
+
 // readUsageBy answers with whole UTC days: those that since and until touch.
 func (s *Server) readUsageBy(c *call) error {
 	q := request.ReadQuery(c.r)
-	group := storage.UsageGroup(q.RequiredLiteral("group", storage.UsageGroups()...))
+	group := usageGroup(q)
 	since, until := q.OptionalTime("since"), q.OptionalTime("until")
 	limit := q.Int("limit", usageParts, 1, maxUsageParts)
 	from, to := usageDays(s.Now(), since, until)

@@ -67,7 +67,7 @@ func (s *Store) Runs(ctx context.Context, ws WorkspaceKey, f RunFilter) (runs []
 	if f.ByLastCall {
 		return s.runsByLastCall(ctx, ws, f)
 	}
-	if f.isSearch() {
+	if f.IsSearch() {
 		return s.searchRuns(ctx, ws, f)
 	}
 	before, from, err := idBounds(listRuns, ws, f.Since, f.Until, f.Cursor)

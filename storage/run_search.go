@@ -52,8 +52,8 @@ func (o RunOrder) orderedBy() string {
 // runDuration is how long a run took or, while it is RUNNING, takes.
 const runDuration = `coalesce(r.ended_at, $4) - r.started_at`
 
-// isSearch reports whether the filter asks for what only a search can find.
-func (f RunFilter) isSearch() bool {
+// IsSearch reports whether the filter asks for what only a search can find, or order.
+func (f RunFilter) IsSearch() bool {
 	return f.Text != "" || len(f.Models)+len(f.Tools)+len(f.Tags) > 0 || f.MinCost > 0 || f.MinDuration > 0 || f.Order != NewestFirst
 }
 

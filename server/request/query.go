@@ -2,6 +2,7 @@ package request
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -10,6 +11,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/google/uuid"
+
+	"github.com/pikarc/server/plans"
 )
 
 // Query is the parameters behind the question mark, with the problems found in
@@ -166,6 +169,46 @@ func (q *Query) String(name string, max int) string {
 		return ""
 	}
 	return text
+}
+
+// Strings reads a parameter that may be given several times: at most so many
+// texts of 1 to max Unicode code points, in the order in which they were sent.
+func (q *Query) Strings(name string, most, max int) (texts []string) {
+	for _, p := range q.pairs {
+		if p.name != name {
+			continue
+		}
+		problem, bad := textProblem(p.value)
+		switch length := utf8.RuneCountInString(p.value); {
+		case bad:
+			q.add(name, p.value, problem)
+		case length < 1:
+			q.add(name, p.value, tooShortProblem(1))
+		case length > max:
+			q.add(name, p.value, tooLongProblem(max))
+		case len(texts) == most:
+			q.add(name, p.value, valueProblem(fmt.Sprintf("may be given %d times at most", most)))
+		default:
+			texts = append(texts, p.value)
+			continue
+		}
+		return nil
+	}
+	return texts
+}
+
+// Money reads an amount of US dollars, not below zero; 0 when absent.
+func (q *Query) Money(name string) plans.Money {
+	text, found := q.find(name)
+	if !found {
+		return 0
+	}
+	amount, err := plans.ParseMoney(text)
+	if err != nil {
+		q.add(name, text, valueProblem("must be an amount of US dollars, for example 0.5"))
+		return 0
+	}
+	return amount
 }
 
 // RequiredString is String for a parameter that must be there, and not empty.
