@@ -220,7 +220,8 @@ func same(body []byte) string {
 		{`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`, "<id>"},
 		{`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z`, "<time>"},
 		{`\d{4}-\d\d-\d\d`, "<day>"},
-		{`"(duration_ms|step_count|run_count|monthly_run_count|monthly_runs|used|prompt_tokens|completion_tokens|total_tokens|total_usd|today_usd|last_30_days_usd)":[\d.]+`, `"$1":<n>`},
+		{`"(duration_ms|step_count|\w*run_count|denial_count|(?:running|completed|failed|blocked)_count|monthly_runs|used|prompt_tokens|completion_tokens|total_tokens|total_usd|today_usd|last_30_days_usd)":[\d.]+`, `"$1":<n>`},
+		{`"indexing":(true|false)`, `"indexing":<flag>`}, // the index is a second behind
 		{`"(\w+_bytes|bytes|size)":\d+`, `"$1":<n>`},
 		{`erased-[0-9a-f]{16}`, "erased-<hex>"},
 		{`"next_(steps_)?cursor":"[^"]+"`, `"next_${1}cursor":"<cursor>"`},
