@@ -35,7 +35,7 @@ func rooms() map[string]room {
 		"main": {uses: []string{"cli"}},
 		"cli": {
 			uses: []string{"server", "storage", "storage/dbfile", "storage/verify", "auth", "auth/privatefile", "plans", "policies",
-				"prices", "embed", "demo", "ask", "hook", "mcp"},
+				"policies/policyfile", "prices", "embed", "demo", "ask", "hook", "mcp"},
 			modules: []string{"github.com/spf13/cobra", "github.com/spf13/pflag", "golang.org/x/term"},
 			never:   []string{"database/sql"},
 		},
@@ -116,6 +116,11 @@ func rooms() map[string]room {
 			uses:    []string{"plans"},
 			modules: []string{"cel.dev/cel-go"},
 			never:   []string{"database", "net", "os", "log", "math/rand", "crypto/rand"},
+		},
+		"policies/policyfile": {
+			uses:    []string{"policies"},
+			modules: []string{"go.yaml.in/yaml/v3"},
+			never:   []string{"database", "net", "os", "log"},
 		},
 		"plans": {never: []string{"context", "database", "net", "os"}},
 		"embed": {},
