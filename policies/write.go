@@ -13,11 +13,11 @@ type written struct {
 	Enabled     bool           `json:"enabled"`
 	Priority    int64          `json:"priority"`
 	Match       writtenMatch   `json:"match"`
-	When        *string        `json:"when"`
-	Limit       *writtenLimit  `json:"limit"`
+	When        string         `json:"when,omitempty"`
+	Limit       *writtenLimit  `json:"limit,omitempty"`
 	Effect      string         `json:"effect"`
 	Message     string         `json:"message"`
-	Review      *writtenReview `json:"review"`
+	Review      *writtenReview `json:"review,omitempty"`
 }
 
 type writtenMatch struct {
@@ -43,14 +43,11 @@ type writtenReview struct {
 }
 
 // MarshalJSON writes the policy as Parse reads it: without its version and id,
-// with every field, and null for a `when`, limit or review that it does not have.
+// and with every field but a `when`, limit or review that it does not have.
 func (p Policy) MarshalJSON() ([]byte, error) {
 	out := written{
 		Name: p.Name, Description: p.Description, Enabled: p.Enabled, Priority: p.Priority,
-		Match: writtenMatch(p.Match), Effect: p.Effect.String(), Message: p.Message,
-	}
-	if p.When != "" {
-		out.When = &p.When
+		Match: writtenMatch(p.Match), When: p.When, Effect: p.Effect.String(), Message: p.Message,
 	}
 	if l := p.Limit; l != nil {
 		out.Limit = &writtenLimit{
