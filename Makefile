@@ -170,8 +170,12 @@ vulncheck: ## look for known vulnerabilities (needs vuln.go.dev)
 fmt: ## format the Go source
 	$(GO_FILES) | xargs -0 gofmt -w
 
+.PHONY: clients
+clients: ## make the wire types of the clients from server/openapi.json
+	cd clients/generate && go run . ../..
+
 .PHONY: lint
-lint: format ## gofmt, go vet, staticcheck, and what asks about contexts and errors (.ci/tools/lint), changing nothing
+lint: format ## gofmt, go vet, staticcheck, what asks about contexts and errors (.ci/tools/lint), and stale types of the clients, changing nothing
 	$(call say,go vet)
 	go vet ./...
 	$(call say,staticcheck (built at first use from .ci/tools/go.mod))
@@ -180,6 +184,8 @@ lint: format ## gofmt, go vet, staticcheck, and what asks about contexts and err
 	@dir=$$(mktemp -d); trap 'rm -r "$$dir"' EXIT; \
 	go build -C .ci/tools -o "$$dir/lint" ./lint; \
 	go vet -vettool="$$dir/lint" ./...
+	$(call say,the wire types of the clients)
+	cd clients/generate && go vet ./... && go test ./...
 
 # Below are parts of the targets above.
 

@@ -40,22 +40,22 @@ func withParent(metadata map[string]any, id string) map[string]any {
 // Tool returns a function that asks, within the run around its context, before each
 // call of fn. What it is called with is recorded.
 func Tool[A, R any](c *Client, tool string, fn func(context.Context, A) (R, error)) func(context.Context, A) (R, error) {
-	return wrap(c, fn, func() map[string]any { return toolCall(tool) })
+	return wrap(c, fn, toolCall(tool))
 }
 
 // Model is as [Tool], for a function that calls a model.
 func Model[A, R any](c *Client, model string, fn func(context.Context, A) (R, error)) func(context.Context, A) (R, error) {
-	return wrap(c, fn, func() map[string]any { return modelCall(model) })
+	return wrap(c, fn, modelCall(model))
 }
 
 func wrap[A, R any](
-	c *Client, fn func(context.Context, A) (R, error), what func() map[string]any,
+	c *Client, fn func(context.Context, A) (R, error), what createStepRequest,
 ) func(context.Context, A) (R, error) {
 	return func(ctx context.Context, argument A) (result R, err error) {
 		run, err := c.Current(ctx)
 		if err != nil {
 			return result, err
 		}
-		return guard(ctx, run, what(), argument, func(ctx context.Context) (R, error) { return fn(ctx, argument) })
+		return guard(ctx, run, what, argument, func(ctx context.Context) (R, error) { return fn(ctx, argument) })
 	}
 }

@@ -35,22 +35,26 @@ func (c *Client) deliverOne(ctx context.Context, e entry) error {
 		return c.do(ctx, call{method: e.Method, path: e.Path, body: e.Body}, nil)
 	}
 	if e.RunID == "" {
-		var answer decided
+		var answer startedRun
 		if err := c.do(ctx, call{method: "POST", path: "/v1/runs/", body: e.Start, key: e.Key}, &answer); err != nil {
 			return err
 		}
 		e.RunID = answer.ID
 	}
 	if e.Kind == "end" {
-		return c.do(ctx, call{method: "POST", path: "/v1/runs/" + e.RunID + "/end", body: map[string]any{"status": e.Status}}, nil)
+		return c.do(ctx, call{method: "POST", path: "/v1/runs/" + e.RunID + "/end", body: endRunRequest{Status: e.Status}}, nil)
 	}
-	var answer decided
+	var answer createdStep
 	err := c.do(ctx, call{method: "POST", path: "/v1/runs/" + e.RunID + "/steps", body: e.Step, key: e.StepKey}, &answer)
 	if err != nil {
 		return err
 	}
-	e.Report["output_data"] = map[string]any{"unguarded": true} // where the run's page shows it
-	err = c.do(ctx, call{method: "PATCH", path: "/v1/runs/" + e.RunID + "/steps/" + answer.ID, body: e.Report}, nil)
+	report := updateStepRequest{}
+	if e.Report != nil {
+		report = *e.Report
+	}
+	report.OutputData = map[string]any{"unguarded": true} // where the run's page shows it
+	err = c.do(ctx, call{method: "PATCH", path: "/v1/runs/" + e.RunID + "/steps/" + answer.ID, body: report}, nil)
 	if errors.Is(err, ErrBadRequest) { // denied afterwards: the server books nothing on what it denied
 		slog.Error("pikarc: a call was made while the server could not be asked, and would have been denied", "err", err)
 		return nil

@@ -16,18 +16,18 @@ import (
 
 // entry is a report that could not be delivered.
 type entry struct {
-	Kind    string          `json:"kind"` // request, step, end
-	Method  string          `json:"method,omitempty"`
-	Path    string          `json:"path,omitempty"`
-	Body    json.RawMessage `json:"body,omitempty"`
-	RunID   string          `json:"run_id,omitempty"`
-	Start   json.RawMessage `json:"start,omitempty"` // the request that starts the run, which has no id yet
-	Key     string          `json:"key,omitempty"`
-	Step    json.RawMessage `json:"step,omitempty"`
-	StepKey string          `json:"step_key,omitempty"`
-	Report  map[string]any  `json:"report,omitempty"`
-	Status  string          `json:"status,omitempty"`
-	At      time.Time       `json:"at"`
+	Kind    string             `json:"kind"` // request, step, end
+	Method  string             `json:"method,omitempty"`
+	Path    string             `json:"path,omitempty"`
+	Body    json.RawMessage    `json:"body,omitempty"`
+	RunID   string             `json:"run_id,omitempty"`
+	Start   json.RawMessage    `json:"start,omitempty"` // the request that starts the run, which has no id yet
+	Key     string             `json:"key,omitempty"`
+	Step    json.RawMessage    `json:"step,omitempty"`
+	StepKey string             `json:"step_key,omitempty"`
+	Report  *updateStepRequest `json:"report,omitempty"`
+	Status  string             `json:"status,omitempty"`
+	At      time.Time          `json:"at"`
 }
 
 const (

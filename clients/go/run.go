@@ -29,41 +29,32 @@ type Run struct {
 // ID is the run's id; "" for one that the server could not be asked about.
 func (r *Run) ID() string { return r.id }
 
-type decision struct {
-	Outcome, Reason, Message string
-	PolicyName               string `json:"policy_name"`
-	ReviewID                 string `json:"review_id"`
-	ResetsAt                 string `json:"resets_at"`
-	Limit, Used              json.Number
-}
-
-type decided struct {
-	ID       string
-	Decision decision
-	ReviewID string `json:"review_id"`
-}
-
-// allow returns the id of the review to wait for, or "" for ALLOW. Anything else is not allowed.
-func (d decided) allow(run string) (review string, err error) {
-	if d.ID == "" {
+// allow returns the id of the review to wait for, or "" for ALLOW. Anything else is
+// not allowed. id is that of the run or step that was decided about, review its review's.
+func (r *Run) allow(id string, d decision, review string) (string, error) {
+	if id == "" {
 		return "", unavailable("the server's answer holds no id")
 	}
-	switch d.Decision.Outcome {
+	blocked := &BlockedError{RunID: r.id, StepID: id, PolicyName: d.PolicyName}
+	if r.id == "" {
+		blocked.RunID, blocked.StepID = id, ""
+	}
+	switch d.Outcome {
 	case "ALLOW":
 		return "", nil
 	case "REVIEW":
-		if d.ReviewID == "" {
-			d.ReviewID = d.Decision.ReviewID
+		if review == "" {
+			review = d.ReviewID
 		}
-		if d.ReviewID == "" {
-			return "", &BlockedError{Reason: "REVIEW_ERROR", RunID: run, StepID: d.ID}
+		if review == "" {
+			blocked.Reason = "REVIEW_ERROR"
+			return "", blocked
 		}
-		return d.ReviewID, nil
+		return review, nil
 	case "DENY":
-		return "", &BlockedError{
-			Reason: d.Decision.Reason, PolicyName: d.Decision.PolicyName, Message: d.Decision.Message,
-			Limit: d.Decision.Limit, Used: d.Decision.Used, ResetsAt: d.Decision.ResetsAt, RunID: run, StepID: d.ID,
-		}
+		blocked.Reason, blocked.Message = d.Reason, d.Message
+		blocked.Limit, blocked.Used, blocked.ResetsAt = d.Limit, d.Used, d.ResetsAt
+		return "", blocked
 	}
 	return "", unavailable("the server's answer holds no decision")
 }
@@ -77,17 +68,17 @@ func (c *Client) Run(ctx context.Context, userID string, metadata map[string]any
 	if outer := c.enclosing(ctx); outer != nil && outer.id != "" {
 		metadata = withParent(metadata, outer.id)
 	}
-	start := map[string]any{"user_id": userID}
+	start := startRunRequest{UserID: userID}
 	if metadata != nil {
-		start["metadata"] = payload(metadata)
+		start.Metadata = payload(metadata)
 	}
 	run := &Run{client: c, start: encode(start), key: newKey(), open: make(map[*OpenStep]struct{})}
 	run.parent, _ = ctx.Value(runKey{}).(*Run)
-	var answer decided
+	var answer startedRun
 	err = c.do(ctx, call{method: "POST", path: "/v1/runs/", body: run.start, key: run.key}, &answer)
 	if err == nil {
 		var review string
-		if review, err = answer.allow(answer.ID); review != "" {
+		if review, err = run.allow(answer.ID, answer.Decision, ""); review != "" {
 			err = &BlockedError{Reason: "REVIEW_ERROR", RunID: answer.ID}
 		}
 	}
@@ -121,12 +112,12 @@ func (c *Client) Run(ctx context.Context, userID string, metadata map[string]any
 func (r *Run) giveUp(ctx context.Context) {
 	ctx, cancel := r.client.within(ctx)
 	defer cancel()
-	var answer decided
+	var answer startedRun
 	err := r.client.do(ctx, call{method: "POST", path: "/v1/runs/", body: r.start, key: r.key}, &answer)
 	switch {
 	case err == nil && answer.Decision.Outcome == "ALLOW":
 		r.id = answer.ID
-		r.send(ctx, "POST", "/v1/runs/"+r.id+"/end", map[string]any{"status": "FAILED"})
+		r.send(ctx, "POST", "/v1/runs/"+r.id+"/end", endRunRequest{Status: "FAILED"})
 	case err != nil && waits(err):
 		e := r.named("end")
 		e.Status = "FAILED"
@@ -138,11 +129,11 @@ func (r *Run) giveUp(ctx context.Context) {
 func (r *Run) giveUpStep(ctx context.Context, s step) {
 	ctx, cancel := r.client.within(ctx)
 	defer cancel()
-	var answer decided
+	var answer createdStep
 	err := r.client.do(ctx, call{method: "POST", path: "/v1/runs/" + r.id + "/steps", body: s.body, key: s.key}, &answer)
 	if err == nil && answer.Decision.Outcome == "ALLOW" {
 		s.id = answer.ID
-		r.settle(ctx, s, map[string]any{"status": "FAILED", "error": "cancelled"})
+		r.settle(ctx, s, updateStepRequest{Status: "FAILED", Error: "cancelled"})
 	}
 }
 
@@ -158,21 +149,18 @@ type step struct {
 	key  string
 }
 
-func (r *Run) ask(ctx context.Context, what map[string]any, input any) (step, error) {
-	what["sequence"] = r.sequence.Add(1)
-	if input != nil {
-		what["input_data"] = payload(input)
-	}
+func (r *Run) ask(ctx context.Context, what createStepRequest, input any) (step, error) {
+	what.Sequence, what.InputData = r.sequence.Add(1), payload(input)
 	s := step{body: encode(what), key: newKey()}
 	if r.id == "" {
 		r.unguarded.Store(true)
 		return s, nil
 	}
-	var answer decided
+	var answer createdStep
 	err := r.client.do(ctx, call{method: "POST", path: "/v1/runs/" + r.id + "/steps", body: s.body, key: s.key}, &answer)
 	review := ""
 	if err == nil {
-		review, err = answer.allow(r.id)
+		review, err = r.allow(answer.ID, answer.Decision, answer.ReviewID)
 	}
 	switch {
 	case err != nil && ctx.Err() != nil: // the server may have allowed it, and would take it for running
@@ -190,13 +178,13 @@ func (r *Run) ask(ctx context.Context, what map[string]any, input any) (step, er
 	}
 	err = r.wait(ctx, answer, review)
 	if err != nil && ctx.Err() != nil {
-		r.settle(ctx, s, map[string]any{"status": "FAILED", "error": "cancelled"})
+		r.settle(ctx, s, updateStepRequest{Status: "FAILED", Error: "cancelled"})
 	}
 	return s, err
 }
 
 // wait waits until a person has approved.
-func (r *Run) wait(ctx context.Context, d decided, review string) error {
+func (r *Run) wait(ctx context.Context, d createdStep, review string) error {
 	blocked := &BlockedError{PolicyName: d.Decision.PolicyName, RunID: r.id, StepID: d.ID, ReviewID: review}
 	if !r.client.onReview(review) {
 		blocked.Reason, blocked.kind = "REVIEW_PENDING", ErrReviewPending
@@ -231,13 +219,13 @@ func (r *Run) wait(ctx context.Context, d decided, review string) error {
 	return blocked
 }
 
-func (r *Run) settle(ctx context.Context, s step, report map[string]any) {
+func (r *Run) settle(ctx context.Context, s step, report updateStepRequest) {
 	if s.id != "" {
 		r.send(ctx, "PATCH", "/v1/runs/"+r.id+"/steps/"+s.id, report)
 		return
 	}
 	e := r.named("step")
-	e.Step, e.StepKey, e.Report = s.body, s.key, report
+	e.Step, e.StepKey, e.Report = s.body, s.key, &report
 	r.client.journal.append(e)
 }
 
@@ -256,7 +244,7 @@ func (r *Run) end(ctx context.Context, status string) {
 		c.journal.append(e)
 		return
 	}
-	r.send(ctx, "POST", "/v1/runs/"+r.id+"/end", map[string]any{"status": status})
+	r.send(ctx, "POST", "/v1/runs/"+r.id+"/end", endRunRequest{Status: status})
 }
 
 // named begins a report: it names the run by its id, or by the request that starts it, which is sent again.
@@ -269,7 +257,7 @@ func (r *Run) named(kind string) entry {
 }
 
 // send sends a report, also for a call that was cancelled, and keeps what cannot be delivered.
-func (r *Run) send(ctx context.Context, method, path string, body map[string]any) {
+func (r *Run) send(ctx context.Context, method, path string, body any) {
 	c := r.client
 	err := ctx.Err()
 	if err == nil {

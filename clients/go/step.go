@@ -39,16 +39,16 @@ func (r *Run) BeginToolCall(ctx context.Context, tool string, input any) (*OpenS
 	return r.begin(ctx, toolCall(tool), input, false)
 }
 
-func modelCall(model string) map[string]any {
-	return map[string]any{"type": "MODEL_CALL", "model": model}
+func modelCall(model string) createStepRequest {
+	return createStepRequest{Type: "MODEL_CALL", Model: model}
 }
 
-func toolCall(tool string) map[string]any {
-	return map[string]any{"type": "TOOL_CALL", "tool_name": tool}
+func toolCall(tool string) createStepRequest {
+	return createStepRequest{Type: "TOOL_CALL", ToolName: tool}
 }
 
-func (r *Run) begin(ctx context.Context, what map[string]any, input any, isStream bool) (*OpenStep, error) {
-	isModel := what["type"] == "MODEL_CALL"
+func (r *Run) begin(ctx context.Context, what createStepRequest, input any, isStream bool) (*OpenStep, error) {
+	isModel := what.Type == "MODEL_CALL"
 	s, err := r.ask(ctx, what, input)
 	if err != nil {
 		return nil, err
@@ -106,17 +106,15 @@ func (o *OpenStep) leftOpen(ctx context.Context) {
 // end reports how the call ended; whole is whether all came that was to come.
 func (o *OpenStep) end(err error, whole bool) {
 	o.settled.Do(func() {
-		report := map[string]any{"status": "COMPLETED", "duration_ms": time.Since(o.started).Milliseconds()}
+		report := updateStepRequest{Status: "COMPLETED", DurationMs: time.Since(o.started).Milliseconds()}
 		if err != nil {
-			report["status"], report["error"] = "FAILED", describe(err)
+			report.Status, report.Error = "FAILED", describe(err)
 			if o.ctx.Err() != nil {
-				report["error"] = "cancelled"
+				report.Error = "cancelled"
 			}
 		}
 		o.mu.Lock()
-		for name, value := range o.meter.report(whole) {
-			report[name] = value
-		}
+		o.meter.report(&report, whole)
 		o.mu.Unlock()
 		o.run.settle(o.ctx, o.step, report)
 		o.run.mu.Lock()
@@ -148,7 +146,7 @@ func ToolCall[T any](ctx context.Context, run *Run, tool string, input any, fn f
 }
 
 func guard[T any](
-	ctx context.Context, run *Run, what map[string]any, input any, fn func(context.Context) (T, error),
+	ctx context.Context, run *Run, what createStepRequest, input any, fn func(context.Context) (T, error),
 ) (result T, err error) {
 	o, err := run.begin(ctx, what, input, false)
 	if err != nil {

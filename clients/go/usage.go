@@ -20,7 +20,7 @@ type meter struct {
 	chunks int64
 	usage  map[string]any
 	model  string
-	said   map[string]any // by [Usage]
+	said   *[2]int64 // by [Usage]
 }
 
 // see looks for usage. It fails nothing: the call has been paid.
@@ -31,7 +31,7 @@ func (m *meter) see(part any) {
 	m.chunks++
 	if u, ok := part.(Usage); ok && safely(func() {
 		prompt, completion := u.Tokens()
-		m.said = map[string]any{"prompt_tokens": max(0, prompt), "completion_tokens": max(0, completion)}
+		m.said = &[2]int64{max(0, prompt), max(0, completion)}
 	}) {
 		return
 	}
@@ -83,28 +83,29 @@ func membersOf(part any) (answer map[string]any) {
 	return answer
 }
 
-// report returns the fields of a report that say what a call used. Of one that was
-// broken off the chunks are counted, a token each at least.
-func (m *meter) report(whole bool) map[string]any {
+// report fills in what a call used. Of one that was broken off the chunks are
+// counted, a token each at least.
+func (m *meter) report(r *updateStepRequest, whole bool) {
 	switch {
 	case m.said != nil:
-		return m.said
-	case m.usage == nil && !whole && m.chunks > 0:
-		return map[string]any{"completion_tokens": m.chunks}
+		r.PromptTokens, r.CompletionTokens = m.said[0], m.said[1]
+		return
 	case m.usage == nil:
-		return nil
+		if !whole && m.chunks > 0 {
+			r.CompletionTokens = m.chunks
+		}
+		return
 	}
-	fields := map[string]any{"usage": m.usage}
+	r.Usage = m.usage
 	if prompt, ok := promptOf(m.usage); ok {
-		fields["prompt_tokens"] = prompt
+		r.PromptTokens = prompt
 	}
 	if completion, ok := completionOf(m.usage); ok {
-		fields["completion_tokens"] = completion
+		r.CompletionTokens = completion
 	}
 	if m.model != "" {
-		fields["model"] = m.model
+		r.Model = m.model
 	}
-	return fields
 }
 
 // find returns the usage object of an answer, whose members Go's libraries may have named their own way.

@@ -1,5 +1,6 @@
 import { PikarcBlockedError, Unavailable } from "./errors.js";
 import type { Settings } from "./settings.js";
+import type { CreatedStep, Decision } from "./wire.js";
 
 export type Members = Record<string, unknown>;
 
@@ -11,15 +12,15 @@ export function goesOn(s: Settings, error: Unavailable): boolean {
 
 /** Returns the id of the review to wait for, or undefined for ALLOW. Anything else is not allowed. */
 export function allow(answer: Members, runId: string | undefined): string | undefined {
-  const decision = members(answer["decision"]);
-  if (decision["outcome"] === "ALLOW") return undefined;
-  const known = <T>(name: string, type: string) => (typeof decision[name] === type ? (decision[name] as T) : undefined);
-  if (decision["outcome"] === "REVIEW") {
-    const review = answer["review_id"] ?? decision["review_id"];
+  const decision: Partial<Decision> = members(answer["decision"]); // by a server of whatever version
+  if (decision.outcome === "ALLOW") return undefined;
+  const known = <T>(name: keyof Decision, type: string) => (typeof decision[name] === type ? (decision[name] as T) : undefined);
+  if (decision.outcome === "REVIEW") {
+    const review = (answer as Partial<CreatedStep>).review_id ?? decision.review_id;
     if (typeof review === "string") return review;
     throw new PikarcBlockedError({ reason: "REVIEW_ERROR", runId });
   }
-  if (decision["outcome"] !== "DENY") throw new Unavailable(`The server's answer holds no decision: ${JSON.stringify(answer).slice(0, 200)}`);
+  if (decision.outcome !== "DENY") throw new Unavailable(`The server's answer holds no decision: ${JSON.stringify(answer).slice(0, 200)}`);
   throw new PikarcBlockedError({
     reason: known<string>("reason", "string") ?? "DENIED",
     policyName: known<string>("policy_name", "string"),

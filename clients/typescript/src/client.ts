@@ -8,6 +8,7 @@ import { Run, type ModelCallOptions } from "./run.js";
 import { settings, type Options, type Settings } from "./settings.js";
 import { request } from "./transport.js";
 import { wrap } from "./wrap.js";
+import type { StartRunRequest } from "./wire.js";
 
 /** The run around the code that runs now, of whichever client. */
 const around = makeStore<{ run: Run; parent: unknown }>();
@@ -94,10 +95,10 @@ export class Pikarc {
   }
 
   private async start(options: RunOptions): Promise<Run> {
-    const start: Members = { user_id: options.userId };
+    const start: StartRunRequest = { user_id: options.userId };
     const parent = this.enclosing()?.runId;
     const metadata = parent ? { parent_run_id: parent, ...options.metadata } : options.metadata;
-    if (metadata !== undefined) start["metadata"] = payload(metadata);
+    if (metadata !== undefined) start.metadata = payload(metadata);
     const key = crypto.randomUUID();
     const journal = await this.journal();
     let answer: Members;
@@ -117,7 +118,7 @@ export class Pikarc {
   }
 
   /** Ends a run whose start was aborted. The start is sent again with its key, to learn whether there is one. */
-  private async giveUp(journal: Journal, start: Members, key: string): Promise<void> {
+  private async giveUp(journal: Journal, start: StartRunRequest, key: string): Promise<void> {
     const { grace } = this.settings;
     try {
       const answer = await request(this.settings, "POST", "/v1/runs/", start, { key, grace });

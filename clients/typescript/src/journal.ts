@@ -1,3 +1,5 @@
+import type { CreateStepRequest, EndRunRequest, StartRunRequest, UpdateStepRequest } from "./wire.js";
+
 /** A report that could not be delivered. */
 export interface Entry {
   kind: "request" | "step" | "end";
@@ -5,12 +7,12 @@ export interface Entry {
   path?: string;
   body?: unknown;
   runId?: string;
-  start?: unknown;
+  start?: StartRunRequest;
   key?: string;
-  step?: unknown;
+  step?: CreateStepRequest;
   stepKey?: string;
-  report?: Record<string, unknown>;
-  status?: string;
+  report?: UpdateStepRequest;
+  status?: EndRunRequest["status"];
   at: number;
 }
 

@@ -7,6 +7,7 @@ import type { Settings } from "./settings.js";
 import { request, sleep, type Sending } from "./transport.js";
 import { OpenStep, NotReported } from "./step.js";
 import { report as usageOf, type TokenExtractor, type UsageFinder } from "./usage.js";
+import type { CreateStepRequest, EndRunRequest, StartRunRequest, UpdateStepRequest } from "./wire.js";
 
 export interface ModelCallOptions<T> {
   /** The model's name, by which it is priced. */
@@ -24,9 +25,11 @@ export interface ToolCallOptions {
   inputData?: unknown;
 }
 
+type Asked = Pick<CreateStepRequest, "type" | "model" | "tool_name">;
+
 interface Step {
   id: string | undefined; // undefined: the server could not be asked, and the call goes on
-  body: Members;
+  body: CreateStepRequest;
   key: string;
 }
 
@@ -43,7 +46,7 @@ export class Run {
     private readonly settings: Settings,
     private readonly journal: Journal,
     private readonly id: string | undefined,
-    private readonly start: Members,
+    private readonly start: StartRunRequest,
     private readonly key: string,
     private readonly signal: AbortSignal | undefined,
   ) {}
@@ -122,7 +125,7 @@ export class Run {
   }
 
   private async begin(
-    what: Members,
+    what: Asked,
     inputData: unknown,
     options: ModelCallOptions<never> | undefined,
     isStream: boolean,
@@ -139,7 +142,7 @@ export class Run {
           return this.settle(asked, started, outcome);
         },
       },
-      what["type"] === "MODEL_CALL",
+      what.type === "MODEL_CALL",
       options,
     );
     this.open.set(step, isStream);
@@ -147,10 +150,10 @@ export class Run {
   }
 
   private async guard<T>(
-    what: Members,
+    what: Asked,
     fn: () => Promise<T> | T,
     inputData: unknown,
-    used: (result: T) => Members,
+    used: (result: T) => UpdateStepRequest,
   ): Promise<T> {
     const step = await this.ask(what, inputData);
     const started = performance.now();
@@ -185,9 +188,9 @@ export class Run {
     }
   }
 
-  private async ask(what: Members, inputData: unknown): Promise<Step> {
-    const body: Members = { ...what, sequence: ++this.sequence };
-    if (inputData !== undefined) body["input_data"] = payload(inputData);
+  private async ask(what: Asked, inputData: unknown): Promise<Step> {
+    const body: CreateStepRequest = { ...what, sequence: ++this.sequence };
+    if (inputData !== undefined) body.input_data = payload(inputData);
     const step: Step = { id: undefined, body, key: crypto.randomUUID() };
     if (this.id === undefined) {
       this.unguarded = true;
@@ -247,13 +250,13 @@ export class Run {
     throw new ReviewExpired(facts);
   }
 
-  private failure(error: unknown): Members {
+  private failure(error: unknown): UpdateStepRequest {
     const cancelled = this.signal?.aborted && error === this.signal.reason;
     return { status: "FAILED", error: cancelled ? "cancelled" : describe(error) };
   }
 
-  private async settle(step: Step, started: number, outcome: Members): Promise<void> {
-    const report = { duration_ms: Math.round(performance.now() - started), ...outcome };
+  private async settle(step: Step, started: number, outcome: UpdateStepRequest): Promise<void> {
+    const report: UpdateStepRequest = { duration_ms: Math.round(performance.now() - started), ...outcome };
     if (step.id !== undefined) {
       await this.send("PATCH", `/v1/runs/${this.id}/steps/${step.id}`, report);
       return;
@@ -262,7 +265,7 @@ export class Run {
   }
 
   /** @internal */
-  async end(status: string): Promise<void> {
+  async end(status: EndRunRequest["status"]): Promise<void> {
     for (const [step, isStream] of this.open) {
       if (this.signal?.aborted) await step.fail(this.signal.reason);
       else if (isStream) await step.leave();
@@ -291,7 +294,7 @@ export class Run {
   }
 
   /** Sends a report, and throws nothing: what cannot be delivered is kept. */
-  private async send(method: string, path: string, body: Members): Promise<void> {
+  private async send(method: string, path: string, body: UpdateStepRequest | EndRunRequest): Promise<void> {
     const sending: Sending = this.signal?.aborted ? { grace: this.settings.grace } : {};
     try {
       await request(this.settings, method, path, body, sending);

@@ -1,14 +1,15 @@
 import type { Members } from "./answers.js";
 import { PikarcError } from "./errors.js";
 import { find, merge, report as usageOf, type TokenExtractor, type UsageFinder } from "./usage.js";
+import type { UpdateStepRequest } from "./wire.js";
 
 /** The run has ended, and nobody has told what came of a call. */
 export class NotReported extends PikarcError {}
 
 /** How a step's call was settled, told to the run. */
 export interface Settling {
-  settle(outcome: Members): Promise<void>;
-  failure(error: unknown): Members;
+  settle(outcome: UpdateStepRequest): Promise<void>;
+  failure(error: unknown): UpdateStepRequest;
 }
 
 /** A step whose call another makes, as a framework between its hooks. It is settled once, by whatever comes first. */
@@ -56,12 +57,12 @@ export class OpenStep {
     return this.end(() => ({ status: "COMPLETED", ...this.used(false) }));
   }
 
-  private end(outcome: () => Members): Promise<void> {
+  private end(outcome: () => UpdateStepRequest): Promise<void> {
     return (this.settled ??= this.run.settle(outcome()));
   }
 
   /** Of a stream that was broken off, its chunks are counted, a token each at least. */
-  private used(whole: boolean): Members {
+  private used(whole: boolean): UpdateStepRequest {
     if (!this.isModel) return {};
     if (Object.keys(this.usage).length) return usageOf({ ...this.answer, usage: this.usage }, this.options.tokenExtractor as never);
     return whole ? usageOf({}, this.options.tokenExtractor as never) : { completion_tokens: this.seen };

@@ -1,3 +1,5 @@
+import type { UpdateStepRequest } from "./wire.js";
+
 /** Of what a call returned, the tokens of the prompt and of the completion. */
 export type TokenExtractor<T> = (result: T) => [prompt: number, completion: number];
 
@@ -34,17 +36,17 @@ export function find(result: unknown, depth = 0): Members | undefined {
 }
 
 /** Returns the fields of a report that say what a call used. Never throws: the call has been paid. */
-export function report<T>(result: unknown, extractor: TokenExtractor<T> | undefined, whole = result): Members {
-  const fields: Members = {};
+export function report<T>(result: unknown, extractor: TokenExtractor<T> | undefined, whole = result): UpdateStepRequest {
+  const fields: UpdateStepRequest = {};
   try {
     const usage = normal(find(result));
     if (usage) {
-      fields["usage"] = JSON.parse(JSON.stringify(usage));
+      fields.usage = JSON.parse(JSON.stringify(usage));
       const [prompt, completion] = totals(usage);
-      if (prompt !== undefined) fields["prompt_tokens"] = prompt;
-      if (completion !== undefined) fields["completion_tokens"] = completion;
+      if (prompt !== undefined) fields.prompt_tokens = prompt;
+      if (completion !== undefined) fields.completion_tokens = completion;
       const model = members(result)?.["model"] ?? members(result)?.["modelVersion"];
-      if (typeof model === "string" && model) fields["model"] = model;
+      if (typeof model === "string" && model) fields.model = model;
     }
   } catch (error) {
     console.warn("pikarc: the usage of a call could not be read; it is reported without", error);
@@ -52,8 +54,8 @@ export function report<T>(result: unknown, extractor: TokenExtractor<T> | undefi
   if (extractor) {
     try {
       const [prompt, completion] = extractor(whole as T);
-      fields["prompt_tokens"] = counted(prompt);
-      fields["completion_tokens"] = counted(completion);
+      fields.prompt_tokens = counted(prompt);
+      fields.completion_tokens = counted(completion);
     } catch (error) {
       console.warn("pikarc: tokenExtractor failed; the call is reported with the usage that was found without it", error);
     }

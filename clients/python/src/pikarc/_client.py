@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import httpx
 
@@ -23,19 +23,23 @@ from pikarc._settings import ReviewRule, Settings, UnavailableRule
 from pikarc._stream import GuardedAsyncStream, GuardedStream, Meter
 from pikarc._usage import TokenExtractor
 
+if TYPE_CHECKING:
+    from pikarc._wire import CreateStepRequest
+
 T = TypeVar("T")
 C = TypeVar("C")
 P = ParamSpec("P")
 logger = logging.getLogger("pikarc")
 
 
-def _model(model: str, input_data: Any) -> dict[str, Any]:
-    what: dict[str, Any] = {"type": "MODEL_CALL", "model": model}
+# What is asked for. It is counted when it is.
+def _model(model: str, input_data: Any) -> CreateStepRequest:
+    what: CreateStepRequest = {"type": "MODEL_CALL", "sequence": 0, "model": model}
     return what if input_data is None else {**what, "input_data": input_data}
 
 
-def _tool(tool_name: str, input_data: Any) -> dict[str, Any]:
-    what: dict[str, Any] = {"type": "TOOL_CALL", "tool_name": tool_name}
+def _tool(tool_name: str, input_data: Any) -> CreateStepRequest:
+    what: CreateStepRequest = {"type": "TOOL_CALL", "sequence": 0, "tool_name": tool_name}
     return what if input_data is None else {**what, "input_data": input_data}
 
 
@@ -143,7 +147,7 @@ class AsyncPikarc(_Client):
         """As `tool`, for a function that calls a model."""
         return self._decorator(lambda call: _model(model, call))
 
-    def _decorator(self, what: Callable[[Any], dict[str, Any]]) -> Callable[[Callable[P, Awaitable[T]]], Callable[P, Awaitable[T]]]:
+    def _decorator(self, what: Callable[[Any], CreateStepRequest]) -> Callable[[Callable[P, Awaitable[T]]], Callable[P, Awaitable[T]]]:
         def decorate(function: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
             @functools.wraps(function)
             async def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -264,11 +268,11 @@ class GuardedRun:
         """As `begin_model_call`, for a tool."""
         return await self._begin(_tool(tool_name, input_data))
 
-    async def _begin(self, what: dict[str, Any]) -> OpenAsyncStep:
+    async def _begin(self, what: CreateStepRequest) -> OpenAsyncStep:
         step: _logic.Step = await self._carry_out(_logic.ask(self._core, self._state, what))
         return OpenAsyncStep(self._carry_out, self._core, self._state, step, Meter(None))
 
-    async def _guard(self, what: dict[str, Any], fn: Callable[[], Any], extractor: TokenExtractor | None) -> Any:
+    async def _guard(self, what: CreateStepRequest, fn: Callable[[], Any], extractor: TokenExtractor | None) -> Any:
         return await self._carry_out(_logic.guard(self._core, self._state, what, fn, extractor))
 
     async def keep_alive(self) -> None:
@@ -343,7 +347,7 @@ class Pikarc(_Client):
         """As `tool`, for a function that calls a model."""
         return self._decorator(lambda call: _model(model, call))
 
-    def _decorator(self, what: Callable[[Any], dict[str, Any]]) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    def _decorator(self, what: Callable[[Any], CreateStepRequest]) -> Callable[[Callable[P, T]], Callable[P, T]]:
         def decorate(function: Callable[P, T]) -> Callable[P, T]:
             @functools.wraps(function)
             def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -439,11 +443,11 @@ class GuardedSyncRun:
         """As `begin_model_call`, for a tool."""
         return self._begin(_tool(tool_name, input_data))
 
-    def _begin(self, what: dict[str, Any]) -> OpenStep:
+    def _begin(self, what: CreateStepRequest) -> OpenStep:
         step: _logic.Step = self._carry_out(_logic.ask(self._core, self._state, what))
         return OpenStep(self._carry_out, self._core, self._state, step, Meter(None))
 
-    def _guard(self, what: dict[str, Any], fn: Callable[[], Any], extractor: TokenExtractor | None) -> Any:
+    def _guard(self, what: CreateStepRequest, fn: Callable[[], Any], extractor: TokenExtractor | None) -> Any:
         return self._carry_out(_logic.guard(self._core, self._state, what, fn, extractor))
 
     def keep_alive(self, over: threading.Event) -> None:

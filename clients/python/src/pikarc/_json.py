@@ -14,7 +14,7 @@ _MAX_DEPTH = 60
 _PREVIEW = 1_000
 
 
-def encode(body: dict[str, Any]) -> bytes:
+def encode(body: Mapping[str, Any]) -> bytes:
     """Encodes a request's body."""
     try:
         text = json.dumps(body, allow_nan=False, separators=(",", ":"))

@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Callable, Generator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from pikarc import _usage
 from pikarc._api_errors import APIError, Authentication, BadRequest, ConnectionFailed, RateLimited, Unavailable, for_answer
@@ -22,6 +22,9 @@ from pikarc._errors import PikarcBlockedError, PikarcReviewDeniedError, PikarcRe
 from pikarc._journal import Journal, shared
 from pikarc._json import describe, encode, members, payload
 from pikarc._settings import Settings
+
+if TYPE_CHECKING:
+    from pikarc._wire import CreateStepRequest, Decision, StartRunRequest, UpdateStepRequest
 
 logger = logging.getLogger("pikarc")
 T = TypeVar("T")
@@ -75,7 +78,7 @@ current_run: ContextVar[RunState | None] = ContextVar("pikarc_run", default=None
 class RunState:
     """A run as the client knows it."""
 
-    def __init__(self, run_id: str | None, start: dict[str, Any], key: str, owner: str, parent: RunState | None) -> None:
+    def __init__(self, run_id: str | None, start: StartRunRequest, key: str, owner: str, parent: RunState | None) -> None:
         self.run_id = run_id  # None: the server could not be asked, and the run goes on without it
         self.start, self.key = start, key  # the request that started it, or would have
         self.owner, self.parent = owner, parent  # the server and key it belongs to, and the run around it
@@ -95,7 +98,7 @@ class Step:
     """A step that was asked for, or would have been."""
 
     id: str | None  # None: the server could not be asked, and the call goes on
-    body: dict[str, Any]
+    body: CreateStepRequest
     key: str
 
 
@@ -120,7 +123,7 @@ class Core:
 
 
 def request(
-    core: Core, method: str, path: str, body: dict[str, Any] | None = None, *, key: str | None = None, grace: float | None = None
+    core: Core, method: str, path: str, body: Mapping[str, Any] | None = None, *, key: str | None = None, grace: float | None = None
 ) -> Logic[dict[str, Any]]:
     """Sends a request until it is answered, with one idempotency key for all attempts.
 
@@ -159,7 +162,7 @@ def request(
 
 def start_run(core: Core, user_id: str, metadata: dict[str, Any] | None) -> Logic[RunState]:
     """Starts a run. Raises PikarcBlockedError or an APIError."""
-    body: dict[str, Any] = {"user_id": user_id}
+    body: StartRunRequest = {"user_id": user_id}
     parent = core.enclosing()
     if parent is not None and parent.run_id is not None and (metadata is None or isinstance(cast(Any, metadata), Mapping)):
         metadata = {"parent_run_id": parent.run_id, **(metadata or {})}
@@ -246,7 +249,7 @@ def keep_end(core: Core, run: RunState) -> None:
 def guard(
     core: Core,
     run: RunState,
-    what: dict[str, Any],
+    what: CreateStepRequest,
     function: Callable[[], Any],
     extractor: _usage.TokenExtractor | None,
 ) -> Logic[Any]:
@@ -265,7 +268,9 @@ def guard(
         raise
     finally:
         run.calls.discard(under_way)
-    report = {"status": "COMPLETED", **(_usage.report(result, extractor) if what["type"] == "MODEL_CALL" else {})}
+    report: UpdateStepRequest = {"status": "COMPLETED"}
+    if what["type"] == "MODEL_CALL":
+        report |= _usage.report(result, extractor)
     yield Finish(settle(core, run, step, started, report), run)
     return result
 
@@ -275,9 +280,9 @@ def finish(logic: Logic[None], run: RunState, *, last: bool = False) -> Logic[No
     yield Finish(logic, run, last)
 
 
-def ask(core: Core, run: RunState, what: dict[str, Any]) -> Logic[Step]:
+def ask(core: Core, run: RunState, what: CreateStepRequest) -> Logic[Step]:
     """Asks for a step, and waits for a person where one must approve. Raises PikarcBlockedError or an APIError."""
-    body = {**what, "sequence": next(run.sequence)}
+    body: CreateStepRequest = {**what, "sequence": next(run.sequence)}
     if "input_data" in body:
         body["input_data"] = payload(body["input_data"])
     step = Step(None, body, str(uuid.uuid4()))
@@ -323,11 +328,11 @@ def _give_up_step(core: Core, run: RunState, step: Step) -> Logic[None]:
         logger.info("A cancelled step could not be followed up; it ends with its run: %s", exc)
         return
     if members(answer.get("decision")).get("outcome") == "ALLOW":
-        report = {"status": "FAILED", "error": "cancelled"}
+        report: UpdateStepRequest = {"status": "FAILED", "error": "cancelled"}
         yield from settle(core, run, step, time.monotonic(), report, cancelled=True)
 
 
-def keep(core: Core, run: RunState, step: Step, started: float, report: dict[str, Any]) -> None:
+def keep(core: Core, run: RunState, step: Step, started: float, report: UpdateStepRequest) -> None:
     """Keeps the report of a call for later, where it cannot be sent now."""
     report = {"duration_ms": round((time.monotonic() - started) * 1000), **report}
     if step.id is not None:
@@ -342,7 +347,7 @@ def settle(
     run: RunState,
     step: Step,
     started: float,
-    report: dict[str, Any],
+    report: UpdateStepRequest,
     *,
     cancelled: bool = False,
 ) -> Logic[None]:
@@ -355,7 +360,7 @@ def settle(
     yield from _report(core, "PATCH", f"/v1/runs/{run.run_id}/steps/{step.id}", report, grace)
 
 
-def failed(exc: BaseException) -> dict[str, Any]:
+def failed(exc: BaseException) -> UpdateStepRequest:
     """Returns the report of a call that raised."""
     return {"status": "FAILED", "error": describe(exc) if isinstance(exc, Exception) else "cancelled"}
 
@@ -440,7 +445,7 @@ def _deliver(core: Core, entry: dict[str, Any]) -> Logic[None]:
         logger.error("A call was made while the server could not be asked, and would have been denied: %s", exc)
 
 
-def _report(core: Core, method: str, path: str, body: dict[str, Any], grace: float | None) -> Logic[None]:
+def _report(core: Core, method: str, path: str, body: Mapping[str, Any], grace: float | None) -> Logic[None]:
     try:
         yield from request(core, method, path, body, grace=grace)
     except (Unavailable, RateLimited, Authentication) as exc:
@@ -453,7 +458,7 @@ def _report(core: Core, method: str, path: str, body: dict[str, Any], grace: flo
         raise
 
 
-def _keep_request(core: Core, method: str, path: str, body: dict[str, Any]) -> None:
+def _keep_request(core: Core, method: str, path: str, body: Mapping[str, Any]) -> None:
     core.journal.append({"kind": "request", "method": method, "path": path, "body": body, "at": time.time()})
 
 
@@ -467,7 +472,7 @@ def _goes_on(core: Core, exc: Unavailable) -> bool:
 
 def _allow(answer: dict[str, Any], run: RunState) -> str | None:
     """Returns the id of the review to wait for, or None for ALLOW. Anything else is not allowed."""
-    decision = members(answer.get("decision"))
+    decision = cast("Decision", members(answer.get("decision")))  # by a server of whatever version
     outcome = decision.get("outcome")
     if outcome == "ALLOW":
         return None

@@ -6,10 +6,13 @@ import inspect
 import logging
 import time
 from collections.abc import AsyncIterator, Iterator
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pikarc import _usage
 from pikarc._logic import Core, Finish, Logic, RunState, Step, failed, settle
+
+if TYPE_CHECKING:
+    from pikarc._wire import UpdateStepRequest
 
 T = TypeVar("T")
 logger = logging.getLogger("pikarc")
@@ -34,7 +37,7 @@ class Meter:
         # Anthropic says the input at the start and the output at the end: later members win.
         self._usage |= {k: v for k, v in (found or {}).items() if v is not None}
 
-    def report(self, whole: bool) -> dict[str, Any]:
+    def report(self, whole: bool) -> UpdateStepRequest:
         """Returns the report's fields. Of a stream that was broken off, its chunks are counted, a token each at least."""
         if self._usage or self._extractor is not None:
             return _usage.report({"usage": self._usage, "model": self._model}, self._extractor)
@@ -61,7 +64,7 @@ class Guarded(Generic[T]):
         self._settled = True
         self._run.calls.discard(self)
         self._run.open.remove(self._left)
-        report = {"status": "COMPLETED"} if exc is None else failed(exc)
+        report: UpdateStepRequest = {"status": "COMPLETED"} if exc is None else failed(exc)
         report |= self._meter.report(whole)
         cancelled = exc is not None and not isinstance(exc, Exception)
         logic = settle(self._core, self._run, self._step, self._started, report, cancelled=cancelled)

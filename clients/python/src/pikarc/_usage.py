@@ -9,9 +9,12 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, TypeGuard, cast
+from typing import TYPE_CHECKING, Any, TypeGuard, cast
 
 from pikarc._json import members, payload
+
+if TYPE_CHECKING:
+    from pikarc._wire import UpdateStepRequest
 
 logger = logging.getLogger("pikarc")
 
@@ -41,9 +44,9 @@ def find(result: Any, depth: int = 0) -> dict[str, Any] | None:
     return None
 
 
-def report(result: Any, extractor: TokenExtractor | None) -> dict[str, Any]:
+def report(result: Any, extractor: TokenExtractor | None) -> UpdateStepRequest:
     """Returns the fields of a report that say what a call used. Never raises: the call has been paid."""
-    fields: dict[str, Any] = {}
+    fields: UpdateStepRequest = {}
     try:
         fields |= _found(result)
     except Exception:
@@ -57,12 +60,12 @@ def report(result: Any, extractor: TokenExtractor | None) -> dict[str, Any]:
     return fields
 
 
-def _found(result: Any) -> dict[str, Any]:
+def _found(result: Any) -> UpdateStepRequest:
     usage = find(result)
     if usage is None:
         return {}
     usage = _as_openai_tells(usage)
-    fields: dict[str, Any] = {"usage": payload(_nested(usage))}
+    fields: UpdateStepRequest = {"usage": payload(_nested(usage))}
     prompt, completion = totals(usage)
     if prompt is not None:
         fields["prompt_tokens"] = prompt

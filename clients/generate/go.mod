@@ -1,0 +1,3 @@
+module github.com/pikarc/server/clients/generate
+
+go 1.26
