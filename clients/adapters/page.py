@@ -47,6 +47,7 @@ LINES = [
     ("Google ADK", "Python", "`App(name=\"app\", root_agent=agent, plugins=[PikarcPlugin(guard)])`", "with_google_adk.py"),
     ("CrewAI", "Python", "`PikarcHooks(guard).register()`", "with_crewai.py"),
     ("Vercel AI SDK", "TypeScript", "`pikarcMiddleware(guard)`, `pikarcTools(guard, tools)`", ""),
+    ("Claude Agent SDK", "Python", "`async for message in query(guard, prompt=\"Hello\", options=options)`", "with_claude_agent.py"),
     ("Claude Agent SDK", "TypeScript", "`options: { hooks: pikarcHooks(guard) }`", ""),
     ("OpenAI, Anthropic and kin", "both", "`guard.wrap(client)`", ""),
 ]

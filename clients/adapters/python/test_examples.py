@@ -27,7 +27,7 @@ def test_an_example_runs(name: str, account: Account, tmp_path: Path) -> None:
     assert run["status"] == "COMPLETED"
     assert [(s["type"], s["tool_name"], s["status"]) for s in run["steps"]] == [
         ("MODEL_CALL", None, "COMPLETED"),
-        ("TOOL_CALL", "refund", "COMPLETED"),
+        ("TOOL_CALL", "mcp__shop__refund" if name == "claude_agent" else "refund", "COMPLETED"),
         ("MODEL_CALL", None, "COMPLETED"),
     ]
     assert run["prompt_tokens"] > 0

@@ -93,7 +93,8 @@ class Denied(Fault):
         self._on = False
 
     def before(self, request: httpx.Request) -> httpx.Response | None:
-        if self._name in (None, json.loads(request.content)["tool_name"]):
+        asked = json.loads(request.content)["tool_name"]
+        if self._name in (None, asked, asked.rpartition("__")[2]):  # those of MCP have their server before them
             self._on = True
             self._account.set_kill_switch(True)
 
