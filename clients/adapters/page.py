@@ -40,13 +40,13 @@ the provider, and the real server. Faults are injected where a tool's step is as
 # Framework, language, the one line, its example.
 LINES = [
     ("OpenAI Agents SDK", "Python", "`await PikarcRunner(guard).run(agent, \"Hello\")`", "with_openai_agents.py"),
-    ("OpenAI Agents SDK", "TypeScript", "`pikarcAgent(guard, agent)`, `pikarcProvider(guard, provider)`", ""),
+    ("OpenAI Agents SDK", "TypeScript", "`pikarcAgent(guard, agent)`, `pikarcProvider(guard, provider)`", "with_openai_agents.mjs"),
     ("Pydantic AI", "Python", "`Agent(model, capabilities=[PikarcCapability(guard)])`", "with_pydantic_ai.py"),
     ("LangChain, LangGraph", "Python", "`create_agent(model, tools, middleware=[PikarcMiddleware(guard)])`", "with_langchain.py"),
-    ("LangChain", "TypeScript", "`middleware: [pikarcMiddleware(guard, { ToolMessage })]`", ""),
+    ("LangChain", "TypeScript", "`middleware: [pikarcMiddleware(guard, { ToolMessage })]`", "with_langchain.mjs"),
     ("Google ADK", "Python", "`App(name=\"app\", root_agent=agent, plugins=[PikarcPlugin(guard)])`", "with_google_adk.py"),
     ("CrewAI", "Python", "`PikarcHooks(guard).register()`", "with_crewai.py"),
-    ("Vercel AI SDK", "TypeScript", "`pikarcMiddleware(guard)`, `pikarcTools(guard, tools)`", ""),
+    ("Vercel AI SDK", "TypeScript", "`pikarcMiddleware(guard)`, `pikarcTools(guard, tools)`", "with_ai_sdk.mjs"),
     ("Claude Agent SDK", "Python", "`async for message in query(guard, prompt=\"Hello\", options=options)`", "with_claude_agent.py"),
     ("Claude Agent SDK", "TypeScript", "`options: { hooks: pikarcHooks(guard) }`", ""),
     ("OpenAI, Anthropic and kin", "both", "`guard.wrap(client)`", ""),

@@ -1,7 +1,7 @@
 // Holds the adapters to one list of properties, with the real frameworks, their fake models, and the real server.
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -190,6 +190,24 @@ const properties = {
     toTheModel(framework, refused, /ask Ann first/);
   },
 };
+
+// Of each framework: as a stranger would run it, beside what the suite has installed.
+for (const name of ["with_ai_sdk.mjs", "with_langchain.mjs", "with_openai_agents.mjs"]) {
+  test(`the example ${name} runs`, { timeout: 60_000 }, async () => {
+    const directory = mkdtempSync(new URL(".example-", import.meta.url).pathname);
+    try {
+      copyFileSync(new URL(`../../../examples/${name}`, import.meta.url), join(directory, name));
+      const env = { PATH: process.env["PATH"], PIKARC_API_KEY: apiKey, PIKARC_BASE_URL: base, PIKARC_JOURNAL_DIR: join(work, name) };
+      const done = spawnSync(process.execPath, [join(directory, name)], { env, encoding: "utf8" });
+      assert.match(done.stdout, /^Order 3 is refunded\. Run \S+\n$/, done.stderr);
+      const run = await call("GET", `/v1/runs/${done.stdout.trim().split(" ").at(-1)}`);
+      assert.deepEqual([run.status, ...run.steps.map((step) => step.tool_name ?? step.model)], ["COMPLETED", "pretended-model", "refund", "pretended-model"]);
+      assert.deepEqual([run.prompt_tokens, run.completion_tokens], [1000, 200]);
+    } finally {
+      rmSync(directory, { recursive: true });
+    }
+  });
+}
 
 for (const framework of frameworks) {
   for (const [property, prove] of Object.entries(properties)) {

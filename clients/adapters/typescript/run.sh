@@ -15,5 +15,6 @@ cd "$here/../../typescript"
 npm run --silent build
 cd "$here"
 [[ node_modules/.package-lock.json -nt package-lock.json ]] || npm ci --no-audit --no-fund
+ln -sfn ../../../typescript node_modules/pikarc # as an example finds it
 # The frameworks want Node 22; what they have here is of their own lock file.
 node_modules/.bin/node --test conformance.test.mjs
