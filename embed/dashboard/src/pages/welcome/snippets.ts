@@ -65,7 +65,9 @@ with Pikarc() as guard, guard.run(user_id="user-1", metadata={"task": "My first 
     answer = run.model_call(ask_the_model, model="gpt-4o")
 
 print(answer["text"])`,
-  note: 'With asyncio it is AsyncPikarc. Tokens are read from the answers of all usual providers.',
+  note:
+    'With asyncio it is AsyncPikarc. An agent of LangChain, Pydantic AI, CrewAI, Google ADK, or the SDKs of OpenAI and ' +
+    'Anthropic takes one line instead: docs/adapters.md has it, with an example of each.',
 }
 
 function runPython({ address, wheel }: Place): Line {
@@ -93,7 +95,9 @@ const about = { userId: "user-1", metadata: { task: "My first guarded run" } };
 const answer = await guard.run(about, (run) => run.modelCall(askTheModel, { model: "gpt-4o" }));
 
 console.log(answer.text);`,
-  note: 'Types are in the package. Tokens are read from the answers of all usual providers.',
+  note:
+    "Types are in the package. An agent of Vercel's AI SDK, LangChain, or the SDKs of OpenAI and Anthropic takes one line " +
+    'instead: docs/adapters.md has it, with examples.',
 }
 
 function runTypescript({ address, tarball }: Place): Line {
