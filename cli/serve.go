@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -54,9 +55,11 @@ func newServe() *cobra.Command {
 	o.networkOptions.flags(cmd)
 	flagGroup(cmd, "Accounts and plans", o.accountFlags)
 	flagGroup(cmd, "Sizes", o.bodyFlags)
+	flagGroup(cmd, "Notifications", o.notify.flags)
 	flagGroup(cmd, "Backups and upkeep", o.upkeepFlags)
 	flagGroup(cmd, "Logs, metrics and memory", o.watchFlags)
 	choices(cmd, "default-plan", planNames()...)
+	choices(cmd, "smtp-tls", server.SMTPModes()...)
 	choices(cmd, "log-format", "text", "json")
 	choices(cmd, "log-level", "debug", "info", "warn", "error")
 	return cmd
@@ -118,6 +121,8 @@ func (o *serveOptions) bodyFlags(f *pflag.FlagSet) {
 
 type serveOptions struct {
 	networkOptions
+	notify notifyOptions
+
 	defaultPlan, logFormat, logLevel string
 
 	tokenTTL, paymentGrace, verifyEvery, wait time.Duration
@@ -168,6 +173,10 @@ func (o serveOptions) config(dir string, stderr io.Writer) (server.Config, error
 	if err := o.checkUpkeep(); err != nil {
 		return server.Config{}, usage(err)
 	}
+	smtp, err := o.notify.smtp()
+	if err != nil {
+		return server.Config{}, usage(err)
+	}
 	catalogue, err := published(dir)
 	if err != nil {
 		return server.Config{}, err
@@ -179,6 +188,7 @@ func (o serveOptions) config(dir string, stderr io.Writer) (server.Config, error
 		DefaultPlan:   plan, Dashboard: embed.Dashboard(), Clients: embed.Clients(),
 		Log:    slog.New(handler),
 		Stripe: stripe, Backups: o.backups, VerifyEvery: o.verifyEvery,
+		WebhookPrivate: o.notify.private, SMTP: smtp,
 	}
 	return cfg, usage(o.configure(&cfg))
 }
@@ -282,6 +292,7 @@ func serve(ctx context.Context, dir string, o serveOptions, stdout, stderr io.Wr
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
 	cfg.Secret, cfg.Now = secret, now
+	cfg.Disk = func() (free, size int64, known bool) { return dbfile.Disk(dir) }
 	if cfg.TLS, err = o.encryption(dir, cfg.Log); err != nil {
 		return err
 	}
@@ -293,6 +304,7 @@ func serve(ctx context.Context, dir string, o serveOptions, stdout, stderr io.Wr
 	if err != nil {
 		return err
 	}
+	cfg.PublicURL = cmp.Or(o.publicURL, o.url(ln))
 	srv := server.New(store, cfg)
 	endpoints, said, err := o.endpoints(ctx, srv)
 	if err != nil {

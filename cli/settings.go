@@ -20,7 +20,7 @@ const settingPrefix = "PIKARC_"
 // that <NAME>_FILE names: flags would show them in the list of processes.
 func secretSettings() []string {
 	return []string{serverSecret, stripeSecretKey, stripeWebhookSecret, stripePricePro,
-		stripePriceScale}
+		stripePriceScale, smtpPassword}
 }
 
 // clientSettings are variables of agents and of scripts that configure, which

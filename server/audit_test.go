@@ -101,6 +101,27 @@ func trails() map[string]trail {
 			by + `,"action":"api_key.revoke","target":"<prefix>",` +
 				`"before":{"expires_at":"2026-11-23T08:08:29.123Z","label":"spare","prefix":"<prefix>","scope":"agent"},"after":null`, "",
 		},
+		"POST /v1/endpoints/": {
+			"/v1/endpoints", `{"kind":"ntfy","url":"https://ntfy.sh/secret-topic","events":["*"]}`,
+			by + `,"action":"endpoint.create","target":"<id>","before":null,` +
+				`"after":{"enabled":true,"events":["*"],"kind":"ntfy","label":"ntfy"}`, "",
+		},
+		"PATCH /v1/endpoints/:endpoint_id": {
+			"/v1/endpoints/{endpoint}", `{"url":"https://example.com/secret","events":["disk.low"]}`,
+			by + `,"action":"endpoint.update","target":"{endpoint}","before":{"events":["review.requested"]},` +
+				`"after":{"events":["disk.low"],"url":"changed"}`, "",
+		},
+		"DELETE /v1/endpoints/:endpoint_id": {
+			"/v1/endpoints/{endpoint}", ``,
+			by + `,"action":"endpoint.delete","target":"{endpoint}",` +
+				`"before":{"enabled":true,"events":["review.requested"],"kind":"webhook","label":"on call"},"after":null`, "",
+		},
+		"POST /v1/endpoints/:endpoint_id/roll-secret": {
+			"/v1/endpoints/{endpoint}/roll-secret", ``,
+			by + `,"action":"endpoint.roll_secret","target":"{endpoint}","before":null,"after":{"overlap_seconds":86400}`, "",
+		},
+		"POST /v1/endpoints/:endpoint_id/test":                           {"/v1/endpoints/{endpoint}/test", "", "", "it changes no configuration"},
+		"POST /v1/endpoints/:endpoint_id/deliveries/:delivery_id/resend": {"/v1/endpoints/{endpoint}/deliveries/{delivery}/resend", "", "", "it changes no configuration"},
 		"PUT /v1/model-pricing/*model": {
 			"/v1/model-pricing/gpt-4o", `{"input_cost_per_token":0.0000025,"output_cost_per_token":1,"is_active":true}`,
 			by + `,"action":"model_price.set","target":"gpt-4o","before":{"output_cost_per_token":0.00001},"after":{"output_cost_per_token":1}`, "",

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/pikarc/server/auth/privatefile"
+	"github.com/pikarc/server/storage"
 )
 
 // Backups says where and how often the database is backed up while serving.
@@ -49,6 +50,13 @@ func (u *upkeep) backup(ctx context.Context) error {
 		return err
 	}
 	u.metrics.Jobs.Finished(jobBackup.String(), began, deleted, err)
+	data := map[string]any{}
+	if err != nil {
+		data["error"] = err.Error()
+	}
+	if tellErr := u.alert(ctx, storage.BackupFailed, err != nil, data); tellErr != nil {
+		u.Log.Error("tell how a backup went", "error", tellErr.Error())
+	}
 	if err != nil {
 		u.Log.Error("backup", "error", err.Error())
 		return err

@@ -37,6 +37,10 @@ const (
 		`"prompt_tokens":500,"completion_tokens":100,"cost_usd":0.00225,"input_cost_per_token":0.0000025,"output_cost_per_token":0.00001,"priced":true,"price_source":"own","price_name":"gpt-4o","price_version":null,` +
 		`"created_at":"2026-11-23T07:08:30.123Z","completed_at":"2026-11-23T07:08:31.123Z","duration_ms":1234}`
 
+	onCall = `"id":"{endpoint}","kind":"webhook","label":"on call","url":"https://hooks.example.com/canary","events":["review.requested"],` +
+		`"enabled":true,"disabled_reason":null,"disabled_at":null,"old_secret_until":null,"created_at":` + atRun
+	tested = `"event":"test","status":"pending","created_at":` + atRun + `,"attempts":0,"next_attempt_at":` + atRun +
+		`,"attempted_at":null,"duration_ms":null,"sent":null,"response_status":null,"response_body":null,"error":null}`
 	spareKey = `"id":"{key}","prefix":"<prefix>","label":"spare","scope":"agent","is_active":true,"created_at":"2026-11-23T07:08:29.123Z",` +
 		`"expires_at":"2026-11-23T08:08:29.123Z","last_used_at":<used>`
 	quietUsage = `{"total_usd":0,"total_tokens":0,"run_count":2,"denial_count":1,` +
@@ -79,7 +83,53 @@ const (
 
 // successes has each call of the contract's section 4 as it should go.
 func successes() []apiCase {
-	return slices.Concat(configurationCalls(), runCalls(), timelineCalls())
+	return slices.Concat(configurationCalls(), endpointCalls(), runCalls(), timelineCalls())
+}
+
+func endpointCalls() []apiCase {
+	const one = "/v1/endpoints/{endpoint}"
+	return []apiCase{
+		{method: "GET", path: "/v1/endpoints/", as: "admin", status: http.StatusOK, want: `{"items":[{` + onCall + `}],"next_cursor":null}`},
+		{
+			method: "POST", path: "/v1/endpoints/", as: "token", status: http.StatusCreated, changes: "endpoints",
+			body: `{"kind":"slack","url":"https://hooks.slack.com/services/T0/B0/secret1234","events":["*"]}`,
+			want: `{"id":"<id>","kind":"slack","label":"slack","url":"https://hooks.slack.com/…1234","events":["*"],` +
+				`"enabled":true,"disabled_reason":null,"disabled_at":null,"old_secret_until":null,"created_at":` + atCall + `,"secret":null}`,
+		},
+		{
+			name: "webhook", method: "POST", path: "/v1/endpoints/", as: "admin", status: http.StatusCreated, changes: "endpoints",
+			body: `{"kind":"webhook","url":"https://example.com/hook?a=b","events":["disk.low","budget.threshold"],"label":"Ünï"}`,
+			want: `{"id":"<id>","kind":"webhook","label":"Ünï","url":"https://example.com/hook?a=b","events":["budget.threshold","disk.low"],` +
+				`"enabled":true,"disabled_reason":null,"disabled_at":null,"old_secret_until":null,"created_at":` + atCall + `,"secret":"<secret>"}`,
+		},
+		{method: "GET", path: one, as: "token", status: http.StatusOK, want: `{` + onCall + `}`},
+		{
+			method: "PATCH", path: one, as: "admin", status: http.StatusOK, changes: "endpoints", body: `{"enabled":false,"label":"off"}`,
+			want: `{` + strings.NewReplacer("on call", "off", `"enabled":true,"disabled_reason":null,"disabled_at":null`,
+				`"enabled":false,"disabled_reason":"PAUSED","disabled_at":`+atCall).Replace(onCall) + `}`,
+		},
+		{method: "DELETE", path: one, as: "token", status: http.StatusOK, changes: "endpoints", want: `{` + onCall + `}`},
+		{
+			method: "POST", path: one + "/roll-secret", as: "admin", status: http.StatusOK, changes: "endpoints", body: `{"overlap_seconds":60}`,
+			want: `{` + strings.Replace(onCall, `"old_secret_until":null`, `"old_secret_until":"2026-11-23T07:09:31.123Z"`, 1) + `,"secret":"<secret>"}`,
+		},
+		{
+			method: "POST", path: one + "/test", as: "token", status: http.StatusAccepted, changes: "endpoints",
+			want: `{"id":"<id>",` + strings.ReplaceAll(tested, atRun, atCall),
+		},
+		{
+			method: "GET", path: one + "/deliveries", as: "token", status: http.StatusOK,
+			want: `{"items":[{"id":"{delivery}",` + tested + `],"next_cursor":null}`,
+		},
+		{
+			name: "filtered", method: "GET", path: one + "/deliveries?status=failed&limit=1", as: "admin", status: http.StatusOK,
+			want: `{"items":[],"next_cursor":null}`,
+		},
+		{
+			method: "POST", path: one + "/deliveries/{delivery}/resend", as: "admin", status: http.StatusAccepted, changes: "endpoints",
+			want: `{"id":"{delivery}",` + strings.Replace(tested, `"next_attempt_at":`+atRun, `"next_attempt_at":`+atCall, 1),
+		},
+	}
 }
 
 func runCalls() []apiCase {

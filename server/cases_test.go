@@ -77,12 +77,19 @@ func (w *world) makeFixture(plan plans.ID) fixture {
 	w.must(err)
 	_, err = w.store.SetPrice(w.t.Context(), f.workspace, storage.ModelPrice{Model: model, Input: 2_500_000, Output: 10_000_000, Active: true})
 	w.must(err)
+	hook, _, err := w.store.CreateEndpoint(w.t.Context(), f.workspace, storage.NewEndpoint{
+		Kind: storage.Webhook, Label: "on call", Address: "https://hooks.example.com/canary", Events: storage.EventsOf(storage.ReviewRequested),
+	})
+	w.must(err)
+	delivery, err := w.store.TestEndpoint(w.t.Context(), f.workspace, hook.ID)
+	w.must(err)
 	w.clock.advance(time.Second)
 	view, err := w.store.SaveView(w.t.Context(), f.workspace, "Billing", "tag=agent%3Abilling")
 	w.must(err)
 	f.names = map[string]string{
 		"{run}": run.String(), "{step}": open.String(), "{denied}": denied.String(), "{ended}": ended.String(),
 		"{email}": f.email, "{key}": spare.ID.String(), "{view}": view.ID.String(),
+		"{endpoint}": hook.ID.String(), "{delivery}": delivery.ID.String(),
 	}
 	return f
 }
@@ -107,6 +114,7 @@ func (f fixture) mask(body []byte) string {
 func mask(text string) string {
 	for _, m := range []struct{ pattern, with string }{
 		{`[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}`, "<id>"},
+		{`whsec_[\w+/]{43}=`, "<secret>"},
 		{`lg_[0-9a-f]{8}_[0-9a-f]{64}`, "<key>"},
 		{`"prefix":"[0-9a-f]{8}"`, `"prefix":"<prefix>"`},
 		{`"last_used_at":("[^"]*"|null)`, `"last_used_at":<used>`}, // also by the cases before
@@ -211,6 +219,12 @@ func (w *world) look(a account) map[string]string {
 		keys[i].LastUsedAt, keys[i].RunningRuns = time.Time{}, 0 // looking is use, and runs are a part of their own
 	}
 	add("keys", keys, err)
+	endpoints, err := w.store.Endpoints(ctx, ws)
+	add("endpoints", endpoints, err)
+	for _, e := range endpoints {
+		told, _, err := w.store.Deliveries(ctx, ws, e.ID, storage.DeliveryFilter{Limit: 100})
+		add("endpoints", told, err)
+	}
 	prices, err := w.store.Prices(ctx, ws, true)
 	add("prices", prices, err)
 	users, _, err := w.store.Users(ctx, ws, storage.UserFilter{Limit: 100})

@@ -129,6 +129,13 @@ func toAPIError(err error) *apiError {
 		return &apiError{status: http.StatusBadRequest,
 			detail: fmt.Sprintf("A workspace has at most %d saved views. Delete one that is no "+
 				"longer used.", storage.MaxSavedViews)}
+	case errors.Is(err, storage.ErrTooManyEndpoints):
+		return &apiError{status: http.StatusBadRequest,
+			detail: fmt.Sprintf("A workspace has at most %d endpoints. Delete one that is no longer used.", storage.MaxEndpoints)}
+	case errors.Is(err, storage.ErrEndpointOff):
+		return &apiError{status: http.StatusBadRequest, detail: "The endpoint is switched off: switch it on first"}
+	case errors.Is(err, storage.ErrNoSecret):
+		return &apiError{status: http.StatusBadRequest, detail: "Only a webhook has a secret"}
 	case errors.Is(err, storage.ErrStepBlocked):
 		return &apiError{status: http.StatusBadRequest, detail: "A blocked step cannot be updated"}
 	case errors.As(err, &tooLarge):

@@ -22,6 +22,7 @@ const (
 	keyUseEvery    = time.Minute
 	indexEvery     = time.Second
 	foldEvery      = 10 * time.Minute
+	alertsEvery    = time.Minute
 	lookEvery      = time.Minute // whether a backup or a verification is due
 )
 
@@ -41,6 +42,7 @@ const (
 	jobKeyUse
 	jobIndex
 	jobFold
+	jobAlerts
 	jobCount
 	jobNone = jobCount // a look at the clock, which counts what it starts itself
 )
@@ -50,7 +52,7 @@ func (j job) String() string {
 	return [jobCount]string{
 		"end_idle_runs", "delete_expired_runs", "erase_users", "shrink_file",
 		"end_unpaid_plans", "repair_customers", "verify", "backup", "record_key_use",
-		"index_runs", "fold_minutes",
+		"index_runs", "fold_minutes", "check_alerts",
 	}[j]
 }
 
@@ -90,6 +92,7 @@ func (u *upkeep) start(ctx context.Context) <-chan struct{} {
 	does(keyUseEvery, jobKeyUse, "record when API keys were used", "", u.recordKeyUse)
 	does(indexEvery, jobIndex, "index runs for searches", "", u.indexRuns)
 	does(foldEvery, jobFold, "add up minutes into hours", "", u.foldMinutes)
+	does(alertsEvery, jobAlerts, "check what to tell of", "", u.checkAlerts)
 	if u.billing != nil {
 		does(endPlansEvery, jobEndPlans, "end plans that are no longer paid", "customers",
 			u.billing.EndPlans)
@@ -157,6 +160,36 @@ func (u *upkeep) recordKeyUse(ctx context.Context) (int, error) {
 func (u *upkeep) foldMinutes(ctx context.Context) (int, error) {
 	_, err := u.store.FoldMinutes(ctx)
 	return 0, err
+}
+
+// checkAlerts tells of what a minute has brought, and of the disk.
+func (u *upkeep) checkAlerts(ctx context.Context) (int, error) {
+	if err := u.store.CheckAlerts(ctx); err != nil {
+		return 0, err
+	}
+	if u.Disk == nil {
+		return 0, nil
+	}
+	free, size, known := u.Disk()
+	if !known || size == 0 {
+		return 0, nil
+	}
+	return 0, u.alert(ctx, storage.DiskLow, diskLow(free, size), map[string]any{
+		"free_bytes": free, "size_bytes": size, "free_percent": free * 100 / size,
+	})
+}
+
+// diskLow reports whether so little is free that somebody should see to it: a
+// twentieth of a small disk, or a quarter of a gibibyte of any. Of a large disk
+// 10 GiB are enough.
+func diskLow(free, size int64) bool {
+	const least, enough, part = 256 << 20, 10 << 30, 20
+	return free < least || free < size/part && free < enough
+}
+
+// alert tells the operator, as long as something lasts.
+func (u *upkeep) alert(ctx context.Context, kind storage.EventKind, firing bool, data map[string]any) error {
+	return u.store.Alert(ctx, storage.ServerAlert{Kind: kind, Firing: firing, Data: data})
 }
 
 // until turns a job that is due after an interval into one that can be called
@@ -283,6 +316,10 @@ func (u *upkeep) verify(ctx context.Context) error {
 		return err
 	}
 	u.metrics.Jobs.SetDifferences(report.Found)
+	err = u.alert(ctx, storage.VerifyFailed, !report.Clean(), map[string]any{"differences": report.Found})
+	if err != nil {
+		u.Log.Error("tell what a verification found", "error", err.Error())
+	}
 	if report.Clean() {
 		u.Log.Info("verified", "checks", report.Checks, "runs", report.Runs, "seconds",
 			time.Since(began).Seconds())

@@ -24,8 +24,13 @@ const (
 	needsKey     = "This call needs an API key"
 )
 
-func changesConfiguration(scope storage.Scope) string {
-	return "This call changes the configuration: it needs a signed-in account or an API key of scope admin. " +
+// needsAdmin is what a key of another scope is told.
+func needsAdmin(rt server.TestRoute, scope storage.Scope) string {
+	what := "changes the configuration"
+	if group(rt) == "inspect" {
+		what = "shows what agents may not see"
+	}
+	return "This call " + what + ": it needs a signed-in account or an API key of scope admin. " +
 		"The scope of this key is " + string(scope) + "."
 }
 
@@ -34,6 +39,8 @@ func group(rt server.TestRoute) string {
 	switch {
 	case strings.HasPrefix(rt.Path, "/v1/auth/"), strings.HasPrefix(rt.Path, "/v1/billing/"), rt.Path == "/v1/model-pricing/reprice":
 		return "account"
+	case rt.Method == "GET" && strings.HasPrefix(rt.Path, "/v1/endpoints"):
+		return "inspect"
 	case rt.Method == "GET":
 		return "read"
 	case strings.HasSuffix(rt.Path, "/end"):
@@ -71,15 +78,15 @@ func (w *world) holders(f fixture, other account) []holder {
 	return []holder{
 		{"nobody", "", always("Not authenticated")},
 		{"an agent", f.key, ofKey("agent read end",
-			func(server.TestRoute) string { return changesConfiguration(storage.ScopeAgent) })},
+			func(rt server.TestRoute) string { return needsAdmin(rt, storage.ScopeAgent) })},
 		{"a reader", w.keyOf(f.account, storage.ScopeRead), ofKey("read",
 			func(rt server.TestRoute) string {
-				if group(rt) == "configure" {
-					return changesConfiguration(storage.ScopeRead)
+				if g := group(rt); g == "configure" || g == "inspect" {
+					return needsAdmin(rt, storage.ScopeRead)
 				}
 				return "This call needs an API key of scope agent or admin. The scope of this key is read."
 			})},
-		{"an administrator", f.admin, ofKey("agent read end configure", nil)},
+		{"an administrator", f.admin, ofKey("agent read end configure inspect", nil)},
 		{"an expired key", expired.Full, ofKey("", always("API key has expired"))},
 		{"a revoked key", revoked.Full, ofKey("", always("API key has been revoked"))},
 		{"a person", f.token, func(rt server.TestRoute) string {
@@ -88,7 +95,7 @@ func (w *world) holders(f fixture, other account) []holder {
 			}
 			return ""
 		}},
-		{"another tenant's key", other.admin, ofKey("agent read end configure", nil)},
+		{"another tenant's key", other.admin, ofKey("agent read end configure inspect", nil)},
 	}
 }
 
@@ -109,7 +116,7 @@ func TestEachRouteTakesItsCredentialsAndNoOthers(t *testing.T) {
 			path, body := f.fill(c.path), any(nil)
 			if rt.Method != "GET" {
 				path, body = strings.ReplaceAll(path, f.names["{run}"], unknownID), "[]"
-				path = strings.ReplaceAll(path, f.names["{key}"], unknownID)
+				path = strings.NewReplacer(f.names["{key}"], unknownID, f.names["{endpoint}"], unknownID).Replace(path)
 			}
 			if h.secret == other.admin && !strings.Contains(path, unknownID) && rt.Method != "GET" && bodyless(rt) {
 				continue // its own workspace's
@@ -152,7 +159,7 @@ func TestNoConfigurationIsWrittenWithAnAgentsKey(t *testing.T) {
 			continue
 		}
 		for scope, key := range map[storage.Scope]string{storage.ScopeAgent: f.key, storage.ScopeRead: read} {
-			w.call(c.method, f.fill(c.path), key, f.fill(c.body)).wantDetail(http.StatusUnauthorized, changesConfiguration(scope))
+			w.call(c.method, f.fill(c.path), key, f.fill(c.body)).wantDetail(http.StatusUnauthorized, needsAdmin(server.TestRoute{}, scope))
 		}
 	}
 	if got := changes(before, w.look(f.account)); got != "" {

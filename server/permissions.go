@@ -21,6 +21,7 @@ const (
 	canBill                // see and change what is paid for
 	canManage              // act for the account itself: its password, its sessions
 	canRewrite             // change what is booked already
+	canInspect             // read what agents may not: where the workspace is told of what they do
 	public     permissions = 0
 )
 
@@ -28,8 +29,8 @@ const (
 const (
 	ofAgentKey permissions = canDecide | canReport | canEndRun | canRead
 	ofReadKey  permissions = canRead
-	ofAdminKey permissions = ofAgentKey | canConfigure
-	ofSession  permissions = canEndRun | canRead | canConfigure | canBill | canManage | canRewrite
+	ofAdminKey permissions = ofAgentKey | canConfigure | canInspect
+	ofSession  permissions = canEndRun | canRead | canConfigure | canInspect | canBill | canManage | canRewrite
 	// afterItsEnd is what is left of a key for a while: to finish what it began.
 	afterItsEnd permissions = canReport | canEndRun
 )
@@ -71,6 +72,9 @@ func refuseScope(needs permissions, scope storage.Scope) error {
 		return nil
 	case needs.has(canConfigure):
 		return unauthenticated("This call changes the configuration: it needs a signed-in account or an API key of scope admin. " +
+			"The scope of this key is " + string(scope) + ".")
+	case needs.has(canInspect):
+		return unauthenticated("This call shows what agents may not see: it needs a signed-in account or an API key of scope admin. " +
 			"The scope of this key is " + string(scope) + ".")
 	default:
 		return unauthenticated("This call needs an API key of scope agent or admin. The scope of " +

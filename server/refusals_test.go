@@ -44,7 +44,7 @@ func tooSmall(loc, input string) string {
 // refusals has each call's own errors. Those that every call has are in routes_test.go.
 func refusals() []apiCase {
 	all := append(runRefusals(), configurationRefusals()...)
-	all = slices.Concat(all, keyRefusals(), timelineRefusals())
+	all = slices.Concat(all, keyRefusals(), endpointRefusals(), timelineRefusals())
 	return append(all, accountRefusals()...)
 }
 
@@ -140,6 +140,67 @@ func runRefusals() []apiCase {
 		{method: "POST", path: "/v1/runs/" + unknownID + "/heartbeat", as: "key", status: http.StatusNotFound, want: runMissing},
 		{method: "POST", path: "/v1/runs/7/heartbeat", as: "key", status: http.StatusUnprocessableEntity, want: problems(badUUID("run_id"))},
 	}
+}
+
+// endpointRefusals are those of endpoints.
+func endpointRefusals() []apiCase {
+	const kinds, missingEndpoint = "'webhook', 'slack', 'discord', 'teams', 'ntfy' or 'email'", `{"detail":"Endpoint not found"}`
+	badURL := func(url, why string) string {
+		return problems(problem("value_error", `["body","url"]`, "Value error, "+why, `"`+url+`"`, ""))
+	}
+	cases := []apiCase{
+		{
+			method: "POST", path: "/v1/endpoints/", as: "admin", status: http.StatusUnprocessableEntity, body: `{"kind":"pager","events":[]}`,
+			want: problems(problem("literal_error", `["body","kind"]`, "Input should be "+kinds, `"pager"`, `{"expected":"`+kinds+`"}`),
+				missing("url", `{"kind":"pager","events":[]}`),
+				problem("too_short", `["body","events"]`, "List should have at least 1 item after validation, not 0", `[]`,
+					`{"actual_length":0,"field_type":"List","min_length":1}`)),
+		},
+		{
+			name: "no email here", method: "POST", path: "/v1/endpoints/", as: "token", status: http.StatusBadRequest,
+			body: `{"kind":"email","url":"a@example.com","events":["*"]}`,
+			want: `{"detail":"This server sends no email: its operator has set no SMTP server"}`,
+		},
+		{
+			name: "no address", method: "PATCH", path: "/v1/endpoints/{endpoint}", as: "admin", status: http.StatusUnprocessableEntity,
+			body: `{"url":"ftp://example.com"}`, want: badURL("ftp://example.com", "should be an absolute https URL, such as https://example.com/hook"),
+		},
+		{name: "cursor", method: "GET", path: "/v1/endpoints/{endpoint}/deliveries?cursor=AAAA", as: "admin", status: http.StatusUnprocessableEntity, want: problems(badCursor("cursor"))},
+		{
+			name: "overlap", method: "POST", path: "/v1/endpoints/{endpoint}/roll-secret", as: "token", body: `{"overlap_seconds":604801}`,
+			status: http.StatusUnprocessableEntity,
+			want:   problems(problem("less_than_equal", `["body","overlap_seconds"]`, "Input should be less than or equal to 604800", "604801", `{"le":604800}`)),
+		},
+		{
+			method: "POST", path: "/v1/endpoints/{endpoint}/deliveries/" + unknownID + "/resend", as: "token",
+			status: http.StatusNotFound, want: `{"detail":"Delivery not found"}`,
+		},
+	}
+	for _, c := range []apiCase{
+		{method: "GET"}, {method: "PATCH", body: `{}`}, {method: "DELETE"}, {method: "POST", path: "/test"},
+		{method: "POST", path: "/roll-secret"}, {method: "GET", path: "/deliveries"},
+	} {
+		c.path, c.as, c.status, c.want = "/v1/endpoints/"+unknownID+c.path, "admin", http.StatusNotFound, missingEndpoint
+		cases = append(cases, c)
+	}
+	for _, c := range []apiCase{
+		{method: "GET"}, {method: "DELETE"}, {method: "POST", path: "/test"},
+		{method: "POST", path: "/deliveries/" + unknownID + "/resend"},
+	} {
+		c.path, c.as, c.status = "/v1/endpoints/7"+c.path, "token", http.StatusUnprocessableEntity
+		c.want = problems(badUUID("endpoint_id"))
+		cases = append(cases, c)
+	}
+	for url, why := range map[string]string{
+		"http://example.com":               "should be an https URL: this server sends over plain http only with --webhook-private",
+		"https://ana:secret@example.com/x": "should have no user name or password", "example.com": "should be an absolute https URL, such as https://example.com/hook",
+	} {
+		cases = append(cases, apiCase{
+			name: url, method: "POST", path: "/v1/endpoints/", as: "admin", status: http.StatusUnprocessableEntity,
+			body: `{"kind":"discord","url":"` + url + `","events":["*"]}`, want: badURL(url, why),
+		})
+	}
+	return cases
 }
 
 // keyRefusals are those of API keys, and of what is asked by them.

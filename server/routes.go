@@ -90,6 +90,16 @@ func (s *Server) routes() []route {
 		{"POST", "/v1/model-pricing/reprice", canRewrite, s.reprice},
 		{"PUT", "/v1/model-pricing/*model", canConfigure, s.setPrice},
 
+		{"GET", "/v1/endpoints/", canInspect, s.listEndpoints},
+		{"POST", "/v1/endpoints/", canConfigure, s.createEndpoint},
+		{"GET", "/v1/endpoints/:endpoint_id", canInspect, s.readEndpoint},
+		{"PATCH", "/v1/endpoints/:endpoint_id", canConfigure, s.updateEndpoint},
+		{"DELETE", "/v1/endpoints/:endpoint_id", canConfigure, s.deleteEndpoint},
+		{"POST", "/v1/endpoints/:endpoint_id/roll-secret", canConfigure, s.rollEndpointSecret},
+		{"POST", "/v1/endpoints/:endpoint_id/test", canConfigure, s.testEndpoint},
+		{"GET", "/v1/endpoints/:endpoint_id/deliveries", canInspect, s.listDeliveries},
+		{"POST", "/v1/endpoints/:endpoint_id/deliveries/:delivery_id/resend", canConfigure, s.resendDelivery},
+
 		{"GET", "/v1/audit/", canRead, s.listAudit},
 
 		{"GET", "/v1/billing/", canBill, s.readBilling},

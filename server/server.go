@@ -24,6 +24,7 @@ import (
 	"github.com/pikarc/server/server/clients"
 	"github.com/pikarc/server/server/limit"
 	"github.com/pikarc/server/server/live"
+	"github.com/pikarc/server/server/notify"
 	"github.com/pikarc/server/server/telemetry"
 	"github.com/pikarc/server/storage"
 )
@@ -69,8 +70,14 @@ type Config struct {
 	MaxPerAddress int
 	TLS           *TLS // nil: plain HTTP
 	Backups       Backups
-	VerifyEvery   time.Duration // how often the books are verified; never when 0
-	Tracing       *Tracing      // nil for none
+	PublicURL     string // where people reach the dashboard; messages link to it
+	// WebhookPrivate lets endpoints be on addresses of this network, and spoken to over plain HTTP
+	WebhookPrivate bool
+	SMTP           *SMTP // sends email; nil: none is sent
+	// Disk measures the disk that the database is on; nil: nobody is told that it is full
+	Disk        func() (free, size int64, known bool)
+	VerifyEvery time.Duration // how often the books are verified; never when 0
+	Tracing     *Tracing      // nil for none
 }
 
 // Timeouts bound how long a connection may take for each part of a request.
@@ -143,6 +150,7 @@ type Server struct {
 
 	troubles  troubleLog
 	metrics   *telemetry.Metrics
+	sender    *notify.Sender
 	upkeep    *upkeep
 	dashboard func() (map[string]staticFile, error) // read at first use
 	document  []byte                                // openapi.json
@@ -187,6 +195,11 @@ func New(store *storage.Store, cfg Config) *Server {
 		Version: cfg.Version, Store: store, Jobs: jobLabels(),
 		BodyMemory: s.bodies.held.Load, BodiesRefused: s.bodies.refused.Load,
 	})
+	s.sender = notify.New(store, notify.Config{
+		PublicURL: cfg.PublicURL, Private: cfg.WebhookPrivate, SMTP: cfg.SMTP, Log: cfg.Log, Now: cfg.Now,
+		Attempted: func(kind storage.EndpointKind, result string) { s.metrics.Outbox.Attempted(string(kind), result) },
+		Waiting:   s.metrics.Outbox.Waiting,
+	})
 	s.upkeep = &upkeep{Config: cfg, store: store, metrics: s.metrics, billing: s.billing}
 	return s
 }
@@ -213,9 +226,12 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener, endpoints ...Endpoi
 	hs.RegisterOnShutdown(s.hub.Close) // streams never finish by themselves
 	jobs, stopJobs := context.WithCancel(context.WithoutCancel(ctx))
 	jobsDone := s.upkeep.start(jobs)
+	sent := make(chan struct{})
+	go func() { defer close(sent); s.sender.Run(jobs) }()
 	defer func() {
 		stopJobs()
 		<-jobsDone
+		<-sent
 		if _, err := s.upkeep.recordKeyUse(context.WithoutCancel(ctx)); err != nil {
 			s.Log.Warn("the last minute's use of API keys is not recorded", "error", err.Error())
 		}

@@ -52,13 +52,15 @@ func (w *world) makeWatched() watched {
 		WITH RECURSIVE n (i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < 502)
 		SELECT 1, r.id, unhex(printf('01a00000000070008000%012x', i)), i, 3, 2, r.started_at FROM n, runs r WHERE r.uuid = x'` + strings.ReplaceAll(run, "-", "") + `'`)
 	v.names["{run}"], v.names["{step}"] = run, step
+	w.call("POST", v.fill("/v1/endpoints/{endpoint}/test"), a.admin, nil).want(http.StatusAccepted)
 	for _, list := range [][2]string{
 		{"/v1/runs?limit=1", "next_cursor"}, {"/v1/users?limit=1", "next_cursor"}, {"/v1/audit?limit=1", "next_cursor"}, {"/v1/runs/" + run, "next_steps_cursor"},
 		{"/v1/api-keys/all?limit=1", "next_cursor"},
+		{v.fill("/v1/endpoints/{endpoint}/deliveries?limit=1"), "next_cursor"},
 	} {
-		v.cursors = append(v.cursors, w.call("GET", list[0], a.key, nil).want(http.StatusOK).get(list[1]).(string))
+		v.cursors = append(v.cursors, w.call("GET", list[0], a.admin, nil).want(http.StatusOK).get(list[1]).(string))
 	}
-	v.private = append([]string{canary, canarySpend, a.key, a.key[3:11], a.admin, v.names["{key}"], a.token, a.email, a.id.String(), a.workspaceID.String(), run, step}, v.cursors...)
+	v.private = append([]string{canary, canarySpend, a.key, a.key[3:11], a.admin, v.names["{key}"], v.names["{endpoint}"], v.names["{delivery}"], a.token, a.email, a.id.String(), a.workspaceID.String(), run, step}, v.cursors...)
 	return v
 }
 
@@ -134,6 +136,16 @@ func intrusions() map[string]intrusion {
 		"GET /openapi.json":                     {"", http.StatusOK},
 		"GET /clients/":                         {"", http.StatusOK},
 		"GET /clients/:file":                    {"", http.StatusOK},
+
+		"GET /v1/endpoints/":                                             {"", http.StatusOK},
+		"POST /v1/endpoints/":                                            {`{"kind":"webhook","url":"https://example.com","events":["*"]}`, http.StatusCreated},
+		"GET /v1/endpoints/:endpoint_id":                                 {"", http.StatusOK},
+		"PATCH /v1/endpoints/:endpoint_id":                               {`{"label":"mine"}`, http.StatusOK},
+		"DELETE /v1/endpoints/:endpoint_id":                              {"", http.StatusOK},
+		"POST /v1/endpoints/:endpoint_id/roll-secret":                    {"", http.StatusOK},
+		"POST /v1/endpoints/:endpoint_id/test":                           {"", http.StatusAccepted},
+		"GET /v1/endpoints/:endpoint_id/deliveries":                      {"", http.StatusOK},
+		"POST /v1/endpoints/:endpoint_id/deliveries/:delivery_id/resend": {"", http.StatusAccepted},
 	}
 }
 
@@ -148,7 +160,8 @@ type foreignPath struct {
 // mixture with the caller's own ids that holds one of theirs at least.
 func foreignPaths(t *testing.T, rt server.TestRoute, own fixture, v watched) []foreignPath {
 	t.Helper()
-	placeholders := map[string]string{"view_id": "{view}", "run_id": "{run}", "step_id": "{step}", "key_id": "{key}"}
+	placeholders := map[string]string{"view_id": "{view}", "run_id": "{run}", "step_id": "{step}", "key_id": "{key}",
+		"endpoint_id": "{endpoint}", "delivery_id": "{delivery}"}
 	rests := map[string]string{"user_id": "canary/user", "model": "canary/model"}
 	paths := []foreignPath{{}}
 	for segment := range strings.SplitSeq(strings.TrimPrefix(rt.Path, "/"), "/") {
@@ -188,7 +201,7 @@ func foreignQueries(t *testing.T, rt server.TestRoute, v watched) []string {
 	}
 	values := map[string][]string{
 		"user_id": {"canary/user"}, "model": {"canary/model"}, "q": {canary}, "cursor": v.cursors, "steps_cursor": v.cursors, "days": {"365"}, "limit": {"200"},
-		"status": {"RUNNING"}, "blocked": {"true"}, "denied": {"true"}, "since": {"2026-01-01T00:00:00Z"}, "until": {"9999-12-31T23:59:59Z"}, "include_inactive": {"true"},
+		"status": {map[bool]string{true: "RUNNING", false: "pending"}[!strings.Contains(rt.Path, "endpoint")]}, "blocked": {"true"}, "denied": {"true"}, "since": {"2026-01-01T00:00:00Z"}, "until": {"9999-12-31T23:59:59Z"}, "include_inactive": {"true"},
 		"reason": {"USER_BLOCKED"}, "sort": sorts, "by": {"model"}, "action": {"user.block"},
 		"key": {v.names["{key}"]}, "active": {"true"}, "group": {"key", "tag:team", "tool"}, "provider": {canary},
 		"tool": {"canary tool"}, "tag": {"team:canary"}, "min_cost_usd": {"0.01"}, "min_duration_ms": {"1"}, "bucket_minutes": {"60"}, "format": {"csv", "jsonl"},
@@ -321,8 +334,6 @@ func TestNoCallReachesAnotherTenant(t *testing.T) {
 	w.exec(`INSERT INTO capped_steps SELECT run_id, uuid, 1000, 1 FROM steps WHERE prompt_tokens = 1000`)
 	w.exec(`INSERT INTO step_usage SELECT segment, run_id, uuid, 7, 0, 0, 0, 0, NULL, 0, 0, 0, 0 FROM steps WHERE prompt_tokens = 1000`)
 	w.exec(`INSERT INTO price_points SELECT NULL, id, 2, 'canary/model', '', 'in=1 out=1', 0 FROM workspaces`)
-	w.exec(`INSERT INTO endpoints (uuid, workspace_id, kind, label, address, events, created_at) SELECT x'00', id, 'ntfy', 'canary', x'', -1, 0 FROM workspaces`)
-	w.exec(`INSERT INTO deliveries (endpoint_id, uuid, workspace_id, event, data, state, attempts) SELECT id, x'00', workspace_id, 16, '{}', 2, 1 FROM endpoints`)
 	w.exec(`INSERT INTO alerts SELECT id, 1, '', 1, 50, 1 FROM workspaces`)
 	looks, rows := w.look(in.watched.account), w.rowsOf(in.watched.workspace)
 	for _, rt := range w.routes {

@@ -130,10 +130,8 @@ func recordAudit(tx *Tx, actor Actor, e auditEvent) error {
 	if err != nil || before == nil && after == nil && !e.always {
 		return err
 	}
-	if n, ok := noticeOfAudit(actor, e); ok {
-		if err := tx.notify(e.ws, n); err != nil {
-			return err
-		}
+	if err := tx.notifyOfAudit(actor, e); err != nil {
+		return err
 	}
 	_, err = insertAudit(tx, actor, e, before, after)
 	return err

@@ -120,6 +120,9 @@ func updateStep(
 			return out, err
 		}
 	}
+	if err := tx.notifyUpdate(ws, r, row, posts); err != nil {
+		return out, err
+	}
 	recordUpdateChanges(tx, ws.key, r.id, row, row.stepProgress != was || in.OutputData != nil || in.UsageData != nil || in.Error != nil, posts)
 	posts.book(tx)
 	if row.Model != model {

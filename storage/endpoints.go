@@ -38,6 +38,14 @@ const MaxEndpoints = 20
 // MaxSecretOverlap is how long a replaced secret may go on signing.
 const MaxSecretOverlap = 7 * 24 * time.Hour
 
+// What a caller can act on.
+var (
+	ErrTooManyEndpoints   = errors.New("the workspace has too many endpoints")
+	ErrEndpointOff        = errors.New("the endpoint is switched off")
+	ErrEndpointUnreadable = errors.New("the server secret has changed since the endpoint was set up")
+	ErrNoSecret           = errors.New("only a webhook has a secret")
+)
+
 // OffReason is why nothing is sent to an endpoint.
 type OffReason string
 
@@ -167,7 +175,7 @@ func (s *Store) CreateEndpoint(ctx context.Context, ws WorkspaceKey, in NewEndpo
 		}
 		e = Endpoint{
 			ID: newID(tx.now), Kind: in.Kind, Label: in.Label, Address: in.Address, Events: in.Events,
-			CreatedAt: tx.now.Truncate(time.Millisecond),
+			CreatedAt: tx.now.Truncate(time.Millisecond), workspace: ws,
 		}
 		address, err := s.secret.Seal(in.Address, addressContext(e.ID))
 		if err != nil {
@@ -180,9 +188,9 @@ func (s *Store) CreateEndpoint(ctx context.Context, ws WorkspaceKey, in NewEndpo
 			}
 		}
 		recordEndpointChange(tx, ws)
-		err = tx.execOne(`INSERT INTO endpoints (uuid, workspace_id, kind, label, address, events, secret, created_at)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
-			e.ID[:], ws, string(in.Kind), in.Label, address, int64(in.Events), sealed, e.CreatedAt.UnixMilli())
+		err = tx.get(`INSERT INTO endpoints (uuid, workspace_id, kind, label, address, events, secret, created_at)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING id`,
+			[]any{e.ID[:], ws, string(in.Kind), in.Label, address, int64(in.Events), sealed, e.CreatedAt.UnixMilli()}, &e.key)
 		return auditEvent{ws: ws, action: ActionCreateEndpoint, target: e.ID.String(), after: e.attributes()}, err
 	})
 	return e, secret, err
@@ -320,6 +328,23 @@ func (s *Store) deleteDeliveries(ctx context.Context, key EndpointKey) error {
 	return nil
 }
 
+// expireEndpoints finishes deleting endpoints that a crash has left.
+func (s *Store) expireEndpoints(ctx context.Context) error {
+	var left []EndpointKey
+	err := s.read(ctx, func(tx *Tx) error {
+		return tx.each(`SELECT id FROM endpoints WHERE off_reason = 'DELETED'`, nil, func(rows scanner) error {
+			var key EndpointKey
+			err := rows.Scan(&key)
+			left = append(left, key)
+			return err
+		})
+	})
+	for _, key := range left {
+		err = errors.Join(err, s.deleteDeliveries(ctx, key))
+	}
+	return err
+}
+
 // wantedEvents is the union of what a workspace's endpoints want.
 func wantedEvents(tx *Tx, ws WorkspaceKey) (all Events, err error) {
 	err = tx.each(`SELECT events FROM endpoints WHERE workspace_id = $1 AND off_at IS NULL`, []any{ws}, func(rows scanner) error {
@@ -338,15 +363,12 @@ type Target struct {
 	Secrets []string // that sign, the newest first; none but for webhooks
 }
 
-// errUnreadable says that an endpoint's address or secret was sealed under
-// another server secret.
-var errUnreadable = errors.New("the server secret has changed since this was stored: set the URL again and roll the secret")
-
-// target opens what an endpoint's row keeps sealed.
+// target opens what an endpoint's row keeps sealed: ErrEndpointUnreadable when
+// that was under another server secret.
 func (s *Store) target(e Endpoint) (Target, error) {
 	t := Target{Kind: e.Kind, Address: e.Address}
 	if t.Address == "" {
-		return t, errUnreadable
+		return t, ErrEndpointUnreadable
 	}
 	for _, sealed := range [][]byte{e.secret, e.older} {
 		if sealed == nil {
@@ -354,9 +376,105 @@ func (s *Store) target(e Endpoint) (Target, error) {
 		}
 		secret, err := s.secret.Open(sealed, secretContext(e.ID))
 		if err != nil {
-			return t, errUnreadable
+			return t, ErrEndpointUnreadable
 		}
 		t.Secrets = append(t.Secrets, secret)
 	}
 	return t, nil
+}
+
+// DeliveryFilter narrows a list of deliveries; zero values ask for all.
+type DeliveryFilter struct {
+	State  DeliveryState
+	Limit  int64
+	Cursor string
+}
+
+// Deliveries lists what an endpoint was told and is to be told, newest first,
+// and the cursor of the next page ("" at the end).
+func (s *Store) Deliveries(
+	ctx context.Context, ws WorkspaceKey, id uuid.UUID, f DeliveryFilter,
+) (all []Delivery, next string, err error) {
+	err = s.read(ctx, func(tx *Tx) error {
+		e, err := s.endpoint(tx, ws, id)
+		if err != nil {
+			return err
+		}
+		before := idCeiling()
+		if f.Cursor != "" {
+			key, err := parseCursor(listDeliveries, int64(e.key), f.Cursor, len(before))
+			if err != nil {
+				return err
+			}
+			before = uuid.UUID(key)
+		}
+		query, args := selectDelivery+` WHERE endpoint_id = $1 AND uuid < $2`, []any{e.key, before[:], f.Limit + 1}
+		if f.State != 0 {
+			query, args = query+` AND state = $4`, append(args, int64(f.State))
+		}
+		return tx.each(query+` ORDER BY uuid DESC LIMIT $3`, args, func(rows scanner) error {
+			if int64(len(all)) == f.Limit {
+				last := all[len(all)-1].ID
+				next = cursor(listDeliveries, int64(e.key), last[:])
+				return nil
+			}
+			d, err := scanDelivery(rows.Scan)
+			all = append(all, d)
+			return err
+		})
+	})
+	return all, next, err
+}
+
+// Resend sends a message to an endpoint again, with the same id, as if it were
+// new. ErrEndpointOff when the endpoint is switched off.
+func (s *Store) Resend(ctx context.Context, ws WorkspaceKey, id, message uuid.UUID) (d Delivery, err error) {
+	err = s.writeIn(ctx, ws, modeCached, func(tx *Tx) error {
+		e, err := s.endpoint(tx, ws, id)
+		if err != nil {
+			return err
+		}
+		if !e.On() {
+			return ErrEndpointOff
+		}
+		err = tx.execOne(`UPDATE deliveries SET state = 1, due_at = $3, attempts = 0 WHERE endpoint_id = $1 AND uuid = $2`,
+			e.key, message[:], tx.now.UnixMilli())
+		if err != nil {
+			return err
+		}
+		tx.publisher.wakeSender()
+		d, err = deliveryOf(tx, e.key, message)
+		return err
+	})
+	return d, err
+}
+
+// TestEndpoint sends an endpoint a message that says that it works.
+// ErrEndpointOff when it is switched off.
+func (s *Store) TestEndpoint(ctx context.Context, ws WorkspaceKey, id uuid.UUID) (d Delivery, err error) {
+	err = s.writeIn(ctx, ws, modeCached, func(tx *Tx) error {
+		e, err := s.endpoint(tx, ws, id)
+		if err != nil {
+			return err
+		}
+		if !e.On() {
+			return ErrEndpointOff
+		}
+		message := newID(tx.now)
+		_, err = tx.exec(`INSERT INTO deliveries (endpoint_id, uuid, workspace_id, event, data, state, due_at, attempts)
+			VALUES ($1, $2, $3, $4, '{}', 1, $5, 0)`, e.key, message[:], ws, int64(TestEvent), tx.now.UnixMilli())
+		if err != nil {
+			return err
+		}
+		tx.publisher.wakeSender()
+		d, err = deliveryOf(tx, e.key, message)
+		return err
+	})
+	return d, err
+}
+
+func deliveryOf(tx *Tx, key EndpointKey, message uuid.UUID) (Delivery, error) {
+	return scanDelivery(func(dest ...any) error {
+		return tx.get(selectDelivery+` WHERE endpoint_id = $1 AND uuid = $2`, []any{key, message[:]}, dest...)
+	})
 }

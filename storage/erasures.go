@@ -97,6 +97,9 @@ func (s *Store) EraseUsers(ctx context.Context) (finished int, err error) {
 		if err := s.eraseFromAudit(ctx, e); err != nil {
 			return 0, fmt.Errorf("erase a user from the audit log: %w", err)
 		}
+		if err := s.eraseFromOutbox(ctx, e); err != nil {
+			return 0, fmt.Errorf("erase a user from the outbox: %w", err)
+		}
 	}
 	if err := s.engine.scrub(ctx, s.pauseWriter); err != nil {
 		return 0, err
@@ -231,6 +234,23 @@ func (s *Store) eraseFromAudit(ctx context.Context, e pendingErasure) error {
 	return s.write(ctx, modeSQL, func(tx *Tx) error {
 		return tx.execOne(`UPDATE erasures SET external_id = NULL WHERE workspace_id = $1 AND user_id = $2`, e.ws, e.id)
 	})
+}
+
+// eraseFromOutbox deletes what endpoints were told, and what they are to be
+// told, of a user.
+func (s *Store) eraseFromOutbox(ctx context.Context, e pendingErasure) error {
+	for more := true; more; {
+		err := s.runUpkeep(ctx, modeCached, func(tx *Tx) (bool, error) {
+			n, err := tx.exec(`DELETE FROM deliveries WHERE id IN
+				(SELECT id FROM deliveries WHERE workspace_id = $1 AND user_id = $2 LIMIT $3)`, e.ws, e.id, upkeepChunk)
+			more = n == upkeepChunk
+			return more, err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // entriesNaming looks at some entries after an id for those of a user, and

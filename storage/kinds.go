@@ -3,6 +3,7 @@ package storage
 import (
 	"database/sql"
 	"fmt"
+	"math/bits"
 
 	"github.com/pikarc/server/plans"
 	"github.com/pikarc/server/prices"
@@ -310,4 +311,103 @@ func (row *stepRow) costsByCall(tx *Tx, ws *cachedWorkspace) (bool, error) {
 	}
 	price, err := tx.cache.price(tx, idKey{ws.key, row.model.Int64})
 	return price != nil && price.rates.PerCall != 0, err
+}
+
+// EventKind is what a workspace's endpoints can be told of. The values are
+// stored, as bits of endpoints.events too: never renumber.
+type EventKind uint8
+
+// The kinds of events.
+const (
+	BudgetThreshold   EventKind = 1 // half, most or all of a budget or limit is spent
+	BudgetForecast    EventKind = 2 // at the rate of the last hour a budget will be spent today
+	SpendSpike        EventKind = 3 // more is being spent than usual
+	KillSwitchChanged EventKind = 4
+	ReviewRequested   EventKind = 5
+	ReviewDecided     EventKind = 6
+	ReviewExpired     EventKind = 7
+	ReviewBypassed    EventKind = 8
+	LoopDetected      EventKind = 9
+	UnpricedModelUsed EventKind = 10
+	KeyRegenerated    EventKind = 11
+	SignInRefused     EventKind = 12
+	VerifyFailed      EventKind = 13 // of the server, as those below
+	BackupFailed      EventKind = 14
+	DiskLow           EventKind = 15
+	// TestEvent is sent to one endpoint when it is asked for, and cannot be chosen.
+	TestEvent EventKind = 16
+)
+
+// eventNames are the API's words, in the order of their values from 1.
+func eventNames() []string {
+	return []string{
+		"budget.threshold", "budget.forecast", "spend.spike", "kill_switch.changed",
+		"review.requested", "review.decided", "review.expired", "review.bypassed", "loop.detected",
+		"model.unpriced", "key.regenerated", "sign_in.refused",
+		"verify.failed", "backup.failed", "disk.low", "test",
+	}
+}
+
+// String is the word that the API uses.
+func (k EventKind) String() string { return enumName("event", int(k), eventNames()...) }
+
+// EventNames lists the events that an endpoint can ask for.
+func EventNames() []string { return eventNames()[:TestEvent-1] }
+
+// ParseEvent is the reverse of String; 0 for any other word.
+func ParseEvent(s string) EventKind { return EventKind(enumValue(s, eventNames()...)) }
+
+// Events is a set of kinds.
+type Events int64
+
+// AllEvents has every event, also those of later versions.
+const AllEvents Events = -1
+
+// EventsOf is the set of some kinds.
+func EventsOf(kinds ...EventKind) (all Events) {
+	for _, k := range kinds {
+		all |= 1 << k
+	}
+	return all
+}
+
+// Has reports whether an event is in the set.
+func (e Events) Has(k EventKind) bool { return e&(1<<k) != 0 }
+
+// Names lists the API's words; "*" for AllEvents.
+func (e Events) Names() []string {
+	if e == AllEvents {
+		return []string{"*"}
+	}
+	names := make([]string, 0, bits.OnesCount64(uint64(e)))
+	for k := BudgetThreshold; k < TestEvent; k++ {
+		if e.Has(k) {
+			names = append(names, k.String())
+		}
+	}
+	return names
+}
+
+// DeliveryState is how far a delivery has come. The values are stored: never renumber.
+type DeliveryState uint8
+
+// The states of a delivery.
+const (
+	DeliveryPending   DeliveryState = 1
+	DeliveryDelivered DeliveryState = 2
+	DeliveryFailed    DeliveryState = 3 // given up
+	DeliveryCancelled DeliveryState = 4 // its endpoint was switched off
+)
+
+// DeliveryStates lists the words of DeliveryState, in the order of their values from 1.
+func DeliveryStates() []string { return []string{"pending", "delivered", "failed", "cancelled"} }
+
+// String is the word that the API uses.
+func (d DeliveryState) String() string {
+	return enumName("delivery state", int(d), DeliveryStates()...)
+}
+
+// ParseDeliveryState is the reverse of String; 0 for any other word.
+func ParseDeliveryState(s string) DeliveryState {
+	return DeliveryState(enumValue(s, DeliveryStates()...))
 }

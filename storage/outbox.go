@@ -1,111 +1,14 @@
 package storage
 
 import (
+	"context"
+	"database/sql"
 	"encoding/json"
 	"fmt"
-	"math/bits"
+	"time"
 
 	"github.com/google/uuid"
 )
-
-// EventKind is what a workspace's endpoints can be told of. The values are
-// stored, as bits of endpoints.events too: never renumber.
-type EventKind uint8
-
-// The kinds of events.
-const (
-	BudgetThreshold   EventKind = 1 // half, most or all of a budget or limit is spent
-	BudgetForecast    EventKind = 2 // at the rate of the last hour a budget will be spent today
-	SpendSpike        EventKind = 3 // more is being spent than usual
-	KillSwitchChanged EventKind = 4
-	ReviewRequested   EventKind = 5
-	ReviewDecided     EventKind = 6
-	ReviewExpired     EventKind = 7
-	ReviewBypassed    EventKind = 8
-	LoopDetected      EventKind = 9
-	UnpricedModelUsed EventKind = 10
-	KeyRegenerated    EventKind = 11
-	SignInRefused     EventKind = 12
-	VerifyFailed      EventKind = 13 // of the server, as those below
-	BackupFailed      EventKind = 14
-	DiskLow           EventKind = 15
-	// TestEvent is sent to one endpoint when it is asked for, and cannot be chosen.
-	TestEvent EventKind = 16
-)
-
-// eventNames are the API's words, in the order of their values from 1.
-func eventNames() []string {
-	return []string{
-		"budget.threshold", "budget.forecast", "spend.spike", "kill_switch.changed",
-		"review.requested", "review.decided", "review.expired", "review.bypassed", "loop.detected",
-		"model.unpriced", "key.regenerated", "sign_in.refused",
-		"verify.failed", "backup.failed", "disk.low", "test",
-	}
-}
-
-// String is the word that the API uses.
-func (k EventKind) String() string { return enumName("event", int(k), eventNames()...) }
-
-// EventNames lists the events that an endpoint can ask for.
-func EventNames() []string { return eventNames()[:TestEvent-1] }
-
-// ParseEvent is the reverse of String; 0 for any other word.
-func ParseEvent(s string) EventKind { return EventKind(enumValue(s, eventNames()...)) }
-
-// Events is a set of kinds.
-type Events int64
-
-// AllEvents has every event, also those of later versions.
-const AllEvents Events = -1
-
-// EventsOf is the set of some kinds.
-func EventsOf(kinds ...EventKind) (all Events) {
-	for _, k := range kinds {
-		all |= 1 << k
-	}
-	return all
-}
-
-// Has reports whether an event is in the set.
-func (e Events) Has(k EventKind) bool { return e&(1<<k) != 0 }
-
-// Names lists the API's words; "*" for AllEvents.
-func (e Events) Names() []string {
-	if e == AllEvents {
-		return []string{"*"}
-	}
-	names := make([]string, 0, bits.OnesCount64(uint64(e)))
-	for k := BudgetThreshold; k < TestEvent; k++ {
-		if e.Has(k) {
-			names = append(names, k.String())
-		}
-	}
-	return names
-}
-
-// DeliveryState is how far a delivery has come. The values are stored: never renumber.
-type DeliveryState uint8
-
-// The states of a delivery.
-const (
-	DeliveryPending   DeliveryState = 1
-	DeliveryDelivered DeliveryState = 2
-	DeliveryFailed    DeliveryState = 3 // given up
-	DeliveryCancelled DeliveryState = 4 // its endpoint was switched off
-)
-
-// DeliveryStates lists the words of DeliveryState, in the order of their values from 1.
-func DeliveryStates() []string { return []string{"pending", "delivered", "failed", "cancelled"} }
-
-// String is the word that the API uses.
-func (d DeliveryState) String() string {
-	return enumName("delivery state", int(d), DeliveryStates()...)
-}
-
-// ParseDeliveryState is the reverse of String; 0 for any other word.
-func ParseDeliveryState(s string) DeliveryState {
-	return DeliveryState(enumValue(s, DeliveryStates()...))
-}
 
 // notice is an event of a workspace, before it is known who wants to hear of it.
 type notice struct {
@@ -178,8 +81,266 @@ func noticeOfAudit(actor Actor, e auditEvent) (n notice, ok bool) {
 		n.kind = KeyRegenerated
 		n.data["prefix"], n.data["label"] = e.after["prefix"], e.after["label"]
 		n.data["replaces"] = e.before["prefix"]
+	case e.action == ActionSignInFailed:
+		n.kind = SignInRefused
+		n.data = attributes{"email": e.target, "address": nullString(actor.Address).String}
 	default:
 		return n, false
 	}
 	return n, true
+}
+
+// notifyOfAudit tells of a change of the configuration, and of a refused
+// sign-in once an hour: whoever guesses passwords fills no outbox.
+func (tx *Tx) notifyOfAudit(actor Actor, e auditEvent) error {
+	if e.before["daily_budget_usd"] != e.after["daily_budget_usd"] {
+		ws, err := tx.cache.workspaces.get(tx, e.ws)
+		if err == nil {
+			err = tx.checkWorkspaceBudget(ws)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	n, ok := noticeOfAudit(actor, e)
+	if !ok {
+		return nil
+	}
+	if n.kind == SignInRefused {
+		told, err := tx.toldWithin(e.ws, n.kind, time.Hour)
+		if err != nil || told > 0 {
+			return err
+		}
+	}
+	return tx.notify(e.ws, n)
+}
+
+// OutboxWritten receives after commits that have written to the outbox. What
+// other processes write is not said: look at the outbox now and then.
+func (s *Store) OutboxWritten() <-chan struct{} { return s.outbox }
+
+// DueEndpoint is an endpoint that is to be sent something.
+type DueEndpoint struct {
+	Key EndpointKey
+	At  time.Time // when the next attempt is due
+}
+
+// DueEndpoints lists the endpoints with something pending, whenever it is due,
+// and says since when the oldest message of all has been waiting (zero: none does).
+func (s *Store) DueEndpoints(ctx context.Context) (due []DueEndpoint, oldest time.Time, err error) {
+	err = s.read(ctx, func(tx *Tx) error {
+		var first uuid.UUID
+		err := tx.get(`SELECT uuid FROM deliveries WHERE due_at IS NOT NULL ORDER BY uuid LIMIT 1`, nil, &first)
+		if err != nil {
+			return ignoreNotFound(err)
+		}
+		oldest = idTime(first)
+		for key := EndpointKey(0); ; { // from one endpoint to the next, however much each has pending
+			var at int64
+			err := tx.get(`SELECT endpoint_id, due_at FROM deliveries WHERE due_at IS NOT NULL AND endpoint_id > $1
+				ORDER BY endpoint_id, due_at LIMIT 1`, []any{key}, &key, &at)
+			if err != nil {
+				return ignoreNotFound(err)
+			}
+			due = append(due, DueEndpoint{key, time.UnixMilli(at).UTC()})
+		}
+	})
+	return due, oldest, err
+}
+
+// Delivery is a message to an endpoint, and how its last attempt went.
+type Delivery struct {
+	ID          uuid.UUID // of the message: the same at all endpoints, and in every repeat
+	Event       EventKind
+	Data        []byte // JSON object
+	State       DeliveryState
+	DueAt       time.Time // of the next attempt; zero: there is none
+	Attempts    int64
+	AttemptedAt time.Time // zero: never yet
+	Took        time.Duration
+	Sent        string // the body
+	Status      int64  // that was answered; 0: nothing was
+	Answer      string // the beginning of the answer's body
+	Problem     string // why the attempt counts as failed
+}
+
+// At is when what it tells happened.
+func (d Delivery) At() time.Time { return idTime(d.ID) }
+
+const selectDelivery = `SELECT uuid, event, data, state, due_at, attempts, attempted_at, coalesce(duration_ms, 0),
+	coalesce(sent, ''), coalesce(status, 0), coalesce(answer, ''), coalesce(problem, '') FROM deliveries`
+
+func scanDelivery(scan func(...any) error) (d Delivery, err error) {
+	var due, attempted sql.NullInt64
+	var millis int64
+	err = scan(&d.ID, &d.Event, &d.Data, &d.State, &due, &d.Attempts, &attempted, &millis, &d.Sent, &d.Status, &d.Answer, &d.Problem)
+	d.DueAt, d.AttemptedAt, d.Took = timeOf(due), timeOf(attempted), time.Duration(millis)*time.Millisecond
+	return d, err
+}
+
+// Outgoing is what an endpoint is to be sent now.
+type Outgoing struct {
+	Endpoint
+	Target
+	Workspace  Workspace
+	Deliveries []Delivery // at most as many as were asked for, those that are due first
+}
+
+// Outgoing reads what an endpoint is to be sent now. ErrEndpointOff when it is
+// switched off, ErrEndpointUnreadable when it cannot be sent anything because
+// the server secret has changed.
+func (s *Store) Outgoing(ctx context.Context, key EndpointKey, limit int) (out Outgoing, err error) {
+	err = s.read(ctx, func(tx *Tx) error {
+		out = Outgoing{}
+		out.Endpoint, err = s.scanEndpoint(tx.now, func(dest ...any) error {
+			return tx.get(selectEndpoint+` WHERE id = $1`, []any{key}, dest...)
+		})
+		switch {
+		case err != nil:
+			return err
+		case !out.On():
+			return ErrEndpointOff
+		}
+		if out.Target, err = s.target(out.Endpoint); err != nil {
+			return err
+		}
+		if out.Workspace, err = workspace(tx, out.Endpoint.workspace); err != nil {
+			return err
+		}
+		return tx.each(selectDelivery+` WHERE endpoint_id = $1 AND due_at IS NOT NULL AND due_at <= $2 ORDER BY due_at LIMIT $3`,
+			[]any{key, tx.now.UnixMilli(), limit}, func(rows scanner) error {
+				d, err := scanDelivery(rows.Scan)
+				out.Deliveries = append(out.Deliveries, d)
+				return err
+			})
+	})
+	return out, err
+}
+
+// Attempt is how it went to send a message.
+type Attempt struct {
+	At      time.Time
+	Took    time.Duration
+	Sent    string
+	Status  int64
+	Answer  string
+	Problem string    // empty: it was delivered
+	Next    time.Time // after a problem: of the next attempt; zero: it is given up
+}
+
+// RecordAttempt records how it went to send a message. It is nothing new that
+// the endpoint has been deleted meanwhile.
+func (s *Store) RecordAttempt(ctx context.Context, e Endpoint, message uuid.UUID, a Attempt) error {
+	state := DeliveryDelivered
+	switch {
+	case a.Problem == "":
+		a.Next = time.Time{}
+	case a.Next.IsZero():
+		state = DeliveryFailed
+	default:
+		state = DeliveryPending
+	}
+	return s.writeIn(ctx, e.workspace, modeCached, func(tx *Tx) error {
+		_, err := tx.exec(`UPDATE deliveries SET state = $3, due_at = $4, attempts = attempts + 1, attempted_at = $5, duration_ms = $6,
+				sent = $7, status = $8, answer = $9, problem = $10 WHERE endpoint_id = $1 AND uuid = $2`,
+			e.key, message[:], int64(state), nullMillis(a.Next), a.At.UnixMilli(), a.Took.Milliseconds(),
+			a.Sent, nullZero(a.Status), nullString(a.Answer), nullString(a.Problem))
+		return err
+	})
+}
+
+// SwitchOff stops sending to an endpoint, as the server's own decision.
+func (s *Store) SwitchOff(ctx context.Context, e Endpoint, reason OffReason) error {
+	return s.configure(ctx, func(tx *Tx) (auditEvent, error) {
+		now, err := s.endpoint(tx, e.workspace, e.ID)
+		if err != nil || !now.On() {
+			return auditEvent{ws: e.workspace}, ignoreNotFound(err)
+		}
+		event := auditEvent{ws: e.workspace, action: ActionUpdateEndpoint, target: e.ID.String(), before: now.attributes()}
+		now.OffAt, now.OffReason = tx.now, reason
+		event.after = now.attributes()
+		recordEndpointChange(tx, e.workspace)
+		return event, tx.execOne(`UPDATE endpoints SET off_at = $2, off_reason = $3 WHERE id = $1`, e.key, tx.now.UnixMilli(), string(reason))
+	})
+}
+
+// CancelDeliveries cancels what is pending for an endpoint that is switched off.
+func (s *Store) CancelDeliveries(ctx context.Context, key EndpointKey) error {
+	for more := true; more; {
+		err := s.runUpkeep(ctx, modeCached, func(tx *Tx) (bool, error) {
+			n, err := tx.exec(`UPDATE deliveries SET state = $2, due_at = NULL WHERE id IN (SELECT d.id FROM endpoints e
+				JOIN deliveries d ON d.endpoint_id = e.id WHERE e.id = $1 AND e.off_at IS NOT NULL AND d.due_at IS NOT NULL LIMIT $3)`,
+				key, int64(DeliveryCancelled), upkeepChunk)
+			more = n == upkeepChunk
+			return more, err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// deliveryDays is how long deliveries that are settled are kept.
+const deliveryDays = 14
+
+// expireDeliveries deletes some of a workspace's deliveries that are past their time.
+func expireDeliveries(tx *Tx, ws WorkspaceKey) (left bool, err error) {
+	bound := idFloor(tx.now.AddDate(0, 0, -deliveryDays))
+	n, err := tx.exec(`DELETE FROM deliveries WHERE id IN (SELECT d.id FROM endpoints e JOIN deliveries d ON d.endpoint_id = e.id
+		WHERE e.workspace_id = $1 AND d.uuid < $2 AND d.due_at IS NULL LIMIT $3)`, ws, bound[:], upkeepChunk)
+	return n == upkeepChunk, err
+}
+
+// toldWithin counts the rows of an event in the outbox that are not older.
+func (tx *Tx) toldWithin(ws WorkspaceKey, kind EventKind, age time.Duration) (n int64, err error) {
+	since := idFloor(tx.now.Add(-age))
+	err = tx.get(`SELECT count(*) FROM endpoints e JOIN deliveries d ON d.endpoint_id = e.id
+		WHERE e.workspace_id = $1 AND d.uuid >= $2 AND d.event = $3`, []any{ws, since[:], int64(kind)}, &n)
+	return n, err
+}
+
+// ServerAlert is something about the server itself, of which its operator is
+// told: the workspace that was made first.
+type ServerAlert struct {
+	Kind   EventKind
+	Firing bool
+	Data   map[string]any // by the API's names
+}
+
+// Alert tells the operator of something about the server, once until it is
+// over, and then once that it is.
+func (s *Store) Alert(ctx context.Context, a ServerAlert) error {
+	return s.write(ctx, modeCached, func(tx *Tx) error {
+		var ws WorkspaceKey
+		err := tx.get(`SELECT id FROM workspaces ORDER BY id LIMIT 1`, nil, &ws)
+		if err != nil {
+			return ignoreNotFound(err)
+		}
+		told, err := readAlert(tx, ws, a.Kind, "")
+		if err != nil || a.Firing == (told.day != 0) {
+			return err
+		}
+		w, err := tx.cache.workspaces.get(tx, ws)
+		if err != nil {
+			return err
+		}
+		data := attributes{"status": statusResolved}
+		for name, value := range a.Data {
+			data[name] = value
+		}
+		switch {
+		case !a.Firing:
+			err = deleteAlert(tx, ws, a.Kind, "")
+		case w.wants(a.Kind):
+			data["status"] = statusFiring
+			err = saveAlert(tx, ws, a.Kind, "", alert{day: dayOf(tx.now)})
+		default:
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		return tx.notify(ws, notice{kind: a.Kind, data: data})
+	})
 }

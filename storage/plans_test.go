@@ -271,6 +271,8 @@ func accountCalls(w *world, a Account, space Workspace, k APIKey) []call {
 func endpointCalls(w *world, ws WorkspaceKey) []call {
 	ctx := w.t.Context()
 	var e Endpoint
+	var d Delivery
+	var err error
 	return []call{
 		{"CreateEndpoint", func() (err error) {
 			in := NewEndpoint{Kind: Webhook, Label: "on call", Address: "https://example.com", Events: AllEvents}
@@ -289,8 +291,54 @@ func endpointCalls(w *world, ws WorkspaceKey) []call {
 			return err
 		}},
 		{"RollEndpointSecret", func() error { _, _, err := w.RollEndpointSecret(ctx, ws, e.ID, time.Hour); return err }},
+		{"TestEndpoint", func() error { d, err = w.TestEndpoint(ctx, ws, e.ID); return err }},
+		{"OutboxWritten", func() error { return atLeastOne(len(w.OutboxWritten())) }},
+		{"DueEndpoints", func() error {
+			due, _, err := w.DueEndpoints(ctx)
+			return errors.Join(err, atLeastOne(len(due)))
+		}},
+		{"Outgoing", func() error {
+			out, err := w.Outgoing(ctx, e.key, 5)
+			return errors.Join(err, atLeastOne(len(out.Deliveries)))
+		}},
+		{"RecordAttempt", func() error { return w.RecordAttempt(ctx, e, d.ID, Attempt{At: w.Now()}) }},
+		{"Resend", func() error { _, err := w.Resend(ctx, ws, e.ID, d.ID); return err }},
+		{"Deliveries", func() error {
+			_, next, err := w.Deliveries(ctx, ws, e.ID, DeliveryFilter{Limit: 1})
+			all, _, err2 := w.Deliveries(ctx, ws, e.ID, DeliveryFilter{Limit: 1, State: DeliveryPending, Cursor: next})
+			return errors.Join(err, err2, atLeastOne(len(all)))
+		}},
+		{"CheckAlerts", func() error { return alertCalls(w, ws) }},
+		{"Alert", func() error {
+			alert := func(firing bool) error { return w.Alert(ctx, ServerAlert{Kind: DiskLow, Firing: firing}) }
+			return errors.Join(alert(true), alert(false))
+		}},
+		{"SwitchOff", func() error { return w.SwitchOff(ctx, e, OffGone) }},
+		{"CancelDeliveries", func() error { return w.CancelDeliveries(ctx, e.key) }},
 		{"DeleteEndpoint", func() error { _, err := w.DeleteEndpoint(ctx, ws, e.ID); return err }},
 	}
+}
+
+// alertCalls spends so that everything is told that can be.
+func alertCalls(w *world, ws WorkspaceKey) error {
+	ctx, one := w.t.Context(), plans.Budget{Limit: plans.USD, Set: true}
+	run := w.start(ws, "alerted").ID
+	spend := func(cents int64) {
+		w.patch(ws, run, w.call(ws, run, "cents"), cents, 0)
+	}
+	w.price(ws, "cents", plans.Price(plans.USD)*10, 0)
+	spend(1)
+	w.patch(ws, run, w.call(ws, run, "nobody's"), 1, 0)
+	_, err := w.UpdateWorkspace(ctx, ws, WorkspaceChange{UserDailyBudget: &one, DailyBudget: &one})
+	spend(79)
+	w.Advance(24 * time.Hour)
+	for range 16 {
+		spend(6)
+		w.Advance(time.Minute)
+		err = errors.Join(err, w.CheckAlerts(ctx))
+	}
+	_, err2 := w.UpdateWorkspace(ctx, ws, WorkspaceChange{UserDailyBudget: &plans.Budget{}, DailyBudget: &plans.Budget{}})
+	return errors.Join(err, err2)
 }
 
 func billingCalls(w *world, ws WorkspaceKey) []call {
@@ -506,6 +554,10 @@ func exceptions() []struct{ line, query, why string } {
 		{"api_keys_first (workspace_id=?)", "FROM api_keys", "one key a workspace is the first"},
 		{"api_keys_first (workspace_id=?)", "UPDATE api_keys", "one key a workspace is the first"},
 		{"endpoints_workspace (workspace_id=?)", "FROM endpoints", "a workspace has 20 at most"},
+		{"SCAN endpoints", "off_reason = 'DELETED'", "upkeep looks at every endpoint, a few times a day"},
+		{"SCAN endpoints", "UNION SELECT workspace_id FROM alerts", "upkeep looks at all that want to be told, once a minute"},
+		{"SCAN alerts", "UNION SELECT workspace_id FROM alerts", "upkeep looks at all that were told, once a minute"},
+		{"SCAN deliveries USING INDEX deliveries_pending", "ORDER BY uuid LIMIT 1", "the first of what is pending, in the index's order"},
 		{"models_name (workspace_id=?)", "ORDER BY name", "the price list is all of it"},
 		{"SCAN days", "WITH RECURSIVE days", "30 numbers, no table"},
 		{"SCAN CONSTANT ROW", "WITH RECURSIVE days", "no table"},

@@ -40,6 +40,9 @@ func (s *Store) Expire(ctx context.Context) (runs int, err error) {
 				if err == nil && !left {
 					left, err = expireAudit(tx, w.ws)
 				}
+				if err == nil && !left {
+					left, err = expireDeliveries(tx, w.ws)
+				}
 				runs, more = runs+deleted, left
 				return left, err
 			})
@@ -53,6 +56,9 @@ func (s *Store) Expire(ctx context.Context) (runs int, err error) {
 	}
 	if err := s.expireKeys(ctx); err != nil {
 		return runs, fmt.Errorf("delete expired idempotency keys: %w", err)
+	}
+	if err := s.expireEndpoints(ctx); err != nil {
+		return runs, err
 	}
 	if err := s.expireSessions(ctx); err != nil {
 		return runs, fmt.Errorf("forget sessions that have expired: %w", err)

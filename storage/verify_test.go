@@ -271,6 +271,10 @@ func TestVerifyEndsWithItsContext(t *testing.T) {
 func corruptions() []struct{ book, statement string } {
 	// As if retention had been there: then the figures may be higher, not lower.
 	const expired = `INSERT INTO expired_history SELECT id, 9e15, 99999 FROM workspaces; `
+	const endpoint = `INSERT INTO endpoints (uuid, workspace_id, kind, label, address, events, created_at)
+			SELECT x'00', min(id), 'ntfy', 'x', x'', -1, 0 FROM workspaces;
+		INSERT INTO deliveries (endpoint_id, uuid, workspace_id, event, data, state, attempts)
+			SELECT id, x'00', workspace_id, 16, '{}', 2, 1 FROM endpoints; `
 	return []struct{ book, statement string }{
 		{"workspaces.running_runs", `UPDATE workspaces SET running_runs = 0`},
 		{"workspaces.running_runs", `UPDATE runs SET status = 2, ended_at = 1, ended_by = 1 WHERE status = 1`},
@@ -423,6 +427,15 @@ func corruptions() []struct{ book, statement string } {
 		{"orphans", `INSERT INTO key_days VALUES (1, 1, 77, 0, 0, 0, 0, 0)`},
 		{"workspaces: beyond the plan", `UPDATE workspaces SET plan = 'basic'`},
 		{"workspaces: beyond the plan", `UPDATE workspaces SET plan = 'pro', kill_switch = 1`},
+		{"endpoints", endpoint + `UPDATE endpoints SET off_at = 1`},
+		{"endpoints", endpoint + `UPDATE endpoints SET off_reason = 'GONE'`},
+		{"endpoints", endpoint + `UPDATE endpoints SET kind = 'webhook'`},
+		{"endpoints", endpoint + `UPDATE endpoints SET old_secret = x'00', old_secret_until = 1`},
+		{"deliveries", endpoint + `UPDATE deliveries SET state = 1`},
+		{"deliveries", endpoint + `UPDATE deliveries SET due_at = 1`},
+		{"deliveries", endpoint + `UPDATE deliveries SET state = 5`},
+		{"orphans", endpoint + `UPDATE endpoints SET workspace_id = 77`},
+		{"users.erased_at", endpoint + `UPDATE deliveries SET user_id = 1; UPDATE users SET erased_at = 1`},
 		{"plan_changes", `UPDATE workspaces SET plan = 'pro'`},
 		{"plan_changes", `INSERT INTO plan_changes SELECT NULL, id, 0, 'pro', plan, 2, NULL, 0, NULL, NULL FROM workspaces`},
 	}

@@ -86,6 +86,30 @@ func (o *Object) OptionalLiteral(name string, allowed ...string) string {
 	return o.literal(name, o.optional(name), allowed)
 }
 
+// Literals reads a required list of texts, each one of those allowed; one at least.
+func (o *Object) Literals(name string, allowed ...string) (words []string) {
+	value := o.required(name)
+	if value == nil {
+		return nil
+	}
+	items, ok := o.list(name, value, len(allowed))
+	if ok && len(items) == 0 {
+		o.add(name, value, Problem{
+			Type: "too_short", Msg: "List should have at least 1 item after validation, not 0",
+			Ctx: map[string]any{"field_type": "List", "min_length": 1, "actual_length": 0},
+		})
+	}
+	for i, item := range items {
+		had := len(o.found)
+		words = append(words, o.literal(name, item, allowed))
+		if len(o.found) > had {
+			o.found[had].Loc = []any{"body", name, i}
+			return nil
+		}
+	}
+	return words
+}
+
 // OptionalFuture reads an RFC 3339 time after now, for a field that may be
 // absent or null: zero. It is kept to the millisecond.
 func (o *Object) OptionalFuture(name string, now time.Time) time.Time {

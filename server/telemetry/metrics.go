@@ -23,6 +23,7 @@ import (
 type Metrics struct {
 	Jobs    JobMetrics
 	Booking BookingMetrics
+	Outbox  OutboxMetrics
 
 	registry  *prometheus.Registry
 	seconds   *prometheus.HistogramVec
@@ -64,6 +65,7 @@ func New(from Sources) *Metrics {
 		}, []string{"field"}),
 		Jobs:    newJobMetrics(from.Jobs),
 		Booking: newBookingMetrics(),
+		Outbox:  newOutboxMetrics(),
 	}
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "pikarc_build_info", Help: "1, with the server's version.",
@@ -75,6 +77,7 @@ func New(from Sources) *Metrics {
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.registry.MustRegister(m.Jobs.collectors()...)
+	m.registry.MustRegister(m.Outbox.collectors()...)
 	m.registry.MustRegister(bodyCollectors(from)...)
 	for _, field := range storage.AllRepairs.Fields() {
 		m.repairs.WithLabelValues(field)

@@ -44,7 +44,7 @@ func OrNoSpace(err error, file string) error {
 	full := errors.Is(err, syscall.ENOSPC) || sqlite.IsFull(err)
 	if !full && sqlite.IsIOError(err) {
 		const room = 64 << 10
-		free, known := freeBytes(filepath.Dir(file))
+		free, _, known := Disk(filepath.Dir(file))
 		full = known && free < room
 	}
 	if !full || errors.Is(err, ErrNoSpace) {

@@ -24,13 +24,13 @@ func networkFileSystem(dir string) string {
 	return networkByType(mountType(string(mounts), dir))
 }
 
-// freeBytes is how many bytes may still be written to a directory's disk.
-func freeBytes(dir string) (n int64, known bool) {
+// Disk is how many bytes may still be written to a directory's disk, of how many.
+func Disk(dir string) (free, size int64, known bool) {
 	var st syscall.Statfs_t
 	if syscall.Statfs(dir, &st) != nil {
-		return 0, false
+		return 0, 0, false
 	}
-	return int64(st.Bavail) * st.Bsize, true
+	return int64(st.Bavail) * st.Bsize, int64(st.Blocks) * st.Bsize, true
 }
 
 // networkByMagic knows file systems by what statfs(2) calls them.

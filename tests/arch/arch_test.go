@@ -41,7 +41,7 @@ func rooms() map[string]room {
 		},
 		"server": {
 			uses: []string{"server/request", "server/limit", "server/telemetry", "server/wire", "server/live",
-				"server/billing", "server/clients",
+				"server/billing", "server/clients", "server/notify",
 				"storage", "auth", "auth/privatefile", "guard", "plans", "policies", "prices"},
 			modules: []string{
 				"github.com/julienschmidt/httprouter", "github.com/google/uuid",
@@ -53,6 +53,11 @@ func rooms() map[string]room {
 		"server/billing": {
 			uses:    []string{"storage", "plans"},
 			modules: []string{"github.com/stripe/stripe-go/v85"},
+			never:   []string{"database/sql", "os"},
+		},
+		"server/notify": { // it alone sends to addresses that others have chosen
+			uses:    []string{"storage"},
+			modules: []string{"github.com/wneessen/go-mail"},
 			never:   []string{"database/sql", "os"},
 		},
 		"server/live": {
