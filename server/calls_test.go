@@ -37,7 +37,7 @@ const (
 		`"prompt_tokens":500,"completion_tokens":100,"cost_usd":0.00225,"input_cost_per_token":0.0000025,"output_cost_per_token":0.00001,"priced":true,"price_source":"own","price_name":"gpt-4o","price_version":null,` +
 		`"created_at":"2026-11-23T07:08:30.123Z","completed_at":"2026-11-23T07:08:31.123Z","duration_ms":1234}`
 
-	onCall = `"id":"{endpoint}","kind":"webhook","label":"on call","url":"https://hooks.example.com/canary","events":["review.requested"],` +
+	onCall = `"id":"{endpoint}","kind":"webhook","label":"on call","url":"https://hooks.example.com/pikarc","events":["review.requested"],` +
 		`"enabled":true,"disabled_reason":null,"disabled_at":null,"old_secret_until":null,"created_at":` + atRun
 	tested = `"event":"test","status":"pending","created_at":` + atRun + `,"attempts":0,"next_attempt_at":` + atRun +
 		`,"attempted_at":null,"duration_ms":null,"sent":null,"response_status":null,"response_body":null,"error":null}`

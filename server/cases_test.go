@@ -78,7 +78,7 @@ func (w *world) makeFixture(plan plans.ID) fixture {
 	_, err = w.store.SetPrice(w.t.Context(), f.workspace, storage.ModelPrice{Model: model, Input: 2_500_000, Output: 10_000_000, Active: true})
 	w.must(err)
 	hook, _, err := w.store.CreateEndpoint(w.t.Context(), f.workspace, storage.NewEndpoint{
-		Kind: storage.Webhook, Label: "on call", Address: "https://hooks.example.com/canary", Events: storage.EventsOf(storage.ReviewRequested),
+		Kind: storage.Webhook, Label: "on call", Address: "https://hooks.example.com/pikarc", Events: storage.EventsOf(storage.ReviewRequested),
 	})
 	w.must(err)
 	delivery, err := w.store.TestEndpoint(w.t.Context(), f.workspace, hook.ID)
