@@ -15,7 +15,8 @@ CHAT = {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12, "prompt_
         "completion_tokens_details": {"reasoning_tokens": 2}}  # fmt: skip
 RESPONSES = {"input_tokens": 7, "output_tokens": 5, "total_tokens": 12, "input_tokens_details": {"cached_tokens": 3},
              "output_tokens_details": {"reasoning_tokens": 2}}  # fmt: skip
-MESSAGES = {"input_tokens": 4, "output_tokens": 5, "cache_read_input_tokens": 3}
+MESSAGES = {"input_tokens": 3, "output_tokens": 5, "cache_read_input_tokens": 3, "cache_creation_input_tokens": 1,
+            "output_tokens_details": {"thinking_tokens": 2}}  # fmt: skip
 MODEL = "test-model"
 MESSAGE = {"id": "m", "type": "message", "role": "assistant", "model": MODEL, "content": [], "usage": MESSAGES}
 RESPONSE = {"id": "r", "object": "response", "model": MODEL, "output": [], "usage": RESPONSES}
@@ -104,6 +105,9 @@ def test_a_call_is_asked_about_and_booked_once(twin, name, options, provider, de
     (step,) = run["steps"]
     assert (len(provider.asked), step["type"], step["model"], step["status"]) == (1, "MODEL_CALL", MODEL, "COMPLETED")
     assert (step["prompt_tokens"] or 0) + (step["completion_tokens"] or 0) == tokens
+    if name != "embeddings":  # to the token, whatever the provider calls them
+        kinds = ("prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens", "cache_write_tokens")
+        assert [step.get(kind) for kind in kinds] == [7, 5, 3, 2, 1 if name.startswith("messages") else None]
     if name == "chat stream":  # the chunk that tells the usage was not asked for by the caller
         assert [one.choices[0].delta.content for one in answer] == ["a", "b"]
 

@@ -34,6 +34,48 @@ test("aborted within a call, its step is cancelled and the run has failed", asyn
   assert.deepEqual([...books.steps.values(), ...books.runs.values()], ["FAILED cancelled", "FAILED"]);
 });
 
+const io = () => new Promise(setImmediate);
+/** Waits for n turns of the runtime's queues, of which every 24th lets input and output happen. */
+async function turns(n) {
+  for (let i = 0; i < n; i++) await (i % 24 === 23 ? io() : undefined);
+}
+
+test("aborted wherever it waits, a run ends, its step is settled, and its place is free", async () => {
+  const seen = new Set();
+  for (let n = 0; ; n++) {
+    assert.ok(n < 5_000, "it never ends");
+    const books = new Books();
+    const fetch = async (...asked) => {
+      await io();
+      const answer = await books.fetch(...asked);
+      await io();
+      return answer;
+    };
+    const client = books.client({ fetch });
+    const abort = new AbortController();
+    let finished = false;
+    const work = client.run({ userId: "ada", signal: abort.signal }, async (run) => {
+      await run.modelCall(async () => (await turns(3), used), { model: "m" });
+      for await (const chunk of await run.modelStream(() => chunks(), { model: "m" })) void chunk;
+      await run.toolCall(async () => turns(3), { toolName: "t" });
+      finished = true;
+    });
+    const ended = work.then(() => "ended", (error) => (assert.equal(error.name, "AbortError"), "aborted")); // prettier-ignore
+    const first = await Promise.race([ended, turns(n).then(() => "turns")]);
+    abort.abort();
+    await ended;
+    books.assertSettled();
+    const told = `${n}: ${JSON.stringify([[...books.steps], [...books.runs]])}`;
+    const steps = [...books.steps.values()];
+    assert.ok(steps.slice(0, -1).every((step) => step === "COMPLETED") && [undefined, "COMPLETED", "FAILED cancelled"].includes(steps.at(-1)), told);
+    assert.deepEqual([...books.runs.values()].filter((run) => run !== (finished ? "COMPLETED" : "FAILED")), [], told);
+    assert.equal(await client.journalLength(), 0, told);
+    seen.add(steps.join());
+    if (first === "ended") break;
+  }
+  assert.equal(seen.size, 5, [...seen].join("\n")); // before a step, within each of the three, and after all
+});
+
 async function* chunks(breaks = false) {
   yield "a";
   yield "b";
