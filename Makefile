@@ -97,6 +97,10 @@ bench-growth: ## the same at 0, 1, 5 and 10 million steps, with lists, start-up 
 clients-real-time: venv build ## 20 s of silence of the server, for each client and by the clock (2 minutes)
 	clients/suite/run.sh ./pikarc real-time
 
+.PHONY: clients-overhead
+clients-overhead: venv build ## what a guarded call takes beside httpx, fetch and net/http making the same two requests (2 minutes)
+	clients/suite/run.sh ./pikarc overhead
+
 .PHONY: dashboard
 dashboard: $(DASHBOARD)/node_modules/.package-lock.json ## build the dashboard, which the binary then carries
 	$(call say,build the dashboard)

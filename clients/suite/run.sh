@@ -3,6 +3,7 @@
 #
 #   clients/suite/run.sh [BINARY]            BINARY defaults to what `make build` leaves in the repository's root
 #   clients/suite/run.sh BINARY real-time    only what waits for 20 s of silence, by the clock
+#   clients/suite/run.sh BINARY overhead     only what a guarded call takes, of thousands; it fails beyond 0.6 ms at the median
 #
 # PYTHON  the interpreter to start from, 3.11 or later (default python3)
 # VENV    where the virtual environment goes (default .venv beside this file)
@@ -41,11 +42,16 @@ build_typescript() {
   [[ node_modules/.package-lock.json -nt package-lock.json ]] || npm ci --no-audit --no-fund
   npm run --silent build
 }
-if [[ ${2:-} == real-time ]]; then
+case ${2:-} in
+real-time)
   build_typescript
   drive "20 s of silence, in real time" -v -run 'Behaves/.*/.*20_s' . -args -scale 1
-  exit
-fi
+  exit ;;
+overhead)
+  build_typescript
+  drive "what a guarded call takes beyond its two requests" -v -run WhatAGuardedCallCosts . -args -calls 3000 -most 600us
+  exit ;;
+esac
 
 say "Python client: types"
 "$venv/bin/pyright" --project "$here/../python" --pythonpath "$venv/bin/python"

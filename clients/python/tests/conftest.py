@@ -17,6 +17,10 @@ from harness import Account, Price, Server  # noqa: E402
 MODEL = "test-model"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--calls", type=int, default=20_000, help="after which nothing may be left behind")
+
+
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"

@@ -73,7 +73,8 @@ def answer(request):
     return httpx.Response(200, json={"id": "x", "status": "COMPLETED"})
 
 
-async def test_twenty_thousand_calls_leave_nothing_behind(options):
+async def test_many_calls_leave_nothing_behind(options, pytestconfig):
+    many = pytestconfig.getoption("--calls")
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http_client:
         async with AsyncPikarc(**options, http_client=http_client) as client:
 
@@ -91,10 +92,10 @@ async def test_twenty_thousand_calls_leave_nothing_behind(options):
             await calls(1000)
             gc.collect()
             before = len(gc.get_objects())
-            await calls(20_000)
+            await calls(many)
             gc.collect()
             grown = len(gc.get_objects()) - before
-    assert grown < 200, f"{grown} objects more after 20,000 calls"
+    assert grown < 200, f"{grown} objects more after {many} calls"
 
 
 async def test_a_long_call_shows_signs_of_life(options):
