@@ -116,6 +116,7 @@ dashboard-test: $(DASHBOARD)/node_modules/.package-lock.json ## types, lint, for
 .PHONY: adapters
 adapters: venv build ## the adapters of all frameworks (2 GB of them at first use), and docs/adapters.md of what was found
 	clients/adapters/typescript/run.sh ./pikarc
+	clients/adapters/typescript-claude/run.sh ./pikarc
 	clients/adapters/python/run.sh --set light --set google-adk --set claude-agent-sdk --set crewai ./pikarc
 	python3 clients/adapters/page.py
 

@@ -48,7 +48,7 @@ LINES = [
     ("CrewAI", "Python", "`PikarcHooks(guard).register()`", "with_crewai.py"),
     ("Vercel AI SDK", "TypeScript", "`pikarcMiddleware(guard)`, `pikarcTools(guard, tools)`", "with_ai_sdk.mjs"),
     ("Claude Agent SDK", "Python", "`async for message in query(guard, prompt=\"Hello\", options=options)`", "with_claude_agent.py"),
-    ("Claude Agent SDK", "TypeScript", "`options: { hooks: pikarcHooks(guard) }`", ""),
+    ("Claude Agent SDK", "TypeScript", "`pikarcQuery(guard, query, { prompt, options })`", ""),
     ("OpenAI, Anthropic and kin", "both", "`guard.wrap(client)`", ""),
 ]
 
@@ -56,7 +56,7 @@ LINES = [
 def results() -> list[dict[str, object]]:
     found: list[dict[str, object]] = []
     for path in sorted((HERE / "results").glob("*.json")):
-        language = "TypeScript" if path.stem == "typescript" else "Python"
+        language = "TypeScript" if path.stem.startswith("typescript") else "Python"
         found += [{"language": language, **result} for result in json.loads(path.read_text())]
     return found
 

@@ -7,7 +7,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { Pikarc } from "../../typescript/dist/index.js";
-import { frameworks, model, perCall } from "./frameworks.mjs";
+
+// Of another set: the module of its frameworks, beside what it has installed.
+const { frameworks, model, perCall, set = "typescript", examples } = await import(process.env["PIKARC_FRAMEWORKS"] ?? "./frameworks.mjs");
 
 const work = mkdtempSync(join(tmpdir(), "pikarc-"));
 const data = join(work, "data");
@@ -47,7 +49,7 @@ after(() => {
   server?.kill();
   rmSync(work, { recursive: true, force: true });
   mkdirSync(new URL("../results", import.meta.url), { recursive: true });
-  writeFileSync(new URL("../results/typescript.json", import.meta.url), JSON.stringify(results, null, 2) + "\n");
+  writeFileSync(new URL(`../results/${set}.json`, import.meta.url), JSON.stringify(results, null, 2) + "\n");
 });
 
 const killSwitch = (active) => call("POST", "/v1/workspace/kill-switch", { active });
@@ -105,6 +107,8 @@ async function denied(url, init) {
   }
 }
 
+/** Those of MCP servers have their server's name before their own. */
+const named = (body) => body.tool_name.split("__").at(-1);
 const blocked = (atTool, options) => async (framework) => {
   const trial = await new Trial(framework, { atTool, options }).run();
   assert.deepEqual(trial.called, [], "the tool was called");
@@ -132,7 +136,12 @@ const properties = {
     const { toolCall } = Object.getPrototypeOf(await trial.guard.run({ userId: "other" }, (run) => run));
     assert.ok(toolCall);
     const current = trial.guard.current.bind(trial.guard);
-    trial.guard.current = () => Object.assign(Object.create(current()), { toolCall: () => { throw new RangeError("a bug"); } }); // prettier-ignore
+    const crash = () => { throw new RangeError("a bug"); }; // prettier-ignore
+    trial.guard.current = () => {
+      const run = current();
+      const method = (name) => run[name].bind(run);
+      return { modelCall: method("modelCall"), modelStream: method("modelStream"), beginModel: method("beginModel"), toolCall: crash, beginTool: crash };
+    };
     assert.deepEqual((await trial.run()).called, []);
   },
   "a time-out of the guard blocks": blocked((_, { signal }) => new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason))), { timeout: 300 }),
@@ -140,7 +149,7 @@ const properties = {
   "a 401 blocks": blocked(() => new Response("{}", { status: 401 })),
   "a stopped server blocks": blocked((url, init) => fetch(url.replace(/:\d+/, ":1"), init)),
   "parallel tools are each asked for": async (framework) => {
-    const atTool = (url, init, body) => (body.tool_name === "b" ? denied(url, init) : fetch(url, init));
+    const atTool = (url, init, body) => (named(body) === "b" ? denied(url, init) : fetch(url, init));
     const allowed = await new Trial(framework, { names: ["a", "b", "c"] }).run();
     assert.deepEqual([allowed.called.sort(), allowed.steps.length], [["a", "b", "c"], 5]);
     const trial = await new Trial(framework, { names: ["b"], atTool }).run();
@@ -152,7 +161,7 @@ const properties = {
     });
     const allowed = await new Trial(framework, { tools: inner }).run();
     assert.deepEqual([allowed.error, allowed.called, allowed.steps.length], [undefined, ["inner"], 6]);
-    const atTool = (url, init, body) => (body.tool_name === "inner" ? denied(url, init) : fetch(url, init));
+    const atTool = (url, init, body) => (named(body) === "inner" ? denied(url, init) : fetch(url, init));
     assert.deepEqual((await new Trial(framework, { tools: inner, atTool }).run()).called, []);
   },
   "usage is booked once, with cached and reasoning tokens": async (framework) => {
@@ -192,7 +201,7 @@ const properties = {
 };
 
 // Of each framework: as a stranger would run it, beside what the suite has installed.
-for (const name of ["with_ai_sdk.mjs", "with_langchain.mjs", "with_openai_agents.mjs"]) {
+for (const name of examples) {
   test(`the example ${name} runs`, { timeout: 60_000 }, async () => {
     const directory = mkdtempSync(new URL(".example-", import.meta.url).pathname);
     try {

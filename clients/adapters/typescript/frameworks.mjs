@@ -157,6 +157,7 @@ const claude = {
   called: (answer) => answer.content.map((call) => call.name),
 }; // prettier-ignore
 
+export const examples = ["with_ai_sdk.mjs", "with_langchain.mjs", "with_openai_agents.mjs"];
 export const frameworks = [
   ai("Vercel AI SDK, generateText", (options) => generateText({ ...options, maxRetries: 0 })),
   ai("Vercel AI SDK, streamText", async (options) => {

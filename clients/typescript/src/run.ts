@@ -124,6 +124,11 @@ export class Run {
     return this.begin({ type: "TOOL_CALL", tool_name: options.toolName }, options.inputData, undefined, false);
   }
 
+  /** As modelCall, where another makes the call. What it used is told by `see` and `complete`. */
+  beginModel(options: ModelCallOptions<never>): Promise<OpenStep> {
+    return this.begin({ type: "MODEL_CALL", model: options.model }, options.inputData, options, true);
+  }
+
   private async begin(
     what: Asked,
     inputData: unknown,
