@@ -16,6 +16,22 @@ export type RunFilters = {
   key?: string
   since?: string
   until?: string
+  /** Words of title, user and errors, or the beginning of an id. */
+  q?: string
+  model?: string[]
+  tool?: string[]
+  /** As `key:value`. */
+  tag?: string[]
+  min_cost_usd?: string
+  min_duration_ms?: number
+}
+
+export type RunOrder = 'newest' | 'oldest' | 'cost' | 'duration' | 'steps' | 'tokens'
+const orders: RunOrder[] = ['oldest', 'cost', 'duration', 'steps', 'tokens']
+
+/** The order that the address asks for. */
+export function orderOf(query: URLSearchParams): RunOrder {
+  return orders.find((order) => order === query.get('sort')) ?? 'newest'
 }
 
 export const statuses: { value: Status; label: string }[] = [
@@ -35,7 +51,30 @@ export const spans: { value: string; label: string; since: (now: number) => numb
 ]
 
 /** The parameters of the address that say which runs. */
-export const names = ['status', 'denied', 'reason', 'time', 'user_id', 'key']
+export const names = [
+  'q',
+  'status',
+  'denied',
+  'reason',
+  'time',
+  'since',
+  'until',
+  'user_id',
+  'key',
+  'model',
+  'tool',
+  'tag',
+  'min_cost_usd',
+  'min_duration_ms',
+]
+
+/** As much of a parameter as the server takes. */
+const MOST = 10
+const DAY = /^\d{4}-\d\d-\d\d$/
+const midnight = (day: string | null, days: number) => {
+  const at = day && DAY.test(day) ? Date.parse(day) + days * 24 * HOUR : NaN
+  return Number.isNaN(at) ? undefined : new Date(at).toISOString()
+}
 
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i
 
@@ -53,10 +92,29 @@ export function filtersOf(query: URLSearchParams, now: number): RunFilters {
   if (span) filters.since = new Date(span.since(now)).toISOString()
   if (user) filters.user_id = user
   if (key && UUID.test(key)) filters.key = key
+  const [since, until] = [midnight(query.get('since'), 0), midnight(query.get('until'), 1)]
+  if (since && !span) filters.since = since
+  if (until && !span) filters.until = until
+  const q = query.get('q')?.trim()
+  if (q) filters.q = q.slice(0, 200)
+  for (const name of ['model', 'tool', 'tag'] as const) {
+    const all = query.getAll(name).filter((value) => value && (name !== 'tag' || value.indexOf(':') > 0))
+    if (all.length) filters[name] = all.slice(0, MOST)
+  }
+  const cost = query.get('min_cost_usd')
+  if (cost && /^\d{1,9}(\.\d{1,9})?$/.test(cost)) filters.min_cost_usd = cost
+  const took = Number(query.get('min_duration_ms'))
+  if (Number.isInteger(took) && took > 0 && took <= 1e12) filters.min_duration_ms = took
   return filters
 }
 
-/** Whether a run that an event tells belongs in a list with these filters, but for the key. */
+/** Whether only the server knows which runs match: an event does not say enough of a run. */
+export function onlyReadTells(filters: RunFilters): boolean {
+  const { key, q, model, tool, tag, min_cost_usd, min_duration_ms } = filters
+  return [key, q, model, tool, tag, min_cost_usd, min_duration_ms].some((value) => value !== undefined)
+}
+
+/** Whether a run that an event tells belongs in a list with these filters, but for those that only a list can tell. */
 export function matches(run: Run, filters: RunFilters): boolean {
   const { status, user_id, denied, reason, since, until } = filters
   if (status && run.status !== status) return false

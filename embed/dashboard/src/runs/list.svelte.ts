@@ -3,7 +3,7 @@
 import { api, Problem, type Schema } from '../api/client'
 import { atMostEvery } from '../live/resource.svelte'
 import { stream } from '../live/stream.svelte'
-import { matches, type RunFilters } from './filters'
+import { matches, onlyReadTells, type RunFilters, type RunOrder } from './filters'
 import { merged, newestFirst, patched } from './merge'
 
 type Run = Schema<'RunSummary'>
@@ -25,6 +25,7 @@ export class RunList {
   still = false
 
   #filters: RunFilters
+  #order: RunOrder
   #cursor: string | null = $state(null)
   #abort = new AbortController()
   #began = 0
@@ -33,8 +34,9 @@ export class RunList {
   #reread = atMostEvery(2000, () => void this.#catchUp())
 
   /** `shown` is what was shown when one left: as much is read again, and what is newer waits. */
-  constructor(filters: RunFilters, shown?: Shown) {
+  constructor(filters: RunFilters, shown?: Shown, order: RunOrder = 'newest') {
     this.#filters = filters
+    this.#order = order
     this.#shown = shown
   }
 
@@ -72,7 +74,8 @@ export class RunList {
   }
 
   load = async () => {
-    const { count, newest } = this.#shown ?? { count: PAGE, newest: '' }
+    const { count, newest: first } = this.#shown ?? { count: PAGE, newest: '' }
+    const newest = this.#order === 'newest' ? first : ''
     const more = this.#shown !== undefined && count > PAGE
     let read: Run[] = []
     // Ids begin with the time, so they tell what is newer.
@@ -98,9 +101,16 @@ export class RunList {
   /** The next, older page, put below. */
   more = () =>
     this.#read(this.#cursor ?? undefined, ({ items, next_cursor }) => {
-      this.runs = merged(this.runs ?? [], items)
+      this.runs = this.#together(this.runs ?? [], items)
       this.#cursor = next_cursor
     })
+
+  // Another order than by start is the server's: what comes goes to the end, once.
+  #together(runs: Run[], others: Run[]): Run[] {
+    if (this.#order === 'newest') return merged(runs, others)
+    const known = new Set(runs.map(({ id }) => id))
+    return [...patched(runs, others), ...others.filter(({ id }) => !known.has(id))]
+  }
 
   showWaiting = () => {
     this.#letIn(this.waiting)
@@ -111,6 +121,7 @@ export class RunList {
   async #catchUp() {
     await this.#read(undefined, ({ items, next_cursor }) => {
       const known = new Set((this.runs ?? []).map(({ id }) => id))
+      if (this.runs && this.#order !== 'newest') return this.#know(items)
       if (!this.runs || (items.length > 0 && !items.some(({ id }) => known.has(id)) && next_cursor)) {
         this.runs = items
         this.#cursor = next_cursor
@@ -128,7 +139,17 @@ export class RunList {
     this.#began = performance.now()
     const { signal } = this.#abort
     try {
-      take(await api.get('/v1/runs/', { query: { ...this.#filters, limit, cursor }, signal }))
+      take(
+        await api.get('/v1/runs/', {
+          query: {
+            ...this.#filters,
+            sort: this.#order === 'newest' ? undefined : this.#order,
+            limit,
+            cursor,
+          },
+          signal,
+        }),
+      )
       this.problem = null
     } catch (error) {
       if (signal.aborted) return
@@ -137,9 +158,10 @@ export class RunList {
     this.busy = false
   }
 
-  /** A run that an event tells: whose key it was started with only the list that is read says. */
+  /** A run that an event tells: whether it matches, only the list that is read may say. */
   #hear(run: Run) {
-    if (this.#filters.key) this.#reread()
+    if (this.#order !== 'newest') return this.#know([run])
+    if (onlyReadTells(this.#filters)) this.#reread()
     else this.#come(run)
   }
 
