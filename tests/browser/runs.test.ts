@@ -271,9 +271,9 @@ test('the keys go to pages, search, move and open, and can be turned off', async
   await page.getByRole('link', { name: 'Old 3' }).waitFor()
   await page.keyboard.press('/')
   await page.keyboard.type('grep')
-  expect(await page.getByRole('textbox', { name: 'User' }).inputValue()).toBe('grep')
+  expect(await page.getByRole('searchbox', { name: 'Search runs' }).inputValue()).toBe('grep')
   await page.keyboard.press('Enter')
-  await page.waitForURL('**/runs?user_id=grep')
+  await page.waitForURL('**/runs?q=grep')
 
   await page.getByRole('heading', { name: 'Runs' }).focus()
   await page.keyboard.press('?')
