@@ -51,6 +51,7 @@ test: ## everything: linters, Go tests with -race, dashboard tests, the publishe
 	tests/mcp/run.sh ./pikarc
 	$(call say,the adapters of the TypeScript client against ./pikarc (with the frameworks themselves))
 	clients/adapters/typescript/run.sh ./pikarc
+	node clients/typescript/test-examples.mjs ./pikarc
 	$(call say,the light adapters of the Python client against ./pikarc (with the frameworks themselves))
 	clients/adapters/python/run.sh ./pikarc
 	python3 clients/adapters/page.py --check
