@@ -76,7 +76,7 @@ func noticeOfAudit(actor Actor, e auditEvent) (n notice, ok bool) {
 	switch was, is := e.before["kill_switch"], e.after["kill_switch"]; {
 	case was != nil && is != nil && was != is:
 		n.kind = KillSwitchChanged
-		n.data["active"] = is
+		n.data["active"], n.data["reason"] = is, e.after["reason"]
 	case e.action == ActionRotateKey && e.after != nil:
 		n.kind = KeyRegenerated
 		n.data["prefix"], n.data["label"] = e.after["prefix"], e.after["label"]

@@ -166,6 +166,9 @@ func describe(event storage.EventKind, f facts) (title, text, page string, l lev
 		if who != "" {
 			who = "By " + who + "."
 		}
+		if f["reason"] != nil {
+			who = strings.TrimSpace(who + " " + f.quoted("reason"))
+		}
 		if f["active"] == true {
 			return "All agents are stopped: the kill switch is on", who, "/overview", levelBad
 		}
