@@ -12,6 +12,7 @@ export const mainPlaces: Place[] = [
 export const morePlaces: Place[] = [
   { path: '/welcome', title: 'First run' },
   { path: '/api-keys', title: 'API keys' },
+  { path: '/notifications', title: 'Notifications' },
   { path: '/audit', title: 'Audit log' },
   { path: '/plan', title: 'Plan' },
   { path: '/account', title: 'Account' },

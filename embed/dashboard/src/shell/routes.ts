@@ -36,6 +36,11 @@ export const routes: Route[] = [
   { path: '/prices', title: 'Prices', load: () => import('../pages/prices/Prices.svelte') },
   { path: '/limits', title: 'Limits', load: () => import('../pages/limits/Limits.svelte') },
   { path: '/api-keys', title: 'API keys', load: () => import('../pages/api-keys/ApiKeys.svelte') },
+  {
+    path: '/notifications',
+    title: 'Notifications',
+    load: () => import('../pages/notifications/Notifications.svelte'),
+  },
   { path: '/audit', title: 'Audit log', load: () => import('../pages/audit/Audit.svelte') },
   { path: '/plan', title: 'Plan', load: () => import('../pages/plan/Plan.svelte') },
   { path: '/account', title: 'Account', load: () => import('../pages/account/Account.svelte') },
