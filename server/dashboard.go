@@ -23,7 +23,7 @@ func pages() []string {
 	return []string{
 		"/", "/sign-in", "/register", "/welcome", "/overview", "/runs", "/runs/*", "/users",
 		"/prices", "/limits",
-		"/api-keys", "/audit", "/plan", "/account", "/docs",
+		"/api-keys", "/notifications", "/audit", "/plan", "/account", "/docs",
 	}
 }
 

@@ -16,15 +16,19 @@ export const kinds: Record<Kind, { name: string; address: string; hint: string }
   slack: {
     name: 'Slack',
     address: 'URL',
-    hint: 'That of an incoming webhook, https://hooks.slack.com/services/…',
+    hint: 'That of an incoming webhook, hooks.slack.com/services/…',
   },
   discord: {
     name: 'Discord',
     address: 'URL',
-    hint: 'That of a channel’s webhook, https://discord.com/api/webhooks/…',
+    hint: 'That of a channel’s webhook, discord.com/api/webhooks/…',
   },
   teams: { name: 'Microsoft Teams', address: 'URL', hint: 'That of a workflow which posts to a channel.' },
-  ntfy: { name: 'ntfy', address: 'URL', hint: 'That of a topic, such as https://ntfy.sh/my-topic' },
+  ntfy: {
+    name: 'ntfy',
+    address: 'URL',
+    hint: 'That of a topic, such as ntfy.sh/my-topic, with https before it',
+  },
   email: { name: 'Email', address: 'Address', hint: 'The server needs SMTP settings.' },
 }
 
