@@ -32,7 +32,7 @@ async def test_a_thousand_calls_at_once_are_each_asked_about_and_booked(options,
         await asyncio.sleep(0)
         return USED
 
-    async with AsyncPikarc(**options) as client:
+    async with AsyncPikarc(**options, timeout=60) as client:
         async with client.run("ada") as run:
             await asyncio.gather(*(run.model_call(call, MODEL) for _ in range(1000)))
         assert client.journal_length == 0
