@@ -223,6 +223,8 @@ func same(body []byte) string {
 		{`"(duration_ms|step_count|\w*run_count|denial_count|(?:running|completed|failed|blocked)_count|monthly_runs|used|prompt_tokens|completion_tokens|total_tokens|total_usd|today_usd|last_30_days_usd)":[\d.]+`, `"$1":<n>`},
 		{`"indexing":(true|false)`, `"indexing":<flag>`}, // the index is a second behind
 		{`"(\w+_bytes|bytes|size)":\d+`, `"$1":<n>`},
+		{`"created_ms":\[[\d,]+\]`, `"created_ms":[<ms>]`},
+		{`whsec_[\w+/]+=*`, "<secret>"},
 		{`erased-[0-9a-f]{16}`, "erased-<hex>"},
 		{`"next_(steps_)?cursor":"[^"]+"`, `"next_${1}cursor":"<cursor>"`},
 		{`"version":"[^"]+"`, `"version":"<version>"`},
