@@ -128,7 +128,7 @@ describe('users', () => {
       await page.locator('tbody a').first().click()
       await page.waitForURL(`**/runs/${id}`)
       await settled(page)
-      await page.getByText('Model call').first().waitFor()
+      await page.getByRole('list', { name: 'Steps' }).getByText('gpt-4o').first().waitFor()
       expect(await page.content()).not.toContain('maria')
       // The audit log tells that somebody was erased, and not who.
       await page.goto('/audit')

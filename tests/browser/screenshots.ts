@@ -125,7 +125,7 @@ test('what goes wrong is pictured', async () => {
     const set = (method: string, path: string, body: object) => server.call(ada.token, method, path, body)
     await atAllSizes(server.url, ada.token, async ({ page, shoot, dialog }) => {
       await shoot('/runs/' + run, 'trouble-run-closed')
-      await page.getByRole('button', { name: /Model call/ }).first().click()
+      await page.locator('main [data-row]').first().click()
       await page.screenshot({ path: join(out, `trouble-run-${page.viewportSize()!.width}.png`), fullPage: true })
       await shoot('/runs', 'trouble-runs')
       await shoot('/overview', 'trouble-overview')

@@ -158,7 +158,7 @@ test('a run of more steps than one answer holds says at once why it was stopped'
   await agent.end(id, 'BLOCKED')
   const { page, context } = await visit(browser, server, ada)
   await page.goto(`/runs/${id}`)
-  await page.getByText('Stopped at step 600: the kill switch was on.').waitFor()
+  await page.getByText(/^Denied at step 600 after .*: the kill switch was on\./).waitFor()
   await context.close()
 })
 

@@ -51,9 +51,11 @@ function reads(name: string, id = ''): string[] {
   const own: Record<string, string[]> = {
     overview: ['/v1/usage/daily?days=30&by=model', '/v1/runs/?status=RUNNING&limit=11'],
     runs: ['/v1/runs/?limit=50'],
-    run: /^[\w-]+$/.test(id) ? ['/v1/runs/' + id] : [],
   }
-  return ['/v1/workspace/', '/v1/usage/', ...(location.search ? [] : (own[name] ?? []))]
+  // A step that is chosen changes nothing of what a run's page reads.
+  const run = /^[\w-]+$/.test(id) && name === 'run' ? '/v1/runs/' + id : ''
+  const ofRun = run ? [run + '?steps_limit=0', run + '/outline?limit=200', run + '/breakdown'] : []
+  return ['/v1/workspace/', '/v1/usage/', ...ofRun, ...(location.search ? [] : (own[name] ?? []))]
 }
 
 function boot() {

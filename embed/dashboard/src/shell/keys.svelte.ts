@@ -8,6 +8,16 @@ const KEY = inThisServer('pikarc.keys')
 class Keys {
   on = $state(recall(KEY) !== 'off')
   helpOpen = $state(false)
+  /** The keys of the page that is shown, which go first. */
+  own: (pressed: string) => boolean = () => false
+
+  /** Takes keys for a page; returns a function that gives them back. */
+  take(own: (pressed: string) => boolean): () => void {
+    this.own = own
+    return () => {
+      if (this.own === own) this.own = () => false
+    }
+  }
 
   turn(on: boolean) {
     this.on = on
@@ -45,6 +55,7 @@ function act(pressed: string): boolean {
   const place = places.find(({ keys }) => keys === pressed)
   if (place) navigate(place.path)
   else if (pressed === '?') keys.helpOpen = true
+  else if (keys.own(pressed)) return true
   else if (pressed === '/') return focusSearch()
   else if (pressed === 'j') return move(1)
   else if (pressed === 'k') return move(-1)

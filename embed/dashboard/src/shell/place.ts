@@ -22,6 +22,11 @@ export class Place {
     return this.#kept.y
   }
 
+  /** Whether the page is on its way to where one was: what would scroll it by itself waits. */
+  get returning(): boolean {
+    return this.#returning && this.#kept.y > 0
+  }
+
   /** What a list kept of itself, when one comes back to it. */
   kept<T>(list: string): T | undefined {
     return this.#kept.lists[list] as T | undefined

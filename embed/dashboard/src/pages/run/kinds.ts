@@ -1,0 +1,24 @@
+// The form of a step says its kind, in grey and in print too; colour only repeats it.
+import { isProblem, type Item } from './outline'
+
+export type Form = 'model' | 'tool' | 'wait' | 'fold' | 'other' | 'denied' | 'failed'
+
+/** States in which a person is waited for; those servers without reviews never say so. */
+const WAITING = new Set<string>(['REVIEW', 'PENDING_REVIEW', 'IN_REVIEW'])
+export const isWaiting = (item: Item) => WAITING.has(item.status)
+
+/** What a step is. */
+export function kindOf(item: Item): Form {
+  if (item.type === 'MODEL_CALL') return 'model'
+  if (item.type === 'TOOL_CALL') return 'tool'
+  return 'other'
+}
+
+/** How its bar looks: what went wrong, or waits, goes first. */
+export function formOf(item: Item): Form {
+  if (item.status === 'BLOCKED') return 'denied'
+  if (item.status === 'FAILED') return 'failed'
+  return isWaiting(item) ? 'wait' : kindOf(item)
+}
+
+export { isProblem }
