@@ -130,6 +130,9 @@ func recordAudit(tx *Tx, actor Actor, e auditEvent) error {
 	if err != nil || before == nil && after == nil && !e.always {
 		return err
 	}
+	if err := actor.lookUpName(tx); err != nil {
+		return err
+	}
 	if err := tx.notifyOfAudit(actor, e); err != nil {
 		return err
 	}
@@ -137,11 +140,20 @@ func recordAudit(tx *Tx, actor Actor, e auditEvent) error {
 	return err
 }
 
+// lookUpName finds the email of an account that has only said its id.
+func (a *Actor) lookUpName(tx *Tx) error {
+	if a.Kind != ActorAccount || a.Name != "" {
+		return nil
+	}
+	if err := tx.get(`SELECT email FROM accounts WHERE uuid = $1`, []any{a.Account[:]}, &a.Name); err != nil {
+		return fmt.Errorf("name the actor: %w", err)
+	}
+	return nil
+}
+
 func insertAudit(tx *Tx, actor Actor, e auditEvent, before, after []byte) (id uuid.UUID, err error) {
-	if actor.Kind == ActorAccount && actor.Name == "" {
-		if err := tx.get(`SELECT email FROM accounts WHERE uuid = $1`, []any{actor.Account[:]}, &actor.Name); err != nil {
-			return id, fmt.Errorf("name the actor: %w", err)
-		}
+	if err := actor.lookUpName(tx); err != nil {
+		return id, err
 	}
 	id = newID(tx.now)
 	_, err = tx.exec(`INSERT INTO audit_entries (workspace_id, uuid, actor_kind, actor_name, action, target, was, became, address)

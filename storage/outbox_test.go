@@ -105,6 +105,16 @@ func TestAnEndpointIsToldFromItsVeryFirstMomentToItsLast(t *testing.T) {
 	w.wantOutbox(ws)
 }
 
+func TestANoticeNamesWhoDidIt(t *testing.T) {
+	w := newWorld(t)
+	a, ws, _, err := w.CreateAccount(t.Context(), NewAccount{Email: "ana@example.com", Plan: plans.Scale})
+	w.must(err)
+	w.wants(ws.Key(), AllEvents)
+	_, err = w.SetKillSwitch(WithActor(t.Context(), Actor{Kind: ActorAccount, Account: a.ID}), ws.Key(), true, "loop")
+	w.must(err)
+	wantTold(t, w.notices(ws.Key(), "active", "reason", "by"), "kill_switch.changed true loop map[kind:account name:ana@example.com]")
+}
+
 func TestANoticeLeavesOutWhatIsTooLong(t *testing.T) {
 	text, err := notice{data: attributes{"short": "a", "long": strings.Repeat("x", maxNoticeValue)}}.encode()
 	if want := `{"long":{"omitted_bytes":8194},"short":"a"}`; err != nil || text != want {
