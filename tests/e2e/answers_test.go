@@ -221,6 +221,8 @@ func same(body []byte) string {
 		{`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z`, "<time>"},
 		{`\d{4}-\d\d-\d\d`, "<day>"},
 		{`"(duration_ms|step_count|\w*run_count|denial_count|(?:running|completed|failed|blocked)_count|monthly_runs|used|prompt_tokens|completion_tokens|total_tokens|total_usd|today_usd|last_30_days_usd)":[\d.]+`, `"$1":<n>`},
+		{`whsec_[\w+/=]+`, "<secret>"},
+		{`"created_ms":\[[\d,]*\]`, `"created_ms":[<ms>]`},
 		{`"indexing":(true|false)`, `"indexing":<flag>`}, // the index is a second behind
 		{`"(\w+_bytes|bytes|size)":\d+`, `"$1":<n>`},
 		{`"created_ms":\[[\d,]+\]`, `"created_ms":[<ms>]`},
