@@ -33,6 +33,14 @@ const (
 	MonthlyRunLimitExceeded      Reason = 6
 	MaxConcurrentRunsExceeded    Reason = 7
 	ModelNotPriced               Reason = 8
+
+	// Those of policies and of the people who review; see DecidePolicies.
+	PolicyDenied        Reason = 9
+	PolicyLimitExceeded Reason = 10
+	ReviewNotSupported  Reason = 11 // a person would be asked, but the client cannot wait for one
+	ReviewDenied        Reason = 12 // by a person
+	ReviewExpired       Reason = 13 // nobody has said anything in time
+	ReviewCancelled     Reason = 14 // what was asked about is no longer possible
 )
 
 // String is the code that the API shows.
@@ -54,6 +62,18 @@ func (r Reason) String() string {
 		return "MAX_CONCURRENT_RUNS_EXCEEDED"
 	case ModelNotPriced:
 		return "MODEL_NOT_PRICED"
+	case PolicyDenied:
+		return "POLICY_DENIED"
+	case PolicyLimitExceeded:
+		return "POLICY_LIMIT_EXCEEDED"
+	case ReviewNotSupported:
+		return "REVIEW_NOT_SUPPORTED"
+	case ReviewDenied:
+		return "REVIEW_DENIED"
+	case ReviewExpired:
+		return "REVIEW_EXPIRED"
+	case ReviewCancelled:
+		return "REVIEW_CANCELLED"
 	default:
 		return ""
 	}
@@ -85,8 +105,11 @@ func (r Reason) IsMoney() bool {
 
 // HasLimit reports whether the rule compares a use with a limit at all.
 func (r Reason) HasLimit() bool {
-	return r >= WorkspaceDailyBudgetExceeded && r <= MaxConcurrentRunsExceeded
+	return r >= WorkspaceDailyBudgetExceeded && r <= MaxConcurrentRunsExceeded || r == PolicyLimitExceeded
 }
+
+// OfPolicy reports whether the reason names a policy.
+func (r Reason) OfPolicy() bool { return r >= PolicyDenied && r <= ReviewCancelled }
 
 // Request is what is asked, and when.
 type Request struct {
@@ -117,19 +140,43 @@ type State struct {
 
 // Decision is the answer.
 type Decision struct {
-	Reason Reason // None allows
-	// Limit and Used are those of the rule that objected, in nano-USD or runs
-	// (Reason.IsMoney), and 0 where Reason.HasLimit is false.
+	Reason Reason // None allows, unless a person is to be asked
+	// Review asks for a person's word: neither an ALLOW nor a DENY.
+	Review bool
+	// Policy is the one that denies, or wants a person asked; nil for none.
+	Policy *Policy
+	// Limit and Used are those of the rule that objected, in nano-USD or a count
+	// (IsMoney), and 0 where Reason.HasLimit is false.
 	Limit, Used int64
 	// ResetsAt is when the rule stops objecting by itself; zero when it does not.
 	ResetsAt time.Time
 	// Evaluated are the rules looked at, in the order asked; the last of them
 	// objected, if any did.
 	Evaluated []Reason
+	// Policies names those that were asked after the rules, in their order.
+	Policies []string
 }
 
 // Allowed reports whether the answer is ALLOW.
-func (d Decision) Allowed() bool { return d.Reason == None }
+func (d Decision) Allowed() bool { return d.Reason == None && !d.Review }
+
+// Denied reports whether the answer is DENY.
+func (d Decision) Denied() bool { return d.Reason != None }
+
+// Outcome is the answer as the API writes it.
+func (d Decision) Outcome() string {
+	switch {
+	case d.Denied():
+		return "DENY"
+	case d.Review:
+		return "REVIEW"
+	default:
+		return "ALLOW"
+	}
+}
+
+// IsMoney reports whether Limit and Used are plans.Money.
+func (d Decision) IsMoney() bool { return d.Reason.IsMoney() || d.Policy != nil && d.Policy.Money }
 
 // Decide asks the rules in their order; the first that objects answers.
 func Decide(req Request, state State) Decision {

@@ -168,6 +168,8 @@ func TestReasonsKeepTheirNumbersAndCodes(t *testing.T) {
 			t.Errorf("%s: IsMoney is %v", rule.code, rule.reason.IsMoney())
 		}
 	}
+	codes = append(codes, "POLICY_DENIED", "POLICY_LIMIT_EXCEEDED", "REVIEW_NOT_SUPPORTED", "REVIEW_DENIED",
+		"REVIEW_EXPIRED", "REVIEW_CANCELLED")
 	for number, want := range codes {
 		if got := guard.Reason(number).String(); got != want {
 			t.Errorf("reason %d is %q, want %q", number, got, want)
@@ -185,7 +187,7 @@ func TestReasonsKeepTheirNumbersAndCodes(t *testing.T) {
 
 func TestEachReasonIsReadBackFromItsCode(t *testing.T) {
 	codes := guard.Reasons()
-	if len(codes) != 8 {
+	if len(codes) != 14 {
 		t.Errorf("%d reasons", len(codes))
 	}
 	for i, code := range codes {

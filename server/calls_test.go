@@ -62,7 +62,7 @@ const (
 func scaleWorkspace(changes ...string) string {
 	return strings.NewReplacer(changes...).Replace(`{"id":"<id>","name":"My workspace","slug":"my-workspace","plan":"scale","kill_switch":false,` +
 		`"daily_budget_usd":null,"user_daily_budget_usd":null,"max_concurrent_runs":3,"price_catalogue":true,"unpriced_models":"allow","trust_reported_cost":false,"monthly_run_limit":null,"retention_days":90,` +
-		`"run_idle_timeout_seconds":3600,"features":{"kill_switch":true,"user_daily_budget":true,"configurable_concurrency":true},` +
+		`"run_idle_timeout_seconds":3600,"timezone":"UTC","week_start":"monday","reviews":"known_clients","pending_reviews":0,"features":{"kill_switch":true,"user_daily_budget":true,"configurable_concurrency":true},` +
 		`"created_at":"2026-11-23T07:08:29.123Z"}`)
 }
 
@@ -82,6 +82,13 @@ const (
 )
 
 // successes has each call of the contract's section 4 as it should go.
+// cancelledReview is the fixture's.
+const cancelledReview = `{"id":"{review}","run_id":"{ended}","step_id":"{reviewed}","user_id":"bob","policy_name":"deploys","policy_version":1,` +
+	`"status":"denied","resolution":"cancelled","reason":null,"action":{"type":"TOOL_CALL","tool_name":"deploy","model":null,"input_data":null},` +
+	`"action_hash":"0000000000000000000000000000000000000000000000000000000000000000","requested_at":<requested>,` +
+	`"expires_at":"1970-01-01T00:04:50.000Z","decided_at":"1970-01-01T00:00:01.000Z","decided_by":null,"note":null,` +
+	`"waiter":{"last_poll_at":null,"alive":false},"grant_id":null}`
+
 func successes() []apiCase {
 	return slices.Concat(configurationCalls(), endpointCalls(), runCalls(), timelineCalls())
 }
@@ -170,6 +177,25 @@ func runCalls() []apiCase {
 		{
 			name: "by last call", method: "GET", path: "/v1/runs/?status=RUNNING&sort=last_call", as: "key", status: http.StatusOK,
 			want: `{"items":[{` + adasRun + `}],"next_cursor":null}`,
+		},
+		{method: "GET", path: "/v1/reviews/", as: "key", status: http.StatusOK, want: `{"items":[` + cancelledReview + `],"next_cursor":null}`},
+		{method: "GET", path: "/v1/reviews/{review}?wait=25", as: "key", status: http.StatusOK, want: cancelledReview},
+		{method: "POST", path: "/v1/reviews/decide", as: "token", body: `{"ids":["{review}"],"verdict":"approve"}`, status: http.StatusOK, want: `{"items":[` + cancelledReview + `]}`},
+		{method: "POST", path: "/v1/reviews/{review}/approve", as: "token", status: http.StatusOK, want: cancelledReview},
+		{method: "POST", path: "/v1/reviews/{review}/deny", as: "token", body: `{"note":"no"}`, status: http.StatusOK, want: cancelledReview},
+		{
+			method: "GET", path: "/v1/grants/", as: "key", status: http.StatusOK,
+			want: `{"items":[{"id":"{grant}","policy_name":"deploys","scope":"tool","run_id":null,"tool_name":"deploy","uses":1,"used":0,"granted_by":null,"expires_at":"2255-03-14T16:00:00.000Z"}]}`,
+		},
+		{method: "DELETE", path: "/v1/grants/{grant}", as: "admin", status: http.StatusOK, want: `{"id":"{grant}","status":"revoked"}`},
+		{method: "GET", path: "/v1/policies/", as: "key", status: http.StatusOK, want: `{"items":[]}`},
+		{
+			method: "PUT", path: "/v1/policies/deploys", as: "admin", status: http.StatusOK,
+			body: `{"match":{"tools":["deploy"]},"limit":{"measure":"usd","per":"workspace","window":"day","amount":1.50},"effect":"deny"}`,
+		},
+		{method: "DELETE", path: "/v1/policies/deploys", as: "admin", status: http.StatusOK, want: `{"name":"deploys","status":"deleted"}`},
+		{
+			method: "GET", path: "/v1/policies/deploys/versions", as: "key", status: http.StatusOK,
 		},
 		{
 			method: "POST", path: "/v1/end-runs", as: "token", body: `{"silent_for_seconds":0}`, status: http.StatusOK,
@@ -405,7 +431,7 @@ func accountCalls() []apiCase {
 			want: `{` + strings.Trim(newToken, "{}") + `,"account":{"id":"<id>","email":"New-{email}","created_at":` + atCall + `},` +
 				`"workspace":{"id":"<id>","name":"Über Engines 2","slug":"ber-engines-2","plan":"basic","kill_switch":false,` +
 				`"daily_budget_usd":null,"user_daily_budget_usd":null,"max_concurrent_runs":3,"price_catalogue":true,"unpriced_models":"allow","trust_reported_cost":false,"monthly_run_limit":1000,"retention_days":1,` +
-				`"run_idle_timeout_seconds":3600,"features":{"kill_switch":false,"user_daily_budget":false,"configurable_concurrency":false},` +
+				`"run_idle_timeout_seconds":3600,"timezone":"UTC","week_start":"monday","reviews":"known_clients","pending_reviews":0,"features":{"kill_switch":false,"user_daily_budget":false,"configurable_concurrency":false},` +
 				`"created_at":` + atCall + `},"api_key":{"id":"<id>","prefix":"<prefix>","key":"<key>","label":"default","is_active":true,"created_at":` + atCall + `}}`,
 		},
 		{

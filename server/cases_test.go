@@ -90,8 +90,37 @@ func (w *world) makeFixture(plan plans.ID) fixture {
 		"{run}": run.String(), "{step}": open.String(), "{denied}": denied.String(), "{ended}": ended.String(),
 		"{email}": f.email, "{key}": spare.ID.String(), "{view}": view.ID.String(),
 		"{endpoint}": hook.ID.String(), "{delivery}": delivery.ID.String(),
+		"{review}": uuid.Must(uuid.NewV7()).String(), "{grant}": uuid.Must(uuid.NewV7()).String(),
+		"{reviewed}": uuid.Must(uuid.NewV7()).String(),
 	}
+	w.addReview(f)
 	return f
+}
+
+// addReview makes it look as if a person had been asked about a step of the
+// ended run, by a policy "deploys" that is gone, and had given a grant before.
+// The step is in no list of the run's, so that nothing else shows it.
+func (w *world) addReview(f fixture) {
+	w.t.Helper()
+	hex := func(name string) string { return "x'" + strings.ReplaceAll(f.names[name], "-", "") + "'" }
+	names := strings.NewReplacer("WS", fmt.Sprint(int64(f.workspace)), "REVIEW", hex("{review}"), "GRANT", hex("{grant}"),
+		"STEP", hex("{reviewed}"), "RUN", "(SELECT id FROM runs WHERE uuid = "+hex("{ended}")+")")
+	for _, statement := range []string{
+		`INSERT INTO policies (workspace_id, name, version, counts_from, is_deleted) VALUES (WS, 'deploys', 1, 1, 1)`,
+		`INSERT INTO policy_versions SELECT id, 1, NULL, 0, 'ann' FROM policies WHERE workspace_id = WS`,
+		`INSERT INTO policy_counters SELECT workspace_id, id, 1, '', 7, 0 FROM policies WHERE workspace_id = WS`,
+		`INSERT INTO steps (segment, run_id, uuid, sequence, type, status, created_at, tool_name) VALUES (0, RUN, STEP, 1, 2, 4, 1000, 'deploy')`,
+		`INSERT INTO step_policies (segment, run_id, step_uuid, policy_id, outcome) SELECT 0, RUN, STEP, id, 3 FROM policies WHERE workspace_id = WS`,
+		`INSERT INTO run_actions VALUES (RUN, x'0000000000000000')`,
+		`INSERT INTO reviews (uuid, workspace_id, run_id, segment, step_uuid, policy_id, policy_version, resolution, action_hash,
+				expires_at, decided_at)
+			SELECT REVIEW, WS, RUN, 0, STEP, id, 1, 4, zeroblob(32), 290000, 1000 FROM policies WHERE workspace_id = WS`,
+		`INSERT INTO grants (uuid, workspace_id, policy_id, policy_version, scope, tool_name, uses, used, expires_at)
+			SELECT GRANT, WS, id, 1, 3, 'deploy', 1, 0, 9000000000000 FROM policies WHERE workspace_id = WS`,
+		`INSERT INTO step_grants SELECT RUN, STEP, id FROM grants WHERE workspace_id = WS`,
+	} {
+		w.exec(names.Replace(statement))
+	}
 }
 
 // fill puts the fixture's names in.
@@ -117,6 +146,7 @@ func mask(text string) string {
 		{`whsec_[\w+/]{43}=`, "<secret>"},
 		{`lg_[0-9a-f]{8}_[0-9a-f]{64}`, "<key>"},
 		{`"prefix":"[0-9a-f]{8}"`, `"prefix":"<prefix>"`},
+		{`"requested_at":"[^"]*"`, `"requested_at":<requested>`},   // of a random id
 		{`"last_used_at":("[^"]*"|null)`, `"last_used_at":<used>`}, // also by the cases before
 		{`eyJ[\w-]+\.[\w-]+\.[\w-]+`, "<token>"},
 		{`"file":{"bytes":\d+`, `"file":{"bytes":<bytes>`},

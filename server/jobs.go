@@ -15,6 +15,7 @@ const (
 	idleSweepEvery = time.Minute
 	expireEvery    = 6 * time.Hour
 	eraseEvery     = time.Minute
+	reviewsEvery   = time.Second
 	shrinkEvery    = 10 * time.Minute
 	endPlansEvery  = time.Minute
 	reconcileEvery = 24 * time.Hour
@@ -34,6 +35,7 @@ const (
 	jobIdle job = iota
 	jobExpire
 	jobErase
+	jobReviews
 	jobShrink
 	jobEndPlans
 	jobReconcile
@@ -50,7 +52,7 @@ const (
 // String is the metrics' label.
 func (j job) String() string {
 	return [jobCount]string{
-		"end_idle_runs", "delete_expired_runs", "erase_users", "shrink_file",
+		"end_idle_runs", "delete_expired_runs", "erase_users", "expire_reviews", "shrink_file",
 		"end_unpaid_plans", "repair_customers", "verify", "backup", "record_key_use",
 		"index_runs", "fold_minutes", "check_alerts",
 	}[j]
@@ -88,6 +90,7 @@ func (u *upkeep) start(ctx context.Context) <-chan struct{} {
 	does(idleSweepEvery, jobIdle, "end idle runs", "runs", u.store.EndIdleRuns)
 	does(expireEvery, jobExpire, "delete expired runs", "runs", u.store.Expire)
 	does(eraseEvery, jobErase, "erase users", "users", u.store.EraseUsers)
+	does(reviewsEvery, jobReviews, "expire reviews", "reviews", u.store.ExpireReviews)
 	does(shrinkEvery, jobShrink, "shrink the file", "pages", u.shrink)
 	does(keyUseEvery, jobKeyUse, "record when API keys were used", "", u.recordKeyUse)
 	does(indexEvery, jobIndex, "index runs for searches", "", u.indexRuns)

@@ -37,7 +37,8 @@ func needsAdmin(rt server.TestRoute, scope storage.Scope) string {
 // group is what the contract says of a route, in its own words and not the server's.
 func group(rt server.TestRoute) string {
 	switch {
-	case strings.HasPrefix(rt.Path, "/v1/auth/"), strings.HasPrefix(rt.Path, "/v1/billing/"), rt.Path == "/v1/model-pricing/reprice":
+	case strings.HasPrefix(rt.Path, "/v1/auth/"), strings.HasPrefix(rt.Path, "/v1/billing/"), rt.Path == "/v1/model-pricing/reprice",
+		strings.HasPrefix(rt.Path, "/v1/reviews/") && rt.Method == "POST":
 		return "account"
 	case rt.Method == "GET" && strings.HasPrefix(rt.Path, "/v1/endpoints"):
 		return "inspect"

@@ -22,6 +22,7 @@ const (
 	canManage              // act for the account itself: its password, its sessions
 	canRewrite             // change what is booked already
 	canInspect             // read what agents may not: where the workspace is told of what they do
+	canReview              // say, as a person, whether a step may be taken
 	public     permissions = 0
 )
 
@@ -30,7 +31,7 @@ const (
 	ofAgentKey permissions = canDecide | canReport | canEndRun | canRead
 	ofReadKey  permissions = canRead
 	ofAdminKey permissions = ofAgentKey | canConfigure | canInspect
-	ofSession  permissions = canEndRun | canRead | canConfigure | canInspect | canBill | canManage | canRewrite
+	ofSession  permissions = canEndRun | canRead | canConfigure | canInspect | canBill | canManage | canRewrite | canReview
 	// afterItsEnd is what is left of a key for a while: to finish what it began.
 	afterItsEnd permissions = canReport | canEndRun
 )

@@ -14,7 +14,8 @@ const (
 	stepMissing = `{"detail":"Step not found"}`
 	notRunning  = `{"detail":"Run has already ended as COMPLETED"}`
 	reasonWords = "'RUN_ALREADY_ENDED', 'KILL_SWITCH_ACTIVE', 'USER_BLOCKED', 'WORKSPACE_DAILY_BUDGET_EXCEEDED', " +
-		"'USER_DAILY_BUDGET_EXCEEDED', 'MONTHLY_RUN_LIMIT_EXCEEDED', 'MAX_CONCURRENT_RUNS_EXCEEDED' or 'MODEL_NOT_PRICED'"
+		"'USER_DAILY_BUDGET_EXCEEDED', 'MONTHLY_RUN_LIMIT_EXCEEDED', 'MAX_CONCURRENT_RUNS_EXCEEDED', 'MODEL_NOT_PRICED', " +
+		"'POLICY_DENIED', 'POLICY_LIMIT_EXCEEDED', 'REVIEW_NOT_SUPPORTED', 'REVIEW_DENIED', 'REVIEW_EXPIRED' or 'REVIEW_CANCELLED'"
 	noBilling = `{"detail":"Billing is not configured on this server"}`
 )
 
@@ -48,12 +49,44 @@ func refusals() []apiCase {
 	return append(all, accountRefusals()...)
 }
 
+const badGrant = `{"scope":"all","seconds":0,"uses":1,"more":1}`
+
+const reviewMissing = `{"detail":"Review not found"}`
+
 func runRefusals() []apiCase {
 	return []apiCase{
 		{
 			method: "POST", path: "/v1/runs/", as: "key", body: `{"metadata":[]}`, status: http.StatusUnprocessableEntity,
 			want: problems(missing("user_id", `{"metadata":[]}`)),
 		},
+		{method: "GET", path: "/v1/reviews/?cursor=AAAA", as: "key", status: http.StatusUnprocessableEntity, want: problems(badCursor("cursor"))},
+		{method: "GET", path: "/v1/reviews/" + unknownID, as: "key", status: http.StatusNotFound, want: reviewMissing},
+		{method: "GET", path: "/v1/reviews/7", as: "key", status: http.StatusUnprocessableEntity, want: problems(badUUID("review_id"))},
+		{name: "too long", method: "GET", path: "/v1/reviews/{review}?wait=26", as: "key", status: http.StatusUnprocessableEntity},
+		{
+			method: "POST", path: "/v1/reviews/decide", as: "token", status: http.StatusNotFound, want: reviewMissing,
+			body: `{"ids":["{review}","` + unknownID + `"],"verdict":"approve"}`,
+		},
+		{
+			name: "none", method: "POST", path: "/v1/reviews/decide", as: "token", body: `{"ids":[],"verdict":"deny"}`, status: http.StatusUnprocessableEntity,
+			want: problems(problem("value_error", `["body","ids"]`, "Value error, must name at least one review", "[]", ""), missing("note", `{"ids":[],"verdict":"deny"}`)),
+		},
+		{method: "POST", path: "/v1/reviews/" + unknownID + "/approve", as: "token", status: http.StatusNotFound, want: reviewMissing},
+		{
+			method: "POST", path: "/v1/reviews/{review}/approve", as: "token", status: http.StatusUnprocessableEntity,
+			body: `{"grant":` + badGrant + `}`,
+			want: problems(problem("literal_error", `["body","grant","scope"]`, "Input should be 'run', 'same_action' or 'tool'", badGrant, `{"expected":"'run', 'same_action' or 'tool'"}`),
+				tooSmall(`["body","grant","seconds"]`, badGrant), problem("extra_forbidden", `["body","grant","more"]`, "Extra inputs are not permitted", badGrant, "")),
+		},
+		{method: "POST", path: "/v1/reviews/" + unknownID + "/deny", as: "token", body: `{"note":"no"}`, status: http.StatusNotFound, want: reviewMissing},
+		{method: "POST", path: "/v1/reviews/{review}/deny", as: "token", body: `{}`, status: http.StatusUnprocessableEntity, want: problems(missing("note", `{}`))},
+		{method: "DELETE", path: "/v1/grants/" + unknownID, as: "token", status: http.StatusNotFound, want: `{"detail":"Grant not found"}`},
+		{method: "DELETE", path: "/v1/grants/7", as: "token", status: http.StatusUnprocessableEntity, want: problems(badUUID("grant_id"))},
+		{name: "nothing", method: "PUT", path: "/v1/policies/deploys", as: "token", body: `{}`, status: http.StatusUnprocessableEntity},
+		{method: "DELETE", path: "/v1/policies/deploys", as: "token", status: http.StatusNotFound, want: `{"detail":"Policy not found"}`},
+		{method: "DELETE", path: "/v1/policies/" + strings.Repeat("x", 65), as: "token", status: http.StatusUnprocessableEntity},
+		{method: "GET", path: "/v1/policies/other/versions", as: "token", status: http.StatusNotFound, want: `{"detail":"Policy not found"}`},
+		{method: "GET", path: "/v1/policies/" + strings.Repeat("x", 65) + "/versions", as: "token", status: http.StatusUnprocessableEntity},
 		{
 			method: "POST", path: "/v1/end-runs", as: "admin", body: `{"run_ids":["7"],"silent":1}`, status: http.StatusUnprocessableEntity,
 			want: problems(notUUIDAt(`["body","run_ids",0]`), problem("extra_forbidden", `["body","silent"]`, "Extra inputs are not permitted", "1", "")),

@@ -46,6 +46,19 @@ func (s *Server) routes() []route {
 		{"POST", "/v1/runs/:run_id/steps", canDecide, s.createStep},
 		{"PATCH", "/v1/runs/:run_id/steps/:step_id", canReport, s.updateStep},
 
+		{"GET", "/v1/reviews/", canRead, s.listReviews},
+		{"GET", reviewPath, canRead, s.readReview},
+		{"POST", decidePath, canReview, s.decideReviews},
+		{"POST", "/v1/reviews/:review_id/approve", canReview, s.approveReview},
+		{"POST", "/v1/reviews/:review_id/deny", canReview, s.denyReview},
+		{"GET", "/v1/grants/", canRead, s.listGrants},
+		{"DELETE", "/v1/grants/:grant_id", canConfigure, s.revokeGrant},
+
+		{"GET", "/v1/policies/", canRead, s.listPolicies},
+		{"PUT", "/v1/policies/:name", canConfigure, s.savePolicy},
+		{"DELETE", "/v1/policies/:name", canConfigure, s.deletePolicy},
+		{"GET", "/v1/policies/:name/versions", canRead, s.listPolicyVersions},
+
 		// Not below /v1/runs/, where the router wants an id
 		{"POST", "/v1/end-runs", canConfigure, s.endRuns},
 		{"GET", "/v1/run-totals", canRead, s.readRunTotals},
@@ -116,6 +129,10 @@ func (s *Server) routes() []route {
 	}
 }
 
+// decidePath is a fixed path where the router has a wildcard for its last part,
+// and takes no other; Handler looks for it before.
+const decidePath = "/v1/reviews/decide"
+
 // Handler routes requests: the API by its table, everything else to the
 // dashboard's files. Each brings its own context.
 //
@@ -125,9 +142,14 @@ func (s *Server) Handler() http.Handler {
 	router.RedirectTrailingSlash = false // a redirect would turn a POST into a GET
 	router.RedirectFixedPath = false
 	router.HandleOPTIONS = false
+	fixed := make(map[string]httprouter.Handle)
 	for _, rt := range s.routes() {
 		handle := s.answer(rt)
 		for _, form := range bothForms(rt.path) {
+			if rt.path == decidePath {
+				fixed[rt.method+form] = handle
+				continue
+			}
 			router.Handle(rt.method, form, handle)
 			if rt.method == http.MethodGet {
 				router.Handle(http.MethodHead, form, handle) // which sends no body; see call.body
@@ -136,7 +158,13 @@ func (s *Server) Handler() http.Handler {
 	}
 	router.NotFound = s.fallback(route{needs: public, handle: s.serveDashboard})
 	router.MethodNotAllowed = s.fallback(route{needs: public, handle: s.methodNotAllowed})
-	return serveBelow(s.BasePath, router)
+	return serveBelow(s.BasePath, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if handle, ok := fixed[r.Method+r.URL.Path]; ok {
+			handle(w, r, nil)
+			return
+		}
+		router.ServeHTTP(w, r)
+	}))
 }
 
 // methodNotAllowed answers with the router's Allow header, of which OPTIONS is

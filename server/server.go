@@ -148,6 +148,7 @@ type Server struct {
 	hintAtProxy sync.Once
 	hasAccounts atomic.Bool // once it is known
 
+	ending    chan struct{} // closed when the server is to stop
 	troubles  troubleLog
 	metrics   *telemetry.Metrics
 	sender    *notify.Sender
@@ -173,6 +174,7 @@ func New(store *storage.Store, cfg Config) *Server {
 		hasher: auth.NewHasher(runtime.GOMAXPROCS(0)),
 		logins: limit.NewLogins(cfg.Now),
 		hub:    live.NewHub(store, cfg.Streams, cfg.Log),
+		ending: make(chan struct{}),
 		bodies: newBodyMemory(cfg.MaxBodyMemory, max(cfg.MaxBody, cfg.MaxRunBody)),
 		limiters: limiters{
 			addresses: limit.NewRate[netip.Prefix](cfg.RatePerAddress, cfg.Now),
@@ -223,7 +225,9 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener, endpoints ...Endpoi
 		ConnState:         conns.TrackState,
 		ErrorLog:          slog.NewLogLogger(s.Log.Handler(), slog.LevelDebug),
 	}
-	hs.RegisterOnShutdown(s.hub.Close) // streams never finish by themselves
+	// Streams never finish by themselves, and long polls not soon.
+	hs.RegisterOnShutdown(s.hub.Close)
+	hs.RegisterOnShutdown(func() { close(s.ending) })
 	jobs, stopJobs := context.WithCancel(context.WithoutCancel(ctx))
 	jobsDone := s.upkeep.start(jobs)
 	sent := make(chan struct{})

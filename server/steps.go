@@ -40,6 +40,7 @@ func (s *Server) createStep(c *call) error {
 	repaired := o.Repaired()
 	encode := wire.WithRepaired(wire.EncodeStepAnswer, repaired)
 	in.Repairs, in.Idempotency = storage.RepairsOf(repaired), idempotency(key, o, encode)
+	in.Waits = waitsForReviews(c)
 	a, err := s.store.CreateStep(c.ctx(), c.who.caller(), run, in, s.decide)
 	if err != nil {
 		return keyReused(orNotFound(err, "Run not found"), key)

@@ -50,7 +50,7 @@ func (w *world) makeWatched() watched {
 	// Enough further steps for a second page; one statement is quicker than 500 calls.
 	w.exec(`INSERT INTO steps (segment, run_id, uuid, sequence, type, status, created_at)
 		WITH RECURSIVE n (i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < 502)
-		SELECT 1, r.id, unhex(printf('01a00000000070008000%012x', i)), i, 3, 2, r.started_at FROM n, runs r WHERE r.uuid = x'` + strings.ReplaceAll(run, "-", "") + `'`)
+		SELECT (SELECT max(segment) FROM run_segments WHERE run_id = r.id), r.id, unhex(printf('01a00000000070008000%012x', i)), i, 3, 2, r.started_at FROM n, runs r WHERE r.uuid = x'` + strings.ReplaceAll(run, "-", "") + `'`)
 	v.names["{run}"], v.names["{step}"] = run, step
 	w.call("POST", v.fill("/v1/endpoints/{endpoint}/test"), a.admin, nil).want(http.StatusAccepted)
 	for _, list := range [][2]string{
@@ -100,6 +100,17 @@ func intrusions() map[string]intrusion {
 		"GET /v1/saved-views/":                  {"", http.StatusOK},
 		"POST /v1/saved-views/":                 {`{"name":"mine","query":""}`, http.StatusCreated},
 		"DELETE /v1/saved-views/:view_id":       {"", http.StatusOK},
+		"GET /v1/reviews/":                      {"", http.StatusOK},
+		"GET /v1/reviews/:review_id":            {"", http.StatusOK},
+		"POST /v1/reviews/decide":               {`{"ids":["` + unknownID + `"],"verdict":"approve"}`, http.StatusNotFound},
+		"POST /v1/reviews/:review_id/approve":   {"", http.StatusOK},
+		"POST /v1/reviews/:review_id/deny":      {`{"note":"mine"}`, http.StatusOK},
+		"GET /v1/grants/":                       {"", http.StatusOK},
+		"DELETE /v1/grants/:grant_id":           {"", http.StatusOK},
+		"GET /v1/policies/":                     {"", http.StatusOK},
+		"PUT /v1/policies/:name":                {`{"effect":"no such"}`, http.StatusUnprocessableEntity},
+		"DELETE /v1/policies/:name":             {"", http.StatusNotFound},
+		"GET /v1/policies/:name/versions":       {"", http.StatusNotFound},
 		"POST /v1/end-runs":                     {`{"silent_for_seconds":0}`, http.StatusOK},
 		"GET /v1/users/":                        {"", http.StatusOK},
 		"DELETE /v1/users/*user_id":             {"", http.StatusNotFound},
@@ -160,8 +171,10 @@ type foreignPath struct {
 // mixture with the caller's own ids that holds one of theirs at least.
 func foreignPaths(t *testing.T, rt server.TestRoute, own fixture, v watched) []foreignPath {
 	t.Helper()
-	placeholders := map[string]string{"view_id": "{view}", "run_id": "{run}", "step_id": "{step}", "key_id": "{key}",
-		"endpoint_id": "{endpoint}", "delivery_id": "{delivery}"}
+	placeholders := map[string]string{
+		"view_id": "{view}", "run_id": "{run}", "step_id": "{step}", "key_id": "{key}",
+		"endpoint_id": "{endpoint}", "delivery_id": "{delivery}", "review_id": "{review}", "grant_id": "{grant}",
+	}
 	rests := map[string]string{"user_id": "canary/user", "model": "canary/model"}
 	paths := []foreignPath{{}}
 	for segment := range strings.SplitSeq(strings.TrimPrefix(rt.Path, "/"), "/") {
@@ -173,6 +186,8 @@ func foreignPaths(t *testing.T, rt server.TestRoute, own fixture, v watched) []f
 			switch name := strings.TrimLeft(segment, ":*"); {
 			case segment == name:
 				with(name, name)
+			case segment == ":name": // of a policy that the caller has not
+				with("deploys-2", "deploys-2")
 			case segment == ":file": // nobody's in particular
 				with("pikarc.tgz", "pikarc.tgz")
 			case segment[0] == ':' && placeholders[name] != "":
@@ -203,9 +218,12 @@ func foreignQueries(t *testing.T, rt server.TestRoute, v watched) []string {
 		"user_id": {"canary/user"}, "model": {"canary/model"}, "q": {canary}, "cursor": v.cursors, "steps_cursor": v.cursors, "days": {"365"}, "limit": {"200"},
 		"status": {map[bool]string{true: "RUNNING", false: "pending"}[!strings.Contains(rt.Path, "endpoint")]}, "blocked": {"true"}, "denied": {"true"}, "since": {"2026-01-01T00:00:00Z"}, "until": {"9999-12-31T23:59:59Z"}, "include_inactive": {"true"},
 		"reason": {"USER_BLOCKED"}, "sort": sorts, "by": {"model"}, "action": {"user.block"},
-		"key": {v.names["{key}"]}, "active": {"true"}, "group": {"key", "tag:team", "tool"}, "provider": {canary},
+		"key": {v.names["{key}"]}, "active": {"true"}, "policy": {"deploys"}, "wait": {"0"}, "run_id": {v.names["{run}"]}, "group": {"key", "tag:team", "tool"}, "provider": {canary},
 		"tool": {"canary tool"}, "tag": {"team:canary"}, "min_cost_usd": {"0.01"}, "min_duration_ms": {"1"}, "bucket_minutes": {"60"}, "format": {"csv", "jsonl"},
 		"steps": {v.names["{step}"]}, "steps_limit": {"0"},
+	}
+	if rt.Path == "/v1/reviews/" {
+		values["status"] = []string{"denied"}
 	}
 	queries, always := []string{""}, "?"
 	if rt.Path == "/v1/runs/" && rt.Method == http.MethodGet {
@@ -478,6 +496,8 @@ func (w *world) rowsOf(ws storage.WorkspaceKey) map[string]string {
 			where = "account_id = (SELECT account_id FROM workspaces WHERE id = $1)"
 		case slices.Contains(columns, "run_id"):
 			where = "run_id IN (SELECT id FROM runs WHERE workspace_id = $1)"
+		case slices.Contains(columns, "policy_id"):
+			where = "policy_id IN (SELECT id FROM policies WHERE workspace_id = $1)"
 		default:
 			w.t.Fatalf("whose are the rows of %s?", table)
 		}

@@ -1,11 +1,13 @@
 package server
 
 import (
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
 
 	"github.com/pikarc/server/plans"
+	"github.com/pikarc/server/server/request"
 	"github.com/pikarc/server/server/wire"
 	"github.com/pikarc/server/storage"
 )
@@ -30,6 +32,10 @@ type workspaceJSON struct {
 	MonthlyRunLimit   wire.Limit   `json:"monthly_run_limit"`
 	RetentionDays     int64        `json:"retention_days"`
 	RunIdleTimeout    int64        `json:"run_idle_timeout_seconds"`
+	Timezone          string       `json:"timezone"`
+	WeekStart         string       `json:"week_start"`
+	Reviews           string       `json:"reviews"`
+	PendingReviews    int64        `json:"pending_reviews"`
 	Features          featuresJSON `json:"features"`
 	CreatedAt         wire.Time    `json:"created_at"`
 }
@@ -53,6 +59,8 @@ func workspaceOf(w storage.Workspace) workspaceJSON {
 		TrustReportedCost: w.TrustReportedCost,
 		MonthlyRunLimit:   wire.Limit(w.Plan.MonthlyRuns), RetentionDays: w.Plan.RetentionDays,
 		RunIdleTimeout: int64(w.RunIdleTimeout / time.Second), Features: featuresOf(w.Plan),
+		Timezone: w.Timezone, WeekStart: strings.ToLower(w.WeekStart.String()),
+		Reviews: w.Reviews(), PendingReviews: w.PendingReviews,
 		CreatedAt: wire.Time(w.CreatedAt),
 	}
 }
@@ -84,12 +92,38 @@ func (s *Server) updateWorkspace(c *call) error {
 		timeout := time.Duration(*n) * time.Second
 		change.RunIdleTimeout = &timeout
 	}
+	readCalendar(o, &change)
+	if o.Has("reviews") {
+		change.ReviewsForAll = new(o.Literal("reviews", "known_clients", "all_clients") == "all_clients")
+	}
 	o.RefuseUnknown()
 	if err := o.Err(); err != nil {
 		return err
 	}
 	w, err := s.store.UpdateWorkspace(c.ctx(), c.who.workspace, change)
 	return c.ok(workspaceOf(w), err)
+}
+
+// maxTimezone is longer than any zone's name.
+const maxTimezone = 64
+
+// readCalendar reads by which days and weeks policies count.
+func readCalendar(o *request.Object, change *storage.WorkspaceChange) {
+	if zone := o.PresentString("timezone", 1, maxTimezone); zone != nil {
+		if _, err := time.LoadLocation(*zone); err != nil || *zone == "Local" {
+			o.Refuse("timezone", "is no IANA time zone, such as Europe/Berlin")
+		}
+		change.Timezone = zone
+	}
+	if !o.Has("week_start") {
+		return
+	}
+	day := o.Literal("week_start", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+	for d := time.Sunday; d <= time.Saturday; d++ {
+		if strings.ToLower(d.String()) == day {
+			change.WeekStart = &d
+		}
+	}
 }
 
 func (s *Server) setKillSwitch(c *call) error {

@@ -324,3 +324,25 @@ func TestWhatIsSentIsRecorded(t *testing.T) {
 		t.Errorf("%+v, %v", e, err)
 	}
 }
+
+// alertCalls spends so that everything is told that can be.
+func alertCalls(w *world, ws WorkspaceKey) error {
+	ctx, one := w.t.Context(), plans.Budget{Limit: plans.USD, Set: true}
+	run := w.start(ws, "alerted").ID
+	spend := func(cents int64) {
+		w.patch(ws, run, w.call(ws, run, "cents"), cents, 0)
+	}
+	w.price(ws, "cents", plans.Price(plans.USD)*10, 0)
+	spend(1)
+	w.patch(ws, run, w.call(ws, run, "nobody's"), 1, 0)
+	_, err := w.UpdateWorkspace(ctx, ws, WorkspaceChange{UserDailyBudget: &one, DailyBudget: &one})
+	spend(79)
+	w.Advance(24 * time.Hour)
+	for range 16 {
+		spend(6)
+		w.Advance(time.Minute)
+		err = errors.Join(err, w.CheckAlerts(ctx))
+	}
+	_, err2 := w.UpdateWorkspace(ctx, ws, WorkspaceChange{UserDailyBudget: &plans.Budget{}, DailyBudget: &plans.Budget{}})
+	return errors.Join(err, err2)
+}

@@ -73,8 +73,14 @@ const (
 	ActionDeleteEndpoint       Action = "endpoint.delete"
 	ActionRollEndpointSecret   Action = "endpoint.roll_secret"
 	ActionUpdateEndpoint       Action = "endpoint.update"
+	ActionRevokeGrant          Action = "grant.revoke"
 	ActionReprice              Action = "model_price.reprice"
 	ActionSetPrice             Action = "model_price.set"
+	ActionDeletePolicy         Action = "policy.delete"
+	ActionSetPolicy            Action = "policy.set"
+	ActionApproveReview        Action = "review.approve"
+	ActionBypassReview         Action = "review.bypass"
+	ActionDenyReview           Action = "review.deny"
 	ActionEndRuns              Action = "run.end_many"
 	ActionBlockUser            Action = "user.block"
 	ActionEraseUser            Action = "user.erase"
@@ -91,6 +97,7 @@ func Actions() []Action {
 		ActionSignOut, ActionSignOutEverywhere,
 		ActionCreateKey, ActionRotateKey, ActionRevokeKey, ActionRenameKey,
 		ActionCreateEndpoint, ActionDeleteEndpoint, ActionRollEndpointSecret, ActionUpdateEndpoint, ActionReprice, ActionSetPrice,
+		ActionRevokeGrant, ActionDeletePolicy, ActionSetPolicy, ActionApproveReview, ActionBypassReview, ActionDenyReview,
 		ActionEndRuns, ActionBlockUser, ActionEraseUser, ActionUnblockUser, ActionKillSwitch, ActionPlan, ActionUpdate,
 	}
 }

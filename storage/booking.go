@@ -90,17 +90,24 @@ func updateStep(
 	if err != nil {
 		return out, err
 	}
-	if row.status == StepBlocked {
-		return out, ErrStepBlocked
-	}
 	if r.erased {
 		in.OutputData, in.UsageData, in.Error = nil, nil, nil
 	}
 	was, counted, model := row.stepProgress, row.counted(), row.Model
+	var closing reviewsClosing
+	if row.status == StepBlocked || row.status == StepWaiting {
+		if closing, err = row.bypass(tx, ws, r, c); err != nil {
+			return out, err
+		}
+	}
 	if out.Repaired, err = row.report(tx, ws, r, in); err != nil {
 		return out, err
 	}
 	posts, err := row.counted().since(tx, counted, ws.key, r)
+	if err != nil {
+		return out, err
+	}
+	limits, err := row.limitsSince(tx, ws, r.id, was.used, row.used)
 	if err != nil {
 		return out, err
 	}
@@ -124,7 +131,9 @@ func updateStep(
 		return out, err
 	}
 	recordUpdateChanges(tx, ws.key, r.id, row, row.stepProgress != was || in.OutputData != nil || in.UsageData != nil || in.Error != nil, posts)
+	closing.apply(tx)
 	posts.book(tx)
+	limits.book(tx)
 	if row.Model != model {
 		r.rememberAnswer(row.model.Int64)
 	}

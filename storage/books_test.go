@@ -387,7 +387,9 @@ func (d RunDetail) fault() string {
 			(s.Cost == nil || *s.Cost == 0))
 		reported := s.Price.Source == PriceReported
 		switch {
-		case (s.Status == StepBlocked) == s.Decision.Allowed():
+		case (s.Status == StepWaiting) != s.Decision.Review:
+			return "has a step whose status and decision disagree"
+		case (s.Status == StepBlocked) != s.Decision.Denied() && (s.Review == nil || s.Review.Resolution != Bypassed):
 			return "has a step whose status and decision disagree"
 		case s.Status == StepRunning && d.Status != RunRunning:
 			return "has ended, but not its step"

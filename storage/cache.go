@@ -53,6 +53,11 @@ type cache struct {
 	minutes    *table[minuteKey, *cachedMinute]
 	points     *table[idKey, *cachedPoint]
 
+	limits         *table[limitKey, *cachedLimit]
+	limitReads     int         // since the last flush
+	policySets     *policySets // the Store's
+	reviewsDecided bool        // by the batch
+
 	catalogue *prices.Catalogue // of published prices; nil for none
 	unsaved   []pricePoint      // by -1-id: those that a dry run has come upon
 }
@@ -83,6 +88,7 @@ func newCache(size int, catalogue *prices.Catalogue) *cache {
 		tagValues:  newTable(size, loadTagValues),
 		minutes:    newTable(size, loadMinute),
 		points:     newTable(size, loadPoint),
+		limits:     newTable(max(size, 4*MinCacheSize), loadLimit),
 	}
 }
 
@@ -162,7 +168,7 @@ func (c *cache) flush(tx *Tx) error {
 		r.entry().dirty = false
 		c.dirty[i] = nil
 	}
-	c.dirty = c.dirty[:0]
+	c.dirty, c.limitReads = c.dirty[:0], 0
 	return nil
 }
 
@@ -171,7 +177,7 @@ func (c *cache) purge() {
 	c.dirty = nil
 	for _, t := range []interface{ purge() }{
 		c.workspaces, c.keys, c.users, c.userIDs, c.models, c.modelIDs, c.runs, c.days, c.userDays, c.modelDays, c.keyDays, c.tagDays,
-		c.tagValues, c.minutes, c.points,
+		c.tagValues, c.minutes, c.points, c.limits,
 	} {
 		t.purge()
 	}
@@ -231,6 +237,15 @@ func (t *table[K, R]) get(tx *Tx, key K) (R, error) {
 	}
 	t.put(tx, key, r)
 	return r, nil
+}
+
+// peek returns a row that is cached and valid.
+func (t *table[K, R]) peek(tx *Tx, key K) (r R, ok bool) {
+	if r, ok = t.rows.Peek(key); ok {
+		e := r.entry()
+		ok = e.dirty || tx.cache.valid(e, key.workspace())
+	}
+	return r, ok
 }
 
 // put caches a row that the job has just read or inserted, unless the job fails.

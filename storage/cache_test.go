@@ -201,7 +201,7 @@ func TestFailedJobThatCountedInCacheIsPurged(t *testing.T) {
 	broken := errors.New("broken")
 	for _, way := range []txMode{modeBulkSQL, modeSQL} {
 		err := w.write(t.Context(), way, func(tx *Tx) error {
-			if _, err := startRun(tx, Caller{Workspace: ws}, NewRun{UserID: "u"}, guard.Decide); err != nil {
+			if _, err := startRun(tx, Caller{Workspace: ws}, NewRun{UserID: "u"}, guard.Decide, nil); err != nil {
 				return err
 			}
 			return broken
@@ -314,7 +314,7 @@ func TestNextJobOfTheBatchSeesWhatWasCounted(t *testing.T) {
 	release := w.hold()
 	start := func(decide Decider) func(*Tx) error {
 		return func(tx *Tx) error {
-			_, err := startRun(tx, Caller{Workspace: ws}, NewRun{UserID: "u"}, decide)
+			_, err := startRun(tx, Caller{Workspace: ws}, NewRun{UserID: "u"}, decide, nil)
 			return err
 		}
 	}
@@ -374,7 +374,7 @@ func TestMidnightInsideABatchLosesNoRunOfTheMonth(t *testing.T) {
 		_, err := startRun(tx, Caller{Workspace: ws}, NewRun{UserID: "u"}, func(r guard.Request, s guard.State) guard.Decision {
 			seen = append(seen, s.RunsThisMonth)
 			return guard.Decide(r, s)
-		})
+		}, nil)
 		return err
 	}
 	release := w.hold()

@@ -68,11 +68,18 @@ type cachedWorkspace struct {
 	trustsReports     bool // a cost that a provider reports is booked where no price is known
 	refusesUnpriced   bool
 	hasToolPrices     bool
+	reviewsForAll     bool // also of clients that do not say that they can wait
 	idleTimeout       time.Duration
 	runningRuns       int64
-	wanted            Events // that an endpoint wants to be told of
-	minutesFrom       int64  // minute from which spend_minutes is kept
-	spendFrom         int64  // and from which spend_hours is
+	pendingReviews    int64
+	policiesVersion   int64 // 0 when there never was a policy
+	policySet         *policySet
+	timezone          string
+	weekStart         int64
+	dates             calendar // of the two; see calendar
+	wanted            Events   // that an endpoint wants to be told of
+	minutesFrom       int64    // minute from which spend_minutes is kept
+	spendFrom         int64    // and from which spend_hours is
 }
 
 func loadWorkspace(tx *Tx, ws WorkspaceKey) (*cachedWorkspace, error) {
@@ -81,11 +88,13 @@ func loadWorkspace(tx *Tx, ws WorkspaceKey) (*cachedWorkspace, error) {
 	var daily, userDaily sql.NullInt64
 	var idleSeconds int64
 	err := tx.get(`SELECT plan, kill_switch, daily_budget_nanos, user_daily_budget_nanos,
-			max_concurrent_runs, price_catalogue, trust_reported_cost, refuse_unpriced, running_runs, run_idle_timeout_seconds, minutes_from, spend_from,
+			max_concurrent_runs, price_catalogue, trust_reported_cost, refuse_unpriced, running_runs, run_idle_timeout_seconds,
+			minutes_from, spend_from, pending_reviews, policies_version, reviews_for_all, timezone, week_start,
 			EXISTS (SELECT 1 FROM models WHERE workspace_id = $1 AND name >= 'tool:' AND name < 'tool;' AND is_active = 1)
 		FROM workspaces WHERE id = $1`, []any{ws},
 		&planID, &w.killSwitch, &daily, &userDaily, &w.maxConcurrentRuns, &w.priceCatalogue, &w.trustsReports, &w.refusesUnpriced,
-		&w.runningRuns, &idleSeconds, &w.minutesFrom, &w.spendFrom, &w.hasToolPrices)
+		&w.runningRuns, &idleSeconds, &w.minutesFrom, &w.spendFrom, &w.pendingReviews, &w.policiesVersion, &w.reviewsForAll,
+		&w.timezone, &w.weekStart, &w.hasToolPrices)
 	if errors.Is(err, ErrNotFound) {
 		err = missingRow("a workspace that there is a key or a run of")
 	}
@@ -102,7 +111,8 @@ func loadWorkspace(tx *Tx, ws WorkspaceKey) (*cachedWorkspace, error) {
 }
 
 func (w *cachedWorkspace) save(tx *Tx) error {
-	return tx.execOne(`UPDATE workspaces SET running_runs = $2 WHERE id = $1`, w.key, w.runningRuns)
+	return tx.execOne(`UPDATE workspaces SET running_runs = $2, pending_reviews = $3 WHERE id = $1`,
+		w.key, w.runningRuns, w.pendingReviews)
 }
 
 // cachedKey is an API key, and when it ends.
@@ -176,6 +186,8 @@ type cachedRun struct {
 	erased                         bool // its user is erased: no text is kept
 	tags                           []Tag
 	answered                       []int64 // models other than those asked for, some of them
+	facts                          *runFacts
+	historyChanged                 bool // facts.history
 }
 
 // Most steps are reported once, soon after they were allowed. So a run caches
@@ -254,6 +266,12 @@ func (r *cachedRun) save(tx *Tx) error {
 			return err
 		}
 	}
+	if r.historyChanged {
+		r.historyChanged = false
+		if err := r.saveHistory(tx); err != nil {
+			return err
+		}
+	}
 	if r.gapsChanged {
 		r.gapsChanged = false
 		err := tx.execOne(`UPDATE runs SET unpriced_tokens = $2, calls_without_usage = $3 WHERE id = $1`,
@@ -267,20 +285,6 @@ func (r *cachedRun) save(tx *Tx) error {
 			burn_minute = $8, burn_nanos = $9, burn_before_nanos = $10 WHERE id = $1`,
 		r.id, r.lastCallAt, r.stepCount, r.blockedStepCount, r.promptTokens, r.completionTokens, r.spend,
 		r.burn.minute, r.burn.spend, r.burn.before)
-}
-
-// touch moves the last call of a RUNNING run to now, which restarts its idle timeout.
-func (r *cachedRun) touch(tx *Tx) {
-	if r.status == RunRunning {
-		r.lastCallAt = tx.now.UnixMilli()
-		tx.cache.markDirty(r)
-	}
-}
-
-// setStatus ends a run, or changes how it ended.
-func (r *cachedRun) setStatus(tx *Tx, status RunStatus, by EndedBy) {
-	r.status, r.endedAt, r.endedBy, r.statusChanged = status, tx.now.UnixMilli(), by, true
-	tx.cache.markDirty(r)
 }
 
 type dayKey struct {

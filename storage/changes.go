@@ -25,6 +25,8 @@ const (
 	CredentialsChanged            // some of the workspace's credentials have ended
 	ModelUnpriced                 // a step used the first tokens of a day that its Model has no price for
 	SpendCapped                   // a step used more than its day or run had room for, and filled it
+	ReviewAsked                   // a Step waits for a person
+	ReviewResolved                // it waits no more
 )
 
 // ConfigPart is a part of a workspace's configuration.
@@ -38,11 +40,12 @@ const (
 	PartUsers // blocked ones
 	PartPlan
 	PartEndpoints
+	PartPolicies
 )
 
 // String is the word that the API uses.
 func (p ConfigPart) String() string {
-	return enumName("part", int(p), "workspace", "api_key", "prices", "users", "plan", "endpoints")
+	return enumName("part", int(p), "workspace", "api_key", "prices", "users", "plan", "endpoints", "policies")
 }
 
 // Change is something that a committed write did.
@@ -51,7 +54,7 @@ type Change struct {
 	Kind      ChangeKind
 	Part      ConfigPart // of ConfigChanged
 	Run       int64      // internal id, for Snapshot; 0 where no run is concerned
-	Step      uuid.UUID  // of ModelUnpriced and SpendCapped
+	Step      uuid.UUID  // of ModelUnpriced, SpendCapped and reviews
 	Model     string     // of ModelUnpriced; "" for a step without a model
 	Denial    *Denial    // of StepDenied
 }

@@ -1,13 +1,16 @@
 package storage
 
 import (
+	"context"
 	"database/sql"
+	"strconv"
 	"time"
 
 	"github.com/google/uuid"
 
 	"github.com/pikarc/server/guard"
 	"github.com/pikarc/server/plans"
+	"github.com/pikarc/server/policies"
 )
 
 // Decider decides, inside the transaction that records the decision. It is
@@ -53,31 +56,36 @@ func (d decisionState) guardState() guard.State {
 }
 
 // loadRunState loads a run, and what the decision on its next call depends on.
-func loadRunState(tx *Tx, c Caller, id uuid.UUID) (r *cachedRun, state guard.State, err error) {
-	ws, err := authorize(tx, c)
-	if err != nil {
-		return nil, state, err
+func loadRunState(tx *Tx, c Caller, id uuid.UUID) (ws *cachedWorkspace, r *cachedRun, state guard.State, err error) {
+	if ws, err = authorize(tx, c); err != nil {
+		return nil, nil, state, err
 	}
 	if r, err = tx.cache.runs.get(tx, runKey{ws.key, id}); err != nil {
-		return nil, state, err
+		return nil, nil, state, err
 	}
 	loaded, err := loadState(tx, ws, r.userID)
 	if err != nil {
-		return nil, state, err
+		return nil, nil, state, err
 	}
 	state = loaded.guardState()
 	state.RunEnded = r.status != RunRunning
-	return r, state, nil
+	return ws, r, state, nil
 }
 
 // recordDenial stores what the objecting rule saw, and counts the denial on the
 // day; step is nil for a run's start.
 func recordDenial(tx *Tx, ws WorkspaceKey, runID int64, step []byte, d guard.Decision) error {
-	if err := countDenial(tx, ws, d.Reason); err != nil {
+	if err := countDenial(tx, ws, dayOf(tx.now), d.Reason); err != nil {
 		return err
 	}
 	if step == nil {
 		step = []byte{}
+	}
+	if d.Policy != nil {
+		_, err := tx.exec(`INSERT INTO denials (run_id, step_uuid, reason, limit_value, used_value, resets_at, policy_id, policy_version)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`, runID, step, int64(d.Reason), d.Limit, d.Used, nullMillis(d.ResetsAt),
+			d.Policy.ID, d.Policy.Version)
+		return err
 	}
 	_, err := tx.exec(`INSERT INTO denials (run_id, step_uuid, reason, limit_value, used_value, resets_at)
 		VALUES ($1, $2, $3, $4, $5, $6)`,
@@ -97,6 +105,7 @@ type Answer struct {
 	ID       uuid.UUID
 	Status   string
 	Decision guard.Decision
+	Review   uuid.UUID // that the step waits for; uuid.Nil for none
 	// Replay is the body of the first answer when an idempotency key was
 	// repeated; everything else is then zero.
 	Replay []byte
@@ -144,10 +153,10 @@ func saveAnswer(tx *Tx, ws WorkspaceKey, runID int64, in Idempotency, a Answer) 
 }
 
 // countDenial books a denial on the day.
-func countDenial(tx *Tx, ws WorkspaceKey, reason guard.Reason) error {
+func countDenial(tx *Tx, ws WorkspaceKey, day int64, reason guard.Reason) error {
 	_, err := tx.exec(`INSERT INTO denial_days (workspace_id, day, reason, denial_count) VALUES ($1, $2, $3, 1)
 		ON CONFLICT (workspace_id, day, reason) DO UPDATE SET denial_count = denial_days.denial_count + 1`,
-		ws, dayOf(tx.now), int64(reason))
+		ws, day, int64(reason))
 	return err
 }
 
@@ -170,4 +179,269 @@ func reasonUsage(tx *Tx, ws WorkspaceKey, today int64) (usage []ReasonUsage, err
 		return err
 	})
 	return usage, err
+}
+
+// stepLimit is the counter of a limit that a step is counted on.
+type stepLimit struct {
+	limitKey
+	policy  int64
+	measure policies.Measure // 0 when the step is not counted
+}
+
+func (l stepLimit) insert(tx *Tx, segment, runID int64, step []byte, outcome int64) error {
+	var from, slice sql.NullInt64
+	var scope sql.NullString
+	if l.measure != 0 {
+		from, slice = sql.NullInt64{Int64: l.countsFrom, Valid: true}, sql.NullInt64{Int64: l.slice, Valid: true}
+		scope = sql.NullString{String: l.scope, Valid: true}
+	}
+	_, err := tx.exec(`INSERT INTO step_policies (segment, run_id, step_uuid, policy_id, outcome, measure, counts_from, scope, slice)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
+		segment, runID, step, l.policy, outcome, nullZero(int64(l.measure)), from, scope, slice)
+	return err
+}
+
+// stepLimits lists the counters that a step is counted on.
+func stepLimits(tx *Tx, ws WorkspaceKey, segment, runID int64, step uuid.UUID) (list []stepLimit, err error) {
+	err = tx.each(`SELECT policy_id, measure, counts_from, scope, slice FROM step_policies
+		WHERE segment = $1 AND run_id = $2 AND step_uuid = $3 AND measure IS NOT NULL`, []any{segment, runID, step[:]},
+		func(rows scanner) error {
+			l := stepLimit{limitKey: limitKey{ws: ws}}
+			err := rows.Scan(&l.policy, &l.measure, &l.countsFrom, &l.scope, &l.slice)
+			l.limitKey.policy = l.policy
+			list = append(list, l)
+			return err
+		})
+	return list, err
+}
+
+// limitPostings are changes of counters of limits that are to be made.
+type limitPostings []limitPosting
+
+type limitPosting struct {
+	counter *cachedLimit
+	n       int64
+}
+
+// limitsSince finds by how much the limits' counters then differ from what they
+// hold of the step. Those of rolling windows move at once, by SQL.
+func (row *stepRow) limitsSince(tx *Tx, ws *cachedWorkspace, runID int64, was, now usage) (posts limitPostings, err error) {
+	spend, used := now.cost.Int64-was.cost.Int64, now.tokens()-was.tokens()
+	if ws.policiesVersion == 0 || spend == 0 && used == 0 {
+		return nil, nil
+	}
+	limits, err := stepLimits(tx, ws.key, row.segment, runID, row.ID)
+	if err != nil {
+		return nil, err
+	}
+	for _, l := range limits {
+		n := map[policies.Measure]int64{policies.MeasureUSD: spend, policies.MeasureTokens: used}[l.measure]
+		if err := posts.add(tx, l, n); err != nil {
+			return nil, err
+		}
+	}
+	return posts, nil
+}
+
+// callsOf are the postings of the step's calls, which are given back when a
+// person refuses it: n is -1, and 1 when it was executed all the same.
+func callsOf(tx *Tx, ws WorkspaceKey, segment, runID int64, step uuid.UUID, n int64) (posts limitPostings, err error) {
+	limits, err := stepLimits(tx, ws, segment, runID, step)
+	for _, l := range limits {
+		if err == nil && l.measure == policies.MeasureCalls {
+			err = posts.add(tx, l, n)
+		}
+	}
+	return posts, err
+}
+
+// add posts to a counter that is cached already, and else adds by SQL at once.
+func (p *limitPostings) add(tx *Tx, l stepLimit, n int64) error {
+	if n == 0 {
+		return nil
+	}
+	if counter, ok := tx.cache.limits.peek(tx, l.limitKey); ok {
+		*p = append(*p, limitPosting{counter, n})
+		return nil
+	}
+	if tx.reader {
+		return nil // a dry run, which nobody asks for limits
+	}
+	return addUse(tx, l.limitKey, n)
+}
+
+// book moves the counters.
+func (p limitPostings) book(tx *Tx) {
+	for _, post := range p {
+		post.counter.used += post.n
+		tx.cache.markDirty(post.counter)
+	}
+}
+
+// limitKey names a counter of a limit.
+type limitKey struct {
+	ws                 WorkspaceKey
+	policy, countsFrom int64
+	scope              string
+	slice              int64 // milliseconds
+}
+
+func (k limitKey) workspace() WorkspaceKey { return k.ws }
+
+// cachedLimit is what was used of a limit in a window that is not rolling.
+type cachedLimit struct {
+	cached
+	limitKey
+	used int64
+}
+
+func loadLimit(tx *Tx, key limitKey) (*cachedLimit, error) {
+	l := &cachedLimit{limitKey: key}
+	err := tx.get(`SELECT used FROM policy_counters
+		WHERE workspace_id = $1 AND policy_id = $2 AND counts_from = $3 AND scope = $4 AND slice = $5`,
+		[]any{key.ws, key.policy, key.countsFrom, key.scope, key.slice}, &l.used)
+	return l, ignoreNotFound(err)
+}
+
+func (l *cachedLimit) save(tx *Tx) error {
+	_, err := tx.exec(`INSERT INTO policy_counters (workspace_id, policy_id, counts_from, scope, slice, used)
+		VALUES ($1, $2, $3, $4, $5, $6)
+		ON CONFLICT (workspace_id, policy_id, counts_from, scope, slice) DO UPDATE SET used = excluded.used`,
+		l.ws, l.policy, l.countsFrom, l.scope, l.slice, l.used)
+	return err
+}
+
+// usedSince sums up the slices of a rolling window.
+func usedSince(tx *Tx, k limitKey, first int64) (used int64, err error) {
+	err = tx.get(`SELECT coalesce(sum(used), 0) FROM policy_counters
+		WHERE workspace_id = $1 AND policy_id = $2 AND counts_from = $3 AND scope = $4 AND slice >= $5 AND slice <= $6`,
+		[]any{k.ws, k.policy, k.countsFrom, k.scope, first, k.slice}, &used)
+	return used, err
+}
+
+// addUse adds to a counter that is not cached.
+func addUse(tx *Tx, k limitKey, n int64) error {
+	_, err := tx.exec(`INSERT INTO policy_counters (workspace_id, policy_id, counts_from, scope, slice, used)
+		VALUES ($1, $2, $3, $4, $5, $6)
+		ON CONFLICT (workspace_id, policy_id, counts_from, scope, slice) DO UPDATE SET used = policy_counters.used + excluded.used`,
+		k.ws, k.policy, k.countsFrom, k.scope, k.slice, n)
+	return err
+}
+
+// maxLimitReads is how many counters of limits jobs of a batch may read before
+// what has changed is written, so that none is evicted before.
+const maxLimitReads = 2 * MinCacheSize
+
+// limit reads a counter of a window that is not rolling.
+func (c *cache) limit(tx *Tx, k limitKey) (*cachedLimit, error) {
+	c.limitReads++
+	return c.limits.get(tx, k)
+}
+
+// calendar is how a workspace counts days and weeks.
+type calendar struct {
+	zone      *time.Location
+	weekStart time.Weekday
+}
+
+// slices are those of a limit's window at the time of the call; see policies.Limit.Slices.
+func (c calendar) slices(l *policies.Limit, f *policies.Facts) (first, current, next time.Time) {
+	if l.Window == policies.WindowRun {
+		return f.StartedAt, f.StartedAt, time.Time{}
+	}
+	return l.Slices(f.Now, c.zone, c.weekStart)
+}
+
+func calendarOf(zone string, weekStart int64) (c calendar, err error) {
+	c.zone, c.weekStart = time.UTC, time.Weekday(weekStart)
+	if zone != "UTC" {
+		c.zone, err = time.LoadLocation(zone)
+	}
+	return c, err
+}
+
+// calendar is read once for each time that the row is.
+func (w *cachedWorkspace) calendar() (calendar, error) {
+	var err error
+	if w.dates.zone == nil {
+		w.dates, err = calendarOf(w.timezone, w.weekStart)
+	}
+	return w.dates, err
+}
+
+func (w Workspace) calendar() (calendar, error) { return calendarOf(w.Timezone, int64(w.WeekStart)) }
+
+// PolicyUse is how much of a policy's limit is used now by one value of its scope.
+type PolicyUse struct {
+	Scope    string // "" for the workspace; of a user the name
+	Used     int64
+	ResetsAt time.Time // zero when the window does not end by itself
+}
+
+// maxUses is how many values of a scope are listed, those first that used most.
+const maxUses = 5
+
+// policyUse lists what is used of a policy's limit in the window that is now.
+func policyUse(tx *Tx, ws WorkspaceKey, c calendar, p StoredPolicy) (list []PolicyUse, err error) {
+	l := p.Limit
+	if l == nil || l.Measure == policies.MeasureRepeats || l.Window == policies.WindowRun {
+		return nil, nil
+	}
+	first, current, next := c.slices(l, &policies.Facts{Now: tx.now})
+	err = tx.each(`SELECT scope, sum(used) AS total FROM policy_counters
+		WHERE policy_id = $1 AND slice >= $2 AND slice <= $3 AND counts_from = $4 AND workspace_id = $5
+		GROUP BY scope ORDER BY total DESC, scope LIMIT $6`,
+		[]any{p.ID, first.UnixMilli(), current.UnixMilli(), p.countsFrom, ws, int64(maxUses)},
+		func(rows scanner) error {
+			u := PolicyUse{ResetsAt: next}
+			err := rows.Scan(&u.Scope, &u.Used)
+			list = append(list, u)
+			return err
+		})
+	for i := range list {
+		if err == nil && l.Per == "user" {
+			err = list[i].nameUser(tx, ws)
+		}
+	}
+	return list, err
+}
+
+// nameUser replaces the internal id of a user by the name.
+func (u *PolicyUse) nameUser(tx *Tx, ws WorkspaceKey) error {
+	id, err := strconv.ParseInt(u.Scope, 10, 64)
+	if err != nil {
+		return err
+	}
+	err = tx.get(`SELECT external_id FROM users WHERE id = $1 AND workspace_id = $2`, []any{id, ws}, &u.Scope)
+	return ignoreNotFound(err)
+}
+
+// limitDays is for how many days after its beginning a window's counter is kept:
+// longer than any window but "total", and than any plan keeps runs.
+const limitDays = 400
+
+// expireLimits deletes counters of windows that are long over.
+func (s *Store) expireLimits(ctx context.Context) error {
+	var ids []int64
+	err := s.read(ctx, func(tx *Tx) error {
+		return tx.each(`SELECT id FROM policies`, nil, func(rows scanner) error {
+			var id int64
+			err := rows.Scan(&id)
+			ids = append(ids, id)
+			return err
+		})
+	})
+	for len(ids) > 0 && err == nil {
+		err = s.runUpkeep(ctx, modeSQL, func(tx *Tx) (bool, error) {
+			n, err := tx.exec(`DELETE FROM policy_counters WHERE (workspace_id, policy_id, counts_from, scope, slice) IN
+				(SELECT workspace_id, policy_id, counts_from, scope, slice FROM policy_counters
+				WHERE policy_id = $1 AND slice > 0 AND slice < $2 LIMIT $3)`,
+				ids[0], tx.now.AddDate(0, 0, -limitDays).UnixMilli(), upkeepChunk)
+			if n < upkeepChunk {
+				ids = ids[1:]
+			}
+			return len(ids) > 0, err
+		})
+	}
+	return err
 }

@@ -40,16 +40,17 @@ const (
 	StepFailed    StepStatus = 3
 	StepBlocked   StepStatus = 4
 	StepAbandoned StepStatus = 5 // shown, see stepRow.shown; only older versions stored it
+	StepWaiting   StepStatus = 6 // for a person's review
 )
 
 // String is the word that the API uses.
 func (s StepStatus) String() string {
-	return enumName("step status", int(s), "RUNNING", "COMPLETED", "FAILED", "BLOCKED", "ABANDONED")
+	return enumName("step status", int(s), "RUNNING", "COMPLETED", "FAILED", "BLOCKED", "ABANDONED", "WAITING")
 }
 
 // ParseStepStatus is the reverse of String; 0 for any other word.
 func ParseStepStatus(s string) StepStatus {
-	return StepStatus(enumValue(s, "RUNNING", "COMPLETED", "FAILED", "BLOCKED", "ABANDONED"))
+	return StepStatus(enumValue(s, "RUNNING", "COMPLETED", "FAILED", "BLOCKED", "ABANDONED", "WAITING"))
 }
 
 // StepType is what a step does. The values are stored: never renumber.

@@ -34,7 +34,7 @@ func denyFor(reason guard.Reason) Decider {
 // seedRun starts a run at a time of its own.
 func seedRun(tx *Tx, ws WorkspaceKey, user string, at time.Time, decide Decider) (uuid.UUID, error) {
 	tx.now = at
-	a, err := startRun(tx, Caller{Workspace: ws}, NewRun{UserID: user}, decide)
+	a, err := startRun(tx, Caller{Workspace: ws}, NewRun{UserID: user}, decide, nil)
 	return a.ID, err
 }
 
@@ -199,7 +199,7 @@ func seedFilterable(t *testing.T, w *world, ws, other WorkspaceKey) (all []Run, 
 			}
 			ask := func(reason guard.Reason) error {
 				objected[id] = append(objected[id], reason)
-				_, err := createStep(tx, Caller{Workspace: ws}, id, NewStep{Type: 1}, denyFor(reason))
+				_, err := createStep(tx, Caller{Workspace: ws}, id, NewStep{Type: 1}, denyFor(reason), nil)
 				return err
 			}
 			if run.Status == RunCompleted && i%3 == 0 {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"slices"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -170,4 +172,282 @@ func (s *Store) FollowPrice(ctx context.Context, ws WorkspaceKey, name string) (
 		return nil
 	})
 	return path, err
+}
+
+// PriceSource is where a price comes from. The values are stored: never renumber.
+type PriceSource uint8
+
+// The sources of a price.
+const (
+	PriceOwn       PriceSource = 1 // the workspace's entry of the model's own name
+	PriceAlias     PriceSource = 2 // another name, which the workspace's entry says is the same
+	PriceCatalogue PriceSource = 3
+	PriceReported  PriceSource = 4 // no entry, but the provider's own word; of no price_points
+)
+
+// String is the word that the API uses.
+func (s PriceSource) String() string {
+	return enumName("price source", int(s), "own", "alias", "catalogue", "reported")
+}
+
+// PriceOrigin is which entry a price is of. The zero value is that of no price.
+type PriceOrigin struct {
+	Source  PriceSource
+	Name    string // of the entry that matched
+	Version string // of the catalogue; empty for a workspace's own entry
+}
+
+// pricePoint is the prices of a model, and which entry they are of. It never changes.
+type pricePoint struct {
+	id int64 // of its row in price_points; 0 for an entry of the model's own name, which has none
+	PriceOrigin
+	rates prices.Rates
+}
+
+// cachedPoint is a row of price_points.
+type cachedPoint struct {
+	cached
+	pricePoint
+}
+
+func loadPoint(tx *Tx, key idKey) (*cachedPoint, error) {
+	p := &cachedPoint{pricePoint: pricePoint{id: key.id}}
+	var rates string
+	err := tx.get(`SELECT source, name, version, rates FROM price_points WHERE id = $1 AND workspace_id = $2`,
+		[]any{key.id, key.ws},
+		&p.Source, &p.Name, &p.Version, &rates)
+	if errors.Is(err, ErrNotFound) {
+		err = missingRow("a price that there is a step of")
+	}
+	if err != nil {
+		return p, err
+	}
+	p.rates, err = prices.ParseRates(rates)
+	return p, err
+}
+
+func (p *cachedPoint) save(*Tx) error { return nil }
+
+// intern finds or makes the row that a workspace's steps at these prices share.
+func (p *pricePoint) intern(tx *Tx, ws WorkspaceKey) error {
+	rates := p.rates.String()
+	err := tx.get(`SELECT id FROM price_points WHERE workspace_id = $1 AND source = $2 AND name = $3
+		AND version = $4 AND rates = $5`, []any{ws, int64(p.Source), p.Name, p.Version, rates}, &p.id)
+	switch {
+	case !errors.Is(err, ErrNotFound):
+		return err
+	case tx.reader:
+		p.id = tx.cache.unsavedPoint(*p)
+		return nil
+	}
+	return tx.get(`INSERT INTO price_points (workspace_id, source, name, version, rates, call_nanos)
+		VALUES ($1, $2, $3, $4, $5, $6) RETURNING id`,
+		[]any{ws, int64(p.Source), p.Name, p.Version, rates, int64(p.rates.PerCall)}, &p.id)
+}
+
+// unsavedPoint gives prices that no step was charged at yet an id below zero, for
+// a dry run, which can write nothing.
+func (c *cache) unsavedPoint(p pricePoint) int64 {
+	i := slices.IndexFunc(c.unsaved, func(q pricePoint) bool {
+		return p.PriceOrigin == q.PriceOrigin && p.rates.String() == q.rates.String()
+	})
+	if i < 0 {
+		i, c.unsaved = len(c.unsaved), append(c.unsaved, p)
+	}
+	return -1 - int64(i)
+}
+
+// cachedModel is a model and its price now, if it has one.
+type cachedModel struct {
+	cached
+	priced bool
+	price  pricePoint // where priced
+	// published is the catalogue's entry, where the price is the catalogue's.
+	published *prices.Model
+	// The price is that of the moments from one to before the other; zero where there is no such bound.
+	from, until time.Time
+}
+
+func loadModel(tx *Tx, key idKey) (*cachedModel, error) {
+	m := &cachedModel{}
+	var name string
+	err := tx.get(`SELECT name FROM models WHERE id = $1 AND workspace_id = $2`, []any{key.id, key.ws}, &name)
+	if err != nil {
+		return m, err
+	}
+	return m, m.findPrice(tx, key.ws, name)
+}
+
+func (m *cachedModel) save(*Tx) error { return nil }
+
+// holds reports whether the price is still, or already, that of a moment.
+func (m *cachedModel) holds(now time.Time) bool {
+	return !now.Before(m.from) && (m.until.IsZero() || now.Before(m.until))
+}
+
+// maxAliases is how many names are followed from one to the next. It also ends
+// a ring of names, which has no price.
+const maxAliases = 16
+
+// findPrice looks for the first that there is: the workspace's own active entry
+// of the name, the price of the name that the entry says is the same, or that
+// of the catalogue, where the workspace uses it.
+func (m *cachedModel) findPrice(tx *Tx, ws WorkspaceKey, name string) error {
+	source := PriceOwn
+	for range maxAliases {
+		entry, err := activeEntry(tx, ws, name)
+		switch {
+		case errors.Is(err, ErrNotFound):
+			return m.findPublished(tx, ws, name, source)
+		case err != nil:
+			return err
+		case entry.sameAs.Valid:
+			source, name = PriceAlias, entry.sameAs.String
+			continue
+		}
+		m.priced, m.price.PriceOrigin = true, PriceOrigin{Source: source, Name: name}
+		if m.price.rates, err = entry.all(); err != nil {
+			return err
+		}
+		if source == PriceOwn && !entry.rates.Valid {
+			return nil // the step keeps the two prices itself
+		}
+		return m.price.intern(tx, ws)
+	}
+	return nil
+}
+
+// findPublished looks for a name in the catalogue.
+func (m *cachedModel) findPublished(tx *Tx, ws WorkspaceKey, name string, source PriceSource) error {
+	catalogue := tx.cache.catalogue
+	if catalogue == nil {
+		return nil
+	}
+	w, err := tx.cache.workspaces.get(tx, ws)
+	if err != nil || !w.priceCatalogue {
+		return err
+	}
+	published, ok := catalogue.Find(name)
+	if !ok {
+		return nil
+	}
+	m.published = published
+	m.from, m.until = published.Period(tx.now)
+	if source == PriceOwn {
+		source = PriceCatalogue
+	}
+	m.priced, m.price = true, pricePoint{
+		PriceOrigin: PriceOrigin{Source: source, Name: published.Provider.ID + "/" + published.ID, Version: catalogue.Version()},
+		rates:       published.Rates(tx.now, ""),
+	}
+	return m.price.intern(tx, ws)
+}
+
+// ownEntry is what a workspace says that a model costs: two prices, all that
+// there are, or the name of a model that costs the same.
+type ownEntry struct {
+	input, output plans.Price
+	rates         sql.NullString // as prices.Rates writes them; null where the two are all
+	sameAs        sql.NullString
+}
+
+func (e ownEntry) all() (prices.Rates, error) {
+	if e.rates.Valid {
+		return prices.ParseRates(e.rates.String)
+	}
+	return twoPrices(e.input, e.output), nil
+}
+
+func twoPrices(input, output plans.Price) (r prices.Rates) {
+	r.Set(prices.Input, input)
+	r.Set(prices.Output, output)
+	return r
+}
+
+func activeEntry(tx *Tx, ws WorkspaceKey, name string) (e ownEntry, err error) {
+	err = tx.get(`SELECT coalesce(input_picos, 0), coalesce(output_picos, 0), rates, same_as FROM models
+		WHERE workspace_id = $1 AND name = $2 AND is_active = 1 AND (input_picos IS NOT NULL OR same_as IS NOT NULL)`,
+		[]any{ws, name}, &e.input, &e.output, &e.rates, &e.sameAs)
+	return e, err
+}
+
+// price is what a model costs at the time of the transaction; nil without a price.
+func (c *cache) price(tx *Tx, model idKey) (*pricePoint, error) {
+	found, err := c.models.get(tx, model)
+	if err == nil && !found.holds(tx.now) {
+		c.models.remove(model)
+		found, err = c.models.get(tx, model)
+	}
+	if err != nil || !found.priced {
+		return nil, err
+	}
+	return &found.price, nil
+}
+
+// kept are the prices that a step was charged at; nil while it has none, and
+// where the two that it keeps itself are all of them.
+func (row *stepRow) kept(tx *Tx, ws WorkspaceKey) (*prices.Rates, error) {
+	if row.used.point == 0 {
+		return nil, nil
+	}
+	if row.used.point < 0 {
+		return &tx.cache.unsaved[-1-row.used.point].rates, nil
+	}
+	point, err := tx.cache.points.get(tx, idKey{ws, row.used.point})
+	if err != nil {
+		return nil, err
+	}
+	return &point.rates, nil
+}
+
+// findPrice gives the step the price of its model for its service tier, if there is one.
+func (row *stepRow) findPrice(tx *Tx, ws WorkspaceKey) error {
+	if !row.model.Valid {
+		return nil
+	}
+	model := idKey{ws, row.model.Int64}
+	price, err := tx.cache.price(tx, model)
+	if err == nil && price != nil && row.used.parts.tier.rates() != "" {
+		price, err = tx.cache.tierPrice(tx, model, row.used.parts.tier)
+	}
+	if err != nil || price == nil {
+		return err
+	}
+	row.Price, row.used.point = price.PriceOrigin, price.id
+	row.used.charge(price.rates.Table)
+	return nil
+}
+
+// tierPrice is what a model that has a price costs by a service tier. Only the
+// catalogue's tiers differ.
+func (c *cache) tierPrice(tx *Tx, model idKey, tier ServiceTier) (*pricePoint, error) {
+	found, err := c.models.get(tx, model)
+	if err != nil || found.published == nil {
+		return &found.price, err
+	}
+	price := pricePoint{PriceOrigin: found.price.PriceOrigin, rates: found.published.Rates(tx.now, tier.rates())}
+	return &price, price.intern(tx, model.ws)
+}
+
+// charge makes these the prices that the step keeps: two, and where there are
+// parts, theirs.
+func (u *usage) charge(t prices.Table) {
+	u.inputPrice = sql.NullInt64{Int64: int64(t.Price(prices.Input)), Valid: true}
+	u.outputPrice = sql.NullInt64{Int64: int64(t.Price(prices.Output)), Valid: true}
+	u.partPrices = partPrices{}
+	if u.parts != (parts{}) {
+		u.partPrices = partPricesOf(t)
+	}
+}
+
+// price is what all that was reported costs. The prices that the step keeps
+// become those of a prompt as long as this one.
+func (u *usage) price(rates *prices.Rates) (plans.Money, error) {
+	if rates == nil {
+		input, output := plans.Price(u.inputPrice.Int64), plans.Price(u.outputPrice.Int64)
+		u.charge(twoPrices(input, output).Table)
+		return plans.Cost(u.reported.prompt, u.reported.completion, input, output)
+	}
+	u.charge(rates.At(u.reported.prompt))
+	return rates.Cost(u.counts())
 }

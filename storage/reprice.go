@@ -330,6 +330,10 @@ func (j *repricing) reprice(tx *Tx, p stepPlace) (c priceChange, changes bool, e
 	if err != nil {
 		return c, false, err
 	}
+	limits, err := row.limitsSince(tx, ws, r.id, was.used, row.used)
+	if err != nil {
+		return c, false, err
+	}
 	if !tx.reader {
 		if err := saveStep(tx, r.id, row, was.used); err != nil {
 			return c, false, err
@@ -337,6 +341,7 @@ func (j *repricing) reprice(tx *Tx, p stepPlace) (c priceChange, changes bool, e
 	}
 	tx.recordChange(Change{Workspace: j.ws, Kind: RunProgressed, Run: r.id})
 	posts.book(tx)
+	limits.book(tx)
 	return priceChange{row.bookedDay.Int64, plans.Money(was.used.cost.Int64), plans.Money(row.used.cost.Int64)}, true, nil
 }
 

@@ -304,6 +304,9 @@ func (s *Store) RunWithSteps(ctx context.Context, ws WorkspaceKey, id uuid.UUID,
 			d.Key = &RunKey{ID: key.UUID, Prefix: keyPrefix.String, Label: keyLabel.String}
 		}
 		d.Decision = recordedDecision(guard.Start, reason, limit, used, resets)
+		if err := readPolicy(tx, runID, []byte{}, &d.Decision); err != nil {
+			return err
+		}
 		if d.BlockedStepCount > 0 {
 			if d.Denied, err = latestDenial(tx, runID); err != nil {
 				return err
@@ -333,6 +336,9 @@ func latestDenial(tx *Tx, runID int64) (*DeniedStep, error) {
 		return nil, err
 	}
 	step.Decision = recordedDecision(guard.Step, reason, limit, used, resets)
+	if err == nil {
+		err = readPolicy(tx, runID, step.ID[:], &step.Decision)
+	}
 	err = tx.get(`SELECT sequence FROM run_steps WHERE run_id = $1 AND uuid = $2`, []any{runID, step.ID[:]}, &step.Sequence)
 	return &step, err
 }

@@ -171,7 +171,7 @@ func TestADenialOfNoStepExpires(t *testing.T) {
 	for range 2 {
 		w.end(ws, w.start(ws, "u").ID, RunCompleted)
 	}
-	_, err := w.aside.ExecContext(t.Context(), `INSERT INTO denials VALUES (1, x'0102', 2, 0, 0, NULL)`)
+	_, err := w.aside.ExecContext(t.Context(), `INSERT INTO denials VALUES (1, x'0102', 2, 0, 0, NULL, NULL, NULL)`)
 	w.must(err)
 	w.Advance(91 * 24 * time.Hour)
 	if n, err := w.Expire(t.Context()); n != 2 || err != nil {

@@ -2,13 +2,17 @@ package storage
 
 import (
 	"context"
+	"database/sql"
+	"encoding/binary"
 	"errors"
 	"math"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/uuid"
 
 	"github.com/pikarc/server/guard"
+	"github.com/pikarc/server/plans"
 )
 
 // NewStep is what an agent says when it asks to take a step.
@@ -20,19 +24,22 @@ type NewStep struct {
 	InputData   []byte // JSON object, or nil
 	Repairs     Repairs
 	Idempotency Idempotency
+	// Waits says that the client waits for a person's review where it is asked to.
+	Waits bool
 }
 
-// CreateStep decides whether a run may take a step, and records it: RUNNING or BLOCKED.
+// CreateStep decides whether a run may take a step, and records it: RUNNING,
+// BLOCKED, or WAITING for a person.
 func (s *Store) CreateStep(ctx context.Context, c Caller, run uuid.UUID, in NewStep, decide Decider) (a Answer, err error) {
-	err = s.writeIn(ctx, c.Workspace, modeCached, func(tx *Tx) error {
-		a, err = createStep(tx, c, run, in, decide)
+	err = s.decideWithPolicies(ctx, c, func(tx *Tx, e *policyEvaluation) error {
+		a, err = createStep(tx, c, run, in, decide, e)
 		return err
 	})
 	return a, err
 }
 
-func createStep(tx *Tx, c Caller, run uuid.UUID, in NewStep, decide Decider) (Answer, error) {
-	r, state, err := loadRunState(tx, c, run)
+func createStep(tx *Tx, c Caller, run uuid.UUID, in NewStep, decide Decider, e *policyEvaluation) (Answer, error) {
+	ws, r, state, err := loadRunState(tx, c, run)
 	if err != nil {
 		return Answer{}, err
 	}
@@ -43,16 +50,31 @@ func createStep(tx *Tx, c Caller, run uuid.UUID, in NewStep, decide Decider) (An
 		return Answer{}, err
 	}
 	d := decide(guard.Request{Kind: guard.Step, At: tx.now}, state)
+	var call *policyCall
+	if d.Allowed() {
+		if call, d, err = askAboutStep(tx, ws, r, run, in, e, d); err != nil {
+			return Answer{}, err
+		}
+	}
 	row, err := insertStep(tx, c.Workspace, r, in, d)
 	if err != nil {
 		return Answer{}, err
 	}
 	a := Answer{ID: row.ID, Status: row.status.String(), Decision: d}
+	if call != nil {
+		if a.Review, err = call.recordStep(tx, r, row); err != nil {
+			return Answer{}, err
+		}
+	}
 	if err := saveAnswer(tx, c.Workspace, r.id, in.Idempotency, a); err != nil {
 		return Answer{}, err
 	}
 	if d.Allowed() {
 		r.cacheStep(row)
+	}
+	if call != nil {
+		call.book(tx)
+		r.remember(call)
 	}
 	r.countStep(tx, row.segment, d)
 	recordStepChange(tx, c.Workspace, r.id, row.ID, d)
@@ -76,7 +98,10 @@ func refusesModel(tx *Tx, ws WorkspaceKey, in NewStep) (bool, error) {
 
 func recordStepChange(tx *Tx, ws WorkspaceKey, runID int64, id uuid.UUID, d guard.Decision) {
 	c := Change{Workspace: ws, Kind: RunProgressed, Run: runID}
-	if !d.Allowed() {
+	if d.Review {
+		c.Kind, c.Step = ReviewAsked, id
+	}
+	if d.Denied() {
 		c.Kind, c.Denial = StepDenied, &Denial{Step: id, Decision: d}
 	}
 	tx.recordChange(c)
@@ -91,7 +116,10 @@ func insertStep(tx *Tx, ws WorkspaceKey, r *cachedRun, in NewStep, d guard.Decis
 		Decision: d, CreatedAt: tx.now.Truncate(time.Millisecond),
 	}
 	row.status = StepRunning
-	if !d.Allowed() {
+	if d.Review {
+		row.status = StepWaiting
+	}
+	if d.Denied() {
 		row.status = StepBlocked
 		if err := recordDenial(tx, ws, r.id, row.ID[:], d); err != nil {
 			return row, err
@@ -125,7 +153,7 @@ func insertStep(tx *Tx, ws WorkspaceKey, r *cachedRun, in NewStep, d guard.Decis
 func (r *cachedRun) countStep(tx *Tx, segment int64, d guard.Decision) {
 	r.segment = segment
 	r.stepCount++
-	if !d.Allowed() {
+	if d.Denied() {
 		r.blockedStepCount++
 		if d.Reason != r.denyReason && (d.Reason != guard.RunAlreadyEnded || r.denyReason == guard.None) {
 			r.denyReason, r.statusChanged = d.Reason, true
@@ -201,4 +229,231 @@ func findAmongSegments(tx *Tx, newest, runID int64, step uuid.UUID) (segment int
 	err = tx.get(`SELECT s.segment FROM (SELECT segment FROM run_segments WHERE run_id = $1 ORDER BY segment DESC LIMIT $3) l
 		JOIN steps s ON s.segment = l.segment AND s.run_id = $1 AND s.uuid = $2`, []any{runID, step[:], newest}, &segment)
 	return segment, err
+}
+
+// Step is what was asked, decided and used in one action of a run.
+type Step struct {
+	ID                             uuid.UUID
+	Sequence                       int64
+	Type                           StepType
+	Status                         StepStatus
+	Model, ToolName                *string
+	InputData, OutputData          []byte // JSON, or nil
+	Error                          *string
+	Decision                       guard.Decision
+	PromptTokens, CompletionTokens int64
+	Booked                         bool         // usage was reported
+	Capped                         bool         // its day or run was too full to book all of it
+	Cost                           *plans.Money // nil while no usage is reported, or without a price
+	InputPrice, OutputPrice        *plans.Price // those used
+	Price                          PriceOrigin  // which entry they are of
+	Parts                          Parts        // of what was reported
+	UsageData                      []byte       // JSON: the provider's usage, where not all of it could be read; or nil
+	CreatedAt                      time.Time
+	CompletedAt                    time.Time // zero while RUNNING
+	DurationMillis                 *int64
+	Repairs                        Repairs
+	Review                         *StepReview // nil when no person was asked
+}
+
+// StepReview is what of a step's review is shown with it.
+type StepReview struct {
+	ID         uuid.UUID
+	PolicyName string
+	Resolution Resolution
+	DecidedBy  string    // "" where nobody did
+	DecidedAt  time.Time // zero while pending
+	ExpiresAt  time.Time
+	Note       *string
+}
+
+const (
+	// MaxSteps is how many steps come with a run at most.
+	MaxSteps = 500
+	// stepsPageBytes ends a page before the step that would carry it beyond, so that large inputs and
+	// outputs do not add up in memory. A step that is larger by itself is a page of its own.
+	stepsPageBytes = 4 << 20
+)
+
+// stepKey is where a step stands in the callers' order.
+type stepKey struct {
+	sequence int64
+	id       uuid.UUID
+}
+
+// readSteps lists a page of a run's steps in the callers' order, and the
+// cursor of the next page. It orders the keys alone, and then reads step by
+// step, so that sorting never carries payloads.
+func readSteps(tx *Tx, runID int64, run RunStatus, after string, limit int) (steps []Step, next string, err error) {
+	from := stepKey{sequence: math.MinInt64}
+	if after != "" {
+		if from, err = parseStepKey(runID, after); err != nil {
+			return nil, "", err
+		}
+	}
+	type place struct {
+		stepKey
+		segment int64
+	}
+	var places []place
+	err = tx.each(`SELECT sequence, uuid, segment FROM run_steps WHERE run_id = $1 AND (sequence, uuid) > ($2, $3)
+		ORDER BY sequence, uuid LIMIT $4`, []any{runID, from.sequence, from.id[:], limit + 1}, func(rows scanner) error {
+		var p place
+		err := rows.Scan(&p.sequence, &p.id, &p.segment)
+		places = append(places, p)
+		return err
+	})
+	if err != nil {
+		return nil, "", err
+	}
+	size, last := 0, from
+	for i, p := range places {
+		if i == limit {
+			next = stepCursor(runID, last)
+			break
+		}
+		row, err := readStep(tx, p.segment, runID, p.id)
+		if err != nil {
+			return nil, "", err
+		}
+		s := row.shown(run)
+		if size += s.size(); size > stepsPageBytes && i > 0 {
+			next = stepCursor(runID, last)
+			break
+		}
+		steps, last = append(steps, s), p.stepKey
+	}
+	if len(steps) == 0 {
+		return nil, "", nil
+	}
+	oldest, newest := places[0].segment, places[0].segment
+	for _, p := range places {
+		oldest, newest = min(oldest, p.segment), max(newest, p.segment)
+	}
+	return steps, next, addPolicies(tx, runID, oldest, newest, steps)
+}
+
+// size is about how many bytes of JSON a step takes, and never fewer.
+func (s Step) size() int {
+	const rest = 4096 // names of 255 characters, each escaped, and what else a step has
+	n := rest + len(s.InputData) + len(s.OutputData) + len(s.UsageData)
+	if s.Error != nil {
+		for _, r := range *s.Error {
+			switch {
+			case r < ' ' || r == '\u2028' || r == '\u2029':
+				n += len(`\u0000`)
+			case r == '"' || r == '\\':
+				n += len(`\"`)
+			default:
+				n += utf8.RuneLen(r)
+			}
+		}
+	}
+	return n
+}
+
+const sequenceSize = 8
+
+func stepCursor(runID int64, k stepKey) string {
+	return cursor(listSteps, runID, append(binary.BigEndian.AppendUint64(nil, uint64(k.sequence)), k.id[:]...))
+}
+
+func parseStepKey(runID int64, text string) (k stepKey, err error) {
+	key, err := parseCursor(listSteps, runID, text, sequenceSize+len(k.id))
+	if err != nil {
+		return k, err
+	}
+	k.sequence = int64(binary.BigEndian.Uint64(key))
+	copy(k.id[:], key[sequenceSize:])
+	return k, nil
+}
+
+// stepRow is a step as it is stored.
+type stepRow struct {
+	Step
+	segment int64
+	stepProgress
+}
+
+// stepProgress is what updates change, but for texts.
+type stepProgress struct {
+	model       sql.NullInt64
+	status      StepStatus
+	completedAt sql.NullInt64
+	duration    sql.NullInt64
+	bookedDay   sql.NullInt64 // null until usage was reported
+	used        usage
+}
+
+func readStep(tx *Tx, segment, runID int64, id uuid.UUID) (stepRow, error) {
+	s := stepRow{segment: segment}
+	var input, output sql.NullString
+	var reason, limit, used, resets, prompt, completion, reportedPrompt, reportedCompletion sql.NullInt64
+	var created int64
+	var entry, version, reportedUsage sql.NullString
+	kinds, at := &s.used.parts, &s.used.partPrices
+	err := tx.get(`SELECT s.uuid, s.sequence, s.type, s.status, s.model_id, m.name, s.tool_name, p.input_data, p.output_data, p.error,
+			d.reason, d.limit_value, d.used_value, d.resets_at,
+			s.prompt_tokens, s.completion_tokens, s.cost_nanos, s.input_picos, s.output_picos, s.booked_day,
+			s.created_at, s.completed_at, s.duration_ms, coalesce(x.fields, 0), c.prompt_tokens, c.completion_tokens,
+			coalesce(pp.id, 0), coalesce(pp.source, 0), pp.name, pp.version, p.usage_data,
+			coalesce(y.cached_tokens, 0), coalesce(y.cache_write_tokens, 0), coalesce(y.cache_write_1h_tokens, 0),
+			coalesce(y.reasoning_tokens, 0), coalesce(y.service_tier, 0), y.reported_nanos, coalesce(y.cached_picos, 0),
+			coalesce(y.cache_write_picos, 0), coalesce(y.cache_write_1h_picos, 0), coalesce(y.reasoning_picos, 0)
+		FROM steps s LEFT JOIN models m ON m.id = s.model_id
+		LEFT JOIN capped_steps c ON c.run_id = s.run_id AND c.step_uuid = s.uuid
+		LEFT JOIN step_payloads p ON p.run_id = s.run_id AND p.step_uuid = s.uuid
+		LEFT JOIN denials d ON d.run_id = s.run_id AND d.step_uuid = s.uuid
+		LEFT JOIN price_points pp ON pp.id = s.price_id
+		LEFT JOIN step_usage y ON y.segment = s.segment AND y.run_id = s.run_id AND y.step_uuid = s.uuid
+		LEFT JOIN repairs x ON x.run_id = s.run_id AND x.step_uuid = s.uuid
+		WHERE s.segment = $1 AND s.run_id = $2 AND s.uuid = $3`, []any{segment, runID, id[:]},
+		&s.ID, &s.Sequence, &s.Type, &s.status, &s.model, &s.Model, &s.ToolName, &input, &output, &s.Error,
+		&reason, &limit, &used, &resets,
+		&prompt, &completion, &s.used.cost, &s.used.inputPrice, &s.used.outputPrice, &s.bookedDay,
+		&created, &s.completedAt, &s.duration, &s.Repairs, &reportedPrompt, &reportedCompletion,
+		&s.used.point, &s.Price.Source, &entry, &version, &reportedUsage,
+		&kinds.cached, &kinds.cacheWrite, &kinds.cacheWrite1h, &kinds.reasoning, &kinds.tier, &kinds.reportedCost,
+		&at.cached, &at.cacheWrite, &at.cacheWrite1h, &at.reasoning)
+	s.Price.Name, s.Price.Version = entry.String, version.String
+	switch {
+	case s.used.inputPrice.Valid && s.used.point == 0 && s.Model != nil:
+		s.Price = PriceOrigin{Source: PriceOwn, Name: *s.Model}
+	case !s.used.inputPrice.Valid && s.used.cost.Valid:
+		s.Price = PriceOrigin{Source: PriceReported}
+	}
+	if s.Type == ToolCall && s.ToolName != nil && s.Model != nil && *s.Model == toolPrefix+*s.ToolName {
+		s.Model = nil // the entry that prices the tool, which nobody has named
+	}
+	s.InputData, s.OutputData, s.UsageData = jsonOf(input), jsonOf(output), jsonOf(reportedUsage)
+	s.Decision = recordedDecision(guard.Step, reason, limit, used, resets)
+	if err == nil {
+		err = readPolicy(tx, runID, id[:], &s.Decision)
+	}
+	s.Decision.Review = s.status == StepWaiting
+	s.CreatedAt = time.UnixMilli(created).UTC()
+	s.used.booked = tokens{prompt.Int64, completion.Int64}
+	s.used.reported = s.used.booked
+	if reportedPrompt.Valid {
+		s.used.reported, s.used.cut = tokens{reportedPrompt.Int64, reportedCompletion.Int64}, true
+	}
+	return s, err
+}
+
+// shown is the step with its progress, as its run makes it look: a step that
+// was open when the run ended is abandoned. That is not stored, so that a run's
+// end takes no longer when it has many steps.
+func (row stepRow) shown(run RunStatus) Step {
+	out := row.Step
+	out.Status, out.CompletedAt = row.status, timeOf(row.completedAt)
+	if out.Status == StepRunning && run != RunRunning {
+		out.Status = StepAbandoned
+	}
+	out.PromptTokens, out.CompletionTokens = row.used.booked.prompt, row.used.booked.completion
+	out.Booked, out.Capped = row.bookedDay.Valid, row.used.capped()
+	out.Parts = row.used.parts.shown()
+	out.DurationMillis = int64Ptr[int64](row.duration)
+	out.Cost = int64Ptr[plans.Money](row.used.cost)
+	out.InputPrice, out.OutputPrice = int64Ptr[plans.Price](row.used.inputPrice), int64Ptr[plans.Price](row.used.outputPrice)
+	return out
 }

@@ -47,6 +47,9 @@ type Store struct {
 	cachedKeys *lru.Cache[string, Credential] // of API keys, by prefix
 	keyUse     keyUse
 
+	policySets     *policySets
+	reviewsDecided broadcast
+
 	cache      *cache         // of the writer
 	scopes     []WorkspaceKey // of the batch that is being written
 	writerLock chan struct{}  // full while somebody writes, who alone may use the writer's fields
@@ -92,9 +95,10 @@ func Open(ctx context.Context, path string, opts Options) (*Store, error) {
 		secret: opts.Secret, now: opts.Now, openStepTimeout: opts.OpenStepTimeout, stats: newStats(),
 		writerLock: make(chan struct{}, 1), queue: make(chan *job, opts.QueueSize), wake: make(chan struct{}, 1),
 		drained: make(chan struct{}), erases: make(chan struct{}, 1),
-		searched: maxSearched,
-		outbox:   make(chan struct{}, 1), cache: newCache(opts.CacheSize, opts.Catalogue),
+		searched: maxSearched, policySets: newPolicySets(),
+		outbox: make(chan struct{}, 1), cache: newCache(opts.CacheSize, opts.Catalogue),
 	}
+	s.cache.policySets = s.policySets
 	var err error
 	if s.cachedKeys, err = lru.New[string, Credential](opts.CacheSize); err != nil {
 		return nil, fmt.Errorf("hold %d rows: %w", opts.CacheSize, err)

@@ -172,13 +172,13 @@ func (w *world) history(ws WorkspaceKey, at time.Time, ended bool) (id uuid.UUID
 	w.t.Helper()
 	w.must(w.write(context.Background(), modeBulkSQL, func(tx *Tx) error {
 		tx.now = at
-		a, err := startRun(tx, Caller{Workspace: ws}, NewRun{UserID: "u", Metadata: []byte(`{}`), Idempotency: once(at.String(), "")}, allow)
+		a, err := startRun(tx, Caller{Workspace: ws}, NewRun{UserID: "u", Metadata: []byte(`{}`), Idempotency: once(at.String(), "")}, allow, nil)
 		if err != nil {
 			return err
 		}
 		id = a.ID
 		model, tokens := "gpt-4o", int64(500)
-		step, err := createStep(tx, Caller{Workspace: ws}, id, NewStep{Type: 1, Model: &model, InputData: []byte(`{}`)}, allow)
+		step, err := createStep(tx, Caller{Workspace: ws}, id, NewStep{Type: 1, Model: &model, InputData: []byte(`{}`)}, allow, nil)
 		if err != nil {
 			return err
 		}
@@ -187,7 +187,7 @@ func (w *world) history(ws WorkspaceKey, at time.Time, ended bool) (id uuid.UUID
 			return err
 		}
 		tx.now = w.Now() // its key is young, whatever the age of the run
-		_, err = createStep(tx, Caller{Workspace: ws}, id, NewStep{Type: 2, Idempotency: once("k", "")}, deny)
+		_, err = createStep(tx, Caller{Workspace: ws}, id, NewStep{Type: 2, Idempotency: once("k", "")}, deny, nil)
 		if err != nil || !ended {
 			return err
 		}

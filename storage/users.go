@@ -63,23 +63,28 @@ func (s *Store) BlockUser(ctx context.Context, ws WorkspaceKey, externalID strin
 		if event.before, err = storedBlockAttributes(tx, ws, externalID); err != nil {
 			return event, err
 		}
-		u, err = blockUser(tx, ws, externalID, reason)
+		var id int64
+		if u, id, err = blockUser(tx, ws, externalID, reason); err != nil {
+			return event, err
+		}
+		closing, err := closeReviews(tx, ws, Cancelled, `r.user_id = $2`, id)
+		closing.apply(tx)
 		return event, err
 	})
 	return u, err
 }
 
-func blockUser(tx *Tx, ws WorkspaceKey, externalID string, reason *string) (User, error) {
-	var id int64
-	err := tx.get(`INSERT INTO users (workspace_id, external_id, blocked_at, blocked_reason, run_count, created_at)
+func blockUser(tx *Tx, ws WorkspaceKey, externalID string, reason *string) (u User, id int64, err error) {
+	err = tx.get(`INSERT INTO users (workspace_id, external_id, blocked_at, blocked_reason, run_count, created_at)
 		VALUES ($1, $2, $3, $4, 0, $3) ON CONFLICT (workspace_id, external_id) DO UPDATE SET
 			blocked_at = coalesce(users.blocked_at, excluded.blocked_at), blocked_reason = excluded.blocked_reason
 		RETURNING id`, []any{ws, externalID, tx.now.UnixMilli(), reason}, &id)
 	if err != nil {
-		return User{}, err
+		return User{}, 0, err
 	}
 	tx.recordChange(Change{Workspace: ws, Kind: ConfigChanged, Part: PartUsers})
-	return readUser(tx, ws, id)
+	u, err = readUser(tx, ws, id)
+	return u, id, err
 }
 
 // UnblockUser lifts a block, if there is one. ErrNotFound for a user never seen.

@@ -145,6 +145,7 @@ const (
 	listReprice      list = 8
 	listRunSearch    list = 9
 	listDeliveries   list = 20
+	listReviews      list = 10
 )
 
 const cursorSumSize = 4

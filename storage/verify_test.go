@@ -49,12 +49,26 @@ func (w *world) everyGap(ws WorkspaceKey) {
 	w.end(ws, run, RunCompleted)
 }
 
+// everyReview gives a workspace a limit that counts, and a review that waits,
+// one that was approved with a grant, and one that was refused.
+func (w *world) everyReview(ws WorkspaceKey) {
+	w.t.Helper()
+	w.policy(ws, "calls", `{"limit":{"measure":"calls","per":"user","window":"day","amount":100},"effect":"deny"}`)
+	w.policy(ws, "ask", `{"effect":"review"}`)
+	run := w.start(ws, "v").ID
+	w.ask(ws, run, "t", `{}`)
+	w.decide(ws, w.ask(ws, run, "t", `{}`).Review, Verdict{})
+	approved := w.ask(ws, run, "t", `{}`).Review
+	w.decide(ws, approved, Verdict{Approve: true, Grant: &NewGrant{Scope: GrantTool, Seconds: 9, Uses: 1}})
+}
+
 // The books would prove nothing if they did not notice.
 func TestBooksNoticeEveryKindOfDifference(t *testing.T) {
 	w := audited(t)
 	ws := w.everyKind()
 	w.everyUsage(ws)
 	w.everyGap(ws)
+	w.everyReview(ws)
 	conn, noticed := w.conn(), map[string]bool{}
 	for _, c := range corruptions() {
 		noticed[c.book] = true
@@ -276,8 +290,19 @@ func corruptions() []struct{ book, statement string } {
 		INSERT INTO deliveries (endpoint_id, uuid, workspace_id, event, data, state, attempts)
 			SELECT id, x'00', workspace_id, 16, '{}', 2, 1 FROM endpoints; `
 	return []struct{ book, statement string }{
-		{"workspaces.running_runs", `UPDATE workspaces SET running_runs = 0`},
-		{"workspaces.running_runs", `UPDATE runs SET status = 2, ended_at = 1, ended_by = 1 WHERE status = 1`},
+		{"workspaces", `UPDATE workspaces SET running_runs = 0`},
+		{"workspaces", `UPDATE workspaces SET pending_reviews = 0`},
+		{"policy_counters.used", `UPDATE policy_counters SET used = used + 1`},
+		{"policy_counters.used", `DELETE FROM step_policies`},
+		{"below zero", `UPDATE policy_counters SET used = -1`},
+		{"reviews", `UPDATE steps SET status = 1 WHERE status = 6`},
+		{"reviews", `UPDATE reviews SET resolution = 2 WHERE resolution = 1`},
+		{"reviews", `UPDATE reviews SET decided_at = NULL`},
+		{"reviews", `UPDATE grants SET used = uses + 1`},
+		{"orphans", `UPDATE step_policies SET segment = segment + 1`},
+		{"orphans", `UPDATE step_policies SET segment = 0, run_id = 99`},
+		{"orphans", `UPDATE reviews SET segment = segment + 1`},
+		{"workspaces", `UPDATE runs SET status = 2, ended_at = 1, ended_by = 1 WHERE status = 1`},
 		{"runs", `UPDATE runs SET step_count = step_count - 1 WHERE step_count > 0`},
 		{"runs", `UPDATE runs SET blocked_step_count = 0`},
 		{"runs", `UPDATE runs SET prompt_tokens = 501 WHERE prompt_tokens = 500`},
@@ -326,8 +351,8 @@ func corruptions() []struct{ book, statement string } {
 		{"denial_days.denial_count", expired + `UPDATE denial_days SET denial_count = denial_count - 1`},
 		{"denials", `DELETE FROM denials WHERE step_uuid = x''`},
 		{"denials", `DELETE FROM denials WHERE step_uuid <> x''`},
-		{"denials", `INSERT INTO denials SELECT run_id, uuid, 2, 0, 0, NULL FROM steps WHERE status = 2`},
-		{"denials", `INSERT INTO denials SELECT id, x'', 2, 0, 0, NULL FROM runs WHERE status = 2`},
+		{"denials", `INSERT INTO denials SELECT run_id, uuid, 2, 0, 0, NULL, NULL, NULL FROM steps WHERE status = 2`},
+		{"denials", `INSERT INTO denials SELECT id, x'', 2, 0, 0, NULL, NULL, NULL FROM runs WHERE status = 2`},
 		{"denials: contents", `UPDATE denials SET reason = 1`},
 		{"denials: contents", `UPDATE denials SET reason = 7 WHERE step_uuid <> x''`},
 		{"denials: contents", `UPDATE denials SET reason = 4, limit_value = 2, used_value = 1, resets_at = 1`},

@@ -32,6 +32,10 @@ type Workspace struct {
 	TrustReportedCost bool          // what a provider says that a call cost is booked where no price is known
 	RefuseUnpriced    bool          // calls of models without a price are denied
 	RunIdleTimeout    time.Duration // whole seconds
+	Timezone          string        // IANA, by which policies count days
+	WeekStart         time.Weekday
+	ReviewsForAll     bool // clients that do not say that they wait for reviews are asked to as well
+	PendingReviews    int64
 	CreatedAt         time.Time
 }
 
@@ -44,7 +48,7 @@ const DefaultRunIdleTimeout = time.Hour
 func insertWorkspace(tx *Tx, accountID int64, name string, plan plans.Plan) (Workspace, error) {
 	w := Workspace{
 		ID: newID(tx.now), Name: name, Plan: plan, MaxConcurrentRuns: plans.DefaultConcurrency,
-		PriceCatalogue: true,
+		PriceCatalogue: true, Timezone: "UTC", WeekStart: time.Monday,
 		RunIdleTimeout: DefaultRunIdleTimeout, CreatedAt: tx.now.Truncate(time.Millisecond),
 	}
 	w.Slug = slug(name)
@@ -108,9 +112,10 @@ func workspace(tx *Tx, ws WorkspaceKey) (Workspace, error) {
 	var daily, userDaily sql.NullInt64
 	var idleSeconds, created int64
 	err := tx.get(`SELECT uuid, name, slug, plan, kill_switch, daily_budget_nanos, user_daily_budget_nanos,
-			max_concurrent_runs, price_catalogue, trust_reported_cost, refuse_unpriced, run_idle_timeout_seconds, created_at FROM workspaces WHERE id = $1`, []any{ws},
+			max_concurrent_runs, price_catalogue, trust_reported_cost, refuse_unpriced, run_idle_timeout_seconds,
+			timezone, week_start, reviews_for_all, pending_reviews, created_at FROM workspaces WHERE id = $1`, []any{ws},
 		&w.ID, &w.Name, &w.Slug, &planID, &w.KillSwitch, &daily, &userDaily, &w.MaxConcurrentRuns, &w.PriceCatalogue, &w.TrustReportedCost,
-		&w.RefuseUnpriced, &idleSeconds, &created)
+		&w.RefuseUnpriced, &idleSeconds, &w.Timezone, &w.WeekStart, &w.ReviewsForAll, &w.PendingReviews, &created)
 	if err != nil {
 		return w, err
 	}
@@ -131,6 +136,9 @@ type WorkspaceChange struct {
 	TrustReportedCost *bool
 	RefuseUnpriced    *bool
 	RunIdleTimeout    *time.Duration
+	Timezone          *string // that time.LoadLocation knows
+	WeekStart         *time.Weekday
+	ReviewsForAll     *bool
 }
 
 // UpdateWorkspace applies all of a change, or, with a *plans.FeatureError,
@@ -158,10 +166,17 @@ func (s *Store) UpdateWorkspace(ctx context.Context, ws WorkspaceKey, c Workspac
 		}
 		for field, changed := range map[*bool]*bool{
 			&w.PriceCatalogue: c.PriceCatalogue, &w.TrustReportedCost: c.TrustReportedCost, &w.RefuseUnpriced: c.RefuseUnpriced,
+			&w.ReviewsForAll: c.ReviewsForAll,
 		} {
 			if changed != nil {
 				*field = *changed
 			}
+		}
+		if c.Timezone != nil {
+			w.Timezone = *c.Timezone
+		}
+		if c.WeekStart != nil {
+			w.WeekStart = *c.WeekStart
 		}
 		if c.RunIdleTimeout != nil {
 			w.RunIdleTimeout = *c.RunIdleTimeout
@@ -205,7 +220,12 @@ func (s *Store) changeWorkspaceFor(
 			event.after["reason"] = reason
 		}
 		tx.recordChange(Change{Workspace: ws, Kind: ConfigChanged, Part: PartWorkspace})
-		return event, saveWorkspace(tx, w)
+		if err := saveWorkspace(tx, w); err != nil || !w.KillSwitch {
+			return event, err
+		}
+		closing, err := closeReviews(tx, ws, Cancelled, `v.workspace_id = $2`, ws)
+		closing.apply(tx)
+		return event, err
 	})
 	return w, err
 }
@@ -213,10 +233,10 @@ func (s *Store) changeWorkspaceFor(
 func saveWorkspace(tx *Tx, w Workspace) error {
 	return tx.execOne(`UPDATE workspaces SET name = $2, plan = $3, kill_switch = $4, daily_budget_nanos = $5,
 			user_daily_budget_nanos = $6, max_concurrent_runs = $7, run_idle_timeout_seconds = $8, price_catalogue = $9,
-			trust_reported_cost = $10, refuse_unpriced = $11 WHERE id = $1`,
+			trust_reported_cost = $10, refuse_unpriced = $11, timezone = $12, week_start = $13, reviews_for_all = $14 WHERE id = $1`,
 		w.key, w.Name, string(w.Plan.ID), boolInt(w.KillSwitch), nullBudget(w.DailyBudget),
 		nullBudget(w.UserDailyBudget), w.MaxConcurrentRuns, int64(w.RunIdleTimeout/time.Second), boolInt(w.PriceCatalogue),
-		boolInt(w.TrustReportedCost), boolInt(w.RefuseUnpriced))
+		boolInt(w.TrustReportedCost), boolInt(w.RefuseUnpriced), w.Timezone, int64(w.WeekStart), boolInt(w.ReviewsForAll))
 }
 
 // workspaceAttributes is what the audit log says of a workspace.
@@ -226,8 +246,17 @@ func workspaceAttributes(w Workspace) attributes {
 		"daily_budget_usd": w.DailyBudget, "user_daily_budget_usd": w.UserDailyBudget,
 		"max_concurrent_runs": w.MaxConcurrentRuns, "price_catalogue": w.PriceCatalogue,
 		"trust_reported_cost": w.TrustReportedCost, "unpriced_models": w.UnpricedModels(),
+		"timezone": w.Timezone, "week_start": strings.ToLower(w.WeekStart.String()), "reviews": w.Reviews(),
 		"run_idle_timeout_seconds": int64(w.RunIdleTimeout / time.Second),
 	}
+}
+
+// Reviews is the API's word for who is asked to wait for reviews.
+func (w Workspace) Reviews() string {
+	if w.ReviewsForAll {
+		return "all_clients"
+	}
+	return "known_clients"
 }
 
 // UnpricedModels is the API's word for whether calls of models without a price are denied.

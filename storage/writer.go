@@ -7,6 +7,10 @@ import (
 	"runtime"
 	"runtime/debug"
 	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/pikarc/server/storage/sqlite"
 )
 
 // maxBatch bounds how many jobs share a commit, and so how long the first of
@@ -138,6 +142,7 @@ func (s *Store) nextBatch() (batch []*job) {
 func (s *Store) commitBatch(batch []*job) {
 	results, began := make([]error, len(batch)), time.Now()
 	s.publisher.reset(s)
+	s.cache.reviewsDecided = false
 	err := s.engine.explain(s.runBatch(batch, results))
 	s.stats.batch(len(batch), time.Since(began), err)
 	if err != nil {
@@ -150,6 +155,9 @@ func (s *Store) commitBatch(batch []*job) {
 	}
 	if err == nil {
 		s.publisher.publish(s.outbox)
+		if s.cache.reviewsDecided {
+			s.reviewsDecided.notify()
+		}
 		s.engine.committed()
 	}
 }
@@ -205,7 +213,7 @@ func (s *Store) runJob(j *job, result *error) error {
 	if err := s.cache.startDay(tx); err != nil {
 		return err
 	}
-	if j.mode != modeCached {
+	if j.mode != modeCached || s.cache.limitReads > maxLimitReads {
 		if err := s.cache.flush(tx); err != nil {
 			return err
 		}
@@ -240,4 +248,156 @@ func protect(fn func(*Tx) error, tx *Tx) (err error) {
 		}
 	}()
 	return fn(tx)
+}
+
+// Backfill is a write whose parts have times of their own. It makes history: for
+// the demo now, for an import one day. It takes the same paths as live calls,
+// so that ids, counters and rollups are those of the times given.
+type Backfill struct{ tx *Tx }
+
+// WriteBackfill has fn make some history in one write: all of it, or with
+// an error nothing.
+func (s *Store) WriteBackfill(ctx context.Context, fn func(Backfill) error) error {
+	return s.write(ctx, modeBulkSQL, func(tx *Tx) error {
+		tx.publisher = nil // what was then is no news
+		return fn(Backfill{tx})
+	})
+}
+
+// at moves the transaction to a time. A cached day sums up the days before it,
+// so on another day the cache is read again.
+func (p Backfill) at(t time.Time) (*Tx, error) {
+	m := p.tx.cache
+	p.tx.now = t.UTC()
+	if day := dayOf(p.tx.now); day != m.today || m.nearlyFull() {
+		m.today = day
+		return p.tx, p.reread()
+	}
+	return p.tx, nil
+}
+
+// reread writes what was counted and reads it again when it is next asked for.
+func (p Backfill) reread() error {
+	defer p.tx.cache.invalidateAll()
+	return p.tx.cache.flush(p.tx)
+}
+
+// StartRun is Store.StartRun at a time.
+func (p Backfill) StartRun(t time.Time, ws WorkspaceKey, in NewRun, decide Decider) (Answer, error) {
+	tx, err := p.at(t)
+	if err != nil {
+		return Answer{}, err
+	}
+	in.read()
+	return startRun(tx, Caller{Workspace: ws}, in, decide, nil)
+}
+
+// CreateStep is Store.CreateStep at a time.
+func (p Backfill) CreateStep(t time.Time, ws WorkspaceKey, run uuid.UUID, in NewStep, decide Decider) (Answer, error) {
+	tx, err := p.at(t)
+	if err != nil {
+		return Answer{}, err
+	}
+	return createStep(tx, Caller{Workspace: ws}, run, in, decide, nil)
+}
+
+// UpdateStep is Store.UpdateStep at a time.
+func (p Backfill) UpdateStep(t time.Time, ws WorkspaceKey, run, step uuid.UUID, in StepUpdate) error {
+	tx, err := p.at(t)
+	if err != nil {
+		return err
+	}
+	_, err = updateStep(tx, Caller{Workspace: ws}, run, step, findSegment, in)
+	return err
+}
+
+// EndRun is Store.EndRun at a time.
+func (p Backfill) EndRun(t time.Time, ws WorkspaceKey, id uuid.UUID, status RunStatus, by EndedBy) error {
+	tx, err := p.at(t)
+	if err != nil {
+		return err
+	}
+	_, err = endRun(tx, Caller{Workspace: ws}, id, status, by)
+	return err
+}
+
+// BlockUser is Store.BlockUser at a time. It works by SQL, so it flushes and
+// invalidates the cache first.
+func (p Backfill) BlockUser(t time.Time, ws WorkspaceKey, externalID string, reason *string) error {
+	tx, err := p.at(t)
+	if err != nil {
+		return err
+	}
+	if err := p.reread(); err != nil {
+		return err
+	}
+	_, _, err = blockUser(tx, ws, externalID, reason)
+	return err
+}
+
+// conn is a connection to the database, the writer's or a reader's, inside a
+// transaction.
+type conn interface {
+	// Exec runs a statement and returns how many rows it changed.
+	Exec(ctx context.Context, query string, args []any) (changed int64, err error)
+	// Query calls each for every row of a query.
+	Query(ctx context.Context, query string, args []any, each func(scanner) error) error
+}
+
+// scanner is a row that can be read.
+type scanner = sqlite.Row
+
+// Tx is a transaction: on the writer the part of a batch that is one job's, on
+// a reader a snapshot. Unexported functions take it; exported methods of Store own it.
+type Tx struct {
+	conn      conn
+	ctx       context.Context
+	now       time.Time
+	cache     *cache     // the writer's; nil on a reader, or one of its own
+	publisher *publisher // the writer's; nil on a reader
+	undo      []func()   // drops from the cache what a failed job has put there
+	reader    bool       // it can write nothing
+	scope     WorkspaceKey
+}
+
+// exec runs a statement and returns how many rows it changed.
+func (tx *Tx) exec(query string, args ...any) (int64, error) {
+	n, err := tx.conn.Exec(tx.ctx, query, args)
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w", sqlite.FirstWords(query), err)
+	}
+	return n, nil
+}
+
+// execOne is exec for a statement that must change a row: ErrNotFound when it did not.
+func (tx *Tx) execOne(query string, args ...any) error {
+	n, err := tx.exec(query, args...)
+	if err == nil && n == 0 {
+		return ErrNotFound
+	}
+	return err
+}
+
+// get scans the first row of a query: ErrNotFound when there is none.
+func (tx *Tx) get(query string, args []any, dest ...any) error {
+	found := false
+	err := tx.each(query, args, func(row scanner) error {
+		if found {
+			return nil
+		}
+		found = true
+		return row.Scan(dest...)
+	})
+	if err == nil && !found {
+		return ErrNotFound
+	}
+	return err
+}
+
+// each calls scan for every row of a query.
+func (tx *Tx) each(query string, args []any, scan func(scanner) error) error {
+	if err := tx.conn.Query(tx.ctx, query, args, scan); err != nil {
+		return fmt.Errorf("%s: %w", sqlite.FirstWords(query), err)
+	}
+	return nil
 }

@@ -406,7 +406,7 @@ func TestFullDiskInAWriteLosesTheBatchWholeAndHeals(t *testing.T) {
 		w.submit(t.Context(), add("a")),
 		w.submit(t.Context(), func(*Tx) error { return ErrNotFound }),
 		w.submit(t.Context(), func(tx *Tx) error {
-			_, err := startRun(tx, Caller{Workspace: ws}, large, guard.Decide)
+			_, err := startRun(tx, Caller{Workspace: ws}, large, guard.Decide, nil)
 			if err == nil || !strings.Contains(err.Error(), "full") {
 				t.Errorf("the large run: %v", err)
 			}

@@ -38,7 +38,7 @@ type feed struct {
 func (f *feed) add(c storage.Change) {
 	switch c.Kind {
 	case storage.RunStarted, storage.RunDenied, storage.RunEnded, storage.StepDenied,
-		storage.ModelUnpriced, storage.SpendCapped:
+		storage.ModelUnpriced, storage.SpendCapped, storage.ReviewAsked, storage.ReviewResolved:
 		f.spend = true
 		f.events = append(f.events, c)
 	case storage.RunProgressed:
@@ -187,6 +187,11 @@ func (b *frames) events(changes []storage.Change, m storage.Snapshot) {
 			}{wire.NullString(c.Model), wire.RunOf(run), c.Step})
 		case c.Kind == storage.SpendCapped:
 			b.add("spend.capped", struct {
+				Run  wire.Run  `json:"run"`
+				Step uuid.UUID `json:"step_id"`
+			}{wire.RunOf(run), c.Step})
+		case c.Kind == storage.ReviewAsked || c.Kind == storage.ReviewResolved:
+			b.add("reviews.changed", struct {
 				Run  wire.Run  `json:"run"`
 				Step uuid.UUID `json:"step_id"`
 			}{wire.RunOf(run), c.Step})

@@ -240,6 +240,32 @@ func (o *Object) Objects(name string, max int, read func(*Object)) {
 	}
 }
 
+// Object reads an object inside by read, which also is to refuse what it does
+// not know. The problems found in it name its place.
+func (o *Object) Object(name string, read func(*Object)) {
+	value := o.required(name)
+	if value == nil {
+		return
+	}
+	if value[0] != '{' {
+		o.add(name, value, Problem{Type: "dict_type", Msg: "Input should be a valid dictionary"})
+		return
+	}
+	inner, err := parseObject(value)
+	if err == nil {
+		read(inner)
+		err = inner.Err()
+	}
+	var invalid *ValidationError
+	if !errors.As(err, &invalid) {
+		return
+	}
+	for _, p := range invalid.Problems {
+		p.Loc = append([]any{"body", name}, p.Loc[1:]...)
+		o.found = append(o.found, finding{Problem: p, name: name, value: value})
+	}
+}
+
 // list reads the items of a list of at most max.
 func (o *Object) list(name string, value []byte, max int) (items []json.RawMessage, ok bool) {
 	if value[0] != '[' || json.Unmarshal(value, &items) != nil {

@@ -111,6 +111,7 @@ type RouteMetrics struct {
 	seconds   prometheus.Observer
 	requests  [6]prometheus.Counter // by the first digit of the status
 	decisions []prometheus.Counter  // by guard.Reason; nil when the route decides nothing
+	reviews   prometheus.Counter    // decisions that a person is to make
 	repairs   *prometheus.CounterVec
 }
 
@@ -133,6 +134,7 @@ func (m *Metrics) Route(method, path string) *RouteMetrics {
 			r.decisions = append(r.decisions, m.decisions.WithLabelValues(kind, "DENY",
 				reason.String()))
 		}
+		r.reviews = m.decisions.WithLabelValues(kind, "REVIEW", "")
 	}
 	return r
 }
@@ -170,6 +172,10 @@ func (r *RouteMetrics) Repaired(fields storage.Repairs) {
 
 // Decided counts a decision.
 func (r *RouteMetrics) Decided(d guard.Decision) {
+	if d.Review && r.reviews != nil {
+		r.reviews.Inc()
+		return
+	}
 	if int(d.Reason) < len(r.decisions) {
 		r.decisions[d.Reason].Inc()
 	}

@@ -83,12 +83,10 @@ func (t *Tracing) Begin(r *http.Request, route, requestID string) (*http.Request
 func (s *Span) End(status int, d *guard.Decision) {
 	s.span.SetAttributes(attribute.Int("http.response.status_code", status))
 	if d != nil {
-		outcome := "ALLOW"
-		if !d.Allowed() {
-			outcome = "DENY"
+		if d.Denied() {
 			s.span.SetAttributes(attribute.String("pikarc.decision.reason", d.Reason.String()))
 		}
-		s.span.SetAttributes(attribute.String("pikarc.decision.outcome", outcome))
+		s.span.SetAttributes(attribute.String("pikarc.decision.outcome", d.Outcome()))
 	}
 	if status >= 500 {
 		s.span.SetStatus(codes.Error, "")

@@ -27,9 +27,13 @@ func EncodeAnswer(a storage.Answer) []byte {
 	return append(appendAnswer(make([]byte, 0, 256), a), '}')
 }
 
-// EncodeStepAnswer adds what the client reads; it is null until there are reviews.
+// EncodeStepAnswer adds the review that the step waits for; null for none.
 func EncodeStepAnswer(a storage.Answer) []byte {
-	return append(appendAnswer(make([]byte, 0, 256), a), `,"review_id":null}`...)
+	b := appendAnswer(make([]byte, 0, 256), a)
+	if a.Review == uuid.Nil {
+		return append(b, `,"review_id":null}`...)
+	}
+	return append(AppendID(append(b, `,"review_id":`...), a.Review), '}')
 }
 
 // AppendRepaired adds to an object, of which something was repaired, what it was.
@@ -53,16 +57,20 @@ func WithRepaired(encode func(storage.Answer) []byte, fields []string) func(stor
 // compared, null where it compares nothing, and of a recorded one the rules
 // that were looked at.
 func AppendDecision(b []byte, d guard.Decision, recorded bool) []byte {
-	if d.Allowed() {
-		b = append(b, `{"outcome":"ALLOW","reason":null`...)
+	if !d.Denied() {
+		b = append(append(append(b, `{"outcome":"`...), d.Outcome()...), `","reason":null`...)
 	} else {
 		b = append(append(b, `{"outcome":"DENY","reason":"`...), d.Reason.String()...)
 		b = append(b, `","limit":`...)
-		b = appendCompared(b, d.Reason, d.Limit)
+		b = appendCompared(b, d, d.Limit)
 		b = append(b, `,"used":`...)
-		b = appendCompared(b, d.Reason, d.Used)
+		b = appendCompared(b, d, d.Used)
 		b = append(b, `,"resets_at":`...)
 		b = AppendTime(b, d.ResetsAt)
+	}
+	if d.Policy != nil {
+		b = append(append(b, `,"policy_name":`...), MustEncode(d.Policy.Name)...)
+		b = append(append(b, `,"message":`...), MustEncode(NullString(d.Policy.Message))...)
 	}
 	if recorded {
 		b = append(b, `,"evaluated":[`...)
@@ -72,16 +80,22 @@ func AppendDecision(b []byte, d guard.Decision, recorded bool) []byte {
 			}
 			b = append(append(append(b, '"'), rule.String()...), '"')
 		}
+		for _, name := range d.Policies {
+			b = append(append(b, ','), MustEncode(PolicyPrefix+name)...)
+		}
 		b = append(b, ']')
 	}
 	return append(b, '}')
 }
 
-func appendCompared(b []byte, rule guard.Reason, n int64) []byte {
+// PolicyPrefix stands before the names of policies among what was evaluated.
+const PolicyPrefix = "policy:"
+
+func appendCompared(b []byte, d guard.Decision, n int64) []byte {
 	switch {
-	case rule.IsMoney():
+	case d.IsMoney():
 		return append(b, plans.Money(n).String()...)
-	case rule.HasLimit():
+	case d.Reason.HasLimit():
 		return strconv.AppendInt(b, n, 10)
 	default:
 		return append(b, "null"...)
@@ -108,6 +122,9 @@ func (s Step) Append(b []byte) []byte {
 	b = appendRaw(append(b, `,"output_data":`...), s.OutputData)
 	b = appendText(append(b, `,"error":`...), s.Error)
 	b = AppendDecision(append(b, `,"decision":`...), s.Decision, true)
+	if s.Review != nil {
+		b = appendReview(append(b, `,"review":`...), *s.Review)
+	}
 	b = strconv.AppendInt(append(b, `,"prompt_tokens":`...), s.PromptTokens, 10)
 	b = strconv.AppendInt(append(b, `,"completion_tokens":`...), s.CompletionTokens, 10)
 	b = appendMoney(append(b, `,"cost_usd":`...), s.Cost)
@@ -130,6 +147,19 @@ func (s Step) Append(b []byte) []byte {
 	} else {
 		b = strconv.AppendInt(b, *s.DurationMillis, 10)
 	}
+	return append(b, '}')
+}
+
+// appendReview writes what became of the question whether the step may be taken.
+func appendReview(b []byte, r storage.StepReview) []byte {
+	b = AppendID(append(b, `{"id":`...), r.ID)
+	b = append(append(b, `,"policy_name":`...), MustEncode(r.PolicyName)...)
+	b = append(append(append(b, `,"status":"`...), r.Resolution.Status()...), '"')
+	b = append(append(b, `,"resolution":`...), MustEncode(NullString(r.Resolution.String()))...)
+	b = append(append(b, `,"decided_by":`...), MustEncode(NullString(r.DecidedBy))...)
+	b = AppendTime(append(b, `,"decided_at":`...), r.DecidedAt)
+	b = AppendTime(append(b, `,"expires_at":`...), r.ExpiresAt)
+	b = appendText(append(b, `,"note":`...), r.Note)
 	return append(b, '}')
 }
 

@@ -25,6 +25,7 @@ func invariants() []invariant {
 	all = append(all, signInvariants()...)
 	all = append(all, planInvariants()...)
 	all = append(all, outboxInvariants()...)
+	all = append(all, reviewInvariants()...)
 	return append(all, orphanInvariants()...)
 }
 
@@ -47,21 +48,26 @@ func denialInvariants() []invariant {
 				AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.id = d.run_id AND r.status = 4 AND r.ended_by IS NULL)`,
 		},
 		{
-			name: "denials", holds: "a step's denial belongs to a BLOCKED step", key: 2, chunked: true,
+			name: "denials", holds: "a step's denial belongs to a BLOCKED step, or to one whose review was bypassed", key: 2, chunked: true,
 			query: `SELECT run_id, step_uuid FROM denials WHERE run_id > $1 AND run_id <= $2 AND step_uuid <> x''
-				EXCEPT SELECT run_id, uuid FROM run_steps WHERE run_id > $1 AND run_id <= $2 AND status = 4`,
+				EXCEPT SELECT run_id, uuid FROM run_steps WHERE run_id > $1 AND run_id <= $2 AND status = 4
+				EXCEPT SELECT run_id, step_uuid FROM reviews WHERE run_id > $1 AND run_id <= $2 AND resolution = 6`,
 		},
 		// Which rules can object where, and what they keep: the ended run (1)
 		// objects to steps only, the month (6) and concurrency (7) to starts
-		// only. 1 to 3 have no limit, 4 to 7 object from their limit on, 4 to 6
-		// reset by themselves.
+		// only. 4 to 7 object from their limit on, and 4 to 6 reset by themselves.
+		// Policies (9, 10) object to both, the one with a limit from it on, and
+		// it may reset. Reviews (11 to 14) are of steps. The others have no limit.
 		{
 			name: "denials: contents", holds: "a reason with its limit, use and reset", key: 2, chunked: true,
 			query: `SELECT run_id, step_uuid, reason, limit_value, used_value, resets_at FROM denials
 				WHERE run_id > $1 AND run_id <= $2
-				AND NOT (CASE WHEN step_uuid = x'' THEN reason BETWEEN 2 AND 7 ELSE reason BETWEEN 1 AND 5 OR reason = 8 END
-					AND CASE WHEN reason < 4 OR reason = 8 THEN limit_value = 0 AND used_value = 0 ELSE used_value >= limit_value END
-					AND (resets_at IS NOT NULL) = (reason BETWEEN 4 AND 6))`,
+				AND NOT (CASE WHEN step_uuid = x'' THEN reason BETWEEN 2 AND 7 OR reason IN (9, 10)
+						ELSE reason BETWEEN 1 AND 5 OR reason BETWEEN 8 AND 14 END
+					AND CASE WHEN reason BETWEEN 4 AND 7 OR reason = 10 THEN used_value >= limit_value
+						ELSE limit_value = 0 AND used_value = 0 END
+					AND (reason = 10 OR (resets_at IS NOT NULL) = (reason BETWEEN 4 AND 6))
+					AND (policy_id IS NOT NULL) = (reason >= 9) AND (policy_version IS NOT NULL) = (reason >= 9))`,
 		},
 		{
 			// Older versions left it out where all denials came after the end (1).
@@ -96,7 +102,7 @@ func runInvariants() []invariant {
 		{
 			name: "steps: completion", holds: "a time for COMPLETED and FAILED alone", key: 2, chunked: true,
 			query: `SELECT run_id, uuid, status, completed_at FROM run_steps WHERE run_id > $1 AND run_id <= $2
-				AND NOT (status BETWEEN 1 AND 5 AND (completed_at IS NOT NULL) = (status IN (2, 3)))`,
+				AND NOT (status BETWEEN 1 AND 6 AND (completed_at IS NOT NULL) = (status IN (2, 3)))`,
 		},
 		{
 			name: "api_keys: first", holds: "an agent's key that is neither revoked nor expires", key: 2,
@@ -292,7 +298,12 @@ func usageInvariants() []invariant {
 func signInvariants() []invariant {
 	const name, holds = "below zero", "0 or more"
 	return []invariant{
-		{name: name, holds: holds, key: 1, query: `SELECT id AS workspace_id, running_runs FROM workspaces WHERE running_runs < 0`},
+		{name: name, holds: holds, key: 1, query: `SELECT id AS workspace_id, running_runs, pending_reviews FROM workspaces
+				WHERE running_runs < 0 OR pending_reviews < 0`},
+		{
+			name: name, holds: holds, key: 4,
+			query: `SELECT workspace_id, policy_id, scope, slice, used FROM policy_counters WHERE used < 0`,
+		},
 		{name: name, holds: holds, key: 1, query: `SELECT id AS user_id, run_count FROM users WHERE run_count < 0`},
 		{
 			name: name, holds: holds, key: 1, chunked: true,
@@ -372,34 +383,6 @@ func planInvariants() []invariant {
 	}
 }
 
-// orphanInvariants: what belongs to something belongs to what exists, in the same
-// workspace. These rows have no foreign keys (docs/adr/0006).
-func outboxInvariants() []invariant {
-	return []invariant{
-		{
-			name: "endpoints", holds: "a reason when it is off, and a secret when it signs", key: 2,
-			query: `SELECT workspace_id, id, kind, off_at, off_reason FROM endpoints
-				WHERE (off_at IS NULL) <> (off_reason IS NULL) OR (kind = 'webhook') <> (secret IS NOT NULL)
-				OR (old_secret IS NULL) <> (old_secret_until IS NULL) OR old_secret IS NOT NULL AND secret IS NULL`,
-		},
-		{
-			name: "deliveries", holds: "a next attempt while it is pending", key: 2,
-			query: `SELECT endpoint_id, uuid, state, due_at FROM deliveries
-				WHERE state NOT BETWEEN 1 AND 4 OR (state = 1) <> (due_at IS NOT NULL)`,
-		},
-		{
-			name: "orphans", holds: "the delivery's endpoint is one of the workspace", key: 2,
-			query: `SELECT d.endpoint_id, d.uuid FROM deliveries d
-				WHERE NOT EXISTS (SELECT 1 FROM endpoints e WHERE e.id = d.endpoint_id AND e.workspace_id = d.workspace_id)`,
-		},
-		{
-			name: "users.erased_at", holds: "nothing that endpoints were told of them, once the erasure is finished", key: 2,
-			query: `SELECT d.endpoint_id, d.uuid FROM deliveries d JOIN users u ON u.id = d.user_id
-				WHERE u.erased_at IS NOT NULL AND NOT EXISTS (SELECT 1 FROM erasures e WHERE e.user_id = u.id)`,
-		},
-	}
-}
-
 func orphanInvariants() []invariant {
 	const name = "orphans"
 	return []invariant{
@@ -433,6 +416,22 @@ func orphanInvariants() []invariant {
 			name: name, holds: "the step of the usage exists, in that segment", key: 2,
 			query: `SELECT u.run_id, u.step_uuid, u.segment FROM step_usage u WHERE NOT EXISTS (SELECT 1 FROM steps s
 				WHERE s.segment = u.segment AND s.run_id = u.run_id AND s.uuid = u.step_uuid)`,
+		},
+		{
+			name: name, holds: "the step of the policies exists, in that segment", key: 2,
+			query: `SELECT a.run_id, a.step_uuid, a.segment, a.policy_id FROM step_policies a WHERE a.segment <> 0
+				AND NOT EXISTS (SELECT 1 FROM steps s WHERE s.segment = a.segment AND s.run_id = a.run_id AND s.uuid = a.step_uuid)`,
+		},
+		{
+			name: name, holds: "the run of the policies exists", key: 1,
+			query: `SELECT a.run_id, a.policy_id FROM step_policies a WHERE a.segment = 0
+				AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.id = a.run_id)`,
+		},
+		{
+			name: name, holds: "the review's step exists, in a run of the workspace", key: 1,
+			query: `SELECT v.id, v.run_id, v.step_uuid FROM reviews v WHERE NOT EXISTS (SELECT 1 FROM steps s
+					WHERE s.segment = v.segment AND s.run_id = v.run_id AND s.uuid = v.step_uuid)
+				OR NOT EXISTS (SELECT 1 FROM runs r WHERE r.id = v.run_id AND r.workspace_id = v.workspace_id)`,
 		},
 		{
 			name: name, holds: "the capped step exists", key: 2, chunked: true,

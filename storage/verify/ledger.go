@@ -139,8 +139,10 @@ func counterTables() []counterTable {
 			atLeast: `t.status <> 1 AND t.started_at < x.started_before`,
 		},
 		{
-			table: "workspaces", key: []string{"id"}, columns: []string{"running_runs"},
-			ledger: `SELECT workspace_id AS id, count(*) AS running_runs FROM runs WHERE status = 1 GROUP BY workspace_id`,
+			table: "workspaces", key: []string{"id"}, columns: []string{"running_runs", "pending_reviews"},
+			ledger: `SELECT workspace_id AS id, sum(running) AS running_runs, sum(pending) AS pending_reviews
+				FROM (SELECT workspace_id, 1 AS running, 0 AS pending FROM runs WHERE status = 1
+					UNION ALL SELECT workspace_id, 0, 1 FROM reviews WHERE resolution = 0) e GROUP BY workspace_id`,
 		},
 		{
 			table: "workspace_days", key: []string{"workspace_id", "day"}, optionalRows: true, atLeast: beforeCompleteDay,
@@ -219,6 +221,18 @@ func counterTables() []counterTable {
 			kept: `hour * 60 >= ` + spendFrom,
 			ledger: `SELECT workspace_id, minute / 60 AS hour, sum(spend) AS spend_nanos FROM ledger_minutes
 				WHERE minute < ` + minutesFrom + ` GROUP BY workspace_id, minute / 60`,
+		},
+		{
+			// What a step uses counts in the window in which it was asked for; one that was denied uses nothing.
+			table: "policy_counters", key: []string{"workspace_id", "policy_id", "counts_from", "scope", "slice"},
+			optionalRows: true, atLeast: `t.slice < x.complete_from * 86400000`, columns: []string{"used"},
+			ledger: `SELECT r.workspace_id, a.policy_id, a.counts_from, a.scope, a.slice,
+					sum(CASE a.measure WHEN 1 THEN coalesce(s.cost_nanos, 0)
+						WHEN 2 THEN coalesce(s.prompt_tokens + s.completion_tokens, 0) ELSE 1 END) AS used
+				FROM step_policies a JOIN runs r ON r.id = a.run_id
+				LEFT JOIN steps s ON s.segment = a.segment AND s.run_id = a.run_id AND s.uuid = a.step_uuid
+				WHERE a.measure IS NOT NULL AND coalesce(s.status, 1) <> 4
+				GROUP BY r.workspace_id, a.policy_id, a.counts_from, a.scope, a.slice`,
 		},
 		{
 			table: "users", key: []string{"id"}, columns: []string{"run_count"},

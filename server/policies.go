@@ -1,0 +1,145 @@
+package server
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/pikarc/server/plans"
+	"github.com/pikarc/server/policies"
+	"github.com/pikarc/server/server/request"
+	"github.com/pikarc/server/server/wire"
+	"github.com/pikarc/server/storage"
+)
+
+// policyJSON is a policy as it is written, with what only the server knows.
+type policyJSON storage.StoredPolicy
+
+// MarshalJSON adds to the policy's own form.
+func (p policyJSON) MarshalJSON() ([]byte, error) {
+	definition, err := json.Marshal(p.Policy)
+	if err != nil {
+		return nil, err
+	}
+	more := wire.MustEncode(struct {
+		Version   int64           `json:"version"`
+		ChangedAt wire.Time       `json:"changed_at"`
+		ChangedBy wire.NullString `json:"changed_by"`
+		Use       []policyUseJSON `json:"use"`
+	}{p.Version, wire.Time(p.ChangedAt), wire.NullString(p.ChangedBy), policyUses(storage.StoredPolicy(p))})
+	return append(append(definition[:len(definition)-1], ','), more[1:]...), nil
+}
+
+// policyUseJSON is what one value of a limit's scope has used of it.
+type policyUseJSON struct {
+	Scope    wire.NullString `json:"scope"` // null for the workspace
+	Used     json.RawMessage `json:"used"`  // USD or a count, as the limit's amount
+	ResetsAt wire.Time       `json:"resets_at"`
+}
+
+func policyUses(p storage.StoredPolicy) []policyUseJSON {
+	return wire.Map(p.Use, func(u storage.PolicyUse) policyUseJSON {
+		used := wire.MustEncode(u.Used)
+		if p.Limit.Measure == policies.MeasureUSD {
+			used = wire.MustEncode(plans.Money(u.Used))
+		}
+		return policyUseJSON{wire.NullString(u.Scope), used, wire.Time(u.ResetsAt)}
+	})
+}
+
+func (s *Server) listPolicies(c *call) error {
+	list, err := s.store.Policies(c.ctx(), c.who.workspace)
+	return c.ok(map[string]any{"items": wire.Map(list, func(p storage.StoredPolicy) policyJSON { return policyJSON(p) })}, err)
+}
+
+func (s *Server) savePolicy(c *call) error {
+	name, pathErr := request.PathText(c.params.ByName("name"), "name", policies.MaxName)
+	o, err := s.object(c)
+	if err = request.Join(pathErr, err); err != nil {
+		return err
+	}
+	p, err := policies.Parse(name, o.Raw())
+	if err != nil {
+		return invalidPolicy(err, o.Raw(), "body")
+	}
+	stored, err := s.store.SavePolicy(c.ctx(), c.who.workspace, p)
+	if errors.Is(err, storage.ErrTooManyPolicies) {
+		err = badRequest("A workspace has at most 1,000 policies. Delete one that is no longer needed.")
+	}
+	return c.ok(policyJSON(stored), err)
+}
+
+// invalidPolicy makes a 422 of what is wrong with a policy, whose form is the
+// JSON below loc.
+func invalidPolicy(err error, form []byte, loc ...any) error {
+	var invalid *policies.Invalid
+	if !errors.As(err, &invalid) {
+		return err
+	}
+	var all []error
+	for _, p := range invalid.Problems {
+		place, input := append([]any{}, loc...), form
+		if p.Field != "" {
+			for _, part := range strings.Split(p.Field, ".") {
+				place, input = append(place, part), member(input, part)
+			}
+		}
+		v := &request.ValidationError{}
+		if problem := request.Invalid(place, p.Message, json.RawMessage(input)); errors.As(problem, &v) && p.Type != "" {
+			v.Problems[0].Type, v.Problems[0].Msg = p.Type, p.Message
+			if p.Type == "extra_forbidden" {
+				v.Problems[0].Msg = "Extra inputs are not permitted"
+			}
+			if p.Column != 0 {
+				v.Problems[0].Ctx = map[string]any{"line": p.Line, "column": p.Column}
+			}
+		}
+		all = append(all, v)
+	}
+	return request.Join(all...)
+}
+
+// member is a member of a JSON object, or an item of a list; null where there is none.
+func member(form []byte, name string) []byte {
+	var object map[string]json.RawMessage
+	if json.Unmarshal(form, &object) == nil && object[name] != nil {
+		return object[name]
+	}
+	var list []json.RawMessage
+	if i, err := strconv.Atoi(name); err == nil && json.Unmarshal(form, &list) == nil && i < len(list) {
+		return list[i]
+	}
+	return []byte("null")
+}
+
+func (s *Server) deletePolicy(c *call) error {
+	name, err := request.PathText(c.params.ByName("name"), "name", policies.MaxName)
+	if err != nil {
+		return err
+	}
+	if err := s.store.DeletePolicy(c.ctx(), c.who.workspace, name); err != nil {
+		return orNotFound(err, "Policy not found")
+	}
+	c.json(http.StatusOK, map[string]string{"name": name, "status": "deleted"})
+	return nil
+}
+
+type policyVersionJSON struct {
+	Version   int64           `json:"version"`
+	Policy    json.RawMessage `json:"policy"` // null where the version is its deletion
+	ChangedAt wire.Time       `json:"changed_at"`
+	ChangedBy wire.NullString `json:"changed_by"`
+}
+
+func (s *Server) listPolicyVersions(c *call) error {
+	name, err := request.PathText(c.params.ByName("name"), "name", policies.MaxName)
+	if err != nil {
+		return err
+	}
+	list, err := s.store.PolicyVersions(c.ctx(), c.who.workspace, name)
+	return c.ok(map[string]any{"items": wire.Map(list, func(v storage.PolicyVersion) policyVersionJSON {
+		return policyVersionJSON{v.Version, v.Definition, wire.Time(v.ChangedAt), wire.NullString(v.ChangedBy)}
+	})}, orNotFound(err, "Policy not found"))
+}

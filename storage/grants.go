@@ -1,0 +1,299 @@
+package storage
+
+import (
+	"context"
+	"crypto/sha256"
+	"database/sql"
+	"strconv"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/pikarc/server/guard"
+)
+
+// GrantScope is what a grant allows. The values are stored: never renumber.
+type GrantScope uint8
+
+// The scopes of grants.
+const (
+	GrantRun        GrantScope = 1 // whatever the policy asks about in the run
+	GrantSameAction GrantScope = 2 // the same action, in any run
+	GrantTool       GrantScope = 3 // any call of the tool, in any run
+)
+
+// GrantScopes lists the words of GrantScope, in the order of their values from 1.
+func GrantScopes() []string { return []string{"run", "same_action", "tool"} }
+
+// String is the word that the API uses.
+func (g GrantScope) String() string { return enumName("grant scope", int(g), GrantScopes()...) }
+
+// ParseGrantScope is the reverse of String; 0 for any other word.
+func ParseGrantScope(s string) GrantScope { return GrantScope(enumValue(s, GrantScopes()...)) }
+
+// NewGrant is what a reviewer allows beside the step itself.
+type NewGrant struct {
+	Scope   GrantScope
+	Seconds int64
+	Uses    int64
+}
+
+// Grant is what a reviewer has allowed in advance.
+type Grant struct {
+	ID         uuid.UUID
+	PolicyName string
+	Scope      GrantScope
+	Run        uuid.UUID // of GrantRun; uuid.Nil otherwise
+	ToolName   string    // of GrantTool
+	Uses, Used int64
+	GrantedBy  string
+	ExpiresAt  time.Time
+	RevokedAt  time.Time // zero while nobody has revoked it
+}
+
+func insertGrant(tx *Tx, ws WorkspaceKey, p pendingReview, g NewGrant, by string) error {
+	id := newID(tx.now)
+	var runID sql.NullInt64
+	var tool sql.NullString
+	var hash []byte
+	err := tx.get(`SELECT v.action_hash, s.tool_name FROM reviews v
+			JOIN steps s ON s.segment = v.segment AND s.run_id = v.run_id AND s.uuid = v.step_uuid WHERE v.id = $1`,
+		[]any{p.id}, &hash, &tool)
+	if err != nil {
+		return err
+	}
+	switch g.Scope {
+	case GrantRun:
+		runID, tool, hash = sql.NullInt64{Int64: p.runID, Valid: true}, sql.NullString{}, nil
+	case GrantSameAction:
+		tool = sql.NullString{}
+	case GrantTool:
+		hash = nil
+	}
+	var grantID int64
+	err = tx.get(`INSERT INTO grants (uuid, workspace_id, policy_id, policy_version, scope, run_id, action_hash, tool_name,
+			uses, used, granted_by, expires_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 0, $10, $11) RETURNING id`,
+		[]any{
+			id[:], ws, p.policyID, p.version, int64(g.Scope), runID, hash, tool, g.Uses, nullString(by),
+			tx.now.UnixMilli() + g.Seconds*1000,
+		}, &grantID)
+	if err != nil {
+		return err
+	}
+	return tx.execOne(`UPDATE reviews SET grant_id = $2 WHERE id = $1`, p.id, grantID)
+}
+
+// findGrants looks for a grant wherever a person would be asked.
+func (p *policyCall) findGrants(tx *Tx) error {
+	for i := range p.states {
+		state := &p.states[i]
+		if state.Effect != guard.AskPerson || !state.Objects() {
+			continue
+		}
+		var id int64
+		err := tx.get(`SELECT id FROM grants WHERE workspace_id = $1 AND policy_id = $2 AND policy_version = $3
+				AND expires_at > $4 AND revoked_at IS NULL AND used < uses
+				AND (scope = 1 AND run_id = $5 OR scope = 2 AND action_hash = $6 OR scope = 3 AND tool_name = $7)
+			ORDER BY expires_at LIMIT 1`,
+			[]any{p.ws.key, state.ID, state.Version, tx.now.UnixMilli(), p.runID, p.hash[:], p.facts.Tool}, &id)
+		if ignoreNotFound(err) != nil {
+			return err
+		}
+		if err == nil {
+			state.Granted = true
+			p.grants = append(p.grants, id)
+		}
+	}
+	return nil
+}
+
+// useGrants counts the grants that have let a step pass, and names them on it.
+func (p *policyCall) useGrants(tx *Tx, step uuid.UUID) error {
+	for _, id := range p.grants {
+		if err := tx.execOne(`UPDATE grants SET used = used + 1 WHERE id = $1`, id); err != nil {
+			return err
+		}
+		_, err := tx.exec(`INSERT INTO step_grants (run_id, step_uuid, grant_id) VALUES ($1, $2, $3)`, p.runID, step[:], id)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Grants lists a workspace's grants that can still be used, those first that end first.
+func (s *Store) Grants(ctx context.Context, ws WorkspaceKey) (list []Grant, err error) {
+	err = s.read(ctx, func(tx *Tx) error {
+		return tx.each(`SELECT g.uuid, p.name, g.scope, r.uuid, coalesce(g.tool_name, ''), g.uses, g.used,
+				coalesce(g.granted_by, ''), g.expires_at, coalesce(g.revoked_at, 0)
+			FROM grants g JOIN policies p ON p.id = g.policy_id LEFT JOIN runs r ON r.id = g.run_id
+			WHERE g.workspace_id = $1 AND g.expires_at > $2 AND g.revoked_at IS NULL AND g.used < g.uses
+				AND g.policy_version = p.version ORDER BY g.expires_at`,
+			[]any{ws, tx.now.UnixMilli()}, func(rows scanner) error {
+				var g Grant
+				var run []byte
+				var expires, revoked int64
+				err := rows.Scan(&g.ID, &g.PolicyName, &g.Scope, &run, &g.ToolName, &g.Uses, &g.Used, &g.GrantedBy, &expires, &revoked)
+				copy(g.Run[:], run)
+				g.ExpiresAt = time.UnixMilli(expires).UTC()
+				list = append(list, g)
+				return err
+			})
+	})
+	return list, err
+}
+
+// RevokeGrant ends a grant. Revoking it again changes nothing. ErrNotFound when there is none.
+func (s *Store) RevokeGrant(ctx context.Context, ws WorkspaceKey, id uuid.UUID) error {
+	return s.configure(ctx, func(tx *Tx) (auditEvent, error) {
+		event := auditEvent{ws: ws, action: ActionRevokeGrant, target: id.String(), before: attributes{"revoked": false}}
+		var revoked sql.NullInt64
+		err := tx.get(`SELECT revoked_at FROM grants WHERE workspace_id = $1 AND uuid = $2`, []any{ws, id[:]}, &revoked)
+		if err != nil || revoked.Valid {
+			event.before = nil
+			return event, err
+		}
+		event.after = attributes{"revoked": true}
+		return event, tx.execOne(`UPDATE grants SET revoked_at = $3 WHERE workspace_id = $1 AND uuid = $2`,
+			ws, id[:], tx.now.UnixMilli())
+	})
+}
+
+// Review is a step that waits, or waited, for a person.
+type Review struct {
+	ID, Run, Step   uuid.UUID
+	UserID          string
+	PolicyName      string
+	PolicyVersion   int64
+	Message         string // of the policy: why a person is asked
+	Resolution      Resolution
+	Type            StepType
+	ToolName, Model *string
+	InputData       []byte // JSON, or nil
+	ActionHash      [sha256.Size]byte
+	ExpiresAt       time.Time
+	DecidedAt       time.Time // zero while pending
+	DecidedBy       string    // "" where nobody did
+	Note            *string
+	LastPollAt      time.Time // zero when nobody has polled
+	Grant           uuid.UUID // that the approval gave; uuid.Nil for none
+}
+
+// RequestedAt is when the step was asked for.
+func (r Review) RequestedAt() time.Time { return idTime(r.ID) }
+
+// Waits reports whether somebody has shown lately to wait for the review.
+func (r Review) Waits(now time.Time) bool {
+	last := r.RequestedAt()
+	if r.LastPollAt.After(last) {
+		last = r.LastPollAt
+	}
+	return r.Resolution == 0 && now.Before(r.ExpiresAt) && now.Sub(last) <= waiterSilence
+}
+
+const selectReview = `SELECT v.uuid, r.uuid, v.step_uuid, u.external_id, p.name, v.policy_version, pv.definition, v.resolution,
+		s.type, s.tool_name, m.name, y.input_data, v.action_hash, v.expires_at, coalesce(v.decided_at, 0),
+		coalesce(v.decided_by, ''), v.note, coalesce(v.last_poll_at, 0), g.uuid
+	FROM reviews v JOIN runs r ON r.id = v.run_id JOIN users u ON u.id = r.user_id JOIN policies p ON p.id = v.policy_id
+	LEFT JOIN policy_versions pv ON pv.policy_id = v.policy_id AND pv.version = v.policy_version
+	JOIN steps s ON s.segment = v.segment AND s.run_id = v.run_id AND s.uuid = v.step_uuid
+	LEFT JOIN models m ON m.id = s.model_id
+	LEFT JOIN step_payloads y ON y.run_id = v.run_id AND y.step_uuid = v.step_uuid
+	LEFT JOIN grants g ON g.id = v.grant_id
+	WHERE v.workspace_id = $1`
+
+func scanReview(rows scanner) (v Review, err error) {
+	var expires, decided, polled int64
+	var definition, input sql.NullString
+	var hash, grant []byte
+	err = rows.Scan(&v.ID, &v.Run, &v.Step, &v.UserID, &v.PolicyName, &v.PolicyVersion, &definition, &v.Resolution,
+		&v.Type, &v.ToolName, &v.Model, &input, &hash, &expires, &decided,
+		&v.DecidedBy, &v.Note, &polled, &grant)
+	v.InputData = jsonOf(input)
+	copy(v.ActionHash[:], hash)
+	copy(v.Grant[:], grant)
+	v.ExpiresAt = time.UnixMilli(expires).UTC()
+	if decided != 0 {
+		v.DecidedAt = time.UnixMilli(decided).UTC()
+	}
+	if polled != 0 {
+		v.LastPollAt = time.UnixMilli(polled).UTC()
+	}
+	if err == nil {
+		v.Message, err = policyMessage(v.PolicyName, definition)
+	}
+	return v, err
+}
+
+// Review reads one review. ErrNotFound when there is none.
+func (s *Store) Review(ctx context.Context, ws WorkspaceKey, id uuid.UUID) (v Review, err error) {
+	err = s.read(ctx, func(tx *Tx) error {
+		found := false
+		err := tx.each(selectReview+` AND v.uuid = $2`, []any{ws, id[:]}, func(rows scanner) (err error) {
+			found = true
+			v, err = scanReview(rows)
+			return err
+		})
+		if err == nil && !found {
+			err = ErrNotFound
+		}
+		return err
+	})
+	return v, err
+}
+
+// ReviewFilter narrows a list of reviews; zero values ask for all.
+type ReviewFilter struct {
+	Status string // pending, approved or denied
+	Policy string
+	UserID string
+	Run    uuid.UUID
+	Limit  int64
+	Cursor string
+}
+
+// Reviews lists a workspace's reviews, the newest first, and the cursor of the
+// next page ("" at the end).
+func (s *Store) Reviews(ctx context.Context, ws WorkspaceKey, f ReviewFilter) (list []Review, next string, err error) {
+	before, _, err := idBounds(listReviews, ws, time.Time{}, time.Time{}, f.Cursor)
+	if err != nil {
+		return nil, "", err
+	}
+	query, args := selectReview+` AND v.uuid < $2`, []any{ws, before[:], f.Limit + 1}
+	with := func(condition string, arg any) {
+		args = append(args, arg)
+		query += ` AND ` + condition + "$" + strconv.Itoa(len(args))
+	}
+	switch f.Status {
+	case "pending":
+		with(`v.resolution = `, int64(0))
+	case "approved":
+		with(`v.resolution = `, int64(Approved))
+	case "denied":
+		with(`v.resolution > `, int64(Approved))
+	}
+	if f.Policy != "" {
+		with(`p.name = `, f.Policy)
+	}
+	if f.UserID != "" {
+		with(`u.external_id = `, f.UserID)
+	}
+	if f.Run != uuid.Nil {
+		with(`r.uuid = `, f.Run[:])
+	}
+	err = s.read(ctx, func(tx *Tx) error {
+		list, next = nil, ""
+		return tx.each(query+` ORDER BY v.uuid DESC LIMIT $3`, args, func(rows scanner) error {
+			if int64(len(list)) == f.Limit {
+				last := list[len(list)-1].ID
+				next = cursor(listReviews, int64(ws), last[:])
+				return nil
+			}
+			v, err := scanReview(rows)
+			list = append(list, v)
+			return err
+		})
+	})
+	return list, next, err
+}

@@ -1,0 +1,394 @@
+package storage
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+	lru "github.com/hashicorp/golang-lru/v2"
+
+	"github.com/pikarc/server/guard"
+	"github.com/pikarc/server/policies"
+)
+
+// MaxPolicies is how many policies a workspace may have.
+const MaxPolicies = 1000
+
+// ErrTooManyPolicies says that a workspace has MaxPolicies already.
+var ErrTooManyPolicies = errors.New("too many policies")
+
+// policySet is the policies of a workspace, compiled.
+type policySet struct {
+	*policies.Set
+	countsFrom map[int64]int64 // by policy: the version from which its limit counts
+}
+
+// policySets holds compiled policies by workspace and version. A version never
+// changes what it says, so an entry is right for ever. They are compiled outside
+// of the writer; see policyEvaluation.
+type policySets = lru.Cache[policySetKey, *policySet]
+
+type policySetKey struct {
+	ws      WorkspaceKey
+	version int64
+}
+
+// policySetsKept is for how many workspaces compiled policies are kept.
+const policySetsKept = 1024
+
+func newPolicySets() *policySets {
+	sets, err := lru.New[policySetKey, *policySet](policySetsKept)
+	if err != nil {
+		panic(err) // the size is positive
+	}
+	return sets
+}
+
+// compile reads and compiles the policies of a workspace as they are.
+func (s *Store) compile(ctx context.Context, ws WorkspaceKey) error {
+	var version int64
+	set := &policySet{countsFrom: make(map[int64]int64)}
+	var list []StoredPolicy
+	err := s.read(ctx, func(tx *Tx) (err error) {
+		if err := tx.get(`SELECT policies_version FROM workspaces WHERE id = $1`, []any{ws}, &version); err != nil {
+			return err
+		}
+		list, err = readPolicies(tx, ws)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	all := make([]policies.Policy, len(list))
+	for i, p := range list {
+		all[i], set.countsFrom[p.ID] = p.Policy, p.countsFrom
+	}
+	if set.Set, err = policies.Compile(all); err != nil {
+		return fmt.Errorf("compile the policies: %v", err) // not %w: they were checked when they were saved
+	}
+	s.policySets.Add(policySetKey{ws, version}, set)
+	return nil
+}
+
+// StoredPolicy is a policy, and when and by whom it was last changed.
+type StoredPolicy struct {
+	policies.Policy
+	ChangedAt  time.Time
+	ChangedBy  string // "" for nobody with a name
+	Use        []PolicyUse
+	countsFrom int64
+}
+
+// PolicyVersion is what a policy said in one of its versions.
+type PolicyVersion struct {
+	Version    int64
+	Definition []byte // JSON; nil where the version is its deletion
+	ChangedAt  time.Time
+	ChangedBy  string
+}
+
+func readPolicies(tx *Tx, ws WorkspaceKey) (list []StoredPolicy, err error) {
+	err = tx.each(`SELECT p.id, p.name, p.version, p.counts_from, v.definition, v.changed_at, coalesce(v.changed_by, '')
+		FROM policies p JOIN policy_versions v ON v.policy_id = p.id AND v.version = p.version
+		WHERE p.workspace_id = $1 AND p.is_deleted = 0 ORDER BY p.name`, []any{ws}, func(rows scanner) error {
+		var p StoredPolicy
+		var id, version, changed int64
+		var name, definition string
+		if err := rows.Scan(&id, &name, &version, &p.countsFrom, &definition, &changed, &p.ChangedBy); err != nil {
+			return err
+		}
+		p.Policy, err = policies.ParseStored(name, []byte(definition))
+		if err != nil {
+			return fmt.Errorf("read policy %q: %v", name, err) // not %w: it is no caller's mistake
+		}
+		p.ID, p.Version, p.ChangedAt = id, version, time.UnixMilli(changed).UTC()
+		list = append(list, p)
+		return nil
+	})
+	slices.SortStableFunc(list, func(a, b StoredPolicy) int { return int(a.Priority - b.Priority) })
+	return list, err
+}
+
+// Policies lists a workspace's policies in the order in which they are asked,
+// each with what is used of its limit now.
+func (s *Store) Policies(ctx context.Context, ws WorkspaceKey) (list []StoredPolicy, err error) {
+	err = s.read(ctx, func(tx *Tx) error {
+		if list, err = readPolicies(tx, ws); err != nil || len(list) == 0 {
+			return err
+		}
+		w, err := workspace(tx, ws)
+		if err != nil {
+			return err
+		}
+		calendar, err := w.calendar()
+		for i := range list {
+			if err == nil {
+				list[i].Use, err = policyUse(tx, ws, calendar, list[i])
+			}
+		}
+		return err
+	})
+	return list, err
+}
+
+// Policy reads one policy. ErrNotFound when there is none of the name.
+func (s *Store) Policy(ctx context.Context, ws WorkspaceKey, name string) (StoredPolicy, error) {
+	list, err := s.Policies(ctx, ws)
+	i := slices.IndexFunc(list, func(p StoredPolicy) bool { return p.Name == name })
+	if err == nil && i < 0 {
+		err = ErrNotFound
+	}
+	if err != nil {
+		return StoredPolicy{}, err
+	}
+	return list[i], nil
+}
+
+// PolicyVersions lists what a policy has said, the newest version first.
+// ErrNotFound when there never was one of the name.
+func (s *Store) PolicyVersions(ctx context.Context, ws WorkspaceKey, name string) (list []PolicyVersion, err error) {
+	err = s.read(ctx, func(tx *Tx) error {
+		p, err := findPolicy(tx, ws, name)
+		if err != nil {
+			return err
+		}
+		return tx.each(`SELECT version, definition, changed_at, coalesce(changed_by, '') FROM policy_versions
+			WHERE policy_id = $1 ORDER BY version DESC`, []any{p.id}, func(rows scanner) error {
+			var v PolicyVersion
+			var definition sql.NullString
+			var changed int64
+			err := rows.Scan(&v.Version, &definition, &changed, &v.ChangedBy)
+			v.Definition, v.ChangedAt = jsonOf(definition), time.UnixMilli(changed).UTC()
+			list = append(list, v)
+			return err
+		})
+	})
+	return list, err
+}
+
+// policyRow is a policy as it is stored, deleted or not.
+type policyRow struct {
+	id, version, countsFrom int64
+	definition              []byte // nil when it is deleted
+}
+
+func findPolicy(tx *Tx, ws WorkspaceKey, name string) (p policyRow, err error) {
+	var definition sql.NullString
+	err = tx.get(`SELECT p.id, p.version, p.counts_from, v.definition
+		FROM policies p JOIN policy_versions v ON v.policy_id = p.id AND v.version = p.version
+		WHERE p.workspace_id = $1 AND p.name = $2`, []any{ws, name}, &p.id, &p.version, &p.countsFrom, &definition)
+	p.definition = jsonOf(definition)
+	return p, err
+}
+
+// SavePolicy makes or replaces a policy, in force for the very next decision.
+// Its limit goes on counting where it counts the same things as before, and
+// else begins anew. Reviews that wait because of what it said are superseded.
+func (s *Store) SavePolicy(ctx context.Context, ws WorkspaceKey, p policies.Policy) (StoredPolicy, error) {
+	definition, err := json.Marshal(p)
+	if err != nil {
+		return StoredPolicy{}, fmt.Errorf("write policy %q: %w", p.Name, err)
+	}
+	err = s.configure(ctx, func(tx *Tx) (auditEvent, error) {
+		event := auditEvent{ws: ws, action: ActionSetPolicy, target: p.Name}
+		row, err := findPolicy(tx, ws, p.Name)
+		if ignoreNotFound(err) != nil {
+			return event, err
+		}
+		if row.definition == nil {
+			if err := roomForPolicy(tx, ws); err != nil {
+				return event, err
+			}
+		} else if event.before, err = policyAttributes(row.definition); err != nil {
+			return event, err
+		}
+		if event.after, err = policyAttributes(definition); err != nil || bytes.Equal(row.definition, definition) {
+			return event, err
+		}
+		same := false
+		if row.definition != nil {
+			was, err := policies.ParseStored(p.Name, row.definition)
+			if err != nil {
+				return event, err
+			}
+			same = countsSame(was, p)
+		}
+		if row.version++; !same {
+			row.countsFrom = row.version
+		}
+		return event, saveVersion(tx, ws, p.Name, row, definition, actorOf(ctx))
+	})
+	if err != nil {
+		return StoredPolicy{}, err
+	}
+	return s.Policy(ctx, ws, p.Name)
+}
+
+// DeletePolicy ends a policy; its versions and denials stay. ErrNotFound when there is none.
+func (s *Store) DeletePolicy(ctx context.Context, ws WorkspaceKey, name string) error {
+	return s.configure(ctx, func(tx *Tx) (auditEvent, error) {
+		event := auditEvent{ws: ws, action: ActionDeletePolicy, target: name}
+		row, err := findPolicy(tx, ws, name)
+		if err == nil && row.definition == nil {
+			err = ErrNotFound
+		}
+		if err != nil {
+			return event, err
+		}
+		if event.before, err = policyAttributes(row.definition); err != nil {
+			return event, err
+		}
+		row.version++
+		return event, saveVersion(tx, ws, name, row, nil, actorOf(ctx))
+	})
+}
+
+func roomForPolicy(tx *Tx, ws WorkspaceKey) error {
+	var n int64
+	err := tx.get(`SELECT count(*) FROM policies WHERE workspace_id = $1 AND is_deleted = 0`, []any{ws}, &n)
+	if err == nil && n >= MaxPolicies {
+		err = ErrTooManyPolicies
+	}
+	return err
+}
+
+// countsSame reports whether two versions of a policy count the same things in
+// the same windows, so that what was used of the one is used of the other.
+func countsSame(a, b policies.Policy) bool {
+	if a.Limit == nil || b.Limit == nil {
+		return a.Limit == b.Limit
+	}
+	a.Limit, b.Limit = new(*a.Limit), new(*b.Limit)
+	a.Limit.Amount, b.Limit.Amount = 0, 0
+	for _, p := range []*policies.Policy{&a, &b} {
+		*p = policies.Policy{Name: p.Name, Match: p.Match, When: p.When, Limit: p.Limit, Effect: policies.Deny}
+	}
+	left, leftErr := json.Marshal(a)
+	right, rightErr := json.Marshal(b)
+	return leftErr == nil && rightErr == nil && bytes.Equal(left, right)
+}
+
+// saveVersion writes a policy's newest version, of which no definition is its deletion.
+func saveVersion(tx *Tx, ws WorkspaceKey, name string, row policyRow, definition []byte, actor Actor) error {
+	err := tx.get(`INSERT INTO policies (workspace_id, name, version, counts_from, is_deleted) VALUES ($1, $2, $3, $4, $5)
+		ON CONFLICT (workspace_id, name) DO UPDATE SET version = excluded.version, counts_from = excluded.counts_from,
+			is_deleted = excluded.is_deleted RETURNING id`,
+		[]any{ws, name, row.version, row.countsFrom, boolInt(definition == nil)}, &row.id)
+	if err != nil {
+		return err
+	}
+	if err := actor.lookUpName(tx); err != nil {
+		return err
+	}
+	_, err = tx.exec(`INSERT INTO policy_versions (policy_id, version, definition, changed_at, changed_by) VALUES ($1, $2, $3, $4, $5)`,
+		row.id, row.version, nullJSON(definition), tx.now.UnixMilli(), nullString(actor.Name))
+	if err != nil {
+		return err
+	}
+	if err := tx.execOne(`UPDATE workspaces SET policies_version = policies_version + 1 WHERE id = $1`, ws); err != nil {
+		return err
+	}
+	tx.recordChange(Change{Workspace: ws, Kind: ConfigChanged, Part: PartPolicies})
+	closing, err := closeReviews(tx, ws, Superseded, `v.policy_id = $2`, row.id)
+	closing.apply(tx)
+	return err
+}
+
+// policyAttributes is what the audit log says of a policy.
+func policyAttributes(definition []byte) (a attributes, err error) {
+	if err := json.Unmarshal(definition, &a); err != nil {
+		return nil, fmt.Errorf("read a policy for the audit log: %w", err)
+	}
+	return a, nil
+}
+
+// policyMessage is the message of a definition; "" of a policy that is gone.
+func policyMessage(name string, definition sql.NullString) (string, error) {
+	if !definition.Valid {
+		return "", nil
+	}
+	p, err := policies.ParseStored(name, []byte(definition.String))
+	if err != nil {
+		return "", fmt.Errorf("read policy %q: %v", name, err) // not %w: it is no caller's mistake
+	}
+	return p.Message, nil
+}
+
+// readPolicy names the policy of a recorded decision, where it has one.
+func readPolicy(tx *Tx, runID int64, step []byte, d *guard.Decision) error {
+	if !d.Reason.OfPolicy() {
+		return nil
+	}
+	var name string
+	var version int64
+	var definition sql.NullString
+	err := tx.get(`SELECT p.name, d.policy_version, v.definition FROM denials d JOIN policies p ON p.id = d.policy_id
+		LEFT JOIN policy_versions v ON v.policy_id = d.policy_id AND v.version = d.policy_version
+		WHERE d.run_id = $1 AND d.step_uuid = $2`, []any{runID, step}, &name, &version, &definition)
+	if err != nil {
+		return err
+	}
+	d.Policy = &guard.Policy{Name: name, Version: version}
+	if !definition.Valid {
+		return nil
+	}
+	p, err := policies.ParseStored(name, []byte(definition.String))
+	if err != nil {
+		return fmt.Errorf("read policy %q: %v", name, err) // not %w: it is no caller's mistake
+	}
+	d.Policy.Message = p.Message
+	d.Policy.Money = d.Reason == guard.PolicyLimitExceeded && p.Limit != nil && p.Limit.Measure == policies.MeasureUSD
+	return nil
+}
+
+// addPolicies adds to a page of a run's steps, which lie in the segments from
+// first to last, which policies were asked of them and who has reviewed them.
+func addPolicies(tx *Tx, runID, first, last int64, steps []Step) error {
+	byID := make(map[uuid.UUID]*Step, len(steps))
+	for i := range steps {
+		byID[steps[i].ID] = &steps[i]
+	}
+	err := tx.each(`SELECT a.step_uuid, p.name FROM run_segments l
+			JOIN step_policies a ON a.segment = l.segment AND a.run_id = l.run_id JOIN policies p ON p.id = a.policy_id
+		WHERE l.run_id = $1 AND l.segment >= $2 AND l.segment <= $3`,
+		[]any{runID, first, last}, func(rows scanner) error {
+			var id uuid.UUID
+			var name string
+			err := rows.Scan(&id, &name)
+			if s := byID[id]; s != nil {
+				s.Decision.Policies = append(s.Decision.Policies, name)
+			}
+			return err
+		})
+	if err != nil {
+		return err
+	}
+	for i := range steps {
+		slices.Sort(steps[i].Decision.Policies)
+	}
+	return tx.each(`SELECT v.step_uuid, v.uuid, p.name, v.resolution, coalesce(v.decided_by, ''), coalesce(v.decided_at, 0),
+			v.expires_at, v.note
+		FROM reviews v JOIN policies p ON p.id = v.policy_id WHERE v.run_id = $1`, []any{runID}, func(rows scanner) error {
+		var id uuid.UUID
+		var r StepReview
+		var decided, expires int64
+		err := rows.Scan(&id, &r.ID, &r.PolicyName, &r.Resolution, &r.DecidedBy, &decided, &expires, &r.Note)
+		if decided != 0 {
+			r.DecidedAt = time.UnixMilli(decided).UTC()
+		}
+		r.ExpiresAt = time.UnixMilli(expires).UTC()
+		if s := byID[id]; s != nil {
+			s.Review = &r
+			if s.Decision.Review {
+				s.Decision.Policy = &guard.Policy{Name: r.PolicyName}
+			}
+		}
+		return err
+	})
+}

@@ -1,0 +1,495 @@
+package storage
+
+import (
+	"context"
+	"crypto/sha256"
+	"database/sql"
+	"encoding/binary"
+	"errors"
+	"strconv"
+
+	"github.com/google/uuid"
+
+	"github.com/pikarc/server/guard"
+	"github.com/pikarc/server/plans"
+	"github.com/pikarc/server/policies"
+)
+
+// This file asks a workspace's policies about a start or a step, inside the
+// transaction that decides, and keeps what is used of their limits.
+//
+// Expressions are evaluated outside of the writer. A job that needs their values
+// fails with a *policyEvaluation, which says what is missing. Its caller works
+// that out and asks again; the job checks that it still holds.
+
+// policyEvaluation is what a decision needs from outside of the writer: compiled
+// policies, or whether the conditions of some hold.
+type policyEvaluation struct {
+	ws       WorkspaceKey
+	set      *policySet // nil: to be compiled first
+	facts    policies.Facts
+	rules    []*policies.Rule // to be evaluated
+	holds    map[int64]bool   // by policy; what was evaluated
+	usesRun  bool
+	attempts int
+}
+
+func (*policyEvaluation) Error() string { return "a policy is to be evaluated" }
+
+// maxEvaluations is how often a decision is put off because the run has moved on
+// meanwhile. After that the writer evaluates by itself.
+const maxEvaluations = 3
+
+// decideWithPolicies runs a job that decides, as often as it needs something from outside.
+func (s *Store) decideWithPolicies(ctx context.Context, c Caller, job func(*Tx, *policyEvaluation) error) error {
+	var e *policyEvaluation
+	for {
+		err := s.writeIn(ctx, c.Workspace, modeCached, func(tx *Tx) error { return job(tx, e) })
+		if err == nil {
+			return nil
+		}
+		var needed *policyEvaluation
+		if !errors.As(err, &needed) {
+			return err
+		}
+		if needed.set == nil {
+			if err := s.compile(ctx, needed.ws); err != nil {
+				return err
+			}
+			continue
+		}
+		needed.evaluate(ctx)
+		e = needed
+	}
+}
+
+// evaluate works out which of the rules hold. One that cannot be evaluated
+// holds: it objects with its own effect.
+func (e *policyEvaluation) evaluate(ctx context.Context) {
+	e.holds = make(map[int64]bool, len(e.rules))
+	for _, rule := range e.rules {
+		holds, err := rule.Holds(ctx, &e.facts)
+		e.holds[rule.ID] = holds || err != nil
+		e.usesRun = e.usesRun || rule.UsesRun()
+	}
+	e.attempts++
+}
+
+// answers reports whether the evaluation is of the same policies and, where it
+// matters, of the run as it still is.
+func (e *policyEvaluation) answers(set *policySet, facts *policies.Facts) bool {
+	return e != nil && e.set == set &&
+		(!e.usesRun || e.facts.Steps == facts.Steps && e.facts.Spent == facts.Spent)
+}
+
+// policies returns the workspace's compiled policies: nil when it has none, and
+// a *policyEvaluation when they are not compiled.
+func (w *cachedWorkspace) policies(tx *Tx) (*policySet, error) {
+	if w.policiesVersion == 0 {
+		return nil, nil
+	}
+	if w.policySet == nil {
+		set, ok := tx.cache.policySets.Get(policySetKey{w.key, w.policiesVersion})
+		if !ok {
+			return nil, &policyEvaluation{ws: w.key}
+		}
+		w.policySet = set
+	}
+	if w.policySet.Len() == 0 {
+		return nil, nil
+	}
+	return w.policySet, nil
+}
+
+// policyCall is a start or a step that is asked about.
+type policyCall struct {
+	ws         *cachedWorkspace
+	set        *policySet
+	facts      policies.Facts
+	runID      int64 // 0 for a start
+	userID     int64
+	hash       [sha256.Size]byte // of the action, for repetition and grants
+	asked      []askedPolicy
+	states     []guard.Policy // of those asked
+	grants     []int64        // by those asked: one that would answer for a person; 0 for none
+	evaluation *policyEvaluation
+	waits      bool // for a person
+}
+
+// askedPolicy is a policy that concerns the call.
+type askedPolicy struct {
+	rule    *policies.Rule
+	counter limitKey     // with a limit that counts
+	cached  *cachedLimit // the counter, unless its window is rolling
+	first   int64        // of the slices that are summed up, where the window is rolling
+}
+
+// actionHash binds what was asked for: type, tool, model and input, each with its length.
+func actionHash(in NewStep) [sha256.Size]byte {
+	h := sha256.New()
+	write := func(text []byte) {
+		var size [8]byte
+		binary.BigEndian.PutUint64(size[:], uint64(len(text)))
+		h.Write(size[:])
+		h.Write(text)
+	}
+	write([]byte(in.Type.String()))
+	for _, text := range []*string{in.ToolName, in.Model} {
+		if text == nil {
+			h.Write([]byte{0})
+			continue
+		}
+		write([]byte(*text))
+	}
+	write(in.InputData)
+	return [sha256.Size]byte(h.Sum(nil))
+}
+
+// askPolicies asks those that concern the call, once no rule has objected, and
+// completes the decision.
+func (p *policyCall) ask(tx *Tx, d guard.Decision) (guard.Decision, error) {
+	rules := p.set.Matching(&p.facts)
+	if len(rules) == 0 {
+		return d, nil
+	}
+	holds, err := p.conditions(rules)
+	if err != nil {
+		return d, err
+	}
+	p.states, p.asked = make([]guard.Policy, len(rules)), make([]askedPolicy, len(rules))
+	calendar, err := p.ws.calendar()
+	if err != nil {
+		return d, err
+	}
+	for i, rule := range rules {
+		p.asked[i].rule = rule
+		p.states[i] = guard.Policy{
+			ID: rule.ID, Version: rule.Version, Name: rule.Name, Message: rule.Message,
+			Effect: guard.Effect(rule.Effect), Holds: holds(rule),
+		}
+		if rule.Limit != nil {
+			if err := p.limit(tx, calendar, &p.asked[i], &p.states[i]); err != nil {
+				return d, err
+			}
+		}
+	}
+	if err := p.findGrants(tx); err != nil {
+		return d, err
+	}
+	return guard.DecidePolicies(d, p.states), nil
+}
+
+// conditions answers by rule whether its expression holds. Where some are still
+// to be evaluated it fails with what is missing.
+func (p *policyCall) conditions(rules []*policies.Rule) (func(*policies.Rule) bool, error) {
+	var needed []*policies.Rule
+	for _, rule := range rules {
+		if rule.HasWhen() {
+			needed = append(needed, rule)
+		}
+	}
+	always := func(*policies.Rule) bool { return true }
+	if len(needed) == 0 {
+		return always, nil
+	}
+	e := p.evaluation
+	if !e.answers(p.set, &p.facts) {
+		again := &policyEvaluation{ws: p.ws.key, set: p.set, facts: p.facts, rules: needed}
+		if e != nil {
+			again.attempts = e.attempts
+		}
+		if again.attempts < maxEvaluations {
+			return nil, again
+		}
+		again.evaluate(context.Background())
+		e = again
+	}
+	return func(rule *policies.Rule) bool { return !rule.HasWhen() || e.holds[rule.ID] }, nil
+}
+
+// limit reads what is used of a policy's limit.
+func (p *policyCall) limit(tx *Tx, c calendar, asked *askedPolicy, state *guard.Policy) (err error) {
+	l := asked.rule.Limit
+	state.HasLimit, state.Limit, state.Money = true, l.Amount, l.Measure == policies.MeasureUSD
+	if l.Measure == policies.MeasureRepeats {
+		state.Used = p.facts.Repeats
+		return nil
+	}
+	if l.Measure == policies.MeasureCalls || l.Measure == policies.MeasureRuns {
+		state.Counts = 1
+	}
+	first, current, next := c.slices(l, &p.facts)
+	state.ResetsAt = next
+	asked.first = first.UnixMilli()
+	asked.counter = limitKey{
+		ws: p.ws.key, policy: asked.rule.ID, countsFrom: p.set.countsFrom[asked.rule.ID],
+		scope: p.scope(l), slice: current.UnixMilli(),
+	}
+	if l.Rolling {
+		state.Used, err = usedSince(tx, asked.counter, asked.first)
+		return err
+	}
+	if asked.cached, err = tx.cache.limit(tx, asked.counter); err == nil {
+		state.Used = asked.cached.used
+	}
+	return err
+}
+
+// scope is what a limit is kept by. Users are named by their internal ids, so
+// that no name of an erased one is left.
+func (p *policyCall) scope(l *policies.Limit) string {
+	scope := l.Scope(&p.facts)
+	if l.Per == "user" {
+		scope = strconv.FormatInt(p.userID, 10)
+	}
+	if l.Window == policies.WindowRun && l.Per != "run" {
+		scope = p.facts.Run + " " + scope
+	}
+	return scope
+}
+
+// record keeps which policies were asked, and what of their limits the call is
+// counted on, where it is allowed or waits for a person. step is empty for a
+// run's start. The cached counters move with book, when nothing can fail any more.
+func (p *policyCall) record(tx *Tx, segment, runID int64, step []byte, d guard.Decision) error {
+	for i := range p.asked {
+		asked := &p.asked[i]
+		row := stepLimit{policy: asked.rule.ID}
+		if l := asked.rule.Limit; p.counts(l, d) {
+			row.limitKey, row.measure = asked.counter, l.Measure
+			if asked.cached == nil && p.states[i].Counts > 0 {
+				if err := addUse(tx, asked.counter, 1); err != nil {
+					return err
+				}
+			}
+		} else {
+			asked.cached = nil
+		}
+		if err := row.insert(tx, segment, runID, step, p.outcome(i, d)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// counts reports whether a limit counts the call.
+func (p *policyCall) counts(l *policies.Limit, d guard.Decision) bool {
+	return !d.Denied() && l != nil && l.Measure != policies.MeasureRepeats && (l.Measure == policies.MeasureRuns) == p.facts.Start
+}
+
+// book moves the counters that are cached.
+func (p *policyCall) book(tx *Tx) {
+	for i := range p.asked {
+		if l := p.asked[i].cached; l != nil && p.states[i].Counts > 0 {
+			l.used += p.states[i].Counts
+			tx.cache.markDirty(l)
+		}
+	}
+	if p.waits {
+		p.ws.pendingReviews++
+		tx.cache.markDirty(p.ws)
+	}
+}
+
+// What a policy has said of a call. The values are stored: never renumber.
+const (
+	outcomePassed  = 1
+	outcomeLogged  = 2
+	outcomeReview  = 3
+	outcomeDenied  = 4
+	outcomeGranted = 5
+)
+
+func (p *policyCall) outcome(i int, d guard.Decision) int64 {
+	state := &p.states[i]
+	switch {
+	case !state.Objects():
+		return outcomePassed
+	case state.Effect == guard.LogOnly:
+		return outcomeLogged
+	case state.Granted:
+		return outcomeGranted
+	case state.Effect == guard.AskPerson:
+		return outcomeReview
+	default:
+		return outcomeDenied
+	}
+}
+
+// askAboutStep asks the policies about a step that no rule objects to; call is
+// nil when the workspace has none.
+func askAboutStep(
+	tx *Tx, ws *cachedWorkspace, r *cachedRun, run uuid.UUID, in NewStep, e *policyEvaluation, d guard.Decision,
+) (call *policyCall, asked guard.Decision, err error) {
+	if call, err = newStepCall(tx, ws, r, run, in, e); call == nil {
+		return nil, d, err
+	}
+	if d, err = call.ask(tx, d); d.Review && !in.Waits && !ws.reviewsForAll {
+		d.Review, d.Reason = false, guard.ReviewNotSupported
+	}
+	return call, d, err
+}
+
+// askAboutStart asks the policies about a run's start.
+func askAboutStart(
+	tx *Tx, ws *cachedWorkspace, userID int64, in NewRun, e *policyEvaluation, d guard.Decision,
+) (call *policyCall, asked guard.Decision, err error) {
+	if call, err = newStartCall(tx, ws, userID, in, e); call == nil {
+		return nil, d, err
+	}
+	d, err = call.ask(tx, d)
+	return call, d, err
+}
+
+// rule is one of those that were asked.
+func (p *policyCall) rule(id int64) *policies.Rule {
+	for _, asked := range p.asked {
+		if asked.rule.ID == id {
+			return asked.rule
+		}
+	}
+	return nil
+}
+
+// recordStep keeps what the policies said of a step that was just inserted, and
+// asks a person where one of them wants it.
+func (p *policyCall) recordStep(tx *Tx, r *cachedRun, row stepRow) (review uuid.UUID, err error) {
+	if err := p.record(tx, row.segment, r.id, row.ID[:], row.Decision); err != nil {
+		return review, err
+	}
+	if err := p.tellLoops(tx, r, row); err != nil {
+		return review, err
+	}
+	switch {
+	case row.Decision.Review:
+		p.waits = true
+		return requestReview(tx, p.ws, r, row, p)
+	case row.Decision.Allowed():
+		return review, p.useGrants(tx, row.ID)
+	default:
+		return review, nil
+	}
+}
+
+// tellLoops has the workspace's endpoints be told of repetition, once for each
+// time that it is found anew and not for each call of a loop that goes on.
+func (p *policyCall) tellLoops(tx *Tx, r *cachedRun, row stepRow) error {
+	for i := range p.states {
+		l := p.asked[i].rule.Limit
+		if l == nil || l.Measure != policies.MeasureRepeats || !p.states[i].Holds || p.facts.Repeats != l.Amount {
+			continue
+		}
+		err := tx.notify(p.ws.key, notice{kind: LoopDetected, user: r.userID, data: attributes{
+			"run_id": p.facts.Run, "step_id": row.ID, "user_id": p.facts.User, "policy_name": p.asked[i].rule.Name,
+			"tool_name": row.ToolName, "model": row.Model, "repeats": p.facts.Repeats,
+		}})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// newStepCall prepares the question about a step: nil when the workspace has no policies.
+func newStepCall(tx *Tx, ws *cachedWorkspace, r *cachedRun, run uuid.UUID, in NewStep, e *policyEvaluation) (*policyCall, error) {
+	set, err := ws.policies(tx)
+	if set == nil || err != nil {
+		return nil, err
+	}
+	p := &policyCall{ws: ws, set: set, runID: r.id, userID: r.userID, hash: actionHash(in), evaluation: e}
+	p.facts = policies.Facts{
+		Type: in.Type.String(), Run: run.String(), Input: in.InputData,
+		Steps: r.stepCount, Spent: plans.Money(r.spend), StartedAt: idTime(run), Now: tx.now,
+	}
+	if in.ToolName != nil {
+		p.facts.Tool = *in.ToolName
+	}
+	if in.Model != nil {
+		p.facts.Model = *in.Model
+	}
+	if err := r.loadFacts(tx, set); err != nil {
+		return nil, err
+	}
+	p.facts.User, p.facts.Tags, p.facts.Metadata = r.facts.user, r.facts.tags, r.facts.metadata
+	if set.NeedsRepeats() {
+		p.facts.Repeats = policies.Repeats(r.facts.history, shortHash(p.hash))
+	}
+	return p, nil
+}
+
+// newStartCall prepares the question about a run's start.
+func newStartCall(tx *Tx, ws *cachedWorkspace, userID int64, in NewRun, e *policyEvaluation) (*policyCall, error) {
+	set, err := ws.policies(tx)
+	if set == nil || err != nil {
+		return nil, err
+	}
+	p := &policyCall{ws: ws, set: set, userID: userID, evaluation: e}
+	p.facts = policies.Facts{Start: true, User: in.UserID, Metadata: in.Metadata, StartedAt: tx.now, Now: tx.now}
+	if set.NeedsTags() {
+		p.facts.Tags, _ = policies.TagsOf(in.Metadata)
+	}
+	return p, nil
+}
+
+// runFacts is what policies ask of a run and decisions otherwise do not need.
+type runFacts struct {
+	user     string
+	tags     map[string]string
+	metadata []byte // where an expression reads it
+	history  []uint64
+	set      *policySet // for which it was read
+}
+
+// loadFacts reads what the policies need to know of the run, once.
+func (r *cachedRun) loadFacts(tx *Tx, set *policySet) error {
+	if r.facts != nil && r.facts.set == set {
+		return nil
+	}
+	f := &runFacts{set: set}
+	var metadata sql.NullString
+	var history []byte
+	err := tx.get(`SELECT u.external_id, m.metadata, a.history FROM runs r JOIN users u ON u.id = r.user_id
+		LEFT JOIN run_metadata m ON m.run_id = r.id LEFT JOIN run_actions a ON a.run_id = r.id WHERE r.id = $1`,
+		[]any{r.id}, &f.user, &metadata, &history)
+	if err != nil {
+		return err
+	}
+	if set.NeedsTags() {
+		f.tags, _ = policies.TagsOf([]byte(metadata.String))
+	}
+	if set.NeedsMetadata() && metadata.Valid {
+		f.metadata = []byte(metadata.String)
+	}
+	for ; len(history) >= 8; history = history[8:] {
+		f.history = append(f.history, binary.BigEndian.Uint64(history))
+	}
+	if r.facts != nil && r.historyChanged {
+		f.history = r.facts.history // not written yet
+	}
+	if len(f.metadata) > maxOpenPayload {
+		f.set = nil // there may be many runs: it is read again when it is next needed
+	}
+	r.facts = f
+	return nil
+}
+
+func shortHash(hash [sha256.Size]byte) uint64 { return binary.BigEndian.Uint64(hash[:]) }
+
+// remember adds an action to those by which repetition is found.
+func (r *cachedRun) remember(p *policyCall) {
+	if p == nil || !p.set.NeedsRepeats() {
+		return
+	}
+	h := append(r.facts.history, shortHash(p.hash))
+	r.facts.history, r.historyChanged = h[max(0, len(h)-policies.History):], true
+}
+
+func (r *cachedRun) saveHistory(tx *Tx) error {
+	history := make([]byte, 0, 8*len(r.facts.history))
+	for _, hash := range r.facts.history {
+		history = binary.BigEndian.AppendUint64(history, hash)
+	}
+	_, err := tx.exec(`INSERT INTO run_actions (run_id, history) VALUES ($1, $2)
+		ON CONFLICT (run_id) DO UPDATE SET history = excluded.history`, r.id, history)
+	return err
+}

@@ -1,0 +1,360 @@
+package storage
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/pikarc/server/guard"
+)
+
+const reviewed = `{"match":{"tools":["refund"]},"effect":"review","message":"refunds need a person"}`
+
+// waiting makes a workspace in which a step waits for a person.
+func (w *world) waiting() (ws WorkspaceKey, run uuid.UUID, a Answer) {
+	w.t.Helper()
+	ws = w.roomy()
+	w.policy(ws, "refunds", reviewed)
+	run = w.start(ws, "u").ID
+	a = w.ask(ws, run, "refund", `{"amount":101}`)
+	if !a.Decision.Review || a.Status != "WAITING" || a.Review == uuid.Nil {
+		w.t.Fatalf("asked a person? %+v", a)
+	}
+	return ws, run, a
+}
+
+// person is who reviews.
+func person(name string) context.Context {
+	return WithActor(context.Background(), Actor{Kind: ActorAccount, Name: name})
+}
+
+func (w *world) review(ws WorkspaceKey, id uuid.UUID) Review {
+	w.t.Helper()
+	v, err := w.Review(context.Background(), ws, id)
+	w.must(err)
+	return v
+}
+
+func (w *world) decide(ws WorkspaceKey, id uuid.UUID, v Verdict) Review {
+	w.t.Helper()
+	out, err := w.DecideReview(person("ana@example.com"), ws, id, v)
+	w.must(err)
+	return out
+}
+
+// stepStatus is how a step stands in its run.
+func (w *world) stepStatus(ws WorkspaceKey, run, step uuid.UUID) Step {
+	w.t.Helper()
+	steps := w.detail(ws, run).Steps
+	return steps[slices.IndexFunc(steps, func(s Step) bool { return s.ID == step })]
+}
+
+func TestAnApprovedStepRunsAndTheRecordSaysWhoseWordItWas(t *testing.T) {
+	w := audited(t)
+	ws, run, a := w.waiting()
+	v := w.review(ws, a.Review)
+	if v.Resolution.Status() != "pending" || v.PolicyName != "refunds" || v.Message != "refunds need a person" ||
+		*v.ToolName != "refund" || string(v.InputData) != `{"amount":101}` || v.UserID != "u" || !v.Waits(w.Now()) {
+		t.Errorf("pending %+v", v)
+	}
+	if n := w.number(`SELECT pending_reviews FROM workspaces`); n != 1 {
+		t.Errorf("%d pending", n)
+	}
+	w.Advance(3 * time.Second)
+	polled, err := w.PollReview(t.Context(), ws, a.Review)
+	w.must(err)
+	if !polled.LastPollAt.Equal(w.Now()) {
+		t.Errorf("last poll %v", polled.LastPollAt)
+	}
+	decided := w.ReviewsDecided()
+	note := "fine"
+	v = w.decide(ws, a.Review, Verdict{Approve: true, Note: &note})
+	<-decided
+	if v.Resolution != Approved || v.DecidedBy != "ana@example.com" || *v.Note != "fine" || !v.DecidedAt.Equal(w.Now()) {
+		t.Errorf("approved %+v", v)
+	}
+	s := w.stepStatus(ws, run, a.ID)
+	if s.Status != StepRunning || !s.Decision.Allowed() || s.Review == nil || s.Review.DecidedBy != "ana@example.com" {
+		t.Errorf("the step %+v", s)
+	}
+	w.patch(ws, run, a.ID, 0, 0)
+	// A second verdict answers the first.
+	if again := w.decide(ws, a.Review, Verdict{}); again.Resolution != Approved || *again.Note != "fine" {
+		t.Errorf("again %+v", again)
+	}
+	if s := w.stepStatus(ws, run, a.ID); s.Status != StepCompleted {
+		t.Errorf("the step in the end %v", s.Status)
+	}
+}
+
+func TestAStepThatIsNotApprovedIsDeniedWithTheReason(t *testing.T) {
+	for name, c := range map[string]struct {
+		resolve    func(w *world, ws WorkspaceKey, run, review uuid.UUID)
+		resolution Resolution
+		reason     guard.Reason
+	}{
+		"refused": {func(w *world, ws WorkspaceKey, _, id uuid.UUID) {
+			note := "no"
+			w.decide(ws, id, Verdict{Note: &note})
+		}, Refused, guard.ReviewDenied},
+		"expired": {func(w *world, _ WorkspaceKey, _, _ uuid.UUID) {
+			w.Advance(291 * time.Second)
+			n, err := w.ExpireReviews(context.Background())
+			w.must(err)
+			if n != 1 {
+				w.t.Errorf("%d expired", n)
+			}
+		}, Expired, guard.ReviewExpired},
+		"expired when polled": {func(w *world, ws WorkspaceKey, _, id uuid.UUID) {
+			w.Advance(291 * time.Second)
+			v, err := w.PollReview(context.Background(), ws, id)
+			w.must(err)
+			if v.Resolution != Expired {
+				w.t.Errorf("polled %v", v.Resolution)
+			}
+		}, Expired, guard.ReviewExpired},
+		"approved too late": {func(w *world, ws WorkspaceKey, _, id uuid.UUID) {
+			w.Advance(290 * time.Second)
+			w.decide(ws, id, Verdict{Approve: true})
+		}, Expired, guard.ReviewExpired},
+		"approved when nobody waits": {func(w *world, ws WorkspaceKey, _, id uuid.UUID) {
+			w.Advance(41 * time.Second)
+			w.decide(ws, id, Verdict{Approve: true})
+		}, Expired, guard.ReviewExpired},
+		"kill switch": {func(w *world, ws WorkspaceKey, _, _ uuid.UUID) {
+			_, err := w.SetKillSwitch(context.Background(), ws, true, "")
+			w.must(err)
+		}, Cancelled, guard.ReviewCancelled},
+		"blocked user": {func(w *world, ws WorkspaceKey, _, _ uuid.UUID) {
+			_, err := w.BlockUser(context.Background(), ws, "u", nil)
+			w.must(err)
+		}, Cancelled, guard.ReviewCancelled},
+		"end of the run": {func(w *world, ws WorkspaceKey, run, _ uuid.UUID) {
+			w.end(ws, run, RunFailed)
+		}, Cancelled, guard.ReviewCancelled},
+		"idle run": {func(w *world, _ WorkspaceKey, _, _ uuid.UUID) {
+			w.Advance(DefaultRunIdleTimeout + time.Second)
+			w.sweep(1)
+		}, Cancelled, guard.ReviewCancelled},
+		"many ends": {func(w *world, ws WorkspaceKey, run, _ uuid.UUID) {
+			_, _, err := w.EndRuns(context.Background(), ws, EndsOfRuns{IDs: []uuid.UUID{run}, Status: RunFailed, By: EndedByDashboard})
+			w.must(err)
+		}, Cancelled, guard.ReviewCancelled},
+		"changed policy": {func(w *world, ws WorkspaceKey, _, _ uuid.UUID) {
+			w.policy(ws, "refunds", `{"effect":"review"}`)
+		}, Superseded, guard.ReviewCancelled},
+		"deleted policy": {func(w *world, ws WorkspaceKey, _, _ uuid.UUID) {
+			w.must(w.DeletePolicy(context.Background(), ws, "refunds"))
+		}, Superseded, guard.ReviewCancelled},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := audited(t)
+			ws, run, a := w.waiting()
+			c.resolve(w, ws, run, a.Review)
+			v, s := w.review(ws, a.Review), w.stepStatus(ws, run, a.ID)
+			if v.Resolution != c.resolution || v.Resolution.Status() != "denied" {
+				t.Errorf("the review is %v", v.Resolution)
+			}
+			if s.Status != StepBlocked || s.Decision.Reason != c.reason || s.Decision.Policy == nil || s.Decision.Policy.Name != "refunds" {
+				t.Errorf("the step is %v by %+v", s.Status, s.Decision)
+			}
+			if n := w.number(`SELECT pending_reviews FROM workspaces`); n != 0 {
+				t.Errorf("%d pending", n)
+			}
+			if late := w.decide(ws, a.Review, Verdict{Approve: true}); late.Resolution != c.resolution {
+				t.Errorf("a later approval made it %v", late.Resolution)
+			}
+		})
+	}
+}
+
+func TestWorkThatDidNotWaitIsBookedAndRecordedAsABypass(t *testing.T) {
+	for name, before := range map[string]func(w *world, ws WorkspaceKey, id uuid.UUID){
+		"pending": func(*world, WorkspaceKey, uuid.UUID) {},
+		"refused": func(w *world, ws WorkspaceKey, id uuid.UUID) { w.decide(ws, id, Verdict{}) },
+		"expired": func(w *world, _ WorkspaceKey, _ uuid.UUID) {
+			w.Advance(time.Hour)
+			_, err := w.ExpireReviews(context.Background())
+			w.must(err)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := audited(t)
+			ws := w.roomy()
+			w.price(ws, "gpt-4o", 1_000_000, 1_000_000)
+			w.policy(ws, "calls", `{"limit":{"measure":"calls","per":"workspace","window":"total","amount":100},"effect":"deny"}`)
+			w.policy(ws, "all", `{"effect":"review"}`)
+			run := w.start(ws, "u").ID
+			model := "gpt-4o"
+			a, err := w.CreateStep(t.Context(), w.caller(ws), run, NewStep{Type: ModelCall, Sequence: 1, Model: &model, Waits: true}, guard.Decide)
+			w.must(err)
+			before(w, ws, a.Review)
+			w.patch(ws, run, a.ID, 100, 10)
+			if v := w.review(ws, a.Review); v.Resolution != Bypassed {
+				t.Errorf("the review is %v", v.Resolution)
+			}
+			if s := w.stepStatus(ws, run, a.ID); s.Status != StepCompleted || s.Cost == nil || *s.Cost != 110_000 {
+				t.Errorf("the step is %+v", s)
+			}
+			entries, _, err := w.Audit(t.Context(), ws, AuditFilter{Action: ActionBypassReview, Limit: 10})
+			w.must(err)
+			if len(entries) != 1 || entries[0].Target != a.ID.String() {
+				t.Errorf("audit %+v", entries)
+			}
+		})
+	}
+}
+
+func TestAStepThatWaitsHoldsItsPlaceAndARefusedOneGivesItBack(t *testing.T) {
+	w := audited(t)
+	ws := w.roomy()
+	w.policy(ws, "once", `{"limit":{"measure":"calls","per":"workspace","window":"day","amount":1},"effect":"deny"}`)
+	w.policy(ws, "ask", `{"effect":"review"}`)
+	run := w.start(ws, "u").ID
+	first := w.ask(ws, run, "t", `{}`)
+	if second := w.ask(ws, run, "t", `{}`); second.Decision.Reason != guard.PolicyLimitExceeded {
+		t.Errorf("while the first waits: %+v", second.Decision)
+	}
+	w.decide(ws, first.Review, Verdict{})
+	if third := w.ask(ws, run, "t", `{}`); !third.Decision.Review {
+		t.Errorf("after it was refused: %+v", third.Decision)
+	}
+}
+
+func TestOnlyAClientThatWaitsIsAskedToUnlessTheWorkspaceSaysAll(t *testing.T) {
+	w := audited(t)
+	ws := w.roomy()
+	w.policy(ws, "refunds", reviewed)
+	run, tool := w.start(ws, "u").ID, "refund"
+	ask := func() guard.Decision {
+		a, err := w.CreateStep(t.Context(), Caller{Workspace: ws}, run, NewStep{Type: ToolCall, Sequence: 1, ToolName: &tool}, guard.Decide)
+		w.must(err)
+		return a.Decision
+	}
+	if d := ask(); d.Reason != guard.ReviewNotSupported || d.Policy.Name != "refunds" {
+		t.Errorf("known clients: %+v", d)
+	}
+	yes := true
+	_, err := w.UpdateWorkspace(t.Context(), ws, WorkspaceChange{ReviewsForAll: &yes})
+	w.must(err)
+	if d := ask(); !d.Review {
+		t.Errorf("all clients: %+v", d)
+	}
+}
+
+func TestAGrantLetsMoreOfTheSamePassUntilItIsUsedUpRevokedOrOver(t *testing.T) {
+	for _, scope := range []GrantScope{GrantRun, GrantSameAction, GrantTool} {
+		t.Run(scope.String(), func(t *testing.T) {
+			w := audited(t)
+			ws, run, a := w.waiting()
+			other := w.start(ws, "u").ID
+			v := w.decide(ws, a.Review, Verdict{Approve: true, Grant: &NewGrant{Scope: scope, Seconds: 60, Uses: 2}})
+			if v.Grant == uuid.Nil {
+				t.Fatalf("no grant: %+v", v)
+			}
+			allowed := func(run uuid.UUID, input string) bool {
+				a := w.ask(ws, run, "refund", input)
+				if a.Decision.Review {
+					w.decide(ws, a.Review, Verdict{})
+				}
+				return a.Decision.Allowed()
+			}
+			if got, want := allowed(run, `{"amount":5}`), scope != GrantSameAction; got != want {
+				t.Errorf("another action of the run: %v", got)
+			}
+			if got, want := allowed(other, `{"amount":101}`), scope != GrantRun; got != want {
+				t.Errorf("the same action of another run: %v", got)
+			}
+			list, err := w.Grants(t.Context(), ws)
+			w.must(err)
+			if used := scope == GrantTool; used != (len(list) == 0) {
+				t.Errorf("grants left: %+v", list)
+			}
+			if scope == GrantTool {
+				return // two uses are all
+			}
+			w.Advance(61 * time.Second)
+			if allowed(run, `{"amount":101}`) {
+				t.Error("allowed after its time")
+			}
+		})
+	}
+	t.Run("revoked", func(t *testing.T) {
+		w := audited(t)
+		ws, run, a := w.waiting()
+		v := w.decide(ws, a.Review, Verdict{Approve: true, Grant: &NewGrant{Scope: GrantRun, Seconds: 60, Uses: 9}})
+		w.must(w.RevokeGrant(t.Context(), ws, v.Grant))
+		w.must(w.RevokeGrant(t.Context(), ws, v.Grant))
+		if a := w.ask(ws, run, "refund", `{}`); !a.Decision.Review {
+			t.Errorf("allowed by a revoked grant: %+v", a.Decision)
+		}
+	})
+}
+
+// One approval, one execution: whoever polls or clicks meanwhile.
+func TestAmongManyVerdictsAndPollsOneDecides(t *testing.T) {
+	w := audited(t)
+	ws, run, a := w.waiting()
+	var group sync.WaitGroup
+	var mu sync.Mutex
+	seen := map[Resolution]bool{}
+	for i := range 200 {
+		group.Go(func() {
+			v, err := w.PollReview(context.Background(), ws, a.Review)
+			if i%4 == 0 {
+				v, err = w.DecideReview(person(fmt.Sprint(i)), ws, a.Review, Verdict{Approve: i%8 == 0})
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				t.Error(err)
+			} else if v.Resolution != 0 {
+				seen[v.Resolution] = true
+			}
+		})
+	}
+	group.Wait()
+	v, s := w.review(ws, a.Review), w.stepStatus(ws, run, a.ID)
+	if len(seen) != 1 || !seen[v.Resolution] || (v.Resolution == Approved) != (s.Status == StepRunning) {
+		t.Errorf("seen %v, in the end %v and %v", seen, v.Resolution, s.Status)
+	}
+}
+
+func TestReviewsAreListedAndFiltered(t *testing.T) {
+	w := audited(t)
+	ws, run, a := w.waiting()
+	w.Advance(time.Second)
+	b := w.ask(ws, run, "refund", `{}`)
+	w.decide(ws, a.Review, Verdict{})
+	for name, c := range map[string]struct {
+		filter ReviewFilter
+		want   []uuid.UUID
+	}{
+		"all":     {ReviewFilter{}, []uuid.UUID{b.Review, a.Review}},
+		"pending": {ReviewFilter{Status: "pending"}, []uuid.UUID{b.Review}},
+		"denied":  {ReviewFilter{Status: "denied", Policy: "refunds", UserID: "u", Run: run}, []uuid.UUID{a.Review}},
+		"none":    {ReviewFilter{Status: "approved"}, nil},
+		"policy":  {ReviewFilter{Policy: "other"}, nil},
+	} {
+		c.filter.Limit = 1
+		var got []uuid.UUID
+		for {
+			page, next, err := w.Reviews(t.Context(), ws, c.filter)
+			w.must(err)
+			for _, v := range page {
+				got = append(got, v.ID)
+			}
+			if c.filter.Cursor = next; next == "" {
+				break
+			}
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
+		}
+	}
+}

@@ -1,0 +1,29 @@
+package verify
+
+// reviewInvariants are what holds between steps, their reviews and grants.
+func reviewInvariants() []invariant {
+	const name = "reviews"
+	return []invariant{
+		{
+			name: name, holds: "a step waits exactly while its review is pending", key: 2, chunked: true,
+			query: `SELECT s.run_id, s.uuid, s.status, v.resolution FROM run_steps s
+				LEFT JOIN reviews v ON v.run_id = s.run_id AND v.step_uuid = s.uuid
+				WHERE s.run_id > $1 AND s.run_id <= $2 AND (s.status = 6) <> (coalesce(v.resolution, 1) = 0)`,
+		},
+		{
+			name: name, holds: "a step is blocked when its review was refused, expired, cancelled or superseded", key: 2, chunked: true,
+			query: `SELECT s.run_id, s.uuid, s.status, v.resolution FROM run_steps s
+				JOIN reviews v ON v.run_id = s.run_id AND v.step_uuid = s.uuid
+				WHERE s.run_id > $1 AND s.run_id <= $2 AND (s.status = 4) <> (v.resolution BETWEEN 2 AND 5)`,
+		},
+		{
+			name: name, holds: "a known resolution, decided at some time unless it is pending", key: 1,
+			query: `SELECT id, resolution, decided_at FROM reviews
+				WHERE NOT (resolution BETWEEN 0 AND 6 AND (decided_at IS NULL) = (resolution = 0))`,
+		},
+		{
+			name: name, holds: "no grant used more often than it allows", key: 1,
+			query: `SELECT id AS grant_id, used, uses FROM grants WHERE used > uses OR used < 0`,
+		},
+	}
+}
