@@ -264,6 +264,7 @@ test('from “it failed yesterday” to what the failing step was sent', async (
   await settled(page)
   await click(/^Runs/)
   await click('Refund the double charges')
+  await page.getByText('1 of 1', { exact: true }).waitFor() // in the list that one came from
   await click('First failed')
   await panel(page, 5).getByText('billing@northwind.example').first().waitFor()
   expect(presses).toBeLessThanOrEqual(4)
