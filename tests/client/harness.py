@@ -63,6 +63,7 @@ class Server:
         self.data_dir = directory / "data"
         self._log = directory / "stderr.log"
         settings = ["--addr", "127.0.0.1:0", "--data-dir", self.data_dir, "--default-plan", "enterprise"]
+        settings += ["--webhook-private"]  # the tests receive on the loopback
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 [binary, "serve", *settings],

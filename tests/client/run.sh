@@ -13,7 +13,7 @@ python=${PYTHON:-python3}
 venv=$(realpath -m "${VENV:-$here/.venv}")
 clients_dir=$venv/clients
 # Tests that speak for the README and the examples, whatever the client's version.
-once=(test_readme.py test_example.py)
+once=(test_readme.py test_example.py test_webhooks.py)
 
 say() { printf '\n== %s\n' "$*"; }
 fail() { printf 'run.sh: %s\n' "$*" >&2; exit 2; }
