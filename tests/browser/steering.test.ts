@@ -105,7 +105,7 @@ test('the kill switch asks first, and stops a running agent at its next step', a
   const { page, context } = await visit(browser, server, ada)
   await page.goto('/overview')
   await settled(page)
-  await page.getByRole('button', { name: 'Stop all agents' }).click()
+  await page.locator('main').getByRole('button', { name: 'Stop all agents' }).click()
   const dialog = page.getByRole('dialog')
   await dialog.getByText('1 running agent').waitFor()
   await page.waitForFunction(() => document.activeElement?.textContent?.trim() === 'Cancel')
@@ -113,14 +113,16 @@ test('the kill switch asks first, and stops a running agent at its next step', a
   await dialog.waitFor({ state: 'hidden' })
   expect((await agent.ask(id, 1)).decision.outcome).toBe('ALLOW')
 
-  await page.getByRole('button', { name: 'Stop all agents' }).click()
+  await page.locator('main').getByRole('button', { name: 'Stop all agents' }).click()
   await dialog.getByRole('button', { name: 'Stop all agents' }).click()
-  await page.getByText('All agents are stopped.').first().waitFor()
+  await page.getByText('All agents are stopped').first().waitFor()
   await page.waitForFunction(() => document.activeElement?.textContent?.trim() === 'Let agents run again')
   expect((await agent.ask(id, 2)).decision).toMatchObject({ outcome: 'DENY', reason: 'KILL_SWITCH_ACTIVE' })
-  // The button that has the focus stands where the other one was; the banner's is another.
+  // The button that has the focus is the same one, which now lets them run again: it asks too.
   await page.keyboard.press('Enter')
-  await page.waitForFunction(() => document.activeElement?.textContent?.trim() === 'Stop all agents')
+  await dialog.getByText('1 open run may go on at once').waitFor()
+  await dialog.getByRole('button', { name: 'Let agents run' }).click()
+  await page.waitForFunction(() => document.activeElement?.textContent?.trim().startsWith('Stop all agents'))
   await until('agents to be allowed', async () => (await agent.ask(id, 3)).decision.outcome === 'ALLOW')
   await context.close()
 })
@@ -129,7 +131,7 @@ test('what the plan lacks is shown, disabled, with the plans that have it', asyn
   const { page, context } = await visit(browser, server, await account('basic'))
   await page.goto('/limits')
   await settled(page)
-  await page.getByText('The Scale and Enterprise plans have the kill switch.').waitFor()
+  await page.locator('main').getByText('The Scale and Enterprise plans have the kill switch.').waitFor()
   await page.getByText('The Pro, Scale and Enterprise plans have a budget for each user.').waitFor()
   expect(await page.getByRole('textbox', { name: 'Concurrent runs' }).isDisabled()).toBe(true)
   await context.close()
@@ -193,7 +195,7 @@ test('what the plan no longer has is refused with a sentence, in the dialog that
   await settled(page)
   // The operator's command is another process: this page does not hear of it.
   await server.command('set-plan', '--email', ada.email, 'basic')
-  await page.getByRole('button', { name: 'Stop all agents' }).click()
+  await page.locator('main').getByRole('button', { name: 'Stop all agents' }).click()
   const dialog = page.getByRole('dialog')
   const refused = page.waitForResponse('**/v1/workspace/kill-switch')
   await dialog.getByRole('button', { name: 'Stop all agents' }).click()
@@ -207,7 +209,7 @@ test('a dialog keeps the focus inside, and gives it back', async () => {
   const { page, context } = await visit(browser, server, await account())
   await page.goto('/overview')
   await settled(page)
-  const opener = page.getByRole('button', { name: 'Stop all agents' })
+  const opener = page.locator('main').getByRole('button', { name: 'Stop all agents' })
   await opener.focus()
   await page.keyboard.press('Enter')
   const dialog = page.getByRole('dialog')
@@ -219,12 +221,12 @@ test('a dialog keeps the focus inside, and gives it back', async () => {
     const at = await dialog.evaluate((box) => {
       const active = document.activeElement!
       if (active === document.body) return ''
-      return box.contains(active) ? active.textContent!.trim() : 'outside: ' + active.outerHTML
+      return box.contains(active) ? active.textContent!.trim() || active.tagName : 'outside: ' + active.outerHTML
     })
     seen.add(at)
   }
   seen.delete('')
-  expect([...seen].sort()).toEqual(['Cancel', 'Stop all agents'])
+  expect([...seen].sort()).toEqual(['Cancel', 'INPUT', 'Stop all agents'])
   await page.keyboard.press('Escape')
   await dialog.waitFor({ state: 'hidden' })
   expect(await opener.evaluate((button) => button === document.activeElement)).toBe(true)
@@ -295,9 +297,9 @@ test('two browsers show the same without a reload', async () => {
   const agent = server.agent(ada)
   const { id } = await agent.start('user', { task: 'Seen by both' })
   for (const { page } of [one, two]) await page.getByText('Seen by both').first().waitFor()
-  await one.page.getByRole('button', { name: 'Stop all agents' }).click()
+  await one.page.locator('main').getByRole('button', { name: 'Stop all agents' }).click()
   await one.page.getByRole('dialog').getByRole('button', { name: 'Stop all agents' }).click()
-  await two.page.getByText('All agents are stopped.').first().waitFor()
+  await two.page.getByText('All agents are stopped').first().waitFor()
   await agent.end(id)
   await one.context.close()
   await two.context.close()

@@ -135,14 +135,15 @@ test('the headline says what stops agents before it says anything calm', async (
   const { id } = await agent.start('user')
   const { page, context } = await visit(browser, server, ada)
   await page.goto('/overview')
-  const headline = page.locator('.figure')
-  await headline.getByText('1 agent running').waitFor()
+  const headline = page.locator('.answer')
+  await headline.filter({ hasText: '1 agent running' }).waitFor()
   await kill(ada, true)
-  await headline.getByText('All agents are stopped: the kill switch is on. 1 is still open').waitFor()
+  await headline.filter({ hasText: /^All agents are stopped since .* 1 is still open\.$/ }).waitFor()
   await kill(ada, false)
   await agent.step(id, 1, { model: 'gpt-4o' }, { prompt: 500, completion: 100 })
   await server.call(ada.token, 'PATCH', '/v1/workspace/', { daily_budget_usd: '0.002' })
-  await headline.getByText(/^Every agent is refused: \$0\.00225 of \$0\.002 spent today\. The budget opens at 00:00 UTC, in/).waitFor()
+  await headline.filter({ hasText: /^Every agent is refused: today’s \$0\.002 are spent\. Opens at \d\d:\d\d UTC/ }).waitFor()
+  await page.getByText('$0.00225 were spent.').waitFor()
   await context.close()
 })
 
@@ -175,19 +176,21 @@ test('today is one figure on a page, also in the second after it changed', async
     const seen = new Set<string>()
     const look = () => {
       const text = (selector: string) => document.querySelector(selector)?.textContent.trim()
-      const [today, week, month] = [...document.querySelectorAll('main tbody tr:first-child td')].map((cell) => cell.textContent.trim())
-      const headline = /\$[\d.]+/.exec(text('.figure') ?? '')?.[0]
-      seen.add([headline, today, week, month, text('figcaption .total')].join(' '))
+      const [today, week, month] = [...document.querySelectorAll('main .past tbody tr:first-child td b')].map((cell) => cell.textContent.trim())
+      // A figure that stands alone is exact, those of a column have four decimals.
+      const headline = /(\$[\d.]+) today/.exec(text('.answer') ?? '')?.[1]
+      const figures = [headline, today, week, month, text('figcaption li strong + strong')]
+      seen.add(figures.map((figure) => Number(figure?.replace('$', '')).toFixed(4)).join(' '))
     }
     new MutationObserver(look).observe(document.querySelector('main')!, { subtree: true, childList: true, characterData: true })
     ;(window as unknown as { seen: Set<string> }).seen = seen
   })
   for (const n of [2, 3, 4]) {
     await agent.step(id, n, { model: 'gpt-4o' }, { prompt: 500, completion: 100 })
-    await page.locator('.figure', { hasText: `$${+(0.00225 * n).toFixed(5)} spent` }).waitFor()
+    await page.locator('.answer', { hasText: `$${+(0.00225 * n).toFixed(5)} today` }).waitFor()
   }
   // What follows an event within a second has come too.
-  await page.locator('.rankings').getByText('$0.009', { exact: true }).first().waitFor()
+  await page.locator('.rankings').getByText('$0.0090', { exact: true }).first().waitFor()
   const seen = await page.evaluate(() => [...(window as unknown as { seen: Set<string> }).seen])
   expect(seen.length).toBeGreaterThan(1)
   for (const figures of seen) expect(new Set(figures.split(' ')).size, figures).toBe(1)

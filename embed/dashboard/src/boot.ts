@@ -49,13 +49,13 @@ function page(signedIn: boolean): { name: string; id?: string } {
 /** What a page reads first, as it writes the addresses. Filters change them: then only what all pages read. */
 function reads(name: string, id = ''): string[] {
   const own: Record<string, string[]> = {
-    overview: ['/v1/usage/daily?days=30&by=model', '/v1/runs/?status=RUNNING&limit=11'],
+    overview: ['/v1/usage/daily?days=14&by=model'],
     runs: ['/v1/runs/?limit=50'],
   }
   // A step that is chosen changes nothing of what a run's page reads.
   const run = /^[\w-]+$/.test(id) && name === 'run' ? '/v1/runs/' + id : ''
   const ofRun = run ? [run + '?steps_limit=0', run + '/outline?limit=200', run + '/breakdown'] : []
-  return ['/v1/workspace/', '/v1/usage/', ...ofRun, ...(location.search ? [] : (own[name] ?? []))]
+  return ['/v1/workspace/', '/v1/usage/', '/v1/usage/now', ...ofRun, ...(location.search ? [] : (own[name] ?? []))]
 }
 
 function boot() {

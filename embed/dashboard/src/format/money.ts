@@ -34,6 +34,11 @@ export function usdInColumn(value: Money, decimals: Decimals): string {
   return `${amount < 0n ? '-' : ''}$${rounded(size, decimals)}`
 }
 
+/** An amount beside what it is a part of, in one form with it: `$3.18`, as in `$3.18 of $25.00`. */
+export function usdBeside(value: Money, whole: Money | null): string {
+  return whole === null || nano(whole) < DOLLAR ? usd(value) : usdInColumn(value, 2)
+}
+
 const DOLLAR = 1_000_000_000n
 
 // Half of the last digit rounds up, on whole numbers.

@@ -1,3 +1,5 @@
+import { zones } from './zone.svelte'
+
 const SECOND = 1000
 const MINUTE = 60 * SECOND
 const HOUR = 60 * MINUTE
@@ -44,12 +46,37 @@ export function until(instant: string, now: number): string {
 const months = ['Jan', 'Feb', 'Mar', 'Apr', 'May', 'Jun', 'Jul', 'Aug', 'Sep', 'Oct', 'Nov', 'Dec']
 const pad = (value: number) => String(value).padStart(2, '0')
 
+/** An instant as the clocks of the reader's zone show it: read its UTC fields. */
+function shifted(instant: string | number): { at: Date; name: string } {
+  const ms = typeof instant === 'number' ? instant : Date.parse(instant)
+  const ahead = zones.ahead(ms)
+  return { at: new Date(ms + ahead * MINUTE), name: zone(ahead) }
+}
+
 /** An instant in the reader's zone, which it names: `24 Nov 2026, 14:03:12 UTC+1`. */
 export function local(instant: string): string {
-  const at = new Date(instant)
-  const date = `${at.getDate()} ${months[at.getMonth()]} ${at.getFullYear()}`
-  const clock = `${pad(at.getHours())}:${pad(at.getMinutes())}:${pad(at.getSeconds())}`
-  return `${date}, ${clock} ${zone(-at.getTimezoneOffset())}`
+  const { at, name } = shifted(instant)
+  return `${day(at.toISOString())} ${at.getUTCFullYear()}, ${hms(at)} ${name}`
+}
+
+const hms = (at: Date) => at.toISOString().slice(11, 19)
+
+/** A clock of the reader's zone, which it names: `14:03 UTC+1`. */
+export function clockOf(instant: string | number): string {
+  return `${hourOf(instant)} ${shifted(instant).name}`
+}
+
+/** The same where the zone stands beside it: `14:03`. */
+export function hourOf(instant: string | number): string {
+  return hms(shifted(instant).at).slice(0, 5)
+}
+
+const weekdays = ['Sun', 'Mon', 'Tue', 'Wed', 'Thu', 'Fri', 'Sat']
+
+/** A moment of the present: `Sun 29 Nov, 23:12:08 UTC`. */
+export function moment(ms: number): string {
+  const { at, name } = shifted(ms)
+  return `${weekdays[at.getUTCDay()]} ${day(at.toISOString())}, ${hms(at)} ${name}`
 }
 
 /** A zone by its minutes ahead of UTC: `UTC+5:30`. The short names of zones mean several each. */

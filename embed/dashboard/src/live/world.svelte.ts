@@ -1,20 +1,43 @@
 // What several pages show: the workspace, its usage, the server. Read once, then kept true by the stream.
-import { api } from '../api/client'
+import { api, type Schema } from '../api/client'
+import { nano } from '../api/exact'
 import { withToday } from './today'
 import { afterMidnight } from './midnight'
 import { atMostEvery, Resource } from './resource.svelte'
 import { stream } from './stream.svelte'
+
+const FALLS_EVERY = 5_000
+
+/** Whether nothing runs, and nothing was spent for a while: then nothing changes by itself. */
+function isQuiet({ usd_per_minute, runs, minutes }: Schema<'UsageNow'>): boolean {
+  return (
+    nano(usd_per_minute) === 0n &&
+    runs.length === 0 &&
+    minutes.every(({ total_usd }) => nano(total_usd) === 0n)
+  )
+}
 
 class World {
   /** Version and settings of the server; needs nobody to be signed in. */
   server = new Resource((signal) => api.get('/v1/server', { signal }), { told: false })
   workspace = new Resource((signal) => api.get('/v1/workspace/', { signal }))
   usage = new Resource((signal) => api.get('/v1/usage/', { signal }))
+  /** How fast money goes. */
+  now = new Resource((signal) => api.get('/v1/usage/now', { signal }))
 
   /** Begins when somebody is signed in; returns a function that forgets it all. */
   watch(): () => void {
     const usageSoon = atMostEvery(1000, () => void this.usage.refetch())
-    const all = [this.workspace, this.usage]
+    const nowSoon = atMostEvery(1000, () => void this.now.refetch())
+    const all = [this.workspace, this.usage, this.now]
+    // What the last 60 seconds cost falls without an event.
+    const falls = setInterval(() => {
+      if (!document.hidden && this.now.value && !isQuiet(this.now.value)) nowSoon()
+    }, FALLS_EVERY)
+    const both = () => {
+      usageSoon()
+      nowSoon()
+    }
     // First the stream: what is read once it is open needs not be read again.
     stream.start()
     for (const each of all) void each.refetch()
@@ -24,20 +47,22 @@ class World {
       stream.on({
         'config.changed': ({ what }) => {
           if (what === 'workspace' || what === 'plan') void this.workspace.refetch()
+          if (what === 'workspace') nowSoon()
           if (what === 'plan') usageSoon()
         },
         'spend.changed': ({ today, running_runs }) => {
           const usage = this.usage.value
           if (usage) this.usage.set({ ...withToday(usage, today), running_runs })
-          usageSoon()
+          both()
         },
         'run.denied': usageSoon,
         'step.denied': usageSoon,
-        'run.started': usageSoon,
-        'run.ended': usageSoon,
+        'run.started': both,
+        'run.ended': both,
       }),
     ]
     return () => {
+      clearInterval(falls)
       for (const end of ends) end()
       stream.stop()
       for (const each of all) each.drop()

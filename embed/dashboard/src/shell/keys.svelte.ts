@@ -1,7 +1,11 @@
 // The keys: "?" shows them, "g o" and its like go to pages, "/" searches, "j" and "k" move through the rows.
 // They can be turned off, for people whose tools send single keys (WCAG 2.1.4).
 import { inThisServer, keep, recall } from './kept'
+import { world } from '../live/world.svelte'
+import { kill } from './kill.svelte'
+import { palette } from './palette.svelte'
 import { navigate } from './router.svelte'
+import { session } from './session.svelte'
 
 const KEY = inThisServer('pikarc.keys')
 
@@ -41,6 +45,11 @@ export const places: { keys: string; title: string; path: string }[] = [
 export function listen(): () => void {
   let before = ''
   const onKey = (event: KeyboardEvent) => {
+    if (isPalette(event)) {
+      event.preventDefault()
+      palette.open()
+      return
+    }
     if (!keys.on || event.defaultPrevented || event.metaKey || event.ctrlKey || event.altKey) return
     if (typing(event.target) || document.querySelector('dialog[open]')) return
     const pressed = before === 'g' ? 'g ' + event.key : event.key
@@ -55,11 +64,27 @@ function act(pressed: string): boolean {
   const place = places.find(({ keys }) => keys === pressed)
   if (place) navigate(place.path)
   else if (pressed === '?') keys.helpOpen = true
+  else if (pressed === '!') return askToKill()
   else if (keys.own(pressed)) return true
   else if (pressed === '/') return focusSearch()
   else if (pressed === 'j') return move(1)
   else if (pressed === 'k') return move(-1)
   else return false
+  return true
+}
+
+/** Ctrl K works wherever one types, as it does everywhere; with the keys turned off too, for it is no single key. */
+function isPalette(event: KeyboardEvent): boolean {
+  if (event.key.toLowerCase() !== 'k' || !(event.ctrlKey || event.metaKey) || event.altKey) return false
+  return session.token !== null && !document.querySelector('dialog[open]')
+}
+
+/** Asks for the kill switch, where there is one. */
+function askToKill(): boolean {
+  const workspace = world.workspace.value
+  if (!workspace || !session.token) return false
+  if (!workspace.kill_switch && !workspace.features.kill_switch) return false
+  kill.asked = workspace.kill_switch ? 'run' : 'stop'
   return true
 }
 

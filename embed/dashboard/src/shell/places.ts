@@ -1,6 +1,6 @@
 export type Place = { path: string; title: string }
 
-/** The five pages that phones show at the bottom. */
+/** The main pages: what one looks at, and what one steers by. */
 export const mainPlaces: Place[] = [
   { path: '/overview', title: 'Overview' },
   { path: '/runs', title: 'Runs' },
@@ -8,6 +8,9 @@ export const mainPlaces: Place[] = [
   { path: '/prices', title: 'Prices' },
   { path: '/limits', title: 'Limits' },
 ]
+
+/** Those that phones show at the bottom; the fifth place there is More. */
+export const phonePlaces = mainPlaces.filter(({ path }) => path !== '/prices').slice(0, 4)
 
 export const morePlaces: Place[] = [
   { path: '/welcome', title: 'First run' },

@@ -6,7 +6,7 @@ import { usd } from '../../format/money'
 import { day } from '../../format/time'
 import { type Spend, stacked, ticks } from './spend'
 
-const HEIGHT = 240
+const HEIGHT = 200
 
 export type Chart = {
   /** Draws other figures of the same models; the day under the pointer stays the one that is told. */
@@ -121,7 +121,7 @@ function columns(spend: Spend): uPlot.AlignedData {
 
 const bars = () => uPlot.paths.bars!({ size: [0.7, 40] })
 
-export const fits = (limit: number, highest: number) => limit <= highest * 4
+export const fits = (limit: number, highest: number) => limit <= highest * 2
 
 function labelled(days: number, width: number): number[] {
   const step = Math.max(1, Math.ceil(days / Math.max(2, Math.floor(width / 96))))

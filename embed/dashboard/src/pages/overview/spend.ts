@@ -16,7 +16,8 @@ export type Spend = {
 }
 
 /** `today` is the total that the rest of the page shows of the last day: a moment newer or older than the days. */
-export function spendOf(days: Day[], today?: Day['total_usd']): Spend {
+export function spendOf(all: Day[], today?: Day['total_usd']): Spend {
+  const days = sinceFirst(all)
   const models = days[0]?.by_model ?? []
   const series = models.map(({ model }, i) => ({
     name: model,
@@ -39,6 +40,14 @@ export function spendOf(days: Day[], today?: Day['total_usd']): Spend {
     totals,
     unpriced: days.map((day) => day.unpriced_tokens),
   }
+}
+
+// Days before anything was used say nothing. A week is always shown.
+function sinceFirst(days: Day[]): Day[] {
+  const first = days.findIndex(
+    ({ run_count, denial_count, total_usd }) => run_count > 0 || denial_count > 0 || nano(total_usd) > 0n,
+  )
+  return first <= 0 ? days : days.slice(Math.min(first, days.length - 7))
 }
 
 /** For each series the heights of it and all dearer ones together: what stacked bars are drawn from. */
