@@ -159,7 +159,7 @@ test('a budget set on the limits page denies the next step, and two clicks from 
 
   await page.goto('/overview')
   await settled(page)
-  await page.getByText('$0.00225 of $0.002 spent today').first().waitFor()
+  await page.getByText('$0.00225 were spent.').first().waitFor()
   await page.getByRole('link', { name: /1 denial/ }).first().click()
   await page.getByRole('link', { name: 'Spend too much' }).first().click()
   await page.getByText(/budget of \$0\.002 was reached \(\$0\.00225 spent\)/).first().waitFor()

@@ -180,7 +180,7 @@ test('today is one figure on a page, also in the second after it changed', async
       // A figure that stands alone is exact, those of a column have four decimals.
       const headline = /(\$[\d.]+) today/.exec(text('.answer') ?? '')?.[1]
       const figures = [headline, today, week, month, text('figcaption li strong + strong')]
-      seen.add(figures.map((figure) => Number(figure?.replace('$', '')).toFixed(4)).join(' '))
+      seen.add(figures.map((figure) => Math.round(Number(figure?.replace('$', '')) * 1e4 + 1e-6)).join(' '))
     }
     new MutationObserver(look).observe(document.querySelector('main')!, { subtree: true, childList: true, characterData: true })
     ;(window as unknown as { seen: Set<string> }).seen = seen
@@ -208,7 +208,7 @@ test('the chart keeps the day under the pointer while spend changes', async () =
   await over.waitFor()
   const box = (await over.boundingBox())!
   await page.mouse.move(box.x + box.width / 4, box.y + box.height / 2)
-  const day = page.locator('figcaption .head strong').first()
+  const day = page.locator('figcaption li strong').first()
   await page.locator('figcaption', { hasNotText: 'today' }).waitFor()
   const before = await day.textContent()
   // The same model first, then one that takes a new colour, then one that is much dearer, with a wider axis.
@@ -221,7 +221,7 @@ test('the chart keeps the day under the pointer while spend changes', async () =
   ] as const) {
     await agent.step(id, 2, { model }, { prompt, completion: 100 })
     spent += cost
-    await page.locator('.rankings').getByText(spent < 1 ? `$${+spent.toFixed(5)}` : `$${spent.toFixed(2)}`).first().waitFor()
+    await page.locator('.rankings').getByText(spent < 1 ? `$${spent.toFixed(4)}` : `$${spent.toFixed(2)}`).first().waitFor()
     await page.evaluate(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))))
     expect(await day.textContent(), model).toBe(before)
   }
