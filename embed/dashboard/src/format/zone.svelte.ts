@@ -13,8 +13,8 @@ function recalled(): Zone {
 
 class Zones {
   choice: Zone = $state(recalled())
-  /** The workspace's zone, by its name: "Europe/Berlin". */
-  workspace = $state('UTC')
+  /** The workspace's zone, by its name: "Europe/Berlin"; null where it has none. */
+  workspace: string | null = $state(null)
 
   choose(choice: Zone) {
     this.choice = choice
@@ -25,7 +25,7 @@ class Zones {
   ahead(ms: number): number {
     if (this.choice === 'utc') return 0
     if (this.choice === 'mine') return -new Date(ms).getTimezoneOffset()
-    return aheadIn(this.workspace, ms)
+    return this.workspace === null ? 0 : aheadIn(this.workspace, ms)
   }
 }
 
