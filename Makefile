@@ -41,6 +41,7 @@ test: ## everything: linters, Go tests with -race, dashboard tests, the publishe
 	@$(MAKE) lint
 	@$(MAKE) dashboard-test
 	@$(MAKE) race
+	@$(MAKE) postgres
 	@$(MAKE) venv
 	@$(MAKE) build
 	$(call say,the published Python clients against ./pikarc (installs them in a venv of its own))
@@ -216,6 +217,19 @@ format:
 race: compiler proxies
 	$(call say,Go tests with the race detector)
 	CGO_ENABLED=1 go test -race -shuffle=on -timeout 30m ./...
+
+# The store's tests that are not about SQLite's file, on PostgreSQL. They start a server of their own.
+.PHONY: postgres
+postgres:
+	@if ! command -v initdb >/dev/null && ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then \
+		printf '\n==> install PostgreSQL, without a server of Debian'"'"'s own\n'; \
+		apt-get update -q; apt-get install -qy --no-install-recommends postgresql-common; \
+		mkdir -p /etc/postgresql-common; \
+		echo 'create_main_cluster = false' >> /etc/postgresql-common/createcluster.conf; \
+		apt-get install -qy --no-install-recommends postgresql; \
+	fi
+	$(call say,the tests of the store on PostgreSQL)
+	go test -shuffle=on -timeout 20m ./storage -args -engine postgres
 
 # Some tests of the binary put a real proxy before it.
 .PHONY: proxies

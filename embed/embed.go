@@ -8,7 +8,7 @@ import (
 	"io/fs"
 )
 
-//go:embed migrations/*.sql
+//go:embed migrations/*.sql migrations/postgres/*.sql
 var migrations embed.FS
 
 // dashboard is empty but for .gitkeep unless the dashboard was built.
@@ -30,8 +30,11 @@ var catalogue string
 // Catalogue returns the catalogue of published prices, as text.
 func Catalogue() string { return catalogue }
 
-// Migrations returns the goose migrations, one file a schema version.
+// Migrations returns the goose migrations of SQLite, one file a schema version.
 func Migrations() fs.FS { return sub(migrations, "migrations") }
+
+// PostgresMigrations returns those of PostgreSQL, under the same numbers.
+func PostgresMigrations() fs.FS { return sub(migrations, "migrations/postgres") }
 
 // Dashboard returns the dashboard as it was built, or else a plain page that
 // says how to build it; index.html is at the root of either.

@@ -11,7 +11,12 @@ func TestAChangeIsNeverThereWithoutItsEntry(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	ws := w.workspace(plans.Scale)
-	_, err := w.aside.ExecContext(t.Context(), `CREATE TRIGGER full BEFORE INSERT ON audit_entries BEGIN SELECT RAISE(ABORT, 'no entry'); END`)
+	refuse := `CREATE TRIGGER no_entry BEFORE INSERT ON audit_entries BEGIN SELECT RAISE(ABORT, 'no entry'); END`
+	if w.url != "" {
+		refuse = `CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''no entry''; END';
+			CREATE TRIGGER no_entry BEFORE INSERT ON audit_entries EXECUTE FUNCTION refuse()`
+	}
+	_, err := w.aside.ExecContext(t.Context(), refuse)
 	w.must(err)
 	if _, err := w.BlockUser(t.Context(), ws, "ada", nil); err == nil {
 		t.Error("a block that could not be recorded was answered as done")

@@ -16,7 +16,6 @@ import (
 	gocmp "github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
-	"github.com/pikarc/server/embed"
 	"github.com/pikarc/server/guard"
 	"github.com/pikarc/server/plans"
 	"github.com/pikarc/server/prices"
@@ -40,20 +39,25 @@ func audited(t *testing.T) *world {
 // mustBalance wants Verify to find no difference.
 func (w *world) mustBalance() {
 	w.t.Helper()
-	found, err := verified(w.path)
+	found, err := w.verified()
 	w.must(err)
 	for _, d := range found {
 		w.t.Errorf("books differ: %+v", d)
 	}
 }
 
-// verified asks Verify, which may also run under load.
-func verified(path string) ([]verify.Difference, error) {
-	report, err := verify.File(context.Background(), path, verify.Options{Migrations: embed.Migrations()})
+// verified asks Verify about the world's database, which may also run under load.
+func (w *world) verified() ([]verify.Difference, error) {
+	report, err := w.verification(context.Background(), verify.Options{})
 	if err == nil && report.Checks < 20 {
 		err = fmt.Errorf("only %d checks were made", report.Checks)
 	}
 	return report.Differences, err
+}
+
+// verified asks Verify about a file that no store has open.
+func verified(path string) ([]verify.Difference, error) {
+	return (&world{path: path}).verified()
 }
 
 // entry is what one ledger row adds to the books: a start, or a step's usage.
@@ -72,8 +76,8 @@ type entry struct {
 func (w *world) entries(ws WorkspaceKey) (all []entry) {
 	w.t.Helper()
 	rows, err := w.conn().QueryContext(context.Background(), `
-		SELECT r.started_at / 86400000, u.id, u.external_id, NULL, r.status <> 4 OR r.ended_by IS NOT NULL,
-			r.status = 4 AND r.ended_by IS NULL, 0, 0, NULL, NULL, NULL, 0, 0, 0, NULL, 0, 0, 0, 0, NULL
+		SELECT r.started_at / 86400000, u.id, u.external_id, NULL, CASE WHEN r.status <> 4 OR r.ended_by IS NOT NULL THEN 1 ELSE 0 END,
+			CASE WHEN r.status = 4 AND r.ended_by IS NULL THEN 1 ELSE 0 END, 0, 0, NULL, NULL, NULL, 0, 0, 0, NULL, 0, 0, 0, 0, NULL
 		FROM runs r JOIN users u ON u.id = r.user_id WHERE r.workspace_id = $1
 		UNION ALL
 		SELECT s.booked_day, u.id, u.external_id, m.name, 0, 0, s.prompt_tokens, s.completion_tokens,
@@ -141,6 +145,9 @@ func (w *world) mustReadTheLedger(days ...int) {
 	}
 	for n := range w.number(`SELECT coalesce(max(id), 0) FROM workspaces`) {
 		ws := WorkspaceKey(n + 1)
+		if w.number(`SELECT count(*) FROM workspaces WHERE id = $1`, n+1) == 0 {
+			continue // PostgreSQL gives no id twice, also where the first was rolled back
+		}
 		all := w.entries(ws)
 		for _, d := range days {
 			w.Set(now.AddDate(0, 0, d))

@@ -71,7 +71,7 @@ func loadMinute(tx *Tx, key minuteKey) (*cachedMinute, error) {
 }
 
 func (m *cachedMinute) save(tx *Tx) error {
-	return tx.execOne(`INSERT INTO spend_minutes (workspace_id, minute, spend_nanos, top_run_id, top_nanos)
+	return tx.queueOne(`INSERT INTO spend_minutes (workspace_id, minute, spend_nanos, top_run_id, top_nanos)
 		VALUES ($1, $2, $3, $4, $5)
 		ON CONFLICT (workspace_id, minute) DO UPDATE SET spend_nanos = excluded.spend_nanos,
 			top_run_id = excluded.top_run_id, top_nanos = excluded.top_nanos`,

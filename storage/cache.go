@@ -26,12 +26,13 @@ import (
 // nothing behind in the cache. When a whole batch is rolled back, the cache is
 // purged.
 type cache struct {
-	generation      int64                 // counts invalidations; every row has the one it was read in
-	allSince        int64                 // rows of an earlier generation are invalid
-	slotSince       [workspaceSlots]int64 // the same for the workspaces of one slot
-	externalCommits int64                 // counts other processes' commits, as far as they were seen
-	known           versions              // that the valid rows were read under
-	today           int64                 // day of the latest job
+	generation      int64                         // counts invalidations; every row has the one it was read in
+	allSince        int64                         // rows of an earlier generation are invalid
+	slotSince       [workspaceSlots]int64         // the same for the workspaces of one slot
+	externalCommits int64                         // counts other processes' commits, as far as they were seen
+	known           int64                         // version of the database that valid rows were read under
+	knownOf         *lru.LRU[WorkspaceKey, int64] // and of workspaces, where the engine knows them
+	today           int64                         // day of the latest job
 	dirty           []cacheRow
 
 	segment      int64 // the one being filled; 0 before the first step
@@ -73,6 +74,7 @@ const (
 func newCache(size int, catalogue *prices.Catalogue) *cache {
 	return &cache{
 		catalogue:  catalogue,
+		knownOf:    newLRU[WorkspaceKey, int64](size),
 		workspaces: newTable(size, loadWorkspace),
 		keys:       newTable(size, loadKey),
 		users:      newTable(size, loadUser),
@@ -93,18 +95,32 @@ func newCache(size int, catalogue *prices.Catalogue) *cache {
 }
 
 // begin compares the versions that a transaction finds with those remembered.
-// From then on nobody else can commit.
+// From then on nobody else can commit what concerns them.
 func (c *cache) begin(found versions) {
-	if found.all != c.known.all {
+	if found.all != c.known {
 		c.externalCommits++
+	}
+	if found.all != c.known || found.everything {
 		c.segment, c.segmentSteps = 0, 0 // so that segments only grow, whoever fills them
 		c.invalidateAll()
 	}
-	c.known = found
+	for _, w := range found.of {
+		if known, ok := c.knownOf.Get(w.ws); !ok || known != w.version {
+			c.externalCommits++
+			c.segment, c.segmentSteps = 0, 0
+			c.invalidate(w.ws)
+		}
+	}
+	c.remember(found)
 }
 
-// committed remembers the versions that one's own transaction has left.
-func (c *cache) committed(left versions) { c.known = left }
+// remember keeps the versions that a transaction has found, or left.
+func (c *cache) remember(v versions) {
+	c.known = v.all
+	for _, w := range v.of {
+		c.knownOf.Add(w.ws, w.version)
+	}
+}
 
 // invalidateAll makes every row be read again when it is next needed. Changed
 // rows must have been flushed.
@@ -210,11 +226,15 @@ type table[K rowKey, R cacheRow] struct {
 }
 
 func newTable[K rowKey, R cacheRow](size int, load func(*Tx, K) (R, error)) *table[K, R] {
-	rows, err := lru.NewLRU[K, R](size, nil)
+	return &table[K, R]{rows: newLRU[K, R](size), load: load}
+}
+
+func newLRU[K comparable, V any](size int) *lru.LRU[K, V] {
+	rows, err := lru.NewLRU[K, V](size, nil)
 	if err != nil {
 		panic(err) // Open has checked the size
 	}
-	return &table[K, R]{rows: rows, load: load}
+	return rows
 }
 
 // get returns a row as this transaction sees it: ErrNotFound when there is none.

@@ -99,11 +99,7 @@ func TestAnotherProcessIsBelievedAtOnce(t *testing.T) {
 	ws := w.roomy()
 	w.price(ws, "gpt-4o", 2_500_000, 10_000_000)
 	run := w.start(ws, "u").ID
-	elsewhere := func(query string, args ...any) {
-		t.Helper()
-		_, err := w.aside.ExecContext(t.Context(), query, args...)
-		w.must(err)
-	}
+	elsewhere := w.elsewhere
 	for i := range 50 {
 		w.step(ws, run)
 		elsewhere(`UPDATE workspaces SET kill_switch = 1 WHERE id = $1`, ws)
@@ -170,8 +166,7 @@ func TestConfigurationWriteLeavesOthersInCache(t *testing.T) {
 		"sign-up":  func() error { w.workspace(plans.Basic); return nil },
 		"customer": func() error { return w.SetCustomer(t.Context(), busy, "", "cus_1") },
 		"idle": func() error {
-			_, err := w.aside.ExecContext(t.Context(), `UPDATE runs SET last_call_at = 0 WHERE uuid = $1`, idle[:])
-			w.must(err)
+			w.elsewhere(`UPDATE runs SET last_call_at = 0 WHERE uuid = $1`, idle[:])
 			decide() // reads all again, as another process has committed
 			decide()
 			n, err := w.EndIdleRuns(t.Context())

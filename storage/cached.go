@@ -111,7 +111,7 @@ func loadWorkspace(tx *Tx, ws WorkspaceKey) (*cachedWorkspace, error) {
 }
 
 func (w *cachedWorkspace) save(tx *Tx) error {
-	return tx.execOne(`UPDATE workspaces SET running_runs = $2, pending_reviews = $3 WHERE id = $1`,
+	return tx.queueOne(`UPDATE workspaces SET running_runs = $2, pending_reviews = $3 WHERE id = $1`,
 		w.key, w.runningRuns, w.pendingReviews)
 }
 
@@ -146,7 +146,7 @@ func loadUser(tx *Tx, key idKey) (*cachedUser, error) {
 }
 
 func (u *cachedUser) save(tx *Tx) error {
-	return tx.execOne(`UPDATE users SET run_count = $2, last_seen_at = $3 WHERE id = $1`, u.id, u.runCount, u.lastSeenAt)
+	return tx.queueOne(`UPDATE users SET run_count = $2, last_seen_at = $3 WHERE id = $1`, u.id, u.runCount, u.lastSeenAt)
 }
 
 // markSeen moves a user's last-seen time to now, and adds allowed runs.
@@ -260,7 +260,7 @@ func loadRun(tx *Tx, key runKey) (*cachedRun, error) {
 func (r *cachedRun) save(tx *Tx) error {
 	if r.statusChanged {
 		r.statusChanged = false
-		err := tx.execOne(`UPDATE runs SET status = $2, deny_reason = $3, ended_at = $4, ended_by = $5 WHERE id = $1`, r.id,
+		err := tx.queueOne(`UPDATE runs SET status = $2, deny_reason = $3, ended_at = $4, ended_by = $5 WHERE id = $1`, r.id,
 			int64(r.status), nullZero(int64(r.denyReason)), nullZero(r.endedAt), nullZero(int64(r.endedBy)))
 		if err != nil {
 			return err
@@ -274,13 +274,13 @@ func (r *cachedRun) save(tx *Tx) error {
 	}
 	if r.gapsChanged {
 		r.gapsChanged = false
-		err := tx.execOne(`UPDATE runs SET unpriced_tokens = $2, calls_without_usage = $3 WHERE id = $1`,
+		err := tx.queueOne(`UPDATE runs SET unpriced_tokens = $2, calls_without_usage = $3 WHERE id = $1`,
 			r.id, r.unpricedTokens, r.callsWithoutUsage)
 		if err != nil {
 			return err
 		}
 	}
-	return tx.execOne(`UPDATE runs SET last_call_at = $2, step_count = $3, blocked_step_count = $4,
+	return tx.queueOne(`UPDATE runs SET last_call_at = $2, step_count = $3, blocked_step_count = $4,
 			prompt_tokens = $5, completion_tokens = $6, spend_nanos = $7,
 			burn_minute = $8, burn_nanos = $9, burn_before_nanos = $10 WHERE id = $1`,
 		r.id, r.lastCallAt, r.stepCount, r.blockedStepCount, r.promptTokens, r.completionTokens, r.spend,
@@ -321,7 +321,7 @@ func loadDay(tx *Tx, key dayKey) (*cachedDay, error) {
 }
 
 func (d *cachedDay) save(tx *Tx) error {
-	return tx.execOne(`INSERT INTO workspace_days
+	return tx.queueOne(`INSERT INTO workspace_days
 			(workspace_id, day, spend_nanos, prompt_tokens, completion_tokens, run_count, blocked_run_count,
 			unpriced_tokens, unpriced_steps, calls_without_usage)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
@@ -357,7 +357,7 @@ func loadUserDay(tx *Tx, key partKey) (*cachedUserDay, error) {
 }
 
 func (d *cachedUserDay) save(tx *Tx) error {
-	return tx.execOne(`INSERT INTO user_days (workspace_id, day, user_id, spend_nanos, run_count, unpriced_tokens)
+	return tx.queueOne(`INSERT INTO user_days (workspace_id, day, user_id, spend_nanos, run_count, unpriced_tokens)
 		VALUES ($1, $2, $3, $4, $5, $6)
 		ON CONFLICT (workspace_id, day, user_id) DO UPDATE SET spend_nanos = excluded.spend_nanos,
 			run_count = excluded.run_count, unpriced_tokens = excluded.unpriced_tokens`,
@@ -382,7 +382,7 @@ func loadModelDay(tx *Tx, key partKey) (*cachedModelDay, error) {
 }
 
 func (d *cachedModelDay) save(tx *Tx) error {
-	return tx.execOne(`INSERT INTO model_days
+	return tx.queueOne(`INSERT INTO model_days
 			(workspace_id, day, model_id, spend_nanos, prompt_tokens, completion_tokens,
 			unpriced_tokens, unpriced_steps, calls_without_usage)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (workspace_id, day, model_id)
@@ -409,7 +409,7 @@ func loadKeyDay(tx *Tx, key partKey) (*cachedKeyDay, error) {
 }
 
 func (d *cachedKeyDay) save(tx *Tx) error {
-	return tx.execOne(`INSERT INTO key_days
+	return tx.queueOne(`INSERT INTO key_days
 			(workspace_id, day, key_id, spend_nanos, prompt_tokens, completion_tokens, run_count, blocked_run_count)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (workspace_id, day, key_id)
 		DO UPDATE SET spend_nanos = excluded.spend_nanos, prompt_tokens = excluded.prompt_tokens,
@@ -470,7 +470,7 @@ func (d *cachedTagDay) save(tx *Tx) error {
 			d.ws, d.day, d.Key, d.Value)
 		return err
 	}
-	return tx.execOne(`INSERT INTO tag_days
+	return tx.queueOne(`INSERT INTO tag_days
 			(workspace_id, day, key, value, spend_nanos, prompt_tokens, completion_tokens, run_count, blocked_run_count)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (workspace_id, day, key, value)
 		DO UPDATE SET spend_nanos = excluded.spend_nanos, prompt_tokens = excluded.prompt_tokens,

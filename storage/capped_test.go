@@ -136,9 +136,8 @@ func TestCappedStepsAreProvedAndExpired(t *testing.T) {
 	w.price(ws, "gpt-4o", 1_000_000, 0)
 	mustCap(t, w.report(ws, run, step, StepUpdate{DurationMillis: new(int64(1))}), plans.MaxDay, plans.MaxDay, 1)
 	w.mustBalance()
-	_, err := w.aside.Exec(`UPDATE capped_steps SET prompt_tokens = 7`)
-	w.must(err)
-	if found, err := verified(w.path); err != nil || len(found) == 0 || found[0].Check != "capped_steps" {
+	w.elsewhere(`UPDATE capped_steps SET prompt_tokens = 7`)
+	if found, err := w.verified(); err != nil || len(found) == 0 || found[0].Check != "capped_steps" {
 		t.Errorf("a capped step of fewer tokens than are booked: %+v, %v", found, err)
 	}
 	w.end(ws, run, RunCompleted)

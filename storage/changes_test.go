@@ -243,7 +243,7 @@ func TestAChangeElsewhereOutlivesACommitThatFails(t *testing.T) {
 	w := newWorld(t)
 	_, err := w.ChangedElsewhere(t.Context())
 	w.must(err)
-	_, err = w.aside.ExecContext(t.Context(), `INSERT INTO probes (id, checked_at) VALUES (1, 0) ON CONFLICT (id) DO UPDATE SET checked_at = checked_at + 1`)
+	_, err = w.aside.ExecContext(t.Context(), `INSERT INTO probes (id, checked_at) VALUES (1, 0) ON CONFLICT (id) DO UPDATE SET checked_at = probes.checked_at + 1`)
 	w.must(err)
 	w.onCommit(func() int32 { return 1 })
 	if _, err := w.ChangedElsewhere(t.Context()); err == nil {

@@ -3,9 +3,12 @@ package storage
 import (
 	"context"
 	"database/sql"
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -18,6 +21,8 @@ import (
 	"github.com/pikarc/server/guard"
 	"github.com/pikarc/server/plans"
 	"github.com/pikarc/server/storage/dbfile"
+	"github.com/pikarc/server/storage/postgres"
+	testpostgres "github.com/pikarc/server/testdata/postgres"
 )
 
 // clock is the time of a test's store: it stands still until moved.
@@ -37,6 +42,7 @@ type world struct {
 	*clock
 	t     testing.TB
 	path  string
+	url   string       // of its database in PostgreSQL; "" on SQLite
 	aside *sql.DB      // connections of its own, as another process would have
 	made  atomic.Int64 // accounts
 }
@@ -55,28 +61,104 @@ var emptyDatabase = sync.OnceValues(func() ([]byte, error) {
 	return os.ReadFile(path)
 })
 
+// onPostgres is set while the tests run on PostgreSQL: see TestMain.
+var onPostgres *postgresCluster
+
+// postgresCluster is a server that all tests share, with a migrated database
+// that each of them copies.
+type postgresCluster struct {
+	*testpostgres.Server
+	empty string
+}
+
+// TestMain runs the tests on one engine: `make test` asks for both.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	os.Exit(runOn(*engineAsked, m.Run))
+}
+
+var engineAsked = flag.String("engine", "sqlite", "sqlite, or postgres: the tests that are not about SQLite's file alone")
+
+func runOn(engine string, run func() int) int {
+	if engine == "sqlite" {
+		leaveOut(postgresAlone())
+		return run()
+	}
+	cluster, err := startPostgres()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer func() { _ = cluster.Stop() }()
+	onPostgres = cluster
+	leaveOut(sqliteAlone())
+	return run()
+}
+
+func startPostgres() (*postgresCluster, error) {
+	server, err := testpostgres.Start()
+	if err != nil {
+		return nil, err
+	}
+	c := &postgresCluster{Server: server}
+	if c.empty, err = c.Create(""); err == nil {
+		_, err = MigratePostgres(context.Background(), c.URL(c.empty), embed.PostgresMigrations())
+	}
+	return c, err
+}
+
+// leaveOut leaves out tests, beside those that were asked to be.
+func leaveOut(tests []string) {
+	pattern := "^(" + strings.Join(tests, "|") + ")$"
+	if asked := flag.Lookup("test.skip").Value.String(); asked != "" {
+		pattern += "|" + asked
+	}
+	if err := flag.Set("test.skip", pattern); err != nil {
+		panic(err)
+	}
+}
+
 func newWorld(t testing.TB, change ...func(*Options)) *world {
 	t.Helper()
 	w := &world{t: t, clock: new(clock), path: filepath.Join(t.TempDir(), "pikarc.db")}
 	w.clock.Set(noon())
-	empty, err := emptyDatabase()
-	w.must(err)
-	w.must(os.WriteFile(w.path, empty, 0o600))
-	w.aside, err = sql.Open("sqlite", "file:"+w.path)
+	database, driver := w.path, "pgx"
+	var err error
+	if onPostgres != nil {
+		name, err := onPostgres.Create(onPostgres.empty)
+		w.must(err)
+		t.Cleanup(func() { w.must(onPostgres.Drop(name)) })
+		w.url = onPostgres.URL(name)
+		database = w.url
+	} else {
+		driver = "sqlite"
+		empty, err := emptyDatabase()
+		w.must(err)
+		w.must(os.WriteFile(w.path, empty, 0o600))
+	}
+	aside := database
+	if driver == "sqlite" {
+		aside = "file:" + w.path
+	}
+	w.aside, err = sql.Open(driver, aside)
 	w.must(err)
 	t.Cleanup(func() { w.must(w.aside.Close()) })
-	w.Store = openStore(t, w.path, w.clock.Now, change...)
+	w.Store = openStore(t, database, w.clock.Now, change...)
 	return w
 }
 
 // openStore opens a migrated file, and closes it at the end of the test.
 func openStore(t testing.TB, path string, now func() time.Time, change ...func(*Options)) *Store {
 	t.Helper()
-	secret, err := auth.LoadSecret(filepath.Dir(path), "a secret that only tests of the store use")
+	dir, migrations := filepath.Dir(path), embed.Migrations()
+	if postgres.IsURL(path) {
+		dir, migrations = t.TempDir(), embed.PostgresMigrations()
+	}
+	secret, err := auth.LoadSecret(dir, "a secret that only tests of the store use")
 	if err != nil {
 		t.Fatal(err)
 	}
-	opts := Options{Migrations: embed.Migrations(), Secret: secret, Now: now}
+	opts := Options{Migrations: migrations, Secret: secret, Now: now}
 	for _, c := range change {
 		c(&opts)
 	}
@@ -159,6 +241,49 @@ func (w *world) price(ws WorkspaceKey, model string, input, output plans.Price) 
 	w.must(err)
 }
 
+// tables selects the names of all tables.
+func (w *world) tables() string {
+	if w.url != "" {
+		return `SELECT table_name FROM information_schema.tables WHERE table_schema = 'public' AND table_type = 'BASE TABLE'
+			AND table_name NOT IN ('writers', 'ledger_version')`
+	}
+	return `SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%'`
+}
+
+// elsewhere changes rows as another process does: one of another node has the
+// lock and writes the next version.
+func (w *world) elsewhere(query string, args ...any) {
+	w.t.Helper()
+	ctx := context.Background()
+	tx, err := w.aside.BeginTx(ctx, nil)
+	w.must(err)
+	if w.url != "" {
+		_, err = tx.ExecContext(ctx, `SELECT pg_advisory_xact_lock($1)`, ledgerLock)
+		w.must(err)
+		_, err = tx.ExecContext(ctx, `UPDATE ledger_version SET version = version + 1`)
+		w.must(err)
+	}
+	_, err = tx.ExecContext(ctx, query, args...)
+	w.must(err)
+	w.must(tx.Commit())
+}
+
+// bytesIn writes the bytes in a statement as the engine does.
+func (w *world) bytesIn(statement string) string {
+	if w.url != "" {
+		return regexp.MustCompile(`x'([0-9a-f]*)'`).ReplaceAllString(statement, `'\x$1'`)
+	}
+	return statement
+}
+
+// json reads a text as JSON, in the engine's own way.
+func (w *world) json(text string) string {
+	if w.url != "" {
+		return `CAST(` + text + ` AS jsonb)`
+	}
+	return text
+}
+
 // file is what keeps the store in a file, for tests of what is SQLite's alone.
 func (w *world) file() *sqliteEngine { return w.engine.(*sqliteEngine) }
 
@@ -183,5 +308,85 @@ func (w *world) must(err error) {
 	if err != nil {
 		w.t.Helper()
 		w.t.Fatal(err)
+	}
+}
+
+// sqliteAlone lists the tests that are about what SQLite alone has: its file, its
+// log, its pages, and releases from before there was PostgreSQL. The tests that
+// put a fault between the writer and SQLite's connection are there as well.
+func sqliteAlone() []string {
+	return []string{
+		"TestAPanicOutsideOfAJobEndsTheProcess",
+		"TestWritesBesideALoneOneShareTheNextCommit",
+		"TestBackupHoldsNothingThatWasDeleted",
+		"TestBackupNeverReplacesTheDatabase",
+		"TestBackupThatFailsLeavesTheEarlierOne",
+		"TestBackupUnderLoadIsOneSnapshot",
+		"TestDamageIsFoundBeforeAServerStarts",
+		"TestMigrationKeepsTheDatabaseAsItWas",
+		"TestPathMayBeginWithTwoSlashes",
+		"TestRestoreKeepsTheOldDatabaseAndItsWAL",
+		"TestRestoreRefusesWhatIsNoBackup",
+		"TestConfigurationWriteLeavesOthersInCache",
+		"TestAChangeElsewhereOutlivesACommitThatFails",
+		"TestOnlyAnotherProcessHasChangedItElsewhere",
+		"TestWhatIsRolledBackIsNeverTold",
+		"TestErasedUserIsGoneFromEverywhereAndFiguresStay",
+		"TestErasureGoesOnAfterARestartAndPastALongRead",
+		"TestOtherWritesGetInBetweenTheErasureOfALargeRun",
+		"TestCallThatWasRolledBackKeepsNoKey",
+		"TestAnEndpointIsToldFromItsVeryFirstMomentToItsLast",
+		"TestEachListOfRunsUsesItsIndex",
+		"TestNoQueryReadsMoreThanItAnswers",
+		"TestTheIndexForgetsTheErasedAndTheExpired",
+		"TestReadinessTakesAsMuchRoomAsAStart",
+		"TestCancelledReadsSpoilNoSession",
+		"TestReadsComeBackOnceTheFileCanBeOpened",
+		"TestSessionWhoseReadFailedIsReplaced",
+		"TestOldWorkspacesDoNotUseTheCatalogue",
+		"TestTheLedgerOfEachReleasedSchemaIsKept",
+		"TestTheIndexGoesOnWhereItWas",
+		"TestEveryConnectionHasItsPragmas",
+		"TestEveryTableIsStrictAndSaysWhatItIs",
+		"TestFileOfAnotherKindIsRefusedUnchanged",
+		"TestMigrationsThatStartAtOnceAllSucceed",
+		"TestNewerSchemaIsRefusedAndNotAByteChanges",
+		"TestOlderSchemaIsRefusedByOpenUntilMigrated",
+		"TestOnlyTheOwnerCanReadTheFiles",
+		"TestPathMayHoldAnyCharacter",
+		"TestSchemaIsTheGoldenOne",
+		"TestStatusOfAMissingOrEmptyFileWritesNothing",
+		"TestSegmentsGoOnWhereTheyEnded",
+		"TestWorkspacesFromBeforeTheHistoryWork",
+		"TestOlderDatabaseShrinksOnceItIsRestored",
+		"TestOtherWritesGetInWhileTheFileShrinks",
+		"TestSpaceOfExpiredRunsIsGivenBackToTheDisk",
+		"TestUpgradeCountsWhatIsMissingInTheSpendOfBefore",
+		"TestUpgradeCountsTheDenialsOfBeforeAndKeepsEverything",
+		"TestASweepThatFailsEndsNoRunByHalf",
+		"TestOtherWritesGetInBetweenTheDeletionOfALargeRun",
+		"TestDamagedFileIsReportedAndNothingElseIsBelieved",
+		"TestVerifyEndsWithItsContext",
+		"TestStatementInsideACallbackOfAnotherIsRefused",
+		"TestWriterComesBackOnceItsFileCanBeOpened",
+		"TestWritersConnectionIsReplacedWhenATransactionStatementFails",
+		"TestAnswerComesOnlyAfterTheCommit",
+		"TestFailedCommitIsUnavailableToTheWholeBatch",
+		"TestFullDiskInAWriteLosesTheBatchWholeAndHeals",
+		"TestLockOfAnotherProcessIsUnavailableUntilReleased",
+		"TestWhatIsQueuedSharesOneCommit",
+	}
+}
+
+// postgresAlone lists the tests that need PostgreSQL.
+func postgresAlone() []string {
+	return []string{
+		"TestPostgresHasTheTablesOfSQLite",
+		"TestWhatOneNodeChangesHoldsForTheOthersNextDecision",
+		"TestTwoNodesGiveAwayTheLastSlotOnce",
+		"TestALostAnswerToACommitIsFoundOut",
+		"TestAnOutageIsUnavailableAndOver",
+		"TestAWrongDatabaseIsRefusedWithoutItsPassword",
+		"TestATextWithANULHarmsNoOtherWrite",
 	}
 }

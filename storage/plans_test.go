@@ -521,7 +521,7 @@ func costly() *regexp.Regexp {
 // exceptions are the costly lines that may be, each in queries that contain a text, and why.
 func exceptions() []struct{ line, query, why string } {
 	return []struct{ line, query, why string }{
-		{"SCAN (subquery", "r.deny_reason = 7", "a page of each part of the index by reason"},
+		{"SCAN part", "r.deny_reason = 7", "a page of each part of the index by reason"},
 		{"USE TEMP B-TREE FOR ORDER BY", "r.deny_reason = 7", "orders a page of each part"},
 		{"plan_changes_workspace (workspace_id=?)", "ORDER BY id DESC LIMIT", "the last changes, in the index's order"},
 		{"SCAN a", "ON w.account_id = a.id ORDER BY a.id", "the operator's list is of all accounts"},
@@ -614,8 +614,8 @@ func mustCoverTheSource(t *testing.T, queries []string) {
 	isSQL, found := regexp.MustCompile(`^(SELECT|INSERT|UPDATE|DELETE|WITH|FROM|AND|ORDER BY|[a-z]+\.[a-z_]+ =) `), 0
 	for _, name := range files {
 		// migrate.go looks at goose's one small table, before there is a store.
-		// The others verify everything, and so must read everything.
-		aside := []string{"migrate.go", "ledger.go", "rules.go", "verify.go", "bookcheck.go", "backup.go", "restore.go", "sound.go"}
+		// The others verify everything, and so must read everything, or speak to PostgreSQL.
+		aside := []string{"migrate.go", "ledger.go", "rules.go", "verify.go", "bookcheck.go", "backup.go", "restore.go", "sound.go", "engine_postgres.go"}
 		if strings.HasSuffix(name, "_test.go") || slices.Contains(aside, name) {
 			continue
 		}

@@ -115,7 +115,7 @@ func (s *Store) requireDecidable(tx *Tx) error {
 
 func (s *Store) requireSchema(tx *Tx) error {
 	status := dbfile.Schema{Newest: s.version}
-	err := tx.get(`SELECT coalesce(max(version_id), 0) FROM goose_db_version WHERE is_applied = 1`, nil, &status.Current)
+	err := tx.get(`SELECT coalesce(max(version_id), 0) FROM goose_db_version WHERE is_applied`, nil, &status.Current)
 	if err != nil {
 		return err
 	}

@@ -57,15 +57,15 @@ func (w *world) mustReprice(ws WorkspaceKey, in Repricing, want Repriced) {
 func (w *world) books() (lines []string) {
 	w.t.Helper()
 	for _, query := range []string{
-		`SELECT 'step', hex(uuid), booked_day, prompt_tokens, completion_tokens, input_picos, output_picos, cost_nanos, price_id FROM steps ORDER BY uuid`,
-		`SELECT 'capped', hex(step_uuid), prompt_tokens, completion_tokens, 0, 0, 0, 0, 0 FROM capped_steps ORDER BY step_uuid`,
+		`SELECT 'step', uuid, booked_day, prompt_tokens, completion_tokens, input_picos, output_picos, cost_nanos, price_id FROM steps ORDER BY uuid`,
+		`SELECT 'capped', step_uuid, prompt_tokens, completion_tokens, 0, 0, 0, 0, 0 FROM capped_steps ORDER BY step_uuid`,
 		`SELECT 'run', id, last_call_at, spend_nanos, unpriced_tokens, prompt_tokens, completion_tokens, status, 0 FROM runs ORDER BY id`,
 		`SELECT 'day', workspace_id, day, spend_nanos, unpriced_tokens, unpriced_steps, prompt_tokens, completion_tokens, 0 FROM workspace_days ORDER BY 2, 3`,
 		`SELECT 'user', workspace_id, day, user_id, spend_nanos, unpriced_tokens, 0, 0, 0 FROM user_days ORDER BY 2, 3, 4`,
 		`SELECT 'model', workspace_id, day, model_id, spend_nanos, unpriced_tokens, unpriced_steps, prompt_tokens, completion_tokens FROM model_days ORDER BY 2, 3, 4`,
 		`SELECT 'key', workspace_id, day, key_id, spend_nanos, prompt_tokens, completion_tokens, 0, 0 FROM key_days ORDER BY 2, 3, 4`,
 		`SELECT 'point', id, workspace_id, source, name, version, rates, 0, 0 FROM price_points ORDER BY id`,
-		`SELECT 'audit', hex(uuid), action, target, was, became, 0, 0, 0 FROM audit_entries ORDER BY uuid`,
+		`SELECT 'audit', uuid, action, target, was, became, 0, 0, 0 FROM audit_entries ORDER BY uuid`,
 	} {
 		rows, err := w.aside.QueryContext(context.Background(), query)
 		w.must(err)
@@ -337,7 +337,7 @@ func TestRepricingIsStoppedAndContinued(t *testing.T) {
 		}
 		done += out.Steps
 		priced := w.number(`SELECT count(*) FROM steps WHERE cost_nanos IS NOT NULL`)
-		audited := w.number(`SELECT sum(became ->> 'steps') FROM audit_entries WHERE action = 'model_price.reprice'`)
+		audited := w.number(`SELECT sum(CAST(` + w.json(`became`) + ` ->> 'steps' AS BIGINT)) FROM audit_entries WHERE action = 'model_price.reprice'`)
 		if priced != audited || done > priced {
 			t.Fatalf("%d steps are priced, %d by the audit log, %d by the answers", priced, audited, done)
 		}
@@ -395,7 +395,7 @@ func TestRepricingUnderLoad(t *testing.T) {
 	}
 	calls.Go(func() {
 		for range 3 {
-			if found, err := verified(w.path); err != nil || len(found) > 0 {
+			if found, err := w.verified(); err != nil || len(found) > 0 {
 				t.Errorf("the books meanwhile: %v, %v", found, err)
 			}
 		}

@@ -186,7 +186,7 @@ func runsQuery(f RunFilter, args []any) (string, []any) {
 	case f.Key != uuid.Nil && f.Status == RunRunning:
 		// Few runs are RUNNING, and a key may have started any number. SQLite
 		// would not begin with the few by itself.
-		ids = strings.NewReplacer("r.uuid <", "coalesce(r.uuid, x'') <", "r.uuid >", "coalesce(r.uuid, x'') >", "r.key_id =", "r.key_id + 0 =").Replace(ids)
+		ids = strings.NewReplacer("r.uuid <", "coalesce(r.uuid, r.uuid) <", "r.uuid >", "coalesce(r.uuid, r.uuid) >", "r.key_id =", "r.key_id + 0 =").Replace(ids)
 	}
 	return strings.Replace(selectRun, "FROM runs r", "FROM ("+ids+") page JOIN runs r ON r.id = page.id", 1), args
 }
@@ -203,7 +203,7 @@ func deniedPages(reason guard.Reason, page string, args []any) (string, []any) {
 	var parts []string
 	for i := range guard.Reasons() {
 		part := page + ` AND r.deny_reason = ` + strconv.Itoa(i+int(guard.RunAlreadyEnded)) + asked
-		parts = append(parts, `SELECT id FROM (`+part+` ORDER BY r.uuid DESC LIMIT $4)`)
+		parts = append(parts, `SELECT id FROM (`+part+` ORDER BY r.uuid DESC LIMIT $4) part`)
 	}
 	return strings.Join(parts, " UNION ALL "), args
 }
@@ -288,14 +288,14 @@ func (s *Store) RunWithSteps(ctx context.Context, ws WorkspaceKey, id uuid.UUID,
 		query := strings.Replace(selectRun, "FROM runs r", `, r.id, m.metadata, d.reason, d.limit_value, d.used_value, d.resets_at,
 				coalesce(x.fields, 0), k.uuid, k.prefix, k.label
 			FROM runs r LEFT JOIN run_metadata m ON m.run_id = r.id
-			LEFT JOIN denials d ON d.run_id = r.id AND d.step_uuid = x''
-			LEFT JOIN repairs x ON x.run_id = r.id AND x.step_uuid = x''
+			LEFT JOIN denials d ON d.run_id = r.id AND d.step_uuid = $3
+			LEFT JOIN repairs x ON x.run_id = r.id AND x.step_uuid = $3
 			LEFT JOIN api_keys k ON k.id = r.key_id`, 1) + ` AND r.uuid = $2`
 		var runID int64
 		var metadata, keyPrefix, keyLabel sql.NullString
 		var key uuid.NullUUID
 		var reason, limit, used, resets sql.NullInt64
-		scan := func(dest ...any) error { return tx.get(query, []any{ws, id[:]}, dest...) }
+		scan := func(dest ...any) error { return tx.get(query, []any{ws, id[:], []byte{}}, dest...) }
 		if d.Run, err = scanRun(scan, &runID, &metadata, &reason, &limit, &used, &resets, &d.Repairs, &key, &keyPrefix, &keyLabel); err != nil {
 			return err
 		}
@@ -325,8 +325,8 @@ func latestDenial(tx *Tx, runID int64) (*DeniedStep, error) {
 	var reason, limit, used, resets sql.NullInt64
 	find := func(besides guard.Reason) error {
 		return tx.get(`SELECT step_uuid, reason, limit_value, used_value, resets_at FROM denials
-			WHERE run_id = $1 AND step_uuid > x'' AND reason <> $2 ORDER BY step_uuid DESC LIMIT 1`,
-			[]any{runID, int64(besides)}, &step.ID, &reason, &limit, &used, &resets)
+			WHERE run_id = $1 AND step_uuid > $3 AND reason <> $2 ORDER BY step_uuid DESC LIMIT 1`,
+			[]any{runID, int64(besides), []byte{}}, &step.ID, &reason, &limit, &used, &resets)
 	}
 	err := find(guard.RunAlreadyEnded)
 	if errors.Is(err, ErrNotFound) {

@@ -15,7 +15,7 @@ import (
 
 const (
 	segmentsOfRun = `SELECT count(*) FROM run_segments WHERE run_id = $1`
-	fullest       = `SELECT max(n) FROM (SELECT count(*) AS n FROM steps GROUP BY segment)`
+	fullest       = `SELECT max(n) FROM (SELECT count(*) AS n FROM steps GROUP BY segment) s`
 )
 
 // interleaved makes some runs that ask for a step in turn.
@@ -145,7 +145,7 @@ func TestAStepBetweenThePiecesOfItsRunsDeletionIsListed(t *testing.T) {
 	run := w.start(ws, "u").ID
 	// So many keys keep the run for another piece when its steps are gone.
 	_, err := w.aside.ExecContext(t.Context(), `WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < $1)
-		INSERT INTO idempotency_keys SELECT $2, $3, i, x'', x'', 0 FROM n`, upkeepChunk+1, ws, w.internal(run))
+		INSERT INTO idempotency_keys SELECT $2, $3, i, $4, $4, 0 FROM n`, upkeepChunk+1, ws, w.internal(run), []byte{})
 	w.must(err)
 	w.step(ws, run)
 	w.end(ws, run, RunCompleted)
@@ -171,7 +171,7 @@ func TestADenialOfNoStepExpires(t *testing.T) {
 	for range 2 {
 		w.end(ws, w.start(ws, "u").ID, RunCompleted)
 	}
-	_, err := w.aside.ExecContext(t.Context(), `INSERT INTO denials VALUES (1, x'0102', 2, 0, 0, NULL, NULL, NULL)`)
+	_, err := w.aside.ExecContext(t.Context(), `INSERT INTO denials VALUES (1, $1, 2, 0, 0, NULL, NULL, NULL)`, []byte{1, 2})
 	w.must(err)
 	w.Advance(91 * 24 * time.Hour)
 	if n, err := w.Expire(t.Context()); n != 2 || err != nil {
@@ -184,9 +184,8 @@ func TestRepairListsStepsUnderTheirRuns(t *testing.T) {
 	w := newWorld(t)
 	ws := w.roomy()
 	runs, _ := w.interleaved(ws, 2, 300)
-	_, err := w.aside.ExecContext(t.Context(), `DELETE FROM run_segments WHERE run_id = $1;
-		INSERT INTO run_segments VALUES ($1, 77), (99, 1)`, w.internal(runs[0]))
-	w.must(err)
+	w.elsewhere(`DELETE FROM run_segments WHERE run_id = $1`, w.internal(runs[0]))
+	w.elsewhere(`INSERT INTO run_segments VALUES ($1, 77), (99, 1)`, w.internal(runs[0]))
 	if n := len(w.detail(ws, runs[0]).Steps); n != 0 {
 		t.Fatalf("%d steps are listed", n)
 	}

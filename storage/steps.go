@@ -133,7 +133,7 @@ func insertStep(tx *Tx, ws WorkspaceKey, r *cachedRun, in NewStep, d guard.Decis
 	if row.segment, err = r.assignSegment(tx); err != nil {
 		return row, err
 	}
-	_, err = tx.exec(`INSERT INTO steps (segment, run_id, uuid, sequence, type, status, created_at, model_id, tool_name)
+	err = tx.queue(`INSERT INTO steps (segment, run_id, uuid, sequence, type, status, created_at, model_id, tool_name)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`, row.segment,
 		r.id, row.ID[:], in.Sequence, int64(in.Type), int64(row.status), tx.now.UnixMilli(), row.model, in.ToolName)
 	if err != nil {

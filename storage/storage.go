@@ -16,6 +16,7 @@ import (
 
 	"github.com/pikarc/server/auth"
 	"github.com/pikarc/server/prices"
+	"github.com/pikarc/server/storage/postgres"
 	"github.com/pikarc/server/storage/sqlite"
 	"github.com/pikarc/server/storage/verify"
 )
@@ -25,9 +26,9 @@ const SQLiteVersion = sqlite.Version
 
 // Options of a store. The zero value of each field but Migrations has a sensible meaning.
 type Options struct {
-	Migrations fs.FS             // goose migrations; says which schema is current
+	Migrations fs.FS             // the engine's goose migrations; they say which schema is current
 	Secret     auth.Secret       // seals API keys
-	Now        func() time.Time  // time.Now when nil
+	Now        func() time.Time  // when nil, time.Now for a file, and the server's time for PostgreSQL
 	QueueSize  int               // writes that may wait; 4096 when 0
 	CacheSize  int               // rows of each kind; DefaultCacheSize when 0, at least MinCacheSize
 	Catalogue  *prices.Catalogue // of published prices, for workspaces that use it; nil for none
@@ -75,12 +76,10 @@ type Store struct {
 	corrupt atomic.Bool // a decision could not read what it asks
 }
 
-// Open opens a database whose schema is current. It returns ErrSchemaOld or
+// Open opens a database whose schema is current: a file, or the URL of one in
+// PostgreSQL. It returns ErrSchemaOld or
 // ErrSchemaNewer when it is not, and fails if a pragma did not take.
-func Open(ctx context.Context, path string, opts Options) (*Store, error) {
-	if opts.Now == nil {
-		opts.Now = time.Now
-	}
+func Open(ctx context.Context, database string, opts Options) (*Store, error) {
 	if opts.QueueSize == 0 {
 		opts.QueueSize = 4096
 	}
@@ -103,11 +102,35 @@ func Open(ctx context.Context, path string, opts Options) (*Store, error) {
 	if s.cachedKeys, err = lru.New[string, Credential](opts.CacheSize); err != nil {
 		return nil, fmt.Errorf("hold %d rows: %w", opts.CacheSize, err)
 	}
-	if s.engine, s.version, err = openSQLite(ctx, path, opts.Migrations); err != nil {
+	if err := s.openEngine(ctx, database, opts); err != nil {
 		return nil, err
 	}
 	go s.runWriter()
 	return s, nil
+}
+
+// openEngine opens the database, by the engine that its name asks for.
+func (s *Store) openEngine(ctx context.Context, database string, opts Options) (err error) {
+	if !postgres.IsURL(database) {
+		if s.now == nil {
+			s.now = time.Now
+		}
+		s.engine, s.version, err = openSQLite(ctx, database, opts.Migrations)
+		return err
+	}
+	config, err := postgres.ParseURL(database)
+	if err != nil {
+		return err
+	}
+	e, version, err := openPostgres(ctx, config, opts.Migrations)
+	if err != nil {
+		return fmt.Errorf("open %s: %w", config, err)
+	}
+	if s.now == nil {
+		s.now = e.now
+	}
+	s.engine, s.version = e, version
+	return nil
 }
 
 // Close answers every write that is queued, refuses new ones, and closes the database.

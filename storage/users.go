@@ -134,7 +134,7 @@ func readUser(tx *Tx, ws WorkspaceKey, id int64) (u User, err error) {
 func eachUser(tx *Tx, ws WorkspaceKey, from, where string, args []any, use func(u User, id int64)) error {
 	today := dayOf(tx.now)
 	const selectUser = `SELECT u.id, u.external_id, u.blocked_at, u.blocked_reason, u.run_count, u.last_seen_at, u.erased_at,
-			(WITH RECURSIVE days (day) AS (SELECT $3 UNION ALL SELECT day + 1 FROM days WHERE day < $2)
+			(WITH RECURSIVE days (day) AS (SELECT $3 + CAST(0 AS BIGINT) UNION ALL SELECT day + 1 FROM days WHERE day < $2)
 				SELECT coalesce(sum(CASE WHEN d.day = $2 THEN d.spend_nanos END), 0)
 					|| ' ' || coalesce(sum(CASE WHEN d.day = $2 THEN d.unpriced_tokens END), 0)
 					|| ' ' || coalesce(sum(d.spend_nanos), 0) || ' ' || coalesce(sum(d.unpriced_tokens), 0)
@@ -337,7 +337,7 @@ func eachUserBySpend(tx *Tx, ws WorkspaceKey, f UserFilter, below userPlace, use
 func (f UserFilter) where(conditions string, args []any) (string, []any) {
 	if f.Query != "" {
 		args = append(args, "%"+strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(f.Query)+"%")
-		conditions += ` AND u.external_id LIKE $` + strconv.Itoa(3+len(args)) + ` ESCAPE '\'`
+		conditions += ` AND lower(u.external_id) LIKE lower($` + strconv.Itoa(3+len(args)) + `) ESCAPE '\'`
 	}
 	switch {
 	case f.Blocked != nil && *f.Blocked:

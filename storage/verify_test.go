@@ -70,9 +70,13 @@ func TestBooksNoticeEveryKindOfDifference(t *testing.T) {
 	w.everyGap(ws)
 	w.everyReview(ws)
 	conn, noticed := w.conn(), map[string]bool{}
+	unchecked := []string{`PRAGMA foreign_keys = 0`, `BEGIN IMMEDIATE`}
+	if w.url != "" {
+		unchecked = []string{`SET session_replication_role = replica`, `BEGIN ISOLATION LEVEL REPEATABLE READ`}
+	}
 	for _, c := range corruptions() {
 		noticed[c.book] = true
-		for _, statement := range []string{`PRAGMA foreign_keys = 0`, `BEGIN IMMEDIATE`, c.statement} {
+		for _, statement := range append(slices.Clone(unchecked), w.bytesIn(c.statement)) {
 			_, err := conn.ExecContext(t.Context(), statement)
 			w.must(err)
 		}
@@ -94,10 +98,18 @@ func TestBooksNoticeEveryKindOfDifference(t *testing.T) {
 // verify asks Verify with options of its own.
 func (w *world) verify(opts verify.Options) verify.Report {
 	w.t.Helper()
-	opts.Migrations = embed.Migrations()
-	report, err := verify.File(context.Background(), w.path, opts)
+	report, err := w.verification(context.Background(), opts)
 	w.must(err)
 	return report
+}
+
+// verification verifies the database of the world's engine.
+func (w *world) verification(ctx context.Context, opts verify.Options) (verify.Report, error) {
+	if w.url != "" {
+		return VerifyPostgres(ctx, w.url, embed.PostgresMigrations(), opts)
+	}
+	opts.Migrations = embed.Migrations()
+	return verify.File(ctx, w.path, opts)
 }
 
 // books of a world, as text, without the ledger.
@@ -137,8 +149,7 @@ func TestRepairSetsEveryFigureRightAndNothingElse(t *testing.T) {
 		`UPDATE user_days SET run_count = run_count + 5`,
 		`DELETE FROM model_days`,
 	} {
-		_, err := w.aside.ExecContext(t.Context(), statement)
-		w.must(err)
+		w.elsewhere(statement)
 	}
 	spoilt := w.figuresOf(tables...)
 	if looked := w.verify(verify.Options{}); looked.Clean() || looked.Repaired != 0 || w.figuresOf(tables...) != spoilt {
@@ -159,8 +170,7 @@ func TestRepairSetsEveryFigureRightAndNothingElse(t *testing.T) {
 func TestDifferenceSaysWhatIsStoredAndWhatShouldBe(t *testing.T) {
 	w := audited(t)
 	ws := w.everyKind()
-	_, err := w.aside.ExecContext(t.Context(), `UPDATE workspace_days SET run_count = 9`)
-	w.must(err)
+	w.elsewhere(`UPDATE workspace_days SET run_count = 9`)
 	report := w.verify(verify.Options{Repair: true})
 	want := verify.Difference{
 		Check: "workspace_days", Row: "workspace_id " + strconv.Itoa(int(ws)) + ", day 2026-11-15",
@@ -175,8 +185,7 @@ func TestDifferenceSaysWhatIsStoredAndWhatShouldBe(t *testing.T) {
 func TestRepairLeavesAloneWhatTheLedgerDoesNotProve(t *testing.T) {
 	w := newWorld(t)
 	w.everyKind()
-	_, err := w.aside.ExecContext(t.Context(), `UPDATE runs SET deny_reason = NULL; UPDATE workspaces SET running_runs = 8`)
-	w.must(err)
+	w.elsewhere(`UPDATE runs SET deny_reason = NULL; UPDATE workspaces SET running_runs = 8`)
 	report := w.verify(verify.Options{Repair: true})
 	if report.Clean() || report.Repaired != 1 || w.number(`SELECT running_runs FROM workspaces`) != 1 {
 		t.Errorf("%+v", report)
@@ -195,29 +204,26 @@ func TestBooksOutliveTheirLedger(t *testing.T) {
 	}
 	w.mustBalance()
 	// What is left still proves a lower bound, and what came later everything.
-	_, err := w.aside.ExecContext(t.Context(), `
+	w.elsewhere(`
 		UPDATE workspace_days SET run_count = run_count + 1, spend_nanos = spend_nanos - 1;
 		UPDATE user_days SET spend_nanos = spend_nanos - 1 WHERE spend_nanos > 0;
 		UPDATE model_days SET spend_nanos = spend_nanos - 1`)
-	w.must(err)
 	lower := dateOf(dayOf(noon())).Format("2006-01-02")
 	for _, d := range w.verify(verify.Options{}).Differences {
 		if d.Check != "days agree" && strings.Contains(d.Row, lower) {
 			t.Errorf("the day without a ledger: %+v", d)
 		}
 	}
-	_, err = w.aside.ExecContext(t.Context(), `
+	w.elsewhere(`
 		UPDATE workspace_days SET run_count = run_count - 1, spend_nanos = spend_nanos + 1;
 		UPDATE user_days SET spend_nanos = spend_nanos + 1 WHERE spend_nanos > 0;
 		UPDATE model_days SET spend_nanos = spend_nanos + 1;
 		UPDATE workspace_days SET run_count = 0 WHERE workspace_id = 1`)
-	w.must(err)
 	report := w.verify(verify.Options{})
 	if !slices.ContainsFunc(report.Differences, func(d verify.Difference) bool { return d.ShouldBe == "run_count 2 or more" }) {
 		t.Errorf("two runs of the day are left: %+v", report.Differences)
 	}
-	_, err = w.aside.ExecContext(t.Context(), `UPDATE workspace_days SET run_count = 3 WHERE workspace_id = 1`)
-	w.must(err)
+	w.elsewhere(`UPDATE workspace_days SET run_count = 3 WHERE workspace_id = 1`)
 	w.end(ws, old.ID, RunCompleted)
 	w.mustBalance()
 }
@@ -347,14 +353,14 @@ func corruptions() []struct{ book, statement string } {
 		{"denial_days.denial_count", `UPDATE denial_days SET day = day - 1`},
 		{"denial_days.denial_count", `DELETE FROM denial_days`},
 		{"denial_days.denial_count", `INSERT INTO denial_days VALUES (1, 1, 2, 1)`},
-		{"denial_days.denial_count", `DELETE FROM denials WHERE step_uuid <> x''`},
+		{"denial_days.denial_count", `DELETE FROM denials WHERE octet_length(step_uuid) > 0`},
 		{"denial_days.denial_count", expired + `UPDATE denial_days SET denial_count = denial_count - 1`},
-		{"denials", `DELETE FROM denials WHERE step_uuid = x''`},
-		{"denials", `DELETE FROM denials WHERE step_uuid <> x''`},
+		{"denials", `DELETE FROM denials WHERE octet_length(step_uuid) = 0`},
+		{"denials", `DELETE FROM denials WHERE octet_length(step_uuid) > 0`},
 		{"denials", `INSERT INTO denials SELECT run_id, uuid, 2, 0, 0, NULL, NULL, NULL FROM steps WHERE status = 2`},
 		{"denials", `INSERT INTO denials SELECT id, x'', 2, 0, 0, NULL, NULL, NULL FROM runs WHERE status = 2`},
 		{"denials: contents", `UPDATE denials SET reason = 1`},
-		{"denials: contents", `UPDATE denials SET reason = 7 WHERE step_uuid <> x''`},
+		{"denials: contents", `UPDATE denials SET reason = 7 WHERE octet_length(step_uuid) > 0`},
 		{"denials: contents", `UPDATE denials SET reason = 4, limit_value = 2, used_value = 1, resets_at = 1`},
 		{"denials: contents", `UPDATE denials SET reason = 4`},
 		{"runs.deny_reason", `UPDATE runs SET deny_reason = NULL`},
@@ -462,6 +468,6 @@ func corruptions() []struct{ book, statement string } {
 		{"orphans", endpoint + `UPDATE endpoints SET workspace_id = 77`},
 		{"users.erased_at", endpoint + `UPDATE deliveries SET user_id = 1; UPDATE users SET erased_at = 1`},
 		{"plan_changes", `UPDATE workspaces SET plan = 'pro'`},
-		{"plan_changes", `INSERT INTO plan_changes SELECT NULL, id, 0, 'pro', plan, 2, NULL, 0, NULL, NULL FROM workspaces`},
+		{"plan_changes", `INSERT INTO plan_changes SELECT 99999, id, 0, 'pro', plan, 2, NULL, 0, NULL, NULL FROM workspaces`},
 	}
 }

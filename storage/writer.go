@@ -183,7 +183,7 @@ func (s *Store) runBatch(batch []*job, results []error) error {
 		s.cache.purge()
 		return err
 	}
-	s.cache.committed(left)
+	s.cache.remember(left)
 	return nil
 }
 
@@ -202,7 +202,7 @@ func (s *Store) runJobs(batch []*job, results []error) error {
 }
 
 func (s *Store) transaction() *Tx {
-	return &Tx{conn: s.engine.conn(), ctx: context.Background(), now: s.now().UTC(), cache: s.cache, publisher: &s.publisher}
+	return &Tx{conn: s.engine.conn(), pipeline: s.engine.pipeline(), ctx: context.Background(), now: s.now().UTC(), cache: s.cache, publisher: &s.publisher}
 }
 
 // runJob runs one job inside a savepoint. Its own error goes to result; the
@@ -344,6 +344,13 @@ type conn interface {
 	Query(ctx context.Context, query string, args []any, each func(scanner) error) error
 }
 
+// pipeline is a connection that sends statements together.
+type pipeline interface {
+	// Queue has a statement sent before the next one whose result somebody
+	// needs. With must, the transaction fails if it then changes no row.
+	Queue(query string, args []any, must bool) error
+}
+
 // scanner is a row that can be read.
 type scanner = sqlite.Row
 
@@ -351,6 +358,7 @@ type scanner = sqlite.Row
 // a reader a snapshot. Unexported functions take it; exported methods of Store own it.
 type Tx struct {
 	conn      conn
+	pipeline  pipeline // the writer's, where its engine has one
 	ctx       context.Context
 	now       time.Time
 	cache     *cache     // the writer's; nil on a reader, or one of its own
@@ -376,6 +384,24 @@ func (tx *Tx) execOne(query string, args ...any) error {
 		return ErrNotFound
 	}
 	return err
+}
+
+// queue is exec for a statement that cannot fail but with its transaction, and
+// that the job does not wait for.
+func (tx *Tx) queue(query string, args ...any) error {
+	if tx.pipeline != nil {
+		return tx.pipeline.Queue(query, args, false)
+	}
+	_, err := tx.exec(query, args...)
+	return err
+}
+
+// queueOne is queue for a statement that must change a row.
+func (tx *Tx) queueOne(query string, args ...any) error {
+	if tx.pipeline != nil {
+		return tx.pipeline.Queue(query, args, true)
+	}
+	return tx.execOne(query, args...)
 }
 
 // get scans the first row of a query: ErrNotFound when there is none.

@@ -19,7 +19,7 @@ import (
 func add(name string) func(*Tx) error {
 	return func(tx *Tx) error {
 		return tx.execOne(`INSERT INTO idempotency_keys (workspace_id, run_id, key, fingerprint, answer, created_at)
-			VALUES (0, 0, $1, x'', x'', 0)`, name)
+			VALUES (0, 0, $1, $2, $2, 0)`, name, []byte{})
 	}
 }
 

@@ -37,20 +37,26 @@ func (s Schema) Err() error {
 
 // SchemaStatus reads where the database stands. It writes nothing, and makes no file.
 func SchemaStatus(ctx context.Context, path string, migrations fs.FS) (Schema, error) {
-	versions, err := migrationVersions(migrations)
-	if err != nil {
-		return Schema{}, err
-	}
-	status := Schema{Newest: versions[len(versions)-1]}
+	var current int64
 	if _, err := os.Stat(path); err == nil {
-		if status.Current, err = schemaVersion(ctx, path); err != nil {
+		if current, err = schemaVersion(ctx, path); err != nil {
 			return Schema{}, OrNoSpace(fmt.Errorf("read the schema version of %s: %w", path, Classify(err)), path)
 		}
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return Schema{}, fmt.Errorf("read the database: %w", err)
 	}
+	return SchemaAt(current, migrations)
+}
+
+// SchemaAt compares a version with the migrations.
+func SchemaAt(current int64, migrations fs.FS) (Schema, error) {
+	versions, err := migrationVersions(migrations)
+	if err != nil {
+		return Schema{}, err
+	}
+	status := Schema{Current: current, Newest: versions[len(versions)-1]}
 	for _, v := range versions {
-		if v > status.Current {
+		if v > current {
 			status.Pending = append(status.Pending, v)
 		}
 	}

@@ -10,7 +10,7 @@ import (
 )
 
 // Row is a row that can be read.
-type Row interface{ Scan(dest ...any) error }
+type Row = interface{ Scan(dest ...any) error }
 
 // rawRow is the row that a statement stands on.
 type rawRow struct {

@@ -14,8 +14,8 @@ import (
 func (b counterTable) diffTable() string { return "wrong_" + b.table }
 
 func (b counterTable) createDiffTable() string {
-	return fmt.Sprintf(`CREATE TEMP TABLE %s (%s, at_least, %s, %s)`, b.diffTable(),
-		strings.Join(b.key, ", "), joined(b.columns, "was_%[1]s"), joined(b.columns, "is_%[1]s"))
+	return fmt.Sprintf(`CREATE TEMP TABLE %s AS SELECT %s, 0 AS at_least, %s, %s FROM %s WHERE 0 = 1`, b.diffTable(),
+		joined(b.key, "%[1]s"), joined(b.columns, "%[1]s AS was_%[1]s"), joined(b.columns, "%[1]s AS is_%[1]s"), b.table)
 }
 
 // compare selects the rows of a counter table that differ, in the columns of its diffTable.

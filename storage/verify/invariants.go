@@ -34,7 +34,7 @@ func denialInvariants() []invariant {
 		{
 			name: "denials", holds: "a run born BLOCKED has a denial", key: 1, chunked: true,
 			query: `SELECT r.id AS run_id FROM runs r WHERE r.id > $1 AND r.id <= $2 AND r.status = 4 AND r.ended_by IS NULL
-				AND NOT EXISTS (SELECT 1 FROM denials d WHERE d.run_id = r.id AND d.step_uuid = x'') AND ` + wholeRun,
+				AND NOT EXISTS (SELECT 1 FROM denials d WHERE d.run_id = r.id AND octet_length(d.step_uuid) = 0) AND ` + wholeRun,
 		},
 		{
 			name: "denials", holds: "a BLOCKED step has a denial", key: 2, chunked: true,
@@ -44,12 +44,12 @@ func denialInvariants() []invariant {
 		},
 		{
 			name: "denials", holds: "a start's denial belongs to a run born BLOCKED", key: 2, chunked: true,
-			query: `SELECT d.run_id, d.step_uuid FROM denials d WHERE d.run_id > $1 AND d.run_id <= $2 AND d.step_uuid = x''
+			query: `SELECT d.run_id, d.step_uuid FROM denials d WHERE d.run_id > $1 AND d.run_id <= $2 AND octet_length(d.step_uuid) = 0
 				AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.id = d.run_id AND r.status = 4 AND r.ended_by IS NULL)`,
 		},
 		{
 			name: "denials", holds: "a step's denial belongs to a BLOCKED step, or to one whose review was bypassed", key: 2, chunked: true,
-			query: `SELECT run_id, step_uuid FROM denials WHERE run_id > $1 AND run_id <= $2 AND step_uuid <> x''
+			query: `SELECT run_id, step_uuid FROM denials WHERE run_id > $1 AND run_id <= $2 AND octet_length(step_uuid) > 0
 				EXCEPT SELECT run_id, uuid FROM run_steps WHERE run_id > $1 AND run_id <= $2 AND status = 4
 				EXCEPT SELECT run_id, step_uuid FROM reviews WHERE run_id > $1 AND run_id <= $2 AND resolution = 6`,
 		},
@@ -62,7 +62,7 @@ func denialInvariants() []invariant {
 			name: "denials: contents", holds: "a reason with its limit, use and reset", key: 2, chunked: true,
 			query: `SELECT run_id, step_uuid, reason, limit_value, used_value, resets_at FROM denials
 				WHERE run_id > $1 AND run_id <= $2
-				AND NOT (CASE WHEN step_uuid = x'' THEN reason BETWEEN 2 AND 7 OR reason IN (9, 10)
+				AND NOT (CASE WHEN octet_length(step_uuid) = 0 THEN reason BETWEEN 2 AND 7 OR reason IN (9, 10)
 						ELSE reason BETWEEN 1 AND 5 OR reason BETWEEN 8 AND 14 END
 					AND CASE WHEN reason BETWEEN 4 AND 7 OR reason = 10 THEN used_value >= limit_value
 						ELSE limit_value = 0 AND used_value = 0 END
@@ -76,7 +76,7 @@ func denialInvariants() []invariant {
 				WHERE r.id > $1 AND r.id <= $2 AND ` + wholeRun + `
 				GROUP BY r.id, r.deny_reason
 				HAVING CASE WHEN r.deny_reason IS NULL THEN coalesce(max(d.reason), 1) > 1
-					ELSE coalesce(max(d.reason = r.deny_reason), 0) = 0 OR r.deny_reason = 1 AND max(d.reason) > 1 END`,
+					ELSE coalesce(max(CASE WHEN d.reason = r.deny_reason THEN 1 ELSE 0 END), 0) = 0 OR r.deny_reason = 1 AND max(d.reason) > 1 END`,
 		},
 	}
 }
@@ -155,10 +155,10 @@ func stepCost(prompt, completion string) string {
 	}
 	var whole, rest []string
 	for _, k := range kinds {
-		whole = append(whole, `(`+k.tokens+`) * (`+k.price+` / 1000)`)
-		rest = append(rest, `(`+k.tokens+`) * (`+k.price+` % 1000)`)
+		whole = append(whole, `CAST(`+k.tokens+` AS NUMERIC) * (`+k.price+` / 1000)`)
+		rest = append(rest, `CAST(`+k.tokens+` AS NUMERIC) * (`+k.price+` % 1000)`)
 	}
-	return `(` + strings.Join(whole, ` + `) + ` + (` + strings.Join(rest, ` + `) + ` + 999) / 1000
+	return `(` + strings.Join(whole, ` + `) + ` + floor((` + strings.Join(rest, ` + `) + ` + 999) / 1000)
 		+ coalesce((SELECT p.call_nanos FROM price_points p WHERE p.id = s.price_id), 0))`
 }
 
@@ -190,8 +190,9 @@ func usageInvariants() []invariant {
 				FROM run_steps s JOIN step_usage u ON u.segment = s.segment AND u.run_id = s.run_id AND u.step_uuid = s.uuid
 				LEFT JOIN capped_steps c ON c.run_id = s.run_id AND c.step_uuid = s.uuid
 				WHERE s.run_id > $1 AND s.run_id <= $2
-				AND (min(u.cached_tokens, u.cache_write_tokens, u.cache_write_1h_tokens, u.reasoning_tokens, coalesce(u.reported_nanos, 0),
-						u.cached_picos, u.cache_write_picos, u.cache_write_1h_picos, u.reasoning_picos) < 0
+				AND (u.cached_tokens < 0 OR u.cache_write_tokens < 0 OR u.cache_write_1h_tokens < 0 OR u.reasoning_tokens < 0
+					OR coalesce(u.reported_nanos, 0) < 0 OR u.cached_picos < 0 OR u.cache_write_picos < 0
+					OR u.cache_write_1h_picos < 0 OR u.reasoning_picos < 0
 					OR u.cached_tokens + u.cache_write_tokens > coalesce(c.prompt_tokens, s.prompt_tokens)
 					OR u.cache_write_1h_tokens > u.cache_write_tokens
 					OR u.reasoning_tokens > coalesce(c.completion_tokens, s.completion_tokens)
@@ -222,7 +223,7 @@ func usageInvariants() []invariant {
 				AND s.cost_nanos <> ` + stepCost("s.prompt_tokens", "s.completion_tokens") + `
 				AND NOT EXISTS (SELECT 1 FROM capped_steps c WHERE c.run_id = s.run_id AND c.step_uuid = s.uuid)`,
 		},
-		// Beyond 64 bits SQLite goes on with floating-point numbers, which are near enough for a bound.
+		// Beyond 64 bits PostgreSQL counts on, and SQLite with floating-point numbers, which are near enough for a bound.
 		{
 			name: "capped_steps", holds: "a step of which less is booked than was reported", key: 2, chunked: true,
 			query: `SELECT run_id, uuid, prompt_tokens, reported_prompt, completion_tokens, reported_completion, cost_nanos, whole_cost

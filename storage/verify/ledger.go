@@ -38,14 +38,14 @@ func (b counterTable) name() string {
 // ended it: a client may end a run as BLOCKED too.
 func ledgerByDay() (create, fill []string) {
 	create = []string{
-		`CREATE TEMP TABLE ledger_starts (workspace_id INTEGER, day INTEGER, user_id INTEGER, key_id INTEGER, allowed INTEGER, blocked INTEGER)`,
-		`CREATE TEMP TABLE ledger_usage (workspace_id INTEGER, day INTEGER, user_id INTEGER, key_id INTEGER, model_id INTEGER,
-			spend INTEGER, prompt INTEGER, completion INTEGER, unpriced INTEGER, unpriced_steps INTEGER)`,
-		`CREATE TEMP TABLE ledger_silent_calls (workspace_id INTEGER, day INTEGER, model_id INTEGER, n INTEGER)`,
-		`CREATE TEMP TABLE ledger_tags (workspace_id INTEGER, day INTEGER, key TEXT, value TEXT,
-			spend INTEGER, prompt INTEGER, completion INTEGER, allowed INTEGER, blocked INTEGER)`,
-		`CREATE TEMP TABLE ledger_minutes (workspace_id INTEGER, minute INTEGER, spend INTEGER)`,
-		`CREATE TEMP TABLE ledger_denials (workspace_id INTEGER, day INTEGER, reason INTEGER, n INTEGER)`,
+		`CREATE TEMP TABLE ledger_starts (workspace_id BIGINT, day BIGINT, user_id BIGINT, key_id BIGINT, allowed BIGINT, blocked BIGINT)`,
+		`CREATE TEMP TABLE ledger_usage (workspace_id BIGINT, day BIGINT, user_id BIGINT, key_id BIGINT, model_id BIGINT,
+			spend BIGINT, prompt BIGINT, completion BIGINT, unpriced BIGINT, unpriced_steps BIGINT)`,
+		`CREATE TEMP TABLE ledger_silent_calls (workspace_id BIGINT, day BIGINT, model_id BIGINT, n BIGINT)`,
+		`CREATE TEMP TABLE ledger_tags (workspace_id BIGINT, day BIGINT, key TEXT, value TEXT,
+			spend BIGINT, prompt BIGINT, completion BIGINT, allowed BIGINT, blocked BIGINT)`,
+		`CREATE TEMP TABLE ledger_minutes (workspace_id BIGINT, minute BIGINT, spend BIGINT)`,
+		`CREATE TEMP TABLE ledger_denials (workspace_id BIGINT, day BIGINT, reason BIGINT, n BIGINT)`,
 	}
 	fill = []string{
 		`INSERT INTO ledger_starts
@@ -92,7 +92,7 @@ func ledgerByDay() (create, fill []string) {
 		`INSERT INTO ledger_denials
 		SELECT r.workspace_id, r.started_at / 86400000 AS day, d.reason, count(*)
 		FROM denials d JOIN runs r ON r.id = d.run_id
-		WHERE d.run_id > $1 AND d.run_id <= $2 AND d.step_uuid = x''
+		WHERE d.run_id > $1 AND d.run_id <= $2 AND octet_length(d.step_uuid) = 0
 		GROUP BY r.workspace_id, day, d.reason`,
 		`INSERT INTO ledger_denials
 		SELECT r.workspace_id, s.created_at / 86400000 AS day, d.reason, count(*)

@@ -85,6 +85,39 @@ func File(ctx context.Context, path string, opts Options) (report Report, err er
 	return transaction(ctx, path, "BEGIN IMMEDIATE", "COMMIT", opts)
 }
 
+// Postgres is File for a database in PostgreSQL, which checks its own pages.
+func Postgres(ctx context.Context, db *sql.DB, opts Options) (report Report, err error) {
+	report, err = inPostgres(ctx, db, false, opts)
+	if err != nil || !opts.Repair || report.Found == 0 {
+		return report, err
+	}
+	return inPostgres(ctx, db, true, opts)
+}
+
+// inPostgres looks at one snapshot. A repair keeps all writers away, which read
+// ledger_version first, and tells them by its next version that rows have changed.
+func inPostgres(ctx context.Context, db *sql.DB, repair bool, opts Options) (report Report, err error) {
+	started := time.Now()
+	tx, err := db.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelRepeatableRead})
+	if err != nil {
+		return report, fmt.Errorf("begin to verify: %w", err)
+	}
+	v := verification{ctx: ctx, conn: tx, report: &report, chunk: runsPerChunk, repair: repair, gentle: opts.Gentle}
+	if repair { // LOCK takes no snapshot, so the one to come has all that was committed
+		err = v.exec([]string{`LOCK TABLE ledger_version IN ACCESS EXCLUSIVE MODE`, `UPDATE ledger_version SET version = version + 1`})
+	}
+	if err == nil {
+		err = v.run()
+	}
+	if err != nil || !repair {
+		err = errors.Join(ctx.Err(), err, tx.Rollback())
+	} else {
+		err = tx.Commit()
+	}
+	report.Took = time.Since(started)
+	return report, err
+}
+
 // checkFile makes SQLite's own checks.
 func checkFile(ctx context.Context, path string) (report Report, err error) {
 	faults, made, err := dbfile.CheckFile(ctx, path)

@@ -85,12 +85,16 @@ func rooms() map[string]room {
 			never:   []string{"database/sql", "log", "os"},
 		},
 		"storage": {
-			uses: []string{"storage/sqlite", "storage/dbfile", "storage/verify", "auth", "guard", "plans",
+			uses: []string{"storage/sqlite", "storage/postgres", "storage/dbfile", "storage/verify", "auth", "guard", "plans",
 				"policies", "prices"},
 			modules: []string{"github.com/google/uuid", "github.com/hashicorp/golang-lru/v2"},
 			never:   []string{"net/http"},
 		},
-		"storage/dbfile": { // it alone knows goose
+		"storage/postgres": { // it alone knows PostgreSQL's library
+			modules: []string{"github.com/jackc/pgx/v5", "github.com/pressly/goose/v3"},
+			never:   []string{"net/http", "log", "os"},
+		},
+		"storage/dbfile": { // of the file it alone knows goose
 			uses:    []string{"storage/sqlite", "auth/privatefile"},
 			modules: []string{"github.com/pressly/goose/v3", "github.com/gofrs/flock"},
 			never:   []string{"net/http"},

@@ -1,0 +1,382 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"runtime"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/pikarc/server/storage/dbfile"
+	"github.com/pikarc/server/storage/postgres"
+	"github.com/pikarc/server/storage/verify"
+)
+
+// ErrNoBackup says that a database is not backed up by this binary.
+var ErrNoBackup = errors.New("a PostgreSQL database is backed up and restored by PostgreSQL's own tools: pg_dump, pg_basebackup, or pgBackRest")
+
+// postgresEngine keeps the ledger in PostgreSQL, which other nodes may use too.
+//
+// A batch locks its workspaces, by the rows of workspaces in the order of their
+// keys, and reads the version of each; its commit writes the next ones. A batch
+// for the whole database excludes all others, and writes the version of the
+// database (ledger_version). So a row in the cache holds as long as the version
+// under which it was read is the one that is found, on however many nodes.
+type postgresEngine struct {
+	config postgres.Config
+	writer *postgres.Conn
+	pools  [2]*postgres.Pool
+
+	id    uuid.UUID // of this writer
+	batch int64     // the latest
+
+	workspaces []int64 // that the batch has locked, in order
+	exclusive  bool    // it has locked all of them
+	found      versions
+
+	offset atomic.Int64 // of the database's clock from this machine's, in nanoseconds
+}
+
+// ledgerLock is the advisory lock of the database that batches share, and that
+// those for the whole database have alone.
+const ledgerLock int64 = 0x50696b617263 // "Pikarc"
+
+// openPostgres opens a database whose schema is current, which version returns.
+func openPostgres(ctx context.Context, config postgres.Config, migrations fs.FS) (e *postgresEngine, version int64, err error) {
+	opened := &postgresEngine{config: config, id: uuid.New()}
+	if version, err = opened.connect(ctx, migrations); err != nil {
+		return nil, 0, errors.Join(opened.classify(err), opened.close())
+	}
+	return opened, version, nil
+}
+
+func (e *postgresEngine) connect(ctx context.Context, migrations fs.FS) (version int64, err error) {
+	if e.writer, err = postgres.Connect(ctx, e.config); err != nil {
+		return 0, err
+	}
+	if err := postgres.Check(ctx, e.writer); err != nil {
+		return 0, err
+	}
+	current, err := postgres.SchemaVersion(ctx, e.writer)
+	if err != nil {
+		return 0, err
+	}
+	status, err := dbfile.SchemaAt(current, migrations)
+	if err != nil {
+		return 0, err
+	}
+	if err := status.Err(); err != nil {
+		return 0, err
+	}
+	const keep = 7 * 24 * time.Hour // longer than any process asks what became of a batch
+	_, err = e.writer.Exec(ctx, `DELETE FROM writers WHERE opened_at < $1`, []any{time.Now().Add(-keep).UnixMilli()})
+	if err != nil {
+		return 0, err
+	}
+	e.pools[forLists] = postgres.NewPool(e.config, max(4, 2*runtime.GOMAXPROCS(0)))
+	e.pools[forCredentials] = postgres.NewPool(e.config, 2)
+	return status.Newest, nil
+}
+
+// MigratePostgres brings a database up to date, and returns the versions that it
+// applied. Nodes that start at once take turns.
+func MigratePostgres(ctx context.Context, url string, migrations fs.FS) (applied []int64, err error) {
+	config, err := postgres.ParseURL(url)
+	if err != nil {
+		return nil, err
+	}
+	status, err := postgresSchema(ctx, config, migrations)
+	if err != nil || errors.Is(status.Err(), ErrSchemaNewer) {
+		return nil, errors.Join(err, status.Err())
+	}
+	return postgres.Migrate(ctx, config, migrations)
+}
+
+// PostgresSchema compares a database with the migrations that the binary carries.
+func PostgresSchema(ctx context.Context, url string, migrations fs.FS) (dbfile.Schema, error) {
+	config, err := postgres.ParseURL(url)
+	if err != nil {
+		return dbfile.Schema{}, err
+	}
+	return postgresSchema(ctx, config, migrations)
+}
+
+func postgresSchema(ctx context.Context, config postgres.Config, migrations fs.FS) (status dbfile.Schema, err error) {
+	c, err := postgres.Connect(ctx, config)
+	if err != nil {
+		return status, errors.Join(ErrUnavailable, err)
+	}
+	defer func() { err = errors.Join(err, c.Close()) }()
+	if err := postgres.Check(ctx, c); err != nil {
+		return status, err
+	}
+	current, err := postgres.SchemaVersion(ctx, c)
+	if err != nil {
+		return status, err
+	}
+	return dbfile.SchemaAt(current, migrations)
+}
+
+func (e *postgresEngine) close() error {
+	var errs []error
+	for _, pool := range e.pools {
+		if pool != nil {
+			errs = append(errs, pool.Close())
+		}
+	}
+	if e.writer != nil {
+		errs = append(errs, e.writer.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// now is the database's time: there is one clock for all nodes.
+func (e *postgresEngine) now() time.Time {
+	return time.Now().Add(time.Duration(e.offset.Load()))
+}
+
+func (e *postgresEngine) conn() conn         { return e.writer }
+func (e *postgresEngine) pipeline() pipeline { return e.writer }
+
+// begin costs one round trip.
+func (e *postgresEngine) begin(scopes []WorkspaceKey) (versions, error) {
+	ctx := context.Background()
+	e.workspaces, e.exclusive = e.workspaces[:0], false
+	for _, ws := range scopes {
+		switch ws {
+		case wholeDatabase:
+			e.exclusive = true
+		case noWorkspace:
+		default:
+			e.workspaces = append(e.workspaces, int64(ws))
+		}
+	}
+	slices.Sort(e.workspaces)
+	e.workspaces = slices.Compact(e.workspaces)
+	lock := `SELECT pg_advisory_xact_lock_shared($1)`
+	if e.exclusive {
+		lock, e.workspaces = `SELECT pg_advisory_xact_lock($1)`, e.workspaces[:0]
+	}
+	if !e.writer.Alive() {
+		if err := e.reopen(ctx); err != nil {
+			return versions{}, errors.Join(ErrUnavailable, err)
+		}
+	}
+	e.batch++
+	e.found = versions{everything: e.exclusive, of: e.found.of[:0]}
+	asked := time.Now()
+	err := errors.Join(
+		e.writer.Queue("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE", nil, false),
+		e.writer.Queue(lock, []any{ledgerLock}, false),
+		e.writer.Query(ctx, `WITH locked AS MATERIALIZED
+				(SELECT id, version FROM workspaces WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE)
+			SELECT id, version, 0 FROM locked
+			UNION ALL SELECT 0, version, CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint) FROM ledger_version`,
+			[]any{e.workspaces}, e.readVersion(asked)))
+	if err != nil {
+		return versions{}, errors.Join(ErrUnavailable, fmt.Errorf("begin: %w", err), e.rollback())
+	}
+	return e.found, nil
+}
+
+// readVersion reads a workspace with its version, or 0 with the database's and its time.
+func (e *postgresEngine) readVersion(asked time.Time) func(scanner) error {
+	return func(row scanner) error {
+		var v workspaceVersion
+		var micros int64
+		err := row.Scan(&v.ws, &v.version, &micros)
+		if v.ws != wholeDatabase {
+			e.found.of = append(e.found.of, v)
+			return err
+		}
+		e.found.all = v.version
+		half := time.Since(asked) / 2 // it was read somewhere between, and the lock may have taken its time
+		e.offset.Store(int64(time.UnixMicro(micros).Sub(asked.Add(half))))
+		return err
+	}
+}
+
+func (e *postgresEngine) savepoint() error  { e.writer.Savepoint(); return nil }
+func (e *postgresEngine) rollbackTo() error { return e.writer.RollbackTo(context.Background()) }
+func (e *postgresEngine) release() error    { e.writer.Release(); return nil }
+
+// commit sends all that is queued, in one round trip.
+func (e *postgresEngine) commit() (versions, error) {
+	ctx, left := context.Background(), versions{all: e.found.all, of: e.found.of}
+	err := e.writer.Queue(`INSERT INTO writers (id, batch, opened_at) VALUES ($1, $2, $3)
+		ON CONFLICT (id) DO UPDATE SET batch = excluded.batch`, []any{e.id[:], e.batch, time.Now().UnixMilli()}, true)
+	if len(e.workspaces) > 0 {
+		err = errors.Join(err, e.writer.Queue(`UPDATE workspaces SET version = version + 1 WHERE id = ANY($1)`, []any{e.workspaces}, false))
+		for i := range left.of {
+			left.of[i].version++
+		}
+	}
+	if e.exclusive {
+		err = errors.Join(err, e.writer.Queue(`UPDATE ledger_version SET version = version + 1`, nil, true))
+		left.all++
+	}
+	if err == nil {
+		err = e.writer.Run(context.WithoutCancel(ctx), "COMMIT")
+	}
+	switch {
+	case err == nil:
+		e.writer.Forget()
+		return left, nil
+	case e.writer.Broken():
+		if committed, askErr := e.outcome(ctx); askErr != nil {
+			return versions{}, errors.Join(ErrUnavailable, errUnknownOutcome, err, askErr)
+		} else if committed {
+			return left, nil
+		}
+	}
+	return versions{}, errors.Join(ErrUnavailable, errBatchRollback, fmt.Errorf("commit: %w", err), e.rollback())
+}
+
+// errUnknownOutcome says that nobody could say in time whether a batch was committed.
+var errUnknownOutcome = errors.New("the answer to a COMMIT was lost, and its outcome could not be found out")
+
+// outcome asks whether the latest batch was committed, after the answer to its
+// COMMIT was lost. While the old connection still works on it, it has the
+// writer's row, so to ask for that with a lock is to wait for it.
+func (e *postgresEngine) outcome(ctx context.Context) (committed bool, err error) {
+	const limit, pause = 15 * time.Second, 100 * time.Millisecond
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	for {
+		if err = e.reopen(ctx); err == nil {
+			var latest int64
+			err = e.writer.Query(ctx, `SELECT batch FROM writers WHERE id = $1 FOR UPDATE`, []any{e.id[:]}, func(row scanner) error {
+				return row.Scan(&latest)
+			})
+			if err == nil {
+				return latest == e.batch, nil
+			}
+		}
+		if sleepErr := dbfile.Sleep(ctx, pause); sleepErr != nil {
+			return false, errors.Join(err, sleepErr)
+		}
+	}
+}
+
+// rollback ends the transaction. A connection on which that fails is given up,
+// and the server ends the transaction with it.
+func (e *postgresEngine) rollback() error {
+	e.writer.Forget()
+	if e.writer.Broken() {
+		return nil
+	}
+	if err := e.writer.Run(context.Background(), "ROLLBACK"); err != nil {
+		return errors.Join(err, e.writer.Close())
+	}
+	return nil
+}
+
+func (e *postgresEngine) reopen(ctx context.Context) error {
+	if err := e.writer.Reopen(ctx); err != nil {
+		return err
+	}
+	return postgres.Check(ctx, e.writer)
+}
+
+// committed does nothing: PostgreSQL has checkpoints of its own.
+func (e *postgresEngine) committed() {}
+
+func (e *postgresEngine) read(ctx context.Context, from readPool, fn func(conn) error) error {
+	pool := e.pools[from]
+	session, err := pool.Begin(ctx)
+	switch {
+	case errors.Is(err, postgres.ErrClosed):
+		return ErrClosed
+	case err != nil && ctx.Err() == nil:
+		return errors.Join(ErrUnavailable, err)
+	case err != nil:
+		return err
+	}
+	defer pool.End(ctx, session) // deferred, so that a panic of fn does not keep it
+	err = fn(session)
+	if ctx.Err() != nil { // pgx says it in its own words
+		return errors.Join(ctx.Err(), err)
+	}
+	return err
+}
+
+func (e *postgresEngine) space(tx *Tx) (space Space, err error) {
+	err = tx.get(`SELECT pg_database_size(current_database())`, nil, &space.FileBytes)
+	return space, err
+}
+
+// shrink does nothing: PostgreSQL's own vacuum finds what is free, and uses it again.
+func (e *postgresEngine) shrink(*Tx) (pages int, err error) { return 0, nil }
+
+func (e *postgresEngine) finishShrink(context.Context, pauseWriter) error { return nil }
+
+// scrub has PostgreSQL remove the old versions of rows that may have what was
+// erased. Its log keeps them until it is recycled, and so do archives of it.
+func (e *postgresEngine) scrub(ctx context.Context, _ pauseWriter) error {
+	c, err := postgres.Connect(ctx, e.config)
+	if err != nil {
+		return e.classify(err)
+	}
+	defer func() { _ = c.Close() }()
+	for _, table := range []string{
+		"users", "runs", "run_metadata", "step_payloads", "idempotency_keys", "audit_entries", "deliveries", "erasures",
+	} {
+		if err := c.Run(ctx, "VACUUM "+table); err != nil {
+			return e.classify(err)
+		}
+	}
+	return nil
+}
+
+func (e *postgresEngine) size() engineSize { return engineSize{} }
+
+func (e *postgresEngine) classify(err error) error {
+	if !postgres.IsUnavailable(err) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	switch {
+	case postgres.IsCorrupt(err) && !errors.Is(err, ErrCorrupt):
+		err = fmt.Errorf("%w: %w", ErrCorrupt, err)
+	case postgres.IsReadOnly(err) && !errors.Is(err, postgres.ErrReadOnly):
+		err = fmt.Errorf("%w: %w", postgres.ErrReadOnly, err)
+	}
+	return errors.Join(ErrUnavailable, err)
+}
+
+func (e *postgresEngine) explain(err error) error {
+	if postgres.IsFull(err) && !errors.Is(err, ErrNoSpace) {
+		return fmt.Errorf("%w the PostgreSQL server: free some: %w", ErrNoSpace, err)
+	}
+	return err
+}
+
+func (e *postgresEngine) backup(context.Context, string) (int64, error) { return 0, ErrNoBackup }
+
+func (e *postgresEngine) verify(ctx context.Context) (verify.Report, error) {
+	return verifyPostgres(ctx, e.config, verify.Options{Gentle: true})
+}
+
+// VerifyPostgres proves the counters of a database from its ledger. A repair
+// keeps all writers away.
+func VerifyPostgres(ctx context.Context, url string, migrations fs.FS, opts verify.Options) (verify.Report, error) {
+	status, err := PostgresSchema(ctx, url, migrations)
+	if err := errors.Join(err, status.Err()); err != nil {
+		return verify.Report{}, err
+	}
+	config, err := postgres.ParseURL(url)
+	if err != nil {
+		return verify.Report{}, err
+	}
+	return verifyPostgres(ctx, config, opts)
+}
+
+func verifyPostgres(ctx context.Context, config postgres.Config, opts verify.Options) (report verify.Report, err error) {
+	db := config.OpenDB()
+	defer func() { err = errors.Join(err, db.Close()) }()
+	return verify.Postgres(ctx, db, opts)
+}

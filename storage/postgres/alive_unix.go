@@ -1,0 +1,39 @@
+//go:build unix
+
+package postgres
+
+import (
+	"crypto/tls"
+	"errors"
+	"net"
+	"syscall"
+)
+
+// hungUp reports whether the server has ended a connection on which nothing is
+// under way. It looks at what has come in, and waits for nothing.
+func hungUp(conn net.Conn) (gone bool) {
+	if t, ok := conn.(*tls.Conn); ok {
+		conn = t.NetConn()
+	}
+	s, ok := conn.(syscall.Conn)
+	if !ok {
+		return false
+	}
+	raw, err := s.SyscallConn()
+	if err != nil {
+		return true
+	}
+	err = raw.Read(func(fd uintptr) bool {
+		var first [1]byte
+		n, _, err := syscall.Recvfrom(int(fd), first[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		switch {
+		case errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.EINTR):
+		case err != nil || n == 0:
+			gone = true
+		default: // an error that nobody has caused ends the connection
+			gone = first[0] == 'E'
+		}
+		return true
+	})
+	return gone || err != nil
+}

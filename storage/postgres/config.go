@@ -1,0 +1,83 @@
+package postgres
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
+)
+
+// Config says where a database is, and how to sign in there.
+type Config struct{ pgx *pgx.ConnConfig }
+
+// ErrBadURL says that a database cannot be found by what was given. It does not
+// repeat that, because there may be a password in it.
+var ErrBadURL = errors.New("the database URL cannot be read: it looks like postgres://user:password@host:5432/database?sslmode=verify-full")
+
+// IsURL reports whether a text is meant as the URL of a PostgreSQL database.
+func IsURL(text string) bool {
+	return strings.HasPrefix(text, "postgres://") || strings.HasPrefix(text, "postgresql://")
+}
+
+// ParseURL reads where a database is.
+func ParseURL(url string) (Config, error) {
+	if !IsURL(url) {
+		return Config{}, ErrBadURL
+	}
+	config, err := pgx.ParseConfig(url)
+	if err != nil || config.Database == "" {
+		return Config{}, ErrBadURL // the cause may have the password
+	}
+	if config.RuntimeParams["application_name"] == "" {
+		config.RuntimeParams["application_name"] = "pikarc"
+	}
+	config.ConnectTimeout = answerTimeout
+	return Config{config}, nil
+}
+
+// String names the database without the password.
+func (c Config) String() string {
+	return fmt.Sprintf("postgres://%s@%s:%d/%s", c.pgx.User, c.pgx.Host, c.pgx.Port, c.pgx.Database)
+}
+
+// OpenDB opens the database through database/sql, for what is not in a hurry.
+func (c Config) OpenDB() *sql.DB { return stdlib.OpenDB(*c.pgx) }
+
+// oldest is the first version of PostgreSQL that is supported.
+const oldest = 15
+
+// The reasons for which a server cannot be used.
+var (
+	ErrTooOld   = fmt.Errorf("the server is older than PostgreSQL %d: upgrade it", oldest)
+	ErrEncoding = errors.New("the database does not keep texts in UTF-8: make one with CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0")
+	ErrReadOnly = errors.New("the PostgreSQL server takes no writes: it is a standby, or set to read only; name the primary")
+)
+
+// Check returns why a server cannot be used, or nil.
+func Check(ctx context.Context, c *Conn) error {
+	var version int64
+	var encoding, readOnly string
+	var standby bool
+	err := c.Query(ctx, `SELECT current_setting('server_version_num')::bigint, current_setting('server_encoding'),
+		current_setting('default_transaction_read_only'), pg_is_in_recovery()`, nil, func(row Row) error {
+		return row.Scan(&version, &encoding, &readOnly, &standby)
+	})
+	switch {
+	case err != nil:
+		return err
+	case version < oldest*10000:
+		return ErrTooOld
+	case encoding != "UTF8":
+		return ErrEncoding
+	case standby || readOnly == "on":
+		return ErrReadOnly
+	}
+	// An answer given is an answer kept: a session may wait for more than its
+	// own disk, and never for less.
+	return c.Run(ctx, `SELECT set_config('synchronous_commit', 'on', false)
+		WHERE current_setting('synchronous_commit') IN ('off', 'local')`)
+}

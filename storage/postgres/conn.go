@@ -1,0 +1,357 @@
+// Package postgres knows PostgreSQL, and nothing of what is kept in it: the
+// connections of a writer and of readers, statements that are sent together,
+// and errors by their code.
+package postgres
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// Row is a row that can be read.
+type Row = interface{ Scan(dest ...any) error }
+
+// answerTimeout is how long a statement may take, or the network to carry it,
+// before its connection is given up.
+const answerTimeout = 30 * time.Second
+
+// Conn is a connection that sends what nobody waits for together with the next
+// statement whose result somebody needs: a batch of a writer costs two round
+// trips, however many rows it writes.
+//
+// It is used by one goroutine at a time.
+type Conn struct {
+	config  Config
+	pg      *pgx.Conn
+	queue   []queued
+	known   map[string]*text // texts that are prepared
+	running bool             // a query, whose callback may not run another
+
+	// A savepoint is sent only once a statement of the job is. Until then
+	// rolling back to it means to forget what was queued since.
+	savepoint sentState
+	mark      int // length of the queue at the savepoint
+}
+
+type sentState uint8
+
+const (
+	noSavepoint sentState = iota
+	savepointDue
+	savepointSent
+)
+
+// queued is a statement that waits to be sent.
+type queued struct {
+	query string
+	args  []any
+	must  bool // it must change a row
+}
+
+// ErrNothingChanged says of a statement that had to change a row that it has not.
+var ErrNothingChanged = errors.New("it has changed no row")
+
+// Connect opens a connection that writes, or one that only reads.
+func Connect(ctx context.Context, config Config) (*Conn, error) {
+	c := &Conn{config: config}
+	return c, c.open(ctx)
+}
+
+func (c *Conn) open(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
+	pg, err := pgx.ConnectConfig(ctx, c.config.pgx)
+	if err != nil {
+		return fmt.Errorf("connect to PostgreSQL: %w", err)
+	}
+	c.pg, c.known = pg, make(map[string]*text)
+	c.reset()
+	return nil
+}
+
+func (c *Conn) reset() { c.queue, c.savepoint, c.running = c.queue[:0], noSavepoint, false }
+
+// Alive reports whether the connection is still there, as far as this end knows.
+func (c *Conn) Alive() bool {
+	return !c.Broken() && !hungUp(c.pg.PgConn().Conn())
+}
+
+// Reopen replaces the connection, which ends any transaction that is open.
+func (c *Conn) Reopen(ctx context.Context) error {
+	err := c.Close()
+	if openErr := c.open(ctx); openErr != nil {
+		return errors.Join(err, openErr)
+	}
+	return nil
+}
+
+// Close closes the connection, without a word: what it has begun the server undoes.
+func (c *Conn) Close() error {
+	if c.pg == nil {
+		return nil
+	}
+	_ = c.pg.PgConn().Conn().Close() // it may be closed already
+	c.pg = nil
+	c.reset()
+	return nil
+}
+
+// Exec runs a statement, after those that are queued, and returns how many rows
+// it changed.
+func (c *Conn) Exec(ctx context.Context, query string, args []any) (changed int64, err error) {
+	err = c.send(ctx, query, args, func(b pgx.BatchResults) error {
+		tag, err := b.Exec()
+		changed = tag.RowsAffected()
+		return err
+	})
+	return changed, err
+}
+
+// Query calls each for every row of a query, after the statements that are queued.
+func (c *Conn) Query(ctx context.Context, query string, args []any, each func(Row) error) error {
+	return c.send(ctx, query, args, func(b pgx.BatchResults) error {
+		rows, err := b.Query()
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		row := row{fields: rows.FieldDescriptions()}
+		c.running = true
+		defer func() { c.running = false }()
+		for rows.Next() {
+			row.values = rows.RawValues()
+			if err := each(&row); err != nil {
+				return err
+			}
+		}
+		return rows.Err()
+	})
+}
+
+// Queue has a statement sent before the next one that somebody waits for. With
+// must, one that then changes no row is an error of that one.
+func (c *Conn) Queue(query string, args []any, must bool) error {
+	if err := checkTexts(args); err != nil {
+		return err
+	}
+	kept := slices.Clone(args)
+	for i, a := range kept {
+		if b, ok := a.([]byte); ok {
+			kept[i] = slices.Clone(b) // the caller's may change until it is sent
+		}
+	}
+	c.queue = append(c.queue, queued{query, kept, must})
+	return nil
+}
+
+// Savepoint sets apart what comes after it, until Release or RollbackTo.
+func (c *Conn) Savepoint() { c.savepoint, c.mark = savepointDue, len(c.queue) }
+
+// RollbackTo undoes what came after the savepoint.
+func (c *Conn) RollbackTo(ctx context.Context) error {
+	c.queue = c.queue[:c.mark]
+	if c.savepoint != savepointSent {
+		return nil
+	}
+	return c.Run(context.WithoutCancel(ctx), "ROLLBACK TO SAVEPOINT job")
+}
+
+// Release ends what Savepoint has set apart.
+func (c *Conn) Release() {
+	if c.savepoint == savepointSent {
+		c.queue = append(c.queue, queued{query: "RELEASE SAVEPOINT job"})
+	}
+	c.savepoint = noSavepoint
+}
+
+// Run runs a statement that takes nothing and gives nothing. Alone it is not
+// prepared: in a transaction that has failed nothing can be, not even ROLLBACK.
+func (c *Conn) Run(ctx context.Context, query string) error {
+	if len(c.queue) > 0 || c.savepoint == savepointDue || c.Broken() {
+		_, err := c.Exec(ctx, query, nil)
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
+	if _, err := c.pg.PgConn().Exec(ctx, query).ReadAll(); err != nil {
+		return fmt.Errorf("%s: %w", FirstWords(query), err)
+	}
+	return nil
+}
+
+// Forget drops what is queued and the savepoint, at the end of a transaction.
+func (c *Conn) Forget() { c.reset() }
+
+const savepoint = "SAVEPOINT job"
+
+// placeSavepoint puts the savepoint before the first statement of the job. A
+// statement that is prepared for the first time is so before anything else is
+// run, and if that fails, so must be what would undo it: then the savepoint goes
+// ahead alone.
+func (c *Conn) placeSavepoint(ctx context.Context, query string) error {
+	known := c.known[query] != nil
+	for _, q := range c.queue[c.mark:] {
+		known = known && c.known[q.query] != nil
+	}
+	if known {
+		c.queue = slices.Insert(c.queue, c.mark, queued{query: savepoint})
+		return nil
+	}
+	ofJob := slices.Clone(c.queue[c.mark:])
+	c.queue, c.savepoint = c.queue[:c.mark], noSavepoint
+	if err := c.Run(context.WithoutCancel(ctx), savepoint); err != nil {
+		return err
+	}
+	c.queue, c.mark, c.savepoint = ofJob, 0, savepointSent
+	return nil
+}
+
+// send sends what is queued and one more statement, in one round trip.
+func (c *Conn) send(ctx context.Context, query string, args []any, read func(pgx.BatchResults) error) (err error) {
+	if c.running {
+		return fmt.Errorf("%s: %w", FirstWords(query), ErrNested)
+	}
+	if err := checkTexts(args); err != nil {
+		return err
+	}
+	if c.pg == nil || c.pg.IsClosed() {
+		return fmt.Errorf("%s: %w", FirstWords(query), errLost)
+	}
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
+	if c.savepoint == savepointDue {
+		if err := c.placeSavepoint(ctx, query); err != nil {
+			return err
+		}
+	}
+	var batch pgx.Batch
+	sent := c.queue
+	for _, q := range sent {
+		c.add(&batch, q.query, q.args)
+	}
+	c.add(&batch, query, args)
+	results := c.pg.SendBatch(ctx, &batch)
+	defer func() { err = errors.Join(err, results.Close()) }()
+	c.queue, c.mark = c.queue[:0], 0
+	for _, q := range sent {
+		tag, err := results.Exec()
+		if err != nil {
+			return fmt.Errorf("%s, which was queued: %w", FirstWords(q.query), err)
+		}
+		if q.must && tag.RowsAffected() == 0 {
+			return fmt.Errorf("%s, which was queued: %w", FirstWords(q.query), ErrNothingChanged)
+		}
+		if q.query == savepoint {
+			c.savepoint = savepointSent
+		}
+	}
+	return read(results)
+}
+
+// text is a query as PostgreSQL takes it.
+type text struct {
+	sql    string
+	params []int // for each of PostgreSQL's parameters, the argument; nil when they are the same
+}
+
+// add adds a statement to a batch.
+func (c *Conn) add(batch *pgx.Batch, query string, args []any) {
+	t := c.known[query]
+	if t == nil {
+		t = renumbered(query, len(args))
+		c.known[query] = t
+	}
+	if t.params == nil {
+		batch.Queue(t.sql, args...)
+		return
+	}
+	used := make([]any, len(t.params))
+	for i, arg := range t.params {
+		used[i] = args[arg]
+	}
+	batch.Queue(t.sql, used...)
+}
+
+// renumbered leaves out arguments that a query does not name, as SQLite does: of
+// those PostgreSQL could not tell the type. No query of ours has a $ in a text.
+func renumbered(query string, args int) *text {
+	t := &text{sql: query}
+	numbers := make(map[int]int)
+	sql := parameters.ReplaceAllStringFunc(query, func(p string) string {
+		arg, _ := strconv.Atoi(p[1:])
+		if numbers[arg] == 0 && arg <= args {
+			t.params = append(t.params, arg-1)
+			numbers[arg] = len(t.params)
+		}
+		return "$" + strconv.Itoa(numbers[arg])
+	})
+	if len(t.params) == args {
+		t.params = nil // each is named, under its own number
+		return t
+	}
+	t.sql = sql
+	if t.params == nil {
+		t.params = []int{}
+	}
+	return t
+}
+
+var parameters = regexp.MustCompile(`\$[0-9]+`)
+
+// Pending is how many statements wait to be sent.
+func (c *Conn) Pending() int { return len(c.queue) }
+
+// checkTexts refuses what PostgreSQL cannot keep, before it can spoil a transaction.
+func checkTexts(args []any) error {
+	for _, a := range args {
+		text := ""
+		switch v := a.(type) {
+		case string:
+			text = v
+		case *string:
+			if v != nil {
+				text = *v
+			}
+		case sql.NullString:
+			text = v.String
+		}
+		if strings.IndexByte(text, 0) >= 0 || !utf8.ValidString(text) {
+			return ErrBadText
+		}
+	}
+	return nil
+}
+
+// ErrBadText says that a text has a NUL character, or is no UTF-8.
+var ErrBadText = errors.New("PostgreSQL keeps no text with a NUL character, or that is not UTF-8")
+
+// FirstWords names a query in an error, without its values (there are none in
+// the text) and without its length.
+func FirstWords(query string) string {
+	words := strings.Fields(query)
+	return strings.Join(words[:min(4, len(words))], " ")
+}
+
+// Broken reports whether the connection is gone, so that nobody knows what
+// became of the last statement.
+func (c *Conn) Broken() bool { return c.pg == nil || c.pg.IsClosed() }
+
+// pgError is what the server says when a statement fails; nil for any other error.
+func pgError(err error) *pgconn.PgError {
+	var e *pgconn.PgError
+	if errors.As(err, &e) {
+		return e
+	}
+	return nil
+}

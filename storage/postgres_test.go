@@ -1,0 +1,321 @@
+package storage
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/pikarc/server/embed"
+	"github.com/pikarc/server/guard"
+	"github.com/pikarc/server/storage/postgres"
+)
+
+// These tests need PostgreSQL, so they run when the others do on it. TestMain
+// leaves them out on SQLite.
+
+// columnsOf lists the tables of a database with their columns and whether each
+// can be null.
+func columnsOf(t *testing.T, db *sql.DB, query string) map[string][]string {
+	t.Helper()
+	rows, err := db.QueryContext(t.Context(), query)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := make(map[string][]string)
+	for rows.Next() {
+		var table, column string
+		var required bool
+		if err := rows.Scan(&table, &column, &required); err != nil {
+			t.Fatal(err)
+		}
+		all[table] = append(all[table], fmt.Sprint(column, " required: ", required))
+	}
+	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+		t.Fatal(err)
+	}
+	for _, columns := range all {
+		slices.Sort(columns)
+	}
+	return all
+}
+
+// A migration of one engine needs its like for the other.
+func TestPostgresHasTheTablesOfSQLite(t *testing.T) {
+	w := newWorld(t)
+	here := columnsOf(t, w.aside, `SELECT table_name, column_name, is_nullable = 'NO' FROM information_schema.columns
+		WHERE table_schema = 'public'`)
+	lite, err := sql.Open("sqlite", "file:"+migrated(t, embed.Migrations()))
+	w.must(err)
+	defer func() { w.must(lite.Close()) }()
+	there := columnsOf(t, lite, `SELECT m.name, c.name, c."notnull" OR c.pk > 0 AND m.type = 'table'
+		FROM sqlite_master m, pragma_table_info(m.name) c
+		WHERE m.type IN ('table', 'view') AND m.name NOT LIKE 'sqlite%'`)
+	for _, own := range []string{"goose_db_version", "writers", "ledger_version"} {
+		delete(here, own)
+		delete(there, own)
+	}
+	own := func(column string) bool { return strings.HasPrefix(column, "version ") }
+	here["workspaces"] = slices.DeleteFunc(here["workspaces"], own)
+	for _, table := range slices.Sorted(maps.Keys(there)) {
+		if table != "run_steps" && !slices.Equal(here[table], there[table]) { // of a view nobody says what can be null
+			t.Errorf("%s\n in PostgreSQL has %q,\n in SQLite %q", table, here[table], there[table])
+		}
+		delete(here, table)
+	}
+	if len(here) > 0 {
+		t.Errorf("in PostgreSQL alone: %q", here)
+	}
+}
+
+// second is another node on the same database.
+func (w *world) second() *Store { return openStore(w.t, w.url, w.clock.Now) }
+
+// What one node has committed holds for the very next decision of another.
+func TestWhatOneNodeChangesHoldsForTheOthersNextDecision(t *testing.T) {
+	w := newWorld(t)
+	ws := w.roomy()
+	other, run := w.second(), w.start(ws, "u").ID
+	model := "gpt-4o"
+	for i := range 100 {
+		for _, active := range []bool{true, false} {
+			_, err := w.SetKillSwitch(t.Context(), ws, active, "")
+			w.must(err)
+			a, err := other.CreateStep(t.Context(), Caller{Workspace: ws}, run, NewStep{Type: 1, Sequence: 1, Model: &model}, guard.Decide)
+			w.must(err)
+			if a.Decision.Allowed() == active {
+				t.Fatalf("round %d: the kill switch is %v, and the other node says %+v", i, active, a.Decision)
+			}
+		}
+		w.step(ws, run) // so that either node's cache has what the other has outdated
+	}
+	w.mustBalance()
+}
+
+// Of one slot that is left exactly one start gets it, whichever node is asked.
+func TestTwoNodesGiveAwayTheLastSlotOnce(t *testing.T) {
+	w := newWorld(t)
+	ws, one := w.roomy(), int64(1)
+	_, err := w.UpdateWorkspace(t.Context(), ws, WorkspaceChange{MaxConcurrentRuns: &one})
+	w.must(err)
+	nodes, caller := []*Store{w.Store, w.second()}, w.caller(ws)
+	var allowed atomic.Int64
+	together(200, func(i int) {
+		a, err := nodes[i%2].StartRun(context.Background(), caller, NewRun{UserID: fmt.Sprint("u", i%7)}, guard.Decide)
+		if err != nil {
+			t.Error(err)
+		}
+		if err == nil && a.Decision.Allowed() {
+			allowed.Add(1)
+		}
+	})
+	if allowed.Load() != 1 {
+		t.Errorf("%d runs got the one slot", allowed.Load())
+	}
+	w.mustBalance()
+}
+
+// cutter passes a client's connections on to PostgreSQL. Armed, it ends the next
+// one that says COMMIT: before the server has heard it, or after it has answered.
+type cutter struct {
+	net.Listener
+	server string
+	armed  atomic.Int32
+	open   sync.WaitGroup
+}
+
+const (
+	cutBefore int32 = iota + 1
+	cutAfter
+)
+
+func newCutter(t *testing.T, databaseURL string) (c *cutter, through string) {
+	t.Helper()
+	u, err := url.Parse(databaseURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c = &cutter{server: u.Host}
+	if c.Listener, err = (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0"); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		for {
+			client, err := c.Accept()
+			if err != nil {
+				return
+			}
+			c.open.Go(func() { c.pass(client) })
+		}
+	}()
+	t.Cleanup(func() {
+		_ = c.Close()
+		c.open.Wait()
+	})
+	u.Host = c.Addr().String()
+	return c, u.String()
+}
+
+func (c *cutter) pass(client net.Conn) {
+	server, err := (&net.Dialer{}).DialContext(context.Background(), "tcp", c.server)
+	if err != nil {
+		_ = client.Close()
+		return
+	}
+	var swallow atomic.Bool
+	end := func() { _ = errors.Join(client.Close(), server.Close()) }
+	c.open.Go(func() {
+		defer end()
+		buf := make([]byte, 64<<10)
+		for {
+			n, err := server.Read(buf)
+			if err != nil || swallow.Load() {
+				return
+			}
+			if _, err := client.Write(buf[:n]); err != nil {
+				return
+			}
+		}
+	})
+	defer end()
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := client.Read(buf)
+		if err != nil || c.armed.CompareAndSwap(cutBefore, 0) {
+			return
+		}
+		if c.armed.CompareAndSwap(cutAfter, 0) {
+			swallow.Store(true)
+		}
+		if _, err := server.Write(buf[:n]); err != nil {
+			return
+		}
+	}
+}
+
+// A COMMIT whose answer is lost is neither done nor undone until one has looked.
+func TestALostAnswerToACommitIsFoundOut(t *testing.T) {
+	w := newWorld(t)
+	cut, through := newCutter(t, w.url)
+	s := openStore(t, through, w.clock.Now)
+	for i := range 50 {
+		for _, when := range []int32{cutBefore, cutAfter} {
+			name := fmt.Sprint(i, " ", when)
+			w.must(s.write(t.Context(), modeBulkSQL, add(name+" warm"))) // a new connection prepares first
+			err := s.write(t.Context(), modeBulkSQL, func(tx *Tx) error {
+				err := add(name)(tx)
+				cut.armed.Store(when) // what is sent next is the COMMIT
+				return err
+			})
+			switch n := w.rows(name); {
+			case when == cutBefore && (!errors.Is(err, ErrUnavailable) || n != 0):
+				t.Fatalf("%s, which the server has not heard: %v, %d rows", name, err, n)
+			case when == cutAfter && (err != nil || n != 1):
+				t.Fatalf("%s, which the server has done: %v, %d rows", name, err, n)
+			}
+		}
+	}
+}
+
+func TestAnOutageIsUnavailableAndOver(t *testing.T) {
+	server, err := startPostgres()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := server.Stop(); err != nil {
+			t.Error(err)
+		}
+	}()
+	s := openStore(t, server.URL(server.empty), noon)
+	if err := s.write(t.Context(), modeBulkSQL, add("before")); err != nil {
+		t.Fatal(err)
+	}
+	if err := server.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.write(t.Context(), modeBulkSQL, add("meanwhile")); !errors.Is(err, ErrUnavailable) {
+		t.Errorf("a write: %v", err)
+	}
+	if _, err := s.KeyCredential(t.Context(), "00000000"); !errors.Is(err, ErrUnavailable) {
+		t.Errorf("a read: %v", err)
+	}
+	if err := server.Run(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.write(t.Context(), modeBulkSQL, add("after")); err != nil {
+		t.Errorf("a write afterwards: %v", err)
+	}
+	if _, err := s.KeyCredential(t.Context(), "00000000"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("a read afterwards: %v", err)
+	}
+}
+
+// What is wrong with a database is said, and never with its password.
+func TestAWrongDatabaseIsRefusedWithoutItsPassword(t *testing.T) {
+	w := newWorld(t)
+	free := onPostgres.URL(w.name())
+	for name, url := range map[string]string{
+		"no such port":     "postgres://u:hunter2@127.0.0.1:99999/d",
+		"no database":      "postgres://u:hunter2@127.0.0.1:5432",
+		"malformed":        "postgres://u:hunter2@[::1/d",
+		"an odd setting":   "postgres://u:hunter2@127.0.0.1/d?sslmode=nonsense",
+		"nobody listens":   "postgres://u:hunter2@127.0.0.1:1/d",
+		"another database": strings.Replace(free, "/"+w.name(), "/none", 1) + "&password=hunter2",
+		"TLS is required":  strings.Replace(free, "sslmode=disable", "sslmode=require", 1) + "&password=hunter2",
+	} {
+		_, err := Open(t.Context(), url, Options{Migrations: embed.PostgresMigrations()})
+		if err == nil || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := Open(t.Context(), free, Options{Migrations: withNext(t)}); !errors.Is(err, ErrSchemaOld) {
+		t.Errorf("an older schema: %v", err)
+	}
+	w.must(w.alter(`UPDATE goose_db_version SET version_id = 99999`))
+	if _, err := Open(t.Context(), free, Options{Migrations: embed.PostgresMigrations()}); !errors.Is(err, ErrSchemaNewer) {
+		t.Errorf("a newer schema: %v", err)
+	}
+	if err := w.Ready(t.Context()); !errors.Is(err, ErrSchemaNewer) {
+		t.Errorf("ready: %v", err)
+	}
+	w.must(w.alter(`UPDATE goose_db_version SET version_id = 21 WHERE version_id = 99999`))
+	w.must(w.alter(`ALTER DATABASE ` + w.name() + ` SET default_transaction_read_only = on`))
+	if _, err := Open(t.Context(), free, Options{Migrations: embed.PostgresMigrations()}); !errors.Is(err, postgres.ErrReadOnly) {
+		t.Errorf("read only: %v", err)
+	}
+}
+
+// name is that of the world's database.
+func (w *world) name() string {
+	return w.url[strings.LastIndex(w.url, "/")+1 : strings.Index(w.url, "?")]
+}
+
+func (w *world) alter(statement string) error {
+	_, err := w.aside.ExecContext(w.t.Context(), statement)
+	return err
+}
+
+// A text that PostgreSQL cannot keep fails alone.
+func TestATextWithANULHarmsNoOtherWrite(t *testing.T) {
+	w := newWorld(t)
+	release := w.hold()
+	before := w.submit(t.Context(), add("before"))
+	odd := w.submit(t.Context(), add("o\x00dd"))
+	after := w.submit(t.Context(), add("after"))
+	release()
+	if err := errors.Join(<-before.done, <-after.done); err != nil {
+		t.Error(err)
+	}
+	if err := <-odd.done; !errors.Is(err, postgres.ErrBadText) {
+		t.Error(err)
+	}
+}
