@@ -147,6 +147,12 @@ func sentence(reason string) string {
 		return "A policy does not allow this."
 	case "POLICY_LIMIT_EXCEEDED":
 		return "A policy's limit is reached."
+	case "REVIEW_NOT_SUPPORTED":
+		return "A person must approve this, and cannot be asked from here."
+	case "REVIEW_EXPIRED":
+		return "Nobody has decided about this in time."
+	case "REVIEW_CANCELLED":
+		return "The question about this was cancelled."
 	case "REVIEW_DENIED":
 		return "A person has refused this."
 	case "REVIEW_TIMEOUT":

@@ -3,11 +3,11 @@
 /** The answer to "may I?". An ALLOW has only `outcome` and `reason`; a DENY has all fields. */
 export interface Decision {
   outcome: "ALLOW" | "DENY" | "REVIEW";
-  reason: "RUN_ALREADY_ENDED" | "KILL_SWITCH_ACTIVE" | "USER_BLOCKED" | "WORKSPACE_DAILY_BUDGET_EXCEEDED" | "USER_DAILY_BUDGET_EXCEEDED" | "MONTHLY_RUN_LIMIT_EXCEEDED" | "MAX_CONCURRENT_RUNS_EXCEEDED" | "MODEL_NOT_PRICED" | null;
+  reason: "RUN_ALREADY_ENDED" | "KILL_SWITCH_ACTIVE" | "USER_BLOCKED" | "WORKSPACE_DAILY_BUDGET_EXCEEDED" | "USER_DAILY_BUDGET_EXCEEDED" | "MONTHLY_RUN_LIMIT_EXCEEDED" | "MAX_CONCURRENT_RUNS_EXCEEDED" | "MODEL_NOT_PRICED" | "POLICY_DENIED" | "POLICY_LIMIT_EXCEEDED" | "REVIEW_NOT_SUPPORTED" | "REVIEW_DENIED" | "REVIEW_EXPIRED" | "REVIEW_CANCELLED" | null;
   limit?: number | null;
   used?: number | null;
   resets_at?: string | null;
-  policy_name?: string | null;
+  policy_name?: string;
   message?: string | null;
   review_id?: string | null;
 }
@@ -34,7 +34,7 @@ export interface CreateStepRequest {
 
 export interface CreatedStep {
   id: string;
-  status: "RUNNING" | "BLOCKED";
+  status: "RUNNING" | "BLOCKED" | "WAITING";
   decision: Decision;
   review_id: string | null;
   repaired?: string[];

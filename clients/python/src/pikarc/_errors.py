@@ -21,7 +21,10 @@ _SENTENCES = {
     "RUN_ALREADY_ENDED": "The run has ended.",
     "POLICY_DENIED": "A policy does not allow this.",
     "POLICY_LIMIT_EXCEEDED": "A policy's limit is reached.",
+    "REVIEW_NOT_SUPPORTED": "A person must approve this, and cannot be asked from here.",
     "REVIEW_DENIED": "A person has refused this.",
+    "REVIEW_EXPIRED": "Nobody has decided about this in time.",
+    "REVIEW_CANCELLED": "The question about this was cancelled.",
     "REVIEW_TIMEOUT": "Nobody has decided about this in time.",
 }
 

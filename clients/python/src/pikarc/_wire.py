@@ -9,11 +9,11 @@ class Decision(TypedDict):
     """The answer to 'may I?'. An ALLOW has only `outcome` and `reason`; a DENY has all fields."""
 
     outcome: Literal["ALLOW", "DENY", "REVIEW"]
-    reason: Literal["RUN_ALREADY_ENDED", "KILL_SWITCH_ACTIVE", "USER_BLOCKED", "WORKSPACE_DAILY_BUDGET_EXCEEDED", "USER_DAILY_BUDGET_EXCEEDED", "MONTHLY_RUN_LIMIT_EXCEEDED", "MAX_CONCURRENT_RUNS_EXCEEDED", "MODEL_NOT_PRICED"] | None
+    reason: Literal["RUN_ALREADY_ENDED", "KILL_SWITCH_ACTIVE", "USER_BLOCKED", "WORKSPACE_DAILY_BUDGET_EXCEEDED", "USER_DAILY_BUDGET_EXCEEDED", "MONTHLY_RUN_LIMIT_EXCEEDED", "MAX_CONCURRENT_RUNS_EXCEEDED", "MODEL_NOT_PRICED", "POLICY_DENIED", "POLICY_LIMIT_EXCEEDED", "REVIEW_NOT_SUPPORTED", "REVIEW_DENIED", "REVIEW_EXPIRED", "REVIEW_CANCELLED"] | None
     limit: NotRequired[float | None]
     used: NotRequired[float | None]
     resets_at: NotRequired[str | None]
-    policy_name: NotRequired[str | None]
+    policy_name: NotRequired[str]
     message: NotRequired[str | None]
     review_id: NotRequired[str | None]
 
@@ -40,7 +40,7 @@ class CreateStepRequest(TypedDict):
 
 class CreatedStep(TypedDict):
     id: str
-    status: Literal["RUNNING", "BLOCKED"]
+    status: Literal["RUNNING", "BLOCKED", "WAITING"]
     decision: Decision
     review_id: str | None
     repaired: NotRequired[list[str]]

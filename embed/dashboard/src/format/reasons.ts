@@ -5,7 +5,7 @@ import { usd } from './money'
 import { until, utcClock } from './time'
 
 export type DenyReason = Schema<'DenyReason'>
-type Decision = Pick<Schema<'Decision'>, 'reason' | 'limit' | 'used' | 'resets_at'>
+type Decision = Pick<Schema<'Decision'>, 'reason' | 'limit' | 'used' | 'resets_at' | 'policy_name'>
 
 /** In the order the rules are asked. */
 export const reasons: { code: DenyReason; label: string; sentence: string }[] = [
@@ -37,6 +37,24 @@ export const reasons: { code: DenyReason; label: string; sentence: string }[] = 
     label: 'Model not priced',
     sentence: 'The model had no price, and the workspace refuses that.',
   },
+  { code: 'POLICY_DENIED', label: 'Policy', sentence: 'A policy of the workspace did not allow it.' },
+  {
+    code: 'POLICY_LIMIT_EXCEEDED',
+    label: 'Policy’s limit',
+    sentence: 'The limit of a policy of the workspace was reached.',
+  },
+  {
+    code: 'REVIEW_NOT_SUPPORTED',
+    label: 'Review not supported',
+    sentence: 'A person was to approve it, but the client cannot wait for one.',
+  },
+  { code: 'REVIEW_DENIED', label: 'Refused by a person', sentence: 'A person refused it.' },
+  { code: 'REVIEW_EXPIRED', label: 'Review expired', sentence: 'Nobody decided in time.' },
+  {
+    code: 'REVIEW_CANCELLED',
+    label: 'Review cancelled',
+    sentence: 'What a person was asked about was no longer possible, or the policy changed.',
+  },
 ]
 
 export function reasonLabel(code: DenyReason): string {
@@ -48,7 +66,7 @@ export function reasonSentence(code: DenyReason): string {
 }
 
 /** Why a decision was a DENY, with its figures, as the second half of "Stopped at step 7: …". */
-export function why({ reason, limit, used, resets_at }: Decision, now: number): string {
+export function why({ reason, limit, used, resets_at, policy_name }: Decision, now: number): string {
   const day = resets_at && Date.parse(resets_at) > now ? 'today’s' : 'the day’s'
   switch (reason) {
     case 'RUN_ALREADY_ENDED':
@@ -67,6 +85,18 @@ export function why({ reason, limit, used, resets_at }: Decision, now: number): 
       return `${whole(used)} of ${whole(limit)} runs were running at once`
     case 'MODEL_NOT_PRICED':
       return 'the model had no price'
+    case 'POLICY_DENIED':
+      return `the policy ${policy_name ?? ''} did not allow it`
+    case 'POLICY_LIMIT_EXCEEDED':
+      return `the limit of the policy ${policy_name ?? ''} was reached`
+    case 'REVIEW_NOT_SUPPORTED':
+      return `the policy ${policy_name ?? ''} asks for a person, and the client cannot wait for one`
+    case 'REVIEW_DENIED':
+      return 'a person refused it'
+    case 'REVIEW_EXPIRED':
+      return 'nobody decided about it in time'
+    case 'REVIEW_CANCELLED':
+      return 'its review was cancelled'
     default:
       return 'it was denied'
   }
