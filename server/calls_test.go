@@ -198,6 +198,13 @@ func runCalls() []apiCase {
 			method: "GET", path: "/v1/policies/deploys/versions", as: "key", status: http.StatusOK,
 		},
 		{
+			method: "POST", path: "/v1/policies/backtest", as: "key", status: http.StatusOK,
+			body: `{"policies":[{"name":"x","effect":"deny"}],"since":"2026-11-01T00:00:00Z","until":"2026-11-01T00:00:00Z"}`,
+			want: `{"since":"2026-11-01T00:00:00.000Z","until":"2026-11-01T00:00:00.000Z","runs":0,"steps":0,"denied_runs":0,"denied":0,` +
+				`"reviewed":0,"logged":0,"not_spent_usd":0,"by_policy":[{"policy_name":"x","denied_runs":0,"denied":0,"reviewed":0,` +
+				`"logged":0,"failed":0}],"by_day":[],"examples":[]}`,
+		},
+		{
 			method: "POST", path: "/v1/end-runs", as: "token", body: `{"silent_for_seconds":0}`, status: http.StatusOK,
 			want: `{"ended_run_ids":["{run}"],"more":false}`, changes: "runs usage",
 		},

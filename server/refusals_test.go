@@ -83,6 +83,7 @@ func runRefusals() []apiCase {
 		{method: "DELETE", path: "/v1/grants/" + unknownID, as: "token", status: http.StatusNotFound, want: `{"detail":"Grant not found"}`},
 		{method: "DELETE", path: "/v1/grants/7", as: "token", status: http.StatusUnprocessableEntity, want: problems(badUUID("grant_id"))},
 		{name: "nothing", method: "PUT", path: "/v1/policies/deploys", as: "token", body: `{}`, status: http.StatusUnprocessableEntity},
+		{name: "nothing", method: "POST", path: "/v1/policies/backtest", as: "token", body: `{}`, status: http.StatusUnprocessableEntity},
 		{method: "DELETE", path: "/v1/policies/deploys", as: "token", status: http.StatusNotFound, want: `{"detail":"Policy not found"}`},
 		{method: "DELETE", path: "/v1/policies/" + strings.Repeat("x", 65), as: "token", status: http.StatusUnprocessableEntity},
 		{method: "GET", path: "/v1/policies/other/versions", as: "token", status: http.StatusNotFound, want: `{"detail":"Policy not found"}`},

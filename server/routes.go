@@ -57,6 +57,7 @@ func (s *Server) routes() []route {
 		{"GET", "/v1/policies/", canRead, s.listPolicies},
 		{"PUT", "/v1/policies/:name", canConfigure, s.savePolicy},
 		{"DELETE", "/v1/policies/:name", canConfigure, s.deletePolicy},
+		{"POST", "/v1/policies/backtest", canRead, s.backtest},
 		{"GET", "/v1/policies/:name/versions", canRead, s.listPolicyVersions},
 
 		// Not below /v1/runs/, where the router wants an id

@@ -16,6 +16,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"github.com/pikarc/server/auth"
 	"github.com/pikarc/server/guard"
 	"github.com/pikarc/server/plans"
@@ -89,6 +91,7 @@ type Timeouts struct {
 	Write      time.Duration // from the header's end to the answer's; 60 s
 	Idle       time.Duration // between requests; 2 min
 	Shutdown   time.Duration // finishing open requests at the end; 2 s
+	Backtest   time.Duration // waiting for others' and replaying; 25 s
 }
 
 func (t Timeouts) withDefaults() Timeouts {
@@ -99,6 +102,7 @@ func (t Timeouts) withDefaults() Timeouts {
 		Write:      positive(t.Write, 60*time.Second),
 		Idle:       positive(t.Idle, 2*time.Minute),
 		Shutdown:   positive(t.Shutdown, 2*time.Second),
+		Backtest:   positive(t.Backtest, 25*time.Second),
 	}
 }
 
@@ -146,7 +150,8 @@ type Server struct {
 	billing *billing.Service // nil when this server sells nothing
 	limiters
 	hintAtProxy sync.Once
-	hasAccounts atomic.Bool // once it is known
+	backtests   *semaphore.Weighted // one after another reads the past
+	hasAccounts atomic.Bool         // once it is known
 
 	ending    chan struct{} // closed when the server is to stop
 	troubles  troubleLog
@@ -170,12 +175,13 @@ func New(store *storage.Store, cfg Config) *Server {
 	cfg.Timeouts = cfg.Timeouts.withDefaults()
 	s := &Server{
 		Config: cfg, store: store, decide: guard.Decide,
-		tokens: auth.NewTokens(cfg.Secret, cfg.TokenTTL, cfg.Now),
-		hasher: auth.NewHasher(runtime.GOMAXPROCS(0)),
-		logins: limit.NewLogins(cfg.Now),
-		hub:    live.NewHub(store, cfg.Streams, cfg.Log),
-		ending: make(chan struct{}),
-		bodies: newBodyMemory(cfg.MaxBodyMemory, max(cfg.MaxBody, cfg.MaxRunBody)),
+		tokens:    auth.NewTokens(cfg.Secret, cfg.TokenTTL, cfg.Now),
+		hasher:    auth.NewHasher(runtime.GOMAXPROCS(0)),
+		logins:    limit.NewLogins(cfg.Now),
+		hub:       live.NewHub(store, cfg.Streams, cfg.Log),
+		ending:    make(chan struct{}),
+		backtests: semaphore.NewWeighted(1),
+		bodies:    newBodyMemory(cfg.MaxBodyMemory, max(cfg.MaxBody, cfg.MaxRunBody)),
 		limiters: limiters{
 			addresses: limit.NewRate[netip.Prefix](cfg.RatePerAddress, cfg.Now),
 			keys:      limit.NewRate[string](cfg.RatePerKey, cfg.Now),

@@ -108,6 +108,7 @@ func intrusions() map[string]intrusion {
 		"GET /v1/grants/":                       {"", http.StatusOK},
 		"DELETE /v1/grants/:grant_id":           {"", http.StatusOK},
 		"GET /v1/policies/":                     {"", http.StatusOK},
+		"POST /v1/policies/backtest":            {`{"policies":[]}`, http.StatusOK},
 		"PUT /v1/policies/:name":                {`{"effect":"no such"}`, http.StatusUnprocessableEntity},
 		"DELETE /v1/policies/:name":             {"", http.StatusNotFound},
 		"GET /v1/policies/:name/versions":       {"", http.StatusNotFound},

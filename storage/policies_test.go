@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -337,6 +338,24 @@ func policyCalls(w *world, ws WorkspaceKey) []call {
 				save("no", `{"match":{"tools":["no"]},"effect":"deny"}`),
 				save("ask", `{"match":{"tools":["ask"]},"effect":"review"}`),
 				ask("no"), ask("ask"), ask("ask"), ask("ask"), ask("ask"))
+		}},
+		{"Replay", func() error {
+			long := []byte(`{"a":"` + strings.Repeat("x", 2*largeReplayed) + `"}`)
+			a, err := w.StartRun(ctx, w.caller(ws), NewRun{UserID: "asked", Metadata: long}, guard.Decide)
+			if err != nil {
+				return err
+			}
+			_, err = w.CreateStep(ctx, w.caller(ws), a.ID, NewStep{Type: ToolCall, Sequence: 1, InputData: long}, guard.Decide)
+			if err != nil {
+				return err
+			}
+			none, err := policies.Compile(nil)
+			seen := 0
+			for _, set := range []*policies.Set{none, everything(w.t)} {
+				err = errors.Join(err, w.Replay(ctx, ws, noon().AddDate(0, 0, -1), noon().AddDate(0, 0, 30), set,
+					func(*policies.Event) error { seen++; return nil }))
+			}
+			return errors.Join(err, atLeastOne(seen))
 		}},
 		{"Policies", func() error { list, err := w.Policies(ctx, ws); return errors.Join(err, atLeastOne(len(list))) }},
 		{"Policy", func() error { _, err := w.Policy(ctx, ws, "ask"); return err }},

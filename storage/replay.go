@@ -1,0 +1,301 @@
+package storage
+
+import (
+	"bytes"
+	"cmp"
+	"container/heap"
+	"context"
+	"database/sql"
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/pikarc/server/plans"
+	"github.com/pikarc/server/policies"
+)
+
+// Replay calls each with what was allowed in a workspace from one time to another,
+// in the order of time: starts of runs, and steps. Of an event's facts those are
+// read that the policies need. It holds no snapshot for its whole length, so what
+// is erased meanwhile may be missing.
+func (s *Store) Replay(
+	ctx context.Context, ws WorkspaceKey, from, to time.Time, needs *policies.Set, each func(*policies.Event) error,
+) error {
+	r := &replaying{
+		store: s, ctx: ctx, ws: ws, from: from.UnixMilli(), to: to.UnixMilli(), needs: needs, each: each,
+		runs: make(map[int64]*replayedRun),
+	}
+	spans, err := r.load()
+	if err != nil {
+		return fmt.Errorf("replay steps: %w", err)
+	}
+	for _, span := range spans {
+		if err := r.emit(span.first); err != nil {
+			return err
+		}
+		if err := r.loadSteps(span); err != nil {
+			return fmt.Errorf("replay steps: %w", err)
+		}
+	}
+	return r.emit(math.MaxInt64)
+}
+
+// replaying is a call of Replay that is under way. Steps lie in segments of a few
+// hundred, which are all but in the order of time: those that overlap are held
+// at once, and no others.
+type replaying struct {
+	store    *Store
+	ctx      context.Context
+	ws       WorkspaceKey
+	from, to int64 // milliseconds
+	needs    *policies.Set
+	each     func(*policies.Event) error
+
+	runs    map[int64]*replayedRun
+	starts  []*replayedRun // those within the time, the oldest first
+	pending replayedSteps
+}
+
+type replayedRun struct {
+	id       int64
+	uuid     uuid.UUID
+	text     string // the uuid's
+	user     string
+	started  int64
+	tags     map[string]string
+	metadata []byte
+	isLarge  bool // the metadata is read when it is needed
+}
+
+// replayedStep is a step that was read, and not told yet.
+type replayedStep struct {
+	run          *replayedRun
+	id           uuid.UUID
+	at, booked   int64 // milliseconds; booked is 0 where nothing was
+	kind         StepType
+	cost, tokens int64
+
+	tool, model, input sql.NullString
+	isLarge            bool // the input is read when the step is told
+}
+
+// replayedSpan is a segment, and when its first step was asked for. Of segment 0,
+// which has all steps of the oldest versions, it is one run.
+type replayedSpan struct{ segment, fromRun, toRun, first int64 }
+
+// largeReplayed is from how many bytes on a payload is not held with others.
+const largeReplayed = 16 << 10
+
+// load reads which runs there are, and which segments.
+func (r *replaying) load() (spans []replayedSpan, err error) {
+	before := idFloor(time.UnixMilli(r.to).UTC())
+	err = r.store.read(r.ctx, func(tx *Tx) error {
+		if err := r.loadRuns(tx, before); err != nil {
+			return err
+		}
+		return r.loadSpans(tx, before, func(span replayedSpan) { spans = append(spans, span) })
+	})
+	slices.SortFunc(spans, func(a, b replayedSpan) int {
+		return cmp.Or(cmp.Compare(a.first, b.first), cmp.Compare(a.segment, b.segment), cmp.Compare(a.fromRun, b.fromRun))
+	})
+	return spans, err
+}
+
+func (r *replaying) loadSpans(tx *Tx, before uuid.UUID, add func(replayedSpan)) error {
+	const ofRuns = `FROM runs r JOIN run_segments l ON l.run_id = r.id
+		WHERE r.workspace_id = $1 AND r.uuid < $2 AND r.last_call_at >= $3`
+	args := []any{r.ws, before[:], r.from}
+	err := tx.each(`SELECT s.segment, min(s.created_at) FROM steps s
+		WHERE s.segment > 0 AND s.segment IN (SELECT l.segment `+ofRuns+`)
+		GROUP BY s.segment HAVING max(s.created_at) >= $3 AND min(s.created_at) < $4`,
+		append(args, r.to), func(rows scanner) error {
+			span := replayedSpan{toRun: math.MaxInt64}
+			err := rows.Scan(&span.segment, &span.first)
+			add(span)
+			return err
+		})
+	if err != nil {
+		return err
+	}
+	return tx.each(`SELECT r.id, r.started_at `+ofRuns+` AND l.segment = 0`, args, func(rows scanner) error {
+		var span replayedSpan
+		err := rows.Scan(&span.fromRun, &span.first)
+		span.toRun = span.fromRun
+		add(span)
+		return err
+	})
+}
+
+func (r *replaying) loadRuns(tx *Tx, before uuid.UUID) error {
+	metadata := `NULL`
+	if r.needs.NeedsTags() || r.needs.NeedsMetadata() {
+		metadata = `(SELECT m.metadata FROM run_metadata m WHERE m.run_id = r.id)`
+	}
+	return tx.each(`SELECT r.id, r.uuid, u.external_id, r.started_at, r.status = $4 AND r.ended_by IS NULL, `+metadata+`
+		FROM runs r JOIN users u ON u.id = r.user_id
+		WHERE r.workspace_id = $1 AND r.uuid < $2 AND r.last_call_at >= $3 ORDER BY r.uuid`,
+		[]any{r.ws, before[:], r.from, int64(RunBlocked)}, func(rows scanner) error {
+			run := &replayedRun{}
+			var denied bool
+			var metadata sql.NullString
+			err := rows.Scan(&run.id, &run.uuid, &run.user, &run.started, &denied, &metadata)
+			if err != nil || denied {
+				return err
+			}
+			run.text = run.uuid.String()
+			if r.needs.NeedsTags() {
+				run.tags, _ = policies.TagsOf([]byte(metadata.String))
+			}
+			if run.isLarge = len(metadata.String) > largeReplayed; r.needs.NeedsMetadata() && !run.isLarge {
+				run.metadata = jsonOf(metadata)
+			}
+			r.runs[run.id] = run
+			if run.started >= r.from {
+				r.starts = append(r.starts, run)
+			}
+			return nil
+		})
+}
+
+func (r *replaying) loadSteps(span replayedSpan) error {
+	input, join := `NULL, 0`, ``
+	args := []any{span.segment, span.fromRun, span.toRun, r.from, r.to, int64(StepBlocked)}
+	if r.needsInput() {
+		input = `CASE WHEN length(p.input_data) <= $7 THEN p.input_data END, coalesce(length(p.input_data), 0)`
+		join = `LEFT JOIN step_payloads p ON p.run_id = s.run_id AND p.step_uuid = s.uuid`
+		args = append(args, int64(largeReplayed))
+	}
+	return r.store.read(r.ctx, func(tx *Tx) error {
+		return tx.each(`SELECT s.run_id, s.uuid, s.created_at, s.type, s.tool_name, m.name,
+				coalesce(s.cost_nanos, 0), coalesce(s.prompt_tokens, 0) + coalesce(s.completion_tokens, 0),
+				CASE WHEN s.booked_day IS NULL THEN 0 ELSE coalesce(s.completed_at, s.created_at) END, `+input+`
+			FROM steps s LEFT JOIN models m ON m.id = s.model_id `+join+`
+			WHERE s.segment = $1 AND s.run_id >= $2 AND s.run_id <= $3
+				AND s.created_at >= $4 AND s.created_at < $5 AND s.status <> $6`,
+			args, func(rows scanner) error {
+				var s replayedStep
+				var run, length int64
+				err := rows.Scan(&run, &s.id, &s.at, &s.kind, &s.tool, &s.model, &s.cost, &s.tokens, &s.booked,
+					&s.input, &length)
+				if s.run = r.runs[run]; s.run == nil || err != nil {
+					return err // of another workspace
+				}
+				s.isLarge = length > largeReplayed
+				heap.Push(&r.pending, s)
+				return nil
+			})
+	})
+}
+
+func (r *replaying) needsInput() bool { return r.needs.NeedsInput() || r.needs.NeedsRepeats() }
+
+// emit tells what happened before a time.
+func (r *replaying) emit(until int64) error {
+	for len(r.pending) > 0 && r.pending[0].at < until {
+		step, _ := heap.Pop(&r.pending).(replayedStep)
+		if err := r.emitStarts(step.at + 1); err != nil {
+			return err
+		}
+		if err := r.emitStep(&step); err != nil {
+			return err
+		}
+	}
+	return r.emitStarts(until)
+}
+
+func (r *replaying) emitStarts(until int64) error {
+	for len(r.starts) > 0 && r.starts[0].started < until {
+		e, err := r.event(r.starts[0], r.starts[0].started)
+		if err != nil {
+			return err
+		}
+		r.starts = r.starts[1:]
+		e.Start = true
+		if err := r.each(e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *replaying) event(run *replayedRun, at int64) (*policies.Event, error) {
+	e := &policies.Event{At: time.UnixMilli(at).UTC()}
+	e.Run, e.User, e.Tags, e.Metadata = run.text, run.user, run.tags, run.metadata
+	if run.isLarge && r.needs.NeedsMetadata() {
+		metadata, err := r.payload(`SELECT metadata FROM run_metadata WHERE run_id = $1`, run.id)
+		if err != nil {
+			return nil, err
+		}
+		e.Metadata = jsonOf(metadata)
+	}
+	return e, nil
+}
+
+func (r *replaying) emitStep(s *replayedStep) error {
+	e, err := r.event(s.run, s.at)
+	if err != nil {
+		return err
+	}
+	if s.isLarge {
+		s.input, err = r.payload(`SELECT input_data FROM step_payloads WHERE run_id = $1 AND step_uuid = $2`,
+			s.run.id, s.id[:])
+		if err != nil {
+			return err
+		}
+	}
+	action := NewStep{Type: s.kind, InputData: jsonOf(s.input)}
+	if s.tool.Valid {
+		action.ToolName = &s.tool.String
+	}
+	if s.model.Valid && s.model.String != toolPrefix+s.tool.String {
+		action.Model, e.Model = &s.model.String, s.model.String
+	}
+	e.Step, e.Type, e.Tool, e.Input = s.id.String(), s.kind.String(), s.tool.String, action.InputData
+	e.Cost, e.Tokens = plans.Money(s.cost), s.tokens
+	if s.booked != 0 {
+		e.BookedAt = time.UnixMilli(s.booked).UTC()
+	}
+	if r.needs.NeedsRepeats() {
+		e.Action = shortHash(actionHash(action))
+	}
+	return r.each(e)
+}
+
+// payload reads one that was too large to be held; nothing when it is gone by now.
+func (r *replaying) payload(query string, args ...any) (text sql.NullString, err error) {
+	err = r.store.read(r.ctx, func(tx *Tx) error { return tx.get(query, args, &text) })
+	if err = ignoreNotFound(err); err != nil {
+		return text, fmt.Errorf("replay a payload: %w", err)
+	}
+	return text, nil
+}
+
+// replayedSteps is a heap by time, and by id where that is the same.
+type replayedSteps []replayedStep
+
+func (s replayedSteps) Len() int { return len(s) }
+
+func (s replayedSteps) Less(i, j int) bool {
+	return s[i].at < s[j].at || s[i].at == s[j].at && bytes.Compare(s[i].id[:], s[j].id[:]) < 0
+}
+
+func (s replayedSteps) Swap(i, j int) { s[i], s[j] = s[j], s[i] }
+
+// Push implements heap.Interface.
+func (s *replayedSteps) Push(x any) {
+	if one, ok := x.(replayedStep); ok {
+		*s = append(*s, one)
+	}
+}
+
+// Pop implements heap.Interface.
+func (s *replayedSteps) Pop() any {
+	last := len(*s) - 1
+	one := (*s)[last]
+	(*s)[last] = replayedStep{}
+	*s = (*s)[:last]
+	return one
+}
