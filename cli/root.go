@@ -104,7 +104,7 @@ func newRoot(stdin *os.File) *cobra.Command {
 	root.AddCommand(newServe(), newMigrate(), newVerify(), newBackup(), newRestore(),
 		newCreateUser(stdin), newAccounts(), newSetPassword(stdin),
 		newSetPlan(), newKeys(), newCreateKey(), newRotateKey(), newRevokeKey(),
-		newPrices(), newHook(stdin), newDoctor(), newMCP(stdin), newDemo(), newHealth(), newVersion())
+		newPolicies(stdin), newPrices(), newHook(stdin), newDoctor(), newMCP(stdin), newDemo(), newHealth(), newVersion())
 	return root
 }
 
