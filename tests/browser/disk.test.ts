@@ -34,7 +34,7 @@ test('a change that a full disk refuses says so, and works once there is room', 
     const registered = await (await call('POST', '/v1/auth/register', { email, password: PASSWORD })).json()
     const account = { email, apiKey: registered.api_key.key, token: registered.access_token }
     const { page, context, troubles } = await visit(browser, { url } as Server, account)
-    await page.goto('/limits')
+    await page.goto('/limits?rule=daily-budget')
     await settled(page)
 
     const filler = `/proc/${child.pid}/root${dir}/filler`

@@ -10,12 +10,14 @@ export class Problem extends Error {
     readonly requestId = '',
     /** Seconds to wait before the next try. */
     readonly retryAfter = 0,
+    /** By the name of the field, where in its text (422 of an expression). */
+    readonly places: Record<string, { line: number; column: number }> = {},
   ) {
     super(message)
   }
 }
 
-type Entry = { loc: (string | number)[]; msg: string }
+type Entry = { loc: (string | number)[]; msg: string; ctx?: { line?: number; column?: number } }
 
 /** The problem that an answer with an error status tells. */
 export function problemOf(status: number, headers: Headers, body: unknown): Problem {
@@ -24,7 +26,8 @@ export function problemOf(status: number, headers: Headers, body: unknown): Prob
   const retryAfter = Number(headers.get('Retry-After')) || 0
   if (Array.isArray(detail)) {
     const fields = fieldsOf(detail as Entry[])
-    return new Problem(status, Object.values(fields).join(' '), fields, requestId, retryAfter)
+    const message = Object.values(fields).join(' ')
+    return new Problem(status, message, fields, requestId, retryAfter, placesOf(detail as Entry[]))
   }
   return new Problem(status, sentence(status, detail), {}, requestId, retryAfter)
 }
@@ -45,6 +48,13 @@ function fieldsOf(entries: Entry[]): Record<string, string> {
     fields[name] ??= plain(msg)
   }
   return fields
+}
+
+function placesOf(entries: Entry[]) {
+  const places: Record<string, { line: number; column: number }> = {}
+  for (const { loc, ctx } of entries)
+    if (ctx?.column) places[String(loc.at(-1) ?? '')] ??= { line: ctx.line ?? 1, column: ctx.column }
+  return places
 }
 
 // The texts of the API name programming types; people fill in fields.

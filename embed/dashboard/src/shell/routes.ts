@@ -34,7 +34,7 @@ export const routes: Route[] = [
   { path: '/runs/{id}', title: 'Run', load: () => import('../pages/run/Run.svelte') },
   { path: '/users', title: 'Users', load: () => import('../pages/users/Users.svelte') },
   { path: '/prices', title: 'Prices', load: () => import('../pages/prices/Prices.svelte') },
-  { path: '/limits', title: 'Limits', load: () => import('../pages/limits/Limits.svelte') },
+  { path: '/limits', title: 'Limits and policies', load: () => import('../pages/limits/Limits.svelte') },
   { path: '/api-keys', title: 'API keys', load: () => import('../pages/api-keys/ApiKeys.svelte') },
   {
     path: '/notifications',

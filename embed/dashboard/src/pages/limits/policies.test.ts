@@ -1,0 +1,89 @@
+import { describe, expect, test } from 'vitest'
+import { Exact } from '../../api/exact'
+import { about, bodyOf, differences, draftOf, period, READY, type Body } from './policies'
+
+const full: Body = {
+  name: 'refunds',
+  description: 'Large ones',
+  enabled: false,
+  priority: 7,
+  match: { types: ['TOOL_CALL'], tools: ['refund*', 'pay'], users: ['acme/*'], tags: { agent: 'billing' } },
+  when: 'usd(input.amount) > usd(100)',
+  limit: { measure: 'calls', per: 'user', window: 'hour', amount: 3, rolling: true },
+  effect: 'review',
+  message: 'Ask',
+  review: { expires_seconds: 60, approvals: 1, on_expiry: 'deny' },
+}
+
+describe('the form', () => {
+  test('sends what it was given', () => {
+    expect(bodyOf(draftOf(full))).toEqual({
+      ...full,
+      limit: { ...full.limit, amount: '3' },
+      review: { expires_seconds: 60 },
+    })
+  })
+
+  test('loses no digit of an amount', () => {
+    const amount = new Exact('123456789.123456789') as unknown as number
+    const body = bodyOf(draftOf({ ...full, limit: { ...full.limit!, measure: 'usd', amount } }))
+    expect(body.limit!.amount).toBe('123456789.123456789')
+  })
+
+  test('leaves out what is empty, and sends what it cannot read as it is', () => {
+    const draft = { ...draftOf({ name: 'x', effect: 'deny' }), priority: 'high', when: '  ' }
+    expect(bodyOf(draft)).toEqual({
+      name: 'x',
+      description: '',
+      enabled: true,
+      priority: 'high',
+      match: {},
+      effect: 'deny',
+      message: '',
+    })
+    expect(bodyOf({ ...draft, measure: 'usd', amount: 'much' }).limit!.amount).toBe('much')
+  })
+
+  test('counts repeats in their run alone, and rolls no endless window', () => {
+    const draft = { ...draftOf(full), measure: 'repeats', amount: '5' }
+    expect(bodyOf(draft).limit).toEqual({
+      measure: 'repeats',
+      per: 'run',
+      window: 'run',
+      amount: '5',
+      rolling: false,
+    })
+    expect(bodyOf({ ...draft, measure: 'usd', window: 'total' }).limit!.rolling).toBe(false)
+  })
+
+  test('takes a tag without a value for any', () => {
+    expect(bodyOf({ ...draftOf(full), tags: 'agent, team = a=b' }).match!.tags).toEqual({
+      agent: '*',
+      team: 'a=b',
+    })
+  })
+})
+
+test('a policy is said in a sentence', () => {
+  expect(about(full)).toBe(
+    'Steps of type TOOL_CALL; tools refund*, pay; users acme/*; runs tagged agent: billing when usd(input.amount) > usd(100).',
+  )
+  expect(about({ effect: 'deny' })).toBe('Everything.')
+  expect(period(full.limit!)).toBe('in any hour for each user')
+  expect(period({ ...full.limit!, rolling: false, per: 'tag:agent' })).toBe('an hour for each tag agent')
+})
+
+test('what two versions say differently', () => {
+  const after = { ...full, enabled: true, limit: { ...full.limit!, amount: 4 }, message: '' }
+  expect(differences(full, after)).toEqual([
+    { field: 'enabled', before: 'false', after: 'true' },
+    { field: 'limit.amount', before: '3', after: '4' },
+    { field: 'message', before: 'Ask', after: '' },
+  ])
+  expect(differences(undefined, { name: 'x' })).toEqual([{ field: 'name', before: '', after: 'x' }])
+  expect(differences(full, full)).toEqual([])
+})
+
+test('ready-made policies begin by logging', () => {
+  expect(READY.map(({ effect }) => effect)).toEqual(['log', 'log', 'log', 'log'])
+})
