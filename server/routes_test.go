@@ -71,7 +71,7 @@ var answeredElsewhere = []string{
 	"POST /v1/api-keys/ 400", "POST /v1/api-keys/regenerate 400",
 	"GET /v1/api-keys/ 404", "POST /v1/auth/register 403", "POST /v1/auth/login 429", "GET /health/ready 503",
 	"POST /v1/policies/backtest 400", // TestABacktestEndsInTime
-	"PUT /v1/policies/:name 400", // storage: TestPoliciesAreCountedAndRefusedBeyondTheirNumber
+	"PUT /v1/policies/:name 400",     // storage: TestPoliciesAreCountedAndRefusedBeyondTheirNumber
 	"GET /v1/events 429", "GET /v1/events 503", "POST /v1/auth/change-password 429",
 	"DELETE /v1/users/*user_id 202", "POST /v1/users/erase 202",
 	"GET /v1/export-runs 429", "GET /v1/export-runs 503", "POST /v1/saved-views/ 400",
