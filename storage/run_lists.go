@@ -336,8 +336,8 @@ func latestDenial(tx *Tx, runID int64) (*DeniedStep, error) {
 		return nil, err
 	}
 	step.Decision = recordedDecision(guard.Step, reason, limit, used, resets)
-	if err == nil {
-		err = readPolicy(tx, runID, step.ID[:], &step.Decision)
+	if err := readPolicy(tx, runID, step.ID[:], &step.Decision); err != nil {
+		return nil, err
 	}
 	err = tx.get(`SELECT sequence FROM run_steps WHERE run_id = $1 AND uuid = $2`, []any{runID, step.ID[:]}, &step.Sequence)
 	return &step, err
