@@ -85,14 +85,18 @@ test('texts of strangers are shown as text in a list of runs and in a run', asyn
   const { page, context, troubles } = await visit(browser, server, account)
   await page.goto('/runs')
   await settled(page)
-  for (const text of hostile) await page.getByText(shown(text).slice(0, 60)).first().waitFor()
+  for (const text of hostile) await page.locator('tbody').getByText(shown(text).slice(0, 60)).first().waitFor()
   for (const [text, id] of runs) {
     await page.goto(`/runs/${id}`)
     await settled(page)
     await page.getByText(shown(text).slice(0, 100)).first().waitFor()
     expect(await page.locator('main img').count()).toBe(0)
-    for (const fold of await page.locator('main [data-row]').all()) await fold.click()
-    await page.locator('pre').first().waitFor()
+    for (const row of await page.locator('main [data-row]').all()) {
+      await row.click()
+      const panel = page.getByRole('complementary', { name: /^Step \d/ })
+      await panel.getByText(/^(Cost|Step|Used)$/).first().waitFor()
+      if ((await row.textContent())!.includes('→')) await panel.locator('pre').first().waitFor()
+    }
     expect(await page.locator('main').textContent()).not.toMatch(/[\u202A-\u202E\u2066-\u2069]/)
     expect(await page.title()).not.toBe('owned')
   }
