@@ -127,6 +127,7 @@ func trails() map[string]trail {
 			by + `,"action":"model_price.set","target":"gpt-4o","before":{"output_cost_per_token":0.00001},"after":{"output_cost_per_token":1}`, "",
 		},
 		"POST /v1/model-pricing/reprice": {"/v1/model-pricing/reprice", `{"dry_run":false}`, "", "nothing is without a price; see TestStepsArePricedAnew"},
+		"POST /v1/policies/backtest":     {"/v1/policies/backtest", `{"policies":[]}`, "", "it saves nothing"},
 		"POST /v1/billing/checkout":      {"/v1/billing/checkout", `{"plan":"pro"}`, "", "it only makes a page; the payment changes the plan"},
 		"POST /v1/billing/portal":        {"/v1/billing/portal", "", "", "it only makes a page"},
 		"POST /v1/billing/webhook":       {"/v1/billing/webhook", `{}`, "", "nobody has signed it; what Stripe's events leave is tested below"},

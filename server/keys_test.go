@@ -42,7 +42,7 @@ func group(rt server.TestRoute) string {
 		return "account"
 	case rt.Method == "GET" && strings.HasPrefix(rt.Path, "/v1/endpoints"):
 		return "inspect"
-	case rt.Method == "GET":
+	case rt.Method == "GET", rt.Path == "/v1/policies/backtest":
 		return "read"
 	case strings.HasSuffix(rt.Path, "/end"):
 		return "end"
