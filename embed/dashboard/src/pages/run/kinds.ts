@@ -3,9 +3,8 @@ import { isProblem, type Item } from './outline'
 
 export type Form = 'model' | 'tool' | 'wait' | 'fold' | 'other' | 'denied' | 'failed'
 
-/** States in which a person is waited for; those servers without reviews never say so. */
-const WAITING = new Set<string>(['REVIEW', 'PENDING_REVIEW', 'IN_REVIEW'])
-export const isWaiting = (item: Item) => WAITING.has(item.status)
+/** Whether a person decides about it. */
+export const isWaiting = ({ status }: Item) => status === 'WAITING'
 
 /** What a step is. */
 export function kindOf(item: Item): Form {

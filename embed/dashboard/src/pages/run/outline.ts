@@ -144,7 +144,10 @@ export function lanesOf(items: Item[], now: number): Lane[] {
 }
 
 export function endOf(item: Item, now: number): number {
-  return item.at + (item.took ?? (item.status === 'RUNNING' ? Math.max(0, now - item.at) : 0))
+  return (
+    item.at +
+    (item.took ?? (item.status === 'RUNNING' || item.status === 'WAITING' ? Math.max(0, now - item.at) : 0))
+  )
 }
 
 /** What some steps cost together, exactly; null where none of them has a price. */

@@ -6,12 +6,13 @@ export type Scale = { begin: number; span: number }
 
 const roomFor = (ms: number) => 1.1 ** Math.ceil(Math.log(ms) / Math.log(1.1))
 
-/** From the run's start to its end. While it runs the scale grows by tenths: each change moves every bar. */
-export function scaleOf(begin: number, ended: number | null, items: Item[], now: number): Scale {
-  let end = ended ?? now
-  for (const item of items) end = Math.max(end, endOf(item, now))
-  const span = Math.max(1, end - begin)
-  return { begin, span: ended === null ? roomFor(Math.max(1000, span)) : span }
+/** When the last of some steps ended, or was asked for. */
+export const lastOf = (items: Item[]) => items.reduce((end, item) => Math.max(end, endOf(item, item.at)), 0)
+
+/** From the run's start to its end. While it runs the axis grows by tenths: each change moves every bar. */
+export function spanOf(begin: number, ended: number | null, last: number, now: number): number {
+  const span = Math.max(1, Math.max(ended ?? now, last) - begin)
+  return ended === null ? roomFor(Math.max(1000, span)) : span
 }
 
 /** In percent from the left; bars that begin before the run, or end after it, are cut. */

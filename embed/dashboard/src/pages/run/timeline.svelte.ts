@@ -106,7 +106,10 @@ export class Timeline {
   #show(run: RunDetail, parts: Breakdown) {
     // A step that came in among those before may be on two pages, until both are read.
     const byId = new Map(this.#pages.flatMap(({ items }) => items).map((item) => [item.id, item]))
-    this.items = [...byId.values()]
+    const items = [...byId.values()]
+    // Where no step has changed, nothing is folded and drawn again.
+    if (items.length !== this.items.length || items.some((item, i) => item !== this.items[i]))
+      this.items = items
     this.run = run
     this.parts = parts
   }
@@ -156,7 +159,7 @@ export class Timeline {
 }
 
 /** Whether a step may still change without the run's going on. */
-const isOpen = ({ status }: Item) => status === 'RUNNING'
+const isOpen = ({ status }: Item) => status === 'RUNNING' || status === 'WAITING'
 
 /** The step as it was known, where nothing of it has changed: its row is then not drawn again. */
 function same(known: Item | undefined, news: Item): Item {
