@@ -152,7 +152,7 @@ func (p *policyCall) ask(tx *Tx, d guard.Decision) (guard.Decision, error) {
 	if len(rules) == 0 {
 		return d, nil
 	}
-	holds, err := p.conditions(rules)
+	holds, err := p.conditions(tx.ctx, rules)
 	if err != nil {
 		return d, err
 	}
@@ -181,7 +181,7 @@ func (p *policyCall) ask(tx *Tx, d guard.Decision) (guard.Decision, error) {
 
 // conditions answers by rule whether its expression holds. Where some are still
 // to be evaluated it fails with what is missing.
-func (p *policyCall) conditions(rules []*policies.Rule) (func(*policies.Rule) bool, error) {
+func (p *policyCall) conditions(ctx context.Context, rules []*policies.Rule) (func(*policies.Rule) bool, error) {
 	var needed []*policies.Rule
 	for _, rule := range rules {
 		if rule.HasWhen() {
@@ -201,7 +201,7 @@ func (p *policyCall) conditions(rules []*policies.Rule) (func(*policies.Rule) bo
 		if again.attempts < maxEvaluations {
 			return nil, again
 		}
-		again.evaluate(context.Background())
+		again.evaluate(ctx)
 		e = again
 	}
 	return func(rule *policies.Rule) bool { return !rule.HasWhen() || e.holds[rule.ID] }, nil
