@@ -127,10 +127,24 @@ func trails() map[string]trail {
 			by + `,"action":"model_price.set","target":"gpt-4o","before":{"output_cost_per_token":0.00001},"after":{"output_cost_per_token":1}`, "",
 		},
 		"POST /v1/model-pricing/reprice": {"/v1/model-pricing/reprice", `{"dry_run":false}`, "", "nothing is without a price; see TestStepsArePricedAnew"},
-		"POST /v1/policies/backtest":     {"/v1/policies/backtest", `{"policies":[]}`, "", "it saves nothing"},
-		"POST /v1/billing/checkout":      {"/v1/billing/checkout", `{"plan":"pro"}`, "", "it only makes a page; the payment changes the plan"},
-		"POST /v1/billing/portal":        {"/v1/billing/portal", "", "", "it only makes a page"},
-		"POST /v1/billing/webhook":       {"/v1/billing/webhook", `{}`, "", "nobody has signed it; what Stripe's events leave is tested below"},
+		"POST /v1/reviews/decide": {
+			"/v1/reviews/decide", `{"ids":["{review}"],"verdict":"approve"}`, "", "a second verdict changes nothing; see TestReviewsAreInTheAuditLog",
+		},
+		"POST /v1/reviews/:review_id/approve": {"/v1/reviews/{review}/approve", "", "", "as above"},
+		"POST /v1/reviews/:review_id/deny":    {"/v1/reviews/{review}/deny", `{"note":"no"}`, "", "as above"},
+		"DELETE /v1/grants/:grant_id": {
+			"/v1/grants/{grant}", "",
+			by + `,"action":"grant.revoke","target":"{grant}","before":{"revoked":false},"after":{"revoked":true}`, "",
+		},
+		"PUT /v1/policies/:name": {
+			"/v1/policies/deploys", `{"effect":"deny"}`,
+			by + `,"action":"policy.set","target":"deploys","before":null,"after":{"effect":"deny","enabled":true,"name":"deploys","priority":100}`, "",
+		},
+		"DELETE /v1/policies/:name":  {"/v1/policies/deploys", "", "", "there is none; see TestReviewsAreInTheAuditLog"},
+		"POST /v1/policies/backtest": {"/v1/policies/backtest", `{"policies":[]}`, "", "it saves nothing"},
+		"POST /v1/billing/checkout":  {"/v1/billing/checkout", `{"plan":"pro"}`, "", "it only makes a page; the payment changes the plan"},
+		"POST /v1/billing/portal":    {"/v1/billing/portal", "", "", "it only makes a page"},
+		"POST /v1/billing/webhook":   {"/v1/billing/webhook", `{}`, "", "nobody has signed it; what Stripe's events leave is tested below"},
 	}
 }
 

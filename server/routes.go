@@ -176,6 +176,9 @@ func (s *Server) methodNotAllowed(c *call) error {
 	}
 	methods := strings.Split(c.w.Header().Get("Allow"), ", ")
 	methods = slices.DeleteFunc(methods, func(m string) bool { return m == http.MethodOptions })
+	if strings.TrimSuffix(c.r.URL.Path, "/") == decidePath { // which the router does not know
+		methods = append(methods, http.MethodPost)
+	}
 	c.w.Header().Set("Allow", strings.Join(methods, ", "))
 	return &apiError{status: http.StatusMethodNotAllowed, detail: "Method Not Allowed"}
 }

@@ -358,3 +358,22 @@ func TestReviewsAreListedAndFiltered(t *testing.T) {
 		}
 	}
 }
+
+func TestReviewsAreInTheAuditLog(t *testing.T) {
+	w := audited(t)
+	ws, run, a := w.waiting()
+	b := w.ask(ws, run, "refund", `{}`)
+	w.decide(ws, a.Review, Verdict{Approve: true})
+	note := "no"
+	w.decide(ws, b.Review, Verdict{Note: &note})
+	w.must(w.DeletePolicy(person("ana@example.com"), ws, "refunds"))
+	for action, want := range map[Action]string{
+		ActionApproveReview: a.Review.String(), ActionDenyReview: b.Review.String(), ActionDeletePolicy: "refunds",
+	} {
+		entries, _, err := w.Audit(t.Context(), ws, AuditFilter{Action: action, Limit: 10})
+		w.must(err)
+		if len(entries) != 1 || entries[0].Target != want || entries[0].Actor.Name != "ana@example.com" {
+			t.Errorf("%s: %+v", action, entries)
+		}
+	}
+}
