@@ -23,7 +23,9 @@ func hungUp(conn net.Conn) (gone bool) {
 	if err != nil {
 		return true
 	}
-	err = raw.Read(func(fd uintptr) bool {
+	// Control and not Read: pgx may have a reader of its own waiting on the
+	// connection since a write was slow, and would keep Read out for ever.
+	err = raw.Control(func(fd uintptr) {
 		var first [1]byte
 		n, _, err := syscall.Recvfrom(int(fd), first[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
 		switch {
@@ -33,7 +35,6 @@ func hungUp(conn net.Conn) (gone bool) {
 		default: // an error that nobody has caused ends the connection
 			gone = first[0] == 'E'
 		}
-		return true
 	})
 	return gone || err != nil
 }
