@@ -138,7 +138,7 @@ func trails() map[string]trail {
 		},
 		"PUT /v1/policies/:name": {
 			"/v1/policies/deploys", `{"effect":"deny"}`,
-			by + `,"action":"policy.set","target":"deploys","before":null,"after":{"effect":"deny","enabled":true,"name":"deploys","priority":100}`, "",
+			by + `,"action":"policy.set","target":"deploys","before":null,"after":{"description":"","effect":"deny","enabled":true,"match":{},"message":"","name":"deploys","priority":100}`, "",
 		},
 		"DELETE /v1/policies/:name":  {"/v1/policies/deploys", "", "", "there is none; see TestReviewsAreInTheAuditLog"},
 		"POST /v1/policies/backtest": {"/v1/policies/backtest", `{"policies":[]}`, "", "it saves nothing"},
