@@ -163,7 +163,7 @@ test('a budget set on the limits page denies the next step, and two clicks from 
   await page.getByText('$0.00225 were spent.').first().waitFor()
   await page.getByRole('link', { name: /1 denial/ }).first().click()
   await page.getByRole('link', { name: 'Spend too much' }).first().click()
-  await page.getByText(/budget of \$0\.002 was reached \(\$0\.00225 spent\)/).first().waitFor()
+  await page.getByText(/the workspace had spent \$0\.00225 of its \$0\.002 a day/).first().waitFor()
   await context.close()
 })
 

@@ -46,7 +46,7 @@ test('each count of denials leads to a list that adds up to it, those after an e
   const { page, context, troubles } = await visit(browser, server, ada)
   await page.goto('/overview')
   await page.getByRole('link', { name: '5 denials' }).click()
-  await page.getByText('5 denials in 3 runs').waitFor()
+  await page.getByText(/5 denials/).waitFor()
   expect(new URL(page.url()).search).toBe('?denied=true&time=today')
   expect(await rows(page).count()).toBe(3)
   expect(await page.getByRole('link', { name: 'Not denied' }).count()).toBe(0)
@@ -54,7 +54,7 @@ test('each count of denials leads to a list that adds up to it, those after an e
   const later = await agent.start('carol', { task: 'Later' })
   await kill(ada, true)
   await agent.ask(later.id, 1)
-  await page.getByText('6 denials in 4 runs').waitFor()
+  await page.getByText(/6 denials/).waitFor()
 
   await page.goto('/overview')
   await settled(page)
