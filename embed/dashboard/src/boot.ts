@@ -55,7 +55,13 @@ function reads(name: string, id = ''): string[] {
   // A step that is chosen changes nothing of what a run's page reads.
   const run = /^[\w-]+$/.test(id) && name === 'run' ? '/v1/runs/' + id : ''
   const ofRun = run ? [run + '?steps_limit=0', run + '/outline?limit=200', run + '/breakdown'] : []
-  return ['/v1/workspace/', '/v1/usage/', '/v1/usage/now', ...ofRun, ...(location.search ? [] : (own[name] ?? []))]
+  return [
+    '/v1/workspace/',
+    '/v1/usage/',
+    '/v1/usage/now',
+    ...ofRun,
+    ...(location.search ? [] : (own[name] ?? [])),
+  ]
 }
 
 function boot() {
