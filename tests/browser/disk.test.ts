@@ -39,7 +39,7 @@ test('a change that a full disk refuses says so, and works once there is room', 
 
     const filler = `/proc/${child.pid}/root${dir}/filler`
     await fill(filler)
-    const field = page.getByLabel('Daily budget', { exact: true })
+    const field = page.getByRole('textbox', { name: 'Daily budget', exact: true })
     // What is rewritten in place still fits for some changes.
     let budget = 0
     await until('the disk to be full', async () => {

@@ -95,7 +95,7 @@ test('the file has exactly what is shown, and no formula', async () => {
   await settled(page)
   await shows(page, 2)
   const saved = page.waitForEvent('download')
-  await page.getByRole('button', { name: 'Export 2 runs as CSV' }).click()
+  await page.getByRole('button', { name: 'Export CSV of 2 runs' }).click()
   const file = await saved
   expect(file.suggestedFilename()).toMatch(/^pikarc-runs-\d{4}-\d\d-\d\d\.csv$/)
   const text = await readFile(await file.path(), 'utf8')
