@@ -142,7 +142,7 @@ test('agents that are gone hold places; their runs are ended together, and the l
     await page.goto('/overview')
     await page.getByRole('link', { name: 'Who holds the places, and end them' }).click()
     await page.getByRole('link', { name: 'Gone 1' }).waitFor()
-    const shown = await rows(page).allTextContents()
+    const shown = await page.locator('tbody [data-row]').allTextContents()
     expect(shown.map((name) => name.trim())).toEqual(['Gone 1', 'Gone 2', 'Gone 3', 'Alive'])
     // Nobody has been silent for as long as is asked first.
     expect(await page.getByRole('button', { name: 'End 0 runs' }).getAttribute('aria-disabled')).toBe('true')
@@ -238,7 +238,7 @@ test('the chart’s numbers are one click away as a table, and the address keeps
   await page.reload()
   const table = page.getByRole('table', { name: 'Daily spend by model' })
   await table.getByText('$0.0023').first().waitFor()
-  expect(await table.locator('tbody tr').count()).toBe(30)
+  expect(await table.locator('tbody tr').count()).toBe(7)
   expect(troubles).toEqual([])
   await context.close()
 })
