@@ -58,12 +58,13 @@ say "Python client: types"
 say "Python client: tests"
 (cd "$here/../python" && "$venv/bin/python" -m pytest -q)
 say "Python client in the place of the published one"
+# Webhooks are no client's, and this client says that it waits for reviews, where the published ones do not.
 # Two differ on purpose: a cancelled step is settled as FAILED, and half a token is rounded up. clients/python/tests holds both.
 differs=(
   test_agent.py::test_cancelled_agent_leaves_its_open_step_abandoned_and_its_run_completed
   'test_flaws.py::test_counts_that_can_be_read_are_booked[(500.5, 100)]'
 )
-(cd "$here/../../tests/client" && "$venv/bin/python" -m pytest -q --ignore=test_readme.py "${differs[@]/#/--deselect=}")
+(cd "$here/../../tests/client" && "$venv/bin/python" -m pytest -q --ignore=test_readme.py --ignore=test_webhooks.py --ignore=test_reviews.py "${differs[@]/#/--deselect=}")
 say "TypeScript client: types, build and tests"
 build_typescript
 npm run --silent check
