@@ -24,7 +24,9 @@ function run(command, args, options = {}) {
 
 function prepare() {
   mkdirSync(join(work, "node_modules"));
-  for (const name of readdirSync(frameworks)) symlinkSync(join(frameworks, name), join(work, "node_modules", name));
+  for (const name of readdirSync(frameworks)) {
+    if (name !== "pikarc") symlinkSync(join(frameworks, name), join(work, "node_modules", name));
+  }
   symlinkSync(here, join(work, "node_modules", "pikarc"));
   const names = readdirSync(examples).filter((name) => name.endsWith(".ts"));
   for (const name of names) cpSync(join(examples, name), join(work, name));
