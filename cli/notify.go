@@ -38,6 +38,8 @@ func (o notifyOptions) smtp() (*server.SMTP, error) {
 	switch {
 	case err != nil:
 		return nil, err
+	case o.mode == "" && o.smtpHost == "":
+		return nil, nil // a command without these settings
 	case !slices.Contains(server.SMTPModes(), o.mode):
 		return nil, fmt.Errorf("--smtp-tls %q: choose %s", o.mode, strings.Join(server.SMTPModes(), ", "))
 	case o.smtpHost == "" && (o.smtpFrom != "" || o.smtpUser != "" || password != ""):

@@ -48,7 +48,7 @@ func TestVerifySaysWhatIsWrongAndRepairsIt(t *testing.T) {
 	}
 	damage(t, dir, `UPDATE workspaces SET running_runs = 3`)
 	out := run(t, "verify", "--data-dir", dir)
-	if out.code != 1 || !strings.Contains(out.stdout, "workspaces.running_runs: id 1: is running_runs 3, should be running_runs 1\n") ||
+	if out.code != 1 || !strings.Contains(out.stdout, "workspaces: id 1: is running_runs 3, should be running_runs 1\n") ||
 		!strings.Contains(out.stderr, "1 differences are left") {
 		t.Errorf("exit code %d, %q, %q", out.code, out.stdout, out.stderr)
 	}
