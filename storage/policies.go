@@ -103,9 +103,8 @@ func readPolicies(tx *Tx, ws WorkspaceKey) (list []StoredPolicy, err error) {
 		if err := rows.Scan(&id, &name, &version, &p.countsFrom, &definition, &changed, &p.ChangedBy); err != nil {
 			return err
 		}
-		p.Policy, err = policies.ParseStored(name, []byte(definition))
-		if err != nil {
-			return fmt.Errorf("read policy %q: %v", name, err) // not %w: it is no caller's mistake
+		if p.Policy, err = parsePolicy(name, definition); err != nil {
+			return err
 		}
 		p.ID, p.Version, p.ChangedAt = id, version, time.UnixMilli(changed).UTC()
 		list = append(list, p)
@@ -213,7 +212,7 @@ func (s *Store) SavePolicy(ctx context.Context, ws WorkspaceKey, p policies.Poli
 		}
 		same := false
 		if row.definition != nil {
-			was, err := policies.ParseStored(p.Name, row.definition)
+			was, err := parsePolicy(p.Name, string(row.definition))
 			if err != nil {
 				return event, err
 			}
@@ -308,16 +307,22 @@ func policyAttributes(definition []byte) (a attributes, err error) {
 	return a, nil
 }
 
+// parsePolicy reads a definition that was checked when it was saved.
+func parsePolicy(name, definition string) (policies.Policy, error) {
+	p, err := policies.ParseStored(name, []byte(definition))
+	if err != nil {
+		err = fmt.Errorf("read policy %q: %v", name, err) // not %w: it is no caller's mistake
+	}
+	return p, err
+}
+
 // policyMessage is the message of a definition; "" of a policy that is gone.
 func policyMessage(name string, definition sql.NullString) (string, error) {
 	if !definition.Valid {
 		return "", nil
 	}
-	p, err := policies.ParseStored(name, []byte(definition.String))
-	if err != nil {
-		return "", fmt.Errorf("read policy %q: %v", name, err) // not %w: it is no caller's mistake
-	}
-	return p.Message, nil
+	p, err := parsePolicy(name, definition.String)
+	return p.Message, err
 }
 
 // readPolicy names the policy of a recorded decision, where it has one.
@@ -338,9 +343,9 @@ func readPolicy(tx *Tx, runID int64, step []byte, d *guard.Decision) error {
 	if !definition.Valid {
 		return nil
 	}
-	p, err := policies.ParseStored(name, []byte(definition.String))
+	p, err := parsePolicy(name, definition.String)
 	if err != nil {
-		return fmt.Errorf("read policy %q: %v", name, err) // not %w: it is no caller's mistake
+		return err
 	}
 	d.Policy.Message = p.Message
 	d.Policy.Money = d.Reason == guard.PolicyLimitExceeded && p.Limit != nil && p.Limit.Measure == policies.MeasureUSD
