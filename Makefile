@@ -213,10 +213,12 @@ format:
 	if [ -n "$$files" ]; then printf 'not formatted (run make fmt):\n%s\n' "$$files"; exit 1; fi
 
 # Tests run in random order, which also keeps go test from answering from its cache.
+# SQLite's C, translated to Go, is not ours and has locks that the detector does not know: watching it finds nothing,
+# and makes the tests of the store take five times as long.
 .PHONY: race
 race: compiler proxies
 	$(call say,Go tests with the race detector)
-	CGO_ENABLED=1 go test -race -shuffle=on -timeout 30m ./...
+	CGO_ENABLED=1 go test -race -gcflags='modernc.org/...=-race=false' -shuffle=on -timeout 30m ./...
 
 # The store's tests that are not about SQLite's file, on PostgreSQL. They start a server of their own.
 .PHONY: postgres
