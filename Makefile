@@ -216,13 +216,18 @@ format:
 # SQLite's C, translated to Go, is not ours and has locks that the detector does not know: watching it finds nothing,
 # and makes the tests of the store take five times as long.
 .PHONY: race
-race: compiler proxies
+race: compiler proxies postgresql
 	$(call say,Go tests with the race detector)
 	CGO_ENABLED=1 go test -race -gcflags='modernc.org/...=-race=false' -shuffle=on -timeout 30m ./...
 
 # The store's tests that are not about SQLite's file, on PostgreSQL. They start a server of their own.
 .PHONY: postgres
-postgres:
+postgres: postgresql
+	$(call say,the tests of the store on PostgreSQL)
+	go test -shuffle=on -timeout 20m ./storage -args -engine postgres
+
+.PHONY: postgresql
+postgresql:
 	@if ! command -v initdb >/dev/null && ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then \
 		printf '\n==> install PostgreSQL, without a server of Debian'"'"'s own\n'; \
 		apt-get update -q; apt-get install -qy --no-install-recommends postgresql-common; \
@@ -230,8 +235,6 @@ postgres:
 		echo 'create_main_cluster = false' >> /etc/postgresql-common/createcluster.conf; \
 		apt-get install -qy --no-install-recommends postgresql; \
 	fi
-	$(call say,the tests of the store on PostgreSQL)
-	go test -shuffle=on -timeout 20m ./storage -args -engine postgres
 
 # Some tests of the binary put a real proxy before it.
 .PHONY: proxies

@@ -17,6 +17,7 @@ const redacted = "***"
 const (
 	labelToken = "pikarc/session-token/hs256/v1"
 	labelSeal  = "pikarc/sealed-secret/aes-256-gcm/v1"
+	labelCheck = "pikarc/secret-check/v1"
 )
 
 // ErrCannotOpen reports sealed bytes that do not authenticate: damaged, sealed
@@ -75,6 +76,10 @@ func (s Secret) Open(sealed []byte, context string) (string, error) {
 	}
 	return string(plaintext), nil
 }
+
+// Check is what a database keeps to know the secret again: it tells two secrets
+// apart, and nothing of either can be derived from it.
+func (s Secret) Check() ([]byte, error) { return s.derive(labelCheck) }
 
 func (s Secret) aead() (cipher.AEAD, error) {
 	key, err := s.derive(labelSeal)

@@ -48,6 +48,13 @@ func LoadSecret(dataDir, fromEnv string) (Secret, error) {
 	return newSecret(material)
 }
 
+// HasSecretFile reports whether a data directory holds a server secret. What
+// cannot be looked at may be one: loading it says what is wrong.
+func HasSecretFile(dataDir string) bool {
+	_, err := os.Stat(filepath.Join(dataDir, secretFile))
+	return !errors.Is(err, fs.ErrNotExist)
+}
+
 func readSecretFile(path string) (string, error) {
 	f, err := os.Open(path)
 	if err != nil {

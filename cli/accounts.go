@@ -39,7 +39,11 @@ func newCreateUser(stdin *os.File) *cobra.Command {
   pikarc create-user --email bot@example.com --password-stdin --json --init < password`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return createUser(cmd.Context(), dataDir(cmd), o, stdin, cmd.OutOrStdout(),
+			at, err := placeOf(cmd)
+			if err != nil {
+				return err
+			}
+			return createUser(cmd.Context(), at, o, stdin, cmd.OutOrStdout(),
 				cmd.ErrOrStderr())
 		},
 	}
@@ -75,18 +79,18 @@ func (o createUserOptions) account() (storage.NewAccount, error) {
 }
 
 func createUser(
-	ctx context.Context, dir string, o createUserOptions, stdin *os.File, stdout, stderr io.Writer,
+	ctx context.Context, at place, o createUserOptions, stdin *os.File, stdout, stderr io.Writer,
 ) (err error) {
 	in, err := o.account()
 	if err != nil {
 		return err
 	}
-	made, err := requireDatabase(dir, o.init)
+	made, err := at.requireOrInit(ctx, o.init)
 	if err != nil {
 		return err
 	}
 	if !made {
-		if err := requireFreeEmail(ctx, dir, in.Email); err != nil {
+		if err := requireFreeEmail(ctx, at, in.Email); err != nil {
 			return err
 		}
 	}
@@ -97,7 +101,7 @@ func createUser(
 	if in.PasswordHash, err = auth.NewHasher(1).Hash(ctx, password); err != nil {
 		return err
 	}
-	store, _, err := open(ctx, dir, true, storage.Options{})
+	store, _, err := at.open(ctx, true, storage.Options{})
 	if err != nil {
 		return err
 	}
@@ -116,21 +120,21 @@ func createUser(
 		})
 	}
 	if made {
-		fmt.Fprintf(stdout, "Database   %s (new)\n", absolute(databasePath(dir)))
+		fmt.Fprintf(stdout, "Database   %s (new)\n", at)
 	}
 	_, err = fmt.Fprintf(stdout, "Account    %s\nWorkspace  %s (%s plan)\nAPI key    %s\n\n"+
 		"Next:\n"+
 		"  pikarc serve%s   unless the server runs\n"+
 		"  %s/   sign in with the email and the password\n"+
 		"  Agents send the API key with each call. Keep it as you keep a password.\n",
-		account.Email, workspace.Name, workspace.Plan.ID, key.Full, dataDirFlag(dir),
+		account.Email, workspace.Name, workspace.Plan.ID, key.Full, at.flags(),
 		placeFromEnvironment())
 	return err
 }
 
 // requireFreeEmail finds out before a password is asked for.
-func requireFreeEmail(ctx context.Context, dir, email string) (err error) {
-	store, _, err := open(ctx, dir, true, storage.Options{})
+func requireFreeEmail(ctx context.Context, at place, email string) (err error) {
+	store, _, err := at.open(ctx, true, storage.Options{})
 	if err != nil {
 		return err
 	}
@@ -198,15 +202,15 @@ func askPassword(terminal *os.File, stderr io.Writer) (string, error) {
 }
 
 // withStore runs fn on the store of an existing database.
-func withStore(ctx context.Context, dir string, fn func(*storage.Store) error) error {
-	return withStoreOf(ctx, dir, storage.Options{}, fn)
+func withStore(ctx context.Context, at place, fn func(*storage.Store) error) error {
+	return withStoreOf(ctx, at, storage.Options{}, fn)
 }
 
-func withStoreOf(ctx context.Context, dir string, opts storage.Options, fn func(*storage.Store) error) (err error) {
-	if !hasDatabase(dir) {
-		return errNoDatabase(dir)
+func withStoreOf(ctx context.Context, at place, opts storage.Options, fn func(*storage.Store) error) (err error) {
+	if err := at.require(ctx); err != nil {
+		return err
 	}
-	store, _, err := open(ctx, dir, false, opts)
+	store, _, err := at.open(ctx, false, opts)
 	if err != nil {
 		return err
 	}
@@ -216,18 +220,18 @@ func withStoreOf(ctx context.Context, dir string, opts storage.Options, fn func(
 
 // withWorkspace runs fn on the workspace of an existing account.
 func withWorkspace(
-	ctx context.Context, dir, email string, fn func(*storage.Store, storage.Workspace) error,
+	ctx context.Context, at place, email string, fn func(*storage.Store, storage.Workspace) error,
 ) error {
-	return withWorkspaceOf(ctx, dir, email, storage.Options{}, fn)
+	return withWorkspaceOf(ctx, at, email, storage.Options{}, fn)
 }
 
 func withWorkspaceOf(
-	ctx context.Context, dir, email string, opts storage.Options, fn func(*storage.Store, storage.Workspace) error,
+	ctx context.Context, at place, email string, opts storage.Options, fn func(*storage.Store, storage.Workspace) error,
 ) error {
 	if email == "" {
 		return usage(errors.New("--email is required"))
 	}
-	return withStoreOf(ctx, dir, opts, func(store *storage.Store) error {
+	return withStoreOf(ctx, at, opts, func(store *storage.Store) error {
 		w, err := store.WorkspaceByEmail(ctx, email)
 		if err != nil {
 			return orNoAccount(err, email)
@@ -257,19 +261,23 @@ func newSetPlan() *cobra.Command {
 			return usage(cobra.ExactArgs(1)(cmd, args))
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return setPlan(cmd.Context(), dataDir(cmd), email, args[0], cmd.OutOrStdout())
+			at, err := placeOf(cmd)
+			if err != nil {
+				return err
+			}
+			return setPlan(cmd.Context(), at, email, args[0], cmd.OutOrStdout())
 		},
 	}
 	cmd.Flags().StringVar(&email, "email", "", "the account's email (required)")
 	return cmd
 }
 
-func setPlan(ctx context.Context, dir, email, planID string, stdout io.Writer) error {
+func setPlan(ctx context.Context, at place, email, planID string, stdout io.Writer) error {
 	plan, err := plans.ByID(plans.ID(planID))
 	if err != nil {
 		return usage(err)
 	}
-	return withWorkspace(ctx, dir, email, func(store *storage.Store, w storage.Workspace) error {
+	return withWorkspace(ctx, at, email, func(store *storage.Store, w storage.Workspace) error {
 		after, err := store.SetPlan(ctx, w.Key(), plan)
 		if err != nil {
 			return err

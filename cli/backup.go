@@ -27,15 +27,22 @@ func newBackup() *cobra.Command {
 		Example: "  pikarc backup /backups/pikarc.db",
 		Args:    oneFile,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return backup(cmd.Context(), dataDir(cmd), args[0], cmd.OutOrStdout())
+			at, err := placeOf(cmd)
+			if err != nil {
+				return err
+			}
+			return backup(cmd.Context(), at, args[0], cmd.OutOrStdout())
 		},
 	}
 }
 
-func backup(ctx context.Context, dir, file string, stdout io.Writer) error {
-	bytes, err := dbfile.Backup(ctx, databasePath(dir), file)
-	if !hasDatabase(dir) {
-		return errNoDatabase(dir)
+func backup(ctx context.Context, at place, file string, stdout io.Writer) error {
+	if err := at.requireFile("backup"); err != nil {
+		return err
+	}
+	bytes, err := dbfile.Backup(ctx, databasePath(at.dir), file)
+	if !hasDatabase(at.dir) {
+		return at.errNone()
 	}
 	if err != nil {
 		return err
@@ -60,7 +67,11 @@ func newRestore() *cobra.Command {
   pikarc restore /backups/pikarc.db --force --data-dir /var/lib/pikarc`,
 		Args: oneFile,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return restore(cmd.Context(), dataDir(cmd), args[0], force, cmd.OutOrStdout())
+			at, err := placeOf(cmd)
+			if err != nil {
+				return err
+			}
+			return restore(cmd.Context(), at, args[0], force, cmd.OutOrStdout())
 		},
 	}
 	cmd.Flags().BoolVar(&force, "force", false,
@@ -68,17 +79,20 @@ func newRestore() *cobra.Command {
 	return cmd
 }
 
-func restore(ctx context.Context, dir, file string, force bool, stdout io.Writer) error {
-	if err := privatefile.MkdirAll(dir); err != nil {
+func restore(ctx context.Context, at place, file string, force bool, stdout io.Writer) error {
+	if err := at.requireFile("restore"); err != nil {
+		return err
+	}
+	if err := privatefile.MkdirAll(at.dir); err != nil {
 		return fmt.Errorf("make the data directory: %w", err)
 	}
-	kept, err := dbfile.Restore(ctx, file, databasePath(dir), embed.Migrations(), force)
+	kept, err := dbfile.Restore(ctx, file, databasePath(at.dir), embed.Migrations(), force)
 	if err != nil {
 		return err
 	}
 	if kept != "" {
 		fmt.Fprintf(stdout, "the old database is kept as %s\n", kept)
 	}
-	_, err = fmt.Fprintf(stdout, "%s is restored from %s\n", absolute(databasePath(dir)), file)
+	_, err = fmt.Fprintf(stdout, "%s is restored from %s\n", at, file)
 	return err
 }

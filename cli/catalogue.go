@@ -2,6 +2,7 @@ package cli
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -85,7 +86,11 @@ func newUpdatePrices() *cobra.Command {
 			"  pikarc prices update --from catalogue.txt --accept openai/gpt-4o --yes",
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return updatePrices(dataDir(cmd), o, cmd.OutOrStdout())
+			at, err := placeOf(cmd)
+			if err != nil {
+				return err
+			}
+			return updatePrices(cmd.Context(), at, o, cmd.OutOrStdout())
 		},
 	}
 	f := cmd.Flags()
@@ -95,14 +100,14 @@ func newUpdatePrices() *cobra.Command {
 	return cmd
 }
 
-func updatePrices(dir string, o updateOptions, stdout io.Writer) error {
+func updatePrices(ctx context.Context, at place, o updateOptions, stdout io.Writer) error {
 	if o.from == "" {
 		return usage(errors.New("say which catalogue: --from FILE"))
 	}
-	if !hasDatabase(dir) {
-		return errNoDatabase(dir)
+	if err := at.require(ctx); err != nil {
+		return err
 	}
-	before, err := published(dir)
+	before, err := published(at.dir)
 	if err != nil {
 		return err
 	}
@@ -125,10 +130,13 @@ func updatePrices(dir string, o updateOptions, stdout io.Writer) error {
 		_, err := fmt.Fprintln(stdout, "Nothing was changed: --yes takes it.")
 		return err
 	}
-	if err := keepCatalogue(o.from, dir); err != nil {
+	if err := keepCatalogue(o.from, at.dir); err != nil {
 		return fmt.Errorf("keep the catalogue: %w", err)
 	}
-	_, err = fmt.Fprintf(stdout, "Kept as %s. A server that is running takes it when it is started again.\n", cataloguePath(dir))
+	_, err = fmt.Fprintf(stdout, "Kept as %s. A server that is running takes it when it is started again.\n", cataloguePath(at.dir))
+	if at.inPostgres() {
+		_, err = fmt.Fprintln(stdout, "Each node reads the file of its own data directory: give it to all of them.")
+	}
 	return err
 }
 
@@ -155,6 +163,9 @@ func printChanges(w io.Writer, before, after *prices.Catalogue, changes []prices
 func keepCatalogue(from, dir string) error {
 	text, err := os.ReadFile(from)
 	if err != nil {
+		return err
+	}
+	if err := privatefile.MkdirAll(dir); err != nil {
 		return err
 	}
 	f, err := privatefile.CreateTemp(dir, "catalogue-*")

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"os/signal"
 	"sync"
@@ -38,14 +37,20 @@ func newDemo() *cobra.Command {
 			"history, serves it,\n" +
 			"and keeps simulated agents running against it until SIGINT or SIGTERM. Then the " +
 			"directory is removed,\n" +
-			"unless --data-dir was given; that one must not hold a database yet.",
+			"unless --data-dir was given; that one must not hold a database yet. With --database the " +
+			"ledger is made in\n" +
+			"PostgreSQL, in a database without tables, and stays there.",
 		Example: "  pikarc demo --addr localhost:8001",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			at := listenOptions{addr: o.addr}
-			at.completeAddr(cmd.Flags())
-			o.addr = at.addr
-			return runDemo(cmd.Context(), dataDir(cmd), o, cmd.OutOrStdout(), cmd.ErrOrStderr())
+			listens := listenOptions{addr: o.addr}
+			listens.completeAddr(cmd.Flags())
+			o.addr = listens.addr
+			at, err := placeOf(cmd)
+			if err != nil {
+				return err
+			}
+			return runDemo(cmd.Context(), at, o, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
 	f := cmd.Flags()
@@ -57,7 +62,7 @@ func newDemo() *cobra.Command {
 }
 
 // runDemo serves a demo from dir, or from a directory of its own when that is empty.
-func runDemo(ctx context.Context, dir string, o demoOptions, stdout, stderr io.Writer) (err error) {
+func runDemo(ctx context.Context, at place, o demoOptions, stdout, stderr io.Writer) (err error) {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
@@ -66,13 +71,14 @@ func runDemo(ctx context.Context, dir string, o demoOptions, stdout, stderr io.W
 		return err
 	}
 	defer ln.Close() // again, if serving has closed it
-	if dir == "" {
-		if dir, err = os.MkdirTemp("", "pikarc-demo-"); err != nil {
+	if err := at.requireNew(ctx); err != nil {
+		return err
+	}
+	if at.dir == "" {
+		if at.dir, err = os.MkdirTemp("", "pikarc-demo-"); err != nil {
 			return fmt.Errorf("make a directory for the demo: %w", err)
 		}
-		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	} else if _, statErr := os.Stat(databasePath(dir)); !errors.Is(statErr, fs.ErrNotExist) {
-		return fmt.Errorf("%s holds a database already: the demo only fills a new one", dir)
+		defer func() { err = errors.Join(err, os.RemoveAll(at.dir)) }()
 	}
 	cfg, err := serveOptions{
 		networkOptions: networkOptions{listenOptions: listenOptions{addr: o.addr},
@@ -84,16 +90,16 @@ func runDemo(ctx context.Context, dir string, o demoOptions, stdout, stderr io.W
 		tokenTTL:      24 * time.Hour, paymentGrace: server.DefaultPaymentGrace,
 		cacheRows: storage.DefaultCacheSize, openStepTimeout: storage.DefaultOpenStepTimeout,
 		backups: server.Backups{Every: 24 * time.Hour, Keep: 7},
-	}.config(dir, stderr)
+	}.config(at.dir, stderr)
 	if err != nil {
 		return err
 	}
-	store, secret, err := open(ctx, dir, true, storage.Options{Catalogue: cfg.Catalogue})
+	store, secret, err := at.open(ctx, true, storage.Options{Catalogue: cfg.Catalogue})
 	if err != nil {
 		return unlessEnded(ctx, err)
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
-	cfg.Secret, cfg.Now = secret, now
+	cfg.Secret, cfg.Now = secret, store.Time
 	password, key, err := fillDemo(ctx, store, o.seed)
 	if err != nil {
 		return unlessEnded(ctx, err)
@@ -106,6 +112,29 @@ func runDemo(ctx context.Context, dir string, o demoOptions, stdout, stderr io.W
 	defer agents.Wait()
 	agents.Go(func() { demo.Agents(ctx, url, key, o.seed) })
 	return server.New(store, cfg).Serve(ctx, ln)
+}
+
+// requireNew finds a place that holds nothing yet. The secret of a database that
+// outlives the demo must do so too.
+func (at place) requireNew(ctx context.Context) error {
+	if at.inPostgres() {
+		given, err := setting(serverSecret)
+		if err == nil && given == "" && at.dir == "" {
+			err = usage(fmt.Errorf("say where the database's server secret is to be kept: "+
+				"--data-dir, or set %s", serverSecret))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if at.dir == "" && !at.inPostgres() {
+		return nil
+	}
+	found, err := at.exists(ctx)
+	if err == nil && found {
+		err = fmt.Errorf("%s is there already: the demo only fills a new database", at)
+	}
+	return err
 }
 
 // fillDemo makes the account and its history, and returns its credentials.

@@ -35,7 +35,11 @@ func newCreateKey() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return createKey(cmd.Context(), dataDir(cmd), email, in, asJSON, cmd.OutOrStdout())
+			at, err := placeOf(cmd)
+			if err != nil {
+				return err
+			}
+			return createKey(cmd.Context(), at, email, in, asJSON, cmd.OutOrStdout())
 		},
 	}
 	f := cmd.Flags()
@@ -116,9 +120,9 @@ func parseDays(text string) (time.Duration, error) {
 }
 
 func createKey(
-	ctx context.Context, dir, email string, in storage.NewKey, asJSON bool, stdout io.Writer,
+	ctx context.Context, at place, email string, in storage.NewKey, asJSON bool, stdout io.Writer,
 ) error {
-	return withWorkspace(ctx, dir, email, func(store *storage.Store, w storage.Workspace) error {
+	return withWorkspace(ctx, at, email, func(store *storage.Store, w storage.Workspace) error {
 		key, err := store.CreateKey(ctx, w.Key(), in)
 		if errors.Is(err, storage.ErrTooManyKeys) {
 			return fmt.Errorf("%s has %d active API keys, the most that a workspace may have: "+
@@ -162,7 +166,11 @@ func newRotateKey() *cobra.Command {
 			if in.Overlap, err = parseOverlap(overlap); err != nil {
 				return err
 			}
-			return rotateKey(cmd.Context(), dataDir(cmd), email, in, asJSON, cmd.OutOrStdout())
+			at, err := placeOf(cmd)
+			if err != nil {
+				return err
+			}
+			return rotateKey(cmd.Context(), at, email, in, asJSON, cmd.OutOrStdout())
 		},
 	}
 	f := cmd.Flags()
@@ -183,9 +191,9 @@ func parseOverlap(text string) (time.Duration, error) {
 }
 
 func rotateKey(
-	ctx context.Context, dir, email string, in storage.Rotation, asJSON bool, stdout io.Writer,
+	ctx context.Context, at place, email string, in storage.Rotation, asJSON bool, stdout io.Writer,
 ) error {
-	return withWorkspace(ctx, dir, email, func(store *storage.Store, w storage.Workspace) error {
+	return withWorkspace(ctx, at, email, func(store *storage.Store, w storage.Workspace) error {
 		key, err := store.RotateKey(ctx, w.Key(), in)
 		if err != nil {
 			return err
@@ -206,7 +214,11 @@ func newKeys() *cobra.Command {
 		Example: "  pikarc keys --email you@example.com\n  pikarc keys --email you@example.com --json",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return listKeys(cmd.Context(), dataDir(cmd), email, asJSON, cmd.OutOrStdout())
+			at, err := placeOf(cmd)
+			if err != nil {
+				return err
+			}
+			return listKeys(cmd.Context(), at, email, asJSON, cmd.OutOrStdout())
 		},
 	}
 	cmd.Flags().StringVar(&email, "email", "", "the account's email (required)")
@@ -214,8 +226,8 @@ func newKeys() *cobra.Command {
 	return cmd
 }
 
-func listKeys(ctx context.Context, dir, email string, asJSON bool, stdout io.Writer) error {
-	return withWorkspace(ctx, dir, email, func(store *storage.Store, w storage.Workspace) error {
+func listKeys(ctx context.Context, at place, email string, asJSON bool, stdout io.Writer) error {
+	return withWorkspace(ctx, at, email, func(store *storage.Store, w storage.Workspace) error {
 		out := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
 		if !asJSON {
 			fmt.Fprintln(out, "PREFIX\tLABEL\tSCOPE\tCREATED\tENDS\tLAST USED")
@@ -294,16 +306,20 @@ func newRevokeKey() *cobra.Command {
 			return usage(cobra.ExactArgs(1)(cmd, args))
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return revokeKey(cmd.Context(), dataDir(cmd), email, args[0], cmd.OutOrStdout())
+			at, err := placeOf(cmd)
+			if err != nil {
+				return err
+			}
+			return revokeKey(cmd.Context(), at, email, args[0], cmd.OutOrStdout())
 		},
 	}
 	cmd.Flags().StringVar(&email, "email", "", "the account's email (required)")
 	return cmd
 }
 
-func revokeKey(ctx context.Context, dir, email, prefix string, stdout io.Writer) error {
+func revokeKey(ctx context.Context, at place, email, prefix string, stdout io.Writer) error {
 	prefix = strings.TrimPrefix(prefix, "lg_")
-	return withWorkspace(ctx, dir, email, func(store *storage.Store, w storage.Workspace) error {
+	return withWorkspace(ctx, at, email, func(store *storage.Store, w storage.Workspace) error {
 		var found storage.APIKey
 		err := eachKey(ctx, store, w.Key(), func(k storage.APIKey) error {
 			if k.Prefix == prefix {

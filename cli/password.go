@@ -31,7 +31,11 @@ func newSetPassword(stdin *os.File) *cobra.Command {
 			ask := func() (string, error) {
 				return readPassword(stdin, cmd.ErrOrStderr(), fromStdin)
 			}
-			return setPassword(cmd.Context(), dataDir(cmd), email, ask, cmd.OutOrStdout())
+			at, err := placeOf(cmd)
+			if err != nil {
+				return err
+			}
+			return setPassword(cmd.Context(), at, email, ask, cmd.OutOrStdout())
 		},
 	}
 	cmd.Flags().StringVar(&email, "email", "", "the account's email (required)")
@@ -41,12 +45,12 @@ func newSetPassword(stdin *os.File) *cobra.Command {
 }
 
 func setPassword(
-	ctx context.Context, dir, email string, ask func() (string, error), stdout io.Writer,
+	ctx context.Context, at place, email string, ask func() (string, error), stdout io.Writer,
 ) error {
 	if email == "" {
 		return usage(errors.New("--email is required"))
 	}
-	return withStore(ctx, dir, func(store *storage.Store) error {
+	return withStore(ctx, at, func(store *storage.Store) error {
 		account, err := store.AccountByEmail(ctx, email)
 		if err != nil {
 			return orNoAccount(err, email)
@@ -77,15 +81,19 @@ func newAccounts() *cobra.Command {
   pikarc accounts --json --data-dir /var/lib/pikarc`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return listAccounts(cmd.Context(), dataDir(cmd), asJSON, cmd.OutOrStdout())
+			at, err := placeOf(cmd)
+			if err != nil {
+				return err
+			}
+			return listAccounts(cmd.Context(), at, asJSON, cmd.OutOrStdout())
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
 }
 
-func listAccounts(ctx context.Context, dir string, asJSON bool, stdout io.Writer) error {
-	return withStore(ctx, dir, func(store *storage.Store) error {
+func listAccounts(ctx context.Context, at place, asJSON bool, stdout io.Writer) error {
+	return withStore(ctx, at, func(store *storage.Store) error {
 		all, err := store.Accounts(ctx)
 		if err != nil {
 			return err

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/spf13/cobra"
+
 	"github.com/pikarc/server/auth/privatefile"
 	"github.com/pikarc/server/storage"
 )
@@ -17,12 +19,15 @@ import (
 // explainPermission says who owns a file that cannot be used, as which user this
 // process runs, and the command that helps. The usual case is a directory of the
 // host that is mounted into a container.
-func explainPermission(err error, dataDir string) string {
+func explainPermission(err error, cmd *cobra.Command) string {
+	dataDir := cmd.Flag("data-dir").Value.String()
 	path := databasePath(dataDir)
 	var refused *fs.PathError
 	switch {
 	case errors.As(err, &refused) && errors.Is(refused, fs.ErrPermission):
 		path = refused.Path
+	case cmd.Flag(databaseFlag).Value.String() != "": // PostgreSQL's files are not ours
+		return ""
 	case !errors.Is(err, storage.ErrReadOnly) && !errors.Is(err, storage.ErrUnavailable):
 		return ""
 	}

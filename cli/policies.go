@@ -52,7 +52,11 @@ func newExportPolicies() *cobra.Command {
 			if ready {
 				return printPolicies(cmd.OutOrStdout(), policies.Ready())
 			}
-			return withWorkspace(cmd.Context(), dataDir(cmd), email,
+			at, err := placeOf(cmd)
+			if err != nil {
+				return err
+			}
+			return withWorkspace(cmd.Context(), at, email,
 				func(store *storage.Store, w storage.Workspace) error {
 					all, err := policiesOf(cmd.Context(), store, w)
 					if err != nil {
@@ -114,7 +118,11 @@ func newApplyPolicies(stdin *os.File) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return withWorkspace(cmd.Context(), dataDir(cmd), o.email,
+			at, err := placeOf(cmd)
+			if err != nil {
+				return err
+			}
+			return withWorkspace(cmd.Context(), at, o.email,
 				func(store *storage.Store, w storage.Workspace) error {
 					return applyPolicies(cmd.Context(), store, w, wanted, o)
 				})

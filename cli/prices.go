@@ -56,7 +56,11 @@ func newReprice() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return reprice(cmd.Context(), dataDir(cmd), o, in, cmd.OutOrStdout())
+			at, err := placeOf(cmd)
+			if err != nil {
+				return err
+			}
+			return reprice(cmd.Context(), at, o, in, cmd.OutOrStdout())
 		},
 	}
 	f := cmd.Flags()
@@ -100,13 +104,13 @@ func parseDate(flag, text string) (time.Time, error) {
 	return t, nil
 }
 
-func reprice(ctx context.Context, dir string, o repriceOptions, in storage.Repricing, stdout io.Writer) error {
-	catalogue, err := published(dir)
+func reprice(ctx context.Context, at place, o repriceOptions, in storage.Repricing, stdout io.Writer) error {
+	catalogue, err := published(at.dir)
 	if err != nil {
 		return err
 	}
 	opts := storage.Options{Catalogue: catalogue}
-	return withWorkspaceOf(ctx, dir, o.email, opts, func(store *storage.Store, w storage.Workspace) error {
+	return withWorkspaceOf(ctx, at, o.email, opts, func(store *storage.Store, w storage.Workspace) error {
 		out, err := store.Reprice(ctx, w.Key(), in)
 		stopped := errors.Is(err, context.Canceled)
 		if err != nil && !stopped {

@@ -15,8 +15,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/pikarc/server/auth"
-	"github.com/pikarc/server/auth/privatefile"
-	"github.com/pikarc/server/embed"
 	"github.com/pikarc/server/storage"
 	"github.com/pikarc/server/storage/dbfile"
 )
@@ -49,7 +47,7 @@ func Run(ctx context.Context, args []string, stdin *os.File, stdout, stderr io.W
 		return int(code)
 	}
 	fmt.Fprintln(stderr, "Error:", err)
-	if help := explainPermission(err, cmd.Flag("data-dir").Value.String()); help != "" {
+	if help := explainPermission(err, cmd); help != "" {
 		fmt.Fprintln(stderr, help)
 	}
 	if wrong := (usageError{}); errors.As(err, &wrong) {
@@ -97,6 +95,9 @@ func newRoot(stdin *os.File) *cobra.Command {
 	}
 	root.PersistentFlags().String("data-dir", defaultDataDir,
 		"where the database and the server secret are")
+	root.PersistentFlags().String(databaseFlag, "",
+		"URL of a PostgreSQL database (postgres://…) that holds the ledger instead of SQLite's file. "+
+			"One with a password belongs in PIKARC_DATABASE or PIKARC_DATABASE_FILE")
 	root.SetFlagErrorFunc(flagError)
 	root.SetHelpFunc(printHelp)
 	root.SetUsageFunc(printUsage)
@@ -128,34 +129,6 @@ func readEnvironment(cmd *cobra.Command) error {
 }
 
 func noArgs(cmd *cobra.Command, args []string) error { return usage(cobra.NoArgs(cmd, args)) }
-
-// open opens the data directory. Only serve and create-user, which may be the
-// first to come, bring the schema up to date.
-func open(
-	ctx context.Context, dir string, migrate bool, opts storage.Options,
-	options ...dbfile.MigrateOption,
-) (*storage.Store, auth.Secret, error) {
-	if err := privatefile.MkdirAll(dir); err != nil {
-		return nil, auth.Secret{}, fmt.Errorf("make the data directory: %w", err)
-	}
-	fromEnv, err := setting(serverSecret)
-	if err != nil {
-		return nil, auth.Secret{}, err
-	}
-	secret, err := auth.LoadSecret(dir, fromEnv)
-	if err != nil {
-		return nil, auth.Secret{}, err
-	}
-	if migrate {
-		if _, err := dbfile.Migrate(ctx, databasePath(dir), embed.Migrations(),
-			options...); err != nil {
-			return nil, auth.Secret{}, err
-		}
-	}
-	opts.Migrations, opts.Secret, opts.Now = embed.Migrations(), secret, now
-	store, err := storage.Open(ctx, databasePath(dir), opts)
-	return store, secret, err
-}
 
 // checkGivenSecret refuses a secret of the environment that cannot be used.
 func checkGivenSecret() error {
@@ -191,13 +164,17 @@ func newMigrate() *cobra.Command {
 		Use:   "migrate",
 		Short: "Bring the database's schema up to date",
 		Long: "Brings the database's schema up to date. Where there is something to do, a copy " +
-			"of the database is kept beside it. Where there is no database yet, it makes one " +
-			"only with --init.",
+			"of SQLite's file is kept beside it; PostgreSQL is backed up with its own tools. Where " +
+			"there is no database yet, it makes one only with --init.",
 		Example: `  pikarc migrate --status --data-dir /var/lib/pikarc
   pikarc migrate --no-backup`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return migrate(cmd.Context(), dataDir(cmd), o, cmd.OutOrStdout())
+			at, err := placeOf(cmd)
+			if err != nil {
+				return err
+			}
+			return migrate(cmd.Context(), at, o, cmd.OutOrStdout())
 		},
 	}
 	cmd.Flags().BoolVar(&o.status, "status", false, "only say what is pending")
@@ -208,10 +185,9 @@ func newMigrate() *cobra.Command {
 
 type migrateOptions struct{ status, noBackup, init bool }
 
-func migrate(ctx context.Context, dir string, o migrateOptions, stdout io.Writer) error {
-	path := databasePath(dir)
+func migrate(ctx context.Context, at place, o migrateOptions, stdout io.Writer) error {
 	if o.status {
-		st, err := dbfile.SchemaStatus(ctx, path, embed.Migrations())
+		st, err := at.schema(ctx)
 		if err != nil {
 			return err
 		}
@@ -222,23 +198,20 @@ func migrate(ctx context.Context, dir string, o migrateOptions, stdout io.Writer
 		}
 		return nil
 	}
-	isNew, err := requireDatabase(dir, o.init)
+	isNew, err := at.requireOrInit(ctx, o.init)
 	if err != nil {
 		return err
-	}
-	if err := privatefile.MkdirAll(dir); err != nil {
-		return fmt.Errorf("make the data directory: %w", err)
 	}
 	var options []dbfile.MigrateOption
 	if o.noBackup {
 		options = append(options, dbfile.WithoutBackup)
 	}
-	applied, err := dbfile.Migrate(ctx, path, embed.Migrations(), options...)
+	applied, err := at.migrate(ctx, options...)
 	if err != nil {
 		return err
 	}
 	if isNew {
-		fmt.Fprintf(stdout, "made a new database: %s\n", absolute(path))
+		fmt.Fprintf(stdout, "made a new database: %s\n", at)
 	}
 	fmt.Fprintf(stdout, "applied %d migrations; the schema is up to date\n", len(applied))
 	return nil

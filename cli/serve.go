@@ -49,7 +49,11 @@ func newServe() *cobra.Command {
 				return err
 			}
 			o.warnings = unknownSettings(settingNames(cmd.Root()), os.Environ())
-			return serve(cmd.Context(), dataDir(cmd), o, cmd.OutOrStdout(), cmd.ErrOrStderr())
+			at, err := placeAsked(cmd)
+			if err != nil {
+				return err
+			}
+			return serve(cmd.Context(), at, o, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
 	o.networkOptions.flags(cmd)
@@ -88,7 +92,7 @@ func (o *serveOptions) upkeepFlags(f *pflag.FlagSet) {
 	f.DurationVar(&o.backups.Every, "backup-every", 24*time.Hour, "how often to back up")
 	f.IntVar(&o.backups.Keep, "backup-keep", 7, "how many scheduled backups to keep")
 	f.DurationVar(&o.wait, "wait", 0,
-		"how long to wait for another server on the same data directory to end")
+		"how long to wait for another server on the same data directory to end, or for PostgreSQL to answer")
 	f.DurationVar(&o.openStepTimeout, "open-step-timeout", storage.DefaultOpenStepTimeout,
 		"after how long without a call a run is idle although a step of it is open")
 	f.DurationVar(&o.verifyEvery, "verify-every", 24*time.Hour,
@@ -259,7 +263,7 @@ func tune() (ballast []byte) {
 	return ballast
 }
 
-func serve(ctx context.Context, dir string, o serveOptions, stdout, stderr io.Writer) (err error) {
+func serve(ctx context.Context, at place, o serveOptions, stdout, stderr io.Writer) (err error) {
 	defer runtime.KeepAlive(tune())
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -267,33 +271,29 @@ func serve(ctx context.Context, dir string, o serveOptions, stdout, stderr io.Wr
 	if err := o.completePlace(); err != nil {
 		return usage(err)
 	}
-	cfg, err := o.config(dir, stderr)
+	cfg, err := o.config(at.dir, stderr)
 	if err != nil {
 		return err
 	}
-	for _, warning := range o.warnings {
-		cfg.Log.Warn(warning)
-	}
+	o.warn(at, cfg.Log)
 	if err := checkGivenSecret(); err != nil { // before the lock makes its files
 		return err
 	}
-	isNew := !hasDatabase(dir)
-	serving, err := o.lock(ctx, dir, cfg.Log)
+	isNew, serving, err := o.occupy(ctx, at, cfg.Log)
 	if err != nil {
 		return unlessEnded(ctx, err)
 	}
 	defer func() { err = errors.Join(err, serving.Close()) }() // after the store's
-	if err := dbfile.CheckIntegrity(ctx, databasePath(dir), storage.CoreTables()...); err != nil {
-		return err
-	}
-	store, secret, err := open(ctx, dir, true, o.store(cfg.Catalogue), dbfile.AsServer)
+	store, secret, err := at.open(ctx, true, o.store(cfg.Catalogue), dbfile.AsServer)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
-	cfg.Secret, cfg.Now = secret, now
-	cfg.Disk = func() (free, size int64, known bool) { return dbfile.Disk(dir) }
-	if cfg.TLS, err = o.encryption(dir, cfg.Log); err != nil {
+	cfg.Secret, cfg.Now = secret, store.Time
+	if !at.inPostgres() {
+		cfg.Disk = func() (free, size int64, known bool) { return dbfile.Disk(at.dir) }
+	}
+	if cfg.TLS, err = o.encryption(at.dir, cfg.Log); err != nil {
 		return err
 	}
 	if cfg.Tracing, err = server.NewTracing(ctx, version, os.Getenv, cfg.Log); err != nil {
@@ -320,7 +320,7 @@ func serve(ctx context.Context, dir string, o serveOptions, stdout, stderr io.Wr
 	if err != nil {
 		return errors.Join(err, ln.Close(), closeEndpoints(endpoints))
 	}
-	url, database := o.url(ln), absolute(databasePath(dir))
+	url, database := o.url(ln), at.String()
 	if isNew {
 		database += " (new)"
 	}
@@ -330,8 +330,63 @@ func serve(ctx context.Context, dir string, o serveOptions, stdout, stderr io.Wr
 	return serveOn(ctx, srv, ln, plain, endpoints...)
 }
 
-// lock takes what only one server may hold, before anything of the database is
-// changed. It waits for another server to end where that is asked for.
+// warn says what is set and has no effect.
+func (o serveOptions) warn(at place, log *slog.Logger) {
+	for _, warning := range o.warnings {
+		log.Warn(warning)
+	}
+	if at.inPostgres() && hasDatabase(at.dir) {
+		log.Warn(at.fileUnused())
+	}
+}
+
+// occupy takes what only one server may hold, before anything of the database is
+// changed, and looks whether a file is sound. Nodes on PostgreSQL share it.
+func (o serveOptions) occupy(
+	ctx context.Context, at place, log *slog.Logger,
+) (isNew bool, held io.Closer, err error) {
+	if at.inPostgres() {
+		if o.backups.Dir != "" {
+			return false, nil, at.requireFile("--backup-dir")
+		}
+		isNew, err = o.awaitPostgres(ctx, at, log)
+		return isNew, io.NopCloser(nil), err
+	}
+	isNew = !hasDatabase(at.dir)
+	if held, err = o.lock(ctx, at.dir, log); err != nil {
+		return isNew, nil, err
+	}
+	err = dbfile.CheckIntegrity(ctx, databasePath(at.dir), storage.CoreTables()...)
+	if err != nil {
+		return isNew, nil, errors.Join(err, held.Close())
+	}
+	return isNew, held, nil
+}
+
+// awaitPostgres reports whether the database has no tables yet. It waits until
+// it answers where that is asked for.
+func (o serveOptions) awaitPostgres(
+	ctx context.Context, at place, log *slog.Logger,
+) (isNew bool, err error) {
+	const pause = 250 * time.Millisecond
+	began, said := time.Now(), false
+	for {
+		found, err := at.exists(ctx)
+		if !errors.Is(err, storage.ErrUnavailable) || time.Since(began) >= o.wait {
+			return !found, err
+		}
+		if !said {
+			log.Info("the database does not answer: waiting", "database", at.String(), "wait",
+				o.wait.String(), "error", err.Error())
+			said = true
+		}
+		if err := dbfile.Sleep(ctx, pause); err != nil {
+			return false, err
+		}
+	}
+}
+
+// lock waits for another server to end where that is asked for.
 func (o serveOptions) lock(ctx context.Context, dir string, log *slog.Logger) (io.Closer, error) {
 	if err := privatefile.MkdirAll(dir); err != nil {
 		return nil, fmt.Errorf("make the data directory: %w", err)

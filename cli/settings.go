@@ -59,6 +59,7 @@ func settingNames(root *cobra.Command) map[string]bool {
 		names[name], names[name+"_FILE"] = true, true
 	}
 	names[stripeAPIURL] = true
+	names[settingName(databaseFlag)+"_FILE"] = true
 	return names
 }
 
@@ -147,8 +148,10 @@ func meantSetting(known map[string]bool, name string) string {
 	switch rest {
 	case "PORT", "HOST", "LISTEN", "BIND", "ADDRESS":
 		return didYouMean([]string{settingName("addr")})
-	case "DATA", "DB", "DATABASE", "DIR":
+	case "DATA", "DIR":
 		return didYouMean([]string{settingName("data-dir")})
+	case "DB", "DATABASE_URL", "DB_URL", "POSTGRES", "POSTGRES_URL":
+		return didYouMean([]string{settingName(databaseFlag)})
 	}
 	var candidates []string
 	for other := range maps.Keys(known) {

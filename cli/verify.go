@@ -2,14 +2,13 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 
 	"github.com/spf13/cobra"
 
 	"github.com/pikarc/server/embed"
+	"github.com/pikarc/server/storage"
 	"github.com/pikarc/server/storage/dbfile"
 	"github.com/pikarc/server/storage/verify"
 )
@@ -28,7 +27,11 @@ func newVerify() *cobra.Command {
   pikarc verify --repair --data-dir /var/lib/pikarc`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return runVerify(cmd.Context(), dataDir(cmd), repair, asJSON, cmd.OutOrStdout())
+			at, err := placeOf(cmd)
+			if err != nil {
+				return err
+			}
+			return runVerify(cmd.Context(), at, repair, asJSON, cmd.OutOrStdout())
 		},
 	}
 	cmd.Flags().BoolVar(&repair, "repair", false,
@@ -37,12 +40,11 @@ func newVerify() *cobra.Command {
 	return cmd
 }
 
-func runVerify(ctx context.Context, dir string, repair, asJSON bool, stdout io.Writer) error {
-	report, err := verify.File(ctx, databasePath(dir),
-		verify.Options{Migrations: embed.Migrations(), Repair: repair})
-	if errors.Is(err, fs.ErrNotExist) {
-		return errNoDatabase(dir)
+func runVerify(ctx context.Context, at place, repair, asJSON bool, stdout io.Writer) error {
+	if err := at.require(ctx); err != nil {
+		return err
 	}
+	report, err := at.verify(ctx, repair)
 	if err != nil {
 		return err
 	}
@@ -56,6 +58,15 @@ func runVerify(ctx context.Context, dir string, repair, asJSON bool, stdout io.W
 		return fmt.Errorf("%d differences are left: see docs/ops/verify.md", left)
 	}
 	return nil
+}
+
+func (at place) verify(ctx context.Context, repair bool) (verify.Report, error) {
+	if at.inPostgres() {
+		return storage.VerifyPostgres(ctx, at.url, embed.PostgresMigrations(),
+			verify.Options{Repair: repair})
+	}
+	return verify.File(ctx, databasePath(at.dir),
+		verify.Options{Migrations: embed.Migrations(), Repair: repair})
 }
 
 func printReport(w io.Writer, r verify.Report, asJSON bool) error {

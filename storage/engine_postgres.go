@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/pikarc/server/auth"
 	"github.com/pikarc/server/storage/dbfile"
 	"github.com/pikarc/server/storage/postgres"
 	"github.com/pikarc/server/storage/verify"
@@ -46,16 +48,19 @@ type postgresEngine struct {
 // those for the whole database have alone.
 const ledgerLock int64 = 0x50696b617263 // "Pikarc"
 
+// serverMicros is the server's time, in microseconds.
+const serverMicros = `CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)`
+
 // openPostgres opens a database whose schema is current, which version returns.
-func openPostgres(ctx context.Context, config postgres.Config, migrations fs.FS) (e *postgresEngine, version int64, err error) {
+func openPostgres(ctx context.Context, config postgres.Config, opts Options) (e *postgresEngine, version int64, err error) {
 	opened := &postgresEngine{config: config, id: uuid.New()}
-	if version, err = opened.connect(ctx, migrations); err != nil {
+	if version, err = opened.connect(ctx, opts.Migrations, opts.Secret); err != nil {
 		return nil, 0, errors.Join(opened.classify(err), opened.close())
 	}
 	return opened, version, nil
 }
 
-func (e *postgresEngine) connect(ctx context.Context, migrations fs.FS) (version int64, err error) {
+func (e *postgresEngine) connect(ctx context.Context, migrations fs.FS, secret auth.Secret) (version int64, err error) {
 	if e.writer, err = postgres.Connect(ctx, e.config); err != nil {
 		return 0, err
 	}
@@ -73,14 +78,88 @@ func (e *postgresEngine) connect(ctx context.Context, migrations fs.FS) (version
 	if err := status.Err(); err != nil {
 		return 0, err
 	}
+	if err := e.claim(ctx, secret); err != nil {
+		return 0, err
+	}
 	const keep = 7 * 24 * time.Hour // longer than any process asks what became of a batch
 	_, err = e.writer.Exec(ctx, `DELETE FROM writers WHERE opened_at < $1`, []any{time.Now().Add(-keep).UnixMilli()})
 	if err != nil {
 		return 0, err
 	}
+	if err := e.writer.Query(ctx, `SELECT 0, 0, `+serverMicros, nil, e.readVersion(time.Now())); err != nil {
+		return 0, err
+	}
 	e.pools[forLists] = postgres.NewPool(e.config, max(4, 2*runtime.GOMAXPROCS(0)))
 	e.pools[forCredentials] = postgres.NewPool(e.config, 2)
 	return status.Newest, nil
+}
+
+// ErrOtherSecret says that what one node has sealed or signed, this one could not
+// open or believe.
+var ErrOtherSecret = errors.New("the server secret is not the one with which this database is served")
+
+// claim compares the server secret with that of the nodes that have opened the
+// database before, or is the first.
+func (e *postgresEngine) claim(ctx context.Context, secret auth.Secret) error {
+	check, err := secret.Check()
+	if err != nil {
+		return err
+	}
+	_, err = e.writer.Exec(ctx, `UPDATE ledger_version SET secret_check = $1 WHERE secret_check IS NULL`, []any{check})
+	if err != nil {
+		return err
+	}
+	var known []byte
+	err = e.writer.Query(ctx, `SELECT secret_check FROM ledger_version`, nil, func(row scanner) error { return row.Scan(&known) })
+	if err == nil && !bytes.Equal(known, check) {
+		err = ErrOtherSecret
+	}
+	return err
+}
+
+// PostgresName names a database without its password. An error says what is
+// wrong with the URL, without repeating it.
+func PostgresName(url string) (string, error) {
+	config, err := postgres.ParseURL(url)
+	if err != nil {
+		return "", err
+	}
+	return config.String(), nil
+}
+
+// PostgresHasSecret reports whether some node has opened the database before,
+// whose server secret all others need.
+func PostgresHasSecret(ctx context.Context, url string) (known bool, err error) {
+	config, err := postgres.ParseURL(url)
+	if err != nil {
+		return false, err
+	}
+	err = onPostgresOnce(ctx, config, func(c *postgres.Conn) error {
+		err := c.Query(ctx, `SELECT count(*) FROM ledger_version WHERE secret_check IS NOT NULL`, nil,
+			func(row scanner) error { return row.Scan(&known) })
+		if postgres.IsUndefinedTable(err) {
+			return nil
+		}
+		return err
+	})
+	return known, err
+}
+
+// onPostgresOnce runs fn on a connection of its own, to a server that can be used.
+func onPostgresOnce(ctx context.Context, config postgres.Config, fn func(*postgres.Conn) error) (err error) {
+	c, err := postgres.Connect(ctx, config)
+	if err != nil {
+		return fmt.Errorf("%s: %w", config, errors.Join(ErrUnavailable, err))
+	}
+	defer func() { err = errors.Join(err, c.Close()) }()
+	err = postgres.Check(ctx, c)
+	if err == nil {
+		err = fn(c)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", config, err)
+	}
+	return nil
 }
 
 // MigratePostgres brings a database up to date, and returns the versions that it
@@ -107,19 +186,15 @@ func PostgresSchema(ctx context.Context, url string, migrations fs.FS) (dbfile.S
 }
 
 func postgresSchema(ctx context.Context, config postgres.Config, migrations fs.FS) (status dbfile.Schema, err error) {
-	c, err := postgres.Connect(ctx, config)
-	if err != nil {
-		return status, errors.Join(ErrUnavailable, err)
-	}
-	defer func() { err = errors.Join(err, c.Close()) }()
-	if err := postgres.Check(ctx, c); err != nil {
-		return status, err
-	}
-	current, err := postgres.SchemaVersion(ctx, c)
-	if err != nil {
-		return status, err
-	}
-	return dbfile.SchemaAt(current, migrations)
+	err = onPostgresOnce(ctx, config, func(c *postgres.Conn) error {
+		current, err := postgres.SchemaVersion(ctx, c)
+		if err != nil {
+			return err
+		}
+		status, err = dbfile.SchemaAt(current, migrations)
+		return err
+	})
+	return status, err
 }
 
 func (e *postgresEngine) close() error {
@@ -176,7 +251,7 @@ func (e *postgresEngine) begin(scopes []WorkspaceKey) (versions, error) {
 		e.writer.Query(ctx, `WITH locked AS MATERIALIZED
 				(SELECT id, version FROM workspaces WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE)
 			SELECT id, version, 0 FROM locked
-			UNION ALL SELECT 0, version, CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint) FROM ledger_version`,
+			UNION ALL SELECT 0, version, `+serverMicros+` FROM ledger_version`,
 			[]any{e.workspaces}, e.readVersion(asked)))
 	if err != nil {
 		return versions{}, errors.Join(ErrUnavailable, fmt.Errorf("begin: %w", err), e.rollback())

@@ -126,7 +126,7 @@ func (s *Store) openEngine(ctx context.Context, database string, opts Options) (
 	if err != nil {
 		return err
 	}
-	e, version, err := openPostgres(ctx, config, opts.Migrations)
+	e, version, err := openPostgres(ctx, config, opts)
 	if err != nil {
 		return fmt.Errorf("open %s: %w", config, err)
 	}
@@ -136,6 +136,9 @@ func (s *Store) openEngine(ctx context.Context, database string, opts Options) (
 	s.engine, s.version = e, version
 	return nil
 }
+
+// Time is that of the ledger. Nodes on one PostgreSQL share its clock.
+func (s *Store) Time() time.Time { return s.now() }
 
 // Close answers every write that is queued, refuses new ones, and closes the database.
 func (s *Store) Close() error {

@@ -36,7 +36,7 @@ func newStoreCollector(store *storage.Store) *storeCollector {
 			"Time from BEGIN to the end of a transaction."),
 		commits: desc("writer_commit_seconds",
 			"Time of COMMIT alone: mostly the disk's sync."),
-		fileBytes: desc("database_file_bytes", "Size of the database file."),
+		fileBytes: desc("database_file_bytes", "Size of the database: its file, or what PostgreSQL says."),
 		freeBytes: desc("database_free_bytes",
 			"Of the file, what is free for what is written next."),
 		walBytes: desc("database_wal_bytes", "Size of the write-ahead log beside it."),
@@ -75,13 +75,20 @@ func (c *storeCollector) Collect(ch chan<- prometheus.Metric) {
 	ch <- histogram(c.batches, st.Batches, 1)
 	ch <- histogram(c.transactions, st.Transactions, float64(time.Second))
 	ch <- histogram(c.commits, st.Commits, float64(time.Second))
-	gauge(c.fileBytes, float64(st.FileBytes))
-	gauge(c.walBytes, float64(st.WALBytes))
-	gauge(c.walHeld, st.WALBlocked.Seconds())
+	inFile := st.FileBytes > 0 // else it is PostgreSQL's, which has metrics of its own
+	if inFile {
+		gauge(c.fileBytes, float64(st.FileBytes))
+		gauge(c.walBytes, float64(st.WALBytes))
+		gauge(c.walHeld, st.WALBlocked.Seconds())
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), spaceTimeout)
 	defer cancel()
-	if space, err := c.store.Space(ctx); err == nil { // else the other figures say what is wrong
+	switch space, err := c.store.Space(ctx); {
+	case err != nil: // the other figures say what is wrong
+	case inFile:
 		gauge(c.freeBytes, float64(space.FreeBytes))
+	default:
+		gauge(c.fileBytes, float64(space.FileBytes))
 	}
 }
 

@@ -14,9 +14,13 @@ import (
 // Config says where a database is, and how to sign in there.
 type Config struct{ pgx *pgx.ConnConfig }
 
-// ErrBadURL says that a database cannot be found by what was given. It does not
-// repeat that, because there may be a password in it.
-var ErrBadURL = errors.New("the database URL cannot be read: it looks like postgres://user:password@host:5432/database?sslmode=verify-full")
+// What is wrong with a URL. None of them repeats it, because there may be a
+// password in it.
+var (
+	ErrNoURL      = errors.New("that is no URL of a PostgreSQL database: it begins with postgres://, as in postgres://user:password@host:5432/database?sslmode=verify-full; SQLite's file is found by --data-dir")
+	ErrBadURL     = errors.New("the database URL cannot be read: it looks like postgres://user:password@host:5432/database?sslmode=verify-full, and in a password : / ? # @ % are written as %3A %2F %3F %23 %40 %25")
+	ErrNoDatabase = errors.New("the database URL names no database: it ends in the database's name, as in postgres://user@host:5432/pikarc")
+)
 
 // IsURL reports whether a text is meant as the URL of a PostgreSQL database.
 func IsURL(text string) bool {
@@ -26,11 +30,14 @@ func IsURL(text string) bool {
 // ParseURL reads where a database is.
 func ParseURL(url string) (Config, error) {
 	if !IsURL(url) {
-		return Config{}, ErrBadURL
+		return Config{}, ErrNoURL
 	}
 	config, err := pgx.ParseConfig(url)
-	if err != nil || config.Database == "" {
+	if err != nil {
 		return Config{}, ErrBadURL // the cause may have the password
+	}
+	if config.Database == "" {
+		return Config{}, ErrNoDatabase
 	}
 	if config.RuntimeParams["application_name"] == "" {
 		config.RuntimeParams["application_name"] = "pikarc"

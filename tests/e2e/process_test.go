@@ -69,6 +69,7 @@ func withPrograms(run func() int) int {
 			return 1
 		}
 	}
+	defer postgres.stop()
 	return run()
 }
 

@@ -689,7 +689,8 @@ INSERT INTO run_index (id, run_id, segment) VALUES (1, 0, 0);
 CREATE TABLE ledger_version (
   -- Another version after each batch that may have changed rows of any workspace.
   id      BIGINT PRIMARY KEY CHECK (id = 1),
-  version BIGINT NOT NULL
+  version BIGINT NOT NULL,
+  secret_check BYTEA -- of the server secret, which all nodes need: told apart by it, and not derived from it
 ) WITH (fillfactor = 50);
 
 INSERT INTO ledger_version (id, version) VALUES (1, 1);
