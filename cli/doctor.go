@@ -52,7 +52,7 @@ func doctor(ctx context.Context, agent string, stdout io.Writer) error {
 	}
 	checks := hook.CheckServer(ctx, settings, now)
 	if agent != "" && !anyBad(checks) {
-		options, err := hookOptionsOf(agent, "")
+		options, err := hookOptionsOf(agent, hookOptions{timeout: hookTimeout})
 		if err != nil {
 			return err
 		}

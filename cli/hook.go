@@ -25,6 +25,9 @@ type hookError struct {
 	code int
 }
 
+// hookTimeout is how long a hook waits for an answer, unless it is told otherwise.
+const hookTimeout = 5 * time.Second
+
 type hookOptions struct {
 	user    string
 	timeout time.Duration
@@ -73,7 +76,7 @@ func newHookOf(agent string, stdin io.Reader) *cobra.Command {
 	}
 	cmd.Flags().StringVar(&o.user, "user", "",
 		"on whose behalf the agent acts; who is signed in on this machine unless given")
-	cmd.Flags().DurationVar(&o.timeout, "timeout", 5*time.Second,
+	cmd.Flags().DurationVar(&o.timeout, "timeout", hookTimeout,
 		"how long to wait for an answer before the call is stopped")
 	return cmd
 }
@@ -83,15 +86,13 @@ func answerHook(
 ) error {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
-	ctx, cancel := context.WithTimeout(ctx, o.timeout)
-	defer cancel()
 	type end struct {
 		code int
 		err  error
 	}
 	ended := make(chan end, 1)
-	go func() { // reading standard input cannot be broken off
-		options, err := hookOptionsOf(agent, o.user)
+	go func() { // what it does with files cannot be broken off
+		options, err := hookOptionsOf(agent, o)
 		if err != nil {
 			ended <- end{hook.Blocked, errors.New(ask.TroubleForModel(err))}
 			return
@@ -111,7 +112,7 @@ func answerHook(
 	}
 }
 
-func hookOptionsOf(agent, user string) (hook.Options, error) {
+func hookOptionsOf(agent string, o hookOptions) (hook.Options, error) {
 	settings, err := ask.FromEnvironment(os.Getenv)
 	if err != nil {
 		return hook.Options{}, err
@@ -120,9 +121,9 @@ func hookOptionsOf(agent, user string) (hook.Options, error) {
 	if err != nil {
 		return hook.Options{}, err
 	}
-	user = cmp.Or(user, os.Getenv("USER"), os.Getenv("USERNAME"), "unknown")
+	user := cmp.Or(o.user, os.Getenv("USER"), os.Getenv("USERNAME"), "unknown")
 	return hook.Options{Agent: agent, User: user, StateDir: state, Settings: settings,
-		Now: now}, nil
+		Timeout: o.timeout, Now: now}, nil
 }
 
 type installOptions struct {

@@ -30,6 +30,7 @@ type Options struct {
 	User     string // on whose behalf the agent acts
 	StateDir string // where open sessions are kept
 	Settings ask.Settings
+	Timeout  time.Duration // of an answer
 	Now      func() time.Time
 }
 
@@ -47,7 +48,9 @@ type event struct {
 // Run answers one event. An error goes with the exit code of the process: Blocked,
 // unless it is too late to stop anything. Its text is for the model then.
 func Run(ctx context.Context, o Options, stdin io.Reader, stdout io.Writer) (code int, err error) {
-	e, err := readEvent(stdin)
+	ctx, cancel := context.WithTimeout(ctx, o.Timeout)
+	defer cancel()
+	e, err := readEvent(ctx, stdin)
 	if err == nil {
 		err = answer(ctx, o, e, stdout)
 	}
@@ -91,8 +94,19 @@ func answer(ctx context.Context, o Options, e event, stdout io.Writer) error {
 	}
 }
 
-func readEvent(stdin io.Reader) (e event, err error) {
-	content, err := io.ReadAll(io.LimitReader(stdin, maxEvent+1))
+func readEvent(ctx context.Context, stdin io.Reader) (e event, err error) {
+	var content []byte
+	read := make(chan error, 1)
+	go func() { // reading cannot be broken off
+		var err error
+		content, err = io.ReadAll(io.LimitReader(stdin, maxEvent+1))
+		read <- err
+	}()
+	select {
+	case err = <-read:
+	case <-ctx.Done():
+		return e, errors.New("the event did not come in time")
+	}
 	switch {
 	case err != nil:
 		return e, fmt.Errorf("read the event: %w", err)

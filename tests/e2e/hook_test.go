@@ -6,12 +6,16 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -287,6 +291,27 @@ func TestAHookThatIsEndedStopsTheCall(t *testing.T) {
 	}
 }
 
+// An agent that never finishes what it has to tell is stopped too.
+func TestAHookThatIsNotToldStopsTheCall(t *testing.T) {
+	t.Parallel()
+	cmd := exec.Command(pikarc, "hook", "claude-code", "--timeout", "200ms")
+	cmd.Env = environment(newCoder(t).settings...)
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprint(stdin, toolEvent("PreToolUse", "s", "1")[:20])
+	_ = cmd.Wait()
+	if code := cmd.ProcessState.ExitCode(); code != 2 || !strings.Contains(stderr.String(), "in time") {
+		t.Errorf("the exit code is %d, the model is told %q", code, stderr.String())
+	}
+}
+
 // The first calls of a session come at the same time, each with a process of its own.
 func TestHooksThatComeAtOnceShareOneRun(t *testing.T) {
 	t.Parallel()
@@ -331,6 +356,74 @@ func TestAHookReportsLaterWhatItCannotReport(t *testing.T) {
 		want,
 	) {
 		t.Errorf("the runs are %q, want %q", got, want)
+	}
+}
+
+// stalling stands before the server and passes everything on, but holds back the first
+// answers to a path of this end, until the test is over.
+func stalling(t *testing.T, server, end string, answers int) (address string) {
+	t.Helper()
+	target, err := url.Parse(server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var held atomic.Int32
+	over := make(chan struct{})
+	proxy := httputil.NewSingleHostReverseProxy(target)
+	proxy.ErrorHandler = func(http.ResponseWriter, *http.Request, error) {}
+	proxy.ModifyResponse = func(r *http.Response) error {
+		if strings.HasSuffix(strings.TrimRight(r.Request.URL.Path, "/"), end) &&
+			int(held.Add(1)) <= answers {
+			<-over
+		}
+		return nil
+	}
+	stall := httptest.NewServer(proxy)
+	t.Cleanup(stall.Close)
+	t.Cleanup(func() { close(over) })
+	return stall.URL
+}
+
+// What the server has allowed and the hook never heard of was not executed, and does not
+// stay open: the hook settles it before it ends, or the session's next one does.
+func TestAHookSettlesWhatItHasNoDecisionAbout(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		end     string
+		answers int
+		next    string // the event after the one that was not answered
+		want    []string
+	}{
+		"at once": {"/steps", 1, "", []string{
+			"RUNNING of ann: Bash FAILED there was no decision in time",
+		}},
+		"at the session's end": {"/steps", 2, "SessionEnd", []string{
+			"COMPLETED of ann: Bash FAILED there was no decision in time",
+		}},
+		"after the next call": {"/steps", 2, "PreToolUse", []string{
+			"RUNNING of ann: Bash FAILED there was no decision in time Bash COMPLETED",
+		}},
+		"a run":           {"/runs", 1, "SessionEnd", []string{"COMPLETED of ann:"}},
+		"a run, taken up": {"/runs", 1, "PreToolUse", []string{"RUNNING of ann: Bash COMPLETED"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			coder := newCoder(t)
+			coder.settings = append(coder.settings, "PIKARC_TIMEOUT=300ms")
+			coder.settings = append(coder.settings,
+				"PIKARC_BASE_URL="+stalling(t, coder.p.url, c.end, c.answers))
+			coder.hook(t, "claude-code", toolEvent("PreToolUse", "s", "1")).fails(t, 2, "in time")
+			switch c.next {
+			case "SessionEnd":
+				coder.hook(t, "claude-code", toolEvent("SessionEnd", "s", "")).ok(t)
+			case "PreToolUse":
+				coder.hook(t, "claude-code", toolEvent("PreToolUse", "s", "2")).ok(t)
+				coder.hook(t, "claude-code", toolEvent("PostToolUse", "s", "2")).ok(t)
+			}
+			if got := coder.steps(t); !slices.Equal(got, c.want) {
+				t.Errorf("the runs are %q, want %q", got, c.want)
+			}
+		})
 	}
 }
 
