@@ -116,11 +116,16 @@ dashboard-test: $(DASHBOARD)/node_modules/.package-lock.json ## types, lint, for
 	cd $(DASHBOARD) && npm test --silent
 
 .PHONY: adapters
-adapters: venv build ## the adapters of all frameworks (2 GB of them at first use), and docs/adapters.md of what was found
+adapters: venv build ## the adapters of all frameworks and Claude Code (2.5 GB of them at first use), and docs/adapters.md of what was found
 	clients/adapters/typescript/run.sh ./pikarc
 	clients/adapters/typescript-claude/run.sh ./pikarc
+	clients/adapters/claude-code/run.sh ./pikarc
 	clients/adapters/python/run.sh --set light --set google-adk --set claude-agent-sdk --set crewai ./pikarc
 	python3 clients/adapters/page.py
+
+.PHONY: claude-code
+claude-code: build ## Claude Code itself under the guard of its hook, with a stand-in for its model (400 MB at first use)
+	clients/adapters/claude-code/run.sh ./pikarc
 
 .PHONY: screenshots
 screenshots: build ## every page at three sizes, light and dark, into tests/browser/screenshots

@@ -48,7 +48,7 @@ LINES = [
     ("CrewAI", "Python", "`PikarcHooks(guard).register()`", "with_crewai.py"),
     ("Vercel AI SDK", "TypeScript", "`pikarcMiddleware(guard)`, `pikarcTools(guard, tools)`", "with_ai_sdk.mjs"),
     ("Claude Agent SDK", "Python", "`async for message in query(guard, prompt=\"Hello\", options=options)`", "with_claude_agent.py"),
-    ("Claude Agent SDK", "TypeScript", "`pikarcQuery(guard, query, { prompt, options })`", ""),
+    ("Claude Agent SDK", "TypeScript", "`pikarcQuery(guard, query, { prompt, options })`", "with_claude_agent.mjs"),
     ("OpenAI, Anthropic and kin", "both", "`guard.wrap(client)`", ""),
 ]
 

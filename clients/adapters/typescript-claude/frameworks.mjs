@@ -1,58 +1,22 @@
 // The Claude Agent SDK with its own program, whose requests go to a stand-in for Anthropic on this machine.
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createSdkMcpServer, query, tool } from "@anthropic-ai/claude-agent-sdk";
 import { pikarcQuery } from "../../typescript/dist/adapters/claude-agent.js";
+import { standIn } from "../typescript/anthropic.mjs";
 
 const { dependencies } = JSON.parse(readFileSync(new URL("package.json", import.meta.url)));
 export const set = "typescript-claude";
-export const examples = [];
+export const examples = ["with_claude_agent.mjs"];
 export const model = "conformance-model";
 export const perCall = 15;
 
-const start = { input_tokens: 6, cache_read_input_tokens: 4, cache_creation_input_tokens: 0, output_tokens: 1 };
-const end = { output_tokens: 5, output_tokens_details: { thinking_tokens: 2 } };
-
-/** The events of an answer: calls of all tools at the first turn, then the last words. */
-function answer({ turns, tools }, messages) {
-  const first = turns.push(JSON.stringify(messages)) === 1;
-  const blocks = first
+/** Calls of all tools at the first turn, then the last words. */
+const answer = ({ turns, tools }) => ({ messages }) =>
+  turns.push(JSON.stringify(messages)) === 1
     ? Object.keys(tools).map((name) => ({ type: "tool_use", id: `toolu_${name}`, name: `mcp__tools__${name}`, input: {} }))
-    : [{ type: "text", text: "" }];
-  const delta = first ? { type: "input_json_delta", partial_json: "{}" } : { type: "text_delta", text: "done" };
-  const message = { id: `msg_${turns.length}`, type: "message", role: "assistant", model, content: [], stop_reason: null, stop_sequence: null, usage: start };
-  return [
-    { type: "message_start", message },
-    ...blocks.flatMap((content_block, index) => [
-      { type: "content_block_start", index, content_block },
-      { type: "content_block_delta", index, delta },
-      { type: "content_block_stop", index },
-    ]),
-    { type: "message_delta", delta: { stop_reason: first ? "tool_use" : "end_turn", stop_sequence: null }, usage: end },
-    { type: "message_stop" },
-  ];
-}
-
-/** Serves Anthropic's Messages API while `use` runs. */
-async function standIn(given, use) {
-  const server = createServer(async (request, response) => {
-    const chunks = [];
-    for await (const chunk of request) chunks.push(chunk);
-    if (request.method !== "POST") return response.writeHead(404).end();
-    const events = answer(given, JSON.parse(Buffer.concat(chunks)).messages);
-    response.writeHead(200, { "content-type": "text/event-stream" });
-    response.end(events.map((event) => `event: ${event.type}\ndata: ${JSON.stringify(event)}\n\n`).join(""));
-  });
-  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
-  try {
-    return await use(`http://127.0.0.1:${server.address().port}`);
-  } finally {
-    server.close();
-    server.closeAllConnections();
-  }
-}
+    : [{ type: "text", text: "done" }]; // prettier-ignore
 
 async function run(given) {
   const directory = mkdtempSync(join(tmpdir(), "pikarc-claude-"));
@@ -61,7 +25,7 @@ async function run(given) {
   const abortController = new AbortController();
   given.signal?.addEventListener("abort", () => abortController.abort());
   try {
-    await standIn(given, async (url) => {
+    await standIn(answer(given), async (url) => {
       const options = {
         model, tools: [], settingSources: [], cwd: directory, maxTurns: 5, abortController,
         mcpServers: { tools: createSdkMcpServer({ name: "tools", version: "1.0.0", tools }) },

@@ -15,4 +15,5 @@ cd "$here/../../typescript"
 npm run --silent build
 cd "$here"
 [[ node_modules/.package-lock.json -nt package-lock.json ]] || npm ci --no-audit --no-fund
+ln -sfn ../../../typescript node_modules/pikarc # as an example finds it
 node --test ../typescript/conformance.test.mjs

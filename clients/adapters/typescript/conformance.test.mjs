@@ -1,58 +1,34 @@
 // Holds the adapters to one list of properties, with the real frameworks, their fake models, and the real server.
 import assert from "node:assert/strict";
-import { spawn, spawnSync } from "node:child_process";
+import { spawnSync } from "node:child_process";
 import { copyFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { after, before, test } from "node:test";
 import { Pikarc } from "../../typescript/dist/index.js";
+import { serve } from "./server.mjs";
 
 // Of another set: the module of its frameworks, beside what it has installed.
-const { frameworks, model, perCall, set = "typescript", examples } = await import(process.env["PIKARC_FRAMEWORKS"] ?? "./frameworks.mjs");
+const given = process.env["PIKARC_FRAMEWORKS"] ?? join(import.meta.dirname, "frameworks.mjs");
+const { frameworks, model, perCall, set = "typescript", examples } = await import(given);
 
 const work = mkdtempSync(join(tmpdir(), "pikarc-"));
-const data = join(work, "data");
-const binary = process.env["PIKARC_BINARY"];
-let server, base, apiKey, token;
-
-async function call(method, path, body) {
-  const response = await fetch(base + path, {
-    method, body: body && JSON.stringify(body), headers: { "content-type": "application/json", ...(token && { authorization: `Bearer ${token}` }) },
-  }); // prettier-ignore
-  assert.ok(response.ok, `${method} ${path}: ${response.status}`);
-  return response.json();
-}
+let server, base, apiKey, call, killSwitch;
 
 before(async () => {
-  const port = await new Promise((resolve) => {
-    const probe = createServer().listen(0, "127.0.0.1", () => {
-      const { port } = probe.address();
-      probe.close(() => resolve(port));
-    });
-  });
-  base = `http://127.0.0.1:${port}`;
-  const account = ["create-user", "--init", "--plan", "enterprise", "--data-dir", data, "--email", "ann@example.com", "--password-stdin", "--json"];
-  apiKey = JSON.parse(spawnSync(binary, account, { input: "correct horse battery staple\n" }).stdout).api_key;
-  server = spawn(binary, ["serve", "--data-dir", data, "--addr", `127.0.0.1:${port}`], { stdio: "ignore" });
-  for (;;) {
-    if (await fetch(base + "/health/ready").then((r) => r.ok, () => false)) break;
-    assert.equal(server.exitCode, null, "the server has ended");
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
-  token = (await call("POST", "/v1/auth/login", { email: "ann@example.com", password: "correct horse battery staple" })).access_token;
+  server = await serve(process.env["PIKARC_BINARY"], join(work, "data"));
+  ({ base, apiKey, call, killSwitch } = server);
   await call("PUT", `/v1/model-pricing/${model}`, { input_cost_per_token: 0.001, output_cost_per_token: 0.001 });
 });
 
 const results = [];
-after(() => {
-  server?.kill();
+after(async () => {
+  await server?.stop();
   rmSync(work, { recursive: true, force: true });
   mkdirSync(new URL("../results", import.meta.url), { recursive: true });
   writeFileSync(new URL(`../results/${set}.json`, import.meta.url), JSON.stringify(results, null, 2) + "\n");
 });
 
-const killSwitch = (active) => call("POST", "/v1/workspace/kill-switch", { active });
 const count = { user: 0 };
 
 /** What an agent did: `atTool` is in the place of the request by which a tool's step is asked for. */
@@ -203,14 +179,14 @@ const properties = {
 // Of each framework: as a stranger would run it, beside what the suite has installed.
 for (const name of examples) {
   test(`the example ${name} runs`, { timeout: 60_000 }, async () => {
-    const directory = mkdtempSync(new URL(".example-", import.meta.url).pathname);
+    const directory = mkdtempSync(join(dirname(given), ".example-"));
     try {
       copyFileSync(new URL(`../../../examples/${name}`, import.meta.url), join(directory, name));
       const env = { PATH: process.env["PATH"], PIKARC_API_KEY: apiKey, PIKARC_BASE_URL: base, PIKARC_JOURNAL_DIR: join(work, name) };
       const done = spawnSync(process.execPath, [join(directory, name)], { env, encoding: "utf8" });
       assert.match(done.stdout, /^Order 3 is refunded\. Run \S+\n$/, done.stderr);
       const run = await call("GET", `/v1/runs/${done.stdout.trim().split(" ").at(-1)}`);
-      assert.deepEqual([run.status, ...run.steps.map((step) => step.tool_name ?? step.model)], ["COMPLETED", "pretended-model", "refund", "pretended-model"]);
+      assert.deepEqual([run.status, ...run.steps.map((step) => (step.tool_name ? named(step) : step.model))], ["COMPLETED", "pretended-model", "refund", "pretended-model"]);
       assert.deepEqual([run.prompt_tokens, run.completion_tokens], [1000, 200]);
     } finally {
       rmSync(directory, { recursive: true });
