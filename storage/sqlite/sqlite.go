@@ -78,12 +78,13 @@ func OpenImmediate(path string, pragmas ...Pragma) (*sql.DB, error) {
 	return sql.Open("sqlite", dsn(path, pragmas...)+"&_txlock=immediate")
 }
 
-// dsn is a file URI. Two slashes at the front of a path would begin the name of a host.
+// dsn is a file URI with a query, to which more can be added. Two slashes at the
+// front of a path would begin the name of a host.
 func dsn(path string, pragmas ...Pragma) string {
 	path = filepath.Clean(path)
 	q := url.Values{}
 	for _, p := range pragmas {
 		q.Add("_pragma", p[0]+"("+p[1]+")")
 	}
-	return (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: q.Encode()}).String()
+	return (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), ForceQuery: true, RawQuery: q.Encode()}).String()
 }
