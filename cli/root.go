@@ -102,7 +102,7 @@ func newRoot(stdin *os.File) *cobra.Command {
 	root.SetHelpFunc(printHelp)
 	root.SetUsageFunc(printUsage)
 	root.SetVersionTemplate(versions())
-	root.AddCommand(newServe(), newMigrate(), newVerify(), newBackup(), newRestore(),
+	root.AddCommand(newServe(), newMigrate(), newVerify(), newBackup(), newRestore(), newCopy(),
 		newCreateUser(stdin), newAccounts(), newSetPassword(stdin),
 		newSetPlan(), newKeys(), newCreateKey(), newRotateKey(), newRevokeKey(),
 		newPolicies(stdin), newPrices(), newHook(stdin), newDoctor(), newMCP(stdin), newDemo(), newHealth(), newVersion())

@@ -73,6 +73,49 @@ func Restore(ctx context.Context, file, path string, migrations fs.FS, force boo
 	return kept, privatefile.SyncDir(filepath.Dir(path))
 }
 
+// Install gives a finished database, which nobody uses, the name of another one.
+// What is there already must be replaceable, and is asked for that under locks
+// that keep all others away.
+func Install(ctx context.Context, file, path string, replaceable func() error) (err error) {
+	server, err := LockServer(ctx, path, 0)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, server.Close()) }()
+	lock, err := lockExclusive(path)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, lock.Close()) }()
+	if err := replaceable(); err != nil {
+		return err
+	}
+	if err := checkpointWAL(ctx, file); err != nil {
+		return fmt.Errorf("put the database in place: %w", Classify(err))
+	}
+	if err := syncFile(file); err != nil {
+		return fmt.Errorf("put the database in place: %w", err)
+	}
+	leftovers := []string{path + "-wal", path + "-shm", file + "-wal", file + "-shm"}
+	for _, name := range leftovers {
+		if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("put the database in place: %w", err)
+		}
+	}
+	if err := os.Rename(file, path); err != nil {
+		return fmt.Errorf("put the database in place: %w", err)
+	}
+	return errors.Join(privatefile.SyncDir(filepath.Dir(path)), os.Remove(file+lockSuffix), os.Remove(file+serverSuffix))
+}
+
+func syncFile(file string) error {
+	f, err := os.OpenFile(file, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
 // keepAside gives a database a second name, with all that belongs to it. Its
 // own stays until the new one takes it: a crash between leaves the old in place.
 func keepAside(ctx context.Context, path string, link func(path, to string) error) (kept string, err error) {

@@ -46,6 +46,13 @@ func ParseURL(url string) (Config, error) {
 	return Config{config}, nil
 }
 
+// With is the same database with a parameter of the session set, such as search_path.
+func (c Config) With(name, value string) Config {
+	changed := c.pgx.Copy()
+	changed.RuntimeParams[name] = value
+	return Config{changed}
+}
+
 // String names the database without the password.
 func (c Config) String() string {
 	return fmt.Sprintf("postgres://%s@%s:%d/%s", c.pgx.User, c.pgx.Host, c.pgx.Port, c.pgx.Database)

@@ -34,7 +34,7 @@ func rooms() map[string]room {
 	return map[string]room{
 		"main": {uses: []string{"cli"}},
 		"cli": {
-			uses: []string{"server", "storage", "storage/dbfile", "storage/verify", "auth", "auth/privatefile", "plans", "policies",
+			uses: []string{"server", "storage", "storage/dbfile", "storage/transfer", "storage/verify", "auth", "auth/privatefile", "plans", "policies",
 				"policies/policyfile", "prices", "embed", "demo", "ask", "hook", "mcp"},
 			modules: []string{"github.com/spf13/cobra", "github.com/spf13/pflag", "golang.org/x/term"},
 			never:   []string{"database/sql"},
@@ -102,6 +102,11 @@ func rooms() map[string]room {
 		"storage/verify": {
 			uses:  []string{"storage/sqlite", "storage/dbfile"},
 			never: []string{"net/http"},
+		},
+		"storage/transfer": {
+			uses:    []string{"storage/sqlite", "storage/postgres", "storage/dbfile", "storage/verify", "auth"},
+			modules: []string{"github.com/google/uuid"},
+			never:   []string{"net/http", "log"},
 		},
 		"storage/sqlite": { // it alone knows SQLite's library, and has the only unsafe
 			modules: []string{"modernc.org/sqlite", "modernc.org/libc"},

@@ -1,0 +1,176 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pikarc/server/auth"
+	"github.com/pikarc/server/auth/privatefile"
+	"github.com/pikarc/server/embed"
+	"github.com/pikarc/server/storage/dbfile"
+	"github.com/pikarc/server/storage/transfer"
+)
+
+type copyOptions struct {
+	from, to     string
+	whileServing bool
+}
+
+func newCopy() *cobra.Command {
+	var o copyOptions
+	cmd := &cobra.Command{
+		Use:   "copy",
+		Short: "Copy everything from a data directory to PostgreSQL, or back",
+		Long: "Copies all that a database has, from a data directory to a database in PostgreSQL " +
+			"or the other way. The source is\n" +
+			"only read. The target must be empty: what arrives lies apart, and takes its place " +
+			"once all of it is there, is what\n" +
+			"was read, and `pikarc verify` finds no difference on either side. When it was " +
+			"interrupted, however that was, run it\n" +
+			"again: it goes on from there. Once it is done, running it again changes nothing.\n\n" +
+			"The server secret is not copied: it is that of PIKARC_SECRET, or of the secret.key in " +
+			"the data directory, and\n" +
+			"must be the one that the source is served with. Serve the target with it.",
+		Example: `  pikarc copy --from /var/lib/pikarc --to postgres://pikarc@db.internal/pikarc
+  pikarc copy --from postgres://pikarc@db.internal/pikarc --to ./pikarc-data`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			for _, name := range []string{"data-dir", databaseFlag} {
+				f := cmd.Flag(name)
+				if f.Changed && len(f.Annotations[fromEnvironmentMark]) == 0 {
+					return usage(fmt.Errorf("copy takes no --%s: say --from and --to", name))
+				}
+			}
+			return runCopy(cmd.Context(), o, cmd.OutOrStdout(), cmd.ErrOrStderr())
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.from, "from", "", "data directory, or URL of a database in PostgreSQL, to read")
+	f.StringVar(&o.to, "to", "", "data directory, or URL of a database in PostgreSQL, to fill")
+	f.BoolVar(&o.whileServing, "while-serving", false,
+		"a rehearsal: copy what is there now, though the source is served and goes on")
+	return cmd
+}
+
+func runCopy(ctx context.Context, o copyOptions, stdout, stderr io.Writer) error {
+	if o.from == "" || o.to == "" {
+		return usage(errors.New("say what to copy with --from, and where to with --to"))
+	}
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	secret, dir, err := secretToCopy(o)
+	if err != nil {
+		return err
+	}
+	if dir == o.to {
+		if err := privatefile.MkdirAll(dir); err != nil {
+			return fmt.Errorf("make the data directory: %w", err)
+		}
+	}
+	said := &progressPrinter{out: stderr}
+	report, err := transfer.Copy(ctx, placeToCopy(o.from), placeToCopy(o.to), transfer.Options{
+		Secret: secret, SQLite: embed.Migrations(), Postgres: embed.PostgresMigrations(),
+		WhileServing: o.whileServing, Progress: said.print,
+	})
+	switch {
+	case errors.Is(err, transfer.ErrSameEngine):
+		return usage(fmt.Errorf("%w: `pikarc backup` and `pikarc restore` for a data directory, pg_dump for PostgreSQL", err))
+	case errors.Is(err, transfer.ErrServed) || errors.Is(err, dbfile.ErrServerRunning):
+		return fmt.Errorf("%w (--while-serving copies what is there now, as a rehearsal)", err)
+	case ctx.Err() != nil:
+		return fmt.Errorf("interrupted: run it again, and it goes on from there: %w", err)
+	case err != nil:
+		return err
+	case report.AlreadyThere:
+		fmt.Fprintf(stdout, "%s has all %d rows of %s already: nothing was to be done\n", report.To, report.Rows, report.From)
+		return nil
+	}
+	fmt.Fprintf(stdout, "%d rows of %d tables are copied from %s to %s in %.1f s", report.Rows, report.Tables,
+		report.From, report.To, report.Took.Seconds())
+	if report.Resumed > 0 {
+		fmt.Fprintf(stdout, ", %d of them earlier", report.Resumed)
+	}
+	_, err = fmt.Fprintf(stdout, "; %d checks on both sides: no difference\n%s\n", report.Checks, whichSecret(dir == o.to, dir))
+	return err
+}
+
+// whichSecret says what serves the copy.
+func whichSecret(back bool, dir string) string {
+	switch {
+	case back && auth.HasSecretFile(dir):
+		return "Serve it with the secret.key that is in the directory."
+	case auth.HasSecretFile(dir):
+		return "Serve it with PIKARC_SECRET set to what is in " + absolute(filepath.Join(dir, "secret.key")) + ", on every node."
+	default:
+		return "Serve it with the same PIKARC_SECRET."
+	}
+}
+
+// placeToCopy is the file in a data directory, or the URL that it is.
+func placeToCopy(name string) string {
+	if isURL(name) {
+		return name
+	}
+	return databasePath(name)
+}
+
+func isURL(name string) bool { return strings.Contains(name, "://") }
+
+// secretToCopy is the secret of the environment, or of the data directory: a
+// copy has none made.
+func secretToCopy(o copyOptions) (secret auth.Secret, dir string, err error) {
+	for _, name := range []string{o.to, o.from} {
+		if !isURL(name) {
+			dir = name
+		}
+	}
+	fromEnv, err := setting(serverSecret)
+	if err != nil {
+		return secret, dir, err
+	}
+	if fromEnv == "" && !auth.HasSecretFile(dir) {
+		return secret, dir, errors.New("the server secret is missing: set PIKARC_SECRET to the one that the source is served with")
+	}
+	secret, err = auth.LoadSecret(dir, fromEnv)
+	return secret, dir, err
+}
+
+// progressPrinter says how far a copy has come: each phase, and every two seconds of one.
+type progressPrinter struct {
+	out   io.Writer
+	phase transfer.Phase
+	at    time.Time
+	from  int64
+	since time.Time
+}
+
+func (p *progressPrinter) print(s transfer.Progress) {
+	const interval = 2 * time.Second
+	now := time.Now()
+	if s.Phase != p.phase {
+		p.phase, p.at, p.since, p.from = s.Phase, now, now, s.Done
+		if s.Phase != transfer.Copying && s.Phase != transfer.Comparing {
+			fmt.Fprintln(p.out, s.Phase)
+			return
+		}
+	} else if now.Sub(p.at) < interval {
+		return
+	}
+	p.at = now
+	rate := ""
+	if took := now.Sub(p.since).Seconds(); took > 1 {
+		rate = fmt.Sprintf(", %.0f a second", float64(s.Done-p.from)/took)
+	}
+	fmt.Fprintf(p.out, "%s: %d of %d rows (%d %%)%s: %s\n", s.Phase, s.Done, s.Of, 100*s.Done/max(1, s.Of), rate, s.Table)
+}

@@ -1,0 +1,438 @@
+// Package transfer copies a whole ledger from SQLite to PostgreSQL or back.
+//
+// What is copied lies apart (a file beside the database's place, a schema beside
+// its own) until all of it is there, is the same as what was read, and its books
+// balance. Only then does it take its place, in one step: whoever looks before
+// finds nothing. It comes in pieces, in the order of each table's key, so what is
+// there already says where to go on after an end at any moment.
+package transfer
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"io/fs"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/pikarc/server/auth"
+	"github.com/pikarc/server/storage/dbfile"
+	"github.com/pikarc/server/storage/verify"
+)
+
+// What a caller can act on.
+var (
+	ErrSameEngine   = errors.New("both are of one kind, for which there are better tools")
+	ErrNoLedger     = errors.New("there is no database")
+	ErrHoldsOther   = errors.New("the target holds other data, which is left as it is: choose an empty one")
+	ErrServed       = errors.New("nodes are connected to the database")
+	ErrCopying      = errors.New("another copy to this target is under way")
+	ErrDifferences  = errors.New("the books do not balance")
+	ErrNotTheSame   = errors.New("what has arrived is not what was sent")
+	ErrSecret       = errors.New("the server secret is not the one that the source is served with")
+	errStillServing = errors.New("stop what serves it first: what it answers from now on would be left behind")
+)
+
+// Options say how to copy.
+type Options struct {
+	Secret           auth.Secret // under which the source has sealed its keys
+	SQLite, Postgres fs.FS       // migrations
+	WhileServing     bool        // copy a source that is served all the same
+	Progress         func(Progress)
+}
+
+// Progress says how far a copy has come.
+type Progress struct {
+	Phase    Phase
+	Table    string // where the phase is about one
+	Done, Of int64  // rows of all tables
+}
+
+// Phase is a part of the work.
+type Phase string
+
+// The phases, in order.
+const (
+	VerifyingSource Phase = "verify the source"
+	Counting        Phase = "count rows"
+	Copying         Phase = "copy"
+	Finishing       Phase = "finish the target"
+	Comparing       Phase = "compare"
+	VerifyingTarget Phase = "verify the target"
+	Publishing      Phase = "put it in place"
+)
+
+// Report says what was done.
+type Report struct {
+	From, To     string // without passwords
+	Tables       int
+	Rows         int64
+	Resumed      int64 // rows that an earlier attempt had copied
+	AlreadyThere bool  // nothing was to be done
+	Checks       int   // that verify has made on either side
+	Took         time.Duration
+}
+
+// Copy copies the ledger at from to to. Each is a file or the URL of a database
+// in PostgreSQL.
+func Copy(ctx context.Context, from, to string, opts Options) (report Report, err error) {
+	began := time.Now()
+	source, err := opts.place(from)
+	if err != nil {
+		return report, err
+	}
+	target, err := opts.place(to)
+	if err != nil {
+		return report, err
+	}
+	if (source.config == nil) == (target.config == nil) {
+		return report, ErrSameEngine
+	}
+	c := &copying{opts: opts, from: source, to: target, hash: hasher{maphash.MakeSeed()}}
+	c.report.From, c.report.To = source.String(), target.String()
+	err = c.run(ctx)
+	c.report.Took = time.Since(began)
+	return c.report, err
+}
+
+// copying is one copy.
+type copying struct {
+	opts     Options
+	from, to place
+	hash     hasher
+	source   *ledger
+	target   target
+	tables   []table
+	total    int64
+	done     int64
+	digests  map[string]digest // of the source's tables
+	same     map[string]bool   // tables that were already compared
+	report   Report
+}
+
+// target is where rows are copied to, apart from the place where they will be.
+type target interface {
+	querier() querier
+	postgres() bool
+	clear(ctx context.Context, t table) error
+	load(ctx context.Context, t table, rows [][]any) error // all of them or none
+	finish(ctx context.Context, secretCheck []byte) error
+	staged() place
+	publish(ctx context.Context) error
+	close() error
+}
+
+func (c *copying) run(ctx context.Context) (err error) {
+	if exists, err := c.from.exists(ctx); err != nil || !exists {
+		return errors.Join(err, missing(!exists && err == nil, c.from))
+	}
+	held, err := c.from.reserve(ctx)
+	switch {
+	case err == nil:
+		defer func() { err = errors.Join(err, held.Close()) }()
+	case !errors.Is(err, ErrServed) && !errors.Is(err, dbfile.ErrServerRunning):
+		return err
+	case !c.opts.WhileServing:
+		return fmt.Errorf("%s: %w: %w", c.from, err, errStillServing)
+	}
+	if c.source, err = c.from.snapshot(ctx); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, c.source.Close()) }()
+	if err := c.checkSecret(ctx); err != nil {
+		return err
+	}
+	if there, err := c.alreadyThere(ctx); err != nil || there {
+		c.report.AlreadyThere = there
+		return err
+	}
+	c.say(VerifyingSource, "")
+	if err := c.verify(ctx, c.from); err != nil {
+		return err
+	}
+	if c.target, err = openTarget(ctx, c.to); err != nil {
+		return fmt.Errorf("prepare %s: %w", c.to, err)
+	}
+	err = c.fill(ctx)
+	if err != nil {
+		return errors.Join(err, c.target.close())
+	}
+	c.say(Publishing, "")
+	return errors.Join(c.target.publish(ctx), c.target.close())
+}
+
+func missing(is bool, p place) error {
+	if !is {
+		return nil
+	}
+	return fmt.Errorf("%w: %s", ErrNoLedger, p)
+}
+
+// fill copies and proves everything but what publish does.
+func (c *copying) fill(ctx context.Context) error {
+	there, err := catalogue(ctx, c.target.querier(), c.target.postgres())
+	if err != nil {
+		return err
+	}
+	if c.tables, err = tablesOf(c.source.tables, there); err != nil {
+		return err
+	}
+	if err := c.count(ctx); err != nil {
+		return err
+	}
+	c.digests, c.same = make(map[string]digest), make(map[string]bool)
+	for _, t := range c.tables {
+		if err := c.copyTable(ctx, t); err != nil {
+			return err
+		}
+	}
+	c.say(Finishing, "")
+	secretCheck, err := c.opts.Secret.Check()
+	if err == nil {
+		err = c.target.finish(ctx, secretCheck)
+	}
+	if err != nil {
+		return fmt.Errorf("finish %s: %w", c.to, err)
+	}
+	if err := c.compare(ctx); err != nil {
+		return err
+	}
+	c.say(VerifyingTarget, "")
+	return c.verify(ctx, c.target.staged())
+}
+
+// count finds out how much there is to copy.
+func (c *copying) count(ctx context.Context) error {
+	c.say(Counting, "")
+	for _, t := range c.tables {
+		n, err := countRows(ctx, c.source.tx, t.name)
+		if err != nil {
+			return err
+		}
+		c.total += n
+	}
+	c.report.Tables, c.report.Rows = len(c.tables), c.total
+	return nil
+}
+
+// copyTable copies what the target does not have of a table. What it has must be
+// how the source begins; otherwise the source has changed since, and the table is
+// copied anew.
+func (c *copying) copyTable(ctx context.Context, t table) error {
+	last, err := lastKey(ctx, c.target.querier(), t)
+	if err != nil {
+		return err
+	}
+	var have digest
+	if last != nil {
+		have, err = c.hash.digestOf(ctx, c.source.tx, t, span{upTo: last}, func() {})
+		if err != nil {
+			return err
+		}
+		there, err := c.hash.digestOf(ctx, c.target.querier(), t, span{}, func() {})
+		if err != nil {
+			return err
+		}
+		if have != there {
+			if err := c.target.clear(ctx, t); err != nil {
+				return fmt.Errorf("empty %s: %w", t.name, err)
+			}
+			have, last = digest{}, nil
+		}
+	}
+	if t.name != seeded {
+		c.report.Resumed += have.rows
+	}
+	c.done += have.rows
+	sent, err := c.send(ctx, t, last)
+	c.same[t.name] = sent.rows == 0
+	have.join(sent)
+	c.digests[t.name] = have
+	return err
+}
+
+// send copies the rows of a table after a key. One goroutine reads while another writes.
+func (c *copying) send(ctx context.Context, t table, after []any) (sent digest, err error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	pieces, written := make(chan piece, 1), make(chan error, 1)
+	go func() {
+		var err error
+		for p := range pieces {
+			if err == nil {
+				if err = c.target.load(ctx, t, p.rows); err != nil {
+					cancel(err) // the reader need not go on
+				}
+				c.done += int64(len(p.rows))
+				c.say(Copying, t.name)
+			}
+		}
+		written <- err
+	}()
+	var p piece
+	flush := func() error {
+		if len(p.rows) == 0 {
+			return nil
+		}
+		select {
+		case pieces <- p:
+			p = piece{}
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	err = eachRow(ctx, c.source.tx, t, span{after: after}, func(row []any) error {
+		sent.add(c.hash.of(row))
+		p.rows, p.bytes = append(p.rows, row), p.bytes+size(row)
+		if len(p.rows) == pieceRows || p.bytes > pieceBytes {
+			return flush()
+		}
+		return nil
+	})
+	if err == nil {
+		err = flush()
+	}
+	close(pieces)
+	if writeErr := <-written; writeErr != nil {
+		err = writeErr // the reader's is a consequence
+	}
+	cancel(nil)
+	if err != nil {
+		return sent, fmt.Errorf("copy %s: %w", t.name, err)
+	}
+	return sent, nil
+}
+
+// compare reads back what was copied.
+func (c *copying) compare(ctx context.Context) error {
+	c.done = 0
+	for _, t := range c.tables {
+		want := c.digests[t.name]
+		if !c.same[t.name] || want.rows == 0 {
+			seen := func() {
+				if c.done++; c.done%pieceRows == 0 {
+					c.say(Comparing, t.name)
+				}
+			}
+			got, err := c.hash.digestOf(ctx, c.target.querier(), t, span{}, seen)
+			if err != nil {
+				return err
+			}
+			if got != want {
+				return fmt.Errorf("%w: %s has %d rows, and %d were sent", ErrNotTheSame, t.name, got.rows, want.rows)
+			}
+			continue
+		}
+		c.done += want.rows
+	}
+	return nil
+}
+
+func (c *copying) say(phase Phase, table string) {
+	if c.opts.Progress != nil {
+		c.opts.Progress(Progress{Phase: phase, Table: table, Done: c.done, Of: c.total})
+	}
+}
+
+func (c *copying) verify(ctx context.Context, p place) error {
+	report, err := p.verify(ctx)
+	if err != nil {
+		return fmt.Errorf("verify %s: %w", p, err)
+	}
+	c.report.Checks = report.Checks
+	if !report.Clean() {
+		return fmt.Errorf("%w: `pikarc verify` finds %d differences in %s%s", ErrDifferences, report.Found, p, first(report))
+	}
+	return nil
+}
+
+func first(report verify.Report) string {
+	if len(report.Differences) == 0 {
+		return ""
+	}
+	d := report.Differences[0]
+	return fmt.Sprintf(", the first is %s %s: %s, should be %s", d.Check, d.Row, d.Stored, d.ShouldBe)
+}
+
+// checkSecret opens the source's newest API key, and compares the secret with
+// what the nodes on PostgreSQL know of it.
+func (c *copying) checkSecret(ctx context.Context) error {
+	if c.from.config != nil {
+		var known []byte
+		check, err := c.opts.Secret.Check()
+		if err != nil {
+			return err
+		}
+		err = c.source.tx.QueryRowContext(ctx, `SELECT secret_check FROM ledger_version`).Scan(&known)
+		if err != nil {
+			return fmt.Errorf("read what is known of the secret: %w", err)
+		}
+		if known != nil && !bytes.Equal(known, check) {
+			return ErrSecret
+		}
+	}
+	rows, err := c.source.tx.QueryContext(ctx, `SELECT uuid, sealed FROM api_keys ORDER BY id DESC LIMIT 1`)
+	if err != nil {
+		return fmt.Errorf("read the API keys: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var id uuid.UUID
+		var sealed []byte
+		if err := rows.Scan(&id, &sealed); err != nil {
+			return fmt.Errorf("read the API keys: %w", err)
+		}
+		if _, err := c.opts.Secret.Open(sealed, id.String()); errors.Is(err, auth.ErrCannotOpen) {
+			return ErrSecret
+		} else if err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
+// alreadyThere reports whether the target holds the source's data. It returns
+// ErrHoldsOther when it holds other.
+func (c *copying) alreadyThere(ctx context.Context) (is bool, err error) {
+	if exists, err := c.to.exists(ctx); err != nil || !exists {
+		return false, err
+	}
+	there, err := c.to.snapshot(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer func() { err = errors.Join(err, there.Close()) }()
+	empty, err := there.isEmpty(ctx)
+	if err != nil || empty {
+		return false, err
+	}
+	tables, err := tablesOf(c.source.tables, there.tables)
+	if err != nil {
+		return false, err
+	}
+	for _, t := range tables {
+		a, err := c.hash.digestOf(ctx, c.source.tx, t, span{}, func() {})
+		if err != nil {
+			return false, err
+		}
+		b, err := c.hash.digestOf(ctx, there.tx, t, span{}, func() {})
+		if err != nil {
+			return false, err
+		}
+		if a != b {
+			return false, fmt.Errorf("%w: its %s are others", ErrHoldsOther, t.name)
+		}
+		c.report.Tables, c.report.Rows = c.report.Tables+1, c.report.Rows+a.rows
+	}
+	return true, nil
+}
+
+func openTarget(ctx context.Context, to place) (target, error) {
+	if to.config != nil {
+		return openPostgresTarget(ctx, to)
+	}
+	return openSQLiteTarget(ctx, to)
+}
