@@ -86,8 +86,9 @@ const (
 const cancelledReview = `{"id":"{review}","run_id":"{ended}","step_id":"{reviewed}","user_id":"bob","policy_name":"deploys","policy_version":1,` +
 	`"status":"denied","resolution":"cancelled","reason":null,"action":{"type":"TOOL_CALL","tool_name":"deploy","model":null,"input_data":null},` +
 	`"action_hash":"0000000000000000000000000000000000000000000000000000000000000000","requested_at":<requested>,` +
-	`"expires_at":"1970-01-01T00:04:50.000Z","decided_at":"1970-01-01T00:00:01.000Z","decided_by":null,"note":null,` +
-	`"waiter":{"last_poll_at":null,"alive":false},"grant_id":null}`
+	`"expires_at":"1970-01-01T00:04:50.000Z","seconds_left":0,"decided_at":"1970-01-01T00:00:01.000Z","decided_by":null,"note":null,` +
+	`"waiter":{"last_poll_at":null,"alive":false},"grant_id":null,` +
+	`"run":{"title":null,"started_at":"2026-11-23T07:08:29.123Z","steps":0,"spent_usd":0}}`
 
 func successes() []apiCase {
 	return slices.Concat(configurationCalls(), endpointCalls(), runCalls(), timelineCalls())

@@ -3,6 +3,7 @@ package server
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
@@ -28,7 +29,12 @@ func (p policyJSON) MarshalJSON() ([]byte, error) {
 		ChangedAt wire.Time       `json:"changed_at"`
 		ChangedBy wire.NullString `json:"changed_by"`
 		Use       []policyUseJSON `json:"use"`
-	}{p.Version, wire.Time(p.ChangedAt), wire.NullString(p.ChangedBy), policyUses(storage.StoredPolicy(p))})
+		Hits      policyHitsJSON  `json:"hits"`
+		Reviews   reviewStatsJSON `json:"reviews"`
+	}{
+		p.Version, wire.Time(p.ChangedAt), wire.NullString(p.ChangedBy), policyUses(storage.StoredPolicy(p)),
+		policyHitsJSON(p.Hits), reviewStatsOf(p.Reviewed),
+	})
 	return append(append(definition[:len(definition)-1], ','), more[1:]...), nil
 }
 
@@ -37,6 +43,38 @@ type policyUseJSON struct {
 	Scope    wire.NullString `json:"scope"` // null for the workspace
 	Used     json.RawMessage `json:"used"`  // USD or a count, as the limit's amount
 	ResetsAt wire.Time       `json:"resets_at"`
+}
+
+// policyHitsJSON is how often a policy has objected in the last seven days.
+type policyHitsJSON struct {
+	Logged   int64 `json:"logged"`
+	Reviewed int64 `json:"reviewed"`
+	Denied   int64 `json:"denied"`
+	Granted  int64 `json:"granted"`
+}
+
+// reviewStatsJSON is how people have answered what a policy has asked of late.
+type reviewStatsJSON struct {
+	Count         int64           `json:"count"`
+	ApprovedShare *float64        `json:"approved_share"` // null where there is none
+	ExpiredShare  *float64        `json:"expired_share"`
+	MedianSeconds *float64        `json:"median_seconds"` // null where nobody has said anything
+	Hint          wire.NullString `json:"hint"`
+}
+
+func reviewStatsOf(r storage.ReviewStats) reviewStatsJSON {
+	out := reviewStatsJSON{Count: r.Ended}
+	if r.Ended > 0 {
+		out.ApprovedShare = new(float64(r.Approved) / float64(r.Ended))
+		out.ExpiredShare = new(float64(r.Expired) / float64(r.Ended))
+	}
+	if r.Verdict > 0 {
+		out.MedianSeconds = new(r.Verdict.Seconds())
+	}
+	if n := r.HastyApprovals; n > 0 {
+		out.Hint = wire.NullString(fmt.Sprintf("Approved %d of %d in under 3 s: make it a log, or narrow it.", n, n))
+	}
+	return out
 }
 
 func policyUses(p storage.StoredPolicy) []policyUseJSON {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/pikarc/server/plans"
 	"github.com/pikarc/server/policies"
 	"github.com/pikarc/server/server/request"
 	"github.com/pikarc/server/server/wire"
@@ -52,11 +53,21 @@ type reviewJSON struct {
 	ActionHash    string          `json:"action_hash"`
 	RequestedAt   wire.Time       `json:"requested_at"`
 	ExpiresAt     wire.Time       `json:"expires_at"`
+	SecondsLeft   int64           `json:"seconds_left"` // for a verdict; 0 when it has ended
 	DecidedAt     wire.Time       `json:"decided_at"`
 	DecidedBy     *deciderJSON    `json:"decided_by"`
 	Note          *string         `json:"note"`
 	Waiter        waiterJSON      `json:"waiter"`
 	Grant         *uuid.UUID      `json:"grant_id"`
+	SoFar         soFarJSON       `json:"run"`
+}
+
+// soFarJSON is what the run has done until now.
+type soFarJSON struct {
+	Title     wire.NullString `json:"title"`
+	StartedAt wire.Time       `json:"started_at"`
+	Steps     int64           `json:"steps"`
+	Spent     plans.Money     `json:"spent_usd"`
 }
 
 type actionJSON struct {
@@ -89,6 +100,10 @@ func (s *Server) reviewOf(v storage.Review) reviewJSON {
 		ActionHash:  hex.EncodeToString(v.ActionHash[:]),
 		RequestedAt: wire.Time(v.RequestedAt()), ExpiresAt: wire.Time(v.ExpiresAt), DecidedAt: wire.Time(v.DecidedAt),
 		Note: v.Note, Waiter: waiterJSON{wire.Time(v.LastPollAt), v.Waits(s.Now())},
+		SoFar: soFarJSON{wire.NullString(v.RunTitle), wire.Time(v.RunStartedAt()), v.RunSteps, v.RunSpend},
+	}
+	if left := v.ExpiresAt.Sub(s.Now()); v.Resolution == 0 && left > 0 {
+		out.SecondsLeft = int64(left / time.Second)
 	}
 	if channel, ok := strings.CutPrefix(v.DecidedBy, channelPrefix); ok {
 		out.DecidedBy = &deciderJSON{Channel: wire.NullString(channel)}

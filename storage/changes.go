@@ -57,6 +57,8 @@ type Change struct {
 	Step      uuid.UUID  // of ModelUnpriced, SpendCapped and reviews
 	Model     string     // of ModelUnpriced; "" for a step without a model
 	Denial    *Denial    // of StepDenied
+	Review    uuid.UUID  // of ReviewAsked and ReviewResolved
+	As        Resolution // of ReviewResolved
 }
 
 // Denial is a step that was denied, and why.

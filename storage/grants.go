@@ -4,12 +4,14 @@ import (
 	"context"
 	"crypto/sha256"
 	"database/sql"
+	"slices"
 	"strconv"
 	"time"
 
 	"github.com/google/uuid"
 
 	"github.com/pikarc/server/guard"
+	"github.com/pikarc/server/plans"
 )
 
 // GrantScope is what a grant allows. The values are stored: never renumber.
@@ -178,7 +180,13 @@ type Review struct {
 	Note            *string
 	LastPollAt      time.Time // zero when nobody has polled
 	Grant           uuid.UUID // that the approval gave; uuid.Nil for none
+	RunTitle        string
+	RunSteps        int64 // that the run has taken until now, with the one that waits
+	RunSpend        plans.Money
 }
+
+// RunStartedAt is when the run has begun.
+func (r Review) RunStartedAt() time.Time { return idTime(r.Run) }
 
 // RequestedAt is when the step was asked for.
 func (r Review) RequestedAt() time.Time { return idTime(r.ID) }
@@ -194,7 +202,7 @@ func (r Review) Waits(now time.Time) bool {
 
 const selectReview = `SELECT v.uuid, r.uuid, v.step_uuid, u.external_id, p.name, v.policy_version, pv.definition, v.resolution,
 		s.type, s.tool_name, m.name, y.input_data, v.action_hash, v.expires_at, coalesce(v.decided_at, 0),
-		coalesce(v.decided_by, ''), v.note, coalesce(v.last_poll_at, 0), g.uuid
+		coalesce(v.decided_by, ''), v.note, coalesce(v.last_poll_at, 0), g.uuid, coalesce(r.title, ''), r.step_count, r.spend_nanos
 	FROM reviews v JOIN runs r ON r.id = v.run_id JOIN users u ON u.id = r.user_id JOIN policies p ON p.id = v.policy_id
 	LEFT JOIN policy_versions pv ON pv.policy_id = v.policy_id AND pv.version = v.policy_version
 	JOIN steps s ON s.segment = v.segment AND s.run_id = v.run_id AND s.uuid = v.step_uuid
@@ -209,7 +217,7 @@ func scanReview(rows scanner) (v Review, err error) {
 	var hash, grant []byte
 	err = rows.Scan(&v.ID, &v.Run, &v.Step, &v.UserID, &v.PolicyName, &v.PolicyVersion, &definition, &v.Resolution,
 		&v.Type, &v.ToolName, &v.Model, &input, &hash, &expires, &decided,
-		&v.DecidedBy, &v.Note, &polled, &grant)
+		&v.DecidedBy, &v.Note, &polled, &grant, &v.RunTitle, &v.RunSteps, &v.RunSpend)
 	v.InputData = jsonOf(input)
 	copy(v.ActionHash[:], hash)
 	copy(v.Grant[:], grant)
@@ -296,4 +304,52 @@ func (s *Store) Reviews(ctx context.Context, ws WorkspaceKey, f ReviewFilter) (l
 		})
 	})
 	return list, next, err
+}
+
+// What ReviewStats looks at.
+const (
+	latestReviews = 100
+	hastyReviews  = 50 // that say something about how a policy is reviewed
+	hastyVerdict  = 3 * time.Second
+)
+
+// reviewStats looks at the latest reviews of a policy that have ended.
+func reviewStats(tx *Tx, ws WorkspaceKey, policy, version int64) (r ReviewStats, err error) {
+	var took []time.Duration // until the verdict, the newest first
+	hasty := 0
+	err = tx.each(`SELECT uuid, policy_version, resolution, decided_at FROM reviews
+		WHERE policy_id = $1 AND resolution <> 0 AND workspace_id = $2 ORDER BY uuid DESC LIMIT $3`,
+		[]any{policy, ws, int64(latestReviews)}, func(rows scanner) error {
+			var id uuid.UUID
+			var of, decided int64
+			var as Resolution
+			if err := rows.Scan(&id, &of, &as, &decided); err != nil {
+				return err
+			}
+			r.Ended++
+			switch as {
+			case Approved:
+				r.Approved++
+			case Refused:
+			case Expired:
+				r.Expired++
+				return nil
+			default:
+				return nil
+			}
+			t := time.Duration(decided-idMillis(id)) * time.Millisecond
+			if len(took) == hasty && as == Approved && of == version && t < hastyVerdict {
+				hasty++
+			}
+			took = append(took, t)
+			return nil
+		})
+	if len(took) > 0 {
+		slices.Sort(took)
+		r.Verdict = took[(len(took)-1)/2]
+	}
+	if hasty >= hastyReviews {
+		r.HastyApprovals = int64(hasty)
+	}
+	return r, err
 }

@@ -59,7 +59,7 @@ func (s *Store) compile(ctx context.Context, ws WorkspaceKey) error {
 		if err := tx.get(`SELECT policies_version FROM workspaces WHERE id = $1`, []any{ws}, &version); err != nil {
 			return err
 		}
-		list, err = readPolicies(tx, ws)
+		list, err = readPolicies(tx, ws, "")
 		return err
 	})
 	if err != nil {
@@ -82,7 +82,23 @@ type StoredPolicy struct {
 	ChangedAt  time.Time
 	ChangedBy  string // "" for nobody with a name
 	Use        []PolicyUse
+	Hits       PolicyHits
+	Reviewed   ReviewStats // zero where nobody has been asked
 	countsFrom int64
+}
+
+// PolicyHits is how often a policy has objected in the last week, by what came of it.
+type PolicyHits struct {
+	Logged, Reviewed, Denied, Granted int64
+}
+
+// ReviewStats is how people have answered what a policy has asked of late.
+type ReviewStats struct {
+	Ended, Approved, Expired int64
+	Verdict                  time.Duration // how long half of the verdicts have taken at most
+	// HastyApprovals is how many there are where the latest verdicts are nothing
+	// else, given to the policy as it is; 0 otherwise.
+	HastyApprovals int64
 }
 
 // PolicyVersion is what a policy said in one of its versions.
@@ -93,10 +109,15 @@ type PolicyVersion struct {
 	ChangedBy  string
 }
 
-func readPolicies(tx *Tx, ws WorkspaceKey) (list []StoredPolicy, err error) {
-	err = tx.each(`SELECT p.id, p.name, p.version, p.counts_from, v.definition, v.changed_at, coalesce(v.changed_by, '')
+// readPolicies reads the policies of a workspace, or the one of a name.
+func readPolicies(tx *Tx, ws WorkspaceKey, only string) (list []StoredPolicy, err error) {
+	query, args := `SELECT p.id, p.name, p.version, p.counts_from, v.definition, v.changed_at, coalesce(v.changed_by, '')
 		FROM policies p JOIN policy_versions v ON v.policy_id = p.id AND v.version = p.version
-		WHERE p.workspace_id = $1 AND p.is_deleted = 0 ORDER BY p.name`, []any{ws}, func(rows scanner) error {
+		WHERE p.workspace_id = $1 AND p.is_deleted = 0`, []any{ws}
+	if only != "" {
+		query, args = query+` AND p.name = $2`, append(args, only)
+	}
+	err = tx.each(query+` ORDER BY p.name`, args, func(rows scanner) error {
 		var p StoredPolicy
 		var id, version, changed int64
 		var name, definition string
@@ -115,38 +136,91 @@ func readPolicies(tx *Tx, ws WorkspaceKey) (list []StoredPolicy, err error) {
 }
 
 // Policies lists a workspace's policies in the order in which they are asked,
-// each with what is used of its limit now.
+// each with what is used of its limit now, and what it has done of late.
 func (s *Store) Policies(ctx context.Context, ws WorkspaceKey) (list []StoredPolicy, err error) {
 	err = s.read(ctx, func(tx *Tx) error {
-		if list, err = readPolicies(tx, ws); err != nil || len(list) == 0 {
+		if list, err = readPolicies(tx, ws, ""); err != nil || len(list) == 0 {
 			return err
 		}
-		w, err := workspace(tx, ws)
-		if err != nil {
-			return err
-		}
-		calendar, err := w.calendar()
-		for i := range list {
-			if err == nil {
-				list[i].Use, err = policyUse(tx, ws, calendar, list[i])
-			}
-		}
-		return err
+		return addFigures(tx, ws, list)
 	})
 	return list, err
 }
 
 // Policy reads one policy. ErrNotFound when there is none of the name.
-func (s *Store) Policy(ctx context.Context, ws WorkspaceKey, name string) (StoredPolicy, error) {
-	list, err := s.Policies(ctx, ws)
-	i := slices.IndexFunc(list, func(p StoredPolicy) bool { return p.Name == name })
-	if err == nil && i < 0 {
-		err = ErrNotFound
-	}
+func (s *Store) Policy(ctx context.Context, ws WorkspaceKey, name string) (p StoredPolicy, err error) {
+	err = s.read(ctx, func(tx *Tx) error {
+		list, err := readPolicies(tx, ws, name)
+		if err == nil && len(list) == 0 {
+			err = ErrNotFound
+		}
+		if err != nil {
+			return err
+		}
+		err = addFigures(tx, ws, list)
+		p = list[0]
+		return err
+	})
+	return p, err
+}
+
+// addFigures adds to policies what they count.
+func addFigures(tx *Tx, ws WorkspaceKey, list []StoredPolicy) error {
+	w, err := workspace(tx, ws)
 	if err != nil {
-		return StoredPolicy{}, err
+		return err
 	}
-	return list[i], nil
+	calendar, err := w.calendar()
+	if err != nil {
+		return err
+	}
+	hits, err := policyHits(tx, ws)
+	for i := range list {
+		p := &list[i]
+		p.Hits = hits[p.ID]
+		if err == nil {
+			p.Use, err = policyUse(tx, ws, calendar, *p)
+		}
+		if err == nil {
+			p.Reviewed, err = reviewStats(tx, ws, p.ID, p.Version)
+		}
+	}
+	return err
+}
+
+// countHit counts that a policy has objected.
+func countHit(tx *Tx, ws WorkspaceKey, policy, outcome int64) error {
+	_, err := tx.exec(`INSERT INTO policy_days (workspace_id, day, policy_id, outcome, hit_count) VALUES ($1, $2, $3, $4, 1)
+		ON CONFLICT (workspace_id, day, policy_id, outcome) DO UPDATE SET hit_count = policy_days.hit_count + 1`,
+		ws, dayOf(tx.now), policy, outcome)
+	return err
+}
+
+// hitDays is over how many days, of which today is the last, hits are added up.
+const hitDays = 7
+
+// policyHits adds up how often the policies of a workspace have objected of late.
+func policyHits(tx *Tx, ws WorkspaceKey) (map[int64]PolicyHits, error) {
+	all := make(map[int64]PolicyHits)
+	err := tx.each(`SELECT policy_id, outcome, hit_count FROM policy_days WHERE workspace_id = $1 AND day > $2`,
+		[]any{ws, dayOf(tx.now) - hitDays}, func(rows scanner) error {
+			var policy, outcome, n int64
+			err := rows.Scan(&policy, &outcome, &n)
+			h := all[policy]
+			switch outcome {
+			case outcomeLogged:
+				h.Logged += n
+			case outcomeReview:
+				h.Reviewed += n
+			case outcomeDenied:
+				h.Denied += n
+			case outcomeGranted:
+				h.Granted += n
+			}
+			all[policy] = h
+			return err
+		})
+	return all, err
 }
 
 // PolicyVersions lists what a policy has said, the newest version first.

@@ -265,7 +265,12 @@ func (p *policyCall) record(tx *Tx, segment, runID int64, step []byte, d guard.D
 		} else {
 			asked.cached = nil
 		}
-		if err := row.insert(tx, segment, runID, step, p.outcome(i, d)); err != nil {
+		outcome := p.outcome(i, d)
+		err := row.insert(tx, segment, runID, step, outcome)
+		if err == nil && outcome != outcomePassed {
+			err = countHit(tx, p.ws.key, row.policy, outcome)
+		}
+		if err != nil {
 			return err
 		}
 	}

@@ -235,7 +235,7 @@ func (c *reviewsClosing) apply(tx *Tx) {
 		}
 		tx.cache.markDirty(s.run)
 		s.limits.book(tx)
-		tx.recordChange(Change{Workspace: c.ws.key, Kind: ReviewResolved, Run: s.runID, Step: s.step})
+		tx.recordChange(Change{Workspace: c.ws.key, Kind: ReviewResolved, Run: s.runID, Step: s.step, Review: s.uuid, As: s.as})
 		tx.cache.reviewsDecided = true
 	}
 	if c.unblocked != nil {

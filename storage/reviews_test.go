@@ -3,6 +3,7 @@ package storage
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"testing"
@@ -375,5 +376,108 @@ func TestReviewsAreInTheAuditLog(t *testing.T) {
 		if len(entries) != 1 || entries[0].Target != want || entries[0].Actor.Name != "ana@example.com" {
 			t.Errorf("%s: %+v", action, entries)
 		}
+	}
+}
+
+func TestAPolicyCountsWhatItHasDoneInAWeek(t *testing.T) {
+	w := audited(t)
+	ws := w.roomy()
+	w.policy(ws, "denies", `{"match":{"tools":["no"]},"effect":"deny"}`)
+	w.policy(ws, "logs", `{"match":{"tools":["no","fine"]},"effect":"log"}`)
+	w.policy(ws, "asks", `{"match":{"tools":["ask"]},"effect":"review"}`)
+	w.policy(ws, "starts", `{"match":{"users":["nobody"]},"effect":"deny"}`)
+	w.start(ws, "nobody")
+	run := w.start(ws, "u").ID
+	for _, tool := range []string{"no", "no", "fine", "other"} {
+		w.ask(ws, run, tool, `{}`)
+	}
+	asked := w.ask(ws, run, "ask", `{}`)
+	w.decide(ws, asked.Review, Verdict{Approve: true, Grant: &NewGrant{Scope: GrantRun, Seconds: 60, Uses: 9}})
+	w.ask(ws, run, "ask", `{}`)
+	hits := func() map[string]PolicyHits {
+		list, err := w.Policies(t.Context(), ws)
+		w.must(err)
+		all := map[string]PolicyHits{}
+		for _, p := range list {
+			one, err := w.Policy(t.Context(), ws, p.Name)
+			w.must(err)
+			if all[p.Name] = p.Hits; one.Hits != p.Hits || one.Reviewed != p.Reviewed {
+				t.Errorf("%s is %+v, in the list %+v", p.Name, one, p)
+			}
+		}
+		return all
+	}
+	want := map[string]PolicyHits{"denies": {Denied: 2}, "logs": {Logged: 3}, "asks": {Reviewed: 1, Granted: 1}, "starts": {Denied: 1}}
+	if got := hits(); !maps.Equal(got, want) {
+		t.Errorf("%+v, want %+v", got, want)
+	}
+	w.Advance(6 * 24 * time.Hour)
+	if got := hits(); !maps.Equal(got, want) {
+		t.Errorf("on the last day: %+v, want %+v", got, want)
+	}
+	w.Advance(24 * time.Hour)
+	if got := hits(); got["denies"] != (PolicyHits{}) {
+		t.Errorf("a week later: %+v", got)
+	}
+}
+
+func TestHowAPolicyIsReviewedIsSeenInItsLatestReviews(t *testing.T) {
+	w := audited(t)
+	ws, run, a := w.waiting()
+	stats := func() ReviewStats {
+		p, err := w.Policy(t.Context(), ws, "refunds")
+		w.must(err)
+		return p.Reviewed
+	}
+	if got := stats(); got != (ReviewStats{}) {
+		t.Errorf("while the first one waits: %+v", got)
+	}
+	w.Advance(10 * time.Second)
+	w.decide(ws, a.Review, Verdict{})
+	expired := w.ask(ws, run, "refund", `{}`)
+	w.Advance(time.Hour)
+	_, err := w.ExpireReviews(t.Context())
+	w.must(err)
+	if w.review(ws, expired.Review).Resolution != Expired {
+		t.Fatal("it has not expired")
+	}
+	if got, want := stats(), (ReviewStats{Ended: 2, Expired: 1, Verdict: 10 * time.Second}); got != want {
+		t.Errorf("%+v, want %+v", got, want)
+	}
+	approve := func(n int) {
+		run := w.start(ws, "u").ID
+		for range n {
+			a := w.ask(ws, run, "refund", `{}`)
+			w.Advance(2 * time.Second)
+			w.decide(ws, a.Review, Verdict{Approve: true})
+		}
+	}
+	approve(49)
+	if got := stats(); got.Approved != 49 || got.Verdict != 2*time.Second || got.HastyApprovals != 0 {
+		t.Errorf("after 49 approvals: %+v", got)
+	}
+	approve(1)
+	if got := stats(); got.HastyApprovals != 50 {
+		t.Errorf("after 50 approvals: %+v", got)
+	}
+	w.policy(ws, "refunds", `{"match":{"tools":["refund"]},"effect":"review"}`)
+	if got := stats(); got.HastyApprovals != 0 || got.Ended != 52 {
+		t.Errorf("of the changed policy: %+v", got)
+	}
+	approve(60)
+	if got, want := stats(), (ReviewStats{Ended: 100, Approved: 100, Verdict: 2 * time.Second, HastyApprovals: 60}); got != want {
+		t.Errorf("of the latest 100: %+v, want %+v", got, want)
+	}
+}
+
+func TestAReviewShowsWhatItsRunHasDone(t *testing.T) {
+	w := audited(t)
+	ws, run, a := w.waiting()
+	w.price(ws, "gpt-4o", 1_000_000, 0)
+	step := w.step(ws, run)
+	w.patch(ws, run, step.ID, 1000, 0)
+	v := w.review(ws, a.Review)
+	if v.RunSteps != 2 || v.RunSpend != 1_000_000_000/1000 || v.RunStartedAt() != idTime(run) {
+		t.Errorf("%+v", v)
 	}
 }

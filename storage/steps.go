@@ -77,7 +77,7 @@ func createStep(tx *Tx, c Caller, run uuid.UUID, in NewStep, decide Decider, e *
 		r.remember(call)
 	}
 	r.countStep(tx, row.segment, d)
-	recordStepChange(tx, c.Workspace, r.id, row.ID, d)
+	recordStepChange(tx, c.Workspace, r.id, row.ID, a.Review, d)
 	return a, nil
 }
 
@@ -96,10 +96,10 @@ func refusesModel(tx *Tx, ws WorkspaceKey, in NewStep) (bool, error) {
 	return price == nil, err
 }
 
-func recordStepChange(tx *Tx, ws WorkspaceKey, runID int64, id uuid.UUID, d guard.Decision) {
+func recordStepChange(tx *Tx, ws WorkspaceKey, runID int64, id, review uuid.UUID, d guard.Decision) {
 	c := Change{Workspace: ws, Kind: RunProgressed, Run: runID}
 	if d.Review {
-		c.Kind, c.Step = ReviewAsked, id
+		c.Kind, c.Step, c.Review = ReviewAsked, id, review
 	}
 	if d.Denied() {
 		c.Kind, c.Denial = StepDenied, &Denial{Step: id, Decision: d}

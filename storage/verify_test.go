@@ -301,6 +301,8 @@ func corruptions() []struct{ book, statement string } {
 		{"policy_counters.used", `UPDATE policy_counters SET used = used + 1`},
 		{"policy_counters.used", `DELETE FROM step_policies`},
 		{"below zero", `UPDATE policy_counters SET used = -1`},
+		{"policy_days.hit_count", `UPDATE policy_days SET hit_count = hit_count + 1`},
+		{"policy_days.hit_count", `DELETE FROM policy_days`},
 		{"reviews", `UPDATE steps SET status = 1 WHERE status = 6`},
 		{"reviews", `UPDATE reviews SET resolution = 2 WHERE resolution = 1`},
 		{"reviews", `UPDATE reviews SET decided_at = NULL`},

@@ -192,9 +192,12 @@ func (b *frames) events(changes []storage.Change, m storage.Snapshot) {
 			}{wire.RunOf(run), c.Step})
 		case c.Kind == storage.ReviewAsked || c.Kind == storage.ReviewResolved:
 			b.add("reviews.changed", struct {
-				Run  wire.Run  `json:"run"`
-				Step uuid.UUID `json:"step_id"`
-			}{wire.RunOf(run), c.Step})
+				Run        wire.Run        `json:"run"`
+				Step       uuid.UUID       `json:"step_id"`
+				Review     uuid.UUID       `json:"review_id"`
+				Status     string          `json:"status"`
+				Resolution wire.NullString `json:"resolution"`
+			}{wire.RunOf(run), c.Step, c.Review, c.As.Status(), wire.NullString(c.As.String())})
 		default:
 			b.add(runEvent(c.Kind), wire.RunOf(run))
 		}

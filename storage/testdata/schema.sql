@@ -272,6 +272,16 @@ CREATE TABLE policy_counters (
 
 CREATE INDEX policy_counters_window ON policy_counters (policy_id, slice);
 
+CREATE TABLE policy_days (
+  -- How often a policy has objected on a day.
+  workspace_id INTEGER NOT NULL,
+  day          INTEGER NOT NULL, -- UTC, on which it was asked
+  policy_id    INTEGER NOT NULL,
+  outcome      INTEGER NOT NULL, -- as of step_policies, from 2
+  hit_count    INTEGER NOT NULL,
+  PRIMARY KEY (workspace_id, day, policy_id, outcome)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE policy_versions (
   -- What a policy has said, version by version.
   policy_id  INTEGER NOT NULL REFERENCES policies (id),
@@ -332,6 +342,8 @@ CREATE TABLE reviews (
 CREATE INDEX reviews_expiry ON reviews (expires_at) WHERE resolution = 0;
 
 CREATE INDEX reviews_pending ON reviews (workspace_id) WHERE resolution = 0;
+
+CREATE INDEX reviews_policy ON reviews (policy_id, uuid);
 
 CREATE UNIQUE INDEX reviews_step ON reviews (run_id, step_uuid);
 

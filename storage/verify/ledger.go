@@ -235,6 +235,15 @@ func counterTables() []counterTable {
 				GROUP BY r.workspace_id, a.policy_id, a.counts_from, a.scope, a.slice`,
 		},
 		{
+			table: "policy_days", key: []string{"workspace_id", "day", "policy_id", "outcome"}, optionalRows: true, atLeast: beforeCompleteDay,
+			columns: []string{"hit_count"},
+			ledger: `SELECT r.workspace_id, coalesce(s.created_at, r.started_at) / 86400000 AS day, a.policy_id, a.outcome,
+					count(*) AS hit_count
+				FROM step_policies a JOIN runs r ON r.id = a.run_id
+				LEFT JOIN steps s ON s.segment = a.segment AND s.run_id = a.run_id AND s.uuid = a.step_uuid
+				WHERE a.outcome > 1 GROUP BY r.workspace_id, day, a.policy_id, a.outcome`,
+		},
+		{
 			table: "users", key: []string{"id"}, columns: []string{"run_count"},
 			ledger: `SELECT user_id AS id, sum(n) AS run_count
 				FROM (SELECT d.user_id, d.run_count AS n FROM user_days d

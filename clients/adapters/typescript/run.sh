@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Holds the adapters of the TypeScript client to their properties, with the real frameworks, and writes ../results/typescript.json.
+# Holds the adapters of the TypeScript client to their properties, with the real frameworks, and writes ../results/typescript.json;
+# then guard.wrap to exact counts of tokens, with the libraries of OpenAI and Anthropic.
 #
 #   clients/adapters/typescript/run.sh [BINARY]      BINARY defaults to what `make build` leaves in the repository's root
 set -euo pipefail
@@ -17,4 +18,4 @@ cd "$here"
 [[ node_modules/.package-lock.json -nt package-lock.json ]] || npm ci --no-audit --no-fund
 ln -sfn ../../../typescript node_modules/pikarc # as an example finds it
 # The frameworks want Node 22; what they have here is of their own lock file.
-node_modules/.bin/node --test conformance.test.mjs
+node_modules/.bin/node --test conformance.test.mjs wrap.test.mjs

@@ -1,6 +1,6 @@
 import type { Members } from "./answers.js";
 import { PikarcError } from "./errors.js";
-import { find, merge, report as usageOf, type TokenExtractor, type UsageFinder } from "./usage.js";
+import { find, merge, modelOf, report as usageOf, type TokenExtractor, type UsageFinder } from "./usage.js";
 import type { UpdateStepRequest } from "./wire.js";
 
 /** The run has ended, and nobody has told what came of a call. */
@@ -34,8 +34,8 @@ export class OpenStep {
       const usage = this.options.usage?.(part as never) ?? find(part);
       // Anthropic says the input at the start and the output at the end: later members win.
       this.usage = merge(this.usage, usage);
-      const model = (part as Members | null | undefined)?.["model"];
-      if (typeof model === "string" && model) this.answer = { model };
+      const model = modelOf(part);
+      if (model) this.answer = { model };
     } catch {
       // said above
     }

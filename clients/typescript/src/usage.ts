@@ -35,6 +35,16 @@ export function find(result: unknown, depth = 0): Members | undefined {
   return undefined;
 }
 
+/** Returns the model that an answer, or an event of a stream, says it is of. */
+export function modelOf(result: unknown): string | undefined {
+  const answer = members(result);
+  for (const place of [answer, members(answer?.["message"]), members(answer?.["response"])]) {
+    const model = place?.["model"] ?? place?.["modelVersion"];
+    if (typeof model === "string" && model) return model;
+  }
+  return undefined;
+}
+
 /** Returns the fields of a report that say what a call used. Never throws: the call has been paid. */
 export function report<T>(result: unknown, extractor: TokenExtractor<T> | undefined, whole = result): UpdateStepRequest {
   const fields: UpdateStepRequest = {};
@@ -45,8 +55,8 @@ export function report<T>(result: unknown, extractor: TokenExtractor<T> | undefi
       const [prompt, completion] = totals(usage);
       if (prompt !== undefined) fields.prompt_tokens = prompt;
       if (completion !== undefined) fields.completion_tokens = completion;
-      const model = members(result)?.["model"] ?? members(result)?.["modelVersion"];
-      if (typeof model === "string" && model) fields.model = model;
+      const model = modelOf(result);
+      if (model) fields.model = model;
     }
   } catch (error) {
     console.warn("pikarc: the usage of a call could not be read; it is reported without", error);

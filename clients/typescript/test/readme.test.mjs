@@ -34,7 +34,8 @@ declare module "openai" {
 }`;
 // In the place of the package, which the adapters' tests use as it is.
 const openai = `export default class OpenAI {
-  chat = { completions: { create: async () => ({ usage: ${JSON.stringify(usage)} }) } };
+  chat = { completions: { create: (body) => this.post("/chat/completions", { body }) } };
+  post = async () => ({ usage: ${JSON.stringify(usage)} });
   withOptions() { return new OpenAI(); }
 }`;
 

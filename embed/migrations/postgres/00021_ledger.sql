@@ -286,6 +286,16 @@ CREATE TABLE policy_counters (
   PRIMARY KEY (workspace_id, policy_id, counts_from, scope, slice)
 );
 
+CREATE TABLE policy_days (
+  -- How often a policy has objected on a day.
+  workspace_id BIGINT NOT NULL,
+  day          BIGINT NOT NULL, -- UTC, on which it was asked
+  policy_id    BIGINT NOT NULL,
+  outcome      BIGINT NOT NULL, -- as of step_policies, from 2
+  hit_count    BIGINT NOT NULL,
+  PRIMARY KEY (workspace_id, day, policy_id, outcome)
+);
+
 CREATE TABLE policy_versions (
   -- What a policy has said, version by version.
   policy_id  BIGINT           NOT NULL REFERENCES policies (id),
@@ -646,6 +656,8 @@ CREATE INDEX policy_counters_window ON policy_counters (policy_id, slice);
 CREATE INDEX reviews_expiry ON reviews (expires_at) WHERE resolution = 0;
 
 CREATE INDEX reviews_pending ON reviews (workspace_id) WHERE resolution = 0;
+
+CREATE INDEX reviews_policy ON reviews (policy_id, uuid);
 
 CREATE UNIQUE INDEX reviews_step ON reviews (run_id, step_uuid);
 
