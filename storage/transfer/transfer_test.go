@@ -125,7 +125,7 @@ func (w *world) fill() {
 	report, err := verify.File(ctx, w.file, verify.Options{Migrations: embed.Migrations()})
 	w.must(err)
 	if !report.Clean() {
-		w.t.Fatalf("the world's books: %+v", report.Differences)
+		w.t.Fatalf("the world's books (let fitting give rows of a new table values that are right): %+v", report.Differences)
 	}
 }
 
@@ -217,6 +217,10 @@ func fitting(table, column string, row int) string {
 		return "1000000000"
 	case table == "step_policies" && column == "measure", table == "step_usage" && column == "reported_nanos":
 		return "NULL"
+	case table == "step_policies" && column == "outcome":
+		return "1" // it did not object, so it counts as no hit
+	case table == "policy_days" && column == "hit_count":
+		return "0"
 	}
 	return ""
 }
