@@ -18,7 +18,10 @@ export default defineConfig({
     // A request costs a slow phone more than the bytes in it: all styles in one file, and what pages share in
     // one chunk, so that a page is that chunk and its own.
     cssCodeSplit: false,
-    modulePreload: { resolveDependencies: (_, names, { hostType }) => (hostType === 'html' ? names : []) },
+    modulePreload: {
+      polyfill: false,
+      resolveDependencies: (_, names, { hostType }) => (hostType === 'html' ? names : []),
+    },
     rolldownOptions: {
       output: {
         codeSplitting: {

@@ -21,7 +21,7 @@ function cents(value: Money): string {
 export type Decimals = 2 | 4
 
 export function decimalsOf(column: Iterable<Money>): Decimals {
-  for (const value of column) if (nano(value) >= DOLLAR || nano(value) <= -DOLLAR) return 2
+  for (const value of column) if (Math.abs(Number(value)) >= 1) return 2
   return 4
 }
 

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
-import { foldsOf, type Item, lanesOf, rowsOf, rowWith } from './outline'
+import { Exact, nano } from '../../api/exact'
+import { costOf, foldsOf, type Item, lanesOf, rowsOf, rowWith } from './outline'
 
 let made = 0
 const step = (more: Partial<Item> = {}): Item => ({
@@ -74,4 +75,12 @@ test('steps at the same time stand in a bracket', () => {
     null,
   ])
   expect(lanesOf([at(0, null, 'RUNNING'), at(50, 1)], 100)).toEqual(['first', 'last'])
+})
+
+test('what steps cost is added to the nano-dollar, however many and however large', () => {
+  const costs = [null, 0.1, 0.2, 1e-9, 99_999.123456789, new Exact('12345678.123456789'), 3e-9]
+  const items = Array.from({ length: 5000 }, (_, i) => step({ cost: costs[i % costs.length]! }))
+  const exact = items.reduce((sum, { cost }) => sum + (cost === null ? 0n : nano(cost)), 0n)
+  expect(nano(costOf(items, 0, items.length - 1)!)).toBe(exact)
+  expect(costOf(items, 0, 0)).toBeNull()
 })

@@ -66,18 +66,20 @@ function alike(a: Item, b: Item): 'no' | 'same' | 'other input' {
 /** The repeats that begin at a step: rounds of one to three calls, at least three times, with the same input. */
 export function foldAt(items: Item[], start: number): Fold | null {
   for (let period = 1; period <= LONGEST_ROUND; period++) {
-    const drifts = new Array<boolean>(period).fill(false)
+    // A bit for each call of the round whose input differs.
+    const all = (1 << period) - 1
+    let drifts = 0
     let at = start
     for (; at + period < items.length; at++) {
       const kind = alike(items[at]!, items[at + period]!)
       if (kind === 'no') break
       if (kind === 'same') continue
       // Where no call of the round would be left that has the same input, the repeats end.
-      drifts[(at - start) % period] = true
-      if (drifts.every(Boolean)) break
+      drifts |= 1 << ((at - start) % period)
+      if (drifts === all) break
     }
     const times = Math.floor((at - start) / period) + 1
-    if (times >= FEWEST && !drifts.every(Boolean)) return { period, times }
+    if (times >= FEWEST && drifts !== all) return { period, times }
   }
   return null
 }
@@ -150,14 +152,28 @@ export function endOf(item: Item, now: number): number {
   )
 }
 
+/** What each of some steps cost, where that is known. */
+export function* costsOf(items: Item[]): Generator<Money> {
+  for (const { cost } of items) if (cost !== null) yield cost
+}
+
 /** What some steps cost together, exactly; null where none of them has a price. */
 export function costOf(items: Item[], first: number, last: number): Money | null {
   let sum: bigint | null = null
+  // Thousands are added as numbers, which are as exact up to here, and much faster.
+  let small = 0
   for (let i = first; i <= last; i++) {
     const cost = items[i]!.cost
-    if (cost !== null) sum = (sum ?? 0n) + nano(cost)
+    if (cost === null) continue
+    sum ??= 0n
+    if (typeof cost === 'number' && cost < 1e5) small += Math.round(cost * 1e9)
+    else sum += nano(cost)
+    if (small > 2 ** 52) {
+      sum += BigInt(small)
+      small = 0
+    }
   }
-  return sum === null ? null : fromNano(sum)
+  return sum === null ? null : fromNano(sum + BigInt(small))
 }
 
 /** The row that a step is in, or -1: that of the step itself where its fold is open. */

@@ -3,27 +3,30 @@
 import { api, Problem, type Schema } from '../../api/client'
 import { atMostEvery } from '../../live/resource.svelte'
 import { stream } from '../../live/stream.svelte'
-import { type Item, itemsOf } from './outline'
+import { foldsOf, type Item, itemsOf } from './outline'
+import { NEAR, type Page, sizesOf } from './paging'
 
 export type RunDetail = Schema<'RunDetail'>
 export type Breakdown = Schema<'RunBreakdown'>
 export type Step = Schema<'Step'>
-type Page = { cursor: string | undefined; limit: number; items: Item[]; next: string | null }
-
 /** Fills some screens, and is there at once; src/boot.ts asks for it too. */
 const FIRST = 200
 const MOST = 5000
+/** What a run of so many steps adds up to is there as soon as they are; of a longer one, nothing waits for it. */
+const LONG = 5000
+const LONG_EVERY = 5000
 
 export class Timeline {
   run: RunDetail | undefined = $state.raw()
   items: Item[] = $state.raw([])
+  folds = $derived(foldsOf(this.items))
   parts: Breakdown | undefined = $state.raw()
   problem: Problem | null = $state.raw(null)
   busy = $state(false)
   /** Whether all steps are read. */
   whole = $state(false)
 
-  #id: string
+  readonly #id: string
   #pages: Page[] = []
   #abort = new AbortController()
   #began = 0
@@ -68,16 +71,14 @@ export class Timeline {
     this.#work(async () => {
       await stream.ready
       this.#began = performance.now()
-      const [run, parts] = await Promise.all([
-        this.#run(),
-        this.#breakdown(),
-        this.#read(0, undefined, FIRST),
-      ])
-      this.#show(run, parts)
-      while (this.#pages.at(-1)!.next !== null) {
-        await this.#read(this.#pages.length, this.#pages.at(-1)!.next!, MOST)
-        this.#show(run, parts)
-      }
+      const adding = this.#add()
+      const [run, first] = await Promise.all([this.#run(), this.#page(undefined, FIRST)])
+      this.#pages = [first]
+      if (run.step_count <= LONG) await adding
+      this.#show(run)
+      await painted()
+      await this.#readOn(MOST, () => this.#show(run))
+      await adding
       this.whole = true
     })
 
@@ -90,28 +91,20 @@ export class Timeline {
     await this.#work(async () => {
       await stream.ready
       this.#began = performance.now()
-      const last = this.#pages.length - 1
-      const stale = this.#pages.flatMap(({ items }, at) => (at === last || items.some(isOpen) ? [at] : []))
-      const [run, parts] = await Promise.all([
-        this.#run(),
-        this.#breakdown(),
-        ...stale.map((at) => this.#read(at, this.#pages[at]!.cursor, this.#pages[at]!.limit)),
-      ])
-      while (this.#pages.at(-1)!.next !== null)
-        await this.#read(this.#pages.length, this.#pages.at(-1)!.next!, MOST)
-      this.#show(run, parts)
+      const long = this.run!.step_count > LONG
+      if (long) this.#addSoon()
+      const [run] = await Promise.all([this.#run(), this.#reread(), long ? null : this.#add()])
+      this.#show(run)
+      if (long && run.ended_at) await this.#add()
     })
   }
 
-  #show(run: RunDetail, parts: Breakdown) {
-    // A step that came in among those before may be on two pages, until both are read.
-    const byId = new Map(this.#pages.flatMap(({ items }) => items).map((item) => [item.id, item]))
-    const items = [...byId.values()]
+  #show(run: RunDetail) {
+    const items = this.#pages.flatMap((page) => page.items)
     // Where no step has changed, nothing is folded and drawn again.
     if (items.length !== this.items.length || items.some((item, i) => item !== this.items[i]))
       this.items = items
     this.run = run
-    this.parts = parts
   }
 
   #run() {
@@ -122,22 +115,60 @@ export class Timeline {
     })
   }
 
-  #breakdown() {
-    return api.get('/v1/runs/{run_id}/breakdown', { path: { run_id: this.#id }, signal: this.#abort.signal })
+  /** Reads what the steps add up to. */
+  #add(): Promise<void> {
+    const path = { run_id: this.#id }
+    const adding = api
+      .get('/v1/runs/{run_id}/breakdown', { path, signal: this.#abort.signal })
+      .then((parts) => void (this.parts = parts))
+    // Whoever waits for it is told; it may fail before anybody does.
+    adding.catch(() => {})
+    return adding
   }
 
-  async #read(at: number, cursor: string | undefined, limit: number) {
+  #addSoon = atMostEvery(LONG_EVERY, () => void this.#add().catch(() => {}))
+
+  /** The pages that follow those that were read. */
+  async #readOn(limit: number, show = () => {}) {
+    for (let next; (next = this.#pages.at(-1)!.next) !== null;) {
+      this.#pages.push(await this.#page(next, limit))
+      show()
+    }
+  }
+
+  /** Reads the pages again of which something may have changed: the last ones, and those with open steps. */
+  async #reread() {
+    for (let at = 0; at < this.#pages.length; at++) {
+      const page = this.#pages[at]!
+      const isLast = page.next === null
+      const isLate = at >= this.#pages.length - 2 && page.limit <= NEAR
+      const open = page.items.findIndex(isOpen)
+      if (open < 0 && !isLast && !isLate) continue
+      const known = new Map(page.items.map((item) => [item.id, item]))
+      const made: Page[] = []
+      let cursor = page.cursor
+      for (const limit of sizesOf(page, open)) {
+        made.push(await this.#page(cursor, limit, known))
+        const { next } = made.at(-1)!
+        if (next === null) break
+        cursor = next
+      }
+      this.#pages.splice(at, 1, ...made)
+      at += made.length - 1
+      // What a full page has pushed on is on the next one: those after are read anew.
+      if (made.at(-1)!.items.at(-1)?.id !== page.items.at(-1)?.id) this.#pages.length = at + 1
+    }
+    await this.#readOn(NEAR)
+  }
+
+  async #page(cursor: string | undefined, limit: number, known?: Map<string, Item>): Promise<Page> {
     const page = await api.get('/v1/runs/{run_id}/outline', {
       path: { run_id: this.#id },
       query: { cursor, limit },
       signal: this.#abort.signal,
     })
-    const before = this.#pages[at]?.items ?? []
-    const known = new Map(before.map((item) => [item.id, item]))
-    const items = itemsOf(page).map((item) => same(known.get(item.id), item))
-    this.#pages[at] = { cursor, limit, items, next: page.next_cursor }
-    // What a full page has pushed on is on the next one: those after are read anew.
-    if (before.length && before.at(-1)!.id !== items.at(-1)?.id) this.#pages.length = at + 1
+    const items = known ? itemsOf(page).map((item) => same(known.get(item.id), item)) : itemsOf(page)
+    return { cursor, limit, items, next: page.next_cursor }
   }
 
   async #work(read: () => Promise<void>) {
@@ -158,6 +189,13 @@ export class Timeline {
   }
 }
 
+/** Comes once the page has been drawn; no later than soon, as hidden windows are not drawn. */
+const painted = () =>
+  new Promise<void>((done) => {
+    requestAnimationFrame(() => setTimeout(done))
+    setTimeout(done, 200)
+  })
+
 /** Whether a step may still change without the run's going on. */
 const isOpen = ({ status }: Item) => status === 'RUNNING' || status === 'WAITING'
 
@@ -165,7 +203,8 @@ const isOpen = ({ status }: Item) => status === 'RUNNING' || status === 'WAITING
 function same(known: Item | undefined, news: Item): Item {
   if (!known) return news
   for (const name of Object.keys(news) as (keyof Item)[]) {
-    if (String(known[name]) !== String(news[name])) return news
+    const [a, b] = [known[name], news[name]]
+    if (a !== b && String(a) !== String(b)) return news
   }
   return known
 }
