@@ -120,6 +120,7 @@ adapters: venv build ## the adapters of all frameworks and Claude Code (2.5 GB o
 	clients/adapters/typescript/run.sh ./pikarc
 	clients/adapters/typescript-claude/run.sh ./pikarc
 	clients/adapters/claude-code/run.sh ./pikarc
+	cd clients/adapters/go && go vet ./... && PIKARC_BINARY=$(CURDIR)/pikarc go test -count=1 ./...
 	clients/adapters/python/run.sh --set light --set google-adk --set claude-agent-sdk --set crewai ./pikarc
 	python3 clients/adapters/page.py
 

@@ -18,7 +18,8 @@ HEAD = """\
 <!-- Written by clients/adapters/page.py from what `make adapters` found: do not edit. -->
 
 An adapter puts the agents of one framework under guard, in one line. They come with the clients
-([Python](../clients/python/README.md), [TypeScript](../clients/typescript/README.md)), as extras or subpaths of theirs.
+([Python](../clients/python/README.md), [TypeScript](../clients/typescript/README.md), [Go](../clients/go/README.md)), as extras or
+subpaths of theirs.
 
 {lines}
 
@@ -49,7 +50,8 @@ LINES = [
     ("Vercel AI SDK", "TypeScript", "`pikarcMiddleware(guard)`, `pikarcTools(guard, tools)`", "with_ai_sdk.mjs"),
     ("Claude Agent SDK", "Python", "`async for message in query(guard, prompt=\"Hello\", options=options)`", "with_claude_agent.py"),
     ("Claude Agent SDK", "TypeScript", "`pikarcQuery(guard, query, { prompt, options })`", "with_claude_agent.mjs"),
-    ("OpenAI, Anthropic and kin", "both", "`guard.wrap(client)`", ""),
+    ("OpenAI, Anthropic and kin", "Python, TypeScript", "`guard.wrap(client)`", "with_openai.ts"),
+    ("OpenAI, Anthropic", "Go", "`openai.NewClient(option.WithMiddleware(guard.Middleware))`", ""),
 ]
 
 
