@@ -91,7 +91,7 @@ func (s *Server) readBurn(c *call) error {
 		At: wire.Time(b.At), PerMinute: b.PerMinute, Usual: b.Usual,
 		Burning: burning(b), BudgetGoneAt: wire.Time(budgetGoneAt(b)),
 		Today: b.Today, Yesterday: b.Yesterday, LastWeek: b.LastWeek, Culprit: culpritOf(b),
-		Runs: wire.Map(b.Runs, burningOf), AtBudget: b.UsersAtBudget,
+		Runs: wire.Map(b.Runs, burningOf), AtBudget: b.UsersAtBudget, Reviews: b.ReviewsWaiting,
 	}
 	first := b.At.Truncate(time.Minute).Add(-time.Duration(len(b.Minutes)-1) * time.Minute)
 	for i, m := range b.Minutes {

@@ -84,3 +84,31 @@ func TestBurningIsTenTimesTheUsual(t *testing.T) {
 		}
 	}
 }
+
+func TestUsageNowCountsTheStepsThatWaitForAPerson(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a, other := w.account(plans.Scale), w.account(plans.Scale)
+	w.call("PATCH", "/v1/workspace/", a.token, `{"reviews":"all_clients"}`).want(http.StatusOK)
+	w.call("PUT", "/v1/policies/refunds", a.token, `{"effect":"review","match":{"tools":["refund"]}}`).want(http.StatusOK)
+	waiting := func(who account, want string) {
+		t.Helper()
+		got := w.call("GET", "/v1/usage/now", who.token, nil).want(http.StatusOK).text("reviews_waiting")
+		if got != want {
+			t.Errorf("%s steps wait for a person, want %s", got, want)
+		}
+	}
+	waiting(a, "0")
+	run, ids := w.start(a, "bob"), []string{}
+	for i := range 2 {
+		asked := w.call("POST", "/v1/runs/"+run+"/steps", a.key,
+			fmt.Sprintf(`{"type":"TOOL_CALL","tool_name":"refund","sequence":%d}`, i+1)).want(http.StatusCreated)
+		ids = append(ids, asked.text("review_id"))
+	}
+	waiting(a, "2")
+	waiting(other, "0")
+	w.call("POST", "/v1/reviews/"+ids[0]+"/approve", a.token, nil).want(http.StatusOK)
+	waiting(a, "1")
+	w.call("POST", "/v1/reviews/"+ids[1]+"/deny", a.token, `{"note":"no"}`).want(http.StatusOK)
+	waiting(a, "0")
+}

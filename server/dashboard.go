@@ -22,7 +22,7 @@ const indexFile = "index.html"
 func pages() []string {
 	return []string{
 		"/", "/sign-in", "/register", "/welcome", "/overview", "/runs", "/runs/*", "/users",
-		"/prices", "/limits",
+		"/prices", "/limits", "/policies/*", "/reviews",
 		"/api-keys", "/notifications", "/audit", "/plan", "/account", "/docs",
 	}
 }

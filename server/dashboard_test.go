@@ -75,7 +75,7 @@ func TestEachPageOfTheDashboardIsTheIndexAndNothingElseIs(t *testing.T) {
 	w := newWorld(t, withDashboard)
 	index := string(dashboardFiles()["index.html"].Data)
 	for _, path := range []string{
-		"/", "/sign-in", "/register", "/welcome", "/overview", "/runs", "/runs/" + unknownID, hostilePath, "/users", "/prices", "/limits", "/api-keys", "/notifications", "/audit",
+		"/", "/sign-in", "/register", "/welcome", "/overview", "/runs", "/runs/" + unknownID, hostilePath, "/users", "/prices", "/limits", "/policies/large-refund", "/reviews", "/api-keys", "/notifications", "/audit",
 		"/plan", "/account", "/docs", "/runs/", "/runs/" + unknownID + "/", "/overview/", "/runs?status=RUNNING",
 	} {
 		r := w.call("GET", path, "", nil).want(http.StatusOK)

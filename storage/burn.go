@@ -273,6 +273,7 @@ type Burn struct {
 	Budget              plans.Budget // of the day
 	UserBudget          plans.Budget
 	Stop                *Stop // while the kill switch is on
+	ReviewsWaiting      int64 // steps that wait for a person
 }
 
 // MinuteSpend is what was spent in a minute.
@@ -318,7 +319,7 @@ func (s *Store) Burn(ctx context.Context, ws WorkspaceKey) (b Burn, err error) {
 		if b.Runs, err = burningRuns(tx, ws); err != nil {
 			return err
 		}
-		b.Budget, b.UserBudget = w.DailyBudget, w.UserDailyBudget
+		b.Budget, b.UserBudget, b.ReviewsWaiting = w.DailyBudget, w.UserDailyBudget, w.PendingReviews
 		if w.KillSwitch {
 			if b.Stop, err = lastStop(tx, ws); err != nil {
 				return err

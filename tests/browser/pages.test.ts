@@ -2,7 +2,7 @@
 import type { Browser } from 'playwright-core'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { launch, settled, shown, violations, visit } from './browser'
-import { routes } from './routes'
+import { addressOf, routes } from './routes'
 import { type Account, Server } from './server'
 
 const hostile = ['<img src=x onerror="document.title=\'owned\'">', '\u202Egnp.exe', '用户-😀', 'w'.repeat(255)]
@@ -30,6 +30,7 @@ beforeAll(async () => {
     await agent.step(run, 3, { model: text.slice(0, 255) }, { prompt: 7 })
     await agent.end(run)
   }
+  await server.reviews(account, hostile[0]!, hostile.join(' ').repeat(3))
 })
 
 afterAll(async () => {
@@ -50,7 +51,7 @@ test.each(visits)('%s (signed in: %s) is accessible, fits, and breaks no policy'
   const { page, context, troubles } = await visit(browser, server, signedIn ? account : undefined)
   for (const colorScheme of ['light', 'dark'] as const) {
     await page.emulateMedia({ colorScheme })
-    await page.goto(path.replace('{id}', run))
+    await page.goto(addressOf(path, run))
     await settled(page)
     for (const width of [1280, 360]) {
       // Of the API reference axe looks at ten thousand elements: each width and each theme once.
@@ -71,7 +72,7 @@ test.each(['/sign-in', '/overview', '/runs', '/runs/{id}', '/limits'])('%s takes
   // The first word of the stream would throw away what is left. What a worker asks for, no route holds back.
   await context.addInitScript(() => delete (window as { SharedWorker?: unknown }).SharedWorker)
   await page.route('**/v1/events', () => {})
-  await page.goto(path.replace('{id}', run))
+  await page.goto(addressOf(path, run))
   await settled(page)
   const left = await page.evaluate(() => {
     const { pikarcEarly } = window as unknown as { pikarcEarly: { answers: Map<string, unknown> } }

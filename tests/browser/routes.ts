@@ -12,3 +12,9 @@ export const routes: Route[] = source
     path: /path: '([^']+)'/.exec(entry)![1]!,
     access: (/access: '(outside|both)',/.exec(entry)?.[1] ?? 'inside') as Route['access'],
   }))
+
+/** The policy that Server.reviews makes. */
+export const POLICY = 'large-refund'
+
+/** The address of a page with an id in it: a run's, or that policy's. */
+export const addressOf = (path: string, run: string) => path.replace('{id}', path.startsWith('/policies/') ? POLICY : run)

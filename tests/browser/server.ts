@@ -6,6 +6,7 @@ import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { promisify } from 'node:util'
+import { POLICY } from './routes'
 
 const binary = resolve(import.meta.dirname, process.env.PIKARC_BINARY ?? '../../pikarc')
 const run = promisify(execFile)
@@ -106,6 +107,34 @@ export class Server {
     const text = await response.text()
     if (!response.ok) throw new Error(`${method} ${path}: ${response.status} ${text}`)
     return text ? JSON.parse(text) : null
+  }
+
+  /** A policy that has a person asked, with reviews in each state that a page shows: two wait. */
+  async reviews(account: Account, user: string, text: string) {
+    const call = (method: string, path: string, body: object) => this.call(account.token, method, path, body)
+    await call('PATCH', '/v1/workspace/', { reviews: 'all_clients', max_concurrent_runs: 100 })
+    await call('PUT', `/v1/policies/${POLICY}`, {
+      effect: 'review',
+      match: { tools: ['refund*'] },
+      when: 'usd(input.amount) > usd(100)',
+      message: text,
+      description: text,
+      review: { expires_seconds: 3600 },
+    })
+    const limit = { measure: 'calls', per: 'user', window: 'day', amount: 5 }
+    await call('PUT', '/v1/policies/refunds-a-day', { effect: 'log', match: { tools: ['refund*'] }, limit })
+    const agent = this.agent(account)
+    const { id: run } = await agent.start(user, { task: 'Short' })
+    const asked: { id: string; review_id: string }[] = []
+    for (let n = 1; n <= 6; n++) {
+      const input_data = { amount: 100 + n, currency: 'USD', customer: user, reason: text }
+      asked.push((await agent.ask(run, n, { tool_name: 'refund', input_data })) as never)
+    }
+    const [, denied, approved, bypassed] = asked
+    await call('POST', `/v1/reviews/${denied!.review_id}/deny`, { note: text })
+    const grant = { scope: 'same_action', seconds: 3600, uses: 3 }
+    await call('POST', `/v1/reviews/${approved!.review_id}/approve`, { note: text, grant })
+    await agent.report(run, bypassed!.id)
   }
 
   agent(account: Account): Agent {

@@ -3,7 +3,7 @@
 import type { Browser, Page } from 'playwright-core'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { launch, settled, visit } from './browser'
-import { routes } from './routes'
+import { addressOf, routes } from './routes'
 import { type Account, Server } from './server'
 
 // 640 is 1,280 px at 200 %, 718 the width of a sheet of A4.
@@ -37,6 +37,7 @@ beforeAll(async () => {
     if (n === 2) await server.call(account.token, 'PUT', '/v1/blocked-users/organisation-2%2Fmaria.kowalska', { reason })
     if (n === 2) await agent.step(run, 3, { tool_name: 'search' })
   }
+  await server.reviews(account, 'organisation-3/maria.kowalska', reason)
 })
 
 afterAll(async () => {
@@ -115,7 +116,7 @@ test.each(routes.filter(({ access }) => access !== 'outside').map(({ path }) => 
   '%s is whole at every width and on paper',
   async (path) => {
     const { page, context, troubles } = await visit(browser, server, account)
-    await page.goto(path.replace('{id}', run))
+    await page.goto(addressOf(path, run))
     await settled(page)
     if (path === '/overview') await page.locator('canvas').waitFor()
     const found: string[] = []

@@ -7,7 +7,8 @@ const boot = readFileSync(new URL('boot.ts', import.meta.url), 'utf8')
 
 test('the folder of a page’s code follows from its path, which boot.ts relies on', () => {
   const folders = readdirSync(new URL('pages/', import.meta.url))
-  const expected = routes.map(({ path }) => (path === '/runs/{id}' ? 'run' : path.slice(1)))
+  const ofOne: Record<string, string> = { '/runs/{id}': 'run', '/policies/{id}': 'policy' }
+  const expected = routes.map(({ path }) => ofOne[path] ?? path.slice(1))
   expect(folders.sort()).toEqual(expected.sort())
 })
 

@@ -43,6 +43,7 @@ function page(signedIn: boolean): { name: string; id?: string } {
   const [name = '', id] = path.split('/').slice(1)
   if (name === '') return { name: signedIn ? 'overview' : 'sign-in' }
   if (name === 'runs' && id) return { name: 'run', id }
+  if (name === 'policies' && id) return { name: 'policy', id }
   return { name }
 }
 

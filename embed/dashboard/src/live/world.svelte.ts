@@ -55,6 +55,7 @@ class World {
           if (usage) this.usage.set({ ...withToday(usage, today), running_runs })
           both()
         },
+        'reviews.changed': nowSoon,
         'run.denied': usageSoon,
         'step.denied': usageSoon,
         'run.started': both,

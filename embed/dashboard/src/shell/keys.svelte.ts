@@ -9,14 +9,17 @@ import { session } from './session.svelte'
 
 const KEY = inThisServer('pikarc.keys')
 
+/** Takes a key of the page, and says whether it did. */
+type Own = (pressed: string, event: KeyboardEvent) => boolean
+
 class Keys {
   on = $state(recall(KEY) !== 'off')
   helpOpen = $state(false)
   /** The keys of the page that is shown, which go first. */
-  own: (pressed: string) => boolean = () => false
+  own: Own = () => false
 
   /** Takes keys for a page; returns a function that gives them back. */
-  take(own: (pressed: string) => boolean): () => void {
+  take(own: Own): () => void {
     this.own = own
     return () => {
       if (this.own === own) this.own = () => false
@@ -35,6 +38,7 @@ export const keys = new Keys()
 export const places: { keys: string; title: string; path: string }[] = [
   { keys: 'g o', title: 'Overview', path: '/overview' },
   { keys: 'g r', title: 'Runs', path: '/runs' },
+  { keys: 'g v', title: 'Reviews', path: '/reviews' },
   { keys: 'g u', title: 'Users', path: '/users' },
   { keys: 'g p', title: 'Prices', path: '/prices' },
   { keys: 'g l', title: 'Limits', path: '/limits' },
@@ -51,21 +55,24 @@ export function listen(): () => void {
       return
     }
     if (!keys.on || event.defaultPrevented || event.metaKey || event.ctrlKey || event.altKey) return
-    if (typing(event.target) || document.querySelector('dialog[open]')) return
+    if (typing(event.target) || document.querySelector('dialog[open]')) {
+      before = ''
+      return
+    }
     const pressed = before === 'g' ? 'g ' + event.key : event.key
     before = before === 'g' ? '' : event.key
-    if (act(pressed)) event.preventDefault()
+    if (act(pressed, event)) event.preventDefault()
   }
   window.addEventListener('keydown', onKey)
   return () => window.removeEventListener('keydown', onKey)
 }
 
-function act(pressed: string): boolean {
+function act(pressed: string, event: KeyboardEvent): boolean {
   const place = places.find(({ keys }) => keys === pressed)
   if (place) navigate(place.path)
   else if (pressed === '?') keys.helpOpen = true
   else if (pressed === '!') return askToKill()
-  else if (keys.own(pressed)) return true
+  else if (keys.own(pressed, event)) return true
   else if (pressed === '/') return focusSearch()
   else if (pressed === 'j') return move(1)
   else if (pressed === 'k') return move(-1)

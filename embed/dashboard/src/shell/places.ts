@@ -4,10 +4,14 @@ export type Place = { path: string; title: string }
 export const mainPlaces: Place[] = [
   { path: '/overview', title: 'Overview' },
   { path: '/runs', title: 'Runs' },
+  { path: '/reviews', title: 'Reviews' },
   { path: '/users', title: 'Users' },
   { path: '/prices', title: 'Prices' },
   { path: '/limits', title: 'Limits' },
 ]
+
+/** Those that the bar of small screens has room for; the rest is under More. */
+export const topPlaces = mainPlaces.filter(({ path }) => path !== '/prices' && path !== '/users')
 
 /** Those that phones show at the bottom; the fifth place there is More. */
 export const phonePlaces = mainPlaces.filter(({ path }) => path !== '/prices').slice(0, 4)

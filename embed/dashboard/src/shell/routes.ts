@@ -32,9 +32,11 @@ export const routes: Route[] = [
   { path: '/overview', title: 'Overview', load: () => import('../pages/overview/Overview.svelte') },
   { path: '/runs', title: 'Runs', load: () => import('../pages/runs/Runs.svelte') },
   { path: '/runs/{id}', title: 'Run', load: () => import('../pages/run/Run.svelte') },
+  { path: '/reviews', title: 'Reviews', load: () => import('../pages/reviews/Reviews.svelte') },
   { path: '/users', title: 'Users', load: () => import('../pages/users/Users.svelte') },
   { path: '/prices', title: 'Prices', load: () => import('../pages/prices/Prices.svelte') },
   { path: '/limits', title: 'Limits and policies', load: () => import('../pages/limits/Limits.svelte') },
+  { path: '/policies/{id}', title: 'Policy', load: () => import('../pages/policy/Policy.svelte') },
   { path: '/api-keys', title: 'API keys', load: () => import('../pages/api-keys/ApiKeys.svelte') },
   {
     path: '/notifications',
@@ -57,7 +59,7 @@ export function match(path: string): Match | null {
     const [head, tail] = route.path.split('{id}')
     if (tail === undefined || !clean.startsWith(head!)) continue
     const id = clean.slice(head!.length)
-    if (/^[\w-]+$/.test(id)) return { route, props: { id } }
+    if (/^[\w.-]+$/.test(id)) return { route, props: { id } }
   }
   return null
 }

@@ -143,6 +143,7 @@ test.each([
   ['■ refused', 'refused', fire],
   ['● $7.6/min', 'burning', fire],
   ['● $12/min', 'burning', { ...fire, usd_per_minute: 12.4 }],
-  ['(2) review', 'waiting', { ...quiet, reviews_waiting: 2 }],
+  ['(2) to review', 'waiting', { ...quiet, reviews_waiting: 2 }],
+  ['(1) to review', 'unpriced', { ...quiet, reviews_waiting: 1 }],
   ['', 'calm', quiet],
 ] as const)('the tab says %s', (text, kind, now) => expect(tabOf(kind, now)).toBe(text))

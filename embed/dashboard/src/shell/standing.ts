@@ -217,7 +217,7 @@ export function compared(usage: Pick<Usage, 'today'>, now: Now): string {
   return days.length ? `By this time: ${days.join(', ')}.` : ''
 }
 
-/** What the tab says before its page: `● $7.6/min`, `■ stopped`, `(2) review`. */
+/** What the tab says before its page: `● $7.6/min`, `■ stopped`, `(2) to review`. */
 export function tabOf(kind: Kind, now: Now): string {
   switch (kind) {
     case 'stopped':
@@ -227,8 +227,8 @@ export function tabOf(kind: Kind, now: Now): string {
     case 'burning':
       return `● ${shortRate(now.usd_per_minute)}/min`
     case 'waiting':
-      return `(${now.reviews_waiting}) review`
+      return `(${now.reviews_waiting}) to review`
     default:
-      return now.reviews_waiting > 0 ? `(${now.reviews_waiting}) review` : ''
+      return now.reviews_waiting > 0 ? `(${now.reviews_waiting}) to review` : ''
   }
 }

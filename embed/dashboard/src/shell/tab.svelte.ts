@@ -1,6 +1,7 @@
 // The tab's title and icon: they say how things stand while one looks at something else.
 import burningIcon from '../look/icon-burning.svg'
 import stoppedIcon from '../look/icon-stopped.svg'
+import waitingIcon from '../look/icon-waiting.svg'
 import { base } from './base'
 import { type Mark, standing } from './standing.svelte'
 
@@ -16,6 +17,7 @@ export function followTab() {
   const icon = document.querySelector<HTMLLinkElement>('link[rel="icon"]')!
   const icons: Record<Mark, string> = {
     fine: icon.href,
+    waiting: base + waitingIcon,
     burning: base + burningIcon,
     stopped: base + stoppedIcon,
   }

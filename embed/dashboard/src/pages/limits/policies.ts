@@ -1,6 +1,8 @@
 // What the page says of policies, and what its form sends. Whether a policy is right is the server's to tell.
 import type { Schema } from '../../api/client'
 import { decimalText, type Money } from '../../api/exact'
+import { plural } from '../../format/count'
+import { usd } from '../../format/money'
 import { decimalOf } from '../../format/typed'
 
 export type Policy = Schema<'Policy'>
@@ -134,6 +136,21 @@ export function about(p: Body): string {
   const text = parts.length ? parts.join('; ') : 'everything'
   return text.charAt(0).toUpperCase() + text.slice(1) + (p.when ? ` when ${p.when}` : '') + '.'
 }
+
+/** What a policy with a limit allows: "$5.00", "3 calls", "5 times". */
+export function amountOf(p: Body): string {
+  if (!p.limit) return '–'
+  const n = p.limit.amount as Money
+  if (p.limit.measure === 'usd') return usd(n)
+  return p.limit.measure === 'repeats' ? `${n} times` : plural(Number(n), p.limit.measure.replace(/s$/, ''))
+}
+
+export const effectLooks = {
+  deny: { word: 'Deny', shape: 'denied', tone: 'denied' },
+  review: { word: 'Ask a person', shape: 'waiting', tone: 'waiting' },
+  log: { word: 'Only log', shape: 'stale', tone: 'plain' },
+  off: { word: 'Off', shape: 'stale', tone: 'plain' },
+} as const
 
 /** "$5.00 a day for each tag agent" without its amount. */
 export function period(limit: NonNullable<Body['limit']>): string {

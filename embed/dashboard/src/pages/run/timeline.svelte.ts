@@ -47,6 +47,7 @@ export class Timeline {
       stream.on({
         'run.ended': mine,
         'step.denied': ({ run }) => mine(run),
+        'reviews.changed': ({ run }) => mine(run),
         // Of more than 50 changed runs not all are named.
         'spend.changed': ({ runs }) => {
           if (runs.length === 50 && this.run?.status === 'RUNNING') reread()
