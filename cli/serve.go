@@ -3,6 +3,7 @@ package cli
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -108,6 +109,8 @@ func (o *serveOptions) watchFlags(f *pflag.FlagSet) {
 		"loopback address that serves /debug/pprof/; none when empty")
 	f.IntVar(&o.cacheRows, "cache-rows", storage.DefaultCacheSize,
 		"rows of each kind (runs, users, counters) that the writer keeps in memory")
+	f.StringVar(&o.node, "node", "",
+		"name of this node on PostgreSQL, which GET /v1/server tells; made up when empty")
 	f.Int("held-rows", storage.DefaultCacheSize, "the old name of --cache-rows, which wins")
 	f.Lookup("held-rows").Hidden = true
 }
@@ -128,6 +131,7 @@ type serveOptions struct {
 	notify notifyOptions
 
 	defaultPlan, logFormat, logLevel string
+	node                             string
 
 	tokenTTL, paymentGrace, verifyEvery, wait time.Duration
 	openStepTimeout                           time.Duration
@@ -290,7 +294,10 @@ func serve(ctx context.Context, at place, o serveOptions, stdout, stderr io.Writ
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
 	cfg.Secret, cfg.Now = secret, store.Time
-	if !at.inPostgres() {
+	if at.inPostgres() {
+		cfg.Node = cmp.Or(o.node, rand.Text()[:8])
+		cfg.Log = cfg.Log.With("node", cfg.Node)
+	} else {
 		cfg.Disk = func() (free, size int64, known bool) { return dbfile.Disk(at.dir) }
 	}
 	if cfg.TLS, err = o.encryption(at.dir, cfg.Log); err != nil {

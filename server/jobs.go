@@ -63,7 +63,8 @@ type upkeep struct {
 	Config
 	store   *storage.Store
 	metrics *telemetry.Metrics
-	billing *billing.Service // nil when this server sells nothing
+	billing *billing.Service      // nil when this server sells nothing
+	send    func(context.Context) // sends notifications until the context ends
 }
 
 // jobLabels are those of all jobs.
@@ -75,24 +76,61 @@ func jobLabels() (labels []string) {
 }
 
 // start runs the upkeep until the context ends; the channel closes when
-// all of it has stopped. Each job also runs at the start, so that a server
-// restarted often is still kept tidy; backups and verifications only when due.
+// all of it has stopped. Of several nodes on one database each records its own
+// use of keys, and one does all the rest.
 func (u *upkeep) start(ctx context.Context) <-chan struct{} {
 	var group sync.WaitGroup
+	u.metrics.Jobs.Enable(jobKeyUse.String(), true)
+	group.Go(func() {
+		u.every(ctx, keyUseEvery, jobKeyUse, "record when API keys were used", "", u.recordKeyUse)
+	})
+	group.Go(func() {
+		u.store.OnDuty(ctx, u.duty, func(err error) {
+			u.Log.Warn("the database does not answer the session that does the upkeep, or waits for it",
+				"error", err.Error())
+		})
+	})
+	done := make(chan struct{})
+	go func() { group.Wait(); close(done) }()
+	return done
+}
+
+// duty does what one node does for all, until the context ends. Each job also
+// runs at the start, so that a server restarted often is still kept tidy;
+// backups and verifications only when due.
+func (u *upkeep) duty(ctx context.Context) {
+	var enabled []job
+	if u.store.Shared() {
+		u.Log.Info("this node does the upkeep now")
+		defer func() { // another one may
+			u.metrics.Jobs.SetOnDuty(false)
+			u.metrics.Outbox.Waiting(time.Time{})
+			for _, j := range enabled {
+				u.metrics.Jobs.Enable(j.String(), false)
+			}
+		}()
+	}
+	u.metrics.Jobs.SetOnDuty(true)
+	var group sync.WaitGroup
+	defer group.Wait()
+	enable := func(j job) {
+		enabled = append(enabled, j)
+		u.metrics.Jobs.Enable(j.String(), true)
+	}
 	does := func(interval time.Duration, j job, name, things string,
 		round func(context.Context) (int, error)) {
-		u.metrics.Jobs.Enable(j.String())
+		enable(j)
 		group.Go(func() { u.every(ctx, interval, j, name, things, round) })
 	}
 	looks := func(round func(context.Context) (int, error)) {
 		group.Go(func() { u.every(ctx, lookEvery, jobNone, "", "", round) })
 	}
+	group.Go(func() { u.send(ctx) })
 	does(idleSweepEvery, jobIdle, "end idle runs", "runs", u.store.EndIdleRuns)
 	does(expireEvery, jobExpire, "delete expired runs", "runs", u.store.Expire)
 	does(eraseEvery, jobErase, "erase users", "users", u.store.EraseUsers)
 	does(reviewsEvery, jobReviews, "expire reviews", "reviews", u.store.ExpireReviews)
 	does(shrinkEvery, jobShrink, "shrink the file", "pages", u.shrink)
-	does(keyUseEvery, jobKeyUse, "record when API keys were used", "", u.recordKeyUse)
 	does(indexEvery, jobIndex, "index runs for searches", "", u.indexRuns)
 	does(foldEvery, jobFold, "add up minutes into hours", "", u.foldMinutes)
 	does(alertsEvery, jobAlerts, "check what to tell of", "", u.checkAlerts)
@@ -103,17 +141,14 @@ func (u *upkeep) start(ctx context.Context) <-chan struct{} {
 			u.until(reconcileEvery, u.billing.Reconcile))
 	}
 	if u.VerifyEvery > 0 {
-		u.metrics.Jobs.Enable(jobVerify.String())
+		enable(jobVerify)
 		looks(u.whenDue(u.verifyDue(), u.verify))
 	}
 	looks(u.lookAtWAL)
 	if u.Backups.Dir != "" {
-		u.metrics.Jobs.Enable(jobBackup.String())
+		enable(jobBackup)
 		looks(u.backingOff(u.backupDue, u.backup))
 	}
-	done := make(chan struct{})
-	go func() { group.Wait(); close(done) }()
-	return done
 }
 
 // every runs a job now and then again and again, and logs how much it did,

@@ -43,6 +43,7 @@ const (
 // Config is what a server needs besides its store.
 type Config struct {
 	Version          string
+	Node             string // its name, where several may share a database; "" where not
 	Secret           auth.Secret
 	TokenTTL         time.Duration
 	OpenRegistration bool
@@ -208,7 +209,8 @@ func New(store *storage.Store, cfg Config) *Server {
 		Attempted: func(kind storage.EndpointKind, result string) { s.metrics.Outbox.Attempted(string(kind), result) },
 		Waiting:   s.metrics.Outbox.Waiting,
 	})
-	s.upkeep = &upkeep{Config: cfg, store: store, metrics: s.metrics, billing: s.billing}
+	s.upkeep = &upkeep{Config: cfg, store: store, metrics: s.metrics, billing: s.billing,
+		send: s.sender.Run}
 	return s
 }
 
@@ -236,12 +238,9 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener, endpoints ...Endpoi
 	hs.RegisterOnShutdown(func() { close(s.ending) })
 	jobs, stopJobs := context.WithCancel(context.WithoutCancel(ctx))
 	jobsDone := s.upkeep.start(jobs)
-	sent := make(chan struct{})
-	go func() { defer close(sent); s.sender.Run(jobs) }()
 	defer func() {
 		stopJobs()
 		<-jobsDone
-		<-sent
 		if _, err := s.upkeep.recordKeyUse(context.WithoutCancel(ctx)); err != nil {
 			s.Log.Warn("the last minute's use of API keys is not recorded", "error", err.Error())
 		}

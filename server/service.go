@@ -33,7 +33,8 @@ func (s *Server) describe(c *call) error {
 		Registration   string `json:"registration"`
 		HasAccounts    bool   `json:"has_accounts"`
 		BillingEnabled bool   `json:"billing_enabled"`
-	}{s.Version, registration, found, s.billingEnabled()}, err)
+		Node           string `json:"node,omitempty"`
+	}{s.Version, registration, found, s.billingEnabled(), s.Node}, err)
 }
 
 func (s *Server) ready(c *call) error {

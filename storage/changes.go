@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -114,25 +116,126 @@ func (p *publisher) publish(outbox chan<- struct{}) {
 func (s *Store) Watch(ctx context.Context, watch func([]Change)) error {
 	s.watcher.Store(&watch)
 	// A batch that has already begun publishes nothing; this write comes after it.
-	if _, err := s.ChangedElsewhere(ctx); err != nil {
+	commits, err := s.externalCommits(ctx)
+	if err != nil {
 		s.Unwatch()
 		return err
 	}
+	s.lastReported.Store(commits)
 	return nil
 }
 
 // Unwatch ends what Watch began. The batch that is being written may still be published.
 func (s *Store) Unwatch() { s.watcher.Store(nil) }
 
-// ChangedElsewhere reports whether another process has committed to the file
-// since the last time it was asked.
-func (s *Store) ChangedElsewhere(ctx context.Context) (changed bool, err error) {
-	var version int64
-	err = s.writeIn(ctx, noWorkspace, modeCached, func(tx *Tx) error { version = tx.cache.externalCommits; return nil })
-	if err == nil {
-		changed = s.lastReported.Swap(version) != version
+// LookElsewhereEvery is how often it is worth while to ask ChangedElsewhere:
+// more often where other nodes decide too.
+func (s *Store) LookElsewhereEvery() time.Duration {
+	if s.engine.shared() {
+		return 250 * time.Millisecond
+	}
+	return time.Second
+}
+
+// ChangedElsewhere lists those of some workspaces, which FollowElsewhere was told
+// of, in which another process may have committed since the last time that they
+// were asked for. Of a file it cannot tell the workspaces apart.
+func (s *Store) ChangedElsewhere(ctx context.Context, of []WorkspaceKey) (changed []WorkspaceKey, err error) {
+	if s.engine.shared() {
+		found, err := s.engine.versions(ctx, of)
+		if err != nil {
+			return nil, err
+		}
+		return s.elsewhere.compare(of, found), nil
+	}
+	commits, err := s.externalCommits(ctx)
+	if err == nil && s.lastReported.Swap(commits) != commits {
+		changed = of
 	}
 	return changed, err
+}
+
+func (s *Store) externalCommits(ctx context.Context) (commits int64, err error) {
+	return commits, s.writeIn(ctx, noWorkspace, modeCached, func(tx *Tx) error {
+		commits = tx.cache.externalCommits
+		return nil
+	})
+}
+
+// elsewhere knows of the workspaces that are followed up to which version this
+// node has seen them, and whether others have committed.
+type elsewhere struct {
+	mu    sync.Mutex
+	all   int64 // of the whole database
+	known map[WorkspaceKey]int64
+	stale map[WorkspaceKey]bool // another node has committed, and nobody has asked since
+}
+
+func newElsewhere() elsewhere {
+	return elsewhere{known: make(map[WorkspaceKey]int64), stale: make(map[WorkspaceKey]bool)}
+}
+
+// begun notes the versions that the writer has found, and committed those that it has left.
+func (e *elsewhere) begun(found versions) { e.note(found, true) }
+
+func (e *elsewhere) committed(left versions) { e.note(left, false) }
+
+func (e *elsewhere) note(v versions, others bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if v.all > e.all {
+		for ws := range e.known {
+			e.stale[ws] = e.stale[ws] || others && e.all != 0
+		}
+		e.all = v.all
+	}
+	for _, w := range v.of {
+		if known, asked := e.known[w.ws]; asked && w.version > known {
+			e.known[w.ws] = w.version
+			e.stale[w.ws] = e.stale[w.ws] || others
+		}
+	}
+}
+
+// compare lists the workspaces that others have changed.
+func (e *elsewhere) compare(of []WorkspaceKey, found versions) (changed []WorkspaceKey) {
+	e.note(found, true)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, ws := range of {
+		if e.stale[ws] {
+			changed = append(changed, ws)
+			delete(e.stale, ws)
+		}
+	}
+	return changed
+}
+
+// FollowElsewhere has ChangedElsewhere tell what others commit in a workspace
+// from now on, until UnfollowElsewhere.
+func (s *Store) FollowElsewhere(ctx context.Context, ws WorkspaceKey) error {
+	if !s.engine.shared() {
+		return nil
+	}
+	found, err := s.engine.versions(ctx, []WorkspaceKey{ws})
+	if err != nil {
+		return err
+	}
+	s.elsewhere.note(versions{all: found.all}, true) // of those followed so far
+	s.elsewhere.mu.Lock()
+	defer s.elsewhere.mu.Unlock()
+	for _, w := range found.of {
+		s.elsewhere.known[w.ws] = w.version
+	}
+	return nil
+}
+
+// UnfollowElsewhere ends what FollowElsewhere began.
+func (s *Store) UnfollowElsewhere(ws WorkspaceKey) {
+	s.elsewhere.mu.Lock()
+	defer s.elsewhere.mu.Unlock()
+	delete(s.elsewhere.known, ws)
+	delete(s.elsewhere.stale, ws)
 }
 
 // Snapshot is the state of a workspace at one moment.

@@ -3,6 +3,7 @@ package storage
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"testing"
 
@@ -198,17 +199,23 @@ func TestNothingIsLostBetweenWatchAndRead(t *testing.T) {
 
 func TestOnlyAnotherProcessHasChangedItElsewhere(t *testing.T) {
 	w := newWorld(t)
-	ws := w.roomy()
-	other := openStore(t, w.path, w.clock.Now)
+	ws, quiet, quietToo := w.roomy(), w.roomy(), false
+	other := w.second()
 	elsewhere := func(want bool) {
 		t.Helper()
-		if got, err := w.ChangedElsewhere(t.Context()); got != want || err != nil {
+		got, err := w.ChangedElsewhere(t.Context(), []WorkspaceKey{ws, quiet})
+		if slices.Contains(got, ws) != want || err != nil {
 			t.Errorf("changed elsewhere: %v, %v, want %v", got, err, want)
 		}
+		quietToo = slices.Contains(got, quiet)
 	}
-	_, err := w.ChangedElsewhere(t.Context()) // from here on
+	w.must(w.FollowElsewhere(t.Context(), ws)) // from here on
+	w.must(w.FollowElsewhere(t.Context(), quiet))
+	_, err := w.ChangedElsewhere(t.Context(), []WorkspaceKey{ws, quiet})
 	w.must(err)
 	w.start(ws, "u")
+	elsewhere(false)
+	w.must(w.write(t.Context(), modeBulkSQL, writeProbe)) // of no workspace alone
 	elsewhere(false)
 	before, err := w.Config(t.Context(), ws)
 	w.must(err)
@@ -217,6 +224,14 @@ func TestOnlyAnotherProcessHasChangedItElsewhere(t *testing.T) {
 	_, err = other.SetPlan(t.Context(), ws, pro)
 	w.must(err)
 	elsewhere(true)
+	elsewhere(false)
+	_, err = other.StartRun(t.Context(), Caller{Workspace: ws}, NewRun{UserID: "there"}, guard.Decide)
+	w.must(err)
+	w.start(ws, "here") // by which the writer has seen the other's
+	elsewhere(true)
+	if onPostgres != nil && quietToo {
+		t.Errorf("%d is told of, which nobody has changed", quiet)
+	}
 	elsewhere(false)
 	after, err := w.Config(t.Context(), ws)
 	w.must(err)
@@ -241,17 +256,17 @@ func TestAMomentIsOfItsWorkspaceAlone(t *testing.T) {
 
 func TestAChangeElsewhereOutlivesACommitThatFails(t *testing.T) {
 	w := newWorld(t)
-	_, err := w.ChangedElsewhere(t.Context())
+	_, err := w.externalCommits(t.Context())
 	w.must(err)
 	_, err = w.aside.ExecContext(t.Context(), `INSERT INTO probes (id, checked_at) VALUES (1, 0) ON CONFLICT (id) DO UPDATE SET checked_at = probes.checked_at + 1`)
 	w.must(err)
 	w.onCommit(func() int32 { return 1 })
-	if _, err := w.ChangedElsewhere(t.Context()); err == nil {
+	if _, err := w.ChangedElsewhere(t.Context(), []WorkspaceKey{1}); err == nil {
 		t.Fatal("the commit did not fail")
 	}
 	w.onCommit(nil)
-	changed, err := w.ChangedElsewhere(t.Context())
-	if err != nil || !changed {
+	changed, err := w.ChangedElsewhere(t.Context(), []WorkspaceKey{1})
+	if err != nil || len(changed) == 0 {
 		t.Errorf("after a failed commit: changed %v, %v", changed, err)
 	}
 }

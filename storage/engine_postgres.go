@@ -358,6 +358,38 @@ func (e *postgresEngine) reopen(ctx context.Context) error {
 	return postgres.Check(ctx, e.writer)
 }
 
+// dutyLock is the advisory lock of the node that does the upkeep.
+const dutyLock = ledgerLock + 1
+
+func (e *postgresEngine) onDuty(ctx context.Context, fn func(context.Context), lost func(error)) {
+	postgres.WhileLocked(ctx, e.config, dutyLock, fn, lost)
+}
+
+func (e *postgresEngine) shared() bool { return true }
+
+func (e *postgresEngine) versions(ctx context.Context, of []WorkspaceKey) (found versions, err error) {
+	ids := make([]int64, len(of))
+	for i, ws := range of {
+		ids[i] = int64(ws)
+	}
+	err = e.read(ctx, forLists, func(c conn) error {
+		return c.Query(ctx, `SELECT id, version FROM workspaces WHERE id = ANY($1)
+			UNION ALL SELECT 0, version FROM ledger_version`, []any{ids}, func(row scanner) error {
+			var v workspaceVersion
+			if err := row.Scan(&v.ws, &v.version); err != nil {
+				return err
+			}
+			if v.ws == wholeDatabase {
+				found.all = v.version
+			} else {
+				found.of = append(found.of, v)
+			}
+			return nil
+		})
+	})
+	return found, e.classify(err)
+}
+
 // committed does nothing: PostgreSQL has checkpoints of its own.
 func (e *postgresEngine) committed() {}
 

@@ -40,6 +40,14 @@ type engine interface {
 	// committed is called after a commit, once its callers have their answers.
 	committed()
 
+	// onDuty calls fn, whenever no other node is on duty, until ctx ends, and
+	// returns then. fn's context ends when another one may be.
+	onDuty(ctx context.Context, fn func(context.Context), lost func(error))
+	// shared reports whether other nodes may use the database.
+	shared() bool
+	// versions reads those of some workspaces and of the whole database, where it is shared.
+	versions(ctx context.Context, of []WorkspaceKey) (versions, error)
+
 	// read runs fn in a snapshot, once a connection of the pool is free.
 	read(ctx context.Context, from readPool, fn func(conn) error) error
 
@@ -252,6 +260,15 @@ func (e *sqliteEngine) reopen(cause error) error {
 }
 
 func (e *sqliteEngine) committed() { e.checkpointer.Committed() }
+
+// onDuty calls fn at once: the server holds a lock on the file.
+func (e *sqliteEngine) onDuty(ctx context.Context, fn func(context.Context), _ func(error)) { fn(ctx) }
+
+func (e *sqliteEngine) shared() bool { return false }
+
+func (e *sqliteEngine) versions(context.Context, []WorkspaceKey) (v versions, err error) {
+	return v, nil
+}
 
 func (e *sqliteEngine) read(ctx context.Context, from readPool, fn func(conn) error) (err error) {
 	pool := e.pools[from]

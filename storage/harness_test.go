@@ -329,7 +329,6 @@ func sqliteAlone() []string {
 		"TestRestoreRefusesWhatIsNoBackup",
 		"TestConfigurationWriteLeavesOthersInCache",
 		"TestAChangeElsewhereOutlivesACommitThatFails",
-		"TestOnlyAnotherProcessHasChangedItElsewhere",
 		"TestWhatIsRolledBackIsNeverTold",
 		"TestErasedUserIsGoneFromEverywhereAndFiguresStay",
 		"TestErasureGoesOnAfterARestartAndPastALongRead",

@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"context"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -137,8 +138,18 @@ func calls(t *testing.T, w *world) []call {
 		}},
 		{"WriteBackfill", func() error { return w.WriteBackfill(ctx, func(Backfill) error { return nil }) }},
 		{"Watch", func() error { return w.Watch(ctx, func([]Change) {}) }},
-		{"ChangedElsewhere", func() error { _, err := w.ChangedElsewhere(ctx); return err }},
+		{"ChangedElsewhere", func() error { _, err := w.ChangedElsewhere(ctx, []WorkspaceKey{1}); return err }},
+		{"FollowElsewhere", func() error { return w.FollowElsewhere(ctx, ws) }},
+		{"UnfollowElsewhere", func() error { w.UnfollowElsewhere(ws); return nil }},
+		{"LookElsewhereEvery", func() error { w.LookElsewhereEvery(); return nil }},
 		{"Unwatch", func() error { w.Unwatch(); return nil }},
+		{"Time", func() error { w.Time(); return nil }},
+		{"Shared", func() error { w.Shared(); return nil }},
+		{"OnDuty", func() error {
+			on, end := context.WithCancel(ctx)
+			w.OnDuty(on, func(context.Context) { end() }, func(error) {})
+			return nil
+		}},
 		{"Snapshot", func() error { _, err := w.Snapshot(ctx, ws, []int64{1}); return err }},
 		{"Config", func() error { _, err := w.Config(ctx, ws); return err }},
 		{"Ready", func() error { return w.Ready(ctx) }},

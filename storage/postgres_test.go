@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -77,7 +78,7 @@ func TestPostgresHasTheTablesOfSQLite(t *testing.T) {
 }
 
 // second is another node on the same database.
-func (w *world) second() *Store { return openStore(w.t, w.url, w.clock.Now) }
+func (w *world) second() *Store { return openStore(w.t, cmp.Or(w.url, w.path), w.clock.Now) }
 
 // What one node has committed holds for the very next decision of another.
 func TestWhatOneNodeChangesHoldsForTheOthersNextDecision(t *testing.T) {

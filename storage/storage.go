@@ -73,6 +73,7 @@ type Store struct {
 	watcher      atomic.Pointer[func([]Change)] // nil while nobody watches
 	publisher    publisher                      // the writer's
 	lastReported atomic.Int64                   // cache.externalCommits when ChangedElsewhere was last called
+	elsewhere    elsewhere
 	stats        *stats
 	outbox       chan struct{} // full after a commit that has written to the outbox
 
@@ -98,7 +99,7 @@ func Open(ctx context.Context, database string, opts Options) (*Store, error) {
 		secret: opts.Secret, now: opts.Now, openStepTimeout: opts.OpenStepTimeout, stats: newStats(),
 		writerLock: make(chan struct{}, 1), queue: make(chan *job, opts.QueueSize), wake: make(chan struct{}, 1),
 		drained: make(chan struct{}), erases: make(chan struct{}, 1),
-		searched: maxSearched, policySets: newPolicySets(),
+		searched: maxSearched, policySets: newPolicySets(), elsewhere: newElsewhere(),
 		outbox: make(chan struct{}, 1), cache: newCache(opts.CacheSize, opts.Catalogue),
 	}
 	s.cache.policySets = s.policySets
@@ -136,6 +137,17 @@ func (s *Store) openEngine(ctx context.Context, database string, opts Options) (
 	s.engine, s.version = e, version
 	return nil
 }
+
+// OnDuty calls fn while this node is the one that does the upkeep, until ctx
+// ends: for a file at once, and on PostgreSQL whenever no other node does. fn's
+// context ends when another one may take over, and fn must return then. lost is
+// told why.
+func (s *Store) OnDuty(ctx context.Context, fn func(context.Context), lost func(error)) {
+	s.engine.onDuty(ctx, fn, lost)
+}
+
+// Shared reports whether other nodes may use the database.
+func (s *Store) Shared() bool { return s.engine.shared() }
 
 // Time is that of the ledger. Nodes on one PostgreSQL share its clock.
 func (s *Store) Time() time.Time { return s.now() }

@@ -172,6 +172,9 @@ func (s *Store) runBatch(batch []*job, results []error) error {
 		return err
 	}
 	s.cache.begin(found)
+	if s.engine.shared() {
+		s.elsewhere.begun(found)
+	}
 	if err := s.runJobs(batch, results); err != nil {
 		s.cache.purge()
 		return errors.Join(ErrUnavailable, errBatchRollback, err, s.engine.rollback())
@@ -184,6 +187,9 @@ func (s *Store) runBatch(batch []*job, results []error) error {
 		return err
 	}
 	s.cache.remember(left)
+	if s.engine.shared() {
+		s.elsewhere.committed(left)
+	}
 	return nil
 }
 

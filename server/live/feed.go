@@ -31,6 +31,8 @@ type feed struct {
 	missed    bool
 	recheck   bool           // a credential may have ended
 	external  bool           // another process may have changed the configuration
+	elsewhere bool           // another node has committed
+	told      time.Time      // when that was last told
 	config    storage.Config // as last published
 }
 
@@ -63,7 +65,7 @@ func (f *feed) add(c storage.Change) {
 
 // pending reports whether anything waits to be published.
 func (f *feed) pending() bool {
-	return f.spend || f.missed || f.recheck || f.external || len(f.events) > 0
+	return f.spend || f.missed || f.recheck || f.external || f.elsewhere || len(f.events) > 0
 }
 
 // latest returns the runs touched, each once, the latest first.
@@ -88,6 +90,9 @@ func (h *Hub) collect(ctx context.Context, f *feed) []byte {
 	if f.external || slices.ContainsFunc(f.events,
 		func(c storage.Change) bool { return c.Kind == storage.ConfigChanged }) {
 		h.compareConfig(ctx, f)
+	}
+	if f.elsewhere && time.Since(f.told) >= tellEvery { // what it was, only a page's own reading finds out
+		f.missed, f.elsewhere, f.told = true, false, time.Now()
 	}
 	spend := f.spend && time.Since(f.published) >= spendEvery
 	if !spend && !f.missed && len(f.events) == 0 {

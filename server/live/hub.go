@@ -3,6 +3,7 @@ package live
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"net/http"
 	"slices"
 	"sync"
@@ -46,7 +47,7 @@ const (
 const (
 	roundEvery = 100 * time.Millisecond // between two publications to a workspace
 	spendEvery = 500 * time.Millisecond // between two spend.changed of a workspace
-	pollEvery  = time.Second            // between two checks for commits of other processes
+	tellEvery  = 2 * time.Second        // between two missed of a workspace for the sake of other nodes
 	// The pause after a publication, as a multiple of the time that it took
 	backoffFactor = 9
 	// That the writer has handed over and the hub has not read
@@ -114,8 +115,12 @@ func (h *Hub) Join(
 	h.mu.Unlock()
 	if f == nil {
 		f = &feed{ws: ws, streams: make(map[*Stream]struct{})}
-		var err error
-		if f.config, err = h.store.Config(ctx, ws); err != nil {
+		err := h.store.FollowElsewhere(ctx, ws)
+		if err == nil {
+			f.config, err = h.store.Config(ctx, ws)
+		}
+		if err != nil {
+			h.store.UnfollowElsewhere(ws)
 			return nil, err
 		}
 	}
@@ -175,6 +180,7 @@ func (h *Hub) Leave(ws storage.WorkspaceKey, st *Stream) {
 	h.streams--
 	if len(f.streams) == 0 {
 		delete(h.feeds, ws)
+		h.store.UnfollowElsewhere(ws)
 	}
 	h.mu.Unlock()
 	h.stopIfIdle()
@@ -206,7 +212,7 @@ func (h *Hub) Close() {
 // at most once in roundEvery. It pauses after each, so that the hub uses at most
 // a tenth of a processor and never wakes all readers at once.
 func (h *Hub) run(ctx context.Context) {
-	poll, backoff := time.NewTicker(pollEvery), time.NewTimer(0)
+	poll, backoff := time.NewTicker(h.store.LookElsewhereEvery()), time.NewTimer(0)
 	defer poll.Stop()
 	defer backoff.Stop()
 	var round []*feed // feeds still to be published in this round
@@ -280,15 +286,24 @@ func (h *Hub) pending() []*feed {
 	return slices.DeleteFunc(h.all(), func(f *feed) bool { return !f.pending() })
 }
 
-// pollStore marks every feed when another process has committed: its
-// configuration may be another, and its credentials may have ended.
+// pollStore marks the feeds of the workspaces in which another process has
+// committed: its configuration may be another, its credentials may have ended,
+// and another node may have decided.
 func (h *Hub) pollStore(ctx context.Context) {
-	changed, err := h.store.ChangedElsewhere(ctx)
-	if err != nil || !changed {
+	feeds := make(map[storage.WorkspaceKey]*feed)
+	for _, f := range h.all() {
+		feeds[f.ws] = f
+	}
+	changed, err := h.store.ChangedElsewhere(ctx, slices.Collect(maps.Keys(feeds)))
+	if err != nil {
 		return // tried again at the next tick
 	}
-	for _, f := range h.all() {
+	for _, ws := range changed {
+		f := feeds[ws]
 		f.external, f.recheck = true, true
+		if h.store.Shared() {
+			f.spend, f.elsewhere = true, true
+		}
 	}
 }
 

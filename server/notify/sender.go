@@ -43,6 +43,8 @@ const (
 	perEndpoint = 4
 	// pollEvery is how often the outbox is looked at that nobody says was written: by other processes.
 	pollEvery = 5 * time.Second
+	// pollSharedEvery is the same where other nodes write to the outbox too.
+	pollSharedEvery = time.Second
 )
 
 // Lanes bound how many endpoints are sent to at once. Those that failed last
@@ -129,6 +131,9 @@ func (s *Sender) round(ctx context.Context) time.Duration {
 	}
 	s.Waiting(oldest)
 	wait := pollEvery
+	if s.store.Shared() {
+		wait = pollSharedEvery
+	}
 	for _, e := range due {
 		if in := e.At.Sub(s.Now()); in > 0 {
 			wait = min(wait, in)

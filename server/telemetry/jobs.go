@@ -18,13 +18,14 @@ type JobMetrics struct {
 	backupBytes prometheus.Gauge
 
 	expiringBytes prometheus.Gauge
+	dutySince     prometheus.Gauge
 }
 
 func newJobMetrics(labels []string) JobMetrics {
 	m := JobMetrics{
 		enabled: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "pikarc_job_enabled",
-			Help: "1 for upkeep that this server does, 0 for what its settings leave out.",
+			Help: "1 for upkeep that this server does, 0 for what its settings leave out or another node does.",
 		}, []string{"job_name"}),
 		runs: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "pikarc_job_runs_total", Help: "Finished rounds of upkeep.",
@@ -51,6 +52,10 @@ func newJobMetrics(labels []string) JobMetrics {
 			Name: "pikarc_database_expiring_bytes",
 			Help: "About what retention will free within 24 hours.",
 		}),
+		dutySince: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "pikarc_upkeep_since_timestamp_seconds",
+			Help: "Since when this server does the upkeep; 0 while another node does.",
+		}),
 	}
 	for _, label := range labels {
 		m.enabled.WithLabelValues(label)
@@ -66,12 +71,25 @@ func newJobMetrics(labels []string) JobMetrics {
 func (m JobMetrics) collectors() []prometheus.Collector {
 	return []prometheus.Collector{
 		m.enabled, m.runs, m.lastSuccess, m.seconds, m.handled, m.differences, m.backupBytes,
-		m.expiringBytes,
+		m.expiringBytes, m.dutySince,
 	}
 }
 
-// Enable says that this server does the job with this label.
-func (m JobMetrics) Enable(label string) { m.enabled.WithLabelValues(label).Set(1) }
+// Enable says whether this server does the job with this label now.
+func (m JobMetrics) Enable(label string, does bool) {
+	m.enabled.WithLabelValues(label).Set(0)
+	if does {
+		m.enabled.WithLabelValues(label).Set(1)
+	}
+}
+
+// SetOnDuty says whether this server is the one of several that does the upkeep.
+func (m JobMetrics) SetOnDuty(does bool) {
+	m.dutySince.Set(0)
+	if does {
+		m.dutySince.SetToCurrentTime()
+	}
+}
 
 // Finished counts a finished round of the job with this label. Its end is told by the
 // machine's clock, as whoever reads the metric takes the time.

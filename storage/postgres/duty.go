@@ -1,0 +1,83 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// How the holder of a lock and those who want it keep watch.
+const (
+	dutyEvery    = 500 * time.Millisecond // between two looks
+	dutyPatience = 5 * time.Second        // how long the holder's own session may not answer
+)
+
+// WhileLocked calls fn whenever this session holds an advisory lock of the
+// database, until ctx ends. fn's context ends when the session is lost, with
+// which the server has released the lock; it must return then. lost is told of
+// each session that ends, and why.
+func WhileLocked(ctx context.Context, config Config, lock int64, fn func(context.Context), lost func(error)) {
+	c := &Conn{config: config}
+	defer func() { _ = c.Close() }()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		}
+		held, err := c.tryLock(ctx, lock)
+		if held {
+			err = c.whileAnswering(ctx, fn)
+		}
+		if err != nil {
+			_ = c.Close()
+			if ctx.Err() == nil {
+				lost(err)
+			}
+		}
+		timer.Reset(dutyEvery)
+	}
+}
+
+// tryLock asks for the lock, on a connection that is made when there is none.
+func (c *Conn) tryLock(ctx context.Context, lock int64) (held bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, dutyPatience)
+	defer cancel()
+	if c.Broken() {
+		if err := c.Reopen(ctx); err != nil {
+			return false, err
+		}
+		if err := Check(ctx, c); err != nil {
+			return false, err
+		}
+	}
+	err = c.Query(ctx, `SELECT pg_try_advisory_lock($1)`, []any{lock}, func(row Row) error { return row.Scan(&held) })
+	return held, err
+}
+
+// whileAnswering calls fn until the session does not answer, or ctx ends.
+func (c *Conn) whileAnswering(ctx context.Context, fn func(context.Context)) error {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() { defer close(done); fn(ctx) }()
+	defer func() { cancel(); <-done }()
+	ticker := time.NewTicker(dutyEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-done:
+			return nil
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+		ping, cancelPing := context.WithTimeout(ctx, dutyPatience)
+		err := c.Run(ping, "SELECT 1")
+		cancelPing()
+		if err != nil {
+			return fmt.Errorf("the session that holds the lock is lost: %w", err)
+		}
+	}
+}
