@@ -99,6 +99,10 @@ bench-growth: ## the same at 0, 1, 5 and 10 million steps, with lists, start-up 
 clients-real-time: venv build ## 20 s of silence of the server, for each client and by the clock (2 minutes)
 	clients/suite/run.sh ./pikarc real-time
 
+.PHONY: clients-load
+clients-load: venv build ## 100,000 guarded calls of each client, after which nothing may be left behind (3 minutes)
+	clients/suite/run.sh ./pikarc load
+
 .PHONY: clients-overhead
 clients-overhead: venv build ## what a guarded call takes beside httpx, fetch and net/http making the same two requests (2 minutes)
 	clients/suite/run.sh ./pikarc overhead

@@ -11,6 +11,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 PAGE = HERE.parents[1] / "docs" / "adapters.md"
+EXAMPLES = HERE.parents[1] / "examples"
 
 HEAD = """\
 # Adapters
@@ -70,6 +71,9 @@ def page() -> str:
     cells = {(r["language"], r["framework"], r["property"]): r for r in found}
     if empty := [(f, p) for f in frameworks for p in properties if (f[0], f[1], p) not in cells]:
         sys.exit(f"page.py: nothing is known of {empty}")
+    listed = (EXAMPLES / "README.md").read_text()
+    if unlisted := [p.name for p in EXAMPLES.iterdir() if f"({p.name})" not in listed and p.name != "README.md"]:
+        sys.exit(f"page.py: examples/README.md does not have {unlisted}")
     notes: list[str] = []
 
     def cell(result: dict[str, object]) -> str:

@@ -4,9 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -200,6 +202,46 @@ func TestManyCallsAtOnce(t *testing.T) {
 		t.Errorf("%d steps, %v", len(b.steps), err)
 	}
 	b.assertSettled(t)
+}
+
+var many = flag.Int("calls", 2_000, "after how many nothing may be left behind")
+
+// clients/suite/run.sh load makes 100,000.
+func TestManyCallsLeaveNothingBehind(t *testing.T) {
+	b, c := newBooks(t)
+	calls := func(n int) (heap uint64) {
+		err := c.Run(t.Context(), "ada", nil, func(ctx context.Context, run *Run) error {
+			for range n / 2 {
+				if _, err := ModelCall(ctx, run, "m", nil, func(context.Context) (obj, error) { return usage.chunk, nil }); err != nil {
+					return err
+				}
+				stream, err := ModelStream(ctx, run, "m", nil, streamOf(text1, usage))
+				if err != nil {
+					return err
+				}
+				for range stream.All() {
+				}
+				b.mu.Lock()
+				clear(b.byKey) // which would grow here
+				clear(b.steps)
+				b.used = nil
+				b.mu.Unlock()
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before, goroutines := calls(1_000), runtime.NumGoroutine()
+	after := calls(*many)
+	if after > before+1<<20 || runtime.NumGoroutine() > goroutines+5 {
+		t.Errorf("the heap has grown from %d to %d bytes, goroutines from %d to %d", before, after, goroutines, runtime.NumGoroutine())
+	}
 }
 
 func TestBadSettings(t *testing.T) {

@@ -3,6 +3,7 @@
 #
 #   clients/suite/run.sh [BINARY]            BINARY defaults to what `make build` leaves in the repository's root
 #   clients/suite/run.sh BINARY real-time    only what waits for 20 s of silence, by the clock
+#   clients/suite/run.sh BINARY load         only 100,000 calls of each client, after which nothing may be left behind
 #   clients/suite/run.sh BINARY overhead     only what a guarded call takes, of thousands; it fails beyond 0.6 ms at the median
 #
 # PYTHON  the interpreter to start from, 3.11 or later (default python3)
@@ -46,6 +47,16 @@ case ${2:-} in
 real-time)
   build_typescript
   drive "20 s of silence, in real time" -v -run 'Behaves/.*/.*20_s' . -args -scale 1
+  exit ;;
+load)
+  say "100,000 calls in Python"
+  (cd "$here/../python" && "$venv/bin/python" -m pytest -q tests/test_load.py --calls 100000)
+  say "100,000 calls in TypeScript"
+  build_typescript
+  npm run --silent memory
+  say "100,000 calls in Go"
+  cd "$here/../go"
+  go test -count=1 -run ManyCallsLeaveNothingBehind . -args -calls 100000
   exit ;;
 overhead)
   build_typescript

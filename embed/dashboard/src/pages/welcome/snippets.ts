@@ -15,7 +15,7 @@ export type Line = { title: string; text: string; note?: string }
 export type Place = { address: string; key: string; wheel: string | null; tarball: boolean }
 
 const DEFAULT_ADDRESS = 'http://localhost:8000'
-const HOST = '# on the machine of your agent, with the pikarc binary in its PATH'
+const HOST = 'On the machine of your agent, with the pikarc binary in its PATH.'
 
 export function lines(language: Language, place: Place): [Line, Line, Line] {
   switch (language) {
@@ -142,6 +142,7 @@ func main() {
 		log.Fatal(err)
 	}
 }`,
+  note: 'The clients of OpenAI and Anthropic take one line instead: option.WithMiddleware(guard.Middleware).',
 }
 
 const runGo: Line = {
@@ -151,8 +152,8 @@ const runGo: Line = {
 
 const hook: Line = {
   title: 'Install the hook',
-  text: `pikarc hook install claude-code   ${HOST}`,
-  note: 'Codex is guarded in the same way: pikarc hook install codex.',
+  text: 'pikarc hook install claude-code',
+  note: `${HOST} Codex is guarded in the same way: pikarc hook install codex.`,
 }
 
 const doctor: Line = {
@@ -172,7 +173,8 @@ function mcp(place: Place): [Line, Line, Line] {
   return [
     {
       title: 'See that this server can be asked',
-      text: `${environment(place).text}\npikarc doctor   ${HOST}`,
+      text: `${environment(place).text}\npikarc doctor`,
+      note: HOST,
     },
     {
       title: 'Write the gateway before the command of your MCP server',
