@@ -72,8 +72,9 @@ check: format ## the inner loop: gofmt, go vet, go test
 	go test ./...
 
 .PHONY: crash
-crash: ## kill the server 100 times under load, and check every answer and the books (a minute)
-	go test ./tests/e2e -run TestEveryAnswerOutlivesAKill -count 1 -v -timeout 30m -args -kills 100 -start-within 2s
+crash: ## kill the server 100 times under load and 100 times while a review is decided, and check every answer and the books (minutes)
+	go test ./tests/e2e -run 'TestEveryAnswerOutlivesAKill|TestOneApprovalIsOneExecution' -count 1 -v -timeout 30m -args \
+		-kills 100 -start-within 2s -review-kills 100
 
 .PHONY: bench
 bench: ## decisions a second beside a bare httprouter and PocketBase (5 minutes; see bench/main.go)

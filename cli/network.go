@@ -40,7 +40,8 @@ func (o *networkOptions) flags(cmd *cobra.Command) {
 func (o *networkOptions) placeFlags(f *pflag.FlagSet) {
 	o.addrFlag(f)
 	f.StringVar(&o.publicURL, "public-url", "",
-		"where people reach this server, such as https://agents.example.com; needed to sell plans")
+		"where people reach this server, such as https://agents.example.com; needed to sell plans, "+
+			"and for messages with links that approve and deny")
 	f.StringVar(&o.basePath, "base-path", "",
 		"path below which a proxy shows this server, such as /pikarc; the path of --public-url unless set")
 }

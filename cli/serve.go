@@ -311,7 +311,7 @@ func serve(ctx context.Context, at place, o serveOptions, stdout, stderr io.Writ
 	if err != nil {
 		return err
 	}
-	cfg.PublicURL = cmp.Or(o.publicURL, o.url(ln))
+	cfg.PublicURL, cfg.DecidingLinks = cmp.Or(o.publicURL, o.url(ln)), o.publicURL != ""
 	srv := server.New(store, cfg)
 	endpoints, said, err := o.endpoints(ctx, srv)
 	if err != nil {

@@ -132,6 +132,7 @@ func trails() map[string]trail {
 		},
 		"POST /v1/reviews/:review_id/approve": {"/v1/reviews/{review}/approve", "", "", "as above"},
 		"POST /v1/reviews/:review_id/deny":    {"/v1/reviews/{review}/deny", `{"note":"no"}`, "", "as above"},
+		"POST /decide/:link":                  {"/decide/forged", "", "", "it is no link; see TestALinkAsksAgainAndDecidesOnce"},
 		"DELETE /v1/grants/:grant_id": {
 			"/v1/grants/{grant}", "",
 			by + `,"action":"grant.revoke","target":"{grant}","before":{"revoked":false},"after":{"revoked":true}`, "",

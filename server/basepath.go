@@ -32,7 +32,7 @@ func CheckBasePath(base string) error {
 
 // ownSegments are the first segments of all paths of the API and the dashboard.
 func ownSegments() []string {
-	own := []string{"v1", "health", "openapi.json", "assets", "clients"}
+	own := []string{"v1", "health", "openapi.json", "assets", "clients", "decide"}
 	for _, page := range pages() {
 		own = append(own, firstSegment(page))
 	}

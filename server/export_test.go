@@ -2,9 +2,13 @@ package server
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
 	"net/netip"
+	"strings"
 	"time"
+
+	"github.com/google/uuid"
 
 	"github.com/pikarc/server/server/wire"
 	"github.com/pikarc/server/storage"
@@ -44,6 +48,19 @@ func (s *Server) Join(ws storage.WorkspaceKey) error {
 	_, err := s.hub.Join(context.Background(), ws, func(context.Context) error { return nil },
 		http.NewResponseController(nil))
 	return err
+}
+
+// ReviewLinks are the paths of the links that a message about a review has for an endpoint.
+func (s *Server) ReviewLinks(ctx context.Context, e storage.Endpoint, review uuid.UUID) (approve, deny string, err error) {
+	data, err := json.Marshal(map[string]uuid.UUID{"review_id": review})
+	if err != nil {
+		return "", "", err
+	}
+	a, err := s.reviewActions(ctx, e, storage.Delivery{Event: storage.ReviewRequested, Data: data})
+	if err != nil || a == nil {
+		return "", "", err
+	}
+	return strings.TrimPrefix(a.Approve, s.PublicURL), strings.TrimPrefix(a.Deny, s.PublicURL), nil
 }
 
 // EndPlans is the job that ends plans which are no longer paid.

@@ -211,7 +211,8 @@ func (w *world) fire(s shot) (*response, error) {
 	if r.status >= http.StatusInternalServerError {
 		return r, fmt.Errorf("status %d\n%s", r.status, w.logs)
 	}
-	if r.status >= http.StatusBadRequest && s.method != http.MethodHead {
+	isPage := r.header.Get("Content-Type") == "text/html; charset=utf-8" // of a link
+	if r.status >= http.StatusBadRequest && s.method != http.MethodHead && !isPage {
 		v, err := decodeJSON(got)
 		if failure, ok := v.(map[string]any); err != nil || !ok || len(failure) != 1 || failure["detail"] == nil {
 			return r, fmt.Errorf("status %d with %s, not a detail alone", r.status, shortBody(got))

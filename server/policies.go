@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/google/uuid"
+
 	"github.com/pikarc/server/plans"
 	"github.com/pikarc/server/policies"
 	"github.com/pikarc/server/server/request"
@@ -180,4 +182,42 @@ func (s *Server) listPolicyVersions(c *call) error {
 	return c.ok(map[string]any{"items": wire.Map(list, func(v storage.PolicyVersion) policyVersionJSON {
 		return policyVersionJSON{v.Version, v.Definition, wire.Time(v.ChangedAt), wire.NullString(v.ChangedBy)}
 	})}, orNotFound(err, "Policy not found"))
+}
+
+type grantJSON struct {
+	ID         uuid.UUID       `json:"id"`
+	PolicyName string          `json:"policy_name"`
+	Scope      string          `json:"scope"`
+	Run        *uuid.UUID      `json:"run_id"`
+	ToolName   wire.NullString `json:"tool_name"`
+	Uses       int64           `json:"uses"`
+	Used       int64           `json:"used"`
+	GrantedBy  wire.NullString `json:"granted_by"`
+	ExpiresAt  wire.Time       `json:"expires_at"`
+}
+
+func (s *Server) listGrants(c *call) error {
+	list, err := s.store.Grants(c.ctx(), c.who.workspace)
+	return c.ok(map[string]any{"items": wire.Map(list, func(g storage.Grant) grantJSON {
+		out := grantJSON{
+			ID: g.ID, PolicyName: g.PolicyName, Scope: g.Scope.String(), ToolName: wire.NullString(g.ToolName),
+			Uses: g.Uses, Used: g.Used, GrantedBy: wire.NullString(g.GrantedBy), ExpiresAt: wire.Time(g.ExpiresAt),
+		}
+		if g.Run != uuid.Nil {
+			out.Run = &g.Run
+		}
+		return out
+	})}, err)
+}
+
+func (s *Server) revokeGrant(c *call) error {
+	id, err := c.pathID("grant_id")
+	if err != nil {
+		return err
+	}
+	if err := s.store.RevokeGrant(c.ctx(), c.who.workspace, id); err != nil {
+		return orNotFound(err, "Grant not found")
+	}
+	c.json(http.StatusOK, map[string]any{"id": id, "status": "revoked"})
+	return nil
 }

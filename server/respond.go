@@ -29,7 +29,10 @@ func (c *call) ok(v any, err error) error {
 
 // The header's names below are in their canonical form, so that setting them
 // asks for no check of it.
-var jsonType = []string{"application/json"}
+var (
+	jsonType = []string{"application/json"}
+	htmlType = []string{"text/html; charset=utf-8"}
+)
 
 func (c *call) body(status int, contentType []string, body []byte) {
 	h := c.w.Header()

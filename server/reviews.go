@@ -1,8 +1,11 @@
 package server
 
 import (
+	"context"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"time"
@@ -11,6 +14,8 @@ import (
 
 	"github.com/pikarc/server/plans"
 	"github.com/pikarc/server/policies"
+	"github.com/pikarc/server/server/links"
+	"github.com/pikarc/server/server/notify"
 	"github.com/pikarc/server/server/request"
 	"github.com/pikarc/server/server/wire"
 	"github.com/pikarc/server/storage"
@@ -244,40 +249,224 @@ func (s *Server) decideReviews(c *call) error {
 	return nil
 }
 
-type grantJSON struct {
-	ID         uuid.UUID       `json:"id"`
-	PolicyName string          `json:"policy_name"`
-	Scope      string          `json:"scope"`
-	Run        *uuid.UUID      `json:"run_id"`
-	ToolName   wire.NullString `json:"tool_name"`
-	Uses       int64           `json:"uses"`
-	Used       int64           `json:"used"`
-	GrantedBy  wire.NullString `json:"granted_by"`
-	ExpiresAt  wire.Time       `json:"expires_at"`
+// linkPath is where links in messages lead. Opened, one shows a page that asks
+// again; only a POST decides, because mail scanners and chats open links by
+// themselves. See ADR 0072.
+const linkPath = "/decide/:link"
+
+// reviewActions makes the links of a message: nil where there is nothing to
+// decide any more.
+func (s *Server) reviewActions(
+	ctx context.Context, e storage.Endpoint, d storage.Delivery,
+) (*notify.Actions, error) {
+	if d.Event != storage.ReviewRequested {
+		return nil, nil
+	}
+	var data struct {
+		Review uuid.UUID `json:"review_id"`
+	}
+	if err := json.Unmarshal(d.Data, &data); err != nil {
+		return nil, fmt.Errorf("read which review a message is about: %w", err)
+	}
+	v, err := s.store.Review(ctx, e.Workspace(), data.Review)
+	if errors.Is(err, storage.ErrNotFound) || err == nil && !s.decidable(v) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	l := links.Link{
+		Workspace: int64(e.Workspace()), Expires: v.ExpiresAt.UnixMilli(), Review: v.ID,
+		Endpoint: e.ID, Address: links.AddressOf(e.Address),
+	}
+	deny, err := l.Seal(s.Secret)
+	if err != nil {
+		return nil, err
+	}
+	l.Approve = true
+	approve, err := l.Seal(s.Secret)
+	base := strings.TrimSuffix(s.PublicURL, "/") + strings.TrimSuffix(linkPath, ":link")
+	return &notify.Actions{Approve: base + approve, Deny: base + deny}, err
 }
 
-func (s *Server) listGrants(c *call) error {
-	list, err := s.store.Grants(c.ctx(), c.who.workspace)
-	return c.ok(map[string]any{"items": wire.Map(list, func(g storage.Grant) grantJSON {
-		out := grantJSON{
-			ID: g.ID, PolicyName: g.PolicyName, Scope: g.Scope.String(), ToolName: wire.NullString(g.ToolName),
-			Uses: g.Uses, Used: g.Used, GrantedBy: wire.NullString(g.GrantedBy), ExpiresAt: wire.Time(g.ExpiresAt),
-		}
-		if g.Run != uuid.Nil {
-			out.Run = &g.Run
-		}
-		return out
-	})}, err)
+func (s *Server) decidable(v storage.Review) bool {
+	return v.Resolution == 0 && s.Now().Before(v.ExpiresAt)
 }
 
-func (s *Server) revokeGrant(c *call) error {
-	id, err := c.pathID("grant_id")
+// linkedReview is the question that a link leads to.
+type linkedReview struct {
+	links.Link
+	channel   string // "slack: on call"
+	workspace storage.Workspace
+	review    storage.Review
+}
+
+// linkRefused says why a link decides nothing, for people.
+type linkRefused struct {
+	status      int
+	title, text string
+}
+
+func (e *linkRefused) Error() string { return e.title }
+
+func linkGone(title, text string) error {
+	return &linkRefused{http.StatusGone, title, strings.TrimSpace(text + " Nothing was changed.")}
+}
+
+// readLink finds what a link asks: a *linkRefused where it cannot be answered by it.
+func (s *Server) readLink(c *call) (a linkedReview, err error) {
+	if a.Link, err = links.Open(s.Secret, c.params.ByName("link")); err != nil {
+		return a, &linkRefused{
+			http.StatusNotFound, "This is not a link of this server",
+			"It may have been cut off: open it from the message again. Nothing was changed.",
+		}
+	}
+	ws := storage.WorkspaceKey(a.Workspace)
+	e, err := s.store.Endpoint(c.ctx(), ws, a.Endpoint)
+	switch {
+	case errors.Is(err, storage.ErrNotFound):
+		return a, linkGone("This link is no longer good", "The endpoint that it was sent to has been deleted.")
+	case err != nil:
+		return a, err
+	case !e.On():
+		return a, linkGone("This link is not good now", "The endpoint that it was sent to is switched off.")
+	case links.AddressOf(e.Address) != a.Address:
+		return a, linkGone("This link is no longer good", "The endpoint that it was sent to has another address now.")
+	}
+	a.channel = string(e.Kind) + ": " + e.Label
+	a.review, err = s.store.Review(c.ctx(), ws, a.Review)
+	if errors.Is(err, storage.ErrNotFound) {
+		return a, linkGone("This review is gone", "Its run has been deleted.")
+	}
+	if err != nil {
+		return a, err
+	}
+	if a.workspace, err = s.store.Workspace(c.ctx(), ws); err != nil {
+		return a, err
+	}
+	return a, s.refuseLink(a)
+}
+
+// refuseLink says why the review can no longer be decided by the link; nil where it can.
+func (s *Server) refuseLink(a linkedReview) error {
+	v := a.review
+	switch {
+	case v.Resolution == storage.Superseded:
+		return linkGone("The policy has changed", "Nobody was asked what it says now, and the agent was refused.")
+	case v.Resolution == storage.Cancelled:
+		return linkGone("There is nothing left to decide", "The run has ended, its user was blocked, or all agents are stopped.")
+	case v.Resolution == storage.Bypassed:
+		return linkGone("The agent has not waited", "It went ahead without an answer.")
+	case v.Resolution == storage.Approved:
+		return linkGone("This was approved already", "By "+deciderOf(v)+" at "+clockTime(v.DecidedAt)+".")
+	case v.Resolution == storage.Refused:
+		return linkGone("This was denied already", "By "+deciderOf(v)+" at "+clockTime(v.DecidedAt)+".")
+	case !s.decidable(v), s.Now().UnixMilli() >= a.Expires:
+		return linkGone("The time is over", "Nobody has answered until "+clockTime(v.ExpiresAt)+", so the agent was refused.")
+	case a.Approve && !v.Waits(s.Now()):
+		return linkGone("The agent waits no longer", "It has not asked for an answer lately: approving would do nothing.")
+	default:
+		return nil
+	}
+}
+
+func deciderOf(v storage.Review) string { return strings.TrimPrefix(v.DecidedBy, channelPrefix) }
+
+func clockTime(t time.Time) string { return t.UTC().Format("15:04:05") + " UTC" }
+
+// showLink asks again. It changes nothing.
+func (s *Server) showLink(c *call) error {
+	a, err := s.readLink(c)
+	if err != nil {
+		return refusePage(c, err)
+	}
+	return c.page(http.StatusOK, questionPage(a))
+}
+
+// followLink decides.
+func (s *Server) followLink(c *call) error {
+	body, err := request.ReadBody(c.w, c.r, s.configLimit(c))
 	if err != nil {
 		return err
 	}
-	if err := s.store.RevokeGrant(c.ctx(), c.who.workspace, id); err != nil {
-		return orNotFound(err, "Grant not found")
+	note, err := request.FormText(c.r, body, "note", maxNote)
+	if err != nil {
+		return err
 	}
-	c.json(http.StatusOK, map[string]any{"id": id, "status": "revoked"})
+	a, err := s.readLink(c)
+	if err != nil {
+		return refusePage(c, err)
+	}
+	v := storage.Verdict{Approve: a.Approve, Channel: channelPrefix + a.channel}
+	if note != "" {
+		v.Note = &note
+	} else if !a.Approve {
+		v.Note = new("A person has denied this, without saying why.")
+	}
+	ctx := storage.WithActor(c.ctx(), storage.Actor{Kind: storage.ActorChannel, Name: a.channel, Address: c.remote()})
+	a.review, err = s.store.DecideReview(ctx, storage.WorkspaceKey(a.Workspace), a.Review, v)
+	if err != nil {
+		return err
+	}
+	title, want := "Denied", storage.Refused
+	if a.Approve {
+		title, want = "Approved", storage.Approved
+	}
+	if a.review.Resolution != want || a.review.DecidedBy != v.Channel { // somebody was faster
+		return refusePage(c, s.refuseLink(a))
+	}
+	p := questionPage(a)
+	p.Asks, p.Title, p.Text = false, title, "The agent is told. You can close this page."
+	return c.page(http.StatusOK, p)
+}
+
+// questionPage shows what an agent wants to do.
+func questionPage(a linkedReview) links.Page {
+	v := a.review
+	p := links.Page{
+		Title: "Deny this?", Text: "The agent hears what you write, and does not do it.",
+		Good: true, Asks: true, Approve: a.Approve, MaxNote: maxNote, Input: links.Input(v.InputData),
+	}
+	if a.Approve {
+		p.Title, p.Text = "Approve this?", "The agent does it once, as it is here."
+	}
+	what := v.Type.String()
+	for _, name := range []*string{v.Model, v.ToolName} {
+		if name != nil {
+			what = *name
+		}
+	}
+	p.Add("Wants to", what)
+	p.Add("For", v.UserID)
+	p.Add("Policy", v.PolicyName)
+	p.Add("It says", v.Message)
+	p.Add("Run", v.RunTitle)
+	p.Add("So far", fmt.Sprintf("%d steps, $%s, since %s", v.RunSteps, v.RunSpend, clockTime(v.RunStartedAt())))
+	p.Add("Asked", clockTime(v.RequestedAt()))
+	p.Add("Waits until", clockTime(v.ExpiresAt))
+	p.Add("Workspace", a.workspace.Name)
+	return p
+}
+
+func refusePage(c *call, err error) error {
+	var refused *linkRefused
+	if !errors.As(err, &refused) {
+		return err
+	}
+	return c.page(refused.status, links.Page{Title: refused.title, Text: refused.text})
+}
+
+// page answers with a page of a link.
+func (c *call) page(status int, p links.Page) error {
+	html, err := p.HTML()
+	if err != nil {
+		return err
+	}
+	h := c.w.Header()
+	h.Set("Content-Security-Policy", links.SecurityPolicy())
+	h.Set("Cross-Origin-Opener-Policy", "same-origin")
+	h.Set("X-Robots-Tag", "noindex")
+	h["Cache-Control"] = noStore
+	c.body(status, htmlType, html)
 	return nil
 }

@@ -51,6 +51,8 @@ func (s *Server) routes() []route {
 		{"POST", decidePath, canReview, s.decideReviews},
 		{"POST", "/v1/reviews/:review_id/approve", canReview, s.approveReview},
 		{"POST", "/v1/reviews/:review_id/deny", canReview, s.denyReview},
+		{"GET", linkPath, public, s.showLink},
+		{"POST", linkPath, public, s.followLink}, // sealed by this server
 		{"GET", "/v1/grants/", canRead, s.listGrants},
 		{"DELETE", "/v1/grants/:grant_id", canConfigure, s.revokeGrant},
 

@@ -74,6 +74,9 @@ type Config struct {
 	TLS           *TLS // nil: plain HTTP
 	Backups       Backups
 	PublicURL     string // where people reach the dashboard; messages link to it
+	// DecidingLinks lets messages have links that approve and deny: PublicURL is
+	// known to be where people reach this server
+	DecidingLinks bool
 	// WebhookPrivate lets endpoints be on addresses of this network, and spoken to over plain HTTP
 	WebhookPrivate bool
 	SMTP           *SMTP // sends email; nil: none is sent
@@ -204,11 +207,15 @@ func New(store *storage.Store, cfg Config) *Server {
 		Version: cfg.Version, Store: store, Jobs: jobLabels(),
 		BodyMemory: s.bodies.held.Load, BodiesRefused: s.bodies.refused.Load,
 	})
-	s.sender = notify.New(store, notify.Config{
+	sends := notify.Config{
 		PublicURL: cfg.PublicURL, Private: cfg.WebhookPrivate, SMTP: cfg.SMTP, Log: cfg.Log, Now: cfg.Now,
 		Attempted: func(kind storage.EndpointKind, result string) { s.metrics.Outbox.Attempted(string(kind), result) },
 		Waiting:   s.metrics.Outbox.Waiting,
-	})
+	}
+	if cfg.DecidingLinks {
+		sends.Actions = s.reviewActions
+	}
+	s.sender = notify.New(store, sends)
 	s.upkeep = &upkeep{Config: cfg, store: store, metrics: s.metrics, billing: s.billing,
 		send: s.sender.Run}
 	return s

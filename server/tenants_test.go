@@ -149,6 +149,9 @@ func intrusions() map[string]intrusion {
 		"GET /clients/":                         {"", http.StatusOK},
 		"GET /clients/:file":                    {"", http.StatusOK},
 
+		"GET /decide/:link":  {"", http.StatusNotFound},
+		"POST /decide/:link": {"", http.StatusNotFound},
+
 		"GET /v1/endpoints/":                                             {"", http.StatusOK},
 		"POST /v1/endpoints/":                                            {`{"kind":"webhook","url":"https://example.com","events":["*"]}`, http.StatusCreated},
 		"GET /v1/endpoints/:endpoint_id":                                 {"", http.StatusOK},
@@ -189,6 +192,8 @@ func foreignPaths(t *testing.T, rt server.TestRoute, own fixture, v watched) []f
 				with(name, name)
 			case segment == ":name": // of a policy that the caller has not
 				with("deploys-2", "deploys-2")
+			case segment == ":link": // whoever has one may use it; see links_test.go
+				with("forged", "forged")
 			case segment == ":file": // nobody's in particular
 				with("pikarc.tgz", "pikarc.tgz")
 			case segment[0] == ':' && placeholders[name] != "":

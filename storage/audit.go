@@ -26,6 +26,7 @@ const (
 	ActorCommand ActorKind = "command"   // the operator; named by the command
 	ActorStripe  ActorKind = "stripe"    // the payment service; named by the event
 	ActorSystem  ActorKind = "system"    // the server itself; named by the job
+	ActorChannel ActorKind = "channel"   // whoever has followed a link in a message; named by the endpoint
 )
 
 // Actor is who changes the configuration, and from where.

@@ -78,6 +78,9 @@ type Endpoint struct {
 	secret, older []byte // sealed
 }
 
+// Workspace is whose endpoint it is.
+func (e Endpoint) Workspace() WorkspaceKey { return e.workspace }
+
 // On reports whether messages are sent to it.
 func (e Endpoint) On() bool { return e.OffAt.IsZero() }
 

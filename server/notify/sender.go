@@ -285,6 +285,9 @@ func (s *Sender) attempt(ctx context.Context, out storage.Outgoing, d storage.De
 	if err != nil {
 		return attempt{problem: err.Error()}
 	}
+	if s.Actions == nil && d.Event == storage.ReviewRequested {
+		m.text = strings.TrimSpace(m.text + " To be answered here, the server needs its --public-url.")
+	}
 	if out.Target.Kind == storage.Email {
 		return s.mail(ctx, m, out.Target.Address)
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/pikarc/server/embed"
 	"github.com/pikarc/server/guard"
 	"github.com/pikarc/server/plans"
+	"github.com/pikarc/server/policies"
 	"github.com/pikarc/server/server/notify"
 	"github.com/pikarc/server/storage"
 	"github.com/pikarc/server/storage/dbfile"
@@ -263,3 +264,27 @@ func (w *world) useModel(model string) {
 }
 
 func allow(guard.Request, guard.State) guard.Decision { return guard.Decision{} }
+
+func TestAMessageWithoutLinksSaysWhatTheServerNeeds(t *testing.T) {
+	w := newWorld(t)
+	url, got := receiver(t, status(http.StatusOK))
+	w.endpoint(storage.Ntfy, url+"/topic")
+	p, err := policies.Parse("all", []byte(`{"effect":"review"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.SavePolicy(t.Context(), w.ws, p); err != nil {
+		t.Fatal(err)
+	}
+	who := storage.Caller{Workspace: w.ws}
+	run, err := w.StartRun(t.Context(), who, storage.NewRun{UserID: "u"}, allow)
+	if err == nil {
+		_, err = w.CreateStep(t.Context(), who, run.ID, storage.NewStep{Type: storage.ToolCall, Waits: true}, allow)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s := <-got; !strings.Contains(s.body, "--public-url") || strings.Contains(s.body, `"actions"`) {
+		t.Errorf("sent %s", s.body)
+	}
+}

@@ -5,10 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"mime"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // ErrRead says that a body was cut short or came too slowly: a 400.
@@ -209,4 +212,22 @@ func jsonInvalid(err error) error {
 		Input: struct{}{},
 		Ctx:   map[string]any{"error": err.Error()},
 	}}}
+}
+
+// FormText reads a field of a body that is a form, as a page of this server
+// sends it: "" where there is none, or the body is none of a form.
+func FormText(r *http.Request, body []byte, field string, maxLength int) (string, error) {
+	kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if err != nil || kind != "application/x-www-form-urlencoded" {
+		return "", nil //nolint:nilerr // it says nothing then
+	}
+	form, err := url.ParseQuery(string(body))
+	if err != nil {
+		return "", Invalid([]any{"body"}, "must be a well-formed form", nil)
+	}
+	text := strings.TrimSpace(strings.ReplaceAll(form.Get(field), "\r\n", "\n"))
+	if !utf8.ValidString(text) || strings.ContainsRune(text, 0) || utf8.RuneCountInString(text) > maxLength {
+		return "", Invalid([]any{"body", field}, fmt.Sprintf("must be a text of at most %d characters, without NUL", maxLength), nil)
+	}
+	return text, nil
 }

@@ -41,7 +41,7 @@ func rooms() map[string]room {
 		},
 		"server": {
 			uses: []string{"server/request", "server/limit", "server/telemetry", "server/wire", "server/live",
-				"server/billing", "server/clients", "server/notify",
+				"server/billing", "server/clients", "server/links", "server/notify",
 				"storage", "auth", "auth/privatefile", "guard", "plans", "policies", "prices"},
 			modules: []string{
 				"github.com/julienschmidt/httprouter", "github.com/google/uuid",
@@ -50,6 +50,11 @@ func rooms() map[string]room {
 			never: []string{"database/sql"},
 		},
 		"server/clients": {never: []string{"database/sql", "net/http", "log", "os"}},
+		"server/links": {
+			uses:    []string{"auth"},
+			modules: []string{"github.com/google/uuid"},
+			never:   []string{"database/sql", "net/http", "log", "os"},
+		},
 		"server/billing": {
 			uses:    []string{"storage", "plans"},
 			modules: []string{"github.com/stripe/stripe-go/v85"},

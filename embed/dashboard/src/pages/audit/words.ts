@@ -93,6 +93,7 @@ export function actorKind(kind: Entry['actor']['kind']): string {
     account: '',
     anonymous: 'Somebody not signed in',
     api_key: 'API key',
+    channel: 'By a link in',
     command: 'Operator, command',
     stripe: 'Stripe, event',
     system: 'The server',
