@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -22,6 +23,10 @@ func IsUnavailable(err error) bool {
 	}
 	var network net.Error
 	var connect *pgconn.ConnectError
+	// A server that is killed says nothing, and then a read has no more than an end.
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) {
+		return true
+	}
 	if errors.Is(err, errLost) || errors.As(err, &network) || errors.As(err, &connect) || pgconn.SafeToRetry(err) {
 		return true
 	}

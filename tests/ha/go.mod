@@ -1,0 +1,3 @@
+module github.com/pikarc/server/tests/ha
+
+go 1.26
