@@ -76,6 +76,15 @@ crash: ## kill the server 100 times under load and 100 times while a review is d
 	go test ./tests/e2e -run 'TestEveryAnswerOutlivesAKill|TestOneApprovalIsOneExecution' -count 1 -v -timeout 30m -args \
 		-kills 100 -start-within 2s -review-kills 100
 
+.PHONY: ha
+ha: postgresql build ## kill PostgreSQL's primary and our nodes under load, ten times each, behind Patroni and HAProxy (10 minutes)
+	@if ! command -v patroni >/dev/null || ! command -v etcd >/dev/null || ! command -v haproxy >/dev/null; then \
+		printf '\n==> install patroni, etcd and haproxy\n'; \
+		apt-get update -q; apt-get install -qy --no-install-recommends patroni python3-etcd python3-psycopg2 etcd-server haproxy; \
+	fi
+	$(call say,a cluster that is broken under load)
+	cd tests/ha && go vet . && go run .
+
 .PHONY: bench
 bench: ## decisions a second beside a bare httprouter and PocketBase (5 minutes; see bench/main.go)
 	cd bench && go run .
@@ -251,9 +260,9 @@ postgresql:
 # Some tests of the binary put a real proxy before it.
 .PHONY: proxies
 proxies:
-	@if ! command -v nginx >/dev/null || ! command -v caddy >/dev/null; then \
-		printf '\n==> install nginx and caddy\n'; \
-		apt-get update -q; apt-get install -qy --no-install-recommends nginx-light caddy; \
+	@if ! command -v nginx >/dev/null || ! command -v caddy >/dev/null || ! command -v haproxy >/dev/null; then \
+		printf '\n==> install nginx, caddy and haproxy\n'; \
+		apt-get update -q; apt-get install -qy --no-install-recommends nginx-light caddy haproxy; \
 	fi
 
 # The clients are packed and tested in virtual environments, for which Debian has a package of its own.

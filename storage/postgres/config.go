@@ -92,10 +92,11 @@ func Check(ctx context.Context, c *Conn) error {
 	}
 	// An answer given is an answer kept: a session may wait for more than its
 	// own disk, and never for less. A node that is gone without a word, or that
-	// hangs, loses its locks within seconds.
+	// hangs, loses its locks within seconds: behind a proxy keepalives do not say
+	// so, and between two statements of a batch there are milliseconds.
 	return c.Run(ctx, `SELECT set_config('synchronous_commit', 'on', false)
 			WHERE current_setting('synchronous_commit') IN ('off', 'local');
 		SELECT set_config('tcp_keepalives_idle', '4', false), set_config('tcp_keepalives_interval', '2', false),
 			set_config('tcp_keepalives_count', '3', false), set_config('tcp_user_timeout', '10000', false),
-			set_config('idle_in_transaction_session_timeout', '20000', false), set_config('idle_session_timeout', '0', false)`)
+			set_config('idle_in_transaction_session_timeout', '5000', false), set_config('idle_session_timeout', '0', false)`)
 }
