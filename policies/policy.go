@@ -1,6 +1,7 @@
 package policies
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/pikarc/server/plans"
@@ -97,6 +98,11 @@ const DefaultPriority = 100
 type Match struct {
 	Types, Tools, Models, Users []string
 	Tags                        map[string]string
+}
+
+// NamesUser reports whether one of the patterns of users matches a user's id.
+func (m Match) NamesUser(user string) bool {
+	return slices.ContainsFunc(m.Users, func(pattern string) bool { return matchGlob(pattern, user) })
 }
 
 // ReviewTerms say how a review goes. They are zero where the effect is another.

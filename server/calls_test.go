@@ -45,6 +45,10 @@ const (
 		`"expires_at":"2026-11-23T08:08:29.123Z","last_used_at":<used>`
 	quietUsage = `{"total_usd":0,"total_tokens":0,"run_count":2,"denial_count":1,` +
 		`"unpriced_tokens":0,"unpriced_step_count":0,"calls_without_usage":0,"capped":false}`
+	twoRuns       = `{"total_usd":0,"prompt_tokens":0,"completion_tokens":0,"run_count":2,"blocked_run_count":0}`
+	twoRunsOfADay = `{"total_usd":0,"prompt_tokens":0,"completion_tokens":0,"run_count":2,"blocked_run_count":0,` +
+		`"before":{"total_usd":0,"prompt_tokens":0,"completion_tokens":0,"run_count":0,"blocked_run_count":0},` +
+		`"by_day":{"total_usd":[0],"prompt_tokens":[0],"completion_tokens":[0],"run_count":[2],"blocked_run_count":[0]}}`
 	gpt4oPrice = `{"id":"<id>","model":"gpt-4o","input_cost_per_token":0.0000025,"output_cost_per_token":0.00001,"is_active":true}`
 	newToken   = `{"access_token":"<token>","token_type":"bearer","expires_in":86400}`
 
@@ -380,7 +384,7 @@ func configurationCalls() []apiCase {
 		},
 		{
 			method: "GET", path: "/v1/usage/by?group=key", as: "token", status: http.StatusOK,
-			want: `{"items":[],"other":{"total_usd":0,"prompt_tokens":0,"completion_tokens":0,"run_count":2,"blocked_run_count":0},` +
+			want: `{"items":[],"other":` + twoRuns + `,"total":` + twoRuns + `,` +
 				`"since":"2026-10-25T00:00:00.000Z","until":"2026-11-24T00:00:00.000Z"}`,
 		},
 		{
@@ -388,7 +392,24 @@ func configurationCalls() []apiCase {
 			as: "key", status: http.StatusOK,
 			want: `{"items":[{"value":"bob","total_usd":0,"prompt_tokens":null,"completion_tokens":null,"run_count":1,"blocked_run_count":null}],` +
 				`"other":{"total_usd":0,"prompt_tokens":null,"completion_tokens":null,"run_count":1,"blocked_run_count":null},` +
+				`"total":{"total_usd":0,"prompt_tokens":null,"completion_tokens":null,"run_count":2,"blocked_run_count":null},` +
 				`"since":"2026-11-22T00:00:00.000Z","until":"2026-11-24T00:00:00.000Z"}`,
+		},
+		{
+			name: "beside a day before", method: "GET", as: "key", status: http.StatusOK,
+			path: "/v1/usage/by?group=key&since=2026-11-23T00:00:00Z&by_day=true&before_since=2026-11-22T00:00:00Z&before_until=2026-11-23T00:00:00Z",
+			want: `{"items":[],"other":` + twoRunsOfADay + `,"total":` + twoRunsOfADay + `,` +
+				`"since":"2026-11-23T00:00:00.000Z","until":"2026-11-24T00:00:00.000Z",` +
+				`"before_since":"2026-11-22T00:00:00.000Z","before_until":"2026-11-23T00:00:00.000Z"}`,
+		},
+		{
+			name: "as CSV", method: "GET", path: "/v1/usage/by?group=user&format=csv&limit=1", as: "token", status: http.StatusOK, // TestUsageFilesSayWhatIsShown
+		},
+		{
+			name: "as lines", method: "GET", path: "/v1/usage/by?group=user&format=jsonl&limit=1", as: "key", status: http.StatusOK,
+		},
+		{
+			method: "GET", path: "/v1/usage/of-user?user_id=bob", as: "key", status: http.StatusOK, // TestAUserIsReportedWhole
 		},
 		{method: "GET", path: "/v1/model-pricing/", as: "token", status: http.StatusOK, want: `[` + gpt4oPrice + `]`},
 		{method: "GET", path: "/v1/model-pricing/catalogue", as: "key", status: http.StatusOK, want: `{"items":[],"version":null,"next_cursor":null}`},

@@ -18,11 +18,11 @@ import (
 const indexFile = "index.html"
 
 // pages are the paths that the dashboard shows, so that a reload and a new
-// tab work on each; a star is one segment.
+// tab work on each; a star is one segment, two are all that follows.
 func pages() []string {
 	return []string{
-		"/", "/sign-in", "/register", "/welcome", "/overview", "/runs", "/runs/*", "/users",
-		"/prices", "/limits", "/policies/*", "/reviews",
+		"/", "/sign-in", "/register", "/welcome", "/overview", "/runs", "/runs/*", "/usage", "/users",
+		"/users/**", "/prices", "/limits", "/policies/*", "/reviews",
 		"/api-keys", "/notifications", "/audit", "/plan", "/account", "/docs",
 	}
 }
@@ -171,6 +171,9 @@ func (s *Server) serveDashboard(c *call) error {
 // isPage compares a path with pages; a trailing slash makes no difference.
 func isPage(name string) bool {
 	return slices.ContainsFunc(pages(), func(page string) bool {
+		if prefix, all := strings.CutSuffix(page, "**"); all {
+			return strings.HasPrefix(name, prefix)
+		}
 		if prefix, one := strings.CutSuffix(page, "*"); one {
 			segment, under := strings.CutPrefix(strings.TrimSuffix(name, "/"), prefix)
 			return under && segment != "" && !strings.Contains(segment, "/")

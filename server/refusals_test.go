@@ -241,7 +241,7 @@ func endpointRefusals() []apiCase {
 
 // keyRefusals are those of API keys, and of what is asked by them.
 func keyRefusals() []apiCase {
-	const scopes, groups = "'agent', 'read' or 'admin'", "'key', 'model', 'tool', 'user' or 'tag:KEY'"
+	const scopes, groups = "'agent', 'read' or 'admin'", "'key', 'model', 'prefix', 'tool', 'user' or 'tag:KEY'"
 	const keyMissing = `{"detail":"API key not found"}`
 	soon := problem("value_error", `["body","expires_at"]`, "Value error, must be in the future, and before the year 10000", `"2026-11-23T07:08:31.123Z"`, "")
 	return []apiCase{
@@ -294,6 +294,15 @@ func keyRefusals() []apiCase {
 		{
 			method: "GET", path: "/v1/usage/by", as: "key", status: http.StatusUnprocessableEntity,
 			want: problems(problem("missing", `["query","group"]`, "Field required", "null", "")),
+		},
+		{
+			method: "GET", path: "/v1/usage/of-user", as: "key", status: http.StatusUnprocessableEntity,
+			want: problems(problem("missing", `["query","user_id"]`, "Field required", "null", "")),
+		},
+		{method: "GET", path: "/v1/usage/of-user?user_id=nobody", as: "key", status: http.StatusNotFound, want: `{"detail":"User not found"}`},
+		{
+			name: "half a period", method: "GET", path: "/v1/usage/by?group=key&before_since=2026-11-01T00:00:00Z", as: "key", status: http.StatusUnprocessableEntity,
+			want: problems(problem("value_error", `["query","before_since"]`, "Value error, goes with before_until", `"2026-11-01T00:00:00Z"`, "")),
 		},
 		{
 			name: "what is not kept", method: "GET", path: "/v1/usage/by?group=tags", as: "token", status: http.StatusUnprocessableEntity,

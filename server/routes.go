@@ -88,6 +88,7 @@ func (s *Server) routes() []route {
 		{"GET", "/v1/usage/now", canRead, s.readBurn},
 		{"GET", "/v1/usage/daily", canRead, s.readDailyUsage},
 		{"GET", "/v1/usage/by", canRead, s.readUsageBy},
+		{"GET", "/v1/usage/of-user", canRead, s.readUsageOfUser},
 
 		{"GET", "/v1/storage", canRead, s.readSpace},
 

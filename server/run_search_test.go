@@ -265,8 +265,9 @@ func TestCostsAddUpByWhateverTheyAreAskedBy(t *testing.T) {
 		if byModel := nanosOf(t, w, a, "/v1/usage/by?group=model"+window, "items"); byModel != total || tool > total {
 			t.Fatalf("by model %d, of it tools %d, total %d", byModel, tool, total)
 		}
-		for _, group := range []string{"model", "tool", "user", "key", "tag:agent", "tag:env"} {
+		for _, group := range []string{"model", "tool", "user", "prefix", "key", "tag:agent", "tag:env"} {
 			path := "/v1/usage/by?group=" + group + window
+			mustAddUpTo(t, w, a, path, total)
 			if sum := nanosOf(t, w, a, path, "items") + nanosOf(t, w, a, path, "other"); sum != total {
 				t.Fatalf("by %s %d, total %d", group, sum, total)
 			}
@@ -325,5 +326,68 @@ func nanosOf(t *rapid.T, w *world, a account, path, in string) (sum int64) {
 		return nanos(t, answer.Other.Total.String())
 	default:
 		return nanos(t, answer.Total.String())
+	}
+}
+
+// mustAddUpTo wants the parts of usage and the rest, all together, each over
+// its days, and in files, to be the whole; and the period before as well, which
+// here is the same.
+func mustAddUpTo(t *rapid.T, w *world, a account, path string, total int64) {
+	since := path[strings.Index(path, "&since=")+len("&since="):]
+	before := "&before_since=" + since + "&before_until=" + url.QueryEscape(w.clock.now().Format(time.RFC3339))
+	path += "&by_day=true&limit=2" + before
+	type part struct {
+		Row    string      `json:"row"`
+		Total  json.Number `json:"total_usd"`
+		Before struct {
+			Total json.Number `json:"total_usd"`
+		} `json:"before"`
+		ByDay struct {
+			Total []json.Number `json:"total_usd"`
+		} `json:"by_day"`
+	}
+	var answer struct {
+		Items []part `json:"items"`
+		Other part   `json:"other"`
+		Total part   `json:"total"`
+	}
+	if err := json.Unmarshal(w.call("GET", path, a.key, nil).want(http.StatusOK).body, &answer); err != nil {
+		t.Fatal(err)
+	}
+	sums := func(parts []part) (all [3]int64) {
+		for _, p := range parts {
+			all[0] += nanos(t, p.Total.String())
+			all[1] += nanos(t, p.Before.Total.String())
+			for _, day := range p.ByDay.Total {
+				all[2] += nanos(t, day.String())
+			}
+		}
+		return all
+	}
+	want := [3]int64{total, total, total}
+	if got := sums(append(answer.Items, answer.Other)); got != want || sums([]part{answer.Total}) != want {
+		t.Fatalf("%s: the sums, before and by day are %v, of all %v, want %d", path, got, sums([]part{answer.Total}), total)
+	}
+	var rows []part
+	lines := json.NewDecoder(strings.NewReader(string(w.call("GET", path+"&format=jsonl", a.key, nil).want(http.StatusOK).body)))
+	for lines.More() {
+		var p part
+		if err := lines.Decode(&p); err != nil {
+			t.Fatal(err)
+		}
+		rows = append(rows, p)
+	}
+	if n := len(rows) - 1; rows[n].Row != "total" || sums(rows[:n]) != want || sums(rows[n:]) != want {
+		t.Fatalf("%s: lines %+v", path, rows)
+	}
+	table, err := csv.NewReader(strings.NewReader(string(w.call("GET", path+"&format=csv", a.key, nil).want(http.StatusOK).body))).ReadAll()
+	w.must(err)
+	var spent, earlier int64
+	for _, row := range table[1 : len(table)-1] {
+		spent += nanos(t, row[2])
+		earlier += nanos(t, row[7])
+	}
+	if last := table[len(table)-1]; spent != total || earlier != total || last[0] != "total" || nanos(t, last[2]) != total || len(last) != len(table[0]) {
+		t.Fatalf("%s: rows %v", path, table)
 	}
 }

@@ -126,6 +126,7 @@ func intrusions() map[string]intrusion {
 		"GET /v1/usage/daily":                   {"", http.StatusOK},
 		"GET /v1/events":                        {"", http.StatusOK},
 		"GET /v1/usage/by":                      {"", http.StatusOK},
+		"GET /v1/usage/of-user":                 {"", http.StatusNotFound},
 		"GET /v1/api-keys/":                     {"", http.StatusOK},
 		"GET /v1/api-keys/all":                  {"", http.StatusOK},
 		"POST /v1/api-keys/":                    {`{"label":"mine"}`, http.StatusCreated},
@@ -224,9 +225,13 @@ func foreignQueries(t *testing.T, rt server.TestRoute, v watched) []string {
 		"user_id": {"canary/user"}, "model": {"canary/model"}, "q": {canary}, "cursor": v.cursors, "steps_cursor": v.cursors, "days": {"365"}, "limit": {"200"},
 		"status": {map[bool]string{true: "RUNNING", false: "pending"}[!strings.Contains(rt.Path, "endpoint")]}, "blocked": {"true"}, "denied": {"true"}, "since": {"2026-01-01T00:00:00Z"}, "until": {"9999-12-31T23:59:59Z"}, "include_inactive": {"true"},
 		"reason": {"USER_BLOCKED"}, "sort": sorts, "by": {"model"}, "action": {"user.block"},
-		"key": {v.names["{key}"]}, "active": {"true"}, "policy": {"deploys"}, "wait": {"0"}, "run_id": {v.names["{run}"]}, "group": {"key", "tag:team", "tool"}, "provider": {canary},
+		"key": {v.names["{key}"]}, "active": {"true"}, "policy": {"deploys"}, "wait": {"0"}, "run_id": {v.names["{run}"]}, "group": {"key", "tag:team", "tool", "prefix"}, "by_day": {"true"}, "user_prefix": {"canary/"}, "provider": {canary},
 		"tool": {"canary tool"}, "tag": {"team:canary"}, "min_cost_usd": {"0.01"}, "min_duration_ms": {"1"}, "bucket_minutes": {"60"}, "format": {"csv", "jsonl"},
 		"steps": {v.names["{step}"]}, "steps_limit": {"0"},
+	}
+	if strings.HasPrefix(rt.Path, "/v1/usage/") { // the two go together
+		values["before_since"] = []string{"2026-01-01T00:00:00Z&before_until=2026-02-01T00:00:00Z"}
+		values["before_until"] = []string{"2026-02-01T00:00:00Z&before_since=2026-01-01T00:00:00Z"}
 	}
 	if rt.Path == "/v1/reviews/" {
 		values["status"] = []string{"denied"}

@@ -1,7 +1,10 @@
 package server
 
 import (
+	"bytes"
+	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -118,26 +121,6 @@ const (
 	maxUsageParts = 200
 )
 
-type usagePartJSON struct {
-	Value string `json:"value"`
-	usageSumJSON
-}
-
-// usageSumJSON has null for what the rollup of its group does not keep.
-type usageSumJSON struct {
-	Spend            plans.Money `json:"total_usd"`
-	PromptTokens     *int64      `json:"prompt_tokens"`
-	CompletionTokens *int64      `json:"completion_tokens"`
-	Runs             *int64      `json:"run_count"`
-	BlockedRuns      *int64      `json:"blocked_run_count"`
-}
-
-func usageSumOf(p storage.UsagePart) usageSumJSON {
-	return usageSumJSON{p.Spend, p.PromptTokens, p.CompletionTokens, p.Runs, p.BlockedRuns}
-}
-
-func usagePartOf(p storage.UsagePart) usagePartJSON { return usagePartJSON{p.Value, usageSumOf(p)} }
-
 // usageGroup reads what to group by: one of a few words, or a tag as tag:KEY.
 func usageGroup(q *request.Query) storage.UsageGroup {
 	text := q.RequiredString("group", maxTagText)
@@ -158,27 +141,41 @@ func usageGroup(q *request.Query) storage.UsageGroup {
 func (s *Server) readUsageBy(c *call) error {
 	q := request.ReadQuery(c.r)
 	group := usageGroup(q)
-	since, until := q.OptionalTime("since"), q.OptionalTime("until")
-	limit := q.Int("limit", usageParts, 1, maxUsageParts)
-	from, to := usageDays(s.Now(), since, until)
-	if !from.Before(to) || to.Sub(from) > maxUsageDays*day {
-		q.Refuse("since", q.String("since", request.MaxTimeText),
-			"must be before until, and at most 365 days")
+	in := usageWindow(q, s.Now())
+	in.Group, in.Limit = group, q.Int("limit", usageParts, 1, maxUsageParts)
+	if byDay := q.Bool("by_day"); byDay != nil {
+		in.ByDay = *byDay
 	}
+	format := q.Literal("format", "json", "csv", "jsonl")
 	if err := q.Err(); err != nil {
 		return err
 	}
-	parts, other, err := s.store.UsageBy(c.ctx(), c.who.workspace, group, from, to, limit)
+	r, err := s.store.UsageBy(c.ctx(), c.who.workspace, in)
 	if err != nil {
 		return err
 	}
-	c.json(http.StatusOK, struct {
-		Items []usagePartJSON `json:"items"`
-		Other usageSumJSON    `json:"other"`
-		Since wire.Time       `json:"since"`
-		Until wire.Time       `json:"until"`
-	}{wire.Map(parts, usagePartOf), usageSumOf(other), wire.Time(from), wire.Time(to)})
-	return nil
+	return answerUsage(c, in, r, format)
+}
+
+// usageWindow reads a period, and the one to compare it with.
+func usageWindow(q *request.Query, now time.Time) (in storage.UsageQuery) {
+	in.From, in.To = usageDays(now, q.OptionalTime("since"), q.OptionalTime("until"))
+	refuseWindow(q, "since", in.From, in.To)
+	since, until := q.OptionalTime("before_since"), q.OptionalTime("before_until")
+	if since.IsZero() != until.IsZero() {
+		q.Refuse("before_since", q.String("before_since", request.MaxTimeText), "goes with before_until")
+	} else if !since.IsZero() {
+		in.BeforeFrom, in.BeforeTo = usageDays(now, since, until)
+		refuseWindow(q, "before_since", in.BeforeFrom, in.BeforeTo)
+	}
+	return in
+}
+
+func refuseWindow(q *request.Query, name string, from, to time.Time) {
+	if !from.Before(to) || to.Sub(from) > maxUsageDays*day {
+		q.Refuse(name, q.String(name, request.MaxTimeText),
+			"must be before until, and at most 365 days")
+	}
 }
 
 const day = 24 * time.Hour
@@ -195,4 +192,198 @@ func usageDays(now, since, until time.Time) (from, to time.Time) {
 		from = since.UTC().Truncate(day)
 	}
 	return from, to
+}
+
+type usagePartJSON struct {
+	Value string `json:"value"`
+	usageSumJSON
+	usageMoreJSON
+}
+
+// usageSumJSON has null for what the rollup of its group does not keep.
+type usageSumJSON struct {
+	Spend            plans.Money `json:"total_usd"`
+	PromptTokens     *int64      `json:"prompt_tokens"`
+	CompletionTokens *int64      `json:"completion_tokens"`
+	Runs             *int64      `json:"run_count"`
+	BlockedRuns      *int64      `json:"blocked_run_count"`
+}
+
+// usageMoreJSON is what was asked for beside the sums.
+type usageMoreJSON struct {
+	Before *usageSumJSON  `json:"before,omitzero"`
+	ByDay  *usageDaysJSON `json:"by_day,omitzero"`
+}
+
+// usageDaysJSON has a number for each day, oldest first.
+type usageDaysJSON struct {
+	Spend            []plans.Money `json:"total_usd"`
+	PromptTokens     []int64       `json:"prompt_tokens"`
+	CompletionTokens []int64       `json:"completion_tokens"`
+	Runs             []int64       `json:"run_count"`
+	BlockedRuns      []int64       `json:"blocked_run_count"`
+}
+
+type usageOtherJSON struct {
+	usageSumJSON
+	usageMoreJSON
+}
+
+func usageSumOf(s storage.UsageSums, group storage.UsageGroup) usageSumJSON {
+	out := usageSumJSON{Spend: s.Spend}
+	tokens, runs, blockedRuns := group.Keeps()
+	if tokens {
+		out.PromptTokens, out.CompletionTokens = &s.PromptTokens, &s.CompletionTokens
+	}
+	if runs {
+		out.Runs = &s.Runs
+	}
+	if blockedRuns {
+		out.BlockedRuns = &s.BlockedRuns
+	}
+	return out
+}
+
+func usageMoreOf(p storage.UsagePart, in storage.UsageQuery) (out usageMoreJSON) {
+	if !in.BeforeFrom.IsZero() {
+		before := usageSumOf(p.Before, in.Group)
+		out.Before = &before
+	}
+	if !in.ByDay {
+		return out
+	}
+	tokens, runs, blockedRuns := in.Group.Keeps()
+	column := func(kept bool, of func(storage.UsageSums) int64) []int64 {
+		if !kept {
+			return nil
+		}
+		return wire.Map(p.Days, of)
+	}
+	out.ByDay = &usageDaysJSON{
+		wire.Map(p.Days, func(s storage.UsageSums) plans.Money { return s.Spend }),
+		column(tokens, func(s storage.UsageSums) int64 { return s.PromptTokens }),
+		column(tokens, func(s storage.UsageSums) int64 { return s.CompletionTokens }),
+		column(runs, func(s storage.UsageSums) int64 { return s.Runs }),
+		column(blockedRuns, func(s storage.UsageSums) int64 { return s.BlockedRuns }),
+	}
+	return out
+}
+
+// answerUsage writes a report in the format that was asked for.
+func answerUsage(c *call, in storage.UsageQuery, r storage.UsageReport, format string) error {
+	whole := func(p storage.UsagePart) usageOtherJSON {
+		return usageOtherJSON{usageSumOf(p.UsageSums, in.Group), usageMoreOf(p, in)}
+	}
+	parts := wire.Map(r.Parts, func(p storage.UsagePart) usagePartJSON {
+		return usagePartJSON{p.Value, usageSumOf(p.UsageSums, in.Group), usageMoreOf(p, in)}
+	})
+	if format == "csv" || format == "jsonl" {
+		h := c.w.Header()
+		h.Set("Content-Disposition", fmt.Sprintf(`attachment; filename="pikarc-usage-%s-to-%s.%s"`,
+			in.From.Format(time.DateOnly), in.To.AddDate(0, 0, -1).Format(time.DateOnly), format))
+		if format == "csv" {
+			return usageCSV(c, in, r)
+		}
+		return usageLines(c, parts, whole(r.Other), whole(r.All))
+	}
+	out := struct {
+		Items       []usagePartJSON `json:"items"`
+		Other       usageOtherJSON  `json:"other"`
+		Total       usageOtherJSON  `json:"total"`
+		Since       wire.Time       `json:"since"`
+		Until       wire.Time       `json:"until"`
+		BeforeSince *wire.Time      `json:"before_since,omitzero"`
+		BeforeUntil *wire.Time      `json:"before_until,omitzero"`
+	}{parts, whole(r.Other), whole(r.All), wire.Time(in.From), wire.Time(in.To), nil, nil}
+	if !in.BeforeFrom.IsZero() {
+		since, until := wire.Time(in.BeforeFrom), wire.Time(in.BeforeTo)
+		out.BeforeSince, out.BeforeUntil = &since, &until
+	}
+	c.json(http.StatusOK, out)
+	return nil
+}
+
+// The rows of files: parts, the rest of all, and all.
+const (
+	rowItem  = "item"
+	rowOther = "other"
+	rowTotal = "total"
+)
+
+func usageLines(c *call, parts []usagePartJSON, other, total usageOtherJSON) error {
+	var out bytes.Buffer
+	line := func(row any) error {
+		text, err := wire.Encode(row)
+		out.Write(append(text, '\n'))
+		return err
+	}
+	type named struct {
+		Row string `json:"row"`
+		usagePartJSON
+	}
+	type unnamed struct {
+		Row string `json:"row"`
+		usageOtherJSON
+	}
+	for _, p := range parts {
+		if err := line(named{rowItem, p}); err != nil {
+			return err
+		}
+	}
+	if err := line(unnamed{rowOther, other}); err != nil {
+		return err
+	}
+	if err := line(unnamed{rowTotal, total}); err != nil {
+		return err
+	}
+	c.body(http.StatusOK, runWriters()["jsonl"].contentType, out.Bytes())
+	return nil
+}
+
+func usageCSV(c *call, in storage.UsageQuery, r storage.UsageReport) error {
+	compared := !in.BeforeFrom.IsZero()
+	head := []string{"row", "value", "total_usd", "prompt_tokens", "completion_tokens", "run_count", "blocked_run_count"}
+	if compared {
+		head = append(head, "before_usd", "change_usd")
+	}
+	if in.ByDay {
+		for at := in.From; at.Before(in.To); at = at.AddDate(0, 0, 1) {
+			head = append(head, at.Format(time.DateOnly)+"_usd")
+		}
+	}
+	var out bytes.Buffer
+	row := func(kind string, p storage.UsagePart) error {
+		sums := usageSumOf(p.UsageSums, in.Group)
+		cells := []string{kind, inert(p.Value), p.Spend.String()}
+		for _, n := range []*int64{sums.PromptTokens, sums.CompletionTokens, sums.Runs, sums.BlockedRuns} {
+			cell := ""
+			if n != nil {
+				cell = strconv.FormatInt(*n, 10)
+			}
+			cells = append(cells, cell)
+		}
+		if compared {
+			cells = append(cells, p.Before.Spend.String(), (p.Spend - p.Before.Spend).String())
+		}
+		for _, day := range p.Days {
+			cells = append(cells, day.Spend.String())
+		}
+		return writeCSV(&out, cells)
+	}
+	if err := writeCSV(&out, head); err != nil {
+		return err
+	}
+	for _, p := range r.Parts {
+		if err := row(rowItem, p); err != nil {
+			return err
+		}
+	}
+	if err := row(rowOther, r.Other); err != nil {
+		return err
+	}
+	if err := row(rowTotal, r.All); err != nil {
+		return err
+	}
+	c.body(http.StatusOK, runWriters()["csv"].contentType, out.Bytes())
+	return nil
 }

@@ -3,6 +3,7 @@ package server_test
 import (
 	"fmt"
 	"net/http"
+	"net/url"
 	"testing"
 	"time"
 
@@ -104,5 +105,80 @@ func TestTheMonthBeginsAtMidnightUTC(t *testing.T) {
 	w.clock.advance(time.Millisecond)
 	if got := month(); got != "0" {
 		t.Errorf("%s runs in December", got)
+	}
+}
+
+// Files are of what is shown, and no cell of a stranger's begins a formula.
+func TestUsageFilesSayWhatIsShown(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a := w.account(plans.Scale)
+	w.call("PUT", "/v1/model-pricing/m", a.token, `{"input_cost_per_token":0.000000001,"output_cost_per_token":0}`).want(http.StatusOK)
+	for i, user := range []string{"=1+1", "acme/ä 🦊", "quiet"} {
+		run := w.start(a, user)
+		w.call("PATCH", w.step(a, run, "m"), a.key, fmt.Sprintf(`{"prompt_tokens":%d}`, 9-3*i)).want(http.StatusOK)
+	}
+	r := w.call("GET", "/v1/usage/by?group=user&limit=2&since=2026-11-23T00:00:00Z&by_day=true&format=csv"+
+		"&before_since=2026-11-22T00:00:00Z&before_until=2026-11-23T00:00:00Z", a.key, nil).want(http.StatusOK)
+	want := "row,value,total_usd,prompt_tokens,completion_tokens,run_count,blocked_run_count,before_usd,change_usd,2026-11-23_usd\r\n" +
+		"item,'=1+1,0.000000009,,,1,,0,0.000000009,0.000000009\r\n" +
+		"item,acme/ä 🦊,0.000000006,,,1,,0,0.000000006,0.000000006\r\n" +
+		"other,,0.000000003,,,1,,0,0.000000003,0.000000003\r\n" +
+		"total,,0.000000018,,,3,,0,0.000000018,0.000000018\r\n"
+	if string(r.body) != want || r.header.Get("Content-Type") != "text/csv; charset=utf-8" ||
+		r.header.Get("Content-Disposition") != `attachment; filename="pikarc-usage-2026-11-23-to-2026-11-23.csv"` {
+		t.Errorf("%v\n%s", r.header, r.body)
+	}
+}
+
+// A user's report has the rollups' figures, what the runs used by model, tool
+// and tag, and the rules that count for this user.
+func TestAUserIsReportedWhole(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a := w.account(plans.Scale)
+	for name, price := range map[string]string{"m": "0.1", "n": "0.01"} {
+		w.call("PUT", "/v1/model-pricing/"+name, a.token, `{"input_cost_per_token":`+price+`,"output_cost_per_token":0}`).want(http.StatusOK)
+	}
+	w.call("PUT", "/v1/policies/theirs", a.token, `{"limit":{"measure":"usd","per":"user","window":"day","amount":9},"effect":"log"}`).want(http.StatusOK)
+	w.call("PUT", "/v1/policies/named", a.token, `{"match":{"users":["acme/*"]},"effect":"log"}`).want(http.StatusOK)
+	w.call("PUT", "/v1/policies/others", a.token, `{"match":{"users":["globex/*"]},"effect":"log"}`).want(http.StatusOK)
+	w.call("PATCH", "/v1/workspace", a.token, `{"max_concurrent_runs":100}`).want(http.StatusOK)
+	const user = "acme/a b/../🦊"
+	spend := func(user, tags string, models ...string) {
+		run := w.call("POST", "/v1/runs", a.key, map[string]any{"user_id": user, "metadata": map[string]any{"tags": map[string]string{"agent": tags}}}).want(http.StatusCreated).text("id")
+		for _, model := range models {
+			w.call("PATCH", w.step(a, run, model), a.key, `{"prompt_tokens":10}`).want(http.StatusOK)
+		}
+	}
+	spend(user, "billing", "m")
+	w.clock.advance(18 * time.Hour) // over midnight
+	spend(user, "billing", "m", "n")
+	spend(user, "support", "n")
+	spend("globex/b", "support", "m")
+	w.call("POST", "/v1/blocked-users", a.token, map[string]string{"user_id": user}).want(http.StatusOK)
+	w.call("POST", "/v1/runs", a.key, map[string]string{"user_id": user}).want(http.StatusCreated)
+	r := w.call("GET", "/v1/usage/of-user?user_id="+url.QueryEscape(user)+"&since=2026-11-24T00:00:00Z"+
+		"&before_since=2026-11-23T00:00:00Z&before_until=2026-11-24T00:00:00Z", a.key, nil).want(http.StatusOK)
+	for place, want := range map[string]string{
+		"user.user_id": user, "user.blocked": "true",
+		"usage.total_usd": "1.2", "usage.before.total_usd": "1", "usage.run_count": "2", "usage.by_day.total_usd.0": "1.2",
+		"total.total_usd": "2.2", "total.before.total_usd": "1",
+		"runs.run_count": "3", "runs.blocked_count": "1", "runs.denied_run_count": "1", "runs.total_usd": "1.2", "runs.more": "false",
+		"runs.parts.0.model": "m", "runs.parts.0.total_usd": "1", "runs.parts.1.model": "n", "runs.parts.1.total_usd": "0.2", "runs.parts.1.step_count": "2",
+		"runs.tags.0.value": "billing", "runs.tags.0.total_usd": "1.1", "runs.tags.1.value": "support", "runs.tags.1.total_usd": "0.1",
+		"policies.0.name": "named", "policies.1.name": "theirs", "policies.1.use.0.used": "1.2", "policies.1.use.0.scope": user,
+	} {
+		if got := r.text(place); got != want {
+			t.Errorf("%s is %s, want %s", place, got, want)
+		}
+	}
+	if n := len(r.get("policies").([]any)); n != 2 {
+		t.Errorf("%d policies", n)
+	}
+	w.call("GET", "/v1/usage/of-user?user_id=nobody", a.key, nil).want(http.StatusNotFound)
+	runs := w.call("GET", "/v1/runs?user_prefix=acme/", a.key, nil).want(http.StatusOK)
+	if n := len(runs.get("items").([]any)); n != 4 {
+		t.Errorf("%d runs of a prefix", n)
 	}
 }

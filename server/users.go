@@ -158,3 +158,79 @@ func (s *Server) erase(c *call, user string) error {
 	}{e.Pseudonym, word})
 	return nil
 }
+
+type userPartJSON struct {
+	Type             wire.NullString `json:"type"`
+	Model            wire.NullString `json:"model"`
+	ToolName         wire.NullString `json:"tool_name"`
+	Steps            int64           `json:"step_count"`
+	PromptTokens     int64           `json:"prompt_tokens"`
+	CompletionTokens int64           `json:"completion_tokens"`
+	Spend            plans.Money     `json:"total_usd"`
+	Unpriced         int64           `json:"unpriced_tokens"`
+}
+
+type userTagJSON struct {
+	Key   string      `json:"key"`
+	Value string      `json:"value"`
+	Runs  int64       `json:"run_count"`
+	Spend plans.Money `json:"total_usd"`
+}
+
+type userRunsJSON struct {
+	Runs    int64          `json:"run_count"`
+	Blocked int64          `json:"blocked_count"`
+	Denied  int64          `json:"denied_run_count"`
+	Spend   plans.Money    `json:"total_usd"`
+	More    bool           `json:"more"`
+	Parts   []userPartJSON `json:"parts"`
+	Tags    []userTagJSON  `json:"tags"`
+}
+
+// readUsageOfUser answers with whole UTC days, as readUsageBy does. The user is
+// in the query, where no proxy changes it.
+func (s *Server) readUsageOfUser(c *call) error {
+	q := request.ReadQuery(c.r)
+	user := q.RequiredString("user_id", maxUserID)
+	in := usageWindow(q, s.Now())
+	in.Group, in.ByDay = storage.ByUser, true
+	if err := q.Err(); err != nil {
+		return err
+	}
+	r, err := s.store.UsageOfUser(c.ctx(), c.who.workspace, user, in)
+	if err != nil {
+		return orNotFound(err, "User not found")
+	}
+	sums := func(p storage.UsagePart) usageOtherJSON {
+		return usageOtherJSON{usageSumOf(p.UsageSums, in.Group), usageMoreOf(p, in)}
+	}
+	c.json(http.StatusOK, struct {
+		User     userJSON       `json:"user"`
+		Usage    usageOtherJSON `json:"usage"`
+		Total    usageOtherJSON `json:"total"`
+		Runs     userRunsJSON   `json:"runs"`
+		Policies []policyJSON   `json:"policies"`
+		Since    wire.Time      `json:"since"`
+		Until    wire.Time      `json:"until"`
+	}{
+		userOf(r.User), sums(r.Usage), sums(r.All), userRunsOf(r.Runs),
+		wire.Map(r.Policies, func(p storage.StoredPolicy) policyJSON { return policyJSON(p) }),
+		wire.Time(in.From), wire.Time(in.To),
+	})
+	return nil
+}
+
+func userRunsOf(r storage.RunsOfUser) userRunsJSON {
+	return userRunsJSON{
+		r.Runs, r.Blocked, r.Denied, r.Spend, r.More,
+		wire.Map(r.Parts, func(p storage.RunPart) userPartJSON {
+			return userPartJSON{
+				wire.NullString(p.Type.String()), wire.NullString(p.Model), wire.NullString(p.ToolName), p.Steps,
+				p.PromptTokens, p.CompletionTokens, p.Cost, p.UnpricedTokens,
+			}
+		}),
+		wire.Map(r.Tags, func(t storage.TagPart) userTagJSON {
+			return userTagJSON{t.Key, t.Value, t.Runs, t.Spend}
+		}),
+	}
+}

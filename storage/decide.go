@@ -416,6 +416,44 @@ func (u *PolicyUse) nameUser(tx *Tx, ws WorkspaceKey) error {
 	return ignoreNotFound(err)
 }
 
+// policiesOfUser lists the enabled policies that name a user or count by user,
+// with what is used of their limits: of those that count by user, by this one.
+func policiesOfUser(tx *Tx, ws WorkspaceKey, user string, id int64) (of []StoredPolicy, err error) {
+	list, err := readPolicies(tx, ws)
+	if err != nil || len(list) == 0 {
+		return nil, err
+	}
+	w, err := workspace(tx, ws)
+	if err != nil {
+		return nil, err
+	}
+	calendar, err := w.calendar()
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range list {
+		byUser, named := p.Limit != nil && p.Limit.Per == "user", p.Match.NamesUser(user)
+		if !p.Enabled || !named && (len(p.Match.Users) > 0 || !byUser) {
+			continue
+		}
+		if !byUser {
+			p.Use, err = policyUse(tx, ws, calendar, p)
+		} else if p.Limit.Measure != policies.MeasureRepeats && p.Limit.Window != policies.WindowRun {
+			first, current, next := calendar.slices(p.Limit, &policies.Facts{Now: tx.now})
+			u := PolicyUse{Scope: user, ResetsAt: next}
+			err = tx.get(`SELECT coalesce(sum(used), 0) FROM policy_counters
+				WHERE workspace_id = $1 AND policy_id = $2 AND counts_from = $3 AND scope = $4 AND slice >= $5 AND slice <= $6`,
+				[]any{ws, p.ID, p.countsFrom, strconv.FormatInt(id, 10), first.UnixMilli(), current.UnixMilli()}, &u.Used)
+			p.Use = []PolicyUse{u}
+		}
+		if err != nil {
+			return nil, err
+		}
+		of = append(of, p)
+	}
+	return of, nil
+}
+
 // limitDays is for how many days after its beginning a window's counter is kept:
 // longer than any window but "total", and than any plan keeps runs.
 const limitDays = 400

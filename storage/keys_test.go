@@ -323,9 +323,9 @@ func TestUsageByGroupAddsUpToAllOfIt(t *testing.T) {
 	w.must(err)
 	_, err = w.StartRun(t.Context(), c2, NewRun{UserID: "u"}, guard.Decide)
 	w.must(err)
-	n := func(n int64) *int64 { return &n }
-	part := func(value string, tokens int64, prompt, completion, runs, blocked *int64) UsagePart {
-		return UsagePart{Value: value, Spend: plans.Money(tokens) * microUSD, PromptTokens: prompt, CompletionTokens: completion, Runs: runs, BlockedRuns: blocked}
+	part := func(value string, tokens, prompt, runs, blocked int64) UsagePart {
+		sums := UsageSums{Spend: plans.Money(tokens) * microUSD, PromptTokens: prompt, Runs: runs, BlockedRuns: blocked}
+		return UsagePart{Value: value, UsageSums: sums, Days: []UsageSums{{}, sums}}
 	}
 	for _, c := range []struct {
 		group UsageGroup
@@ -333,21 +333,61 @@ func TestUsageByGroupAddsUpToAllOfIt(t *testing.T) {
 		want  []UsagePart
 		other UsagePart
 	}{
-		{ByKey, 10, []UsagePart{
-			part(dear.ID.String(), 50, n(50), n(0), n(1), n(0)), part(cheap.ID.String(), 20, n(20), n(0), n(1), n(1)),
-		}, part("", 3, n(3), n(0), n(1), n(0))},
-		{ByKey, 1, []UsagePart{part(dear.ID.String(), 50, n(50), n(0), n(1), n(0))}, part("", 23, n(23), n(0), n(2), n(1))},
-		{ByModel, 10, []UsagePart{part("gpt-4o", 73, n(73), n(0), nil, nil)}, part("", 0, n(0), n(0), nil, nil)},
-		{ByUser, 10, []UsagePart{part("u", 73, nil, nil, n(3), nil)}, part("", 0, nil, nil, n(0), nil)},
+		{ByKey, 10, []UsagePart{part(dear.ID.String(), 50, 50, 1, 0), part(cheap.ID.String(), 20, 20, 1, 1)}, part("", 3, 3, 1, 0)},
+		{ByKey, 1, []UsagePart{part(dear.ID.String(), 50, 50, 1, 0)}, part("", 23, 23, 2, 1)},
+		{ByModel, 10, []UsagePart{part("gpt-4o", 73, 73, 0, 0)}, part("", 0, 0, 0, 0)},
+		{ByUser, 10, []UsagePart{part("u", 73, 0, 3, 0)}, part("", 0, 0, 0, 0)},
 	} {
 		today := w.Now().Truncate(24 * time.Hour)
-		got, other, err := w.UsageBy(t.Context(), ws, c.group, today, today.AddDate(0, 0, 1), c.limit)
+		q := UsageQuery{Group: c.group, From: today.AddDate(0, 0, -1), To: today.AddDate(0, 0, 1), ByDay: true, Limit: c.limit}
+		got, err := w.UsageBy(t.Context(), ws, q)
 		w.must(err)
-		if diff := cmp.Diff(append(c.want, c.other), append(got, other)); diff != "" {
+		if diff := cmp.Diff(append(c.want, c.other), append(got.Parts, got.Other)); diff != "" {
 			t.Errorf("by %s, %d:\n%s", c.group, c.limit, diff)
 		}
-		if got, other, err = w.UsageBy(t.Context(), ws, c.group, today.AddDate(0, 0, -9), today, c.limit); len(got) != 0 || other.Spend != 0 || err != nil {
-			t.Errorf("by %s, of days before: %+v, %+v, %v", c.group, got, other, err)
+		q.From, q.To, q.ByDay = today.AddDate(0, 0, -9), today, false
+		if got, err = w.UsageBy(t.Context(), ws, q); len(got.Parts) != 0 || got.Other.Spend != 0 || err != nil {
+			t.Errorf("by %s, of days before: %+v, %v", c.group, got, err)
+		}
+	}
+}
+
+// A period is told beside the one before, by users' prefixes too; whatever the
+// parts, they and the rest are the whole.
+func TestUsageIsComparedWithThePeriodBefore(t *testing.T) {
+	w := audited(t)
+	ws := w.roomy()
+	w.price(ws, "gpt-4o", 1_000_000, 1_000_000)
+	spend := func(user string, tokens int64) {
+		run := w.start(ws, user).ID
+		w.patch(ws, run, w.call(ws, run, "gpt-4o"), tokens, 0)
+	}
+	spend("acme/a", 7)
+	spend("globex/x/y", 100)
+	w.Advance(24 * time.Hour)
+	spend("acme/a", 5)
+	spend("acme/🦊", 6)
+	spend("alone", 3)
+	today := w.Now().Truncate(24 * time.Hour)
+	type part struct {
+		value               string
+		spend, before, runs int64
+	}
+	for group, want := range map[UsageGroup][]part{
+		ByPrefix: {{"acme/", 11, 7, 2}, {"", 3, 100, 1}},
+		ByUser:   {{"acme/🦊", 6, 0, 1}, {"acme/a", 5, 7, 1}, {"", 3, 100, 1}},
+		ByModel:  {{"gpt-4o", 14, 107, 0}, {"", 0, 0, 0}},
+	} {
+		r, err := w.UsageBy(t.Context(), ws, UsageQuery{
+			Group: group, From: today, To: today.AddDate(0, 0, 1), BeforeFrom: today.AddDate(0, 0, -1), BeforeTo: today, Limit: 2,
+		})
+		w.must(err)
+		var got []part
+		for _, p := range append(r.Parts, r.Other) {
+			got = append(got, part{p.Value, int64(p.Spend / microUSD), int64(p.Before.Spend / microUSD), p.Runs})
+		}
+		if diff := cmp.Diff(want, got, cmp.AllowUnexported(part{})); diff != "" {
+			t.Errorf("by %s:\n%s", group, diff)
 		}
 	}
 }

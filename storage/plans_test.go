@@ -23,6 +23,7 @@ import (
 	"github.com/pikarc/server/auth"
 	"github.com/pikarc/server/guard"
 	"github.com/pikarc/server/plans"
+	"github.com/pikarc/server/policies"
 	"github.com/pikarc/server/storage/sqlite"
 )
 
@@ -97,11 +98,25 @@ func calls(t *testing.T, w *world) []call {
 		}},
 		{"UsageBy", func() error {
 			for _, group := range append(UsageGroups(), string(ByTag("agent"))) {
-				if _, _, err := w.UsageBy(ctx, ws, UsageGroup(group), noon(), noon(), 2); err != nil {
+				_, err := w.UsageBy(ctx, ws, UsageQuery{
+					Group: UsageGroup(group), From: noon(), To: w.Now().Add(24 * time.Hour), ByDay: true,
+					BeforeFrom: noon().Add(-24 * time.Hour), BeforeTo: noon(), Limit: 2,
+				})
+				if err != nil {
 					return err
 				}
 			}
 			return nil
+		}},
+		{"UsageOfUser", func() error {
+			policy, err := policies.Parse("by-user", []byte(`{"limit":{"measure":"usd","per":"user","window":"day","amount":9},"effect":"log"}`))
+			w.must(err)
+			_, err = w.SavePolicy(ctx, ws, policy)
+			w.must(err)
+			run := w.tagged(ws, "u", `{"agent":"a"}`)
+			w.patch(ws, run, w.call(ws, run, "new"), 5, 6)
+			r, err := w.UsageOfUser(ctx, ws, "u", UsageQuery{From: noon(), To: w.Now().Add(24 * time.Hour), ByDay: true})
+			return errors.Join(err, atLeastOne(len(r.Runs.Tags)), atLeastOne(len(r.Policies)), w.DeletePolicy(ctx, ws, "by-user"))
 		}},
 		{"IndexRuns", func() error {
 			run := w.start(ws, "u").ID
@@ -452,7 +467,7 @@ func runCalls(w *world, ws WorkspaceKey) []call {
 func searchForms() (all []RunFilter) {
 	for _, f := range []RunFilter{
 		{Text: "re fund"}, {Text: "01a2073c-1a43"}, {Text: "?"}, {Models: []string{"m"}}, {Tools: []string{"t"}},
-		{Tags: []Tag{{"agent", "a"}, {"agent", "b"}}},
+		{Tags: []Tag{{"agent", "a"}, {"agent", "b"}}}, {UserPrefix: "acme/"},
 		{Tags: []Tag{{"a", "b"}}, Text: "refund", Status: RunRunning, UserID: "u", Key: uuid.New(), MinCost: 1, MinDuration: time.Second},
 		{Order: OldestFirst, Denied: true}, {Order: MostStepsFirst, Reason: guard.UserBlocked}, {Order: CostliestFirst},
 		{Order: LongestFirst, Status: RunFailed}, {Order: MostTokensFirst, UserID: "u"},
@@ -572,7 +587,11 @@ func exceptions() []struct{ line, query, why string } {
 		{"sqlite_autoindex_policies_1 (workspace_id=?)", "FROM policies", "at most 1,000 policies of one workspace"},
 		{"SCAN policies", "SELECT id FROM policies", "upkeep, for each policy"},
 		{"USE TEMP B-TREE FOR GROUP BY", "day >= $2 AND day <= $3 GROUP BY", "30 days of one workspace"},
-		{"USE TEMP B-TREE FOR GROUP BY", "day >= $2 AND day < $3 GROUP BY", "the days asked for, of one workspace"},
+		{"USE TEMP B-TREE FOR GROUP BY", "AND d.day <= $3", "the days asked for, of one workspace"},
+		{"SCAN r", "LIMIT $5) r", "the latest runs of a user"},
+		{"SCAN s", "LIMIT $5) r", "the groups made from their steps"},
+		{"USE TEMP B-TREE FOR GROUP BY", "LIMIT $5) r", "the latest runs of a user"},
+		{"CREATE BLOOM FILTER", "name < 'tool;')", "the tools that have a price"},
 		{"USE TEMP B-TREE FOR GROUP BY", "day >= $3 AND day <= $2 GROUP BY", "30 days of one workspace"},
 		{"USE TEMP B-TREE FOR ORDER BY", "GROUP BY", "the groups made from 30 days"},
 		{"CREATE BLOOM FILTER", "NOT IN (SELECT user_id FROM user_days", "the users of 30 days, read once"},

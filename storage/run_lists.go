@@ -48,6 +48,7 @@ type RunFilter struct {
 	Limit      int64
 	Cursor     string
 
+	UserPrefix    string   `json:",omitempty"` // of the user's id
 	Text          string   // its words begin words of the run, or it begins its id
 	Models, Tools []string // one of them
 	Tags          []Tag    // one value of each key

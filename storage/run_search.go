@@ -54,7 +54,7 @@ const runDuration = `coalesce(r.ended_at, $4) - r.started_at`
 
 // IsSearch reports whether the filter asks for what only a search can find, or order.
 func (f RunFilter) IsSearch() bool {
-	return f.Text != "" || len(f.Models)+len(f.Tools)+len(f.Tags) > 0 || f.MinCost > 0 || f.MinDuration > 0 || f.Order != NewestFirst
+	return f.Text != "" || f.UserPrefix != "" || len(f.Models)+len(f.Tools)+len(f.Tags) > 0 || f.MinCost > 0 || f.MinDuration > 0 || f.Order != NewestFirst
 }
 
 // fingerprint tells the cursors of one filter from those of others.
@@ -120,6 +120,10 @@ func (q *runSearch) columns(f RunFilter) {
 	}
 	if f.UserID != "" {
 		q.column("user_id = (SELECT id FROM users WHERE workspace_id = $1 AND external_id = " + q.arg(f.UserID) + ")")
+	}
+	if f.UserPrefix != "" {
+		q.column("user_id IN (SELECT id FROM users WHERE workspace_id = $1 AND external_id >= " + q.arg(f.UserPrefix) +
+			" AND external_id < " + q.arg(f.UserPrefix+"\U0010ffff") + ")")
 	}
 	if f.Key != uuid.Nil {
 		q.column("key_id = (SELECT id FROM api_keys WHERE workspace_id = $1 AND uuid = " + q.arg(f.Key[:]) + ")")

@@ -283,10 +283,11 @@ func TestUsageByTagIsBoundedAndProvable(t *testing.T) {
 	w.patch(ws, run, w.step(ws, run).ID, 500, 100)
 	w.Advance(24 * time.Hour)
 	w.patch(ws, run, w.step(ws, run).ID, 50, 10) // on a day that has room
-	parts, other, err := w.UsageBy(t.Context(), ws, ByTag("agent"), noon().Truncate(24*time.Hour), w.Now().Add(24*time.Hour), 1)
+	q := UsageQuery{Group: ByTag("agent"), From: noon().Truncate(24 * time.Hour), To: w.Now().Add(24 * time.Hour), Limit: 1}
+	r, err := w.UsageBy(t.Context(), ws, q)
 	w.must(err)
-	if p := parts[0]; p.Value != "a1" || p.Spend != 2_475_000 || *p.Runs != 2 || *p.PromptTokens != 550 || *other.Runs != maxTagValues+19 {
-		t.Errorf("%+v, other %d runs", p, *other.Runs)
+	if p := r.Parts[0]; p.Value != "a1" || p.Spend != 2_475_000 || p.Runs != 2 || p.PromptTokens != 550 || r.Other.Runs != maxTagValues+19 {
+		t.Errorf("%+v, other %d runs", p, r.Other.Runs)
 	}
 	if n := w.number(`SELECT count(*) FROM tag_days WHERE day = (SELECT min(day) FROM tag_days)`); n != maxTagValues {
 		t.Errorf("%d rows", n)
@@ -336,10 +337,11 @@ func TestTheIndexForgetsTheErasedAndTheExpired(t *testing.T) {
 	if find(RunFilter{Models: []string{"gpt-4o"}}) != 2 || find(RunFilter{Tags: []Tag{{"env", "live"}}}) != 1 {
 		t.Error("a model or somebody else's tag is gone")
 	}
-	parts, _, err := w.UsageBy(t.Context(), ws, ByTag("env"), noon().Truncate(24*time.Hour), noon().Add(24*time.Hour), 9)
+	q := UsageQuery{Group: ByTag("env"), From: noon().Truncate(24 * time.Hour), To: noon().Add(24 * time.Hour), Limit: 9}
+	r, err := w.UsageBy(t.Context(), ws, q)
 	w.must(err)
-	if len(parts) != 1 || *parts[0].Runs != 1 || *parts[0].PromptTokens != 5 {
-		t.Errorf("%+v", parts)
+	if len(r.Parts) != 1 || r.Parts[0].Runs != 1 || r.Parts[0].PromptTokens != 5 {
+		t.Errorf("%+v", r.Parts)
 	}
 	if report := w.verify(verify.Options{}); report.Found != 0 {
 		t.Errorf("%+v", report.Differences)

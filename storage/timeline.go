@@ -308,3 +308,115 @@ func oneID(tx *Tx, query string, ws WorkspaceKey, run uuid.UUID) (*uuid.UUID, er
 	}
 	return &id, err
 }
+
+// UserReport is what a user's runs used: by day from the rollups, and by model,
+// tool and tag from the runs that started in the period.
+type UserReport struct {
+	User
+	Usage UsagePart // what by user is kept
+	All   UsagePart // the whole workspace's
+	Runs  RunsOfUser
+	// Policies are those that name the user, or that count by user; Use is the user's own.
+	Policies []StoredPolicy
+}
+
+// RunsOfUser are the runs of a user that started in a period: the latest, if
+// there are more than maxRunsOfUser.
+type RunsOfUser struct {
+	Runs, Blocked, Denied int64
+	Spend                 plans.Money
+	More                  bool
+	Parts                 []RunPart // dearest first; at most maxParts
+	Tags                  []TagPart // dearest first; at most maxParts
+}
+
+// TagPart is what the runs with a tag are of RunsOfUser.
+type TagPart struct {
+	Tag
+	Runs  int64
+	Spend plans.Money
+}
+
+// maxRunsOfUser is how many runs of a user are added up at once.
+const maxRunsOfUser = 2000
+
+// UsageOfUser reads what a user used. ErrNotFound for a user never seen.
+func (s *Store) UsageOfUser(ctx context.Context, ws WorkspaceKey, user string, in UsageQuery) (r UserReport, err error) {
+	before, from, err := idBounds(listRuns, ws, in.From, in.To, "")
+	if err != nil {
+		return r, err
+	}
+	err = s.read(ctx, func(tx *Tx) error {
+		id, err := loadUserID(tx, nameKey{ws, user})
+		if err != nil {
+			return err
+		}
+		if r.User, err = readUser(tx, ws, id.id); err != nil {
+			return err
+		}
+		u := newUsageBy(tx, ws, in)
+		if r.All, err = u.all(); err != nil {
+			return err
+		}
+		source, err := usageSourceOf(ByUser)
+		if err != nil {
+			return err
+		}
+		r.Usage = u.newPart(user)
+		err = u.eachDay(source, []any{id.id}, func(_ any, isBefore bool, day int64, sums UsageSums) {
+			u.place(&r.Usage, isBefore, day, sums)
+		})
+		if err != nil {
+			return err
+		}
+		if r.Policies, err = policiesOfUser(tx, ws, user, id.id); err != nil {
+			return err
+		}
+		r.Runs, err = runsOfUser(tx, []any{ws, id.id, before[:], from[:], maxRunsOfUser})
+		return err
+	})
+	return r, err
+}
+
+// theRuns are those of a user that started in a period.
+const theRuns = `(SELECT id, status, deny_reason, spend_nanos FROM runs
+	WHERE workspace_id = $1 AND user_id = $2 AND uuid < $3 AND uuid >= $4 ORDER BY uuid DESC LIMIT $5) r`
+
+func runsOfUser(tx *Tx, args []any) (all RunsOfUser, err error) {
+	err = tx.get(`SELECT count(*), coalesce(sum(CASE WHEN status = 4 THEN 1 ELSE 0 END), 0),
+			coalesce(sum(CASE WHEN deny_reason IS NOT NULL THEN 1 ELSE 0 END), 0), coalesce(sum(spend_nanos), 0)
+		FROM `+theRuns, args, &all.Runs, &all.Blocked, &all.Denied, &all.Spend)
+	if err != nil {
+		return all, err
+	}
+	all.More = all.Runs == maxRunsOfUser
+	err = tx.each(`SELECT s.type, m.name, s.tool_name, s.steps, s.prompt, s.completion, s.cost, s.unpriced
+		FROM (SELECT s.type, s.model_id, s.tool_name, count(*) AS steps, coalesce(sum(s.prompt_tokens), 0) AS prompt,
+				coalesce(sum(s.completion_tokens), 0) AS completion, coalesce(sum(s.cost_nanos), 0) AS cost,
+				coalesce(sum(CASE WHEN s.cost_nanos IS NULL THEN s.prompt_tokens + s.completion_tokens END), 0) AS unpriced
+			FROM `+theRuns+` JOIN run_steps s ON s.run_id = r.id GROUP BY s.type, s.model_id, s.tool_name) s
+		LEFT JOIN models m ON m.id = s.model_id ORDER BY s.cost DESC, s.steps DESC, s.type, m.name, s.tool_name`, args, func(rows scanner) error {
+		var p RunPart
+		var model, tool sql.NullString
+		err := rows.Scan(&p.Type, &model, &tool, &p.Steps, &p.PromptTokens, &p.CompletionTokens, &p.Cost, &p.UnpricedTokens)
+		p.Model, p.ToolName = modelShown(p.Type, model.String, tool.String), tool.String
+		if at := partLike(all.Parts, p); at >= 0 {
+			all.Parts[at].add(p)
+		} else if len(all.Parts) < maxParts {
+			all.Parts = append(all.Parts, p)
+		}
+		return err
+	})
+	if err != nil {
+		return all, err
+	}
+	err = tx.each(`SELECT t.key, t.value, count(*) AS runs, sum(r.spend_nanos) AS spend FROM `+theRuns+`
+		JOIN run_tags t ON t.run_id = r.id GROUP BY t.key, t.value ORDER BY spend DESC, runs DESC, t.key, t.value LIMIT $6`,
+		append(args, maxParts), func(rows scanner) error {
+			var t TagPart
+			err := rows.Scan(&t.Key, &t.Value, &t.Runs, &t.Spend)
+			all.Tags = append(all.Tags, t)
+			return err
+		})
+	return all, err
+}

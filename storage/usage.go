@@ -3,6 +3,8 @@ package storage
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -13,8 +15,6 @@ import (
 
 // usageDays is the longest window of the usage page, and of by_model and by_user.
 const usageDays = 30
-
-const topUsers = 100
 
 // Totals are what a window of days adds up to.
 type Totals struct {
@@ -40,14 +40,6 @@ type ModelUsage struct {
 	Spend                          plans.Money
 	PromptTokens, CompletionTokens int64
 	Gaps
-}
-
-// UserUsage is a user's part of the last 30 days.
-type UserUsage struct {
-	UserID         string
-	Spend          plans.Money
-	Runs           int64
-	UnpricedTokens int64
 }
 
 // Usage is what a workspace used; today is part of both windows.
@@ -129,20 +121,6 @@ func modelUsage(tx *Tx, ws WorkspaceKey, from, to int64) (usage []ModelUsage, er
 	return usage, err
 }
 
-func userUsage(tx *Tx, ws WorkspaceKey, from, to int64) (usage []UserUsage, err error) {
-	err = tx.each(`SELECT u.external_id, d.spend, d.runs, d.unpriced
-		FROM (SELECT user_id, sum(spend_nanos) AS spend, sum(run_count) AS runs, sum(unpriced_tokens) AS unpriced
-			FROM user_days WHERE workspace_id = $1 AND day >= $2 AND day <= $3
-			GROUP BY user_id ORDER BY spend DESC, user_id LIMIT $4) d
-		JOIN users u ON u.id = d.user_id ORDER BY d.spend DESC, d.user_id`, []any{ws, from, to, topUsers}, func(rows scanner) error {
-		var r UserUsage
-		err := rows.Scan(&r.UserID, &r.Spend, &r.Runs, &r.UnpricedTokens)
-		usage = append(usage, r)
-		return err
-	})
-	return usage, err
-}
-
 // topModels is how many models a day's spend is split into.
 const topModels = 5
 
@@ -209,50 +187,36 @@ func readDenials(tx *Tx, ws WorkspaceKey, first int64, usage []DayUsage) error {
 		})
 }
 
-// readModels finds the models that cost most in all of the days, and then what
-// each of them cost on each day.
+// readModels finds the models that cost most in all of the days, and what each
+// of them cost on each day.
 func readModels(tx *Tx, ws WorkspaceKey, first int64, usage []DayUsage) error {
-	days := []any{ws, first, first + int64(len(usage))}
-	var top []ModelSpend
-	places := map[int64]int{}
-	err := tx.each(`SELECT d.model_id, m.name
-		FROM (SELECT model_id, sum(spend_nanos) AS spend FROM model_days
-			WHERE workspace_id = $1 AND day >= $2 AND day < $3 GROUP BY model_id HAVING sum(spend_nanos) > 0) d
-		JOIN models m ON m.id = d.model_id ORDER BY d.spend DESC, m.name LIMIT $4`, append(days, topModels), func(rows scanner) error {
-		var id int64
-		var m ModelSpend
-		err := rows.Scan(&id, &m.Model)
-		places[id] = len(top)
-		top = append(top, m)
-		return err
-	})
+	source, err := usageSourceOf(ByModel)
 	if err != nil {
 		return err
 	}
+	u := usageBy{tx: tx, ws: ws, from: first, to: first + int64(len(usage)) - 1, beforeTo: -1, days: len(usage), limit: topModels}
+	models, err := u.byRollup(source)
 	for i := range usage {
-		usage[i].ByModel = append(make([]ModelSpend, 0, len(top)), top...)
-	}
-	return tx.each(`SELECT day, model_id, spend_nanos FROM model_days
-		WHERE workspace_id = $1 AND day >= $2 AND day < $3 AND spend_nanos > 0`, days, func(rows scanner) error {
-		var day, id int64
-		var spend plans.Money
-		err := rows.Scan(&day, &id, &spend)
-		if place, found := places[id]; found {
-			usage[day-first].ByModel[place].Spend = spend
+		usage[i].ByModel = make([]ModelSpend, 0, len(models))
+		for _, m := range models {
+			if m.Spend > 0 {
+				usage[i].ByModel = append(usage[i].ByModel, ModelSpend{m.Value, m.Days[i].Spend})
+			}
 		}
-		return err
-	})
+	}
+	return err
 }
 
 // UsageGroup is what usage can be asked by.
 type UsageGroup string
 
-// The groups that rollups are kept of.
+// The groups that rollups are kept of, and prefixes, which are sums of users.
 const (
-	ByKey   UsageGroup = "key"
-	ByModel UsageGroup = "model"
-	ByUser  UsageGroup = "user"
-	ByTool  UsageGroup = "tool" // of tools that have a price of their own
+	ByKey    UsageGroup = "key"
+	ByModel  UsageGroup = "model"
+	ByUser   UsageGroup = "user"
+	ByPrefix UsageGroup = "prefix" // of users: up to the first "/", and with it
+	ByTool   UsageGroup = "tool"   // of tools that have a price of their own
 )
 
 // ByTag is the group of a tag's values.
@@ -262,158 +226,271 @@ const tagGroup = "tag:"
 
 // UsageGroups lists all of them but the tags.
 func UsageGroups() []string {
-	return []string{string(ByKey), string(ByModel), string(ByTool), string(ByUser)}
+	return []string{string(ByKey), string(ByModel), string(ByPrefix), string(ByTool), string(ByUser)}
 }
 
-// UsagePart is a part of what a workspace used. What the rollup of its group
-// does not keep is nil.
+// Keeps says what beside money the rollup of the group keeps.
+func (g UsageGroup) Keeps() (tokens, runs, blockedRuns bool) {
+	switch g {
+	case ByModel, ByTool:
+		return true, false, false
+	case ByUser, ByPrefix:
+		return false, true, false
+	}
+	return true, true, true
+}
+
+// UsagePart is a part of what a workspace used.
 type UsagePart struct {
-	Value            string // the key's id, the model's or the user's name
-	Spend            plans.Money
-	PromptTokens     *int64
-	CompletionTokens *int64
-	Runs             *int64 // allowed
-	BlockedRuns      *int64
+	Value string // the key's id, or the name
+	UsageSums
+	Before UsageSums   // in the period before
+	Days   []UsageSums // of the period, where they are asked for
 }
 
-// UsageBy reads what a workspace used on the UTC days from one midnight to
-// another, by group: the dearest parts, and the sum of all that is in none of
+// UsageQuery asks for the UTC days from one midnight to another.
+type UsageQuery struct {
+	Group                UsageGroup
+	From, To             time.Time
+	BeforeFrom, BeforeTo time.Time // the period to compare with; zero for none
+	ByDay                bool
+	Limit                int64
+}
+
+// UsageReport has the dearest parts of all, and in Other all that is in none of
 // them, be it beyond the limit or of no known value.
-func (s *Store) UsageBy(ctx context.Context, ws WorkspaceKey, group UsageGroup, from, to time.Time, limit int64) (parts []UsagePart, other UsagePart, err error) {
+type UsageReport struct {
+	Parts      []UsagePart
+	Other, All UsagePart
+}
+
+// usageBy is a query under way.
+type usageBy struct {
+	tx                   *Tx
+	ws                   WorkspaceKey
+	from, to             int64 // days, both included
+	beforeFrom, beforeTo int64
+	days                 int // to be listed, or 0
+	limit                int64
+}
+
+func newUsageBy(tx *Tx, ws WorkspaceKey, q UsageQuery) *usageBy {
+	u := usageBy{tx: tx, ws: ws, from: dayOf(q.From), to: dayOf(q.To) - 1, beforeTo: -1, limit: q.Limit}
+	if !q.BeforeFrom.IsZero() {
+		u.beforeFrom, u.beforeTo = dayOf(q.BeforeFrom), dayOf(q.BeforeTo)-1
+	}
+	if q.ByDay {
+		u.days = int(u.to - u.from + 1)
+	}
+	return &u
+}
+
+// UsageBy reads what a workspace used, by group: money, and what else the
+// rollup of the group keeps.
+func (s *Store) UsageBy(ctx context.Context, ws WorkspaceKey, q UsageQuery) (r UsageReport, err error) {
 	err = s.read(ctx, func(tx *Tx) error {
-		args := []any{ws, dayOf(from), dayOf(to) - 1, limit}
-		switch group {
-		case ByKey:
-			parts, err = usageByKey(tx, args)
-		case ByModel:
-			parts, err = usageByModel(tx, args)
-		case ByTool:
-			parts, err = usageByTool(tx, args)
-		case ByUser:
-			parts, err = usageByUser(tx, args)
-		default:
-			key, isTag := strings.CutPrefix(string(group), tagGroup)
-			if !isTag {
-				return fmt.Errorf("no usage by %q", group)
-			}
-			parts, err = usageByTag(tx, args, key)
+		u := newUsageBy(tx, ws, q)
+		if r.All, err = u.all(); err != nil {
+			return err
 		}
+		if q.Group == ByPrefix {
+			r.Parts, err = u.byPrefix()
+			return err
+		}
+		source, err := usageSourceOf(q.Group)
 		if err != nil {
 			return err
 		}
-		other, err = usageOfAll(tx, args[:3])
+		r.Parts, err = u.byRollup(source)
 		return err
 	})
 	if err != nil {
-		return nil, UsagePart{}, err
+		return UsageReport{}, err
 	}
-	other.limitTo(group)
-	for _, p := range parts {
-		other.Spend -= p.Spend
-		for i, sum := range other.counts() {
-			if part := p.counts()[i]; *sum != nil && *part != nil {
-				**sum -= **part
-			}
+	r.All.limitTo(q.Group)
+	r.Other = r.All
+	r.Other.Days = slices.Clone(r.All.Days)
+	for _, p := range r.Parts {
+		r.Other.subtract(p.UsageSums)
+		r.Other.Before.subtract(p.Before)
+		for i, day := range p.Days {
+			r.Other.Days[i].subtract(day)
 		}
 	}
-	return parts, other, nil
-}
-
-func (p *UsagePart) counts() [4]**int64 {
-	return [4]**int64{&p.PromptTokens, &p.CompletionTokens, &p.Runs, &p.BlockedRuns}
+	return r, nil
 }
 
 // limitTo clears what the rollup of a group does not have.
 func (p *UsagePart) limitTo(group UsageGroup) {
-	switch group {
-	case ByModel, ByTool:
-		p.Runs, p.BlockedRuns = nil, nil
-	case ByUser:
-		p.PromptTokens, p.CompletionTokens, p.BlockedRuns = nil, nil, nil
+	tokens, runs, blockedRuns := group.Keeps()
+	limit := func(s *UsageSums) {
+		if !tokens {
+			s.PromptTokens, s.CompletionTokens = 0, 0
+		}
+		if !runs {
+			s.Runs = 0
+		}
+		if !blockedRuns {
+			s.BlockedRuns = 0
+		}
+	}
+	limit(&p.UsageSums)
+	limit(&p.Before)
+	for i := range p.Days {
+		limit(&p.Days[i])
 	}
 }
 
-func usageOfAll(tx *Tx, args []any) (all UsagePart, err error) {
-	var counts [4]int64
-	err = tx.get(`SELECT coalesce(sum(spend_nanos), 0), coalesce(sum(prompt_tokens), 0), coalesce(sum(completion_tokens), 0),
-			coalesce(sum(run_count), 0), coalesce(sum(blocked_run_count), 0)
-		FROM workspace_days WHERE workspace_id = $1 AND day >= $2 AND day <= $3`,
-		args, &all.Spend, &counts[0], &counts[1], &counts[2], &counts[3])
-	for i, count := range all.counts() {
-		*count = &counts[i]
+// place adds a day's sums where they belong.
+func (u *usageBy) place(p *UsagePart, isBefore bool, day int64, sums UsageSums) {
+	if isBefore {
+		p.Before.add(sums)
+		return
 	}
+	p.add(sums)
+	if u.days > 0 {
+		p.Days[day-u.from].add(sums)
+	}
+}
+
+// eachPeriod reads days of the period, and of the one before if there is one;
+// $1 to $3 are the workspace and the first and the last day.
+func (u *usageBy) eachPeriod(query string, use func(rows scanner, isBefore bool) error, args ...any) error {
+	err := u.tx.each(query, append([]any{u.ws, u.from, u.to}, args...), func(rows scanner) error { return use(rows, false) })
+	if err != nil || u.beforeTo < u.beforeFrom {
+		return err
+	}
+	return u.tx.each(query, append([]any{u.ws, u.beforeFrom, u.beforeTo}, args...), func(rows scanner) error { return use(rows, true) })
+}
+
+func (u *usageBy) newPart(value string) UsagePart {
+	return UsagePart{Value: value, Days: make([]UsageSums, u.days)}
+}
+
+// all reads the workspace's days of both periods.
+func (u *usageBy) all() (all UsagePart, err error) {
+	all = u.newPart("")
+	err = u.eachPeriod(`SELECT day, spend_nanos, prompt_tokens, completion_tokens, run_count, blocked_run_count
+		FROM workspace_days WHERE workspace_id = $1 AND day >= $2 AND day <= $3`, func(rows scanner, isBefore bool) error {
+		var day int64
+		var s UsageSums
+		err := rows.Scan(&day, &s.Spend, &s.PromptTokens, &s.CompletionTokens, &s.Runs, &s.BlockedRuns)
+		u.place(&all, isBefore, day, s)
+		return err
+	})
 	return all, err
 }
 
-func usageByKey(tx *Tx, args []any) (parts []UsagePart, err error) {
-	err = tx.each(`SELECT k.uuid, d.spend, d.prompt, d.completion, d.runs, d.blocked
-		FROM (SELECT key_id, sum(spend_nanos) AS spend, sum(prompt_tokens) AS prompt, sum(completion_tokens) AS completion,
-				sum(run_count) AS runs, sum(blocked_run_count) AS blocked
-			FROM key_days WHERE workspace_id = $1 AND day >= $2 AND day <= $3 GROUP BY key_id
-			ORDER BY spend DESC, runs DESC, key_id LIMIT $4) d
-		JOIN api_keys k ON k.id = d.key_id ORDER BY d.spend DESC, d.runs DESC, d.key_id`, args, func(rows scanner) error {
-		var id uuid.UUID
-		p := UsagePart{PromptTokens: new(int64), CompletionTokens: new(int64), Runs: new(int64), BlockedRuns: new(int64)}
-		err := rows.Scan(&id, &p.Spend, p.PromptTokens, p.CompletionTokens, p.Runs, p.BlockedRuns)
-		p.Value = id.String()
-		parts = append(parts, p)
-		return err
-	})
-	return parts, err
+// usageSource is a rollup of parts of a workspace's days.
+type usageSource struct {
+	table, id string
+	columns   [5]string // in the order of UsageSums; 0 where it has none
+	where     string    // beside the workspace and the days
+	key       []any     // a tag's
+	names     string    // selects ids with their names; "" where the id is the name
 }
 
-func usageByModel(tx *Tx, args []any) (parts []UsagePart, err error) {
-	err = tx.each(`SELECT m.name, d.spend, d.prompt, d.completion
-		FROM (SELECT model_id, sum(spend_nanos) AS spend, sum(prompt_tokens) AS prompt, sum(completion_tokens) AS completion
-			FROM model_days WHERE workspace_id = $1 AND day >= $2 AND day <= $3 GROUP BY model_id
-			ORDER BY spend DESC, prompt DESC, model_id LIMIT $4) d
-		JOIN models m ON m.id = d.model_id ORDER BY d.spend DESC, d.prompt DESC, d.model_id`, args, func(rows scanner) error {
-		p := UsagePart{PromptTokens: new(int64), CompletionTokens: new(int64)}
-		err := rows.Scan(&p.Value, &p.Spend, p.PromptTokens, p.CompletionTokens)
-		parts = append(parts, p)
-		return err
-	})
-	return parts, err
+func usageSourceOf(group UsageGroup) (s usageSource, err error) {
+	key, isTag := strings.CutPrefix(string(group), tagGroup)
+	switch {
+	case isTag:
+		s = usageSource{table: "tag_days", id: "value", where: " AND d.key = $4", key: []any{key}}
+	case group == ByModel:
+		s = usageSource{table: "model_days", id: "model_id", names: "SELECT id, name FROM models"}
+	case group == ByTool:
+		s = usageSource{table: "model_days", id: "model_id", names: "SELECT id, name FROM models"}
+		s.where = ` AND d.model_id IN (SELECT id FROM models WHERE workspace_id = $1 AND name >= 'tool:' AND name < 'tool;')`
+	case group == ByUser:
+		s = usageSource{table: "user_days", id: "user_id", names: "SELECT id, external_id FROM users"}
+	case group == ByKey:
+		s = usageSource{table: "key_days", id: "key_id", names: "SELECT id, uuid FROM api_keys"}
+	default:
+		return s, fmt.Errorf("no usage by %q", group)
+	}
+	tokens, runs, blocked := group.Keeps()
+	s.columns = [5]string{"d.spend_nanos", "0", "0", "0", "0"}
+	if tokens {
+		s.columns[1], s.columns[2] = "d.prompt_tokens", "d.completion_tokens"
+	}
+	if runs {
+		s.columns[3] = "d.run_count"
+	}
+	if blocked {
+		s.columns[4] = "d.blocked_run_count"
+	}
+	return s, nil
 }
 
-func usageByUser(tx *Tx, args []any) (parts []UsagePart, err error) {
-	err = tx.each(`SELECT u.external_id, d.spend, d.runs
-		FROM (SELECT user_id, sum(spend_nanos) AS spend, sum(run_count) AS runs
-			FROM user_days WHERE workspace_id = $1 AND day >= $2 AND day <= $3 GROUP BY user_id
-			ORDER BY spend DESC, runs DESC, user_id LIMIT $4) d
-		JOIN users u ON u.id = d.user_id ORDER BY d.spend DESC, d.runs DESC, d.user_id`, args, func(rows scanner) error {
-		p := UsagePart{Runs: new(int64)}
-		err := rows.Scan(&p.Value, &p.Spend, p.Runs)
-		parts = append(parts, p)
+// byRollup finds the dearest parts, and reads what each was on each day by its key.
+func (u *usageBy) byRollup(s usageSource) (parts []UsagePart, err error) {
+	args := append([]any{u.ws, u.from, u.to}, s.key...)
+	limit := "$" + strconv.Itoa(len(args)+1)
+	var ids []any
+	places := map[any]int{}
+	err = u.tx.each(`SELECT d.`+s.id+`, sum(`+strings.Join(s.columns[:], `), sum(`)+`) FROM `+s.table+` d
+		WHERE d.workspace_id = $1 AND d.day >= $2 AND d.day <= $3`+s.where+`
+		GROUP BY d.`+s.id+` ORDER BY 2 DESC, 5 DESC, 3 DESC, 1 LIMIT `+limit, append(args, u.limit), func(rows scanner) error {
+		var id any
+		p := u.newPart("")
+		err := rows.Scan(&id, &p.Spend, &p.PromptTokens, &p.CompletionTokens, &p.Runs, &p.BlockedRuns)
+		if text, isText := id.(string); isText {
+			p.Value = text
+		}
+		places[id] = len(ids)
+		ids, parts = append(ids, id), append(parts, p)
 		return err
 	})
-	return parts, err
+	if err != nil || len(ids) == 0 {
+		return parts, err
+	}
+	if err := u.name(parts, s, ids, places); err != nil {
+		return nil, err
+	}
+	if u.days == 0 && u.beforeTo < u.beforeFrom {
+		return parts, nil
+	}
+	return parts, u.eachDay(s, ids, func(id any, isBefore bool, day int64, sums UsageSums) {
+		if p := &parts[places[id]]; isBefore {
+			p.Before.add(sums)
+		} else if u.days > 0 {
+			p.Days[day-u.from] = sums
+		}
+	})
 }
 
-// usageByTool is by the entries that price calls of tools.
-func usageByTool(tx *Tx, args []any) (parts []UsagePart, err error) {
-	err = tx.each(`SELECT m.name, sum(d.spend_nanos) AS spend, sum(d.prompt_tokens), sum(d.completion_tokens)
-		FROM models m JOIN model_days d ON d.workspace_id = m.workspace_id AND d.model_id = m.id
-		WHERE m.workspace_id = $1 AND m.name >= 'tool:' AND m.name < 'tool;' AND d.day >= $2 AND d.day <= $3
-		GROUP BY m.name ORDER BY spend DESC, m.name LIMIT $4`, args, func(rows scanner) error {
-		p := UsagePart{PromptTokens: new(int64), CompletionTokens: new(int64)}
-		err := rows.Scan(&p.Value, &p.Spend, p.PromptTokens, p.CompletionTokens)
-		p.Value = strings.TrimPrefix(p.Value, toolPrefix)
-		parts = append(parts, p)
-		return err
-	})
-	return parts, err
+// eachDay looks each of some ids up on each day of the period and of the one before.
+func (u *usageBy) eachDay(s usageSource, ids []any, use func(id any, isBefore bool, day int64, sums UsageSums)) error {
+	args := append([]any{u.ws, u.from, u.to}, s.key...)
+	return u.eachPeriod(`WITH RECURSIVE days (day) AS (SELECT $2 + CAST(0 AS BIGINT) UNION ALL SELECT day + 1 FROM days WHERE day < $3)
+		SELECT d.day, d.`+s.id+`, `+strings.Join(s.columns[:], `, `)+` FROM days CROSS JOIN `+s.table+` d
+		WHERE d.workspace_id = $1 AND d.day = days.day`+s.where+` AND d.`+s.id+` IN `+placeholders(len(args), len(ids)),
+		func(rows scanner, isBefore bool) error {
+			var day int64
+			var id any
+			var sums UsageSums
+			err := rows.Scan(&day, &id, &sums.Spend, &sums.PromptTokens, &sums.CompletionTokens, &sums.Runs, &sums.BlockedRuns)
+			use(id, isBefore, day, sums)
+			return err
+		}, append(s.key, ids...)...)
 }
 
-func usageByTag(tx *Tx, args []any, key string) (parts []UsagePart, err error) {
-	err = tx.each(`SELECT value, sum(spend_nanos) AS spend, sum(prompt_tokens), sum(completion_tokens),
-			sum(run_count) AS runs, sum(blocked_run_count)
-		FROM tag_days WHERE workspace_id = $1 AND day >= $2 AND day <= $3 AND key = $5
-		GROUP BY value ORDER BY spend DESC, runs DESC, value LIMIT $4`, append(args, key), func(rows scanner) error {
-		p := UsagePart{PromptTokens: new(int64), CompletionTokens: new(int64), Runs: new(int64), BlockedRuns: new(int64)}
-		err := rows.Scan(&p.Value, &p.Spend, p.PromptTokens, p.CompletionTokens, p.Runs, p.BlockedRuns)
-		parts = append(parts, p)
+// name gives parts the names that their ids stand for.
+func (u *usageBy) name(parts []UsagePart, s usageSource, ids []any, places map[any]int) error {
+	if s.names == "" {
+		return nil
+	}
+	return u.tx.each(s.names+` WHERE id IN `+placeholders(0, len(ids)), ids, func(rows scanner) error {
+		var id, name any
+		err := rows.Scan(&id, &name)
+		p := &parts[places[id]]
+		switch name := name.(type) {
+		case string:
+			p.Value = strings.TrimPrefix(name, toolPrefix)
+		case []byte:
+			var key uuid.UUID
+			copy(key[:], name)
+			p.Value = key.String()
+		}
 		return err
 	})
-	return parts, err
 }

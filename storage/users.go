@@ -1,12 +1,14 @@
 package storage
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -370,4 +372,63 @@ func (b *Burn) nearestUser(tx *Tx, w Workspace) error {
 	return tx.get(`SELECT u.external_id FROM user_days d JOIN users u ON u.id = d.user_id
 		WHERE d.workspace_id = $1 AND d.day = $2 AND d.spend_nanos = $3 LIMIT 1`,
 		[]any{w.key, dayOf(tx.now), int64(u.Spend)}, &u.UserID)
+}
+
+const topUsers = 100
+
+// UserUsage is a user's part of the last 30 days.
+type UserUsage struct {
+	UserID         string
+	Spend          plans.Money
+	Runs           int64
+	UnpricedTokens int64
+}
+
+func userUsage(tx *Tx, ws WorkspaceKey, from, to int64) (usage []UserUsage, err error) {
+	err = tx.each(`SELECT u.external_id, d.spend, d.runs, d.unpriced
+		FROM (SELECT user_id, sum(spend_nanos) AS spend, sum(run_count) AS runs, sum(unpriced_tokens) AS unpriced
+			FROM user_days WHERE workspace_id = $1 AND day >= $2 AND day <= $3
+			GROUP BY user_id ORDER BY spend DESC, user_id LIMIT $4) d
+		JOIN users u ON u.id = d.user_id ORDER BY d.spend DESC, d.user_id`, []any{ws, from, to, topUsers}, func(rows scanner) error {
+		var r UserUsage
+		err := rows.Scan(&r.UserID, &r.Spend, &r.Runs, &r.UnpricedTokens)
+		usage = append(usage, r)
+		return err
+	})
+	return usage, err
+}
+
+// byPrefix adds up the users whose ids begin with the same text up to the first
+// "/". It reads the days of all of them: as many rows as usage by user does.
+func (u *usageBy) byPrefix() (parts []UsagePart, err error) {
+	found := map[string]*UsagePart{}
+	err = u.eachPeriod(`SELECT d.day, u.external_id, d.spend_nanos, d.run_count
+		FROM user_days d JOIN users u ON u.id = d.user_id WHERE d.workspace_id = $1 AND d.day >= $2 AND d.day <= $3`,
+		func(rows scanner, isBefore bool) error {
+			var day int64
+			var user string
+			var sums UsageSums
+			err := rows.Scan(&day, &user, &sums.Spend, &sums.Runs)
+			prefix, _, has := strings.Cut(user, "/")
+			if err != nil || !has {
+				return err
+			}
+			p := found[prefix]
+			if p == nil {
+				made := u.newPart(prefix + "/")
+				p = &made
+				found[prefix] = p
+			}
+			u.place(p, isBefore, day, sums)
+			return nil
+		})
+	for _, p := range found {
+		if p.Spend != 0 || p.Runs != 0 {
+			parts = append(parts, *p)
+		}
+	}
+	slices.SortFunc(parts, func(a, b UsagePart) int {
+		return cmp.Or(cmp.Compare(b.Spend, a.Spend), cmp.Compare(b.Runs, a.Runs), cmp.Compare(a.Value, b.Value))
+	})
+	return parts[:min(len(parts), int(u.limit))], err
 }

@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -221,4 +223,33 @@ func ignoreNotFound(err error) error {
 		return nil
 	}
 	return err
+}
+
+// placeholders are those of n arguments that follow some.
+func placeholders(after, n int) string {
+	names := make([]string, n)
+	for i := range names {
+		names[i] = "$" + strconv.Itoa(after+i+1)
+	}
+	return "(" + strings.Join(names, ", ") + ")"
+}
+
+// UsageSums are what was used. What the rollup of the group does not keep is 0.
+type UsageSums struct {
+	Spend                          plans.Money
+	PromptTokens, CompletionTokens int64
+	Runs                           int64 // allowed
+	BlockedRuns                    int64
+}
+
+func (s *UsageSums) add(o UsageSums) {
+	s.Spend += o.Spend
+	s.PromptTokens += o.PromptTokens
+	s.CompletionTokens += o.CompletionTokens
+	s.Runs += o.Runs
+	s.BlockedRuns += o.BlockedRuns
+}
+
+func (s *UsageSums) subtract(o UsageSums) {
+	s.add(UsageSums{-o.Spend, -o.PromptTokens, -o.CompletionTokens, -o.Runs, -o.BlockedRuns})
 }
