@@ -229,10 +229,6 @@ func foreignQueries(t *testing.T, rt server.TestRoute, v watched) []string {
 		"tool": {"canary tool"}, "tag": {"team:canary"}, "min_cost_usd": {"0.01"}, "min_duration_ms": {"1"}, "bucket_minutes": {"60"}, "format": {"csv", "jsonl"},
 		"steps": {v.names["{step}"]}, "steps_limit": {"0"},
 	}
-	if strings.HasPrefix(rt.Path, "/v1/usage/") { // the two go together
-		values["before_since"] = []string{"2026-01-01T00:00:00Z&before_until=2026-02-01T00:00:00Z"}
-		values["before_until"] = []string{"2026-02-01T00:00:00Z&before_since=2026-01-01T00:00:00Z"}
-	}
 	if rt.Path == "/v1/reviews/" {
 		values["status"] = []string{"denied"}
 	}
@@ -240,11 +236,14 @@ func foreignQueries(t *testing.T, rt server.TestRoute, v watched) []string {
 	if rt.Path == "/v1/runs/" && rt.Method == http.MethodGet {
 		queries = append(queries, "?status=RUNNING&sort=last_call")
 	}
+	if rt.Path == "/v1/usage/by" || rt.Path == "/v1/usage/of-user" { // the two go together
+		always += "before_since=2026-01-01T00:00:00Z&before_until=2026-02-01T00:00:00Z&"
+	}
 	if rt.Path == "/v1/run-totals" { // pieces of time need it
 		always += "since=2026-11-01T00:00:00Z&"
 	}
 	for _, p := range operation(readDocument(t), rt.Method, rt.Path).Parameters {
-		if p.Value.In != "query" {
+		if p.Value.In != "query" || strings.HasPrefix(p.Value.Name, "before_") {
 			continue
 		}
 		if len(values[p.Value.Name]) == 0 {

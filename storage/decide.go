@@ -419,7 +419,7 @@ func (u *PolicyUse) nameUser(tx *Tx, ws WorkspaceKey) error {
 // policiesOfUser lists the enabled policies that name a user or count by user,
 // with what is used of their limits: of those that count by user, by this one.
 func policiesOfUser(tx *Tx, ws WorkspaceKey, user string, id int64) (of []StoredPolicy, err error) {
-	list, err := readPolicies(tx, ws)
+	list, err := readPolicies(tx, ws, "")
 	if err != nil || len(list) == 0 {
 		return nil, err
 	}

@@ -23,7 +23,6 @@ import (
 	"github.com/pikarc/server/auth"
 	"github.com/pikarc/server/guard"
 	"github.com/pikarc/server/plans"
-	"github.com/pikarc/server/policies"
 	"github.com/pikarc/server/storage/sqlite"
 )
 
@@ -107,16 +106,6 @@ func calls(t *testing.T, w *world) []call {
 				}
 			}
 			return nil
-		}},
-		{"UsageOfUser", func() error {
-			policy, err := policies.Parse("by-user", []byte(`{"limit":{"measure":"usd","per":"user","window":"day","amount":9},"effect":"log"}`))
-			w.must(err)
-			_, err = w.SavePolicy(ctx, ws, policy)
-			w.must(err)
-			run := w.tagged(ws, "u", `{"agent":"a"}`)
-			w.patch(ws, run, w.call(ws, run, "new"), 5, 6)
-			r, err := w.UsageOfUser(ctx, ws, "u", UsageQuery{From: noon(), To: w.Now().Add(24 * time.Hour), ByDay: true})
-			return errors.Join(err, atLeastOne(len(r.Runs.Tags)), atLeastOne(len(r.Policies)), w.DeletePolicy(ctx, ws, "by-user"))
 		}},
 		{"IndexRuns", func() error {
 			run := w.start(ws, "u").ID

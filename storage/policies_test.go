@@ -327,6 +327,16 @@ func policyCalls(w *world, ws WorkspaceKey) []call {
 		return err
 	}
 	return []call{
+		{"UsageOfUser", func() error {
+			policy, err := policies.Parse("by-user", []byte(`{"limit":{"measure":"usd","per":"user","window":"day","amount":9},"effect":"log"}`))
+			w.must(err)
+			_, err = w.SavePolicy(ctx, ws, policy)
+			w.must(err)
+			run := w.tagged(ws, "u", `{"agent":"a"}`)
+			w.patch(ws, run, w.call(ws, run, "new"), 5, 6)
+			r, err := w.UsageOfUser(ctx, ws, "u", UsageQuery{From: noon(), To: w.Now().Add(24 * time.Hour), ByDay: true})
+			return errors.Join(err, atLeastOne(len(r.Runs.Tags)), atLeastOne(len(r.Policies)), w.DeletePolicy(ctx, ws, "by-user"))
+		}},
 		{"SavePolicy", func() error {
 			a, err := w.StartRun(ctx, w.caller(ws), NewRun{UserID: "asked"}, guard.Decide)
 			run = a.ID

@@ -388,6 +388,7 @@ type usageSource struct {
 	where     string    // beside the workspace and the days
 	key       []any     // a tag's
 	names     string    // selects ids with their names; "" where the id is the name
+	prefix    string    // of the names, not shown
 }
 
 func usageSourceOf(group UsageGroup) (s usageSource, err error) {
@@ -398,7 +399,7 @@ func usageSourceOf(group UsageGroup) (s usageSource, err error) {
 	case group == ByModel:
 		s = usageSource{table: "model_days", id: "model_id", names: "SELECT id, name FROM models"}
 	case group == ByTool:
-		s = usageSource{table: "model_days", id: "model_id", names: "SELECT id, name FROM models"}
+		s = usageSource{table: "model_days", id: "model_id", names: "SELECT id, name FROM models", prefix: toolPrefix}
 		s.where = ` AND d.model_id IN (SELECT id FROM models WHERE workspace_id = $1 AND name >= 'tool:' AND name < 'tool;')`
 	case group == ByUser:
 		s = usageSource{table: "user_days", id: "user_id", names: "SELECT id, external_id FROM users"}
@@ -485,7 +486,7 @@ func (u *usageBy) name(parts []UsagePart, s usageSource, ids []any, places map[a
 		p := &parts[places[id]]
 		switch name := name.(type) {
 		case string:
-			p.Value = strings.TrimPrefix(name, toolPrefix)
+			p.Value = strings.TrimPrefix(name, s.prefix)
 		case []byte:
 			var key uuid.UUID
 			copy(key[:], name)

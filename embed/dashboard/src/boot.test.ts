@@ -7,7 +7,11 @@ const boot = readFileSync(new URL('boot.ts', import.meta.url), 'utf8')
 
 test('the folder of a page’s code follows from its path, which boot.ts relies on', () => {
   const folders = readdirSync(new URL('pages/', import.meta.url))
-  const ofOne: Record<string, string> = { '/runs/{id}': 'run', '/policies/{id}': 'policy' }
+  const ofOne: Record<string, string> = {
+    '/runs/{id}': 'run',
+    '/users/{user}': 'user',
+    '/policies/{id}': 'policy',
+  }
   const expected = routes.map(({ path }) => ofOne[path] ?? path.slice(1))
   expect(folders.sort()).toEqual(expected.sort())
 })

@@ -44,6 +44,7 @@ function page(signedIn: boolean): { name: string; id?: string } {
   if (name === '') return { name: signedIn ? 'overview' : 'sign-in' }
   if (name === 'runs' && id) return { name: 'run', id }
   if (name === 'policies' && id) return { name: 'policy', id }
+  if (name === 'users' && id) return { name: 'user' }
   return { name }
 }
 

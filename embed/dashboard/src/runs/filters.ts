@@ -9,6 +9,8 @@ type Status = Schema<'RunStatus'>
 export type RunFilters = {
   status?: Status
   user_id?: string
+  /** How the users' ids begin. */
+  user_prefix?: string
   /** Runs only that some rule objected to. */
   denied?: true
   reason?: DenyReason
@@ -60,6 +62,7 @@ export const names = [
   'since',
   'until',
   'user_id',
+  'user_prefix',
   'key',
   'model',
   'tool',
@@ -85,12 +88,14 @@ export function filtersOf(query: URLSearchParams, now: number): RunFilters {
   const reason = reasons.find(({ code }) => code === query.get('reason'))
   const span = spans.find(({ value }) => value === query.get('time'))
   const user = query.get('user_id')
+  const prefix = query.get('user_prefix')
   const key = query.get('key')
   if (status) filters.status = status.value
   if (query.get('denied') === 'true') filters.denied = true
   if (reason) filters.reason = reason.code
   if (span) filters.since = new Date(span.since(now)).toISOString()
   if (user) filters.user_id = user
+  if (prefix) filters.user_prefix = prefix
   if (key && UUID.test(key)) filters.key = key
   const [since, until] = [midnight(query.get('since'), 0), midnight(query.get('until'), 1)]
   if (since && !span) filters.since = since
@@ -116,9 +121,10 @@ export function onlyReadTells(filters: RunFilters): boolean {
 
 /** Whether a run that an event tells belongs in a list with these filters, but for those that only a list can tell. */
 export function matches(run: Run, filters: RunFilters): boolean {
-  const { status, user_id, denied, reason, since, until } = filters
+  const { status, user_id, user_prefix, denied, reason, since, until } = filters
   if (status && run.status !== status) return false
   if (user_id && run.user_id !== user_id) return false
+  if (user_prefix && !run.user_id.startsWith(user_prefix)) return false
   if (denied && denials(run) === 0) return false
   if (reason && run.deny_reason !== reason) return false
   if (since && Date.parse(run.started_at) < Date.parse(since)) return false

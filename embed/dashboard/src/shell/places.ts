@@ -5,6 +5,7 @@ export const mainPlaces: Place[] = [
   { path: '/overview', title: 'Overview' },
   { path: '/runs', title: 'Runs' },
   { path: '/reviews', title: 'Reviews' },
+  { path: '/usage', title: 'Usage' },
   { path: '/users', title: 'Users' },
   { path: '/prices', title: 'Prices' },
   { path: '/limits', title: 'Limits' },
@@ -14,7 +15,9 @@ export const mainPlaces: Place[] = [
 export const topPlaces = mainPlaces.filter(({ path }) => path !== '/prices' && path !== '/users')
 
 /** Those that phones show at the bottom; the fifth place there is More. */
-export const phonePlaces = mainPlaces.filter(({ path }) => path !== '/prices').slice(0, 4)
+export const phonePlaces = mainPlaces
+  .filter(({ path }) => path !== '/prices' && path !== '/users')
+  .slice(0, 4)
 
 export const morePlaces: Place[] = [
   { path: '/welcome', title: 'First run' },

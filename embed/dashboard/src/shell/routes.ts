@@ -1,5 +1,6 @@
 // Every page: its path, its title, and where its code is. A page is loaded when it is first opened.
 import type { Component } from 'svelte'
+import { userOf } from './users'
 
 export type PageProps = { id?: string }
 // A page takes of the props what it needs, which TypeScript cannot say of a component.
@@ -33,7 +34,9 @@ export const routes: Route[] = [
   { path: '/runs', title: 'Runs', load: () => import('../pages/runs/Runs.svelte') },
   { path: '/runs/{id}', title: 'Run', load: () => import('../pages/run/Run.svelte') },
   { path: '/reviews', title: 'Reviews', load: () => import('../pages/reviews/Reviews.svelte') },
+  { path: '/usage', title: 'Usage', load: () => import('../pages/usage/Usage.svelte') },
   { path: '/users', title: 'Users', load: () => import('../pages/users/Users.svelte') },
+  { path: '/users/{user}', title: 'User', load: () => import('../pages/user/User.svelte') },
   { path: '/prices', title: 'Prices', load: () => import('../pages/prices/Prices.svelte') },
   { path: '/limits', title: 'Limits and policies', load: () => import('../pages/limits/Limits.svelte') },
   { path: '/policies/{id}', title: 'Policy', load: () => import('../pages/policy/Policy.svelte') },
@@ -56,6 +59,8 @@ export function match(path: string): Match | null {
   const clean = path.replace(/\/+$/, '') || '/'
   for (const route of routes) {
     if (route.path === clean) return { route, props: {} }
+    const ofUser = route.path.split('{user}')
+    if (ofUser.length > 1 && clean.startsWith(ofUser[0]!)) return { route, props: { id: userOf(path) } }
     const [head, tail] = route.path.split('{id}')
     if (tail === undefined || !clean.startsWith(head!)) continue
     const id = clean.slice(head!.length)

@@ -3,7 +3,17 @@ import { duration } from '../../format/time'
 
 export type Condition = { name: string; value: string; word: string; shown: string }
 
-const NAMES = ['q', 'user_id', 'model', 'tool', 'tag', 'min_cost_usd', 'min_duration_ms', 'key']
+const NAMES = [
+  'q',
+  'user_id',
+  'user_prefix',
+  'model',
+  'tool',
+  'tag',
+  'min_cost_usd',
+  'min_duration_ms',
+  'key',
+]
 
 export function conditionsOf(query: URLSearchParams): Condition[] {
   return NAMES.flatMap((name) =>
@@ -23,6 +33,7 @@ function words(name: string, value: string): { word: string; shown: string } {
   if (name === 'min_duration_ms') return { word: 'duration from', shown: duration(Number(value) || 0) }
   if (name === 'q') return { word: 'words', shown: value }
   if (name === 'key') return { word: 'API key', shown: value.slice(0, 8) }
+  if (name === 'user_prefix') return { word: 'users', shown: value + '*' }
   return { word: name === 'user_id' ? 'user' : name, shown: value }
 }
 

@@ -1,14 +1,19 @@
-// A file of exactly the runs that are listed: streamed by the server, kept by the browser.
-import { address } from '../../api/client'
-import { problemOf, unreachable } from '../../api/problem'
-import { base } from '../../shell/base'
-import { session } from '../../shell/session.svelte'
+// A file that a call of the API answers with: streamed by the server, kept by the browser.
+import { base } from '../shell/base'
+import { session } from '../shell/session.svelte'
+import { address } from './client'
+import { problemOf, unreachable } from './problem'
 
 export type Format = 'csv' | 'jsonl'
 
-/** Saves the runs that a query of the API finds. What is cut off by the server is no file. */
-export async function saveRuns(format: Format, query: object, signal: AbortSignal): Promise<void> {
-  const url = base + address('/v1/export-runs', {}, { format, ...query })
+/** Saves what a query of the API finds. What is cut off by the server is no file. */
+export async function saveFile(
+  path: '/v1/export-runs' | '/v1/usage/by',
+  format: Format,
+  query: object,
+  signal: AbortSignal,
+): Promise<void> {
+  const url = base + address(path, {}, { format, ...query })
   const headers = { Authorization: `Bearer ${session.token}` }
   let response: Response
   let file: Blob
@@ -28,7 +33,7 @@ export async function saveRuns(format: Format, query: object, signal: AbortSigna
   const name = /filename="([^"]+)"/.exec(response.headers.get('Content-Disposition') ?? '')?.[1]
   const link = document.createElement('a')
   link.href = URL.createObjectURL(file)
-  link.download = name ?? `pikarc-runs.${format}`
+  link.download = name ?? `pikarc.${format}`
   link.click()
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000)
 }
