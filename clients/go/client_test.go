@@ -204,7 +204,7 @@ func TestManyCallsAtOnce(t *testing.T) {
 	b.assertSettled(t)
 }
 
-var many = flag.Int("calls", 2_000, "after how many nothing may be left behind")
+var many = flag.Int("calls", 1_000, "after how many nothing may be left behind")
 
 // clients/suite/run.sh load makes 100,000.
 func TestManyCallsLeaveNothingBehind(t *testing.T) {
@@ -237,7 +237,7 @@ func TestManyCallsLeaveNothingBehind(t *testing.T) {
 		runtime.ReadMemStats(&m)
 		return m.HeapAlloc
 	}
-	before, goroutines := calls(1_000), runtime.NumGoroutine()
+	before, goroutines := calls(500), runtime.NumGoroutine()
 	after := calls(*many)
 	if after > before+1<<20 || runtime.NumGoroutine() > goroutines+5 {
 		t.Errorf("the heap has grown from %d to %d bytes, goroutines from %d to %d", before, after, goroutines, runtime.NumGoroutine())

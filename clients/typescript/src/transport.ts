@@ -71,7 +71,8 @@ async function once(s: Settings, method: string, path: string, content: string |
   } catch (error) {
     if (sending.signal?.aborted) throw sending.signal.reason;
     if (timer.signal.aborted) throw new ConnectionFailed(`${s.baseUrl} did not answer in time`);
-    throw new ConnectionFailed(`${s.baseUrl} cannot be reached, or broke off: ${(error as Error)?.name ?? "error"}`);
+    const { name, cause } = error as { name?: unknown; cause?: { code?: unknown } }; // fetch says why in its cause alone
+    throw new ConnectionFailed(`${s.baseUrl} cannot be reached, or broke off: ${cause?.code ?? name ?? "error"}`);
   } finally {
     clearTimeout(late);
     sending.signal?.removeEventListener("abort", stop);
