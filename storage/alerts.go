@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/pikarc/server/plans"
+	"github.com/pikarc/server/policies"
 )
 
 // An alert is a notice of something that lasts: it is told once, and its end
@@ -222,6 +223,9 @@ func (s *Store) CheckAlerts(ctx context.Context) error {
 		if err == nil {
 			err = s.checkUserBudgets(ctx, key)
 		}
+		if err == nil {
+			err = s.checkLimits(ctx, key)
+		}
 		if err != nil {
 			return fmt.Errorf("check the alerts of a workspace: %w", err)
 		}
@@ -425,4 +429,70 @@ func (tx *Tx) resolveThreshold(ws *cachedWorkspace, subject string, budget plans
 		return err
 	}
 	return tx.notify(ws.key, notice{kind: BudgetThreshold, user: user, data: data})
+}
+
+// limitWindow is the alert's window of a limit that never ends or rolls.
+const limitWindow = 1
+
+// limitAlert is how much of a policy's limit one value of its scope has used.
+type limitAlert struct {
+	subject string
+	alert
+	user int64
+	data attributes
+}
+
+// limitAlerts lists the limits of which half or more is used now.
+func limitAlerts(list []StoredPolicy) (all []limitAlert) {
+	for _, p := range list {
+		for _, u := range p.Use {
+			a := limitAlert{
+				subject: fmt.Sprintf("limit:%d:%d:%s", p.ID, p.countsFrom, u.Scope), user: u.user,
+				alert: alert{day: limitWindow, level: levelOf(u.Used, p.Limit.Amount), amount: p.Limit.Amount},
+				data: attributes{
+					"policy_name": p.Name, "measure": p.Limit.Measure.String(), "scope": u.Scope, "limit": p.Limit.Amount, "used": u.Used,
+				},
+			}
+			if u.user != 0 { // whose name is erased with them
+				a.subject = fmt.Sprintf("limit:%d:%d:%d", p.ID, p.countsFrom, u.user)
+			}
+			if p.Limit.Measure == policies.MeasureUSD {
+				a.data["limit_usd"], a.data["spent_usd"] = plans.Money(p.Limit.Amount), plans.Money(u.Used)
+				delete(a.data, "limit")
+				delete(a.data, "used")
+			}
+			if !u.ResetsAt.IsZero() && !p.Limit.Rolling {
+				a.day, a.data["resets_at"] = u.ResetsAt.UnixMilli(), shownTime(u.ResetsAt)
+			}
+			if p.Enabled && a.level > 0 {
+				all = append(all, a)
+			}
+		}
+	}
+	return all
+}
+
+// checkLimits tells of policies' limits of which half, most or all is used, once
+// each in a window, and once of the end of what was told.
+func (s *Store) checkLimits(ctx context.Context, ws WorkspaceKey) error {
+	list, err := s.Policies(ctx, ws)
+	if err != nil {
+		return err
+	}
+	now := limitAlerts(list)
+	over, err := s.toldLimits(ctx, ws)
+	for _, a := range now {
+		delete(over, a.subject)
+	}
+	for subject, name := range over {
+		now = append(now, limitAlert{subject: subject, data: attributes{"policy_name": name}})
+	}
+	for err == nil && len(now) > 0 {
+		err = s.runUpkeep(ctx, modeCached, func(tx *Tx) (bool, error) {
+			a := now[0]
+			now = now[1:]
+			return len(now) > 0, tx.checkLimit(ws, a)
+		})
+	}
+	return err
 }

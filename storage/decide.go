@@ -376,6 +376,7 @@ type PolicyUse struct {
 	Scope    string // "" for the workspace; of a user the name
 	Used     int64
 	ResetsAt time.Time // zero when the window does not end by itself
+	user     int64     // whose name Scope is; 0 for another scope
 }
 
 // maxUses is how many values of a scope are listed, those first that used most.
@@ -412,6 +413,7 @@ func (u *PolicyUse) nameUser(tx *Tx, ws WorkspaceKey) error {
 	if err != nil {
 		return err
 	}
+	u.user = id
 	err = tx.get(`SELECT external_id FROM users WHERE id = $1 AND workspace_id = $2`, []any{id, ws}, &u.Scope)
 	return ignoreNotFound(err)
 }

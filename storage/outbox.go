@@ -344,3 +344,59 @@ func (s *Store) Alert(ctx context.Context, a ServerAlert) error {
 		return tx.notify(ws, notice{kind: a.Kind, data: data})
 	})
 }
+
+// toldLimits lists the alerts of policies' limits by their subject, with the policy's name.
+func (s *Store) toldLimits(ctx context.Context, ws WorkspaceKey) (told map[string]string, err error) {
+	told = make(map[string]string)
+	err = s.read(ctx, func(tx *Tx) error {
+		clear(told)
+		err := tx.each(`SELECT subject FROM alerts WHERE workspace_id = $1 AND event = $2 AND subject LIKE 'limit:%'`,
+			[]any{ws, int64(BudgetThreshold)}, func(rows scanner) error {
+				var subject string
+				err := rows.Scan(&subject)
+				told[subject] = ""
+				return err
+			})
+		for subject := range told {
+			var id int64
+			if _, scanErr := fmt.Sscanf(subject, "limit:%d:", &id); err == nil {
+				err = scanErr
+			}
+			var name string
+			if err == nil {
+				err = tx.get(`SELECT name FROM policies WHERE id = $1 AND workspace_id = $2`, []any{id, ws}, &name)
+			}
+			told[subject] = name
+		}
+		return err
+	})
+	return told, err
+}
+
+// checkLimit compares what was told of a limit with what holds now; a level of 0
+// is one of which less than half is used.
+func (tx *Tx) checkLimit(key WorkspaceKey, a limitAlert) error {
+	ws, err := tx.cache.workspaces.get(tx, key)
+	if err != nil {
+		return err
+	}
+	told, err := readAlert(tx, key, BudgetThreshold, a.subject)
+	if err != nil {
+		return err
+	}
+	same := told.day == a.day && told.amount == a.amount
+	switch {
+	case a.level == 0 && told.day != 0:
+		a.data["status"], a.data["percent"] = statusResolved, told.level
+		err = deleteAlert(tx, key, BudgetThreshold, a.subject)
+	case a.level > 0 && !(same && told.level >= a.level) && ws.wants(BudgetThreshold):
+		a.data["status"], a.data["percent"] = statusFiring, a.level
+		err = saveAlert(tx, key, BudgetThreshold, a.subject, a.alert)
+	default:
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return tx.notify(key, notice{kind: BudgetThreshold, user: a.user, data: a.data})
+}

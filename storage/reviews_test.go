@@ -481,3 +481,71 @@ func TestAReviewShowsWhatItsRunHasDone(t *testing.T) {
 		t.Errorf("%+v", v)
 	}
 }
+
+// Whatever comes first in the second in which a review expires is what all are
+// told, and nothing of it is taken back.
+func TestAVerdictInTheSecondOfTheExpiryIsAllOrNothing(t *testing.T) {
+	for range 20 {
+		w := newWorld(t)
+		ws, run, a := w.waiting()
+		w.Advance(290*time.Second - 30*time.Second)
+		if v, err := w.PollReview(t.Context(), ws, a.Review); err != nil || v.Resolution != 0 {
+			t.Fatalf("polled %+v, %v", v, err)
+		}
+		w.Advance(30*time.Second - time.Millisecond)
+		var group sync.WaitGroup
+		answers := make(chan Resolution, 100)
+		hear := func(v Review, err error) {
+			if err != nil {
+				t.Error(err)
+			}
+			answers <- v.Resolution
+		}
+		group.Go(func() { w.Advance(time.Millisecond) }) // the last one
+		group.Go(func() { hear(w.DecideReview(person("ana@example.com"), ws, a.Review, Verdict{Approve: true})) })
+		for range 20 {
+			group.Go(func() { hear(w.PollReview(context.Background(), ws, a.Review)) })
+		}
+		group.Go(func() {
+			if _, err := w.ExpireReviews(context.Background()); err != nil {
+				t.Error(err)
+			}
+		})
+		group.Wait()
+		close(answers)
+		end := w.review(ws, a.Review).Resolution
+		for v := range answers {
+			if v != 0 && v != end {
+				t.Errorf("%v was answered, and it is %v", v, end)
+			}
+		}
+		if s := w.stepStatus(ws, run, a.ID).Status; end == Approved != (s == StepRunning) || end == Expired != (s == StepBlocked) {
+			t.Errorf("it is %v, its step %v", end, s)
+		}
+		w.mustBalance()
+	}
+}
+
+// A clock that jumps neither approves nor loses a review: set back, it waits
+// longer; set ahead, its time is over.
+func TestAReviewSurvivesAClockThatJumps(t *testing.T) {
+	for name, c := range map[string]struct {
+		jump time.Duration
+		want Resolution
+	}{
+		"back by an hour": {-time.Hour, Approved}, "back by a year": {-365 * 24 * time.Hour, Approved},
+		"ahead by a minute": {time.Minute, Expired}, // nobody has polled since
+		"ahead by a year":   {365 * 24 * time.Hour, Expired},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := audited(t)
+			ws, run, a := w.waiting()
+			w.Advance(c.jump)
+			v := w.decide(ws, a.Review, Verdict{Approve: true})
+			s := w.stepStatus(ws, run, a.ID).Status
+			if v.Resolution != c.want || (s == StepRunning) != (c.want == Approved) {
+				t.Errorf("it is %v, its step %v", v.Resolution, s)
+			}
+		})
+	}
+}

@@ -192,11 +192,20 @@ func describeBudget(f facts, resolved bool) (title, text, page string, l level) 
 	case f["policy_name"] != nil:
 		of = "the limit " + f.quoted("policy_name")
 	}
-	text = "Resets at " + f.clock("resets_at") + "."
+	if f["resets_at"] != nil {
+		text = "Resets at " + f.clock("resets_at") + "."
+	}
 	if f["spent_usd"] != nil {
 		text = spentOf(f) + " " + text
 	}
+	if f["used"] != nil {
+		text = f.text("used") + " of " + f.text("limit") + " " + f.text("measure") + " are used. " + text
+	}
 	switch {
+	case resolved && f["policy_name"] != nil:
+		return "There is room again in " + of, "", page, levelGood
+	case f["policy_name"] != nil && f.text("percent") == "100":
+		return "All of " + of + " is used", text, page, levelBad
 	case resolved && f["reason"] == "window_over":
 		return "A new day begins for " + of, "", page, levelGood
 	case resolved:
