@@ -89,6 +89,19 @@ test('a view is saved under a name, found again, and deleted', async () => {
   await context.close()
 })
 
+test('a day of the chart leads to its runs, by keys too', async () => {
+  const { page, context, troubles } = await visit(browser, server, ada)
+  await page.goto('/runs?time=7d')
+  await settled(page)
+  const day = page.getByRole('link', { name: /^Runs of \w{3} \d+$/ }).first()
+  await day.focus()
+  await page.keyboard.press('Enter')
+  await page.waitForURL(/\/runs\?since=(\d{4}-\d\d-\d\d)&until=\1$/)
+  expect(await page.getByLabel('from').inputValue()).toMatch(/^\d{4}-\d\d-\d\d$/)
+  expect(troubles).toEqual([])
+  await context.close()
+})
+
 test('the file has exactly what is shown, and no formula', async () => {
   const { page, context } = await visit(browser, server, ada)
   await page.goto('/runs?tag=agent%3Abilling')
