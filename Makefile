@@ -86,7 +86,7 @@ ha: postgresql build ## kill PostgreSQL's primary and our nodes under load, ten 
 	cd tests/ha && go vet . && go run .
 
 .PHONY: bench
-bench: ## decisions a second beside a bare httprouter and PocketBase (5 minutes; see bench/main.go)
+bench: postgresql ## decisions a second beside a bare httprouter and PocketBase, on SQLite and PostgreSQL (8 minutes; see bench/main.go)
 	cd bench && go run .
 
 .PHONY: hook-bench

@@ -39,6 +39,7 @@ func programs() []program {
 	return []program{
 		bareRouter(),
 		pikarc(),
+		pikarcOnPostgres(),
 		pocketBase(),
 	}
 }

@@ -156,6 +156,9 @@ func onPostgresOnce(ctx context.Context, config postgres.Config, fn func(*postgr
 	if err == nil {
 		err = fn(c)
 	}
+	if postgres.IsUnavailable(err) { // a proxy may accept while it has no primary, and then end it
+		err = errors.Join(ErrUnavailable, err)
+	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", config, err)
 	}
