@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"sync"
 	"testing"
@@ -48,11 +49,17 @@ func (w *world) decide(ws WorkspaceKey, id uuid.UUID, v Verdict) Review {
 	return out
 }
 
-// stepStatus is how a step stands in its run.
+// stepStatus is how a step stands in its run, which is what it says when it is read alone.
 func (w *world) stepStatus(ws WorkspaceKey, run, step uuid.UUID) Step {
 	w.t.Helper()
 	steps := w.detail(ws, run).Steps
-	return steps[slices.IndexFunc(steps, func(s Step) bool { return s.ID == step })]
+	shown := steps[slices.IndexFunc(steps, func(s Step) bool { return s.ID == step })]
+	alone, err := w.Step(context.Background(), ws, run, step)
+	w.must(err)
+	if !reflect.DeepEqual(alone, shown) {
+		w.t.Errorf("alone the step is %+v, in its run %+v", alone, shown)
+	}
+	return shown
 }
 
 func TestAnApprovedStepRunsAndTheRecordSaysWhoseWordItWas(t *testing.T) {

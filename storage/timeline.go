@@ -176,7 +176,12 @@ func (s *Store) Step(ctx context.Context, ws WorkspaceKey, run, id uuid.UUID) (s
 			return err
 		}
 		row, err := readStep(tx, segment, runID, id)
-		step = row.shown(status)
+		if err != nil {
+			return err
+		}
+		one := []Step{row.shown(status)}
+		err = addPolicies(tx, runID, segment, segment, one)
+		step = one[0]
 		return err
 	})
 	return step, err

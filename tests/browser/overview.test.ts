@@ -194,7 +194,7 @@ test('Ctrl K goes to a page, a user and a run', async () => {
   const { page, context, troubles } = await open(account)
   const go = async (typed: string, option: RegExp) => {
     await page.keyboard.press('Control+k')
-    const field = page.getByRole('combobox', { name: 'A page, run, user or model' })
+    const field = page.getByRole('combobox', { name: 'A page, run, user, policy or model' })
     await field.fill(typed)
     await page.getByRole('option', { name: option }).waitFor()
     await page.keyboard.press('Enter')

@@ -30,7 +30,7 @@ beforeAll(async () => {
     await agent.step(run, 3, { model: text.slice(0, 255) }, { prompt: 7 })
     await agent.end(run)
   }
-  await server.reviews(account, hostile[0]!, hostile.join(' ').repeat(3))
+  await server.reviews(account, 'reviewed', hostile.join(' ').repeat(3))
 })
 
 afterAll(async () => {

@@ -1,8 +1,26 @@
 // Who decides, and what they are about to say: a draft for each review, so that moving on loses no words.
 import { api } from '../api/client'
+import { time } from '../live/clock.svelte'
 import { world } from '../live/world.svelte'
 import { notices } from '../shell/notices.svelte'
 import { type NewGrant, type Review, toldOf } from './words'
+
+// A reader's clock may be wrong by minutes, which is all the time that a review has.
+const WRONG = 3_000
+let ahead = $state(0)
+
+/** The time by which reviews expire: the server's, as far as its answers tell it. */
+export const serverTime = {
+  get now() {
+    return time.now + ahead
+  },
+  /** Learns from what has just come. */
+  learn({ expires_at, seconds_left, status }: Review) {
+    if (status !== 'pending' || seconds_left === 0) return
+    const by = Date.parse(expires_at) - seconds_left * 1000 - Date.now()
+    ahead = Math.abs(by) > WRONG ? by : 0
+  },
+}
 
 export type Scope = 'once' | NewGrant['scope']
 

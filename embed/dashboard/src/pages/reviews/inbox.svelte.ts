@@ -3,6 +3,7 @@
 import { api, Problem } from '../../api/client'
 import { atMostEvery } from '../../live/resource.svelte'
 import { stream } from '../../live/stream.svelte'
+import { serverTime } from '../../reviews/desk.svelte'
 import type { Review } from '../../reviews/words'
 import { merged } from './merge'
 
@@ -83,6 +84,7 @@ export class Inbox {
       pending.push(...page.items)
       cursor = page.next_cursor ?? undefined
     } while (cursor && pending.length < MOST)
+    if (pending[0]) serverTime.learn(pending[0])
     this.more = cursor !== undefined
     const still = new Set(pending.map(({ id }) => id))
     const gone = this.items.filter(({ id, status }) => status === 'pending' && !still.has(id))
