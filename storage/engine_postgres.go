@@ -355,10 +355,14 @@ func (e *postgresEngine) rollback() error {
 }
 
 func (e *postgresEngine) reopen(ctx context.Context) error {
-	if err := e.writer.Reopen(ctx); err != nil {
-		return err
+	err := e.writer.Reopen(ctx)
+	if err == nil {
+		err = postgres.Check(ctx, e.writer)
 	}
-	return postgres.Check(ctx, e.writer)
+	if err != nil { // nothing is written on a connection that was not found to be right
+		return errors.Join(err, e.writer.Close())
+	}
+	return nil
 }
 
 // dutyLock is the advisory lock of the node that does the upkeep.
@@ -457,6 +461,8 @@ func (e *postgresEngine) classify(err error) error {
 	}
 	return errors.Join(ErrUnavailable, err)
 }
+
+func (e *postgresEngine) again(err error) bool { return postgres.IsRetryable(err) }
 
 func (e *postgresEngine) explain(err error) error {
 	if postgres.IsFull(err) && !errors.Is(err, ErrNoSpace) {

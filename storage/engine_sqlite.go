@@ -66,6 +66,9 @@ type engine interface {
 	// statement; explain adds what the operator can do about one of a batch.
 	classify(err error) error
 	explain(err error) error
+	// again reports whether a transaction was given up in favour of another one,
+	// and may simply be run again.
+	again(err error) bool
 
 	backup(ctx context.Context, file string) (bytes int64, err error)
 	verify(ctx context.Context) (verify.Report, error)
@@ -286,6 +289,7 @@ func (e *sqliteEngine) read(ctx context.Context, from readPool, fn func(conn) er
 }
 
 func (e *sqliteEngine) classify(err error) error { return dbfile.Classify(err) }
+func (e *sqliteEngine) again(error) bool         { return false } // it has one writer at a time
 func (e *sqliteEngine) explain(err error) error  { return dbfile.OrNoSpace(err, e.path) }
 
 // SQLite reuses the pages of deleted rows, and its file never shrinks by

@@ -387,5 +387,8 @@ func postgresAlone() []string {
 		"TestAnOutageIsUnavailableAndOver",
 		"TestAWrongDatabaseIsRefusedWithoutItsPassword",
 		"TestATextWithANULHarmsNoOtherWrite",
+		"TestABatchThatIsGivenUpForAnotherIsRunAgain",
+		"TestABatchIsRunAgainAFewTimesOnly",
+		"TestAServerThatTakesNoWritesIsUnavailableUntilItDoes",
 	}
 }

@@ -17,6 +17,10 @@ import (
 // them waits for the last.
 const maxBatch = 256
 
+// maxAttempts bounds how often a batch is run that the database gives up for
+// the sake of another one.
+const maxAttempts = 5
+
 // job is one write: fn runs inside a transaction, and done gets its outcome
 // after the commit.
 type job struct {
@@ -141,9 +145,14 @@ func (s *Store) nextBatch() (batch []*job) {
 // were rolled back.
 func (s *Store) commitBatch(batch []*job) {
 	results, began := make([]error, len(batch)), time.Now()
-	s.publisher.reset(s)
-	s.cache.reviewsDecided = false
-	err := s.engine.explain(s.runBatch(batch, results))
+	var err error
+	for attempt := 0; attempt == 0 || attempt < maxAttempts && s.engine.again(err); attempt++ {
+		clear(results)
+		s.publisher.reset(s)
+		s.cache.reviewsDecided = false
+		err = s.runBatch(batch, results)
+	}
+	err = s.engine.explain(err)
 	s.stats.batch(len(batch), time.Since(began), err)
 	if err != nil {
 		for i := range results {
@@ -232,6 +241,9 @@ func (s *Store) runJob(j *job, result *error) error {
 	}
 	recorded := len(s.publisher.pending)
 	if *result = s.engine.classify(protect(j.fn, tx)); *result != nil {
+		if s.engine.again(*result) {
+			return *result // the others, which may succeed, are run again with it
+		}
 		s.publisher.pending = s.publisher.pending[:recorded]
 		if err := s.engine.rollbackTo(); err != nil {
 			return errors.Join(*result, err)

@@ -1,0 +1,106 @@
+package storage
+
+import (
+	"database/sql"
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/pikarc/server/guard"
+	"github.com/pikarc/server/storage/postgres"
+)
+
+// failingInserts has the first rows that are inserted into a table fail, so many of
+// them, with an SQLSTATE: when they are inserted, or only at COMMIT.
+func (w *world) failingInserts(table, state string, times int, atCommit bool) {
+	w.t.Helper()
+	trigger := "TRIGGER failing BEFORE INSERT ON " + table
+	if atCommit {
+		trigger = "CONSTRAINT TRIGGER failing AFTER INSERT ON " + table + " DEFERRABLE INITIALLY DEFERRED"
+	}
+	for _, statement := range []string{
+		`CREATE SEQUENCE failures`, // what it has counted is not rolled back
+		fmt.Sprintf(`CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+			IF nextval('failures') <= %d THEN RAISE EXCEPTION 'a made-up failure' USING ERRCODE = '%s'; END IF;
+			RETURN NEW; END $$`, times, state),
+		"CREATE " + trigger + " FOR EACH ROW EXECUTE FUNCTION fail()",
+	} {
+		w.must(w.alter(statement))
+	}
+}
+
+// A batch that PostgreSQL gives up in favour of another one is run again, a few
+// times, and nobody is told.
+func TestABatchThatIsGivenUpForAnotherIsRunAgain(t *testing.T) {
+	for _, state := range []string{"40001", "40P01"} {
+		for _, atCommit := range []bool{false, true} {
+			t.Run(fmt.Sprint(state, " at commit ", atCommit), func(t *testing.T) {
+				w := newWorld(t)
+				ws := w.roomy()
+				w.failingInserts("runs", state, maxAttempts-1, atCommit)
+				if a := w.start(ws, "u"); !a.Decision.Allowed() || w.number(`SELECT count(*) FROM runs`) != 1 {
+					t.Errorf("answered %+v, and there are %d runs", a.Decision, w.number(`SELECT count(*) FROM runs`))
+				}
+				w.mustBalance()
+			})
+		}
+	}
+}
+
+// Nor is it run for ever, and not for any other reason.
+func TestABatchIsRunAgainAFewTimesOnly(t *testing.T) {
+	for state, times := range map[string]int{"40001": maxAttempts, "57014": 1, "53300": 1} {
+		t.Run(state, func(t *testing.T) {
+			w := newWorld(t)
+			ws := w.roomy()
+			caller := w.caller(ws)
+			w.failingInserts("runs", state, times, true)
+			_, err := w.StartRun(t.Context(), caller, NewRun{UserID: "u"}, guard.Decide)
+			if !errors.Is(err, ErrUnavailable) || w.number(`SELECT count(*) FROM runs`) != 0 {
+				t.Errorf("answered %v", err)
+			}
+			w.start(ws, "u")
+			w.mustBalance()
+		})
+	}
+}
+
+// administer runs a statement beside the world's database, as its administrator does.
+func (w *world) administer(statement string) {
+	w.t.Helper()
+	db, err := sql.Open("pgx", onPostgres.URL("postgres"))
+	w.must(err)
+	_, err = db.ExecContext(w.t.Context(), statement)
+	w.must(errors.Join(err, db.Close()))
+}
+
+// A server that does not let a node write is unavailable, and no longer than that.
+func TestAServerThatTakesNoWritesIsUnavailableUntilItDoes(t *testing.T) {
+	for name, c := range map[string]struct {
+		spoil, mend string
+		is          error
+	}{
+		"read only":      {"SET default_transaction_read_only = on", "RESET default_transaction_read_only", postgres.ErrReadOnly},
+		"no connections": {"ALLOW_CONNECTIONS false", "ALLOW_CONNECTIONS true", ErrUnavailable},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			ws := w.roomy()
+			caller := w.caller(ws)
+			alter := "ALTER DATABASE " + w.name() + " "
+			w.administer(alter + c.spoil)
+			// Settings hold for new connections.
+			w.administer("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '" + w.name() + "'")
+			_, err := w.StartRun(t.Context(), caller, NewRun{UserID: "u"}, guard.Decide)
+			if !errors.Is(err, ErrUnavailable) || !errors.Is(err, c.is) {
+				t.Errorf("a start: %v", err)
+			}
+			if err := w.Ready(t.Context()); !errors.Is(err, ErrUnavailable) {
+				t.Errorf("ready: %v", err)
+			}
+			w.administer(alter + c.mend)
+			w.start(ws, "u")
+			w.mustBalance()
+		})
+	}
+}
