@@ -273,7 +273,7 @@ func (row *stepRow) fit(tx *Tx, ws *cachedWorkspace, r *cachedRun, old usage) er
 
 func saveStep(tx *Tx, runID int64, row stepRow, was usage) error {
 	tokens := func(n int64) sql.NullInt64 { return sql.NullInt64{Int64: n, Valid: row.bookedDay.Valid} }
-	err := tx.execOne(`UPDATE steps SET status = $3, completed_at = $4, duration_ms = $5, booked_day = $6,
+	err := tx.queueOne(`UPDATE steps SET status = $3, completed_at = $4, duration_ms = $5, booked_day = $6,
 			prompt_tokens = $7, completion_tokens = $8, input_picos = $9, output_picos = $10, cost_nanos = $11, model_id = $13, price_id = $14
 		WHERE run_id = $1 AND uuid = $2 AND segment = $12`,
 		runID, row.ID[:], int64(row.status), row.completedAt, row.duration, row.bookedDay, tokens(row.used.booked.prompt),
@@ -286,12 +286,12 @@ func saveStep(tx *Tx, runID int64, row stepRow, was usage) error {
 	case err != nil:
 		return err
 	case row.used.capped():
-		_, err = tx.exec(`INSERT INTO capped_steps (run_id, step_uuid, prompt_tokens, completion_tokens) VALUES ($1, $2, $3, $4)
+		err = tx.queue(`INSERT INTO capped_steps (run_id, step_uuid, prompt_tokens, completion_tokens) VALUES ($1, $2, $3, $4)
 			ON CONFLICT (run_id, step_uuid) DO UPDATE SET
 				prompt_tokens = excluded.prompt_tokens, completion_tokens = excluded.completion_tokens`,
 			runID, row.ID[:], row.used.reported.prompt, row.used.reported.completion)
 	case was.capped():
-		_, err = tx.exec(`DELETE FROM capped_steps WHERE run_id = $1 AND step_uuid = $2`, runID, row.ID[:])
+		err = tx.queue(`DELETE FROM capped_steps WHERE run_id = $1 AND step_uuid = $2`, runID, row.ID[:])
 	}
 	return err
 }
@@ -309,7 +309,7 @@ func savePayload(tx *Tx, runID int64, row *stepRow, in StepUpdate) error {
 	if in.Error != nil {
 		row.Error = in.Error
 	}
-	_, err := tx.exec(`INSERT INTO step_payloads (run_id, step_uuid, output_data, error, usage_data) VALUES ($1, $2, $3, $4, $5)
+	err := tx.queue(`INSERT INTO step_payloads (run_id, step_uuid, output_data, error, usage_data) VALUES ($1, $2, $3, $4, $5)
 		ON CONFLICT (run_id, step_uuid) DO UPDATE SET
 			output_data = coalesce(excluded.output_data, step_payloads.output_data),
 			error = coalesce(excluded.error, step_payloads.error),

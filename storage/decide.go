@@ -82,12 +82,12 @@ func recordDenial(tx *Tx, ws WorkspaceKey, runID int64, step []byte, d guard.Dec
 		step = []byte{}
 	}
 	if d.Policy != nil {
-		_, err := tx.exec(`INSERT INTO denials (run_id, step_uuid, reason, limit_value, used_value, resets_at, policy_id, policy_version)
+		err := tx.queue(`INSERT INTO denials (run_id, step_uuid, reason, limit_value, used_value, resets_at, policy_id, policy_version)
 			VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`, runID, step, int64(d.Reason), d.Limit, d.Used, nullMillis(d.ResetsAt),
 			d.Policy.ID, d.Policy.Version)
 		return err
 	}
-	_, err := tx.exec(`INSERT INTO denials (run_id, step_uuid, reason, limit_value, used_value, resets_at)
+	err := tx.queue(`INSERT INTO denials (run_id, step_uuid, reason, limit_value, used_value, resets_at)
 		VALUES ($1, $2, $3, $4, $5, $6)`,
 		runID, step, int64(d.Reason), d.Limit, d.Used, nullMillis(d.ResetsAt))
 	return err
@@ -144,7 +144,7 @@ func saveAnswer(tx *Tx, ws WorkspaceKey, runID int64, in Idempotency, a Answer) 
 	if in.Key == "" {
 		return nil
 	}
-	_, err := tx.exec(`INSERT INTO idempotency_keys (workspace_id, run_id, key, fingerprint, answer, created_at)
+	err := tx.queue(`INSERT INTO idempotency_keys (workspace_id, run_id, key, fingerprint, answer, created_at)
 		VALUES ($1, $2, $3, $4, $5, $6)
 		ON CONFLICT (workspace_id, run_id, key) DO UPDATE
 		SET fingerprint = excluded.fingerprint, answer = excluded.answer, created_at = excluded.created_at`,
@@ -154,7 +154,7 @@ func saveAnswer(tx *Tx, ws WorkspaceKey, runID int64, in Idempotency, a Answer) 
 
 // countDenial books a denial on the day.
 func countDenial(tx *Tx, ws WorkspaceKey, day int64, reason guard.Reason) error {
-	_, err := tx.exec(`INSERT INTO denial_days (workspace_id, day, reason, denial_count) VALUES ($1, $2, $3, 1)
+	err := tx.queue(`INSERT INTO denial_days (workspace_id, day, reason, denial_count) VALUES ($1, $2, $3, 1)
 		ON CONFLICT (workspace_id, day, reason) DO UPDATE SET denial_count = denial_days.denial_count + 1`,
 		ws, day, int64(reason))
 	return err
@@ -195,7 +195,7 @@ func (l stepLimit) insert(tx *Tx, segment, runID int64, step []byte, outcome int
 		from, slice = sql.NullInt64{Int64: l.countsFrom, Valid: true}, sql.NullInt64{Int64: l.slice, Valid: true}
 		scope = sql.NullString{String: l.scope, Valid: true}
 	}
-	_, err := tx.exec(`INSERT INTO step_policies (segment, run_id, step_uuid, policy_id, outcome, measure, counts_from, scope, slice)
+	err := tx.queue(`INSERT INTO step_policies (segment, run_id, step_uuid, policy_id, outcome, measure, counts_from, scope, slice)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
 		segment, runID, step, l.policy, outcome, nullZero(int64(l.measure)), from, scope, slice)
 	return err
@@ -304,7 +304,7 @@ func loadLimit(tx *Tx, key limitKey) (*cachedLimit, error) {
 }
 
 func (l *cachedLimit) save(tx *Tx) error {
-	_, err := tx.exec(`INSERT INTO policy_counters (workspace_id, policy_id, counts_from, scope, slice, used)
+	err := tx.queue(`INSERT INTO policy_counters (workspace_id, policy_id, counts_from, scope, slice, used)
 		VALUES ($1, $2, $3, $4, $5, $6)
 		ON CONFLICT (workspace_id, policy_id, counts_from, scope, slice) DO UPDATE SET used = excluded.used`,
 		l.ws, l.policy, l.countsFrom, l.scope, l.slice, l.used)
@@ -321,7 +321,7 @@ func usedSince(tx *Tx, k limitKey, first int64) (used int64, err error) {
 
 // addUse adds to a counter that is not cached.
 func addUse(tx *Tx, k limitKey, n int64) error {
-	_, err := tx.exec(`INSERT INTO policy_counters (workspace_id, policy_id, counts_from, scope, slice, used)
+	err := tx.queue(`INSERT INTO policy_counters (workspace_id, policy_id, counts_from, scope, slice, used)
 		VALUES ($1, $2, $3, $4, $5, $6)
 		ON CONFLICT (workspace_id, policy_id, counts_from, scope, slice) DO UPDATE SET used = policy_counters.used + excluded.used`,
 		k.ws, k.policy, k.countsFrom, k.scope, k.slice, n)

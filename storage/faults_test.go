@@ -1,9 +1,12 @@
 package storage
 
 import (
+	"context"
 	"database/sql"
 	"errors"
 	"fmt"
+	"runtime"
+	"sync"
 	"testing"
 
 	"github.com/pikarc/server/guard"
@@ -103,4 +106,40 @@ func TestAServerThatTakesNoWritesIsUnavailableUntilItDoes(t *testing.T) {
 			w.mustBalance()
 		})
 	}
+}
+
+// However many calls share a batch, it costs two round trips: one that begins it
+// and locks, and one that writes all rows and commits.
+func TestABatchCostsTwoRoundTrips(t *testing.T) {
+	w := newWorld(t)
+	ws := w.roomy()
+	s, writer := w.Store, w.engine.(*postgresEngine).writer
+	const calls = 32
+	run, model, payload := w.start(ws, "u").ID, "gpt-4o", []byte(`{"a":1}`)
+	batch := func() (sent int64) {
+		var group sync.WaitGroup
+		s.writerLock <- struct{}{} // so that the calls gather
+		for i := range calls {
+			group.Go(func() {
+				_, err := s.CreateStep(context.Background(), Caller{Workspace: ws}, run,
+					NewStep{Type: 1, Sequence: int64(i), Model: &model, InputData: payload}, guard.Decide)
+				if err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		for len(s.queue) < calls { // beside the one that holds the writer
+			runtime.Gosched()
+		}
+		before := writer.RoundTrips()
+		<-s.writerLock
+		group.Wait()
+		return writer.RoundTrips() - before
+	}
+	batch() // the first of each statement is prepared
+	batch()
+	if trips := batch(); trips != 2 {
+		t.Errorf("%d calls cost %d round trips", calls, trips)
+	}
+	w.mustBalance()
 }

@@ -388,6 +388,9 @@ func postgresAlone() []string {
 		"TestAWrongDatabaseIsRefusedWithoutItsPassword",
 		"TestATextWithANULHarmsNoOtherWrite",
 		"TestABatchThatIsGivenUpForAnotherIsRunAgain",
+		"TestABatchCostsTwoRoundTrips",
+		"TestThePostgresSchemaIsTheOneThatIsWrittenDown",
+		"TestPostgresMakesTheIdsThatSQLiteMakes",
 		"TestABatchIsRunAgainAFewTimesOnly",
 		"TestAServerThatTakesNoWritesIsUnavailableUntilItDoes",
 	}

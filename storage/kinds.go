@@ -267,10 +267,10 @@ func (row *stepRow) saveParts(tx *Tx, runID int64, was usage) error {
 	case p == was.parts && at == was.partPrices:
 		return nil
 	case p == parts{}:
-		_, err := tx.exec(`DELETE FROM step_usage WHERE segment = $1 AND run_id = $2 AND step_uuid = $3`, row.segment, runID, row.ID[:])
+		err := tx.queue(`DELETE FROM step_usage WHERE segment = $1 AND run_id = $2 AND step_uuid = $3`, row.segment, runID, row.ID[:])
 		return err
 	}
-	_, err := tx.exec(`INSERT INTO step_usage (segment, run_id, step_uuid, cached_tokens, cache_write_tokens, cache_write_1h_tokens,
+	err := tx.queue(`INSERT INTO step_usage (segment, run_id, step_uuid, cached_tokens, cache_write_tokens, cache_write_1h_tokens,
 			reasoning_tokens, service_tier, reported_nanos, cached_picos, cache_write_picos, cache_write_1h_picos, reasoning_picos)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
 		ON CONFLICT (segment, run_id, step_uuid) DO UPDATE SET cached_tokens = excluded.cached_tokens,

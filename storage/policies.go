@@ -190,7 +190,7 @@ func addFigures(tx *Tx, ws WorkspaceKey, list []StoredPolicy) error {
 
 // countHit counts that a policy has objected.
 func countHit(tx *Tx, ws WorkspaceKey, policy, outcome int64) error {
-	_, err := tx.exec(`INSERT INTO policy_days (workspace_id, day, policy_id, outcome, hit_count) VALUES ($1, $2, $3, $4, 1)
+	err := tx.queue(`INSERT INTO policy_days (workspace_id, day, policy_id, outcome, hit_count) VALUES ($1, $2, $3, $4, 1)
 		ON CONFLICT (workspace_id, day, policy_id, outcome) DO UPDATE SET hit_count = policy_days.hit_count + 1`,
 		ws, dayOf(tx.now), policy, outcome)
 	return err

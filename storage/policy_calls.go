@@ -494,7 +494,7 @@ func (r *cachedRun) saveHistory(tx *Tx) error {
 	for _, hash := range r.facts.history {
 		history = binary.BigEndian.AppendUint64(history, hash)
 	}
-	_, err := tx.exec(`INSERT INTO run_actions (run_id, history) VALUES ($1, $2)
+	err := tx.queue(`INSERT INTO run_actions (run_id, history) VALUES ($1, $2)
 		ON CONFLICT (run_id) DO UPDATE SET history = excluded.history`, r.id, history)
 	return err
 }

@@ -39,7 +39,7 @@ func tagsOf(metadata []byte) (tags []Tag) {
 
 func saveTags(tx *Tx, ws WorkspaceKey, r *cachedRun, id uuid.UUID, tags []Tag) error {
 	for _, t := range tags {
-		_, err := tx.exec(`INSERT INTO run_tags (run_id, key, value, workspace_id, run_uuid) VALUES ($1, $2, $3, $4, $5)`,
+		err := tx.queue(`INSERT INTO run_tags (run_id, key, value, workspace_id, run_uuid) VALUES ($1, $2, $3, $4, $5)`,
 			r.id, t.Key, t.Value, ws, id[:])
 		if err != nil {
 			return err
@@ -265,7 +265,7 @@ func indexTitlesChunk(tx *Tx) (n int, err error) {
 
 // markUnindexed has IndexRuns look at a step again: it was reported with an error or another model.
 func markUnindexed(tx *Tx, runID int64, step uuid.UUID) error {
-	_, err := tx.exec(`INSERT INTO unindexed_steps (run_id, step_uuid) VALUES ($1, $2)
+	err := tx.queue(`INSERT INTO unindexed_steps (run_id, step_uuid) VALUES ($1, $2)
 		ON CONFLICT (run_id, step_uuid) DO NOTHING`, runID, step[:])
 	return err
 }

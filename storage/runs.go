@@ -130,7 +130,7 @@ func insertRun(tx *Tx, c Caller, userID int64, in NewRun, d guard.Decision) (uui
 	if err := saveRepairs(tx, r.id, nil, in.Repairs); err != nil || in.Metadata == nil {
 		return id, r, err
 	}
-	_, err = tx.exec(`INSERT INTO run_metadata (run_id, metadata) VALUES ($1, $2)`, r.id, string(in.Metadata))
+	err = tx.queue(`INSERT INTO run_metadata (run_id, metadata) VALUES ($1, $2)`, r.id, string(in.Metadata))
 	return id, r, err
 }
 
@@ -264,7 +264,7 @@ func saveRepairs(tx *Tx, runID int64, step []byte, r Repairs) error {
 	if step == nil {
 		step = []byte{}
 	}
-	_, err := tx.exec(`INSERT INTO repairs (run_id, step_uuid, fields) VALUES ($1, $2, $3)
+	err := tx.queue(`INSERT INTO repairs (run_id, step_uuid, fields) VALUES ($1, $2, $3)
 		ON CONFLICT (run_id, step_uuid) DO UPDATE SET fields = repairs.fields | excluded.fields`, runID, step, int64(r))
 	return err
 }

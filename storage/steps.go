@@ -142,7 +142,7 @@ func insertStep(tx *Tx, ws WorkspaceKey, r *cachedRun, in NewStep, d guard.Decis
 	if err := saveRepairs(tx, r.id, row.ID[:], in.Repairs); err != nil || in.InputData == nil {
 		return row, err
 	}
-	_, err = tx.exec(`INSERT INTO step_payloads (run_id, step_uuid, input_data) VALUES ($1, $2, $3)`,
+	err = tx.queue(`INSERT INTO step_payloads (run_id, step_uuid, input_data) VALUES ($1, $2, $3)`,
 		r.id, row.ID[:], string(in.InputData))
 	return row, err
 }
@@ -180,7 +180,7 @@ func (r *cachedRun) assignSegment(tx *Tx) (segment int64, err error) {
 	if err != nil || segment == r.segment {
 		return segment, err
 	}
-	_, err = tx.exec(`INSERT INTO run_segments (run_id, segment) VALUES ($1, $2) ON CONFLICT (run_id, segment) DO NOTHING`, r.id, segment)
+	err = tx.queue(`INSERT INTO run_segments (run_id, segment) VALUES ($1, $2) ON CONFLICT (run_id, segment) DO NOTHING`, r.id, segment)
 	return segment, err
 }
 

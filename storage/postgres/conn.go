@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -37,6 +38,7 @@ type Conn struct {
 	queue   []queued
 	known   map[string]*text // texts that are prepared
 	running bool             // a query, whose callback may not run another
+	trips   atomic.Int64
 
 	// A savepoint is sent only once a statement of the job is. Until then
 	// rolling back to it means to forget what was queued since.
@@ -184,6 +186,7 @@ func (c *Conn) Run(ctx context.Context, query string) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
+	c.trips.Add(1)
 	if _, err := c.pg.PgConn().Exec(ctx, query).ReadAll(); err != nil {
 		return fmt.Errorf("%s: %w", FirstWords(query), err)
 	}
@@ -241,6 +244,7 @@ func (c *Conn) send(ctx context.Context, query string, args []any, read func(pgx
 		c.add(&batch, q.query, q.args)
 	}
 	c.add(&batch, query, args)
+	c.trips.Add(1)
 	results := c.pg.SendBatch(ctx, &batch)
 	defer func() { err = errors.Join(err, results.Close()) }()
 	c.queue, c.mark = c.queue[:0], 0
@@ -308,6 +312,10 @@ func renumbered(query string, args int) *text {
 }
 
 var parameters = regexp.MustCompile(`\$[0-9]+`)
+
+// RoundTrips counts how often the connection has waited for the server, but to
+// prepare a text that is new to it.
+func (c *Conn) RoundTrips() int64 { return c.trips.Load() }
 
 // Pending is how many statements wait to be sent.
 func (c *Conn) Pending() int { return len(c.queue) }
