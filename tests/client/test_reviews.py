@@ -71,3 +71,49 @@ async def test_the_client_waits_where_the_workspace_asks_all(account, client, cl
         async with client.run(USER) as run:
             await asyncio.gather(refund(run, done), decide(account, "deny", "not this one"))
     assert (type(caught.value).__name__, done) == ("PikarcReviewDeniedError", [1])
+
+
+async def test_fifty_agents_wait_at_once_and_each_hears_its_own_verdict(
+    account, client, client_version, refunds_need_a_person
+):
+    if client_version in ("0.1.0", "0.1.1"):  # which do not wait
+        return
+    account.configure(reviews="all_clients", max_concurrent_runs=100)
+    agents, started, refused = 50, set(), set()
+
+    async def agent(name: str) -> None:
+        async def tool() -> int:
+            assert name not in started, "one approval, two executions"
+            started.add(name)
+            return 1
+
+        try:
+            async with client.run(name) as run:
+                await run.tool_call(tool, tool_name="refund")
+        except Exception as error:  # noqa: BLE001 -- its own error, which only this version has
+            assert type(error).__name__ == "PikarcReviewDeniedError", error
+            refused.add(name)
+
+    async def person() -> set[str]:
+        approved: set[str] = set()
+        http = account.server.http
+        login = {"email": account.email, "password": "correct horse battery"}
+        token = http.request("POST", "/v1/auth/login", json=login).json()["access_token"]
+        headers = {"Authorization": f"Bearer {token}"}
+        waiting: list[dict] = []
+        while len(waiting) < agents:
+            waiting = (await asyncio.to_thread(account.call, "GET", "/v1/reviews/?status=pending&limit=100"))["items"]
+            await asyncio.sleep(0.05)
+        for i, review in enumerate(waiting):
+            verdict = "deny" if i % 5 == 0 else "approve"
+            path = f"/v1/reviews/{review['id']}/{verdict}"
+            answer = await asyncio.to_thread(http.request, "POST", path, json={"note": "n"}, headers=headers)
+            assert answer.is_success, answer.text
+            if verdict == "approve":
+                approved.add(review["user_id"])
+        return approved
+
+    approved, *_ = await asyncio.gather(person(), *(agent(f"agent-{i}") for i in range(agents)))
+    assert started == approved
+    assert len(started) == 40
+    assert refused == {f"agent-{i}" for i in range(agents)} - started
