@@ -86,7 +86,7 @@ test('texts of strangers are shown as text in a list of runs and in a run', asyn
   const { page, context, troubles } = await visit(browser, server, account)
   await page.goto('/runs')
   await settled(page)
-  for (const text of hostile) await page.locator('tbody').getByText(shown(text).slice(0, 60)).first().waitFor()
+  for (const text of hostile) await page.locator('tbody').getByText(shown(text).slice(0, 60)).filter({ visible: true }).first().waitFor()
   for (const [text, id] of runs) {
     await page.goto(`/runs/${id}`)
     await settled(page)
