@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import type { Browser, Page } from 'playwright-core'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { launch, settled, visit } from './browser'
-import { routes } from './routes'
+import { addressOf, routes } from './routes'
 import { type Account, PASSWORD, Server, freePort, until } from './server'
 
 const base = '/pikarc'
@@ -88,10 +88,10 @@ test('no page links above the path, and agents are told the whole address', asyn
   await context.addInitScript(([key, value]) => localStorage.setItem(key, value), token)
   const { id } = await server.agent(account).start('bob')
   for (const { path } of routes.filter(({ access }) => access !== 'outside')) {
-    await page.goto(base + path.replace('{id}', id))
+    await page.goto(base + addressOf(path, id, 'bob'))
     await settled(page)
     expect(await strays(page), path).toEqual([])
-    expect(new URL(page.url()).pathname, path).toBe(base + path.replace('{id}', id))
+    expect(new URL(page.url()).pathname, path).toBe(base + addressOf(path, id, 'bob'))
     const text = await page.locator('main').textContent()
     if (path === '/docs') expect(text).toContain(`${front.url}${base}/v1/runs/`)
     if (path === '/welcome') expect(text).toContain(`export PIKARC_BASE_URL=${front.url}${base}`)

@@ -124,7 +124,7 @@ describe('users', () => {
       expect(await erased.textContent()).toContain('$0.00225')
       expect(await erased.getByRole('button', { name: /^Erase/ }).count()).toBe(0)
       await erased.getByRole('link').first().click()
-      await page.waitForURL('**/runs?user_id=*')
+      await page.waitForURL('**/users/*')
       await page.locator('tbody a').first().click()
       await page.waitForURL(`**/runs/${id}`)
       await settled(page)

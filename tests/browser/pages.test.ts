@@ -51,7 +51,7 @@ test.each(visits)('%s (signed in: %s) is accessible, fits, and breaks no policy'
   const { page, context, troubles } = await visit(browser, server, signedIn ? account : undefined)
   for (const colorScheme of ['light', 'dark'] as const) {
     await page.emulateMedia({ colorScheme })
-    await page.goto(addressOf(path, run))
+    await page.goto(addressOf(path, run, hostile[0]!))
     await settled(page)
     for (const width of [1280, 360]) {
       // Of the API reference axe looks at ten thousand elements: each width and each theme once.
@@ -72,7 +72,7 @@ test.each(['/sign-in', '/overview', '/runs', '/runs/{id}', '/limits'])('%s takes
   // The first word of the stream would throw away what is left. What a worker asks for, no route holds back.
   await context.addInitScript(() => delete (window as { SharedWorker?: unknown }).SharedWorker)
   await page.route('**/v1/events', () => {})
-  await page.goto(addressOf(path, run))
+  await page.goto(addressOf(path, run, hostile[0]!))
   await settled(page)
   const left = await page.evaluate(() => {
     const { pikarcEarly } = window as unknown as { pikarcEarly: { answers: Map<string, unknown> } }

@@ -16,5 +16,6 @@ export const routes: Route[] = source
 /** The policy that Server.reviews makes. */
 export const POLICY = 'large-refund'
 
-/** The address of a page with an id in it: a run's, or that policy's. */
-export const addressOf = (path: string, run: string) => path.replace('{id}', path.startsWith('/policies/') ? POLICY : run)
+/** The address of a page with an id in it: a run's, that policy's, or a user's. */
+export const addressOf = (path: string, run: string, user: string) =>
+  path.replace('{user}', encodeURIComponent(user)).replace('{id}', path.startsWith('/policies/') ? POLICY : run)

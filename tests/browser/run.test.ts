@@ -226,8 +226,8 @@ test('jumps, filters and folds show what one looks for; a link to a step leads t
   await fold.click()
   await page.evaluate(() => window.scrollTo(0, 333))
   const scrolled = await page.evaluate(() => window.scrollY)
-  await page.evaluate(() => document.querySelector<HTMLAnchorElement>('main a[href*="/runs?user_id"]')!.click())
-  await page.waitForURL('**/runs?user_id=*')
+  await page.evaluate(() => document.querySelector<HTMLAnchorElement>('main a[href*="/users/"]')!.click())
+  await page.waitForURL('**/users/*')
   await page.goBack()
   await expect.poll(() => page.evaluate(() => window.scrollY)).toBe(scrolled)
 

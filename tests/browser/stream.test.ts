@@ -4,7 +4,7 @@ import http, { createServer } from 'node:http'
 import { chromium, type Browser, type Page } from 'playwright-core'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { launch, settled, visit } from './browser'
-import { routes } from './routes'
+import { addressOf, routes } from './routes'
 import { type Account, Server, until } from './server'
 
 let server: Server
@@ -170,7 +170,7 @@ test.each(inside)('%s asks each call once when it opens', async (path) => {
   page.on('request', (request) => {
     if (request.url().startsWith(server.url + '/v1/')) asked.push(request.method() + ' ' + request.url().slice(server.url.length))
   })
-  await page.goto(path.replace('{id}', run))
+  await page.goto(addressOf(path, run, 'user'))
   await settled(page)
   // Told of a change, the stream has been open for all that comes before it.
   const told = page.waitForRequest('**/v1/workspace/')

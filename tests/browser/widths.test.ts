@@ -118,7 +118,7 @@ test.each(routes.filter(({ access }) => access !== 'outside').map(({ path }) => 
   '%s is whole at every width and on paper',
   async (path) => {
     const { page, context, troubles } = await visit(browser, server, account)
-    await page.goto(addressOf(path, run))
+    await page.goto(addressOf(path, run, 'organisation-3/maria.kowalska'))
     await settled(page)
     if (path === '/overview') await page.locator('canvas').waitFor()
     const found: string[] = []
