@@ -125,7 +125,7 @@ func TestSecretFileCanMoveIntoTheEnvironment(t *testing.T) {
 	for _, text := range []string{string(content), strings.TrimSpace(string(content))} {
 		fromEnv, err := auth.LoadSecret(t.TempDir(), text)
 		if err != nil || !bytes.Equal(auth.Root(fromFile), auth.Root(fromEnv)) {
-			t.Errorf("%d bytes of the file give another secret (error %v)", len(text), err)
+			t.Errorf("%d bytes from the file give another secret (error %v)", len(text), err)
 		}
 	}
 }
@@ -214,7 +214,7 @@ func TestSecretFileMayLackItsNewline(t *testing.T) {
 		roots[string(auth.Root(secret))] = true
 	}
 	if len(roots) != 1 {
-		t.Errorf("the line's end changes the secret")
+		t.Errorf("the line ending changes the secret")
 	}
 }
 

@@ -41,7 +41,7 @@ func issue(t testing.TB, tokens *auth.Tokens) string {
 	return token
 }
 
-// forge signs header and payload as HMAC-SHA256 whatever they say.
+// forge signs any header and payload with HMAC-SHA256.
 func forge(key []byte, header, payload string) string {
 	b64 := base64.RawURLEncoding
 	text := b64.EncodeToString([]byte(header)) + "." + b64.EncodeToString([]byte(payload))
@@ -50,7 +50,7 @@ func forge(key []byte, header, payload string) string {
 	return text + "." + b64.EncodeToString(mac.Sum(nil))
 }
 
-// payload is what Issue puts into a token at issuedAt, then changed.
+// payload is what Issue puts into a token at issuedAt, with the given replacements.
 func payload(oldNew ...string) string {
 	whole := fmt.Sprintf(`{"sub":%q,"exp":%d,"iat":%d,"ws":%q,"ver":7}`,
 		account, issuedAt().Add(tokenTTL).Unix(), issuedAt().Unix(), workspace)
@@ -105,8 +105,8 @@ func TestTokenRoundTripsAnyClaims(t *testing.T) {
 	})
 }
 
-// The texts are pinned: a release that read tokens in another way would sign
-// everybody out. The first is of before tokens had an id.
+// The texts are pinned: a release that read tokens differently would sign everybody out. The first
+// is from before tokens had an id.
 func TestTokenTextsAreStable(t *testing.T) {
 	const (
 		without = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiIwMTkzNmY0ZS0wMDAwLTcwMDAtODAwMC0wMDAwMDAwMDAwMDEiLCJleHAiOjE3OTU1MDQxMDksImlhdCI6MTc5NTQxNzcwOSwid3MiOiIwMTkzNmY0ZS0wMDAwLTcwMDAtODAwMC0wMDAwMDAwMDAwMDIiLCJ2ZXIiOjd9.Np7hRhFho2c1ehcusLBhu5x-Vg2TIUca7zKUJZ42OW8"
@@ -241,9 +241,9 @@ func TestTokenWithMissingOrDamagedClaimsIsRefused(t *testing.T) {
 		"ver overflow":   payload(`"ver":7`, `"ver":9223372036854775808`),
 		"nbf ahead":      payload(`"ver":7`, `"ver":7,"nbf":`+exp),
 		"empty object":   "{}",
-		"no object":      "[]",
+		"not an object":  "[]",
 		"null":           "null",
-		"no JSON":        "{",
+		"not JSON":       "{",
 		"two JSON texts": payload() + "{}",
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -307,7 +307,7 @@ func TestTokenWithAnyByteChangedIsRefused(t *testing.T) {
 	}
 }
 
-// A base64 digit of a 32-byte signature's end carries two unused bits.
+// The last base64 digit of a 32-byte signature has two unused bits.
 func TestTokenSignatureHasOneSpelling(t *testing.T) {
 	tokens := tokensAt(t, issuedAt())
 	token := issue(t, tokens)

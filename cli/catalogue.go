@@ -26,8 +26,8 @@ const maxCatalogue = 8 << 20
 // cataloguePath is where a catalogue of the operator's own lies.
 func cataloguePath(dir string) string { return filepath.Join(dir, "catalogue.txt") }
 
-// published is the catalogue of published prices: that of the data directory, if
-// there is one that is no older than the one in the binary.
+// loadCatalogue returns the catalogue of published prices: the one in the data directory, if there
+// is one that is not older than the one in the binary.
 func published(dir string) (*prices.Catalogue, error) {
 	embedded, err := prices.ParseCatalogue(embed.Catalogue())
 	if err != nil {
@@ -56,11 +56,11 @@ func readCatalogue(path string) (*prices.Catalogue, error) {
 		return nil, fmt.Errorf("read %s: %w", path, err)
 	}
 	if len(text) > maxCatalogue {
-		return nil, fmt.Errorf("%s is larger than %d MiB, which no catalogue is", path, maxCatalogue>>20)
+		return nil, fmt.Errorf("%s is larger than %d MiB: not a catalogue", path, maxCatalogue>>20)
 	}
 	c, err := prices.ParseCatalogue(string(text))
 	if err != nil {
-		return nil, fmt.Errorf("%s is no catalogue: %w", path, err)
+		return nil, fmt.Errorf("%s is not a catalogue: %w", path, err)
 	}
 	return c, nil
 }
@@ -76,12 +76,13 @@ func newUpdatePrices() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "update --from FILE",
 		Short: "Use another catalogue of published prices than the binary's",
-		Long: "Uses another catalogue of published prices than the one in the binary: newer, or of your own. It shows what would\n" +
-			"change, and changes nothing without --yes. The file is kept in the data directory; a server takes it when it is\n" +
-			"started again, and goes back to the binary's own once that is newer, or the file is removed.\n\n" +
-			"The form is that of embed/catalogue/catalogue.txt in the source, which `make prices` makes. An older catalogue is\n" +
-			"refused, and so are prices that fell to zero, moved more than 3 ×, or are above $0.01 a token, unless --accept\n" +
-			"names the model.",
+		Long: "Uses another catalogue of published prices than the binary's: a newer one, or\n" +
+			"your own. It shows what would change, and changes nothing without --yes. The\n" +
+			"file is kept in the data directory. A server uses it from its next start, until\n" +
+			"the file is removed or the binary's own catalogue is newer.\n\n" +
+			"The format is that of embed/catalogue/catalogue.txt in the source, which `make\n" +
+			"prices` writes. An older catalogue is refused. So are prices that fell to zero,\n" +
+			"moved more than 3 ×, or are above $0.01 a token, unless --accept names the model.",
 		Example: "  pikarc prices update --from catalogue.txt\n" +
 			"  pikarc prices update --from catalogue.txt --accept openai/gpt-4o --yes",
 		Args: noArgs,
@@ -120,27 +121,30 @@ func updatePrices(ctx context.Context, at place, o updateOptions, stdout io.Writ
 	}
 	changes := prices.Compare(before, after, now())
 	if doubted := doubts(changes, o.accept); len(doubted) > 0 {
-		return fmt.Errorf("nothing was changed: look at these prices, and name each model that is right with --accept:\n%s",
+		return fmt.Errorf("nothing was changed: check these prices, and name each model that is "+
+			"right with --accept:\n%s",
 			strings.Join(doubted, "\n"))
 	}
 	if err := printChanges(stdout, before, after, changes); err != nil {
 		return err
 	}
 	if !o.yes {
-		_, err := fmt.Fprintln(stdout, "Nothing was changed: --yes takes it.")
+		_, err := fmt.Fprintln(stdout, "Nothing was changed: add --yes to use it.")
 		return err
 	}
 	if err := keepCatalogue(o.from, at.dir); err != nil {
 		return fmt.Errorf("keep the catalogue: %w", err)
 	}
-	_, err = fmt.Fprintf(stdout, "Kept as %s. A server that is running takes it when it is started again.\n", cataloguePath(at.dir))
+	_, err = fmt.Fprintf(stdout, "Saved as %s. A running server uses it from its next start.\n",
+		cataloguePath(at.dir))
 	if at.inPostgres() {
-		_, err = fmt.Fprintln(stdout, "Each node reads the file of its own data directory: give it to all of them.")
+		_, err = fmt.Fprintln(stdout, "Each node reads the file in its own data directory: copy "+
+			"it to all of them.")
 	}
 	return err
 }
 
-// doubts says what is suspicious and accepted by nobody.
+// unacceptedWarnings lists the suspicious changes that --accept does not name.
 func doubts(changes []prices.Change, accepted []string) (lines []string) {
 	for _, c := range changes {
 		if model, _, _ := strings.Cut(c.Model, "@"); c.Doubt != "" && !slices.Contains(accepted, model) {
@@ -159,7 +163,7 @@ func printChanges(w io.Writer, before, after *prices.Catalogue, changes []prices
 	return out.Flush()
 }
 
-// keepCatalogue copies the file into the data directory, whole or not at all.
+// installCatalogue copies the file into the data directory, atomically.
 func keepCatalogue(from, dir string) error {
 	text, err := os.ReadFile(from)
 	if err != nil {

@@ -93,7 +93,8 @@ func runCopy(ctx context.Context, o copyOptions, stdout, stderr io.Writer) error
 	case err != nil:
 		return err
 	case report.AlreadyThere:
-		fmt.Fprintf(stdout, "%s has all %d rows of %s already: nothing was to be done\n", report.To, report.Rows, report.From)
+		fmt.Fprintf(stdout, "%s already has all %d rows of %s: nothing to do\n",
+			report.To, report.Rows, report.From)
 		return nil
 	}
 	fmt.Fprintf(stdout, "%d rows of %d tables are copied from %s to %s in %.1f s", report.Rows, report.Tables,

@@ -17,9 +17,9 @@ import (
 
 const databaseFlag = "database"
 
-// place is where a command finds the ledger: SQLite's file in the data
-// directory, or a database of PostgreSQL. In either case the directory has what
-// lies beside it: the server secret, certificates and an operator's catalogue.
+// ledgerLocation is where a command finds the ledger: SQLite's file in the data directory, or a
+// PostgreSQL database. Either way the directory also holds the server secret, certificates and the
+// operator's catalogue.
 type place struct {
 	dir string
 	url string // of PostgreSQL, and perhaps with a password; "" for the file

@@ -33,12 +33,10 @@ func newDemo() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "demo",
 		Short: "Serve a workspace with made-up history and simulated agents",
-		Long: "Makes a throw-away data directory with an account and two weeks of made-up " +
-			"history, serves it,\n" +
-			"and keeps simulated agents running against it until SIGINT or SIGTERM. Then the " +
-			"directory is removed,\n" +
-			"unless --data-dir was given; that one must not hold a database yet. With --database the " +
-			"ledger is made in\n" +
+		Long: "Makes a temporary data directory with an account and two weeks of made-up\n" +
+			"history, serves it, and keeps simulated agents running against it until SIGINT\n" +
+			"or SIGTERM. Then it removes the directory, unless you named one with --data-dir;\n" +
+			"that must not contain a database. With --database the ledger is created in\n" +
 			"PostgreSQL, in a database without tables, and stays there.",
 		Example: "  pikarc demo --addr localhost:8001",
 		Args:    noArgs,
@@ -57,7 +55,7 @@ func newDemo() *cobra.Command {
 	f.StringVar(&o.addr, "addr", defaultAddr,
 		"address to listen on; without a port it is "+defaultPort)
 	f.String("data-dir", "", "where to keep the demo's data; a throw-away directory when empty")
-	f.Uint64Var(&o.seed, "seed", 1, "from which everything is made up")
+	f.Uint64Var(&o.seed, "seed", 1, "random seed of the made-up data")
 	return cmd
 }
 
@@ -114,8 +112,8 @@ func runDemo(ctx context.Context, at place, o demoOptions, stdout, stderr io.Wri
 	return server.New(store, cfg).Serve(ctx, ln)
 }
 
-// requireNew finds a place that holds nothing yet. The secret of a database that
-// outlives the demo must do so too.
+// requireNew checks that the location holds nothing yet. A PostgreSQL database outlives the demo,
+// so its server secret must be kept too.
 func (at place) requireNew(ctx context.Context) error {
 	if at.inPostgres() {
 		given, err := setting(serverSecret)
@@ -132,7 +130,7 @@ func (at place) requireNew(ctx context.Context) error {
 	}
 	found, err := at.exists(ctx)
 	if err == nil && found {
-		err = fmt.Errorf("%s is there already: the demo only fills a new database", at)
+		err = fmt.Errorf("%s already exists: the demo only fills a new database", at)
 	}
 	return err
 }
@@ -159,7 +157,7 @@ func fillDemo(
 	return password, apiKey.Full, demo.Fill(ctx, store, workspace.Key(), seed, time.Now())
 }
 
-// unlessEnded drops the error if ctx has ended: a signal is no failure.
+// ignoreIfEnded drops the error if ctx has ended: being stopped by a signal is not a failure.
 func unlessEnded(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return nil

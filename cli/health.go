@@ -24,13 +24,11 @@ func newHealth() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "health",
 		Short: "Ask the server on this machine whether it is ready",
-		Long: "Asks the server that runs on this machine whether it is ready to decide: its " +
-			"schema is current and\n" +
-			"it can write. Exit code 0 when it is, 1 when it is not. It reads no data, and " +
-			"needs no --data-dir.\n\n" +
-			"Give it the settings of the server (the same environment will do): from them it " +
-			"knows the address and\n" +
-			"whether TLS is spoken there. Of a base path it need not know.",
+		Long: "Asks the server that runs on this machine whether it is ready to decide: its\n" +
+			"schema is current and it can write. Exit code 0 when it is, 1 when it is not. It\n" +
+			"reads no data, and needs no --data-dir.\n\n" +
+			"Give it the server's settings (the same environment is enough): they tell it the\n" +
+			"address, and whether the server speaks TLS. It does not need --base-path.",
 		Example: `  pikarc health
   PIKARC_TLS_DOMAIN=agents.example.com pikarc health
   pikarc health --addr :443 --tls`,
@@ -65,7 +63,7 @@ func health(ctx context.Context, o healthOptions, stdout io.Writer) error {
 			return err
 		}
 		if err = errors.Join(err, unready); !errors.Is(unready, errNoAnswer) {
-			break // it is there, and says that it is not ready
+			break // it answers, and says that it is not ready
 		}
 	}
 	return err
@@ -73,8 +71,8 @@ func health(ctx context.Context, o healthOptions, stdout io.Writer) error {
 
 var errNoAnswer = errors.New("the server does not answer")
 
-// ask asks the server at an address. What it says is believed without a look at
-// its certificate: it is on this machine, and nothing is sent to it.
+// ask asks the server at an address. It does not verify the certificate: the server is on this
+// machine, and nothing secret is sent to it.
 func (o healthOptions) ask(ctx context.Context, address string) error {
 	scheme, tlsConfig := "http", &tls.Config{InsecureSkipVerify: true} // #nosec G402
 	if o.tls() {

@@ -61,7 +61,7 @@ func listenOnLoopbacks(ctx context.Context, port string) (net.Listener, error) {
 	return both(first, second), nil
 }
 
-// isMissing reports whether the machine does not have such an address.
+// isUnavailable reports whether the machine has no such address.
 func isMissing(err error) bool {
 	for _, missing := range []error{
 		syscall.EADDRNOTAVAIL, syscall.EAFNOSUPPORT, syscall.EPROTONOSUPPORT,
@@ -73,7 +73,7 @@ func isMissing(err error) bool {
 	return false
 }
 
-// pair accepts from two listeners. Its address is that of the first.
+// dualListener accepts from two listeners. Its address is that of the first.
 type pair struct {
 	net.Listener
 	second   net.Listener

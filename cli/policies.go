@@ -67,7 +67,7 @@ func newExportPolicies() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&email, "email", "", "the account's email (required)")
-	cmd.Flags().BoolVar(&ready, "ready", false, "the ready-made policies, of no account")
+	cmd.Flags().BoolVar(&ready, "ready", false, "print the ready-made policies instead")
 	return cmd
 }
 
@@ -99,11 +99,13 @@ func newApplyPolicies(stdin *os.File) *cobra.Command {
 	o := applyOptions{stdin: stdin}
 	cmd := &cobra.Command{
 		Use:   "apply --email EMAIL FILE",
-		Short: "Make a workspace's policies those of a YAML file",
-		Long: "Adds and changes the policies that a YAML file names; `pikarc policies export` writes one. Others stay as they\n" +
-			"are, unless --prune says that the file is all there is. A FILE of - is standard input.\n\n" +
-			"It shows first what would change, and asks; without a terminal it wants --yes. What it changes is in force for\n" +
-			"the very next decision of a running server, and in the audit log.",
+		Short: "Add and change a workspace's policies from a YAML file",
+		Long: "Adds and changes the policies that a YAML file names; `pikarc policies export`\n" +
+			"writes one. Other policies stay as they are, unless --prune deletes those that\n" +
+			"the file does not name. A FILE of - is standard input.\n\n" +
+			"It first shows what would change, and asks; without a terminal it needs --yes.\n" +
+			"Changes apply to the very next decision of a running server, and are recorded in\n" +
+			"the audit log.",
 		Example: "  pikarc policies apply --email you@example.com --dry-run policies.yaml\n" +
 			"  pikarc policies apply --email you@example.com --yes policies.yaml",
 		Args: func(cmd *cobra.Command, args []string) error {
@@ -112,7 +114,8 @@ func newApplyPolicies(stdin *os.File) *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.stdout = cmd.OutOrStdout()
 			if !o.yes && !o.dryRun && !term.IsTerminal(int(stdin.Fd())) {
-				return usage(errors.New("standard input is no terminal to ask on: say --yes, or --dry-run"))
+				return usage(errors.New("standard input is not a terminal, so it cannot ask: " +
+					"use --yes or --dry-run"))
 			}
 			wanted, err := readPolicies(args[0], stdin)
 			if err != nil {
@@ -178,7 +181,7 @@ func applyPolicies(
 	case len(present)+len(wanted) > policies.MaxPolicies && tooMany(present, c):
 		return fmt.Errorf("nothing was changed: a workspace has at most %d policies", policies.MaxPolicies)
 	case o.dryRun:
-		_, err = fmt.Fprintln(o.stdout, "Nothing was changed: this is what would be.")
+		_, err = fmt.Fprintln(o.stdout, "Nothing was changed: this is what would change.")
 		return err
 	}
 	if sure, err := o.confirm(); err != nil || !sure {
@@ -244,7 +247,7 @@ func printPolicyChange(out io.Writer, c policyfile.Change) {
 	}
 }
 
-// confirm asks a person, where there is one and --yes does not answer.
+// confirm asks for confirmation, unless --yes was given.
 func (o applyOptions) confirm() (bool, error) {
 	if o.yes {
 		return true, nil
@@ -261,7 +264,7 @@ func (o applyOptions) confirm() (bool, error) {
 	return false, err
 }
 
-// apply deletes first, so that there is room for what is new.
+// apply deletes before it saves, so that the limit of policies leaves room for new ones.
 func (c policyChanges) apply(ctx context.Context, store *storage.Store, w storage.Workspace) error {
 	done := 0
 	for _, name := range c.remove {

@@ -1,6 +1,7 @@
-// Package guard is the decision engine: given what is asked and how things
-// stand, it answers ALLOW or DENY and says why. It is pure: the same request
-// and state always give the same decision, and it reads no clock.
+// Package guard is the decision engine. Given a request and the state of its workspace, Decide
+// answers ALLOW or DENY with a reason, and DecidePolicies adds what the workspace's own policies
+// say, which may be REVIEW. It is pure: the same input always gives the same decision, and it reads
+// no clock.
 package guard
 
 import (
@@ -19,7 +20,9 @@ const (
 	Heartbeat                 // may this run go on? Nothing is recorded.
 )
 
-// Reason names the rule that objected. The values are stored: never renumber.
+// Reason names the rule or policy verdict that objected. The values are stored: never renumber. A
+// new reason takes the next free value, whatever its place in order, and is also listed in
+// storage/verify/invariants.go.
 type Reason uint8
 
 // The reasons of a DENY; None is an ALLOW.
@@ -79,7 +82,8 @@ func (r Reason) String() string {
 	}
 }
 
-// Reasons lists the codes of the rules, in the order of their values from 1.
+// Reasons lists the codes of all reasons, those of policies and reviews included, in the order of
+// their values from 1.
 func Reasons() []string {
 	var codes []string
 	for r := RunAlreadyEnded; r.String() != ""; r++ {
@@ -98,12 +102,14 @@ func ParseReason(code string) Reason {
 	return None
 }
 
-// IsMoney reports whether the rule's Limit and Used are plans.Money; otherwise they count runs.
+// IsMoney reports whether the rule's Limit and Used are plans.Money; otherwise they count runs. A
+// new reason that limits money must be added here.
 func (r Reason) IsMoney() bool {
 	return r == WorkspaceDailyBudgetExceeded || r == UserDailyBudgetExceeded
 }
 
-// HasLimit reports whether the rule compares a use with a limit at all.
+// HasLimit reports whether the rule compares usage with a limit. A new reason that does so must be
+// added here: the API answers null for limit and used of all others.
 func (r Reason) HasLimit() bool {
 	return r >= WorkspaceDailyBudgetExceeded && r <= MaxConcurrentRunsExceeded || r == PolicyLimitExceeded
 }
@@ -191,8 +197,8 @@ func Decide(req Request, state State) Decision {
 	return Decision{Evaluated: rules}
 }
 
-// Evaluated lists the rules that a decision of this kind and reason looked at.
-// It is how a decision read back from the ledger regains them.
+// Evaluated lists the rules that a decision of this kind and reason has evaluated. It is computed
+// and not stored, so a rule that is inserted before others appears in their old decisions too.
 func Evaluated(kind Kind, reason Reason) []Reason {
 	rules := order(kind)
 	for i, rule := range rules {

@@ -10,10 +10,10 @@ import (
 	"testing"
 )
 
-// ledger is a Pikarc server at the process's edge that does what it is asked once a
-// key, and whose first answer to a path of this end comes only when it is released.
+// fakeServer is a stand-in for the Pikarc server. It executes each idempotency key once, and holds
+// back its first answer to a path with this ending until it is released.
 type ledger struct {
-	slow     string // the end of the path whose first answer is held back
+	slow     string // ending of the path whose first answer is held back
 	asked    chan struct{}
 	released chan struct{}
 
@@ -39,7 +39,7 @@ func (l *ledger) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	wait := strings.HasSuffix(path, l.slow) && !l.late
 	l.late = l.late || wait
 	l.mu.Unlock()
-	if wait { // it is done, and nobody hears of it
+	if wait { // the work is done, but the caller does not hear of it yet
 		close(l.asked)
 		<-l.released
 	}
@@ -73,8 +73,8 @@ func (l *ledger) statuses() (all []string) {
 	return all
 }
 
-// A request that is called off while the server books it leaves nothing running: not
-// its step, and not the run that it would have been the first of.
+// A request that is cancelled while the server records it leaves nothing running: neither its step,
+// nor a run that it was the first to use.
 func TestACallThatIsCalledOffLeavesNothingRunning(t *testing.T) {
 	t.Parallel()
 	for slow, want := range map[string][]string{

@@ -2,17 +2,16 @@ package policies
 
 import "time"
 
-// slices is into how many parts a rolling window is divided.
+// bucketsPerWindow is the number of buckets of a rolling window.
 const slicesAWindow = 60
 
-// Slices says which counters hold a limit's use at a time: those that begin from
-// first to current, each with the use from then on. A window of the calendar is
-// one slice, so that first is current. A rolling one is counted in sixtieths: a
-// use is seen at least for the window's length, and at most a sixtieth longer.
+// Buckets says which counters hold a limit's usage at a time: those of the buckets that begin from
+// first to current. A calendar window is one bucket, so first is current. A rolling window has 60
+// buckets: a use counts for at least the window's length, and at most a sixtieth longer.
 //
-// Next is when the use falls by itself: when the next window begins, or the
-// oldest slice leaves; zero for the windows that never end, whose only slice
-// begins with the epoch. A rolling month has 30 days.
+// next is when usage falls without a new call: when the next window begins, or the oldest bucket
+// leaves the window. It is zero for windows that never end, whose only bucket begins at the epoch.
+// A rolling month has 30 days.
 func (l *Limit) Slices(at time.Time, zone *time.Location, weekStart time.Weekday,
 ) (first, current, next time.Time) {
 	if l.Window == WindowRun || l.Window == WindowTotal {

@@ -14,7 +14,7 @@ import (
 	"github.com/pikarc/server/storage"
 )
 
-// publishedJSON is an entry of the catalogue, with its prices of the moment.
+// catalogueEntryJSON is an entry of the catalogue, with its current prices.
 type publishedJSON struct {
 	Model    string   `json:"model"`
 	Provider string   `json:"provider"`
@@ -26,8 +26,8 @@ type publishedJSON struct {
 	NextChange    *wire.Time   `json:"next_change"`
 }
 
-// tableJSON is the prices of a token by its class. A class without its own is left
-// out, but for the two that everything costs in the end.
+// tableJSON is the prices of a token by its class. Input and output are always there; another class
+// is left out if it has no price of its own.
 type tableJSON struct {
 	Input        *plans.Price `json:"input_cost_per_token"`
 	Output       *plans.Price `json:"output_cost_per_token"`
@@ -37,7 +37,7 @@ type tableJSON struct {
 	Reasoning    *plans.Price `json:"reasoning_cost_per_token,omitempty"`
 }
 
-// tierJSON is the prices of calls with a longer prompt, whole.
+// tierJSON is a tier with all its prices: those of calls whose prompt is longer than AbovePrompt.
 type tierJSON struct {
 	AbovePrompt int64 `json:"above_prompt_tokens"`
 	tableJSON
@@ -114,7 +114,7 @@ func (s *Server) listCatalogue(c *call) error {
 	return c.ok(out, nil)
 }
 
-// publishedKey is where an entry stands in the list: by provider, then by model.
+// catalogueKey orders the list: by provider, then by model.
 type publishedKey struct{ provider, model string }
 
 func keyOfPublished(m *prices.Model) publishedKey { return publishedKey{m.Provider.ID, m.ID} }
@@ -124,8 +124,8 @@ func (k publishedKey) compare(other publishedKey) int {
 		strings.Compare(k.model, other.model))
 }
 
-// publishedAfter lists the entries behind one in whose names or provider the text
-// is, and the one that a step of exactly this name would get.
+// searchCatalogue lists the entries after a key whose names or provider contain the text, and the
+// entry that a step with exactly this name would be priced by.
 func publishedAfter(
 	c *prices.Catalogue, after publishedKey, text, provider string,
 ) (found []*prices.Model) {
@@ -161,7 +161,7 @@ func catalogueCursor(k publishedKey) string {
 		k.model))
 }
 
-// parseCatalogueCursor reads a cursor; the empty one is before all entries.
+// parseCatalogueCursor reads a cursor; the empty one is the beginning of the list.
 func parseCatalogueCursor(text string) (k publishedKey, ok bool) {
 	if text == "" {
 		return k, true
@@ -172,8 +172,8 @@ func parseCatalogueCursor(text string) (k publishedKey, ok bool) {
 	return k, ok && prefixed && err == nil && k.provider != "" && k.model != ""
 }
 
-// resolvedJSON is which entry a model's name would be priced by, and why. The
-// first three are what a step would keep.
+// resolvedJSON says which entry would price a model's name, and why. Source, Name and Version are
+// what a step would store.
 type resolvedJSON struct {
 	Source    wire.NullString `json:"price_source"`
 	Name      wire.NullString `json:"price_name"`
@@ -185,7 +185,7 @@ type resolvedJSON struct {
 	Published *publishedJSON  `json:"published"`
 }
 
-// resolvePrice tells where the price of a model's name would come from.
+// resolvePrice answers where the price for a model's name would come from.
 func (s *Server) resolvePrice(c *call) error {
 	q := request.ReadQuery(c.r)
 	model := q.RequiredString("model", maxModel)
@@ -235,7 +235,8 @@ func (s *Server) resolved(path storage.PricePath) resolvedJSON {
 	return out
 }
 
-// matchOf says by which of its names the catalogue knows a model.
+// matchKind says how the name matches the entry: exactly, with its provider, or by a rule of the
+// data set.
 func matchOf(m *prices.Model, name string) string {
 	name = strings.ToLower(strings.TrimSpace(name))
 	is := func(other string) bool { return strings.ToLower(other) == name }

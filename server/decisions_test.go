@@ -69,7 +69,8 @@ func reasonCases() []reasonCase {
 			compared:  `"limit":0.000000001,"used":2.25,"resets_at":` + tomorrow,
 			arrange:   set("PATCH", "/v1/workspace/", `{"user_daily_budget_usd":"0.000000001","daily_budget_usd":2.250000001}`),
 			evaluated: `["KILL_SWITCH_ACTIVE","USER_BLOCKED","WORKSPACE_DAILY_BUDGET_EXCEEDED","USER_DAILY_BUDGET_EXCEEDED"]`,
-			atStep:    strings.Replace(stepRules, `,"MODEL_NOT_PRICED"`, "", 1),
+			atStep: `["RUN_ALREADY_ENDED","KILL_SWITCH_ACTIVE","USER_BLOCKED",` +
+				`"WORKSPACE_DAILY_BUDGET_EXCEEDED","USER_DAILY_BUDGET_EXCEEDED"]`,
 		},
 		{
 			reason: "MONTHLY_RUN_LIMIT_EXCEEDED", plan: plans.Basic, start: true,

@@ -17,10 +17,10 @@ import (
 	"github.com/pikarc/server/storage"
 )
 
-// policyJSON is a policy as it is written, with what only the server knows.
+// policyJSON is a policy with what only the server knows: its version, author and usage.
 type policyJSON storage.StoredPolicy
 
-// MarshalJSON adds to the policy's own form.
+// MarshalJSON appends the server's fields to the policy's own JSON.
 func (p policyJSON) MarshalJSON() ([]byte, error) {
 	definition, err := json.Marshal(p.Policy)
 	if err != nil {
@@ -40,7 +40,7 @@ func (p policyJSON) MarshalJSON() ([]byte, error) {
 	return append(append(definition[:len(definition)-1], ','), more[1:]...), nil
 }
 
-// policyUseJSON is what one value of a limit's scope has used of it.
+// policyUseJSON is how much of a limit one scope value has used, such as one user.
 type policyUseJSON struct {
 	Scope    wire.NullString `json:"scope"` // null for the workspace
 	Used     json.RawMessage `json:"used"`  // USD or a count, as the limit's amount
@@ -111,8 +111,8 @@ func (s *Server) savePolicy(c *call) error {
 	return c.ok(policyJSON(stored), err)
 }
 
-// invalidPolicy makes a 422 of what is wrong with a policy, whose form is the
-// JSON below loc.
+// invalidPolicy converts the problems of a policy to a 422. form is the policy's JSON, and loc its
+// place in the request.
 func invalidPolicy(err error, form []byte, loc ...any) error {
 	var invalid *policies.Invalid
 	if !errors.As(err, &invalid) {
@@ -141,7 +141,7 @@ func invalidPolicy(err error, form []byte, loc ...any) error {
 	return request.Join(all...)
 }
 
-// member is a member of a JSON object, or an item of a list; null where there is none.
+// member returns a member of a JSON object or an item of a JSON list; null if it does not exist.
 func member(form []byte, name string) []byte {
 	var object map[string]json.RawMessage
 	if json.Unmarshal(form, &object) == nil && object[name] != nil {

@@ -24,14 +24,14 @@ type priceJSON struct {
 	Output *plans.Price `json:"output_cost_per_token"`
 	Cached *plans.Price `json:"cached_input_cost_per_token,omitempty"`
 	Write  *plans.Price `json:"cache_write_cost_per_token,omitempty"`
-	// Tiers and the price of a call are those of an entry that has them.
+	// Tiers and PerCall are left out unless the entry has them.
 	Tiers   []ownTierJSON `json:"tiers,omitempty"`
 	PerCall *plans.Money  `json:"cost_per_call,omitempty"`
 	SameAs  string        `json:"same_as,omitempty"`
 	Active  bool          `json:"is_active"`
 }
 
-// ownTierJSON is the prices of calls with a longer prompt, whole.
+// ownTierJSON is a tier of an entry: the prices of calls with a longer prompt.
 type ownTierJSON struct {
 	AbovePrompt int64       `json:"above_prompt_tokens"`
 	Input       plans.Price `json:"input_cost_per_token"`
@@ -74,7 +74,7 @@ func (s *Server) setPrice(c *call) error {
 		return request.Join(pathErr, err)
 	}
 	price := storage.ModelPrice{Model: model}
-	if o.Has("same_as") { // prices beside it are refused, as fields that are not known are
+	if o.Has("same_as") { // prices beside it are then unknown fields, and refused
 		price.SameAs = o.String("same_as", 1, maxModel)
 	} else {
 		readPrices(o, &price)
@@ -94,8 +94,8 @@ func (s *Server) setPrice(c *call) error {
 // maxTiers is how many tiers an entry may have. No provider has more than two.
 const maxTiers = 10
 
-// readPrices reads the prices of an entry. The two of a token are required unless
-// there is one of a call.
+// readPrices reads an entry's prices. Input and output are required unless there is a price per
+// call.
 func readPrices(o *request.Object, price *storage.ModelPrice) {
 	perCall := o.OptionalMoney("cost_per_call")
 	if perCall == nil || o.Has("input_cost_per_token") || o.Has("output_cost_per_token") {
@@ -136,8 +136,7 @@ func readPrices(o *request.Object, price *storage.ModelPrice) {
 	}
 }
 
-// priceWarning says what a price means that was probably meant for a million
-// tokens; "" for others.
+// priceWarning returns a warning if the price was probably meant for a million tokens, or "".
 func priceWarning(p storage.ModelPrice) string {
 	highest := max(p.Input, p.Output)
 	if p.Rates != nil {
@@ -152,8 +151,8 @@ func priceWarning(p storage.ModelPrice) string {
 		". Prices are often given for a million tokens; divide those by 1,000,000."
 }
 
-// repriceWait is how long a call prices steps anew before it says where to go
-// on: below what proxies commonly wait for an answer.
+// repriceWait bounds one call of reprice; the caller continues with the cursor. It is shorter than
+// proxies commonly wait for an answer.
 const repriceWait = 20 * time.Second
 
 // RepricedJSON is what a re-pricing has changed, or would have.
@@ -184,7 +183,7 @@ func RepricedOf(r storage.Repriced, dryRun bool) RepricedJSON {
 	return out
 }
 
-// reprice takes whole UTC days: those that since and until touch.
+// reprice prices past steps anew. since and until are widened to whole UTC days.
 func (s *Server) reprice(c *call) error {
 	o, err := s.optionalObject(c)
 	if err != nil {

@@ -16,7 +16,8 @@ func TestSigningOutEndsThatSessionForTheVeryNextRequest(t *testing.T) {
 	a := w.account(plans.Basic)
 	elsewhere := w.another(testSecret) // a second process on the same database
 	first := login(w, a.email, password).want(http.StatusOK).text("access_token")
-	second := login(w, a.email, password).want(http.StatusOK).text("access_token") // of the same second
+	// in the same second
+	second := login(w, a.email, password).want(http.StatusOK).text("access_token")
 	for _, on := range []*world{w, elsewhere} {
 		on.call("GET", "/v1/auth/me", first, nil).want(http.StatusOK)
 	}
@@ -53,7 +54,7 @@ func TestEndedSessionsAreForgottenOnceTheirTokensHaveExpired(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	a := w.account(plans.Basic)
-	for range 120 { // more than one piece deletes
+	for range 120 { // more than one chunk deletes
 		w.call("POST", "/v1/auth/logout", login(w, a.email, password).text("access_token"), nil).want(http.StatusOK)
 	}
 	w.clock.advance(tokenTTL + 24*time.Hour - time.Second)

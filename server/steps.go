@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	// maxExact is the largest integer that every JSON reader keeps exactly: 2^53 - 1.
+	// maxExact is the largest integer that every JSON reader represents exactly: 2^53 - 1.
 	maxExact     = 1<<53 - 1
 	maxStepError = 10_000
 	// maxServiceTier is longer than any provider's word.
@@ -87,8 +87,8 @@ func (s *Server) updateStep(c *call) error {
 	return nil
 }
 
-// readUsage reads what a step has used beside its two counts, and the provider's
-// own usage, which tells what the fields do not.
+// readUsage reads what a step has used besides its two token counts, and the provider's own usage
+// object, which fills in the fields that were not sent.
 func readUsage(o *request.Object, in *storage.StepUpdate) {
 	in.CachedTokens = o.Count("cached_tokens", plans.MaxTokens)
 	in.CacheWriteTokens = o.Count("cache_write_tokens", plans.MaxTokens)
@@ -117,7 +117,7 @@ func readUsage(o *request.Object, in *storage.StepUpdate) {
 			*field = &n
 		}
 	}
-	// Explicit fields win; of the parts, none that is said of means none.
+	// Explicit fields win. If the provider reports a total, a part that it does not mention is 0.
 	from(&in.PromptTokens, usage.Prompt, usage.HasPrompt)
 	from(&in.CompletionTokens, usage.Completion, usage.HasCompletion)
 	from(&in.CachedTokens, usage.Cached, usage.HasPrompt)
@@ -132,7 +132,7 @@ func readUsage(o *request.Object, in *storage.StepUpdate) {
 	}
 }
 
-// idempotency is what the store keeps of a call that carried a key.
+// idempotency returns what the store keeps of a call with a key; the zero value without one.
 func idempotency(
 	key string, o *request.Object, encode func(storage.Answer) []byte,
 ) storage.Idempotency {
@@ -177,7 +177,8 @@ func badCursor(err error, name, cursor string) error {
 	return err
 }
 
-// isReportField reports whether a call of agents knows a field of this name.
+// isReportField reports whether agents' calls have a field of this name: one that decides, or one
+// of those that storage.RepairOf knows.
 func isReportField(key []byte) bool {
 	switch string(key) {
 	case "user_id", "type", "sequence", "status":

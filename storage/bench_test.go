@@ -16,8 +16,8 @@ import (
 
 const stepsPerRun = 100
 
-// fill gives a workspace, in one transaction, a past of so many steps: runs of
-// 200 users over the last 30 days, all ended, with the counters that go with them.
+// fill gives a workspace a history of this many steps, in one transaction: ended runs of 200 users
+// over the last 30 days, with the matching counters.
 func fill(b *testing.B, w *world, ws WorkspaceKey, steps int) {
 	b.Helper()
 	w.price(ws, "gpt-4o", 2_500_000, 10_000_000)
@@ -154,8 +154,8 @@ func BenchmarkUsage(b *testing.B) {
 	})
 }
 
-// BenchmarkReport creates steps and reports their usage from 64 callers at once:
-// what each call of a model costs the server. B/step is by how much the file grows.
+// BenchmarkReport creates steps and reports their usage, from 64 callers at once: what one model
+// call costs the server. B/step is the growth of the file per step.
 func BenchmarkReport(b *testing.B) {
 	w := newWorld(b)
 	ws := w.roomy()
@@ -191,7 +191,7 @@ func BenchmarkReport(b *testing.B) {
 	b.ReportMetric(float64(w.foldedSize(b)-before)/float64(b.N), "B/step")
 }
 
-// foldedSize is how many bytes the database has once its log is folded in.
+// checkpointedSize returns the size of the database in bytes, after a checkpoint.
 func (w *world) foldedSize(b *testing.B) (size int64) {
 	var busy, frames, folded int
 	w.must(w.conn().QueryRowContext(b.Context(), `PRAGMA wal_checkpoint(TRUNCATE)`).Scan(&busy, &frames, &folded))
@@ -199,8 +199,8 @@ func (w *world) foldedSize(b *testing.B) (size int64) {
 	return size
 }
 
-// BenchmarkReprice prices a million steps anew, beside 8 callers that create
-// steps or alone, and reports how long that takes and what it does to the callers.
+// BenchmarkReprice re-prices a million steps, alone and beside 8 callers that create steps. It
+// reports how long it takes, and how much it slows the callers down.
 func BenchmarkReprice(b *testing.B) {
 	for _, callers := range []int{0, 8} {
 		b.Run(fmt.Sprint(callers, " callers"), func(b *testing.B) {
@@ -226,7 +226,7 @@ func BenchmarkReprice(b *testing.B) {
 	}
 }
 
-// callers create steps, one after another each.
+// callers create steps concurrently, one after another each.
 type callers struct {
 	b    *testing.B
 	w    *world
@@ -234,7 +234,7 @@ type callers struct {
 	runs []uuid.UUID
 }
 
-// timings is how long those of a time took.
+// timings is how long an interval took, and each call in it.
 type timings struct {
 	took time.Duration
 	each []time.Duration
@@ -253,7 +253,7 @@ func newCallers(b *testing.B, w *world, ws WorkspaceKey, n int) *callers {
 	return c
 }
 
-// during lets them call while fn runs.
+// during keeps the callers busy while fn runs, and returns the timings.
 func (c *callers) during(fn func()) (all timings) {
 	var over atomic.Bool
 	var wait sync.WaitGroup

@@ -35,15 +35,16 @@ func (in StepUpdate) hasUsage() bool {
 		in.CacheWrite1hTokens != nil || in.ReasoningTokens != nil || in.ServiceTier != 0 || in.ReportedCost != nil
 }
 
-// StepUpdated is a step after an update, and what the update did that its
-// caller may want to hear of.
+// StepUpdated is a step after an update, with what changed for metrics and the answer.
 type StepUpdated struct {
 	Step
-	Repaired       Repairs // what could not be kept as it was said: a model named after usage was booked, a whole less than its parts
-	NewlyUnpriced  bool    // it has usage without a known price, and had none before
-	UnpricedTokens int64   // so many more tokens are booked without a known price
-	WithoutUsage   bool    // it became a completed model call that reported no usage
-	NewlyCapped    bool    // its day or run is full, and took only a part of it
+	// Repaired names fields not kept as sent: a model named after usage was booked, or a count
+	// below the sum of its parts.
+	Repaired       Repairs
+	NewlyUnpriced  bool  // usage without a known price, for the first time
+	UnpricedTokens int64 // tokens without a known price that this update added
+	WithoutUsage   bool  // became a completed model call without reported usage
+	NewlyCapped    bool  // the day or run was full, so only part was booked, for the first time
 }
 
 // UpdateStep records how a step ended and books its usage on the day first
@@ -144,7 +145,7 @@ func updateStep(
 	return out, nil
 }
 
-// news says what has changed in what the counters hold of the step.
+// news sets what the update changed, from the step's contribution to the counters before and after.
 func (u *StepUpdated) news(was, now counted, capped bool) {
 	u.NewlyUnpriced = now.used.unpricedSteps > was.used.unpricedSteps
 	u.UnpricedTokens = max(0, now.used.unpricedTokens-was.used.unpricedTokens)
@@ -152,9 +153,8 @@ func (u *StepUpdated) news(was, now counted, capped bool) {
 	u.NewlyCapped = capped
 }
 
-// recordUpdateChanges publishes what an update has changed. Usage without a price is
-// news once a day for each model, and a full day once; it is called before the
-// counters move.
+// recordUpdateChanges publishes what an update changed. Usage without a price is published once a
+// day for each model, a full day once. Call it before the counters move.
 func recordUpdateChanges(tx *Tx, ws WorkspaceKey, runID int64, row stepRow, progressed bool, posts postings) {
 	if progressed {
 		tx.recordChange(Change{Workspace: ws, Kind: RunProgressed, Run: runID})
@@ -171,7 +171,7 @@ func recordUpdateChanges(tx *Tx, ws WorkspaceKey, runID int64, row stepRow, prog
 	}
 }
 
-// report applies an update to the step, and names what of it could not be kept as it was said.
+// report applies an update to the step, and returns the fields that it could not keep as sent.
 func (row *stepRow) report(tx *Tx, ws *cachedWorkspace, r *cachedRun, in StepUpdate) (repaired Repairs, err error) {
 	if repaired, err = row.takeModel(tx, ws.key, in.Model); err != nil {
 		return 0, err
@@ -201,8 +201,7 @@ func (row *stepRow) report(tx *Tx, ws *cachedWorkspace, r *cachedRun, in StepUpd
 	return repaired, nil
 }
 
-// takeModel changes the step's model as long as nothing is booked under it, and
-// so its price is still to be found.
+// takeModel changes the step's model while nothing is booked under it, and clears its price.
 func (row *stepRow) takeModel(tx *Tx, ws WorkspaceKey, model *string) (ignored Repairs, err error) {
 	if model == nil || row.Model != nil && *row.Model == *model {
 		return 0, nil
@@ -219,7 +218,7 @@ func (row *stepRow) takeModel(tx *Tx, ws WorkspaceKey, model *string) (ignored R
 	return 0, nil
 }
 
-// unprice forgets the price of the step, which is then to be found anew.
+// unprice clears the step's price, so that it is looked up again.
 func (row *stepRow) unprice() {
 	row.used.inputPrice, row.used.outputPrice, row.used.cost = sql.NullInt64{}, sql.NullInt64{}, sql.NullInt64{}
 	row.used.point, row.Price, row.used.partPrices = 0, PriceOrigin{}, partPrices{}
@@ -228,10 +227,10 @@ func (row *stepRow) unprice() {
 // unpriced reports whether usage is booked for which no price was known.
 func (row *stepRow) unpriced() bool { return row.bookedDay.Valid && !row.used.cost.Valid }
 
-// use takes what an update says was used. Its price is that of the model when
-// usage is first reported, or as soon as it has one, or when another service
-// tier is named. Without a price the cost is the one that the provider reports,
-// where the workspace trusts it.
+// use applies the usage in an update. The step gets its model's price when usage is first reported,
+// or later as soon as there is one, or when the service tier changes. Without a price, the cost is
+// the one that the provider reports, if the workspace trusts it. raised names counts that were
+// raised to the sum of their parts.
 func (row *stepRow) use(tx *Tx, ws *cachedWorkspace, r *cachedRun, in StepUpdate) (raised Repairs, err error) {
 	old := row.used
 	raised = row.used.take(in)
@@ -262,7 +261,7 @@ func (row *stepRow) fit(tx *Tx, ws *cachedWorkspace, r *cachedRun, old usage) er
 	if err := row.used.fit(old, day, r, rates); err != nil {
 		return err
 	}
-	// What was booked on the provider's word stays so, also where it is no longer trusted.
+	// A cost booked as the provider reported it stays, even if the workspace no longer trusts it.
 	trusted := ws.trustsReports || row.Price.Source == PriceReported
 	if reported := row.used.parts.reportedCost; !row.used.inputPrice.Valid && reported.Valid && trusted && row.model.Valid {
 		row.used.fitCost(plans.Money(reported.Int64), old, day, r)

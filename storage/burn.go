@@ -103,7 +103,7 @@ func (b *burn) add(minute, spend int64) (known int64) {
 	return b.spend
 }
 
-// burning is a change of what was spent in a minute.
+// minutePosting is a change of what was spent in a minute.
 type burning struct {
 	at, spend int64
 	minute    *cachedMinute // nil where it is folded already

@@ -72,8 +72,9 @@ func loadRunState(tx *Tx, c Caller, id uuid.UUID) (ws *cachedWorkspace, r *cache
 	return ws, r, state, nil
 }
 
-// recordDenial stores what the objecting rule saw, and counts the denial on the
-// day; step is nil for a run's start.
+// recordDenial inserts the row of denials that keeps the objecting rule's limit, usage and reset
+// time, and counts the denial on the day. step is nil for a run's start. The denied step itself is
+// inserted by insertStep. A step that a review denies later gets its row from denyReviewed.
 func recordDenial(tx *Tx, ws WorkspaceKey, runID int64, step []byte, d guard.Decision) error {
 	if err := countDenial(tx, ws, dayOf(tx.now), d.Reason); err != nil {
 		return err
@@ -118,6 +119,7 @@ type Idempotency struct {
 	Encode      func(Answer) []byte // the body to keep
 }
 
+// idempotencyTTL is how long a repeated call gets its first answer. Expire deletes older keys.
 const idempotencyTTL = 24 * time.Hour
 
 // replay finds the first answer given under the key, if it is not a day old.
@@ -215,7 +217,7 @@ func stepLimits(tx *Tx, ws WorkspaceKey, segment, runID int64, step uuid.UUID) (
 	return list, err
 }
 
-// limitPostings are changes of counters of limits that are to be made.
+// limitPostings are pending changes of limit counters.
 type limitPostings []limitPosting
 
 type limitPosting struct {
@@ -223,8 +225,8 @@ type limitPosting struct {
 	n       int64
 }
 
-// limitsSince finds by how much the limits' counters then differ from what they
-// hold of the step. Those of rolling windows move at once, by SQL.
+// limitsSince returns the postings that turn the step's usage from was into now in the counters of
+// its limits. Rolling counters are not cached and change at once, by SQL.
 func (row *stepRow) limitsSince(tx *Tx, ws *cachedWorkspace, runID int64, was, now usage) (posts limitPostings, err error) {
 	spend, used := now.cost.Int64-was.cost.Int64, now.tokens()-was.tokens()
 	if ws.policiesVersion == 0 || spend == 0 && used == 0 {
@@ -243,8 +245,8 @@ func (row *stepRow) limitsSince(tx *Tx, ws *cachedWorkspace, runID int64, was, n
 	return posts, nil
 }
 
-// callsOf are the postings of the step's calls, which are given back when a
-// person refuses it: n is -1, and 1 when it was executed all the same.
+// callsOf returns postings of n calls for the limits that count the step's call: -1 gives the call
+// back when a review refuses the step, 1 takes it again when the agent executed it anyway.
 func callsOf(tx *Tx, ws WorkspaceKey, segment, runID int64, step uuid.UUID, n int64) (posts limitPostings, err error) {
 	limits, err := stepLimits(tx, ws, segment, runID, step)
 	for _, l := range limits {
@@ -255,7 +257,7 @@ func callsOf(tx *Tx, ws WorkspaceKey, segment, runID int64, step uuid.UUID, n in
 	return posts, err
 }
 
-// add posts to a counter that is cached already, and else adds by SQL at once.
+// add posts to the counter if it is cached; otherwise it changes the stored counter at once.
 func (p *limitPostings) add(tx *Tx, l stepLimit, n int64) error {
 	if n == 0 {
 		return nil
@@ -278,7 +280,7 @@ func (p limitPostings) book(tx *Tx) {
 	}
 }
 
-// limitKey names a counter of a limit.
+// limitKey names the counter of a limit: one policy, one scope, one bucket of its window.
 type limitKey struct {
 	ws                 WorkspaceKey
 	policy, countsFrom int64
@@ -328,8 +330,8 @@ func addUse(tx *Tx, k limitKey, n int64) error {
 	return err
 }
 
-// maxLimitReads is how many counters of limits jobs of a batch may read before
-// what has changed is written, so that none is evicted before.
+// maxLimitReads is how many limit counters the jobs of a batch may read before the cache is
+// flushed, so that no changed counter is evicted unwritten.
 const maxLimitReads = 2 * MinCacheSize
 
 // limit reads a counter of a window that is not rolling.
@@ -344,7 +346,7 @@ type calendar struct {
 	weekStart time.Weekday
 }
 
-// slices are those of a limit's window at the time of the call; see policies.Limit.Slices.
+// buckets returns those of a limit's window at the time of the call; see policies.Limit.Buckets.
 func (c calendar) slices(l *policies.Limit, f *policies.Facts) (first, current, next time.Time) {
 	if l.Window == policies.WindowRun {
 		return f.StartedAt, f.StartedAt, time.Time{}
@@ -360,7 +362,7 @@ func calendarOf(zone string, weekStart int64) (c calendar, err error) {
 	return c, err
 }
 
-// calendar is read once for each time that the row is.
+// calendar returns the workspace's calendar. It is parsed once for each time the row is loaded.
 func (w *cachedWorkspace) calendar() (calendar, error) {
 	var err error
 	if w.dates.zone == nil {
@@ -379,7 +381,7 @@ type PolicyUse struct {
 	user     int64     // whose name Scope is; 0 for another scope
 }
 
-// maxUses is how many values of a scope are listed, those first that used most.
+// maxUses is how many scope values are listed, the heaviest users first.
 const maxUses = 5
 
 // policyUse lists what is used of a policy's limit in the window that is now.

@@ -99,7 +99,8 @@ const (
 	AllRepairs = ^Repairs(0)
 )
 
-// repairedFields are the names of the other bits, from 2 upwards.
+// repairedFields are the names of the other bits, from 2 upwards. Their order is stored: append
+// only.
 func repairedFields() []string {
 	return []string{
 		"metadata", "input_data", "output_data", "error", "model", "tool_name", "duration_ms",
@@ -225,8 +226,8 @@ func (u *usage) counts() prices.Tokens {
 	}
 }
 
-// take sets what an update says. A whole that is less than its parts becomes
-// their sum, so that nothing that was used goes uncharged; take names it then.
+// take applies an update's counts. A total below the sum of its parts is raised to that sum, so
+// that all usage is charged; raised names such totals.
 func (u *usage) take(in StepUpdate) (raised Repairs) {
 	set := func(to *int64, n *int64) {
 		if n != nil {

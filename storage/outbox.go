@@ -10,20 +10,19 @@ import (
 	"github.com/google/uuid"
 )
 
-// notice is an event of a workspace, before it is known who wants to hear of it.
+// notice is an event of a workspace that its endpoints may be notified of.
 type notice struct {
 	kind EventKind
-	user int64      // of users: whom data names, so that it is erased with them; 0 for nobody
-	data attributes // by the API's names; texts of agents should be short
+	user int64      // internal id of the user that data names, to erase it with them; 0 for none
+	data attributes // by their names in the API; texts from agents should be short
 }
 
-// wants reports whether any endpoint of the workspace wants to be told of an event.
+// subscribesTo reports whether any endpoint of the workspace is subscribed to an event.
 func (w *cachedWorkspace) wants(k EventKind) bool { return w.wanted.Has(k) }
 
-// notify has the workspace's endpoints be told of an event once the transaction
-// is committed, and never if it is rolled back. It costs a look at the cache
-// where no endpoint wants to hear of it. It writes by SQL, in any transaction
-// mode, so a job calls it before it changes cached rows.
+// notify adds the event to the outbox for each subscribed endpoint. It is sent after the commit,
+// and never if the transaction is rolled back. If no endpoint is subscribed, it costs one look-up
+// in the cache. It writes by SQL, in any transaction mode, so call it before cached rows change.
 func (tx *Tx) notify(ws WorkspaceKey, n notice) error {
 	w, err := tx.cache.workspaces.get(tx, ws)
 	if err != nil || !w.wants(n.kind) {
@@ -36,7 +35,7 @@ func (tx *Tx) notify(ws WorkspaceKey, n notice) error {
 	return tx.enqueue(ws, newID(tx.now), n, data)
 }
 
-// enqueue writes a row for each endpoint that wants to be told.
+// enqueue inserts a delivery for each endpoint that is subscribed to the event.
 func (tx *Tx) enqueue(ws WorkspaceKey, id uuid.UUID, n notice, data string) error {
 	_, err := tx.exec(`INSERT INTO deliveries (endpoint_id, uuid, workspace_id, event, user_id, data, state, due_at, attempts)
 		SELECT id, $2, workspace_id, $3, $4, $5, 1, $6, 0 FROM endpoints
@@ -49,10 +48,10 @@ func (tx *Tx) enqueue(ws WorkspaceKey, id uuid.UUID, n notice, data string) erro
 	return nil
 }
 
-// maxNoticeValue bounds, in bytes of JSON, what one attribute may bring along.
+// maxNoticeValue bounds one attribute, in bytes of JSON.
 const maxNoticeValue = 8 << 10
 
-// encode writes the data, without what is too long to be told.
+// encode returns the data as JSON. A value that is too long is replaced by its length.
 func (n notice) encode() (string, error) {
 	kept := make(map[string]json.RawMessage, len(n.data))
 	for name, value := range n.data {
@@ -69,8 +68,8 @@ func (n notice) encode() (string, error) {
 	return string(text), err
 }
 
-// noticeOfAudit is what endpoints may want to hear of a change of the
-// configuration; ok is false for most changes.
+// noticeOfAudit returns the event for a change of the configuration. ok is false for most changes,
+// of which endpoints are not notified.
 func noticeOfAudit(actor Actor, e auditEvent) (n notice, ok bool) {
 	n.data = attributes{"by": attributes{"kind": actor.Kind, "name": nullString(actor.Name).String}}
 	switch was, is := e.before["kill_switch"], e.after["kill_switch"]; {
@@ -90,8 +89,8 @@ func noticeOfAudit(actor Actor, e auditEvent) (n notice, ok bool) {
 	return n, true
 }
 
-// notifyOfAudit tells of a change of the configuration, and of a refused
-// sign-in once an hour: whoever guesses passwords fills no outbox.
+// notifyOfAudit notifies endpoints of a change of the configuration. Failed sign-ins are notified
+// once an hour, so that somebody who guesses passwords cannot flood the outbox.
 func (tx *Tx) notifyOfAudit(actor Actor, e auditEvent) error {
 	if e.before["daily_budget_usd"] != e.after["daily_budget_usd"] {
 		ws, err := tx.cache.workspaces.get(tx, e.ws)
@@ -115,8 +114,8 @@ func (tx *Tx) notifyOfAudit(actor Actor, e auditEvent) error {
 	return tx.notify(e.ws, n)
 }
 
-// OutboxWritten receives after commits that have written to the outbox. What
-// other processes write is not said: look at the outbox now and then.
+// OutboxWritten receives after commits of this process that wrote to the outbox. Writes of other
+// processes are not signalled, so poll the outbox as well.
 func (s *Store) OutboxWritten() <-chan struct{} { return s.outbox }
 
 // DueEndpoint is an endpoint that is to be sent something.
@@ -125,8 +124,8 @@ type DueEndpoint struct {
 	At  time.Time // when the next attempt is due
 }
 
-// DueEndpoints lists the endpoints with something pending, whenever it is due,
-// and says since when the oldest message of all has been waiting (zero: none does).
+// DueEndpoints lists the endpoints with pending deliveries, due or not, and since when the oldest
+// of all has been waiting (zero if there is none).
 func (s *Store) DueEndpoints(ctx context.Context) (due []DueEndpoint, oldest time.Time, err error) {
 	err = s.read(ctx, func(tx *Tx) error {
 		var first uuid.UUID
@@ -148,23 +147,23 @@ func (s *Store) DueEndpoints(ctx context.Context) (due []DueEndpoint, oldest tim
 	return due, oldest, err
 }
 
-// Delivery is a message to an endpoint, and how its last attempt went.
+// Delivery is a message to an endpoint, and the outcome of its last attempt.
 type Delivery struct {
-	ID          uuid.UUID // of the message: the same at all endpoints, and in every repeat
+	ID          uuid.UUID // of the message: the same for all endpoints and all retries
 	Event       EventKind
 	Data        []byte // JSON object
 	State       DeliveryState
-	DueAt       time.Time // of the next attempt; zero: there is none
+	DueAt       time.Time // of the next attempt; zero if there is none
 	Attempts    int64
-	AttemptedAt time.Time // zero: never yet
+	AttemptedAt time.Time // zero before the first attempt
 	Took        time.Duration
-	Sent        string // the body
-	Status      int64  // that was answered; 0: nothing was
-	Answer      string // the beginning of the answer's body
-	Problem     string // why the attempt counts as failed
+	Sent        string // the request's body
+	Status      int64  // HTTP status of the response; 0 if there was none
+	Answer      string // the beginning of the response's body
+	Problem     string // why the attempt failed; empty if it did not
 }
 
-// At is when what it tells happened.
+// At is when the event happened.
 func (d Delivery) At() time.Time { return idTime(d.ID) }
 
 const selectDelivery = `SELECT uuid, event, data, state, due_at, attempts, attempted_at, coalesce(duration_ms, 0),
@@ -217,19 +216,19 @@ func (s *Store) Outgoing(ctx context.Context, key EndpointKey, limit int) (out O
 	return out, err
 }
 
-// Attempt is how it went to send a message.
+// Attempt is the outcome of sending a message once.
 type Attempt struct {
 	At      time.Time
 	Took    time.Duration
 	Sent    string
 	Status  int64
 	Answer  string
-	Problem string    // empty: it was delivered
-	Next    time.Time // after a problem: of the next attempt; zero: it is given up
+	Problem string    // empty if it was delivered
+	Next    time.Time // of the next attempt, after a problem; zero to give up
 }
 
-// RecordAttempt records how it went to send a message. It is nothing new that
-// the endpoint has been deleted meanwhile.
+// RecordAttempt records the outcome of an attempt. It does nothing, without an error, if the
+// endpoint has been deleted meanwhile.
 func (s *Store) RecordAttempt(ctx context.Context, e Endpoint, message uuid.UUID, a Attempt) error {
 	state := DeliveryDelivered
 	switch {
@@ -284,7 +283,7 @@ func (s *Store) CancelDeliveries(ctx context.Context, key EndpointKey) error {
 // deliveryDays is how long deliveries that are settled are kept.
 const deliveryDays = 14
 
-// expireDeliveries deletes some of a workspace's deliveries that are past their time.
+// expireDeliveries deletes a chunk of a workspace's deliveries that are older than deliveryDays.
 func expireDeliveries(tx *Tx, ws WorkspaceKey) (left bool, err error) {
 	bound := idFloor(tx.now.AddDate(0, 0, -deliveryDays))
 	n, err := tx.exec(`DELETE FROM deliveries WHERE id IN (SELECT d.id FROM endpoints e JOIN deliveries d ON d.endpoint_id = e.id
@@ -292,7 +291,7 @@ func expireDeliveries(tx *Tx, ws WorkspaceKey) (left bool, err error) {
 	return n == upkeepChunk, err
 }
 
-// toldWithin counts the rows of an event in the outbox that are not older.
+// toldWithin counts the deliveries of an event that are younger than age.
 func (tx *Tx) toldWithin(ws WorkspaceKey, kind EventKind, age time.Duration) (n int64, err error) {
 	since := idFloor(tx.now.Add(-age))
 	err = tx.get(`SELECT count(*) FROM endpoints e JOIN deliveries d ON d.endpoint_id = e.id
@@ -300,16 +299,16 @@ func (tx *Tx) toldWithin(ws WorkspaceKey, kind EventKind, age time.Duration) (n 
 	return n, err
 }
 
-// ServerAlert is something about the server itself, of which its operator is
-// told: the workspace that was made first.
+// ServerAlert is a condition of the server itself. Its operator is notified: the workspace that was
+// created first.
 type ServerAlert struct {
 	Kind   EventKind
 	Firing bool
 	Data   map[string]any // by the API's names
 }
 
-// Alert tells the operator of something about the server, once until it is
-// over, and then once that it is.
+// Alert notifies the operator of a condition of the server: once when it begins, and once when it
+// is over.
 func (s *Store) Alert(ctx context.Context, a ServerAlert) error {
 	return s.write(ctx, modeCached, func(tx *Tx) error {
 		var ws WorkspaceKey

@@ -15,12 +15,12 @@ import (
 	"github.com/pikarc/server/policies"
 )
 
-// This file asks a workspace's policies about a start or a step, inside the
-// transaction that decides, and keeps what is used of their limits.
+// This file evaluates a workspace's policies for a start or a step, inside the transaction that
+// decides, and records what counts towards their limits.
 //
-// Expressions are evaluated outside of the writer. A job that needs their values
-// fails with a *policyEvaluation, which says what is missing. Its caller works
-// that out and asks again; the job checks that it still holds.
+// Conditions (CEL) may take milliseconds, so they are evaluated outside the writer. A job that needs
+// them fails with a *policyEvaluation. decideWithPolicies evaluates it and runs the job again, which
+// checks that the results still apply.
 
 // policyEvaluation is what a decision needs from outside of the writer: compiled
 // policies, or whether the conditions of some hold.
@@ -75,8 +75,8 @@ func (e *policyEvaluation) evaluate(ctx context.Context) {
 	e.attempts++
 }
 
-// answers reports whether the evaluation is of the same policies and, where it
-// matters, of the run as it still is.
+// answers reports whether an evaluation still applies: the policies are the same, and so are the
+// run's steps and spend if a condition reads them.
 func (e *policyEvaluation) answers(set *policySet, facts *policies.Facts) bool {
 	return e != nil && e.set == set &&
 		(!e.usesRun || e.facts.Steps == facts.Steps && e.facts.Spent == facts.Spent)
@@ -101,30 +101,30 @@ func (w *cachedWorkspace) policies(tx *Tx) (*policySet, error) {
 	return w.policySet, nil
 }
 
-// policyCall is a start or a step that is asked about.
+// policyCall is the evaluation of a workspace's policies for one start or step.
 type policyCall struct {
 	ws         *cachedWorkspace
 	set        *policySet
 	facts      policies.Facts
 	runID      int64 // 0 for a start
 	userID     int64
-	hash       [sha256.Size]byte // of the action, for repetition and grants
-	asked      []askedPolicy
-	states     []guard.Policy // of those asked
-	grants     []int64        // by those asked: one that would answer for a person; 0 for none
+	hash       [sha256.Size]byte // of the action, to find repeats and grants
+	asked      []askedPolicy     // the policies that match
+	states     []guard.Policy    // their states, in the same order
+	grants     []int64           // by policy, a grant that replaces its review; 0 for none
 	evaluation *policyEvaluation
-	waits      bool // for a person
+	waits      bool // the step waits for a review
 }
 
-// askedPolicy is a policy that concerns the call.
+// askedPolicy is a policy that matches the call.
 type askedPolicy struct {
 	rule    *policies.Rule
-	counter limitKey     // with a limit that counts
-	cached  *cachedLimit // the counter, unless its window is rolling
-	first   int64        // of the slices that are summed up, where the window is rolling
+	counter limitKey     // of its limit; zero without one
+	cached  *cachedLimit // the counter; nil without one, and for a rolling window
+	first   int64        // oldest bucket that counts, in milliseconds
 }
 
-// actionHash binds what was asked for: type, tool, model and input, each with its length.
+// actionHash hashes type, tool, model and input, each prefixed with its length.
 func actionHash(in NewStep) [sha256.Size]byte {
 	h := sha256.New()
 	write := func(text []byte) {
@@ -145,8 +145,8 @@ func actionHash(in NewStep) [sha256.Size]byte {
 	return [sha256.Size]byte(h.Sum(nil))
 }
 
-// askPolicies asks those that concern the call, once no rule has objected, and
-// completes the decision.
+// ask evaluates the policies that match the call, and completes the decision. It is called only if
+// no rule has objected. It fails with a *policyEvaluation if conditions are still to be evaluated.
 func (p *policyCall) ask(tx *Tx, d guard.Decision) (guard.Decision, error) {
 	rules := p.set.Matching(&p.facts)
 	if len(rules) == 0 {
@@ -179,8 +179,8 @@ func (p *policyCall) ask(tx *Tx, d guard.Decision) (guard.Decision, error) {
 	return guard.DecidePolicies(d, p.states), nil
 }
 
-// conditions answers by rule whether its expression holds. Where some are still
-// to be evaluated it fails with what is missing.
+// conditions returns a function that reports whether a rule's condition holds. If conditions are
+// still to be evaluated, it fails with a *policyEvaluation.
 func (p *policyCall) conditions(ctx context.Context, rules []*policies.Rule) (func(*policies.Rule) bool, error) {
 	var needed []*policies.Rule
 	for _, rule := range rules {
@@ -235,8 +235,8 @@ func (p *policyCall) limit(tx *Tx, c calendar, asked *askedPolicy, state *guard.
 	return err
 }
 
-// scope is what a limit is kept by. Users are named by their internal ids, so
-// that no name of an erased one is left.
+// scope returns the value that a limit counts by. A user is its internal id, so that erasing the
+// user leaves no name behind.
 func (p *policyCall) scope(l *policies.Limit) string {
 	scope := l.Scope(&p.facts)
 	if l.Per == "user" {
@@ -248,9 +248,9 @@ func (p *policyCall) scope(l *policies.Limit) string {
 	return scope
 }
 
-// record keeps which policies were asked, and what of their limits the call is
-// counted on, where it is allowed or waits for a person. step is empty for a
-// run's start. The cached counters move with book, when nothing can fail any more.
+// record stores which policies were evaluated, and which of their limits count the call (unless it
+// is denied). step is empty for a run's start. Cached counters change in book, after the last
+// statement that can fail.
 func (p *policyCall) record(tx *Tx, segment, runID int64, step []byte, d guard.Decision) error {
 	for i := range p.asked {
 		asked := &p.asked[i]
@@ -356,8 +356,8 @@ func (p *policyCall) rule(id int64) *policies.Rule {
 	return nil
 }
 
-// recordStep keeps what the policies said of a step that was just inserted, and
-// asks a person where one of them wants it.
+// recordStep records what the policies decided about a step that was just inserted, and creates a
+// review if one of them requires it.
 func (p *policyCall) recordStep(tx *Tx, r *cachedRun, row stepRow) (review uuid.UUID, err error) {
 	if err := p.record(tx, row.segment, r.id, row.ID[:], row.Decision); err != nil {
 		return review, err
@@ -376,8 +376,8 @@ func (p *policyCall) recordStep(tx *Tx, r *cachedRun, row stepRow) (review uuid.
 	}
 }
 
-// tellLoops has the workspace's endpoints be told of repetition, once for each
-// time that it is found anew and not for each call of a loop that goes on.
+// tellLoops notifies the workspace's endpoints that the run repeats itself: once when the limit is
+// reached, not again for each further repeat.
 func (p *policyCall) tellLoops(tx *Tx, r *cachedRun, row stepRow) error {
 	for i := range p.states {
 		l := p.asked[i].rule.Limit
@@ -395,7 +395,7 @@ func (p *policyCall) tellLoops(tx *Tx, r *cachedRun, row stepRow) error {
 	return nil
 }
 
-// newStepCall prepares the question about a step: nil when the workspace has no policies.
+// newStepCall collects the facts about a step. It returns nil if the workspace has no policies.
 func newStepCall(tx *Tx, ws *cachedWorkspace, r *cachedRun, run uuid.UUID, in NewStep, e *policyEvaluation) (*policyCall, error) {
 	set, err := ws.policies(tx)
 	if set == nil || err != nil {
@@ -422,7 +422,7 @@ func newStepCall(tx *Tx, ws *cachedWorkspace, r *cachedRun, run uuid.UUID, in Ne
 	return p, nil
 }
 
-// newStartCall prepares the question about a run's start.
+// newStartCall collects the facts about a run's start. It returns nil if there are no policies.
 func newStartCall(tx *Tx, ws *cachedWorkspace, userID int64, in NewRun, e *policyEvaluation) (*policyCall, error) {
 	set, err := ws.policies(tx)
 	if set == nil || err != nil {
@@ -436,7 +436,7 @@ func newStartCall(tx *Tx, ws *cachedWorkspace, userID int64, in NewRun, e *polic
 	return p, nil
 }
 
-// runFacts is what policies ask of a run and decisions otherwise do not need.
+// runFacts is what policies need to know of a run and the rules of package guard do not.
 type runFacts struct {
 	user     string
 	tags     map[string]string
@@ -480,7 +480,7 @@ func (r *cachedRun) loadFacts(tx *Tx, set *policySet) error {
 
 func shortHash(hash [sha256.Size]byte) uint64 { return binary.BigEndian.Uint64(hash[:]) }
 
-// remember adds an action to those by which repetition is found.
+// remember appends the action to the run's history, in which repeats are found.
 func (r *cachedRun) remember(p *policyCall) {
 	if p == nil || !p.set.NeedsRepeats() {
 		return

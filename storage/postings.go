@@ -11,17 +11,17 @@ import (
 // tokens are those of a step, by their classes.
 type tokens struct{ prompt, completion int64 }
 
-// usage is what a step has used, and what of it is booked at which prices.
+// usage is what a step has used, and what of it was booked at which prices.
 type usage struct {
 	reported    tokens        // by the agent
-	booked      tokens        // the same, or less where the day or the run is full
-	parts       parts         // of what was reported
-	partPrices  partPrices    // of the parts, where there are both
-	inputPrice  sql.NullInt64 // pico-USD; null when the model had no price
+	booked      tokens        // reported, or less if the day or the run was full
+	parts       parts         // of reported
+	partPrices  partPrices    // of parts, if the parts have prices of their own
+	inputPrice  sql.NullInt64 // pico-USD a token; null if the model had no price
 	outputPrice sql.NullInt64
-	point       int64         // of price_points; 0 where the two prices are those of the model's own entry
+	point       int64         // id in price_points; 0 if the prices are of the model's own entry
 	cost        sql.NullInt64 // nano-USD, as booked
-	cut         bool          // the cost is less than it would be
+	cut         bool          // the cost was capped
 }
 
 func (u usage) tokens() int64 { return u.booked.prompt + u.booked.completion }
@@ -29,10 +29,10 @@ func (u usage) tokens() int64 { return u.booked.prompt + u.booked.completion }
 // capped reports whether less is booked than was used.
 func (u usage) capped() bool { return u.cut || u.reported != u.booked }
 
-// fit books of what was reported what a day and a run have room for, beside
-// what they hold of old already. The user's and the model's days are parts of
-// the workspace's, so its bound is theirs; a run may live for many days, so it
-// has the bound of a day too. The rates are nil where the two prices are all.
+// fit sets what is booked: the reported usage, limited by what is left of the day's and the run's
+// maximum (plans.MaxDay), not counting what old has already booked there. The workspace's day
+// bounds the days of its users and models; a run may span many days, so it is bounded as well.
+// rates is nil if the step has only an input and an output price.
 func (u *usage) fit(old usage, day *cachedDay, r *cachedRun, rates *prices.Rates) error {
 	u.booked.prompt = min(u.reported.prompt, room(day.prompt, r.promptTokens, old.booked.prompt))
 	u.booked.completion = min(u.reported.completion, room(day.completion, r.completionTokens, old.booked.completion))
@@ -53,14 +53,14 @@ func (u *usage) fit(old usage, day *cachedDay, r *cachedRun, rates *prices.Rates
 	return nil
 }
 
-// fitCost books what a day and a run have room for of a cost.
+// fitCost books as much of a cost as the day and the run have left.
 func (u *usage) fitCost(cost plans.Money, old usage, day *cachedDay, r *cachedRun) {
 	booked := min(int64(cost), room(day.spend, r.spend, old.cost.Int64))
 	u.cost = sql.NullInt64{Int64: booked, Valid: true}
 	u.cut = booked < int64(cost)
 }
 
-// room is how much may be booked in place of old.
+// room returns how much more may be booked, if old is replaced.
 func room(day, run, old int64) int64 { return plans.MaxDay - max(day, run) + old }
 
 // figures are what a step adds to the counters.
@@ -78,9 +78,9 @@ func (f figures) minus(g figures) figures {
 	}
 }
 
-// counted is what of a step the counters hold. A model call that is COMPLETED
-// without any tokens or cost counts on the day of its completion, because it has no
-// other; a correction of its usage takes it away again.
+// counted is a step's contribution to the counters. A model call that is COMPLETED without tokens
+// or cost counts on the day it completed, since it has no booking day. Reporting its usage later
+// takes that back.
 type counted struct {
 	model        sql.NullInt64
 	bookedDay    int64
@@ -104,9 +104,9 @@ func (row *stepRow) counted() counted {
 	return c
 }
 
-// since finds by how much the counters then differ from what they hold of the
-// step. Where its model changes although it has used something, as that of a
-// call of a tool does that gets a price, all of it moves to the other model.
+// since returns the postings that turn was, which the counters already contain, into c. If the
+// step's model changes after it has used something (a tool call that gets a price, for instance),
+// all of its usage moves to the new model.
 func (c counted) since(tx *Tx, was counted, ws WorkspaceKey, r *cachedRun) (posts postings, err error) {
 	posts.run = r
 	if err := posts.burn(tx, ws, was, c); err != nil {
@@ -147,8 +147,8 @@ type posting struct {
 	tagDays  []*cachedTagDay // by the run's tags
 }
 
-// postings are the changes that one update makes: of what the step has used,
-// and of a call without usage, each under the model that it had and that it has.
+// postings are the counter changes of one update: up to two for usage (old model, new model) and
+// up to two for a call without usage.
 type postings struct {
 	list   [4]posting
 	n      int
@@ -157,7 +157,7 @@ type postings struct {
 	burned int
 }
 
-// add reads every counter that holds the figures, so that book cannot fail.
+// add loads every counter that the posting will change, so that book cannot fail.
 func (p *postings) add(tx *Tx, on dayKey, model sql.NullInt64, r *cachedRun, f figures) (err error) {
 	b := &p.list[p.n]
 	b.figures, b.run = f, r
@@ -195,7 +195,7 @@ func (p *postings) firstUnpriced() bool {
 	return false
 }
 
-// fills reports whether day and run have had room for something of all they count.
+// fills reports whether neither the day nor the run was full before: this update is the first cut.
 func (p *postings) fills() bool {
 	return p.n > 0 && !isFull(p.list[0].day.spend, p.list[0].day.prompt, p.list[0].day.completion) &&
 		!isFull(p.list[0].run.spend, p.list[0].run.promptTokens, p.list[0].run.completionTokens)

@@ -384,8 +384,8 @@ func (c *cache) price(tx *Tx, model idKey) (*pricePoint, error) {
 	return &found.price, nil
 }
 
-// kept are the prices that a step was charged at; nil while it has none, and
-// where the two that it keeps itself are all of them.
+// kept returns the prices that the step was charged. It is nil if the step has no price, or only
+// the input and output prices that its own row stores.
 func (row *stepRow) kept(tx *Tx, ws WorkspaceKey) (*prices.Rates, error) {
 	if row.used.point == 0 {
 		return nil, nil

@@ -20,7 +20,7 @@ import (
 	"github.com/pikarc/server/storage/dbfile"
 )
 
-var update = cmdline.Bool("update", false, "write testdata/schema.sql anew")
+var update = cmdline.Bool("update", false, "rewrite testdata/schema.sql")
 
 // schemaOf lists what a database consists of, without goose's own table.
 func schemaOf(t *testing.T, path string) string {
@@ -33,8 +33,8 @@ func schemaOf(t *testing.T, path string) string {
 	return out.String()
 }
 
-// texts runs a query of one column of text on a connection of its own, which
-// leaves the journal's mode as it is.
+// queryStrings runs a query of one text column on a connection of its own, without changing the
+// journal mode.
 func texts(t *testing.T, path, query string) (all []string) {
 	t.Helper()
 	must := func(err error) {
@@ -57,7 +57,7 @@ func texts(t *testing.T, path, query string) (all []string) {
 	return all
 }
 
-// withNext is the binary's migrations and one more.
+// migrationsPlusOne returns the binary's migrations and one newer.
 func withNext(t *testing.T) fs.FS {
 	t.Helper()
 	files := fstest.MapFS{"00999_next.sql": {Data: []byte("-- +goose Up\nCREATE TABLE next (id INTEGER PRIMARY KEY) STRICT;\n")}}
@@ -84,7 +84,7 @@ func migrated(t *testing.T, migrations fs.FS) (path string) {
 	return path
 }
 
-// everyByte is the content of every file in a directory.
+// readAllFiles returns the content of every file in a directory, by name.
 func everyByte(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	all := map[string]string{}
@@ -138,7 +138,7 @@ func TestEveryTableIsStrictAndSaysWhatItIs(t *testing.T) {
 }
 
 func TestNewerSchemaIsRefusedAndNotAByteChanges(t *testing.T) {
-	for _, mode := range []string{"wal", "delete"} { // a copy made by VACUUM INTO is not in WAL mode
+	for _, mode := range []string{"wal", "delete"} { // a copy by VACUUM INTO is not in WAL mode
 		t.Run(mode, func(t *testing.T) {
 			path := migrated(t, withNext(t))
 			texts(t, path, `PRAGMA journal_mode = `+mode)
@@ -251,7 +251,7 @@ func TestMigrationsThatStartAtOnceAllSucceed(t *testing.T) {
 	}
 	wg.Wait()
 	if got, want := schemaOf(t, path), schemaOf(t, migrated(t, embed.Migrations())); got != want {
-		t.Error("together they made another schema than one alone")
+		t.Error("ten migrations at once made another schema than one alone")
 	}
 	status, err := dbfile.SchemaStatus(t.Context(), path, embed.Migrations())
 	if err != nil || status.Err() != nil {

@@ -24,7 +24,7 @@ type NewStep struct {
 	InputData   []byte // JSON object, or nil
 	Repairs     Repairs
 	Idempotency Idempotency
-	// Waits says that the client waits for a person's review where it is asked to.
+	// Waits reports whether the client can wait for a review if a policy requires one.
 	Waits bool
 }
 
@@ -147,9 +147,8 @@ func insertStep(tx *Tx, ws WorkspaceKey, r *cachedRun, in NewStep, d guard.Decis
 	return row, err
 }
 
-// countStep counts a step on its run. A denial after the run's end says nothing
-// about why the run was stopped: it becomes the run's reason only if there is
-// no other.
+// countStep counts a step on its run. A denied step's reason becomes the run's, except that
+// RunAlreadyEnded does so only if the run has no other: it does not say why the run was stopped.
 func (r *cachedRun) countStep(tx *Tx, segment int64, d guard.Decision) {
 	r.segment = segment
 	r.stepCount++
@@ -163,11 +162,10 @@ func (r *cachedRun) countStep(tx *Tx, segment int64, d guard.Decision) {
 	r.touch(tx)
 }
 
-// Steps are stored in segments: several hundred steps that were asked for one
-// after another, whatever their runs. So a commit dirties the few pages of the
-// newest segment, however many runs are active. Stored by run, it would dirty
-// one page for each run. run_segments lists the segments in which a run has
-// steps; the view run_steps finds a run's steps through it.
+// Steps are stored in segments. A segment holds about 512 steps in the order they were asked for,
+// whatever their runs, so a commit changes only the few pages of the newest segment, however many
+// runs are active. Stored by run, it would change a page for each run. run_segments lists the
+// segments that contain steps of a run; the view run_steps uses it to find a run's steps.
 
 // segmentSteps is about how many steps a segment takes. A larger segment has
 // more pages to dirty; of smaller ones each run has more.
@@ -184,8 +182,8 @@ func (r *cachedRun) assignSegment(tx *Tx) (segment int64, err error) {
 	return segment, err
 }
 
-// newestSegment is the segment being filled, or the next one when that is full.
-// It does no harm when another process fills the same segment, or another.
+// newestSegment returns the segment being filled, or the next one if that is full. Two processes
+// may fill the same segment, or different ones; both are fine.
 func (c *cache) newestSegment(tx *Tx) (int64, error) {
 	switch {
 	case c.segment == 0:
@@ -375,7 +373,7 @@ type stepRow struct {
 	stepProgress
 }
 
-// stepProgress is what updates change, but for texts.
+// stepProgress is what updates change, apart from texts and payloads.
 type stepProgress struct {
 	model       sql.NullInt64
 	status      StepStatus
@@ -440,9 +438,8 @@ func readStep(tx *Tx, segment, runID int64, id uuid.UUID) (stepRow, error) {
 	return s, err
 }
 
-// shown is the step with its progress, as its run makes it look: a step that
-// was open when the run ended is abandoned. That is not stored, so that a run's
-// end takes no longer when it has many steps.
+// shown returns the step as callers see it. A step that was open when its run ended is shown as
+// ABANDONED. That is not stored, so ending a run costs the same however many steps it has.
 func (row stepRow) shown(run RunStatus) Step {
 	out := row.Step
 	out.Status, out.CompletedAt = row.status, timeOf(row.completedAt)

@@ -41,8 +41,8 @@ func floorDiv(a, b int64) int64 {
 	return q
 }
 
-// newID makes a UUIDv7 of the transaction's time: 48 bits of milliseconds, 12
-// of the fraction within it, the rest random. Ids of one clock so sort by time.
+// newID makes a UUIDv7 of the transaction's time: 48 bits of milliseconds, 12 bits of the fraction
+// of the millisecond, the rest random. So ids made by one clock sort by time.
 func newID(now time.Time) uuid.UUID {
 	id := idFloor(now)
 	fraction := uint16(now.Nanosecond() % int(time.Millisecond) * 4096 / int(time.Millisecond))
@@ -51,7 +51,7 @@ func newID(now time.Time) uuid.UUID {
 	return id
 }
 
-// idFloor is at or below every id made in the millisecond of t, and above all earlier ones.
+// idFloor is the smallest id of t's millisecond: not above any id made in it.
 func idFloor(t time.Time) (id uuid.UUID) {
 	binary.BigEndian.PutUint64(id[:8], uint64(max(0, t.UnixMilli()))<<16)
 	return id
@@ -60,7 +60,7 @@ func idFloor(t time.Time) (id uuid.UUID) {
 // idMillis is the millisecond that an id begins with.
 func idMillis(id uuid.UUID) int64 { return int64(binary.BigEndian.Uint64(id[:8]) >> 16) }
 
-// idCeiling is above every id: the end of a newest-first list's beginning.
+// idCeiling is the largest id: where a newest-first list begins.
 func idCeiling() (id uuid.UUID) {
 	for i := range id {
 		id[i] = 0xff
@@ -132,7 +132,7 @@ func boolInt(b bool) int64 {
 	return 0
 }
 
-// list names what a cursor belongs to, so that one of another list is refused.
+// cursorKind is the list that a cursor belongs to, so that a cursor of another list is refused.
 type list byte
 
 const (
@@ -152,9 +152,9 @@ const (
 
 const cursorSumSize = 4
 
-// cursor is opaque to callers: list, owner (the workspace, or the run whose
-// steps are listed), the last row's key, and a short checksum against typing
-// mistakes. It is no secret: whatever it says, queries stay in the workspace.
+// cursor is opaque to callers. It holds the kind of list, its owner (the workspace, or the run
+// whose steps are listed), the key of the last row, and a short checksum to catch typing mistakes.
+// It is not secret: whatever a cursor says, queries stay in the workspace.
 func cursor(l list, owner int64, key []byte) string {
 	raw := binary.BigEndian.AppendUint64([]byte{byte(l)}, uint64(owner))
 	raw = append(raw, key...)
@@ -177,8 +177,8 @@ func parseCursor(l list, owner int64, text string, size int) ([]byte, error) {
 	return key, nil
 }
 
-// What a caller can act on, with what sqlite and dbfile say of the file. Anything
-// else is a bug.
+// Errors that a caller can act on, together with those of packages sqlite and dbfile. Any other
+// error is a bug.
 var (
 	ErrNotFound      = errors.New("not found")
 	ErrConflict      = errors.New("already exists")
@@ -190,7 +190,7 @@ var (
 	ErrNotFirst      = errors.New("there is an account already")
 	ErrBadCursor     = errors.New("not a cursor of this list")
 	ErrKeyReused     = errors.New("the idempotency key was used with another body")
-	ErrStepBlocked   = errors.New("a blocked step takes no update")
+	ErrStepBlocked   = errors.New("a blocked step cannot be updated")
 	ErrKeyRevoked    = errors.New("the API key is no longer active")
 	ErrKeyExpired    = errors.New("the API key has expired")
 	ErrTooManyKeys   = errors.New("the workspace has too many active API keys")
@@ -211,13 +211,13 @@ func (e *EndedError) Error() string {
 	return fmt.Sprintf("Run has already ended as %s", e.Status)
 }
 
-// missingRow is the error for a row that another one refers to. Its absence is
-// no answer to whoever asked, who would take it for "not found".
+// missingRow is the error for a row that another row refers to. It is not ErrNotFound, because a
+// caller would take that for an answer.
 func missingRow(row string) error {
 	return fmt.Errorf("%w: %s is missing: %w", ErrUnavailable, row, ErrCorrupt)
 }
 
-// ignoreNotFound is for look-ups whose absence means something.
+// ignoreNotFound drops ErrNotFound, for look-ups where a missing row is a valid answer.
 func ignoreNotFound(err error) error {
 	if errors.Is(err, ErrNotFound) {
 		return nil

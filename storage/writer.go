@@ -268,16 +268,16 @@ func protect(fn func(*Tx) error, tx *Tx) (err error) {
 	return fn(tx)
 }
 
-// Backfill is a write whose parts have times of their own. It makes history: for
-// the demo now, for an import one day. It takes the same paths as live calls,
-// so that ids, counters and rollups are those of the times given.
+// Backfill is a write whose parts have times of their own. It creates history: for the demo today,
+// for imports later. It uses the same functions as live calls, so that ids, counters and rollups
+// are those of the given times.
 type Backfill struct{ tx *Tx }
 
 // WriteBackfill has fn make some history in one write: all of it, or with
 // an error nothing.
 func (s *Store) WriteBackfill(ctx context.Context, fn func(Backfill) error) error {
 	return s.write(ctx, modeBulkSQL, func(tx *Tx) error {
-		tx.publisher = nil // what was then is no news
+		tx.publisher = nil // history is not published as live events
 		return fn(Backfill{tx})
 	})
 }
@@ -404,8 +404,8 @@ func (tx *Tx) execOne(query string, args ...any) error {
 	return err
 }
 
-// queue is exec for a statement that cannot fail but with its transaction, and
-// that the job does not wait for.
+// queue is exec for a statement whose result the job does not need, and which cannot fail unless
+// its whole transaction does.
 func (tx *Tx) queue(query string, args ...any) error {
 	if tx.pipeline != nil {
 		return tx.pipeline.Queue(query, args, false)

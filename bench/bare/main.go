@@ -1,10 +1,8 @@
-// Command bare is the yardstick: an httprouter that answers a GET with JSON of
-// the size of a decision. It does what no server on net/http can do without,
-// and nothing else.
+// Command bare is the yardstick: an httprouter that answers a GET with JSON of the size of a
+// decision. It does only what every server on net/http must do.
 //
-// With a file's name it first writes as much to that file as a decision does to
-// the WAL, and syncs it: what no server can do without that answers when its
-// answer is on disk.
+// With a file's name it first writes as much to that file as a decision writes to the WAL, and
+// syncs it: what every server must do whose answer is on disk when it is sent.
 package main
 
 import (
@@ -22,7 +20,7 @@ const answer = `{"id":"01936f2e-8a3b-7c4d-9e5f-0123456789ab","status":"RUNNING",
 
 const (
 	written  = 2 * (24 + 4096) // bytes: two frames of the WAL
-	fileSize = 8 << 20         // bytes, written round and round as the WAL is
+	fileSize = 8 << 20         // bytes; overwritten from the start again, as the WAL is
 )
 
 func main() {
@@ -68,7 +66,7 @@ type file struct {
 	at   int64
 }
 
-// newFile makes a file that has its size already, so that a sync has only data to bring to disk.
+// newFile makes a file that already has its full size, so that a sync writes only data.
 func newFile(name string) (*file, error) {
 	f, err := os.Create(name)
 	if err != nil {

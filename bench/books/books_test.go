@@ -29,12 +29,12 @@ func TestEveryDifferenceIsReported(t *testing.T) {
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
-	right := Answers{Starts: 3, Steps: 4, Patches: 3, Ends: 2}
-	if err := Verify(t.Context(), path, right); err != nil {
+	answers := Answers{Starts: 3, Steps: 4, Patches: 3, Ends: 2}
+	if err := Verify(t.Context(), path, answers); err != nil {
 		t.Error(err)
 	}
-	if err := Verify(t.Context(), path, right.Plus(Answers{Steps: 1})); err == nil {
-		t.Error("a step that was answered is missing, and nobody notices")
+	if err := Verify(t.Context(), path, answers.Plus(Answers{Steps: 1})); err == nil {
+		t.Error("a step that was answered is missing, and Verify does not report it")
 	}
 	db, err = Open(path)
 	if err != nil {
@@ -47,6 +47,6 @@ func TestEveryDifferenceIsReported(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	if err := Check(t.Context(), db, "SELECT nothing;"); err == nil {
-		t.Error("a query that fails passes for right books")
+		t.Error("Check passes although a query fails")
 	}
 }

@@ -12,9 +12,9 @@ var (
 	errNoHTTP = errors.New("the answer is no HTTP/1.1")
 )
 
-// parseAnswer finds one whole answer at the start of data. size is how long it
-// is, 0 while there is more to come. It understands what the contenders send,
-// a Content-Length and a body, and refuses anything else.
+// parseAnswer parses one whole response at the start of data. size is its length, or 0 if data is
+// incomplete. It understands only what the contenders send, a Content-Length and a body, and
+// refuses anything else.
 func parseAnswer(data []byte) (status int, body []byte, size int, err error) {
 	end := bytes.Index(data, headerEnd)
 	if end < 0 {
@@ -37,7 +37,7 @@ func parseAnswer(data []byte) (status int, body []byte, size int, err error) {
 	return status, data[size-length : size], size, nil
 }
 
-// contentLength reads it from a header whose last line is ended too.
+// contentLength reads the Content-Length from a header that ends with a line break.
 func contentLength(header []byte) (int, error) {
 	const name = "\ncontent-length: "
 	for from := 0; ; {
@@ -63,10 +63,10 @@ func digits(text []byte) (n int, err error) {
 		}
 		n = n*10 + int(c-'0')
 	}
-	return 0, errors.New("the answer's Content-Length is no number")
+	return 0, errors.New("the answer's Content-Length is not a number")
 }
 
-// hasFold reports whether b begins with a lower-case text, in any case.
+// hasFold reports whether b begins with prefix, which is lower-case, ignoring ASCII case.
 func hasFold(b []byte, prefix string) bool {
 	for i := range len(prefix) {
 		c := b[i]

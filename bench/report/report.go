@@ -10,14 +10,14 @@ import (
 	"unicode/utf8"
 )
 
-// Spread is the least, the middle and the greatest of what rounds measured.
+// Summary is the minimum, median and maximum of what the rounds measured.
 type Spread struct {
 	Min    float64 `json:"min"`
 	Median float64 `json:"median"`
 	Max    float64 `json:"max"`
 }
 
-// SpreadOf sorts what rounds measured; all NaN when there is nothing.
+// Summarize returns the summary of the values; all NaN if there are none.
 func SpreadOf(values []float64) Spread {
 	if len(values) == 0 {
 		return Spread{math.NaN(), math.NaN(), math.NaN()}
@@ -30,8 +30,8 @@ func SpreadOf(values []float64) Spread {
 	return Spread{sorted[0], middle, sorted[len(sorted)-1]}
 }
 
-// Goal is what the project promises of a figure. It is kept by a value of at
-// most Goal, or when Higher, of at least it; Floor is what must not be missed.
+// Goal is what the project promises of a figure: at most Goal, or at least Goal if Higher. Floor is
+// the worst value that is acceptable.
 type Goal struct {
 	Name   string  `json:"name"`
 	Unit   string  `json:"unit,omitempty"`
@@ -41,7 +41,7 @@ type Goal struct {
 	Higher bool    `json:"higher_is_better"`
 }
 
-// Verdict tells how far the value came.
+// Verdict compares the value with the goal and the floor.
 func (g Goal) Verdict() string {
 	value, goal, floor := g.Value, g.Goal, g.Floor
 	if g.Higher {
@@ -71,13 +71,13 @@ func Goals(w io.Writer, goals []Goal) error {
 	return t.Write(w)
 }
 
-// Table is text in columns: the first stands left, the others right.
+// Table is a text table. The first column is left-aligned, the others right-aligned.
 type Table struct {
 	Columns []string
 	rows    [][]string
 }
 
-// Add adds a row, which may be shorter than the table is wide.
+// Add adds a row, which may have fewer cells than there are columns.
 func (t *Table) Add(cells ...string) { t.rows = append(t.rows, cells) }
 
 // Write prints the table; nothing when it has no rows.
@@ -117,7 +117,7 @@ func line(row []string, widths []int) string {
 	return strings.TrimRight(b.String(), " ")
 }
 
-// Number prints a figure with three digits that count, "-" when there is none.
+// Number formats a figure with three significant digits; "-" if it is NaN or infinite.
 func Number(v float64) string {
 	switch size := math.Abs(v); {
 	case math.IsNaN(v) || math.IsInf(v, 0):
@@ -143,13 +143,12 @@ func thousands(v float64) string {
 	return digits
 }
 
-// Median is the middle of what f says of each item; NaN when there are none.
-// Items for which f is NaN are left out.
+// Median is the median of f over the items, without those for which f is NaN; NaN if none is left.
 func Median[T any](items []T, f func(T) float64) float64 {
 	return SpreadOf(Values(items, f)).Median
 }
 
-// Values is what f says of each item, without NaN.
+// Values returns f of each item, without NaN.
 func Values[T any](items []T, f func(T) float64) (values []float64) {
 	for _, item := range items {
 		if v := f(item); !math.IsNaN(v) {

@@ -21,7 +21,7 @@ type entry struct {
 	Path    string             `json:"path,omitempty"`
 	Body    json.RawMessage    `json:"body,omitempty"`
 	RunID   string             `json:"run_id,omitempty"`
-	Start   json.RawMessage    `json:"start,omitempty"` // the request that starts the run, which has no id yet
+	Start   json.RawMessage    `json:"start,omitempty"` // starts a run that has no id yet
 	Key     string             `json:"key,omitempty"`
 	Step    json.RawMessage    `json:"step,omitempty"`
 	StepKey string             `json:"step_key,omitempty"`
@@ -35,17 +35,17 @@ const (
 	lookEvery  = 30 * time.Second // between looks for what other processes have left
 )
 
-// journal keeps reports in files, each of which is locked by whoever writes or
-// delivers it: it does not matter whether the process lives that has written it. A
-// report is appended and synced before the call that it is of returns. The API key
-// is never written. The clients of other languages have files of their own form.
+// journal keeps undelivered reports in files. Whoever writes or delivers a file locks it, so the
+// process that wrote a report need not be alive any more. A report is appended and synced before
+// the call that made it returns. The API key is never written. Clients in other languages have
+// files in a format of their own.
 type journal struct {
 	dir, owner string
 	most       int64 // bytes of all its files
 	now        func() time.Time
 
 	mu     sync.Mutex
-	path   string    // where this process writes; "": in a new file
+	path   string    // the file this process writes to; "" for a new one
 	left   bool      // whether it has kept something that is not delivered
 	looked time.Time // when the directory was last looked at
 }
@@ -54,8 +54,8 @@ func newJournal(dir, owner string) *journal {
 	return &journal{dir: dir, owner: owner, most: maxJournal, now: time.Now}
 }
 
-// append keeps reports, and reports whether that worked. What is lost is in the
-// log, which is all that can be done then.
+// append keeps reports, and reports whether it could. Reports that are lost are logged; nothing
+// else can be done.
 func (j *journal) append(entries ...entry) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -94,8 +94,8 @@ func (j *journal) write(entries []entry) (err error) {
 	return f.Sync()
 }
 
-// open opens the file that this process writes to, locked: a new one where another
-// delivers what is in the last one, or has delivered it.
+// open opens and locks the file that this process writes to. It begins a new file if another
+// process is delivering, or has delivered, the previous one.
 func (j *journal) open() (*os.File, error) {
 	if err := os.MkdirAll(j.dir, 0o700); err != nil {
 		return nil, err
@@ -116,7 +116,7 @@ func (j *journal) open() (*os.File, error) {
 	}
 }
 
-// isAt reports whether an open file is still the one of this name.
+// isAt reports whether an open file is still the one at this path.
 func isAt(f *os.File, name string) bool {
 	open, err := f.Stat()
 	if err != nil {
@@ -126,7 +126,7 @@ func isAt(f *os.File, name string) bool {
 	return err == nil && os.SameFile(open, there)
 }
 
-// mayHold reports whether there may be something to deliver, mostly without looking.
+// maybePending reports whether there may be something to deliver. It rarely looks at the disk.
 func (j *journal) mayHold() bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -140,7 +140,7 @@ func (j *journal) mayHold() bool {
 	return false
 }
 
-// drain hands over what waits, a file at a time; deliver returns what is still to be kept.
+// drain passes the kept reports to deliver, a file at a time. deliver returns those to keep.
 func (j *journal) drain(deliver func([]entry) []entry) {
 	j.mu.Lock()
 	j.left = false
@@ -152,8 +152,8 @@ func (j *journal) drain(deliver func([]entry) []entry) {
 	}
 }
 
-// drainOne delivers what is in one file, unless another process does, and reports
-// whether to go on with the next one.
+// drainOne delivers one file, unless another process is doing so, and reports whether to continue
+// with the next.
 func (j *journal) drainOne(path string, deliver func([]entry) []entry) bool {
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
@@ -182,7 +182,7 @@ func (j *journal) length() (n int) {
 	return n
 }
 
-// ending ends the names of the files that are this client's, in this language.
+// suffix ends the names of this client's own files.
 func (j *journal) ending() string { return "-" + j.owner + ".go.jsonl" }
 
 func (j *journal) files() (paths []string) {
@@ -204,7 +204,7 @@ func (j *journal) size() (n int64) {
 	return n
 }
 
-// read reads a file's reports. A line that a crash has cut short is left out.
+// read reads a file's reports. It skips a line that a crash cut short.
 func read(f io.Reader) (entries []entry) {
 	lines := bufio.NewReader(f)
 	for {

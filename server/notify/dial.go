@@ -10,12 +10,11 @@ import (
 	"time"
 )
 
-// errForbiddenAddress says that an endpoint's name leads where no message may go.
+// errForbiddenAddress reports that an endpoint's name resolves to an address that is not allowed.
 var errForbiddenAddress = errors.New("is not a public address: the server sends there only with --webhook-private")
 
-// forbidden are networks beyond those that netip has a word for, of which a
-// stranger's URL must reach no host: shared, reserved, or leading to IPv4
-// addresses that would have to be checked.
+// reservedNetworks are those that netip has no predicate for and that an endpoint's URL must not
+// reach: shared, reserved, or translating to IPv4 addresses that would need a check of their own.
 func forbidden() []netip.Prefix {
 	return []netip.Prefix{
 		netip.MustParsePrefix("0.0.0.0/8"), netip.MustParsePrefix("100.64.0.0/10"),
@@ -31,8 +30,8 @@ func forbidden() []netip.Prefix {
 	}
 }
 
-// checkAddress refuses an address to which no message may go. With private, it
-// refuses only what is no host at all.
+// checkAddress refuses an address that messages must not be sent to. With private, it refuses only
+// addresses that belong to no single host.
 func checkAddress(addr netip.Addr, private bool) error {
 	addr = addr.Unmap()
 	refused := !addr.IsValid() || addr.IsUnspecified() || addr.IsMulticast() ||
@@ -49,8 +48,8 @@ func checkAddress(addr netip.Addr, private bool) error {
 	return nil
 }
 
-// control checks the address that is really dialled, after names were looked
-// up: a name may lead elsewhere than a moment ago.
+// checkDialed returns a net.Dialer's Control function. It checks the address that is really dialed,
+// after DNS: a name may resolve to another address than it did a moment ago.
 func control(private bool) func(network, address string, c syscall.RawConn) error {
 	return func(network, address string, _ syscall.RawConn) error {
 		to, err := netip.ParseAddrPort(address)
@@ -61,8 +60,8 @@ func control(private bool) func(network, address string, c syscall.RawConn) erro
 	}
 }
 
-// newClient makes the client that sends to endpoints: through no proxy, which
-// would dial in its place, and following no redirect.
+// newClient returns the client that sends to endpoints. It uses no proxy, because a proxy would
+// dial in its place, past the check, and follows no redirects.
 func newClient(private bool, timeout time.Duration) *http.Client {
 	dialer := &net.Dialer{Timeout: timeout, Control: control(private)}
 	return &http.Client{

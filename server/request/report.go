@@ -15,12 +15,11 @@ import (
 	"github.com/pikarc/server/plans"
 )
 
-// What an agent says of itself is a report: the bodies of starts, steps, their
-// updates and ends. Fields that decide (user_id, type, sequence, status) are
-// read as strictly as any. The readers below are for those that only describe
-// or count, and add no problem, because an agent must not die, nor its usage be
-// lost, by a text that it did not choose: they repair what they can, leave out
-// what they cannot, and Repaired names both.
+// A report is what an agent sends about itself: the bodies of starts, steps, step updates and ends.
+// Fields that decide (user_id, type, sequence, status) are read strictly. The readers below are for
+// fields that only describe or count. They add no problem, because an agent must not fail, nor its
+// usage be lost, over a text that it did not choose. They repair what they can and leave out what
+// they cannot; Repaired names both.
 
 const (
 	// maxRepaired is how many fields an answer names as repaired.
@@ -33,7 +32,7 @@ const (
 	replacement = "\ufffd" // stands for what is no character
 )
 
-// parseReport is parseObject for a report.
+// parseReport is parseObject for a report. known reports whether a field of this name is known.
 func parseReport(body []byte, maxPayload int64, known func(key []byte) bool) (*Object, error) {
 	text, err := scanReport(body, known)
 	if err != nil {
@@ -50,8 +49,8 @@ func parseReport(body []byte, maxPayload int64, known func(key []byte) bool) (*O
 	return o, nil
 }
 
-// mend makes each value one that the readers and the problems' inputs can walk
-// through. Texts stay as they are, for those of deciding fields are problems.
+// repairDefects makes each value well-formed JSON for the readers and for problems. Texts keep
+// their defects: in a deciding field they are a problem, and other readers repair them.
 func (o *Object) mend(known func(key []byte) bool) {
 	for i := range o.members {
 		m := &o.members[i]
@@ -69,9 +68,8 @@ func (o *Object) mend(known func(key []byte) bool) {
 	}
 }
 
-// Repaired names the fields that were changed or left out: those that are
-// known in the order read, then the others in the order sent. It is nil when
-// nothing was. Call it after all readers.
+// Repaired names the fields that were changed or left out: known ones in the order read, then
+// others in the order sent. It returns nil if there are none. Call it after all readers.
 func (o *Object) Repaired() []string {
 	o.eachUnasked(func(m member) {
 		if m.defects != 0 {
@@ -81,8 +79,7 @@ func (o *Object) Repaired() []string {
 	return o.repaired
 }
 
-// MarkRepaired adds a field that its reader did not repair, and returns what
-// Repaired does then.
+// MarkRepaired adds a field that its reader did not repair, and returns the new result of Repaired.
 func (o *Object) MarkRepaired(name string) []string {
 	o.repair(name)
 	return o.repaired
@@ -95,7 +92,7 @@ func (o *Object) repair(name string) {
 	}
 }
 
-// described returns a field to be read generously: nil when it is absent or null.
+// optionalMember returns a field for lenient reading: nil if it is absent or null.
 func (o *Object) described(name string) *member {
 	m := o.find(name)
 	if m == nil || !isNull(m.value) {
@@ -107,7 +104,7 @@ func (o *Object) described(name string) *member {
 	return nil
 }
 
-// Name reads what something is called: nil when absent, null or empty.
+// Name reads a name: nil if absent, null or empty.
 func (o *Object) Name(name string) *string {
 	text := o.Text(name, maxFieldName)
 	if text != nil && *text == "" {
@@ -117,8 +114,8 @@ func (o *Object) Name(name string) *string {
 	return text
 }
 
-// Text reads a text, of which limit characters are kept; any other value is
-// kept as its JSON. Nil when absent or null.
+// Text reads a text and keeps at most limit characters. Any other JSON value is kept as its JSON
+// text. Nil if absent or null.
 func (o *Object) Text(name string, limit int) *string {
 	m := o.described(name)
 	if m == nil {
@@ -139,8 +136,8 @@ func (o *Object) Text(name string, limit int) *string {
 	return &kept
 }
 
-// Payload reads a JSON object, compacted: nil when absent or null. Any other
-// value becomes one. The copy is the caller's to keep.
+// Payload reads a JSON object, compacted: nil if absent or null. Any other value v becomes
+// {"value":v}. The result is the caller's own copy.
 func (o *Object) Payload(name string) json.RawMessage {
 	value := o.AnyPayload(name)
 	if value == nil || value[0] == '{' {
@@ -168,8 +165,8 @@ func (o *Object) AnyPayload(name string) json.RawMessage {
 	}
 }
 
-// Count reads a whole number from 0 to limit, also from a text. What is none
-// is left out: nil, as when absent or null.
+// Count reads a whole number from 0 to limit, also from a text. Anything else is left out: nil, as
+// if it were absent or null.
 func (o *Object) Count(name string, limit int64) *int64 {
 	m := o.described(name)
 	if m == nil {
@@ -183,8 +180,8 @@ func (o *Object) Count(name string, limit int64) *int64 {
 	return &n
 }
 
-// Cost reads an amount of USD, also from a text, rounded to the nano-dollar.
-// What is none is left out: nil, as when absent or null.
+// Cost reads an amount of USD, also from a text, rounded to nano-USD. Anything else is left out:
+// nil, as if it were absent or null.
 func (o *Object) Cost(name string) *plans.Money {
 	m := o.described(name)
 	if m == nil {
@@ -198,7 +195,7 @@ func (o *Object) Cost(name string) *plans.Money {
 	return &cost
 }
 
-// Duration is Count for a length of time, which is also rounded and bounded.
+// Duration reads a whole number like Count, but rounds a fraction and clamps to 0..limit.
 func (o *Object) Duration(name string, limit int64) *int64 {
 	m := o.described(name)
 	if m == nil {
@@ -225,10 +222,10 @@ func (o *Object) Duration(name string, limit int64) *int64 {
 	return &bounded
 }
 
-// errNoNumber says that a field holds no number.
+// errNotANumber reports that a field does not hold a number.
 var errNoNumber = errors.New("not a number")
 
-// integer reads the number in a field. The usual one is on no way round.
+// integer reads the number in a field. Plain JSON numbers, the usual case, take the short path.
 func (m *member) integer() (int64, error) {
 	if m.value[0] == '-' || isDigit(m.value[0]) {
 		return parseInteger(string(m.value))
@@ -240,8 +237,8 @@ func (m *member) integer() (int64, error) {
 	return parseInteger(number)
 }
 
-// numberIn returns the number in a field, or in its text as people and
-// programs write one: blank around it, a plus and zeros before it. "" for none.
+// numericText returns the number in a field, or in its text as people and programs write one: with
+// surrounding spaces, a plus sign or leading zeros. It returns "" if there is none.
 func numberIn(m *member) string {
 	if c := m.value[0]; c == '-' || isDigit(c) {
 		return string(m.value)
@@ -269,8 +266,8 @@ func numberIn(m *member) string {
 	return sign + text
 }
 
-// headOf decodes a checked JSON string, but no more than its first characters:
-// one more than limit.
+// unquoteHead decodes the first limit+1 characters of a checked JSON string, or all if it is
+// shorter.
 func headOf(quoted []byte, limit int) []byte {
 	inner := quoted[1 : len(quoted)-1]
 	if len(inner) <= limit {
@@ -286,8 +283,8 @@ func headOf(quoted []byte, limit int) []byte {
 	return unquoteBytes(append(append([]byte{'"'}, inner[:end]...), '"'))
 }
 
-// characterLength is that of the first character of what stands between the
-// quotes of a JSON string.
+// characterLength is the length in bytes of the first character of a JSON string without its
+// quotes; an escape, or a pair of surrogate escapes, is one character.
 func characterLength(inner []byte) int {
 	const escape, unitEscape = len(`\n`), len(`\uXXXX`)
 	if inner[0] != '\\' {
@@ -313,8 +310,7 @@ func startsWithLowHalf(inner []byte) bool {
 	return ok && isLowHalf(unit)
 }
 
-// cutText keeps a text of at most limit characters as it is, and marks where a
-// longer one was cut.
+// truncateText returns a text of at most limit characters; a longer one ends with cutMark.
 func cutText(text string, limit int) string {
 	if len(text) <= limit { // it has no more characters than bytes
 		return text
@@ -362,7 +358,7 @@ func repairString(quoted []byte) []byte {
 	return out
 }
 
-// omitted stands for a payload that is too large or too deep to be kept.
+// omittedStandIn replaces a payload that is too large or too deep: its length, hash and beginning.
 func omitted(value []byte) []byte {
 	sum := sha256.Sum256(value)
 	preview := cutText(string(value[:min(len(value), utf8.UTFMax*maxPreview)]), maxPreview)

@@ -6,8 +6,8 @@ import (
 	"github.com/pikarc/server/storage"
 )
 
-// BookingMetrics count what reports of usage left open. They only grow: a step
-// that is priced later is not taken away again.
+// BookingMetrics count reported usage that could not be priced or booked in full. They only grow: a
+// step that gets its price later is not subtracted.
 type BookingMetrics struct {
 	unpricedSteps, unpricedTokens, withoutUsage, capped prometheus.Counter
 }
@@ -18,12 +18,12 @@ func newBookingMetrics() BookingMetrics {
 	}
 	return BookingMetrics{
 		unpricedSteps: counter("unpriced_steps_total",
-			"Steps that reported usage which no price was known for."),
+			"Steps that reported usage without a known price."),
 		unpricedTokens: counter("unpriced_tokens_total", "Tokens of such steps."),
 		withoutUsage: counter("calls_without_usage_total",
 			"Model calls that were completed without any tokens."),
 		capped: counter("capped_steps_total",
-			"Steps of whose usage a full day or run took only a part."),
+			"Steps booked only in part, because their day or run was full."),
 	}
 }
 
@@ -31,7 +31,7 @@ func (m BookingMetrics) collectors() []prometheus.Collector {
 	return []prometheus.Collector{m.unpricedSteps, m.unpricedTokens, m.withoutUsage, m.capped}
 }
 
-// Updated counts what is new with a committed update.
+// Updated counts what a committed update newly made unpriced, unreported or capped.
 func (m BookingMetrics) Updated(u storage.StepUpdated) {
 	if u.NewlyUnpriced {
 		m.unpricedSteps.Inc()

@@ -12,14 +12,12 @@ import (
 	"github.com/pikarc/server/storage"
 )
 
-// Metrics are what a server counts of itself. Every label comes from a short
-// list that is known beforehand, never from what callers send, and every
-// series is there from the start, so that a rate or an alert never misses the
-// first event.
+// Metrics are the server's own metrics. Every label value comes from a short list that is known in
+// advance, never from what callers send. Every series exists from the start, so that no rate and no
+// alert misses the first event.
 //
-// What stands in the way of a decision is looked up once, when routes are
-// registered; a request then costs one histogram observation and one or two
-// atomic additions.
+// A decision must not wait for metrics. Their series are looked up once, when routes are
+// registered; a request then costs one histogram observation and one or two atomic additions.
 type Metrics struct {
 	Jobs    JobMetrics
 	Booking BookingMetrics
@@ -39,7 +37,7 @@ type Sources struct {
 	Jobs    []string // the labels of all jobs
 
 	BodyMemory    func() int64 // bytes that large bodies take now
-	BodiesRefused func() int64 // for want of memory, since the start
+	BodiesRefused func() int64 // refused for lack of memory, since the start
 }
 
 // New makes the metrics of one server.
@@ -57,7 +55,7 @@ func New(from Sources) *Metrics {
 		}, []string{"method", "route", "status"}),
 		decisions: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "pikarc_decisions_total",
-			Help: "Decisions made; repeats under an idempotency key are not.",
+			Help: "Decisions made. Answers repeated under an idempotency key do not count.",
 		}, []string{"kind", "outcome", "reason"}),
 		repairs: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "pikarc_repaired_fields_total",
@@ -115,8 +113,7 @@ type RouteMetrics struct {
 	repairs   *prometheus.CounterVec
 }
 
-// Route makes the metrics of a route. Requests that no route serves (their path is
-// "") share them.
+// Route returns the metrics of a route. Requests that match no route (path "") share one.
 func (m *Metrics) Route(method, path string) *RouteMetrics {
 	kind := decisionKind(method, path)
 	if path == "" {
@@ -124,7 +121,7 @@ func (m *Metrics) Route(method, path string) *RouteMetrics {
 	}
 	r := &RouteMetrics{seconds: m.seconds.WithLabelValues(method, path), repairs: m.repairs}
 	for digit, class := range []string{"other", "1xx", "2xx", "3xx", "4xx", "5xx"} {
-		if digit != 1 && digit != 3 { // the server answers no such thing
+		if digit != 1 && digit != 3 { // the server never answers with 1xx or 3xx
 			r.requests[digit] = m.requests.WithLabelValues(method, path, class)
 		}
 	}
@@ -139,7 +136,7 @@ func (m *Metrics) Route(method, path string) *RouteMetrics {
 	return r
 }
 
-// decisionKind names what a route decides on, if anything.
+// decisionKind names the kind of decision that a route makes; "" for none.
 func decisionKind(method, path string) string {
 	switch method + " " + path {
 	case "POST /v1/runs/":

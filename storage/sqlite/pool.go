@@ -9,10 +9,9 @@ import (
 	"slices"
 )
 
-// Pool is a fixed number of sessions for reading. A session is known to be
-// outside of any transaction while it is in the pool: one whose BEGIN or
-// ROLLBACK failed may be inside, and is closed. Its place is then filled by
-// whoever takes it next.
+// Pool is a fixed number of sessions for reading. A session in the pool is never inside a
+// transaction: one whose BEGIN or ROLLBACK failed might be, so it is closed. Whoever takes its slot
+// next opens a new session.
 type Pool struct {
 	db     *sql.DB
 	slots  chan *Session // nil is a place without a session
@@ -28,8 +27,8 @@ func OpenReaders(path string) (*sql.DB, error) {
 	return db, err
 }
 
-// NewPool opens n sessions at once, so that what is wrong with them is known at
-// the start. The pool must be closed also when there is an error.
+// NewPool opens n sessions at once, so that problems show at the start. The caller must close the
+// pool even if there is an error.
 func NewPool(ctx context.Context, db *sql.DB, n int) (*Pool, error) {
 	p := &Pool{db: db, slots: make(chan *Session, n), closed: make(chan struct{})}
 	for range n {
@@ -48,8 +47,7 @@ func NewPool(ctx context.Context, db *sql.DB, n int) (*Pool, error) {
 // Size is how many sessions there are.
 func (p *Pool) Size() int { return cap(p.slots) }
 
-// Queries lists the texts of the statements that its sessions have prepared,
-// all of which must be idle.
+// Queries lists the statements that the sessions have prepared. All sessions must be idle.
 func (p *Pool) Queries() (all []string) {
 	for range p.Size() {
 		s := <-p.slots // idle ones queue up, so each comes by once
@@ -61,10 +59,9 @@ func (p *Pool) Queries() (all []string) {
 	return all
 }
 
-// Begin waits for a session and begins a snapshot on it, which the caller must
-// End. It returns ErrClosed once the pool is closed. The transaction begins
-// whatever becomes of the caller: SQLite may have obeyed a BEGIN of which the
-// driver only says that it was cancelled.
+// Begin waits for a session and begins a snapshot on it, which the caller must End. It returns
+// ErrClosed once the pool is closed. BEGIN ignores the caller's cancellation: SQLite may have
+// executed a BEGIN that the driver reports as cancelled.
 func (p *Pool) Begin(ctx context.Context) (*Session, error) {
 	s, err := p.take(ctx)
 	if err != nil {
@@ -106,7 +103,7 @@ func (p *Pool) take(ctx context.Context) (*Session, error) {
 	}
 }
 
-// opened opens a session where there is none in a place that was taken.
+// ensureOpen returns s, or opens a session for a slot that has none.
 func (p *Pool) opened(ctx context.Context, s *Session) (*Session, error) {
 	if s != nil {
 		return s, nil
@@ -119,7 +116,7 @@ func (p *Pool) opened(ctx context.Context, s *Session) (*Session, error) {
 	return s, nil
 }
 
-// Close waits for the reads under way, and refuses new ones meanwhile.
+// Close refuses new reads and waits for those under way.
 func (p *Pool) Close() error {
 	close(p.closed)
 	var errs []error

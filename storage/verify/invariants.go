@@ -53,11 +53,11 @@ func denialInvariants() []invariant {
 				EXCEPT SELECT run_id, uuid FROM run_steps WHERE run_id > $1 AND run_id <= $2 AND status = 4
 				EXCEPT SELECT run_id, step_uuid FROM reviews WHERE run_id > $1 AND run_id <= $2 AND resolution = 6`,
 		},
-		// Which rules can object where, and what they keep: the ended run (1)
-		// objects to steps only, the month (6) and concurrency (7) to starts
-		// only. 4 to 7 object from their limit on, and 4 to 6 reset by themselves.
-		// Policies (9, 10) object to both, the one with a limit from it on, and
-		// it may reset. Reviews (11 to 14) are of steps. The others have no limit.
+		// A new guard.Reason must be added here. Which rules can object where, and what they
+		// keep: RunAlreadyEnded (1) only to steps; MonthlyRunLimitExceeded (6) and
+		// MaxConcurrentRunsExceeded (7) only to starts. 4 to 7 have a limit, and 4 to 6 reset
+		// by themselves. Policies (9, 10) object to both; 10 has a limit, and may reset. Reviews
+		// (11 to 14) are of steps. The others have no limit.
 		{
 			name: "denials: contents", holds: "a reason with its limit, use and reset", key: 2, chunked: true,
 			query: `SELECT run_id, step_uuid, reason, limit_value, used_value, resets_at FROM denials
@@ -67,7 +67,8 @@ func denialInvariants() []invariant {
 					AND CASE WHEN reason BETWEEN 4 AND 7 OR reason = 10 THEN used_value >= limit_value
 						ELSE limit_value = 0 AND used_value = 0 END
 					AND (reason = 10 OR (resets_at IS NOT NULL) = (reason BETWEEN 4 AND 6))
-					AND (policy_id IS NOT NULL) = (reason >= 9) AND (policy_version IS NOT NULL) = (reason >= 9))`,
+					AND (policy_id IS NOT NULL) = (reason BETWEEN 9 AND 14)
+					AND (policy_version IS NOT NULL) = (reason BETWEEN 9 AND 14))`,
 		},
 		{
 			// Older versions left it out where all denials came after the end (1).

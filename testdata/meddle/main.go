@@ -1,11 +1,10 @@
-// Command meddle changes a workspace's rules from a process of its own, while a
-// server runs on the same data directory, as the operator's commands do, but
-// thousands of times.
+// Command meddle changes a workspace's configuration from a process of its own while a server runs
+// on the same data directory: as the operator's commands do, but thousands of times.
 //
 //	meddle DATA_DIR EMAIL
 //
-// It does what each line of its input says, and answers it with a line: "ok",
-// and for rotate the new key.
+// It executes each line of its input and answers it with a line: "ok", and for rotate also the new
+// key.
 package main
 
 import (
@@ -75,7 +74,7 @@ func do(ctx context.Context, store *storage.Store, ws storage.WorkspaceKey, word
 		k, err = store.RotateKey(ctx, ws, storage.Rotation{Label: arg})
 		said = k.Full
 	default:
-		err = fmt.Errorf("%q is nothing that can be done", what)
+		err = fmt.Errorf("unknown command %q", what)
 	}
 	return said, err
 }

@@ -13,8 +13,8 @@ import (
 	"testing"
 )
 
-// killAfter runs a command and kills it once it has said so many lines on stderr. It
-// reports whether the command has ended by itself before.
+// killAfter starts a command and kills it after it has printed this many lines on stderr. It
+// reports whether the command ended by itself first.
 func killAfter(t *testing.T, lines int, settings []string, args ...string) (ended bool) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -41,7 +41,7 @@ func killAfter(t *testing.T, lines int, settings []string, args ...string) (ende
 	return errors.Is(killErr, os.ErrProcessDone)
 }
 
-// A copy that is killed, wherever that is, shows nothing, and the next one goes on.
+// A copy that is killed at any point leaves nothing visible in its target. The next one resumes.
 func TestACopyOutlivesKills(t *testing.T) {
 	t.Parallel()
 	from, back, url := t.TempDir(), filepath.Join(t.TempDir(), "back"), newDatabase(t)
@@ -66,7 +66,7 @@ func TestACopyOutlivesKills(t *testing.T) {
 			}
 		}
 		out := invocation{args: way.args, settings: settings}.run(t)
-		if out.code != 0 || !strings.Contains(out.stdout, "nothing was to be done") {
+		if out.code != 0 || !strings.Contains(out.stdout, "nothing to do") {
 			t.Fatalf("in the end: %+v", out)
 		}
 		if strings.Contains(out.stdout+out.stderr, databasePassword) {

@@ -16,7 +16,8 @@ import (
 
 const ownCatalogue = "version ours 1\nprovider house\tHouse\nmodel-a\tin=2 out=8\n"
 
-// The catalogue of an operator is shown first, refused with its line or model where it is wrong, and then used.
+// An operator's catalogue is first shown, refused (naming its line or model) if it is wrong, and
+// then used.
 func TestAnOperatorsCatalogueIsUsed(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -37,7 +38,7 @@ func TestAnOperatorsCatalogueIsUsed(t *testing.T) {
 	kept := filepath.Join(dir, "catalogue.txt")
 
 	for text, said := range map[string]string{
-		"": "no catalogue", "version ours 1\n": "no catalogue",
+		"": "not a catalogue", "version ours 1\n": "not a catalogue",
 		"version ours 1\nprovider house\tHouse\nmodel-a\tin=two\n":                    "line 3",
 		"version ours 1\nprovider house\tHouse\nmodel-a\tin=-2 out=8\n":               "line 3",
 		"version ours 1\nprovider house\tHouse\nmodel-a\tin=20000 out=8\n":            "house/model-a above $0.01 a token",
@@ -85,7 +86,8 @@ func TestAnOperatorsCatalogueIsUsed(t *testing.T) {
 	run(t, "serve", "--data-dir", dir, "--addr", "127.0.0.1:0").fails(t, 1, "catalogue.txt", "remove it")
 }
 
-// A command that prices the past may be killed at any moment: the books hold, and called again it does the rest.
+// Re-pricing may be killed at any moment: the counters still match the ledger, and calling it again
+// does the rest.
 func TestAKilledRepricingIsContinued(t *testing.T) {
 	t.Parallel()
 	const callers, steps = 8, 250
