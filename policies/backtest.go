@@ -80,7 +80,7 @@ func (s *Set) From(since time.Time, zone *time.Location, weekStart time.Weekday)
 		if r.Limit == nil {
 			continue
 		}
-		if first, _, _ := r.Limit.Slices(since, zone, weekStart); first.Before(from) {
+		if first, _, _ := r.Limit.Buckets(since, zone, weekStart); first.Before(from) {
 			from = first
 		}
 	}
@@ -244,7 +244,7 @@ type slice struct {
 
 func (c *counters) window(at time.Time) (first, current int64) {
 	if c.current.IsZero() || at.Before(c.current) || !c.next.IsZero() && !at.Before(c.next) {
-		c.first, c.current, c.next = c.limit.Slices(at, c.zone, c.weekStart)
+		c.first, c.current, c.next = c.limit.Buckets(at, c.zone, c.weekStart)
 	}
 	return c.first.UnixMilli(), c.current.UnixMilli()
 }

@@ -3,7 +3,7 @@ package policies
 import "time"
 
 // bucketsPerWindow is the number of buckets of a rolling window.
-const slicesAWindow = 60
+const bucketsPerWindow = 60
 
 // Buckets says which counters hold a limit's usage at a time: those of the buckets that begin from
 // first to current. A calendar window is one bucket, so first is current. A rolling window has 60
@@ -12,16 +12,16 @@ const slicesAWindow = 60
 // next is when usage falls without a new call: when the next window begins, or the oldest bucket
 // leaves the window. It is zero for windows that never end, whose only bucket begins at the epoch.
 // A rolling month has 30 days.
-func (l *Limit) Slices(at time.Time, zone *time.Location, weekStart time.Weekday,
+func (l *Limit) Buckets(at time.Time, zone *time.Location, weekStart time.Weekday,
 ) (first, current, next time.Time) {
 	if l.Window == WindowRun || l.Window == WindowTotal {
 		epoch := time.Unix(0, 0).UTC()
 		return epoch, epoch, time.Time{}
 	}
 	if l.Rolling {
-		slice := l.Window.length() / slicesAWindow
+		slice := l.Window.length() / bucketsPerWindow
 		current = truncate(at, slice)
-		return current.Add(-slicesAWindow * slice), current, current.Add(slice)
+		return current.Add(-bucketsPerWindow * slice), current, current.Add(slice)
 	}
 	switch l.Window {
 	case WindowMinute, WindowHour:

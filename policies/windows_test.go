@@ -77,7 +77,7 @@ func beginsWindow(w policies.Window, latest, now int64, weekStart time.Weekday) 
 
 func checkWindow(t interface{ Errorf(string, ...any) }, w policies.Window, at time.Time, zone *time.Location, weekStart time.Weekday) {
 	l := policies.Limit{Window: w}
-	first, current, next := l.Slices(at, zone, weekStart)
+	first, current, next := l.Buckets(at, zone, weekStart)
 	if !first.Equal(current) {
 		t.Errorf("a window of the calendar has one slice, not from %v to %v", first, current)
 	}
@@ -148,7 +148,7 @@ func TestDaysOfTwentyThreeAndTwentyFiveHours(t *testing.T) {
 			t.Fatal(err)
 		}
 		l := policies.Limit{Window: policies.WindowDay}
-		_, start, next := l.Slices(at, zone, time.Monday)
+		_, start, next := l.Buckets(at, zone, time.Monday)
 		if got := next.Sub(start).Hours(); got != c.hours || start.After(at) || !next.After(at) {
 			t.Errorf("%s in %s: %v to %v, %v hours", c.at, c.zone, start.In(zone), next.In(zone), got)
 		}
@@ -161,12 +161,12 @@ func TestMinutesAndEndlessWindows(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	first, current, next := (&policies.Limit{Window: policies.WindowMinute}).Slices(at, zone, time.Monday)
+	first, current, next := (&policies.Limit{Window: policies.WindowMinute}).Buckets(at, zone, time.Monday)
 	if want := at.Truncate(time.Minute); !first.Equal(want) || !current.Equal(want) || !next.Equal(want.Add(time.Minute)) {
 		t.Errorf("%v, %v, %v", first, current, next)
 	}
 	for _, w := range []policies.Window{policies.WindowRun, policies.WindowTotal} {
-		first, current, next := (&policies.Limit{Window: w}).Slices(at, zone, time.Monday)
+		first, current, next := (&policies.Limit{Window: w}).Buckets(at, zone, time.Monday)
 		if epoch := time.Unix(0, 0); !first.Equal(epoch) || !current.Equal(epoch) || !next.IsZero() {
 			t.Errorf("%s: %v, %v, %v", w, first, current, next)
 		}
@@ -183,7 +183,7 @@ func TestRollingWindowsForgetNothingEarly(t *testing.T) {
 		w := policies.Window(rapid.IntRange(int(policies.WindowMinute), int(policies.WindowMonth)).Draw(t, "window"))
 		l := policies.Limit{Window: w, Rolling: true}
 		window := length[w]
-		slices := func(at time.Time) (first, current, next time.Time) { return l.Slices(at, time.UTC, time.Monday) }
+		slices := func(at time.Time) (first, current, next time.Time) { return l.Buckets(at, time.UTC, time.Monday) }
 
 		use := time.UnixMilli(rapid.Int64Range(0, 1_924_992_000_000).Draw(t, "use")).UTC()
 		later := time.Duration(rapid.Int64Range(0, int64(window*6/5)/1_000_000).Draw(t, "ms later")) * time.Millisecond

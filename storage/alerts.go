@@ -58,7 +58,7 @@ func (tx *Tx) notifyThreshold(ws *cachedWorkspace, t threshold) error {
 	if err != nil {
 		return err
 	}
-	return tx.notify(ws.key, notice{kind: BudgetThreshold, user: t.user, data: data})
+	return tx.notify(ws.key, notification{kind: BudgetThreshold, user: t.user, data: data})
 }
 
 // What notices of something that lasts say of it.
@@ -175,7 +175,7 @@ func (tx *Tx) notifyUnpriced(ws *cachedWorkspace, row stepRow) error {
 	if err != nil || n >= maxUnpricedNotices {
 		return err
 	}
-	return tx.notify(ws.key, notice{kind: UnpricedModelUsed, data: attributes{"model": row.Model, "tokens": row.used.tokens()}})
+	return tx.notify(ws.key, notification{kind: UnpricedModelUsed, data: attributes{"model": row.Model, "tokens": row.used.tokens()}})
 }
 
 // rates are how fast a workspace spends.
@@ -303,7 +303,7 @@ func (tx *Tx) checkForecast(ws *cachedWorkspace, day *cachedDay, r rates) error 
 	if err != nil {
 		return err
 	}
-	return tx.notify(ws.key, notice{kind: BudgetForecast, data: data})
+	return tx.notify(ws.key, notification{kind: BudgetForecast, data: data})
 }
 
 // A spike is spikeFactor times the usual, and at least spikeFloor in an hour. It
@@ -337,7 +337,7 @@ func (tx *Tx) checkSpike(ws *cachedWorkspace, r rates) error {
 	if err != nil {
 		return err
 	}
-	return tx.notify(ws.key, notice{kind: SpendSpike, data: data})
+	return tx.notify(ws.key, notification{kind: SpendSpike, data: data})
 }
 
 // checkWorkspaceBudget compares what was told of the workspace's daily budget
@@ -428,7 +428,7 @@ func (tx *Tx) resolveThreshold(ws *cachedWorkspace, subject string, budget plans
 	if err != nil {
 		return err
 	}
-	return tx.notify(ws.key, notice{kind: BudgetThreshold, user: user, data: data})
+	return tx.notify(ws.key, notification{kind: BudgetThreshold, user: user, data: data})
 }
 
 // limitWindow is the alert's window of a limit that never ends or rolls.

@@ -194,7 +194,7 @@ func (l stepLimit) insert(tx *Tx, segment, runID int64, step []byte, outcome int
 	var from, slice sql.NullInt64
 	var scope sql.NullString
 	if l.measure != 0 {
-		from, slice = sql.NullInt64{Int64: l.countsFrom, Valid: true}, sql.NullInt64{Int64: l.slice, Valid: true}
+		from, slice = sql.NullInt64{Int64: l.countsFrom, Valid: true}, sql.NullInt64{Int64: l.bucket, Valid: true}
 		scope = sql.NullString{String: l.scope, Valid: true}
 	}
 	err := tx.queue(`INSERT INTO step_policies (segment, run_id, step_uuid, policy_id, outcome, measure, counts_from, scope, slice)
@@ -209,7 +209,7 @@ func stepLimits(tx *Tx, ws WorkspaceKey, segment, runID int64, step uuid.UUID) (
 		WHERE segment = $1 AND run_id = $2 AND step_uuid = $3 AND measure IS NOT NULL`, []any{segment, runID, step[:]},
 		func(rows scanner) error {
 			l := stepLimit{limitKey: limitKey{ws: ws}}
-			err := rows.Scan(&l.policy, &l.measure, &l.countsFrom, &l.scope, &l.slice)
+			err := rows.Scan(&l.policy, &l.measure, &l.countsFrom, &l.scope, &l.bucket)
 			l.limitKey.policy = l.policy
 			list = append(list, l)
 			return err
@@ -285,7 +285,7 @@ type limitKey struct {
 	ws                 WorkspaceKey
 	policy, countsFrom int64
 	scope              string
-	slice              int64 // milliseconds
+	bucket              int64 // milliseconds
 }
 
 func (k limitKey) workspace() WorkspaceKey { return k.ws }
@@ -301,7 +301,7 @@ func loadLimit(tx *Tx, key limitKey) (*cachedLimit, error) {
 	l := &cachedLimit{limitKey: key}
 	err := tx.get(`SELECT used FROM policy_counters
 		WHERE workspace_id = $1 AND policy_id = $2 AND counts_from = $3 AND scope = $4 AND slice = $5`,
-		[]any{key.ws, key.policy, key.countsFrom, key.scope, key.slice}, &l.used)
+		[]any{key.ws, key.policy, key.countsFrom, key.scope, key.bucket}, &l.used)
 	return l, ignoreNotFound(err)
 }
 
@@ -309,7 +309,7 @@ func (l *cachedLimit) save(tx *Tx) error {
 	err := tx.queue(`INSERT INTO policy_counters (workspace_id, policy_id, counts_from, scope, slice, used)
 		VALUES ($1, $2, $3, $4, $5, $6)
 		ON CONFLICT (workspace_id, policy_id, counts_from, scope, slice) DO UPDATE SET used = excluded.used`,
-		l.ws, l.policy, l.countsFrom, l.scope, l.slice, l.used)
+		l.ws, l.policy, l.countsFrom, l.scope, l.bucket, l.used)
 	return err
 }
 
@@ -317,7 +317,7 @@ func (l *cachedLimit) save(tx *Tx) error {
 func usedSince(tx *Tx, k limitKey, first int64) (used int64, err error) {
 	err = tx.get(`SELECT coalesce(sum(used), 0) FROM policy_counters
 		WHERE workspace_id = $1 AND policy_id = $2 AND counts_from = $3 AND scope = $4 AND slice >= $5 AND slice <= $6`,
-		[]any{k.ws, k.policy, k.countsFrom, k.scope, first, k.slice}, &used)
+		[]any{k.ws, k.policy, k.countsFrom, k.scope, first, k.bucket}, &used)
 	return used, err
 }
 
@@ -326,7 +326,7 @@ func addUse(tx *Tx, k limitKey, n int64) error {
 	err := tx.queue(`INSERT INTO policy_counters (workspace_id, policy_id, counts_from, scope, slice, used)
 		VALUES ($1, $2, $3, $4, $5, $6)
 		ON CONFLICT (workspace_id, policy_id, counts_from, scope, slice) DO UPDATE SET used = policy_counters.used + excluded.used`,
-		k.ws, k.policy, k.countsFrom, k.scope, k.slice, n)
+		k.ws, k.policy, k.countsFrom, k.scope, k.bucket, n)
 	return err
 }
 
@@ -351,7 +351,7 @@ func (c calendar) slices(l *policies.Limit, f *policies.Facts) (first, current, 
 	if l.Window == policies.WindowRun {
 		return f.StartedAt, f.StartedAt, time.Time{}
 	}
-	return l.Slices(f.Now, c.zone, c.weekStart)
+	return l.Buckets(f.Now, c.zone, c.weekStart)
 }
 
 func calendarOf(zone string, weekStart int64) (c calendar, err error) {

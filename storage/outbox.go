@@ -10,8 +10,8 @@ import (
 	"github.com/google/uuid"
 )
 
-// notice is an event of a workspace that its endpoints may be notified of.
-type notice struct {
+// notification is an event of a workspace that its endpoints may be notified of.
+type notification struct {
 	kind EventKind
 	user int64      // internal id of the user that data names, to erase it with them; 0 for none
 	data attributes // by their names in the API; texts from agents should be short
@@ -23,7 +23,7 @@ func (w *cachedWorkspace) wants(k EventKind) bool { return w.wanted.Has(k) }
 // notify adds the event to the outbox for each subscribed endpoint. It is sent after the commit,
 // and never if the transaction is rolled back. If no endpoint is subscribed, it costs one look-up
 // in the cache. It writes by SQL, in any transaction mode, so call it before cached rows change.
-func (tx *Tx) notify(ws WorkspaceKey, n notice) error {
+func (tx *Tx) notify(ws WorkspaceKey, n notification) error {
 	w, err := tx.cache.workspaces.get(tx, ws)
 	if err != nil || !w.wants(n.kind) {
 		return err
@@ -36,7 +36,7 @@ func (tx *Tx) notify(ws WorkspaceKey, n notice) error {
 }
 
 // enqueue inserts a delivery for each endpoint that is subscribed to the event.
-func (tx *Tx) enqueue(ws WorkspaceKey, id uuid.UUID, n notice, data string) error {
+func (tx *Tx) enqueue(ws WorkspaceKey, id uuid.UUID, n notification, data string) error {
 	_, err := tx.exec(`INSERT INTO deliveries (endpoint_id, uuid, workspace_id, event, user_id, data, state, due_at, attempts)
 		SELECT id, $2, workspace_id, $3, $4, $5, 1, $6, 0 FROM endpoints
 		WHERE workspace_id = $1 AND off_at IS NULL AND (events & $7) <> 0`,
@@ -52,7 +52,7 @@ func (tx *Tx) enqueue(ws WorkspaceKey, id uuid.UUID, n notice, data string) erro
 const maxNoticeValue = 8 << 10
 
 // encode returns the data as JSON. A value that is too long is replaced by its length.
-func (n notice) encode() (string, error) {
+func (n notification) encode() (string, error) {
 	kept := make(map[string]json.RawMessage, len(n.data))
 	for name, value := range n.data {
 		text, err := json.Marshal(value)
@@ -70,7 +70,7 @@ func (n notice) encode() (string, error) {
 
 // noticeOfAudit returns the event for a change of the configuration. ok is false for most changes,
 // of which endpoints are not notified.
-func noticeOfAudit(actor Actor, e auditEvent) (n notice, ok bool) {
+func noticeOfAudit(actor Actor, e auditEvent) (n notification, ok bool) {
 	n.data = attributes{"by": attributes{"kind": actor.Kind, "name": nullString(actor.Name).String}}
 	switch was, is := e.before["kill_switch"], e.after["kill_switch"]; {
 	case was != nil && is != nil && was != is:
@@ -340,7 +340,7 @@ func (s *Store) Alert(ctx context.Context, a ServerAlert) error {
 		if err != nil {
 			return err
 		}
-		return tx.notify(ws, notice{kind: a.Kind, data: data})
+		return tx.notify(ws, notification{kind: a.Kind, data: data})
 	})
 }
 

@@ -55,7 +55,7 @@ func TestTheOutboxIsWrittenWithWhatItTells(t *testing.T) {
 
 	failed := errors.New("after it was written")
 	err = w.write(t.Context(), modeCached, func(tx *Tx) error {
-		return errors.Join(tx.notify(ws, notice{kind: KillSwitchChanged}), failed)
+		return errors.Join(tx.notify(ws, notification{kind: KillSwitchChanged}), failed)
 	})
 	if !errors.Is(err, failed) {
 		t.Fatal(err)
@@ -77,7 +77,7 @@ func TestAnEndpointIsToldFromItsVeryFirstMomentToItsLast(t *testing.T) {
 	ws := w.roomy()
 	raise := func(s *Store) {
 		t.Helper()
-		w.must(s.write(t.Context(), modeCached, func(tx *Tx) error { return tx.notify(ws, notice{kind: ReviewRequested}) }))
+		w.must(s.write(t.Context(), modeCached, func(tx *Tx) error { return tx.notify(ws, notification{kind: ReviewRequested}) }))
 	}
 	raise(w.Store) // caches the workspace
 	other := openStore(t, w.path, w.Now)
@@ -116,7 +116,7 @@ func TestANoticeNamesWhoDidIt(t *testing.T) {
 }
 
 func TestANoticeLeavesOutWhatIsTooLong(t *testing.T) {
-	text, err := notice{data: attributes{"short": "a", "long": strings.Repeat("x", maxNoticeValue)}}.encode()
+	text, err := notification{data: attributes{"short": "a", "long": strings.Repeat("x", maxNoticeValue)}}.encode()
 	if want := `{"long":{"omitted_bytes":8194},"short":"a"}`; err != nil || text != want {
 		t.Errorf("got %s, %v; want %s", text, err, want)
 	}

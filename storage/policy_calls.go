@@ -223,7 +223,7 @@ func (p *policyCall) limit(tx *Tx, c calendar, asked *askedPolicy, state *guard.
 	asked.first = first.UnixMilli()
 	asked.counter = limitKey{
 		ws: p.ws.key, policy: asked.rule.ID, countsFrom: p.set.countsFrom[asked.rule.ID],
-		scope: p.scope(l), slice: current.UnixMilli(),
+		scope: p.scope(l), bucket: current.UnixMilli(),
 	}
 	if l.Rolling {
 		state.Used, err = usedSince(tx, asked.counter, asked.first)
@@ -384,7 +384,7 @@ func (p *policyCall) tellLoops(tx *Tx, r *cachedRun, row stepRow) error {
 		if l == nil || l.Measure != policies.MeasureRepeats || !p.states[i].Holds || p.facts.Repeats != l.Amount {
 			continue
 		}
-		err := tx.notify(p.ws.key, notice{kind: LoopDetected, user: r.userID, data: attributes{
+		err := tx.notify(p.ws.key, notification{kind: LoopDetected, user: r.userID, data: attributes{
 			"run_id": p.facts.Run, "step_id": row.ID, "user_id": p.facts.User, "policy_name": p.asked[i].rule.Name,
 			"tool_name": row.ToolName, "model": row.Model, "repeats": p.facts.Repeats,
 		}})

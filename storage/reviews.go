@@ -117,7 +117,7 @@ func requestReview(tx *Tx, ws *cachedWorkspace, r *cachedRun, row stepRow, call 
 	if err != nil {
 		return id, err
 	}
-	return id, tx.notify(ws.key, notice{kind: ReviewRequested, user: r.userID, data: attributes{
+	return id, tx.notify(ws.key, notification{kind: ReviewRequested, user: r.userID, data: attributes{
 		"review_id": id, "run_id": call.facts.Run, "step_id": row.ID, "user_id": call.facts.User,
 		"policy_name": rule.Name, "message": rule.Message, "type": row.Type.String(),
 		"tool_name": row.ToolName, "model": row.Model, "expires_at": tx.now.Add(time.Duration(rule.Review.ExpiresSeconds) * time.Second),
@@ -207,7 +207,7 @@ func (p *pendingReview) tell(tx *Tx, ws WorkspaceKey, user int64, as Resolution,
 	case Bypassed:
 		kind = ReviewBypassed
 	}
-	return tx.notify(ws, notice{kind: kind, user: user, data: attributes{
+	return tx.notify(ws, notification{kind: kind, user: user, data: attributes{
 		"review_id": p.uuid, "run_id": p.run, "step_id": p.step, "status": as.Status(), "resolution": as.String(),
 		"decided_by": by, "note": note,
 	}})
