@@ -113,7 +113,7 @@ func printRounds(chosen []contender, samples []sample) error {
 		mine := slices.DeleteFunc(slices.Clone(samples), func(s sample) bool {
 			return s.Name != c.name
 		})
-		ratio := report.SpreadOf(report.Values(mine,
+		ratio := report.Summarize(report.Values(mine,
 			func(s sample) float64 { return orNone(s.Ratio) }))
 		median := func(f func(sample) float64) string {
 			return report.Number(report.Median(mine, f))

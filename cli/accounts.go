@@ -39,7 +39,7 @@ func newCreateUser(stdin *os.File) *cobra.Command {
   pikarc create-user --email bot@example.com --password-stdin --json --init < password`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			at, err := placeOf(cmd)
+			at, err := ledgerLocationOf(cmd)
 			if err != nil {
 				return err
 			}
@@ -261,7 +261,7 @@ func newSetPlan() *cobra.Command {
 			return usage(cobra.ExactArgs(1)(cmd, args))
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			at, err := placeOf(cmd)
+			at, err := ledgerLocationOf(cmd)
 			if err != nil {
 				return err
 			}

@@ -27,7 +27,7 @@ func newBackup() *cobra.Command {
 		Example: "  pikarc backup /backups/pikarc.db",
 		Args:    oneFile,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			at, err := placeOf(cmd)
+			at, err := ledgerLocationOf(cmd)
 			if err != nil {
 				return err
 			}
@@ -67,7 +67,7 @@ func newRestore() *cobra.Command {
   pikarc restore /backups/pikarc.db --force --data-dir /var/lib/pikarc`,
 		Args: oneFile,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			at, err := placeOf(cmd)
+			at, err := ledgerLocationOf(cmd)
 			if err != nil {
 				return err
 			}

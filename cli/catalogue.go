@@ -87,7 +87,7 @@ func newUpdatePrices() *cobra.Command {
 			"  pikarc prices update --from catalogue.txt --accept openai/gpt-4o --yes",
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			at, err := placeOf(cmd)
+			at, err := ledgerLocationOf(cmd)
 			if err != nil {
 				return err
 			}
@@ -132,7 +132,7 @@ func updatePrices(ctx context.Context, at place, o updateOptions, stdout io.Writ
 		_, err := fmt.Fprintln(stdout, "Nothing was changed: add --yes to use it.")
 		return err
 	}
-	if err := keepCatalogue(o.from, at.dir); err != nil {
+	if err := installCatalogue(o.from, at.dir); err != nil {
 		return fmt.Errorf("keep the catalogue: %w", err)
 	}
 	_, err = fmt.Fprintf(stdout, "Saved as %s. A running server uses it from its next start.\n",
@@ -164,7 +164,7 @@ func printChanges(w io.Writer, before, after *prices.Catalogue, changes []prices
 }
 
 // installCatalogue copies the file into the data directory, atomically.
-func keepCatalogue(from, dir string) error {
+func installCatalogue(from, dir string) error {
 	text, err := os.ReadFile(from)
 	if err != nil {
 		return err

@@ -25,9 +25,9 @@ type place struct {
 	url string // of PostgreSQL, and perhaps with a password; "" for the file
 }
 
-// placeOf reads where the ledger is. A file that PIKARC_DATABASE_FILE names wins
+// ledgerLocationOf reads where the ledger is. A file that PIKARC_DATABASE_FILE names wins
 // over PIKARC_DATABASE, and the flag over both.
-func placeOf(cmd *cobra.Command) (place, error) {
+func ledgerLocationOf(cmd *cobra.Command) (place, error) {
 	at, err := placeAsked(cmd)
 	if err == nil && at.url != "" && hasDatabase(at.dir) {
 		cmd.PrintErrln("Warning:", at.fileUnused())

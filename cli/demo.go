@@ -44,7 +44,7 @@ func newDemo() *cobra.Command {
 			listens := listenOptions{addr: o.addr}
 			listens.completeAddr(cmd.Flags())
 			o.addr = listens.addr
-			at, err := placeOf(cmd)
+			at, err := ledgerLocationOf(cmd)
 			if err != nil {
 				return err
 			}
@@ -94,13 +94,13 @@ func runDemo(ctx context.Context, at place, o demoOptions, stdout, stderr io.Wri
 	}
 	store, secret, err := at.open(ctx, true, storage.Options{Catalogue: cfg.Catalogue})
 	if err != nil {
-		return unlessEnded(ctx, err)
+		return ignoreIfEnded(ctx, err)
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
 	cfg.Secret, cfg.Now = secret, store.Time
 	password, key, err := fillDemo(ctx, store, o.seed)
 	if err != nil {
-		return unlessEnded(ctx, err)
+		return ignoreIfEnded(ctx, err)
 	}
 	url := "http://" + publicAddr(o.addr, ln)
 	fmt.Fprintf(stdout, "Pikarc %s serves a demo: %s/\nEmail     %s\nPassword  %s\nAPI key   "+
@@ -158,7 +158,7 @@ func fillDemo(
 }
 
 // ignoreIfEnded drops the error if ctx has ended: being stopped by a signal is not a failure.
-func unlessEnded(ctx context.Context, err error) error {
+func ignoreIfEnded(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return nil
 	}

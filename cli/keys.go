@@ -35,7 +35,7 @@ func newCreateKey() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			at, err := placeOf(cmd)
+			at, err := ledgerLocationOf(cmd)
 			if err != nil {
 				return err
 			}
@@ -166,7 +166,7 @@ func newRotateKey() *cobra.Command {
 			if in.Overlap, err = parseOverlap(overlap); err != nil {
 				return err
 			}
-			at, err := placeOf(cmd)
+			at, err := ledgerLocationOf(cmd)
 			if err != nil {
 				return err
 			}
@@ -214,7 +214,7 @@ func newKeys() *cobra.Command {
 		Example: "  pikarc keys --email you@example.com\n  pikarc keys --email you@example.com --json",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			at, err := placeOf(cmd)
+			at, err := ledgerLocationOf(cmd)
 			if err != nil {
 				return err
 			}
@@ -306,7 +306,7 @@ func newRevokeKey() *cobra.Command {
 			return usage(cobra.ExactArgs(1)(cmd, args))
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			at, err := placeOf(cmd)
+			at, err := ledgerLocationOf(cmd)
 			if err != nil {
 				return err
 			}

@@ -12,7 +12,7 @@ import (
 // listen opens an address. For localhost it listens on both loopback addresses,
 // since a client may try either, or on the only one that the machine has.
 func listen(ctx context.Context, flag, addr string) (net.Listener, error) {
-	ln, err := listenWhere(ctx, addr)
+	ln, err := listenOn(ctx, addr)
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return nil, fmt.Errorf("%s is in use: stop the server that runs there, or choose another "+
 			"address with %s", addr, flag)
@@ -23,7 +23,7 @@ func listen(ctx context.Context, flag, addr string) (net.Listener, error) {
 	return ln, nil
 }
 
-func listenWhere(ctx context.Context, addr string) (net.Listener, error) {
+func listenOn(ctx context.Context, addr string) (net.Listener, error) {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil || host != "localhost" {
 		return new(net.ListenConfig).Listen(ctx, "tcp", addr)
@@ -77,18 +77,18 @@ func isMissing(err error) bool {
 type pair struct {
 	net.Listener
 	second   net.Listener
-	accepted chan acceptance
+	accepted chan acceptResult
 	closed   chan struct{}
 	once     sync.Once
 }
 
-type acceptance struct {
+type acceptResult struct {
 	conn net.Conn
 	err  error
 }
 
 func both(first, second net.Listener) net.Listener {
-	p := &pair{Listener: first, second: second, accepted: make(chan acceptance),
+	p := &pair{Listener: first, second: second, accepted: make(chan acceptResult),
 		closed: make(chan struct{})}
 	go p.acceptFrom(first)
 	go p.acceptFrom(second)
@@ -100,7 +100,7 @@ func (p *pair) acceptFrom(ln net.Listener) {
 	for {
 		conn, err := ln.Accept()
 		select {
-		case p.accepted <- acceptance{conn, err}:
+		case p.accepted <- acceptResult{conn, err}:
 		case <-p.closed:
 			if err == nil {
 				_ = conn.Close() // nobody accepts it any more

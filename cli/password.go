@@ -31,7 +31,7 @@ func newSetPassword(stdin *os.File) *cobra.Command {
 			ask := func() (string, error) {
 				return readPassword(stdin, cmd.ErrOrStderr(), fromStdin)
 			}
-			at, err := placeOf(cmd)
+			at, err := ledgerLocationOf(cmd)
 			if err != nil {
 				return err
 			}
@@ -81,7 +81,7 @@ func newAccounts() *cobra.Command {
   pikarc accounts --json --data-dir /var/lib/pikarc`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			at, err := placeOf(cmd)
+			at, err := ledgerLocationOf(cmd)
 			if err != nil {
 				return err
 			}

@@ -52,7 +52,7 @@ func newExportPolicies() *cobra.Command {
 			if ready {
 				return printPolicies(cmd.OutOrStdout(), policies.Ready())
 			}
-			at, err := placeOf(cmd)
+			at, err := ledgerLocationOf(cmd)
 			if err != nil {
 				return err
 			}
@@ -121,7 +121,7 @@ func newApplyPolicies(stdin *os.File) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			at, err := placeOf(cmd)
+			at, err := ledgerLocationOf(cmd)
 			if err != nil {
 				return err
 			}

@@ -56,7 +56,7 @@ func newReprice() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			at, err := placeOf(cmd)
+			at, err := ledgerLocationOf(cmd)
 			if err != nil {
 				return err
 			}

@@ -170,7 +170,7 @@ func newMigrate() *cobra.Command {
   pikarc migrate --no-backup`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			at, err := placeOf(cmd)
+			at, err := ledgerLocationOf(cmd)
 			if err != nil {
 				return err
 			}

@@ -285,7 +285,7 @@ func serve(ctx context.Context, at place, o serveOptions, stdout, stderr io.Writ
 	}
 	isNew, serving, err := o.occupy(ctx, at, cfg.Log)
 	if err != nil {
-		return unlessEnded(ctx, err)
+		return ignoreIfEnded(ctx, err)
 	}
 	defer func() { err = errors.Join(err, serving.Close()) }() // after the store's
 	store, secret, err := at.open(ctx, true, o.store(cfg.Catalogue), dbfile.AsServer)

@@ -27,7 +27,7 @@ func newVerify() *cobra.Command {
   pikarc verify --repair --data-dir /var/lib/pikarc`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			at, err := placeOf(cmd)
+			at, err := ledgerLocationOf(cmd)
 			if err != nil {
 				return err
 			}

@@ -23,7 +23,7 @@ type ledger struct {
 	open  map[string]string // statuses by id
 }
 
-func newLedger(slow string) *ledger {
+func newFakeServer(slow string) *ledger {
 	return &ledger{
 		slow: slow, asked: make(chan struct{}), released: make(chan struct{}),
 		byKey: make(map[string]string), open: make(map[string]string),
@@ -35,7 +35,7 @@ func (l *ledger) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_ = json.NewDecoder(r.Body).Decode(&body)
 	path := strings.Trim(r.URL.Path, "/")
 	l.mu.Lock()
-	id := l.carryOut(path, r.Header.Get("Idempotency-Key"), body.Status+" "+body.Error)
+	id := l.handle(path, r.Header.Get("Idempotency-Key"), body.Status+" "+body.Error)
 	wait := strings.HasSuffix(path, l.slow) && !l.late
 	l.late = l.late || wait
 	l.mu.Unlock()
@@ -46,7 +46,7 @@ func (l *ledger) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintf(w, `{"id":%q,"decision":{"outcome":"ALLOW"}}`, id)
 }
 
-func (l *ledger) carryOut(path, key, status string) string {
+func (l *ledger) handle(path, key, status string) string {
 	parts := strings.Split(path, "/")
 	switch {
 	case path != "v1/runs" && parts[len(parts)-1] != "steps": // a report or an end
@@ -75,7 +75,7 @@ func (l *ledger) statuses() (all []string) {
 
 // A request that is cancelled while the server records it leaves nothing running: neither its step,
 // nor a run that it was the first to use.
-func TestACallThatIsCalledOffLeavesNothingRunning(t *testing.T) {
+func TestACancelledCallLeavesNothingRunning(t *testing.T) {
 	t.Parallel()
 	for slow, want := range map[string][]string{
 		"steps": {"COMPLETED", "FAILED cancelled"},
@@ -83,7 +83,7 @@ func TestACallThatIsCalledOffLeavesNothingRunning(t *testing.T) {
 	} {
 		t.Run(slow, func(t *testing.T) {
 			t.Parallel()
-			l := newLedger(slow)
+			l := newFakeServer(slow)
 			g := newGateway(t, l, "cat")
 			g.write(`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"yes"}}` + "\n")
 			<-l.asked
@@ -101,9 +101,9 @@ func TestACallThatIsCalledOffLeavesNothingRunning(t *testing.T) {
 }
 
 // A run whose start was never answered is not started twice.
-func TestARunIsStartedOnceWhateverIsCalledOff(t *testing.T) {
+func TestARunIsStartedOnceWhateverIsCancelled(t *testing.T) {
 	t.Parallel()
-	l := newLedger("runs")
+	l := newFakeServer("runs")
 	g := newGateway(t, l, "cat")
 	g.write(`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"yes"}}` + "\n")
 	<-l.asked

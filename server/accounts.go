@@ -97,7 +97,7 @@ func (s *Server) register(c *call) error {
 	if errors.Is(err, storage.ErrConflict) {
 		return badRequest("Email already registered")
 	}
-	if errors.Is(err, storage.ErrNotFirst) {
+	if errors.Is(err, storage.ErrAccountExists) {
 		return errRegistrationClosed()
 	}
 	if err != nil {

@@ -15,7 +15,7 @@ import (
 )
 
 // catalogueEntryJSON is an entry of the catalogue, with its current prices.
-type publishedJSON struct {
+type catalogueEntryJSON struct {
 	Model    string   `json:"model"`
 	Provider string   `json:"provider"`
 	Names    []string `json:"names"`
@@ -59,9 +59,9 @@ func tableOf(t prices.Table) tableJSON {
 	}
 }
 
-func publishedOf(m *prices.Model, now time.Time) publishedJSON {
+func newCatalogueEntry(m *prices.Model, now time.Time) catalogueEntryJSON {
 	rates := m.Rates(now, "")
-	out := publishedJSON{
+	out := catalogueEntryJSON{
 		Model: m.ID, Provider: m.Provider.ID, Names: append([]string{}, m.Names...),
 		tableJSON: tableOf(rates.Table), Tiers: []tierJSON{},
 	}
@@ -82,9 +82,9 @@ func publishedOf(m *prices.Model, now time.Time) publishedJSON {
 }
 
 type cataloguePage struct {
-	Items   []publishedJSON `json:"items"`
-	Version wire.NullString `json:"version"` // null where the server has no catalogue
-	Next    wire.NullString `json:"next_cursor"`
+	Items   []catalogueEntryJSON `json:"items"`
+	Version wire.NullString      `json:"version"` // null where the server has no catalogue
+	Next    wire.NullString      `json:"next_cursor"`
 }
 
 func (s *Server) listCatalogue(c *call) error {
@@ -98,55 +98,55 @@ func (s *Server) listCatalogue(c *call) error {
 	if !ok {
 		return request.Invalid([]any{"query", "cursor"}, "not a cursor of this list", cursor)
 	}
-	out := cataloguePage{Items: []publishedJSON{}}
+	out := cataloguePage{Items: []catalogueEntryJSON{}}
 	if s.Catalogue == nil {
 		return c.ok(out, nil)
 	}
 	out.Version = wire.NullString(s.Catalogue.Version())
-	for _, m := range publishedAfter(s.Catalogue, after, text, provider) {
+	for _, m := range searchCatalogue(s.Catalogue, after, text, provider) {
 		if int64(len(out.Items)) == limit {
 			last := out.Items[limit-1]
-			out.Next = wire.NullString(catalogueCursor(publishedKey{last.Provider, last.Model}))
+			out.Next = wire.NullString(catalogueCursor(catalogueKey{last.Provider, last.Model}))
 			break
 		}
-		out.Items = append(out.Items, publishedOf(m, s.Now()))
+		out.Items = append(out.Items, newCatalogueEntry(m, s.Now()))
 	}
 	return c.ok(out, nil)
 }
 
 // catalogueKey orders the list: by provider, then by model.
-type publishedKey struct{ provider, model string }
+type catalogueKey struct{ provider, model string }
 
-func keyOfPublished(m *prices.Model) publishedKey { return publishedKey{m.Provider.ID, m.ID} }
+func catalogueKeyOf(m *prices.Model) catalogueKey { return catalogueKey{m.Provider.ID, m.ID} }
 
-func (k publishedKey) compare(other publishedKey) int {
+func (k catalogueKey) compare(other catalogueKey) int {
 	return cmp.Or(strings.Compare(k.provider, other.provider),
 		strings.Compare(k.model, other.model))
 }
 
 // searchCatalogue lists the entries after a key whose names or provider contain the text, and the
 // entry that a step with exactly this name would be priced by.
-func publishedAfter(
-	c *prices.Catalogue, after publishedKey, text, provider string,
+func searchCatalogue(
+	c *prices.Catalogue, after catalogueKey, text, provider string,
 ) (found []*prices.Model) {
 	got, _ := c.Find(text)
 	text = strings.ToLower(strings.TrimSpace(text))
 	for _, m := range c.Models() {
 		if provider != "" && m.Provider.ID != strings.ToLower(provider) ||
-			keyOfPublished(m).compare(after) <= 0 {
+			catalogueKeyOf(m).compare(after) <= 0 {
 			continue
 		}
-		if m == got || mentions(m, text) {
+		if m == got || matchesText(m, text) {
 			found = append(found, m)
 		}
 	}
 	slices.SortFunc(found, func(a, b *prices.Model) int {
-		return keyOfPublished(a).compare(keyOfPublished(b))
+		return catalogueKeyOf(a).compare(catalogueKeyOf(b))
 	})
 	return found
 }
 
-func mentions(m *prices.Model, text string) bool {
+func matchesText(m *prices.Model, text string) bool {
 	in := func(name string) bool { return strings.Contains(strings.ToLower(name), text) }
 	return in(m.Provider.ID+"/"+m.ID) || in(m.Provider.Name) || slices.ContainsFunc(m.Names, in)
 }
@@ -156,13 +156,13 @@ const (
 	catalogueCursorPrefix = "catalogue\n" // which no cursor of another list begins with
 )
 
-func catalogueCursor(k publishedKey) string {
+func catalogueCursor(k catalogueKey) string {
 	return base64.RawURLEncoding.EncodeToString([]byte(catalogueCursorPrefix + k.provider + "\n" +
 		k.model))
 }
 
 // parseCatalogueCursor reads a cursor; the empty one is the beginning of the list.
-func parseCatalogueCursor(text string) (k publishedKey, ok bool) {
+func parseCatalogueCursor(text string) (k catalogueKey, ok bool) {
 	if text == "" {
 		return k, true
 	}
@@ -175,14 +175,14 @@ func parseCatalogueCursor(text string) (k publishedKey, ok bool) {
 // resolvedJSON says which entry would price a model's name, and why. Source, Name and Version are
 // what a step would store.
 type resolvedJSON struct {
-	Source    wire.NullString `json:"price_source"`
-	Name      wire.NullString `json:"price_name"`
-	Version   wire.NullString `json:"price_version"`
-	Names     []string        `json:"names"`
-	Reason    string          `json:"reason"`
-	Input     *plans.Price    `json:"input_cost_per_token"`
-	Output    *plans.Price    `json:"output_cost_per_token"`
-	Published *publishedJSON  `json:"published"`
+	Source    wire.NullString     `json:"price_source"`
+	Name      wire.NullString     `json:"price_name"`
+	Version   wire.NullString     `json:"price_version"`
+	Names     []string            `json:"names"`
+	Reason    string              `json:"reason"`
+	Input     *plans.Price        `json:"input_cost_per_token"`
+	Output    *plans.Price        `json:"output_cost_per_token"`
+	Published *catalogueEntryJSON `json:"published"`
 }
 
 // resolvePrice answers where the price for a model's name would come from.
@@ -221,7 +221,7 @@ func (s *Server) resolved(path storage.PricePath) resolvedJSON {
 	if !found {
 		return out
 	}
-	out.Published = new(publishedOf(m, s.Now()))
+	out.Published = new(newCatalogueEntry(m, s.Now()))
 	if !path.UsesCatalogue {
 		out.Reason = "catalogue_off"
 		return out
@@ -231,13 +231,13 @@ func (s *Server) resolved(path storage.PricePath) resolvedJSON {
 	}
 	out.Source, out.Name = wire.NullString(source.String()), wire.NullString(m.Provider.ID+"/"+m.ID)
 	out.Version, out.Input, out.Output = wire.NullString(s.Catalogue.Version()), out.Published.Input, out.Published.Output
-	out.Reason = matchOf(m, last)
+	out.Reason = matchKind(m, last)
 	return out
 }
 
 // matchKind says how the name matches the entry: exactly, with its provider, or by a rule of the
 // data set.
-func matchOf(m *prices.Model, name string) string {
+func matchKind(m *prices.Model, name string) string {
 	name = strings.ToLower(strings.TrimSpace(name))
 	is := func(other string) bool { return strings.ToLower(other) == name }
 	switch {

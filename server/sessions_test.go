@@ -50,7 +50,7 @@ func TestSigningOutEverywhereEndsAllSessions(t *testing.T) {
 	w.start(a, "ada")
 }
 
-func TestEndedSessionsAreForgottenOnceTheirTokensHaveExpired(t *testing.T) {
+func TestEndedSessionsAreDeletedOnceTheirTokensHaveExpired(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	a := w.account(plans.Basic)

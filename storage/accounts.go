@@ -28,7 +28,7 @@ type NewAccount struct {
 	PasswordHash  string
 	WorkspaceName string // empty: "My workspace"
 	Plan          plans.ID
-	First         bool   // it must be the first of all; ErrNotFirst when it is not
+	First         bool   // it must be the first of all; ErrAccountExists when it is not
 	Address       string // from which it registers, as SignedIn takes it; "" when there is none
 }
 
@@ -61,7 +61,7 @@ func (s *Store) CreateAccount(ctx context.Context, in NewAccount) (a Account, w 
 			case err != nil:
 				return auditEvent{}, err
 			case has:
-				return auditEvent{}, ErrNotFirst
+				return auditEvent{}, ErrAccountExists
 			}
 		}
 		accountID, err := insertAccount(tx, a)

@@ -171,7 +171,7 @@ func (tx *Tx) notifyUnpriced(ws *cachedWorkspace, row stepRow) error {
 	if !ws.wants(UnpricedModelUsed) {
 		return nil
 	}
-	n, err := tx.toldWithin(ws.key, UnpricedModelUsed, time.Hour)
+	n, err := tx.countRecentDeliveries(ws.key, UnpricedModelUsed, time.Hour)
 	if err != nil || n >= maxUnpricedNotices {
 		return err
 	}

@@ -141,7 +141,7 @@ func recordAudit(tx *Tx, actor Actor, e auditEvent) error {
 	if err := actor.lookUpName(tx); err != nil {
 		return err
 	}
-	if err := tx.notifyOfAudit(actor, e); err != nil {
+	if err := tx.notifyAudit(actor, e); err != nil {
 		return err
 	}
 	_, err = insertAudit(tx, actor, e, before, after)

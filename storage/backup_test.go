@@ -124,7 +124,7 @@ func TestBackupThatFailsLeavesTheEarlierOne(t *testing.T) {
 	file := filepath.Join(dir, "copy.db")
 	_, err := w.Backup(t.Context(), file)
 	w.must(err)
-	before := everyByte(t, dir)
+	before := readAllFiles(t, dir)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := w.Backup(ctx, file); !errors.Is(err, context.Canceled) {
@@ -138,7 +138,7 @@ func TestBackupThatFailsLeavesTheEarlierOne(t *testing.T) {
 	if _, err := dbfile.Backup(t.Context(), w.path, file); !errors.Is(err, ErrCorrupt) {
 		t.Errorf("of a damaged file: %v", err)
 	}
-	if after := everyByte(t, dir); len(after) != 1 || after["copy.db"] != before["copy.db"] {
+	if after := readAllFiles(t, dir); len(after) != 1 || after["copy.db"] != before["copy.db"] {
 		t.Errorf("%d files, or another backup than before", len(after))
 	}
 }

@@ -164,7 +164,7 @@ func BenchmarkReport(b *testing.B) {
 	for i := range 64 {
 		live = append(live, w.start(ws, fmt.Sprintf("user %d", i+1)).ID)
 	}
-	before := w.foldedSize(b)
+	before := w.checkpointedSize(b)
 	model, callers := "gpt-4o", atomic.Int64{}
 	prompt, completion, took := int64(500), int64(100), int64(2_550)
 	b.SetParallelism(32)
@@ -188,11 +188,11 @@ func BenchmarkReport(b *testing.B) {
 	})
 	b.StopTimer()
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "reports/s")
-	b.ReportMetric(float64(w.foldedSize(b)-before)/float64(b.N), "B/step")
+	b.ReportMetric(float64(w.checkpointedSize(b)-before)/float64(b.N), "B/step")
 }
 
 // checkpointedSize returns the size of the database in bytes, after a checkpoint.
-func (w *world) foldedSize(b *testing.B) (size int64) {
+func (w *world) checkpointedSize(b *testing.B) (size int64) {
 	var busy, frames, folded int
 	w.must(w.conn().QueryRowContext(b.Context(), `PRAGMA wal_checkpoint(TRUNCATE)`).Scan(&busy, &frames, &folded))
 	w.must(w.conn().QueryRowContext(b.Context(), `SELECT page_count * page_size FROM pragma_page_count, pragma_page_size`).Scan(&size))

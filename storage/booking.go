@@ -108,7 +108,7 @@ func updateStep(
 	if err != nil {
 		return out, err
 	}
-	limits, err := row.limitsSince(tx, ws, r.id, was.used, row.used)
+	limits, err := row.limitPostingsSince(tx, ws, r.id, was.used, row.used)
 	if err != nil {
 		return out, err
 	}
@@ -173,7 +173,7 @@ func recordUpdateChanges(tx *Tx, ws WorkspaceKey, runID int64, row stepRow, prog
 
 // report applies an update to the step, and returns the fields that it could not keep as sent.
 func (row *stepRow) report(tx *Tx, ws *cachedWorkspace, r *cachedRun, in StepUpdate) (repaired Repairs, err error) {
-	if repaired, err = row.takeModel(tx, ws.key, in.Model); err != nil {
+	if repaired, err = row.changeModel(tx, ws.key, in.Model); err != nil {
 		return 0, err
 	}
 	uses := in.hasUsage() || row.bookedDay.Valid && !row.used.inputPrice.Valid
@@ -201,8 +201,8 @@ func (row *stepRow) report(tx *Tx, ws *cachedWorkspace, r *cachedRun, in StepUpd
 	return repaired, nil
 }
 
-// takeModel changes the step's model while nothing is booked under it, and clears its price.
-func (row *stepRow) takeModel(tx *Tx, ws WorkspaceKey, model *string) (ignored Repairs, err error) {
+// changeModel changes the step's model while nothing is booked under it, and clears its price.
+func (row *stepRow) changeModel(tx *Tx, ws WorkspaceKey, model *string) (ignored Repairs, err error) {
 	if model == nil || row.Model != nil && *row.Model == *model {
 		return 0, nil
 	}
@@ -214,12 +214,12 @@ func (row *stepRow) takeModel(tx *Tx, ws WorkspaceKey, model *string) (ignored R
 		return 0, err
 	}
 	row.Model, row.model = model, nullZero(id)
-	row.unprice()
+	row.clearPrice()
 	return 0, nil
 }
 
-// unprice clears the step's price, so that it is looked up again.
-func (row *stepRow) unprice() {
+// clearPrice clears the step's price, so that it is looked up again.
+func (row *stepRow) clearPrice() {
 	row.used.inputPrice, row.used.outputPrice, row.used.cost = sql.NullInt64{}, sql.NullInt64{}, sql.NullInt64{}
 	row.used.point, row.Price, row.used.partPrices = 0, PriceOrigin{}, partPrices{}
 }

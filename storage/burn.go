@@ -113,16 +113,16 @@ type burning struct {
 // is folded already changes that at once.
 func (p *postings) burn(tx *Tx, ws WorkspaceKey, was, now counted) error {
 	if was.minute == now.minute {
-		return p.burnIn(tx, ws, now.minute, now.used.spend-was.used.spend)
+		return p.addMinute(tx, ws, now.minute, now.used.spend-was.used.spend)
 	}
-	err := p.burnIn(tx, ws, was.minute, -was.used.spend)
+	err := p.addMinute(tx, ws, was.minute, -was.used.spend)
 	if err == nil {
-		err = p.burnIn(tx, ws, now.minute, now.used.spend)
+		err = p.addMinute(tx, ws, now.minute, now.used.spend)
 	}
 	return err
 }
 
-func (p *postings) burnIn(tx *Tx, ws WorkspaceKey, minute, spend int64) error {
+func (p *postings) addMinute(tx *Tx, ws WorkspaceKey, minute, spend int64) error {
 	if minute == 0 || spend == 0 {
 		return nil
 	}

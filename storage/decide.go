@@ -225,9 +225,9 @@ type limitPosting struct {
 	n       int64
 }
 
-// limitsSince returns the postings that turn the step's usage from was into now in the counters of
+// limitPostingsSince returns the postings that turn the step's usage from was into now in the counters of
 // its limits. Rolling counters are not cached and change at once, by SQL.
-func (row *stepRow) limitsSince(tx *Tx, ws *cachedWorkspace, runID int64, was, now usage) (posts limitPostings, err error) {
+func (row *stepRow) limitPostingsSince(tx *Tx, ws *cachedWorkspace, runID int64, was, now usage) (posts limitPostings, err error) {
 	spend, used := now.cost.Int64-was.cost.Int64, now.tokens()-was.tokens()
 	if ws.policiesVersion == 0 || spend == 0 && used == 0 {
 		return nil, nil
@@ -245,9 +245,9 @@ func (row *stepRow) limitsSince(tx *Tx, ws *cachedWorkspace, runID int64, was, n
 	return posts, nil
 }
 
-// callsOf returns postings of n calls for the limits that count the step's call: -1 gives the call
+// callPostings returns postings of n calls for the limits that count the step's call: -1 gives the call
 // back when a review refuses the step, 1 takes it again when the agent executed it anyway.
-func callsOf(tx *Tx, ws WorkspaceKey, segment, runID int64, step uuid.UUID, n int64) (posts limitPostings, err error) {
+func callPostings(tx *Tx, ws WorkspaceKey, segment, runID int64, step uuid.UUID, n int64) (posts limitPostings, err error) {
 	limits, err := stepLimits(tx, ws, segment, runID, step)
 	for _, l := range limits {
 		if err == nil && l.measure == policies.MeasureCalls {
@@ -285,7 +285,7 @@ type limitKey struct {
 	ws                 WorkspaceKey
 	policy, countsFrom int64
 	scope              string
-	bucket              int64 // milliseconds
+	bucket             int64 // milliseconds
 }
 
 func (k limitKey) workspace() WorkspaceKey { return k.ws }

@@ -68,9 +68,9 @@ func (n notification) encode() (string, error) {
 	return string(text), err
 }
 
-// noticeOfAudit returns the event for a change of the configuration. ok is false for most changes,
+// auditNotification returns the event for a change of the configuration. ok is false for most changes,
 // of which endpoints are not notified.
-func noticeOfAudit(actor Actor, e auditEvent) (n notification, ok bool) {
+func auditNotification(actor Actor, e auditEvent) (n notification, ok bool) {
 	n.data = attributes{"by": attributes{"kind": actor.Kind, "name": nullString(actor.Name).String}}
 	switch was, is := e.before["kill_switch"], e.after["kill_switch"]; {
 	case was != nil && is != nil && was != is:
@@ -89,9 +89,9 @@ func noticeOfAudit(actor Actor, e auditEvent) (n notification, ok bool) {
 	return n, true
 }
 
-// notifyOfAudit notifies endpoints of a change of the configuration. Failed sign-ins are notified
+// notifyAudit notifies endpoints of a change of the configuration. Failed sign-ins are notified
 // once an hour, so that somebody who guesses passwords cannot flood the outbox.
-func (tx *Tx) notifyOfAudit(actor Actor, e auditEvent) error {
+func (tx *Tx) notifyAudit(actor Actor, e auditEvent) error {
 	if e.before["daily_budget_usd"] != e.after["daily_budget_usd"] {
 		ws, err := tx.cache.workspaces.get(tx, e.ws)
 		if err == nil {
@@ -101,12 +101,12 @@ func (tx *Tx) notifyOfAudit(actor Actor, e auditEvent) error {
 			return err
 		}
 	}
-	n, ok := noticeOfAudit(actor, e)
+	n, ok := auditNotification(actor, e)
 	if !ok {
 		return nil
 	}
 	if n.kind == SignInRefused {
-		told, err := tx.toldWithin(e.ws, n.kind, time.Hour)
+		told, err := tx.countRecentDeliveries(e.ws, n.kind, time.Hour)
 		if err != nil || told > 0 {
 			return err
 		}
@@ -291,8 +291,8 @@ func expireDeliveries(tx *Tx, ws WorkspaceKey) (left bool, err error) {
 	return n == upkeepChunk, err
 }
 
-// toldWithin counts the deliveries of an event that are younger than age.
-func (tx *Tx) toldWithin(ws WorkspaceKey, kind EventKind, age time.Duration) (n int64, err error) {
+// countRecentDeliveries counts the deliveries of an event that are younger than age.
+func (tx *Tx) countRecentDeliveries(ws WorkspaceKey, kind EventKind, age time.Duration) (n int64, err error) {
 	since := idFloor(tx.now.Add(-age))
 	err = tx.get(`SELECT count(*) FROM endpoints e JOIN deliveries d ON d.endpoint_id = e.id
 		WHERE e.workspace_id = $1 AND d.uuid >= $2 AND d.event = $3`, []any{ws, since[:], int64(kind)}, &n)

@@ -362,7 +362,7 @@ func (p *policyCall) recordStep(tx *Tx, r *cachedRun, row stepRow) (review uuid.
 	if err := p.record(tx, row.segment, r.id, row.ID[:], row.Decision); err != nil {
 		return review, err
 	}
-	if err := p.tellLoops(tx, r, row); err != nil {
+	if err := p.notifyLoops(tx, r, row); err != nil {
 		return review, err
 	}
 	switch {
@@ -376,9 +376,9 @@ func (p *policyCall) recordStep(tx *Tx, r *cachedRun, row stepRow) (review uuid.
 	}
 }
 
-// tellLoops notifies the workspace's endpoints that the run repeats itself: once when the limit is
+// notifyLoops notifies the workspace's endpoints that the run repeats itself: once when the limit is
 // reached, not again for each further repeat.
-func (p *policyCall) tellLoops(tx *Tx, r *cachedRun, row stepRow) error {
+func (p *policyCall) notifyLoops(tx *Tx, r *cachedRun, row stepRow) error {
 	for i := range p.states {
 		l := p.asked[i].rule.Limit
 		if l == nil || l.Measure != policies.MeasureRepeats || !p.states[i].Holds || p.facts.Repeats != l.Amount {

@@ -330,7 +330,7 @@ func (j *repricing) reprice(tx *Tx, p stepPlace) (c priceChange, changes bool, e
 	if err != nil {
 		return c, false, err
 	}
-	limits, err := row.limitsSince(tx, ws, r.id, was.used, row.used)
+	limits, err := row.limitPostingsSince(tx, ws, r.id, was.used, row.used)
 	if err != nil {
 		return c, false, err
 	}
@@ -354,7 +354,7 @@ func (row *stepRow) reprice(tx *Tx, ws *cachedWorkspace, r *cachedRun) (changes 
 	defer func(now time.Time) { tx.now = now }(tx.now)
 	tx.now = row.reportedAt()
 	was := *row
-	row.unprice()
+	row.clearPrice()
 	err = row.findTool(tx, ws)
 	if err == nil {
 		err = row.findPrice(tx, ws.key)

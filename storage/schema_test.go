@@ -85,7 +85,7 @@ func migrated(t *testing.T, migrations fs.FS) (path string) {
 }
 
 // readAllFiles returns the content of every file in a directory, by name.
-func everyByte(t *testing.T, dir string) map[string]string {
+func readAllFiles(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	all := map[string]string{}
 	err := fs.WalkDir(os.DirFS(dir), ".", func(name string, entry fs.DirEntry, err error) error {
@@ -142,7 +142,7 @@ func TestNewerSchemaIsRefusedAndNotAByteChanges(t *testing.T) {
 		t.Run(mode, func(t *testing.T) {
 			path := migrated(t, withNext(t))
 			texts(t, path, `PRAGMA journal_mode = `+mode)
-			before := everyByte(t, filepath.Dir(path))
+			before := readAllFiles(t, filepath.Dir(path))
 			if _, err := Open(t.Context(), path, Options{Migrations: embed.Migrations()}); !errors.Is(err, ErrSchemaNewer) {
 				t.Errorf("Open: %v", err)
 			}
@@ -153,7 +153,7 @@ func TestNewerSchemaIsRefusedAndNotAByteChanges(t *testing.T) {
 			if err != nil || !errors.Is(status.Err(), ErrSchemaNewer) || status.Current != 999 {
 				t.Errorf("SchemaStatus: %+v, %v", status, err)
 			}
-			if after := everyByte(t, filepath.Dir(path)); !cmp.Equal(before, after) {
+			if after := readAllFiles(t, filepath.Dir(path)); !cmp.Equal(before, after) {
 				t.Error("the file changed")
 			}
 		})
@@ -162,7 +162,7 @@ func TestNewerSchemaIsRefusedAndNotAByteChanges(t *testing.T) {
 
 func TestOlderSchemaIsRefusedByOpenUntilMigrated(t *testing.T) {
 	path, newer := migrated(t, embed.Migrations()), withNext(t)
-	before := everyByte(t, filepath.Dir(path))
+	before := readAllFiles(t, filepath.Dir(path))
 	if _, err := Open(t.Context(), path, Options{Migrations: newer}); !errors.Is(err, ErrSchemaOld) {
 		t.Errorf("Open: %v", err)
 	}
@@ -170,7 +170,7 @@ func TestOlderSchemaIsRefusedByOpenUntilMigrated(t *testing.T) {
 	if err != nil || !cmp.Equal(status.Pending, []int64{999}) {
 		t.Errorf("SchemaStatus: %+v, %v", status, err)
 	}
-	if after := everyByte(t, filepath.Dir(path)); !cmp.Equal(before, after) {
+	if after := readAllFiles(t, filepath.Dir(path)); !cmp.Equal(before, after) {
 		t.Error("looking at the file changed it")
 	}
 	if applied, err := dbfile.Migrate(t.Context(), path, newer); err != nil || !cmp.Equal(applied, []int64{999}) {
@@ -197,7 +197,7 @@ func TestStatusOfAMissingOrEmptyFileWritesNothing(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		before := everyByte(t, dir)
+		before := readAllFiles(t, dir)
 		status, err := dbfile.SchemaStatus(t.Context(), path, embed.Migrations())
 		if err != nil || status.Current != 0 || len(status.Pending) == 0 || !errors.Is(status.Err(), ErrSchemaOld) {
 			t.Errorf("%s: %+v, %v", file, status, err)
@@ -205,7 +205,7 @@ func TestStatusOfAMissingOrEmptyFileWritesNothing(t *testing.T) {
 		if _, err := Open(t.Context(), path, Options{Migrations: embed.Migrations()}); !errors.Is(err, ErrSchemaOld) {
 			t.Errorf("Open, %s: %v", file, err)
 		}
-		if after := everyByte(t, dir); !cmp.Equal(before, after) {
+		if after := readAllFiles(t, dir); !cmp.Equal(before, after) {
 			t.Errorf("%s: left %v behind", file, after)
 		}
 	}
@@ -223,7 +223,7 @@ func TestFileOfAnotherKindIsRefusedUnchanged(t *testing.T) {
 	if _, err := dbfile.Migrate(t.Context(), path, embed.Migrations()); !errors.Is(err, ErrUnavailable) {
 		t.Errorf("Migrate: %v", err)
 	}
-	if after := everyByte(t, filepath.Dir(path)); !cmp.Equal(after, map[string]string{"pikarc.db": string(letter)}) {
+	if after := readAllFiles(t, filepath.Dir(path)); !cmp.Equal(after, map[string]string{"pikarc.db": string(letter)}) {
 		t.Error("the file changed")
 	}
 }
@@ -234,7 +234,7 @@ func TestPathMayHoldAnyCharacter(t *testing.T) {
 	if _, err := dbfile.Migrate(t.Context(), path, embed.Migrations()); err != nil {
 		t.Fatal(err)
 	}
-	if files := everyByte(t, filepath.Dir(path)); len(files) != 3 || files[name] == "" {
+	if files := readAllFiles(t, filepath.Dir(path)); len(files) != 3 || files[name] == "" {
 		t.Errorf("%d files, that of the name given has %d bytes", len(files), len(files[name]))
 	}
 }

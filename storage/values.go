@@ -187,7 +187,7 @@ var (
 	ErrUnavailable   = sqlite.ErrUnavailable
 	ErrSchemaOld     = dbfile.ErrSchemaOld
 	ErrSchemaNewer   = dbfile.ErrSchemaNewer
-	ErrNotFirst      = errors.New("there is an account already")
+	ErrAccountExists = errors.New("there is an account already")
 	ErrBadCursor     = errors.New("not a cursor of this list")
 	ErrKeyReused     = errors.New("the idempotency key was used with another body")
 	ErrStepBlocked   = errors.New("a blocked step cannot be updated")

@@ -8,8 +8,8 @@ import (
 )
 
 var (
-	headerEnd = []byte("\r\n\r\n")
-	errNoHTTP = errors.New("the answer is no HTTP/1.1")
+	headerEnd  = []byte("\r\n\r\n")
+	errNotHTTP = errors.New("the answer is no HTTP/1.1")
 )
 
 // parseAnswer parses one whole response at the start of data. size is its length, or 0 if data is
@@ -21,7 +21,7 @@ func parseAnswer(data []byte) (status int, body []byte, size int, err error) {
 		return 0, nil, 0, nil
 	}
 	if end < len("HTTP/1.1 200") || string(data[:9]) != "HTTP/1.1 " {
-		return 0, nil, 0, errNoHTTP
+		return 0, nil, 0, errNotHTTP
 	}
 	for _, c := range data[9:12] {
 		status = status*10 + int(c-'0')

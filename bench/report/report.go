@@ -18,7 +18,7 @@ type Spread struct {
 }
 
 // Summarize returns the summary of the values; all NaN if there are none.
-func SpreadOf(values []float64) Spread {
+func Summarize(values []float64) Spread {
 	if len(values) == 0 {
 		return Spread{math.NaN(), math.NaN(), math.NaN()}
 	}
@@ -145,7 +145,7 @@ func thousands(v float64) string {
 
 // Median is the median of f over the items, without those for which f is NaN; NaN if none is left.
 func Median[T any](items []T, f func(T) float64) float64 {
-	return SpreadOf(Values(items, f)).Median
+	return Summarize(Values(items, f)).Median
 }
 
 // Values returns f of each item, without NaN.

@@ -15,11 +15,11 @@ func TestTheMedianIsTheMiddle(t *testing.T) {
 		{[]float64{4, 1, 2, 3}, Spread{1, 2.5, 4}},
 		{[]float64{7}, Spread{7, 7, 7}},
 	} {
-		if got := SpreadOf(c.values); got != c.want {
+		if got := Summarize(c.values); got != c.want {
 			t.Errorf("%v: %v, want %v", c.values, got, c.want)
 		}
 	}
-	if got := SpreadOf(nil); !math.IsNaN(got.Median) {
+	if got := Summarize(nil); !math.IsNaN(got.Median) {
 		t.Errorf("of nothing: %v", got)
 	}
 }

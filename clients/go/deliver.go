@@ -9,7 +9,7 @@ import (
 // deliver delivers kept reports, and returns how many. One that fails stays for the
 // next time. look is whether to look at the disk, whatever may be known.
 func (c *Client) deliver(ctx context.Context, look bool) (count int) {
-	if !look && !c.journal.mayHold() {
+	if !look && !c.journal.maybePending() {
 		return 0
 	}
 	c.journal.drain(func(entries []entry) []entry {

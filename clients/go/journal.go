@@ -31,8 +31,8 @@ type entry struct {
 }
 
 const (
-	maxJournal = 64 << 20
-	lookEvery  = 30 * time.Second // between looks for what other processes have left
+	maxJournal   = 64 << 20
+	scanInterval = 30 * time.Second // between looks for what other processes have left
 )
 
 // journal keeps undelivered reports in files. Whoever writes or delivers a file locks it, so the
@@ -127,13 +127,13 @@ func isAt(f *os.File, name string) bool {
 }
 
 // maybePending reports whether there may be something to deliver. It rarely looks at the disk.
-func (j *journal) mayHold() bool {
+func (j *journal) maybePending() bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.left {
 		return true
 	}
-	if now := j.now(); j.looked.IsZero() || now.Sub(j.looked) >= lookEvery {
+	if now := j.now(); j.looked.IsZero() || now.Sub(j.looked) >= scanInterval {
 		j.looked = now
 		return j.size() > 0
 	}
@@ -146,15 +146,15 @@ func (j *journal) drain(deliver func([]entry) []entry) {
 	j.left = false
 	j.mu.Unlock()
 	for _, path := range j.files() {
-		if !j.drainOne(path, deliver) {
+		if !j.drainFile(path, deliver) {
 			return
 		}
 	}
 }
 
-// drainOne delivers one file, unless another process is doing so, and reports whether to continue
+// drainFile delivers one file, unless another process is doing so, and reports whether to continue
 // with the next.
-func (j *journal) drainOne(path string, deliver func([]entry) []entry) bool {
+func (j *journal) drainFile(path string, deliver func([]entry) []entry) bool {
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		return true

@@ -118,8 +118,8 @@ func TestKeepingInTheMiddleOfADelivery(t *testing.T) {
 		j.append(entry{Kind: "end", Key: "2"})
 		return nil
 	})
-	if n := j.length(); n != 1 || !j.mayHold() {
-		t.Errorf("%d reports wait, and it knows: %v", n, j.mayHold())
+	if n := j.length(); n != 1 || !j.maybePending() {
+		t.Errorf("%d reports wait, and it knows: %v", n, j.maybePending())
 	}
 }
 
@@ -156,15 +156,15 @@ func TestTheDirectoryIsLookedAtNowAndThen(t *testing.T) {
 	dir := t.TempDir()
 	j, other := newJournal(dir, "o"), newJournal(dir, "o")
 	j.now = func() time.Time { return now }
-	if j.mayHold() {
+	if j.maybePending() {
 		t.Error("there is nothing")
 	}
 	other.append(entry{Kind: "end"})
-	if j.mayHold() {
+	if j.maybePending() {
 		t.Error("it looks at every call")
 	}
-	now = now.Add(lookEvery)
-	if !j.mayHold() {
+	now = now.Add(scanInterval)
+	if !j.maybePending() {
 		t.Error("it does not look again")
 	}
 }

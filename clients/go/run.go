@@ -238,7 +238,7 @@ func (r *Run) end(ctx context.Context, status string) {
 	if r.unguarded.Load() { // told before the end, after which the server takes no step
 		c.deliver(ctx, false)
 	}
-	if r.id == "" || r.unguarded.Load() && c.journal.mayHold() {
+	if r.id == "" || r.unguarded.Load() && c.journal.maybePending() {
 		e := r.named("end")
 		e.Status = status
 		c.journal.append(e)

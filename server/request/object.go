@@ -39,7 +39,7 @@ func (o *Object) Raw() []byte { return o.raw }
 // RefuseUnknown adds a problem for each field that no reader has asked for, in
 // the order sent. Call it after all readers.
 func (o *Object) RefuseUnknown() {
-	o.eachUnasked(func(m member) {
+	o.eachUnread(func(m member) {
 		o.add(string(m.key), m.value, Problem{Type: "extra_forbidden",
 			Msg: "Extra inputs are not permitted"})
 	})
@@ -50,7 +50,7 @@ func (o *Object) RefuseUnknown() {
 // cannot be kept, and not in a report.
 func (o *Object) Err() error {
 	if o.maxPayload == 0 {
-		o.eachUnasked(func(m member) {
+		o.eachUnread(func(m member) {
 			if m.defects != 0 {
 				o.add(string(m.key), m.value, defectProblem(m.defects))
 			}
@@ -78,9 +78,9 @@ func (o *Object) Err() error {
 	return &ValidationError{Problems: problems}
 }
 
-// eachUnasked visits the fields that no reader has asked for, a duplicate once
+// eachUnread visits the fields that no reader has asked for, a duplicate once
 // with its last value, in the order of their first appearance.
-func (o *Object) eachUnasked(visit func(member)) {
+func (o *Object) eachUnread(visit func(member)) {
 	var unasked []member
 	for _, m := range o.members {
 		if !slices.Contains(o.asked, string(m.key)) {

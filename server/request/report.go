@@ -71,9 +71,9 @@ func (o *Object) mend(known func(key []byte) bool) {
 // Repaired names the fields that were changed or left out: known ones in the order read, then
 // others in the order sent. It returns nil if there are none. Call it after all readers.
 func (o *Object) Repaired() []string {
-	o.eachUnasked(func(m member) {
+	o.eachUnread(func(m member) {
 		if m.defects != 0 {
-			o.repair(cutText(string(m.key), maxFieldName))
+			o.repair(truncateText(string(m.key), maxFieldName))
 		}
 	})
 	return o.repaired
@@ -124,11 +124,11 @@ func (o *Object) Text(name string, limit int) *string {
 	text := m.value // of what is no text, its JSON
 	isText := text[0] == '"'
 	if isText {
-		text = headOf(text, limit)
+		text = unquoteHead(text, limit)
 	}
 	kept := string(text)
 	if !isText || m.defects != 0 || len(kept) > limit { // it has no more characters than bytes
-		if cut := cutText(repairText(kept), limit); !isText || cut != kept || m.defects != 0 {
+		if cut := truncateText(repairText(kept), limit); !isText || cut != kept || m.defects != 0 {
 			o.repair(name)
 			kept = cut
 		}
@@ -187,7 +187,7 @@ func (o *Object) Cost(name string) *plans.Money {
 	if m == nil {
 		return nil
 	}
-	cost, err := plans.ParseCost(numberIn(m))
+	cost, err := plans.ParseCost(numericText(m))
 	if err != nil {
 		o.repair(name)
 		return nil
@@ -203,12 +203,12 @@ func (o *Object) Duration(name string, limit int64) *int64 {
 	}
 	n, err := m.integer()
 	switch {
-	case errors.Is(err, errNoNumber):
+	case errors.Is(err, errNotANumber):
 		o.repair(name)
 		return nil
 	case errors.Is(err, errFraction):
 		// Infinite when out of range, which is bounded too
-		f, _ := strconv.ParseFloat(numberIn(m), 64)
+		f, _ := strconv.ParseFloat(numericText(m), 64)
 		n = int64(math.Round(min(max(f, -1), float64(limit))))
 	case errors.Is(err, errTooLow):
 		n = -1
@@ -223,23 +223,23 @@ func (o *Object) Duration(name string, limit int64) *int64 {
 }
 
 // errNotANumber reports that a field does not hold a number.
-var errNoNumber = errors.New("not a number")
+var errNotANumber = errors.New("not a number")
 
 // integer reads the number in a field. Plain JSON numbers, the usual case, take the short path.
 func (m *member) integer() (int64, error) {
 	if m.value[0] == '-' || isDigit(m.value[0]) {
 		return parseInteger(string(m.value))
 	}
-	number := numberIn(m)
+	number := numericText(m)
 	if number == "" {
-		return 0, errNoNumber
+		return 0, errNotANumber
 	}
 	return parseInteger(number)
 }
 
 // numericText returns the number in a field, or in its text as people and programs write one: with
 // surrounding spaces, a plus sign or leading zeros. It returns "" if there is none.
-func numberIn(m *member) string {
+func numericText(m *member) string {
 	if c := m.value[0]; c == '-' || isDigit(c) {
 		return string(m.value)
 	}
@@ -268,7 +268,7 @@ func numberIn(m *member) string {
 
 // unquoteHead decodes the first limit+1 characters of a checked JSON string, or all if it is
 // shorter.
-func headOf(quoted []byte, limit int) []byte {
+func unquoteHead(quoted []byte, limit int) []byte {
 	inner := quoted[1 : len(quoted)-1]
 	if len(inner) <= limit {
 		return unquoteBytes(quoted)
@@ -311,7 +311,7 @@ func startsWithLowHalf(inner []byte) bool {
 }
 
 // truncateText returns a text of at most limit characters; a longer one ends with cutMark.
-func cutText(text string, limit int) string {
+func truncateText(text string, limit int) string {
 	if len(text) <= limit { // it has no more characters than bytes
 		return text
 	}
@@ -361,7 +361,7 @@ func repairString(quoted []byte) []byte {
 // omittedStandIn replaces a payload that is too large or too deep: its length, hash and beginning.
 func omitted(value []byte) []byte {
 	sum := sha256.Sum256(value)
-	preview := cutText(string(value[:min(len(value), utf8.UTFMax*maxPreview)]), maxPreview)
+	preview := truncateText(string(value[:min(len(value), utf8.UTFMax*maxPreview)]), maxPreview)
 	b := strconv.AppendInt([]byte(`{"omitted_bytes":`), int64(len(value)), 10)
 	b = hex.AppendEncode(append(b, `,"sha256":"`...), sum[:])
 	b = append(append(b, `","preview":`...), quoteJSON(strings.ToValidUTF8(preview, ""))...)
