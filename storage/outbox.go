@@ -397,5 +397,5 @@ func (tx *Tx) checkLimit(key WorkspaceKey, a limitAlert) error {
 	if err != nil {
 		return err
 	}
-	return tx.notify(key, notice{kind: BudgetThreshold, user: a.user, data: a.data})
+	return tx.notify(key, notification{kind: BudgetThreshold, user: a.user, data: a.data})
 }
