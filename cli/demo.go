@@ -129,10 +129,13 @@ func (at place) requireNew(ctx context.Context) error {
 		return nil
 	}
 	found, err := at.exists(ctx)
-	if err == nil && found {
-		err = fmt.Errorf("%s already exists: the demo only fills a new database", at)
+	switch {
+	case err != nil || !found:
+		return err
+	case at.inPostgres():
+		return fmt.Errorf("%s already has tables of Pikarc: the demo only fills a new database", at)
 	}
-	return err
+	return fmt.Errorf("%s holds a database already: the demo only fills a new one", at.dir)
 }
 
 // fillDemo makes the account and its history, and returns its credentials.
