@@ -433,7 +433,7 @@ func (u *usageBy) byRollup(s usageSource) (parts []UsagePart, err error) {
 		GROUP BY d.`+s.id+` ORDER BY 2 DESC, 5 DESC, 3 DESC, 1 LIMIT `+limit, append(args, u.limit), func(rows scanner) error {
 		var id any
 		p := u.newPart("")
-		err := rows.Scan(&id, &p.Spend, &p.PromptTokens, &p.CompletionTokens, &p.Runs, &p.BlockedRuns)
+		err := s.scan(rows, &id, &p.Spend, &p.PromptTokens, &p.CompletionTokens, &p.Runs, &p.BlockedRuns)
 		if text, isText := id.(string); isText {
 			p.Value = text
 		}
@@ -463,13 +463,13 @@ func (u *usageBy) byRollup(s usageSource) (parts []UsagePart, err error) {
 func (u *usageBy) eachDay(s usageSource, ids []any, use func(id any, isBefore bool, day int64, sums UsageSums)) error {
 	args := append([]any{u.ws, u.from, u.to}, s.key...)
 	return u.eachPeriod(`WITH RECURSIVE days (day) AS (SELECT $2 + CAST(0 AS BIGINT) UNION ALL SELECT day + 1 FROM days WHERE day < $3)
-		SELECT d.day, d.`+s.id+`, `+strings.Join(s.columns[:], `, `)+` FROM days CROSS JOIN `+s.table+` d
+		SELECT d.`+s.id+`, d.day, `+strings.Join(s.columns[:], `, `)+` FROM days CROSS JOIN `+s.table+` d
 		WHERE d.workspace_id = $1 AND d.day = days.day`+s.where+` AND d.`+s.id+` IN `+placeholders(len(args), len(ids)),
 		func(rows scanner, isBefore bool) error {
 			var day int64
 			var id any
 			var sums UsageSums
-			err := rows.Scan(&day, &id, &sums.Spend, &sums.PromptTokens, &sums.CompletionTokens, &sums.Runs, &sums.BlockedRuns)
+			err := s.scan(rows, &id, &day, &sums.Spend, &sums.PromptTokens, &sums.CompletionTokens, &sums.Runs, &sums.BlockedRuns)
 			use(id, isBefore, day, sums)
 			return err
 		}, append(s.key, ids...)...)
@@ -481,17 +481,16 @@ func (u *usageBy) name(parts []UsagePart, s usageSource, ids []any, places map[a
 		return nil
 	}
 	return u.tx.each(s.names+` WHERE id IN `+placeholders(0, len(ids)), ids, func(rows scanner) error {
-		var id, name any
-		err := rows.Scan(&id, &name)
-		p := &parts[places[id]]
-		switch name := name.(type) {
-		case string:
-			p.Value = strings.TrimPrefix(name, s.prefix)
-		case []byte:
-			var key uuid.UUID
-			copy(key[:], name)
-			p.Value = key.String()
+		var id int64
+		var name string
+		if s.id != "key_id" {
+			err := rows.Scan(&id, &name)
+			parts[places[id]].Value = strings.TrimPrefix(name, s.prefix)
+			return err
 		}
+		var key uuid.UUID
+		err := rows.Scan(&id, &key)
+		parts[places[id]].Value = key.String()
 		return err
 	})
 }

@@ -253,3 +253,17 @@ func (s *UsageSums) add(o UsageSums) {
 func (s *UsageSums) subtract(o UsageSums) {
 	s.add(UsageSums{-o.Spend, -o.PromptTokens, -o.CompletionTokens, -o.Runs, -o.BlockedRuns})
 }
+
+// scan reads a row that begins with an id: a number, or a text where the id is the name.
+func (s usageSource) scan(rows scanner, id *any, rest ...any) error {
+	var number int64
+	var text string
+	if s.names == "" {
+		err := rows.Scan(append([]any{&text}, rest...)...)
+		*id = text
+		return err
+	}
+	err := rows.Scan(append([]any{&number}, rest...)...)
+	*id = number
+	return err
+}
