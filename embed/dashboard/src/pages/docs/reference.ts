@@ -144,7 +144,7 @@ function callOf(
       query: valuesIn('query'),
       headers: valuesIn('header'),
       credential: credentialVariable(security),
-      body: body ? compactExample(Object.values(body.content ?? {})[0]) : undefined,
+      body: body ? compactExample(Object.entries(body.content ?? {})[0]) : undefined,
       contentType: Object.keys(body?.content ?? {})[0] ?? 'application/json',
       stream: answers.some((answer) => answer.media.some(({ type }) => type === 'text/event-stream')),
     },
@@ -201,9 +201,13 @@ function examplesOf(media: MediaObject): { title: string; value: unknown }[] {
   }))
 }
 
-function compactExample(media: MediaObject | undefined): string | null {
+function compactExample([type, media]: [string, MediaObject] | [] = []): string | null {
   const first = media && examplesOf(media)[0]
-  return first ? textOf(first.value) : null
+  if (!first) return null
+  if (type === 'application/x-www-form-urlencoded') {
+    return new URLSearchParams(first.value as Record<string, string>).toString()
+  }
+  return textOf(first.value)
 }
 
 const textOf = (value: unknown, indent?: number) =>
