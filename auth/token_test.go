@@ -57,7 +57,7 @@ func payload(oldNew ...string) string {
 	return strings.NewReplacer(oldNew...).Replace(whole)
 }
 
-// withID is payload with a session's id, as Issue gives one.
+// withID is payload with a session id, as Issue adds one.
 var withID = payload(`,"ws"`, `,"jti":"000102030405060708090a0b0c0d0e0f","ws"`)
 
 const hs256 = `{"alg":"HS256","typ":"JWT"}`
@@ -105,8 +105,8 @@ func TestTokenRoundTripsAnyClaims(t *testing.T) {
 	})
 }
 
-// The texts are pinned: a release that read tokens differently would sign everybody out. The first
-// is from before tokens had an id.
+// Tokens that were issued must stay valid: a release that read them differently would sign
+// everybody out. The first was issued before tokens had an id.
 func TestTokenTextsAreStable(t *testing.T) {
 	const (
 		without = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiIwMTkzNmY0ZS0wMDAwLTcwMDAtODAwMC0wMDAwMDAwMDAwMDEiLCJleHAiOjE3OTU1MDQxMDksImlhdCI6MTc5NTQxNzcwOSwid3MiOiIwMTkzNmY0ZS0wMDAwLTcwMDAtODAwMC0wMDAwMDAwMDAwMDIiLCJ2ZXIiOjd9.Np7hRhFho2c1ehcusLBhu5x-Vg2TIUca7zKUJZ42OW8"

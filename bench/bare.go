@@ -12,8 +12,7 @@ import (
 	"github.com/pikarc/server/bench/proc"
 )
 
-// bareRouter is the yardstick: what a ratio compares with, at the same number
-// of connections.
+// bareRouter is the baseline: ratios compare a contender with it at the same number of connections.
 func bareRouter() program {
 	return program{
 		prepare: func(ctx context.Context, s *suite) error { return s.build(ctx, "bare", "bare") },
@@ -26,7 +25,7 @@ func bareRouter() program {
 	}
 }
 
-// bare measures the yardstick, which writes to a file if one is named.
+// bare measures the baseline, which also writes to a file if one is named.
 func bare(file ...string) func(context.Context, *suite, string, int) (sample, error) {
 	return func(ctx context.Context, f *suite, dir string, conns int) (sample, error) {
 		if err := os.Mkdir(dir, 0o700); err != nil {

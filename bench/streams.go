@@ -15,15 +15,15 @@ import (
 	"github.com/pikarc/server/bench/load"
 )
 
-// audience is the readers of event streams beside a load.
+// audience is the set of clients that read event streams during a load.
 type audience struct {
 	open    []*http.Response
 	readers sync.WaitGroup
-	events  atomic.Int64 // received, hellos included
+	events  atomic.Int64 // received, including the hello of each stream
 }
 
-// beside measures decisions while so many streams are open and read, spread
-// over all workspaces, and wants each of them to receive something.
+// beside measures decisions while that many streams are open and read, spread over all workspaces.
+// It fails if the streams receive too few events.
 func beside(
 	streams int, scripts scripts,
 ) func(context.Context, *suite, string, int) (sample, error) {
@@ -42,7 +42,7 @@ func beside(
 		for _, answer := range a.open {
 			err = errors.Join(err, answer.Body.Close())
 		}
-		// A hello, and one event a second at the least.
+		// Each stream gets a hello, and at least one event a second.
 		if want := int64(float64(streams) * (1 + s.Seconds)); err == nil && a.events.Load() < want {
 			err = fmt.Errorf("%d streams received %d events, want %d at least", streams,
 				a.events.Load(), want)

@@ -31,16 +31,16 @@ func newCopy() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "copy",
 		Short: "Copy everything from a data directory to PostgreSQL, or back",
-		Long: "Copies all that a database has, from a data directory to a database in PostgreSQL " +
-			"or the other way. The source is\n" +
-			"only read. The target must be empty: what arrives lies apart, and takes its place " +
-			"once all of it is there, is what\n" +
-			"was read, and `pikarc verify` finds no difference on either side. When it was " +
-			"interrupted, however that was, run it\n" +
-			"again: it goes on from there. Once it is done, running it again changes nothing.\n\n" +
-			"The server secret is not copied: it is that of PIKARC_SECRET, or of the secret.key in " +
-			"the data directory, and\n" +
-			"must be the one that the source is served with. Serve the target with it.",
+		Long: "Copies a whole database from a data directory to PostgreSQL, or the other way. " +
+			"The source is only read.\n" +
+			"The target must be empty. Rows are staged in it, and moved into place once all are " +
+			"there, equal what was\n" +
+			"read, and `pikarc verify` finds no difference on either side. If the copy is " +
+			"interrupted, run it again and\n" +
+			"it resumes. Running it again after it has finished changes nothing.\n\n" +
+			"The server secret is not copied. It is read from PIKARC_SECRET, or from secret.key " +
+			"in the data directory,\n" +
+			"and must be the one that the source is served with. Serve the target with it too.",
 		Example: `  pikarc copy --from /var/lib/pikarc --to postgres://pikarc@db.internal/pikarc
   pikarc copy --from postgres://pikarc@db.internal/pikarc --to ./pikarc-data`,
 		Args: noArgs,
@@ -58,7 +58,7 @@ func newCopy() *cobra.Command {
 	f.StringVar(&o.from, "from", "", "data directory, or URL of a database in PostgreSQL, to read")
 	f.StringVar(&o.to, "to", "", "data directory, or URL of a database in PostgreSQL, to fill")
 	f.BoolVar(&o.whileServing, "while-serving", false,
-		"a rehearsal: copy what is there now, though the source is served and goes on")
+		"copy a snapshot of a source that is being served, as a rehearsal")
 	return cmd
 }
 
@@ -87,9 +87,9 @@ func runCopy(ctx context.Context, o copyOptions, stdout, stderr io.Writer) error
 	case errors.Is(err, transfer.ErrSameEngine):
 		return usage(fmt.Errorf("%w: `pikarc backup` and `pikarc restore` for a data directory, pg_dump for PostgreSQL", err))
 	case errors.Is(err, transfer.ErrServed) || errors.Is(err, dbfile.ErrServerRunning):
-		return fmt.Errorf("%w (--while-serving copies what is there now, as a rehearsal)", err)
+		return fmt.Errorf("%w (--while-serving copies a snapshot anyway, as a rehearsal)", err)
 	case ctx.Err() != nil:
-		return fmt.Errorf("interrupted: run it again, and it goes on from there: %w", err)
+		return fmt.Errorf("interrupted; run it again to resume: %w", err)
 	case err != nil:
 		return err
 	case report.AlreadyThere:
@@ -106,7 +106,7 @@ func runCopy(ctx context.Context, o copyOptions, stdout, stderr io.Writer) error
 	return err
 }
 
-// whichSecret says what serves the copy.
+// whichSecret says which secret to serve the copy with.
 func whichSecret(back bool, dir string) string {
 	switch {
 	case back && auth.HasSecretFile(dir):
@@ -118,7 +118,7 @@ func whichSecret(back bool, dir string) string {
 	}
 }
 
-// placeToCopy is the file in a data directory, or the URL that it is.
+// placeToCopy returns the database file of a data directory, or the URL unchanged.
 func placeToCopy(name string) string {
 	if isURL(name) {
 		return name
@@ -128,8 +128,8 @@ func placeToCopy(name string) string {
 
 func isURL(name string) bool { return strings.Contains(name, "://") }
 
-// secretToCopy is the secret of the environment, or of the data directory: a
-// copy has none made.
+// secretToCopy returns the secret of the environment or of the data directory, and
+// never creates one.
 func secretToCopy(o copyOptions) (secret auth.Secret, dir string, err error) {
 	for _, name := range []string{o.to, o.from} {
 		if !isURL(name) {
@@ -147,7 +147,7 @@ func secretToCopy(o copyOptions) (secret auth.Secret, dir string, err error) {
 	return secret, dir, err
 }
 
-// progressPrinter says how far a copy has come: each phase, and every two seconds of one.
+// progressPrinter prints how far a copy has come: at each new phase, and every two seconds.
 type progressPrinter struct {
 	out   io.Writer
 	phase transfer.Phase

@@ -14,14 +14,14 @@ const (
 
 func databasePath(dir string) string { return filepath.Join(dir, "pikarc.db") }
 
-// hasDatabase reports whether a data directory holds a database. What cannot be
-// looked at may be one: opening it says what is wrong.
+// hasDatabase reports whether a data directory holds a database. If that cannot
+// be determined it reports true, and opening the database returns the error.
 func hasDatabase(dir string) bool {
 	_, err := os.Stat(databasePath(dir))
 	return !errors.Is(err, fs.ErrNotExist)
 }
 
-// absolute names a file so that nobody need guess where it is.
+// absolute makes a path absolute, for messages; on failure it returns the path unchanged.
 func absolute(path string) string {
 	if abs, err := filepath.Abs(path); err == nil {
 		return abs

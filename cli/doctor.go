@@ -20,13 +20,13 @@ func newDoctor() *cobra.Command {
 	agent := ""
 	cmd := &cobra.Command{
 		Use:   "doctor",
-		Short: "Look at whether agents on this machine are guarded",
-		Long: "Looks at whether the server of PIKARC_BASE_URL answers, accepts the key, and " +
-			"agrees about the time. With --agent it proves that a coding agent's tool calls are " +
-			"really stopped: it runs the command in the agent's settings, as the agent would, " +
-			"on a call that the server denies, on one while the server is down, and on one that " +
-			"cannot be understood. Exit code 1 if anything is wrong.\n\n" +
-			"The denial is made without changing any setting: in a run that has ended, which " +
+		Short: "Check that agents on this machine are guarded",
+		Long: "Checks that the server of PIKARC_BASE_URL answers, accepts the key, and has the " +
+			"same time. With --agent it also checks that a coding agent's tool calls are really " +
+			"stopped: it runs the command in the agent's settings, as the agent would, on a call " +
+			"that the server denies, on one while the server is down, and on a malformed one. " +
+			"Exits with 1 if anything is wrong.\n\n" +
+			"The denial needs no change of settings: it is made in a run that has ended, which " +
 			"stays in the history.",
 		Example: "  pikarc doctor\n  pikarc doctor --agent claude-code",
 		Args:    noArgs,

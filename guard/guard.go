@@ -209,6 +209,8 @@ func Evaluated(kind Kind, reason Reason) []Reason {
 	return rules
 }
 
+// order lists the rules that apply to a kind of request, in the order in which they are asked. The
+// default is the heartbeat.
 func order(kind Kind) []Reason {
 	switch kind {
 	case Start:
@@ -228,6 +230,7 @@ func order(kind Kind) []Reason {
 	}
 }
 
+// ask returns the rule's decision, without a reason, and reports whether the rule objects.
 func ask(rule Reason, at time.Time, s State) (Decision, bool) {
 	switch rule {
 	case RunAlreadyEnded:

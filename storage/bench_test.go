@@ -214,7 +214,7 @@ func BenchmarkReprice(b *testing.B) {
 			var out Repriced
 			meanwhile := live.during(func() { out = w.reprice(ws, Repricing{}) })
 			if out.Steps < steps {
-				b.Fatalf("%d steps were priced anew", out.Steps)
+				b.Fatalf("%d steps were re-priced", out.Steps)
 			}
 			b.ReportMetric(meanwhile.took.Seconds(), "s/reprice")
 			if callers > 0 {
@@ -226,7 +226,7 @@ func BenchmarkReprice(b *testing.B) {
 	}
 }
 
-// callers create steps concurrently, one after another each.
+// callers create steps concurrently, each of them one step after another.
 type callers struct {
 	b    *testing.B
 	w    *world
@@ -234,7 +234,7 @@ type callers struct {
 	runs []uuid.UUID
 }
 
-// timings is how long an interval took, and each call in it.
+// timings holds how long an interval took, and how long each call in it took.
 type timings struct {
 	took time.Duration
 	each []time.Duration
@@ -253,7 +253,7 @@ func newCallers(b *testing.B, w *world, ws WorkspaceKey, n int) *callers {
 	return c
 }
 
-// during keeps the callers busy while fn runs, and returns the timings.
+// during runs fn while the callers create steps, and returns the timings of both.
 func (c *callers) during(fn func()) (all timings) {
 	var over atomic.Bool
 	var wait sync.WaitGroup

@@ -15,17 +15,18 @@ import (
 	"github.com/pikarc/server/plans"
 )
 
-// objection is a reason to deny: how it comes to be, and how it is lifted.
+// objection is a reason to deny: how to raise it, and how to lift it.
 type objection struct {
 	reason guard.Reason
-	start  *guard.Decision // what a start is answered, without Evaluated; nil when it does not object
+	start  *guard.Decision // the answer to a start, without Evaluated; nil if it is not denied
 	step   *guard.Decision
 	raise  func(w *world, ws WorkspaceKey, run uuid.UUID)
 	lift   func(w *world, ws WorkspaceKey)
 }
 
-// objections are all of them, in the contract's order. Together they need a
-// run of "u" that has spent 100 micro-dollars, the second run of the month.
+// objections are the rules up to MaxConcurrentRunsExceeded, in the contract's order. ModelNotPriced
+// is not among them: it needs a model. Together they need a run of user "u" that has spent 100
+// micro-dollars and is the second run of the month.
 func objections() []objection {
 	midnight := date(2026, 11, 16)
 	change := func(c WorkspaceChange) func(*world, WorkspaceKey) {
@@ -69,7 +70,7 @@ func objections() []objection {
 			lift:   change(WorkspaceChange{UserDailyBudget: &plans.Budget{}}),
 		},
 		{
-			reason: guard.MonthlyRunLimitExceeded, // by the decider: the plans' own limits are large
+			reason: guard.MonthlyRunLimitExceeded, // see monthOf: plans have large limits
 			raise:  raise(func(*world, WorkspaceKey) {}),
 			lift:   func(*world, WorkspaceKey) {},
 		},
@@ -96,7 +97,7 @@ func objections() []objection {
 	return all
 }
 
-// monthOf is the decider under which the month is the reason's limit, or none.
+// monthOf returns a decider with a monthly limit of two runs if reason is that limit.
 func monthOf(reason guard.Reason) Decider {
 	if reason == guard.MonthlyRunLimitExceeded {
 		return limitedTo(2)
@@ -104,7 +105,8 @@ func monthOf(reason guard.Reason) Decider {
 	return guard.Decide
 }
 
-// looked are the rules that a decision looked at, as the contract orders them.
+// looked returns the rules that a decision evaluates, in the contract's order, up to the one that
+// objects.
 func looked(start bool, reason guard.Reason) (rules []guard.Reason) {
 	order := []guard.Reason{1, 2, 3, 4, 5, 8}
 	if start {
@@ -116,7 +118,7 @@ func looked(start bool, reason guard.Reason) (rules []guard.Reason) {
 	return order
 }
 
-// spender is a priced world in which every objection can be raised.
+// spender returns a world whose model has a price, in which every objection can be raised.
 func spender(t *testing.T) (w *world, ws WorkspaceKey, run uuid.UUID) {
 	w, ws, run, step := priced(t)
 	w.start(ws, "another")
@@ -146,7 +148,7 @@ func TestEachDenialIsReadBackAsItWasAnswered(t *testing.T) {
 				t.Errorf("step, want (-), answered (+):\n%s", diff)
 			}
 
-			// Whatever becomes of the reason, what was answered stays.
+			// The recorded decision stays as it was when its reason is lifted.
 			if o.lift != nil {
 				o.lift(w, ws)
 			}
@@ -182,8 +184,7 @@ func TestEachDenialIsReadBackAsItWasAnswered(t *testing.T) {
 	}
 }
 
-// With everything objecting at once, the first rule answers; with that lifted,
-// the next.
+// If all rules object at once, the first one answers; when that is lifted, the next.
 func TestFirstObjectionAnswersAndTheStateIsReadForEach(t *testing.T) {
 	w, ws, run := spender(t)
 	all := objections()[1:] // an ended run cannot be undone
@@ -224,7 +225,7 @@ func TestFirstObjectionAnswersAndTheStateIsReadForEach(t *testing.T) {
 	}
 }
 
-// The latest denial tells why a run was stopped; what it asks after its end does not.
+// The latest denial before its end says why a run was stopped; denials after its end do not.
 func TestRunTellsItsLatestDenial(t *testing.T) {
 	w, ws, run := spender(t)
 	all := objections()
@@ -250,8 +251,8 @@ func TestRunTellsItsLatestDenial(t *testing.T) {
 	}
 }
 
-// One tenant at every limit leaves another, with users, models and keys of the
-// same names, as it was, and cannot reach what is the other's.
+// A tenant that is at all of its limits leaves another one unaffected, even if their users, models
+// and keys have the same names, and cannot reach the other's data.
 func TestTenantsNeverAffectEachOthersDecisions(t *testing.T) {
 	w, ws, run := spender(t)
 	other := w.roomy()
@@ -310,8 +311,8 @@ func TestTenantsNeverAffectEachOthersDecisions(t *testing.T) {
 	}
 }
 
-// A run that is asked once more after its end was stopped by what stopped it,
-// and is found by either reason.
+// A run that is denied a step after its end keeps the reason for which it was stopped, and is found
+// by either reason.
 func TestADenialAfterTheEndDoesNotHideWhyARunWasStopped(t *testing.T) {
 	w := newWorld(t)
 	ws := w.roomy()
@@ -345,7 +346,7 @@ func TestADenialAfterTheEndDoesNotHideWhyARunWasStopped(t *testing.T) {
 			t.Errorf("%v: %d runs, want %d", reason, len(ids), want)
 		}
 	}
-	// Older versions left the reason out where all denials came after the end.
+	// Older versions stored no reason if all denials came after the end.
 	_, err := w.conn().ExecContext(ctx, `UPDATE runs SET deny_reason = NULL WHERE deny_reason = 1`)
 	w.must(err)
 	w.mustBalance()

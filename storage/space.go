@@ -8,14 +8,14 @@ import (
 	"time"
 )
 
-// Space is how the database file is filled.
+// Space says how much of the database file is in use.
 type Space struct {
 	FileBytes int64
-	FreeBytes int64 // in the file, used again for what is written next
+	FreeBytes int64 // unused pages of the file, filled by later writes
 	CanShrink bool  // upkeep gives free pages back to the disk
 }
 
-// Space reads how the file is filled.
+// Space reads how much of the file is in use.
 func (s *Store) Space(ctx context.Context) (space Space, err error) {
 	err = s.read(ctx, func(tx *Tx) error {
 		space, err = s.engine.space(tx)
@@ -24,8 +24,8 @@ func (s *Store) Space(ctx context.Context) (space Space, err error) {
 	return space, err
 }
 
-// Shrink gives pages that are not needed soon back to the file system, as
-// upkeep, and returns how many.
+// Shrink gives pages that are not needed soon back to the file system, and returns their number. It
+// runs as upkeep.
 func (s *Store) Shrink(ctx context.Context) (pages int, err error) {
 	space, err := s.Space(ctx)
 	if err != nil || !space.CanShrink {
@@ -50,13 +50,13 @@ func (s *Store) Shrink(ctx context.Context) (pages int, err error) {
 	return pages, nil
 }
 
-// Expiring is about what retention will delete soon.
+// Expiring is how much retention will delete soon.
 type Expiring struct {
 	Runs  int64
 	Bytes int64 // estimated from the oldest runs
 }
 
-// Expiring estimates what retention will free of a workspace until a time.
+// Expiring estimates what retention will delete from a workspace within that time.
 func (s *Store) Expiring(ctx context.Context, ws WorkspaceKey, within time.Duration) (e Expiring, err error) {
 	err = s.read(ctx, func(tx *Tx) error {
 		w, err := workspace(tx, ws)
@@ -69,7 +69,7 @@ func (s *Store) Expiring(ctx context.Context, ws WorkspaceKey, within time.Durat
 	return e, err
 }
 
-// expiring counts the runs that began before a time, and weighs the oldest of them.
+// expiring counts the runs that began before a time, and estimates their size from the oldest.
 func expiring(tx *Tx, ws WorkspaceKey, before time.Time) (e Expiring, err error) {
 	const sample, stepBytes, runBytes = 100, 100, 300 // a row with its part of the indexes
 	bound := idFloor(before)
@@ -134,7 +134,7 @@ func (h *histogram) distribution() Distribution {
 	return d
 }
 
-// Stats are the store's figures since it was opened, for those who watch it.
+// Stats are the store's figures since it was opened, for metrics.
 type Stats struct {
 	Queued        int          // writes that wait now
 	QueueSize     int          // how many may
@@ -148,7 +148,7 @@ type Stats struct {
 	WALBlocked    time.Duration // for how long a reader has kept the WAL from being checkpointed
 }
 
-// stats are what the writer counts.
+// stats holds the writer's own counters.
 type stats struct {
 	refused, failed                atomic.Uint64
 	batches, transactions, commits *histogram
@@ -175,8 +175,7 @@ func (s *stats) batch(jobs int, took time.Duration, err error) {
 	}
 }
 
-// Stats reads the figures. It asks nothing of the database, so it answers also
-// when that does not.
+// Stats reads the figures. It does not use the database, so it works even if that does not answer.
 func (s *Store) Stats() Stats {
 	size := s.engine.size()
 	return Stats{

@@ -13,7 +13,7 @@ import (
 	"github.com/pikarc/server/plans"
 )
 
-// call asks for a model call, of no model when the name is empty.
+// call creates a model call; an empty name means no model.
 func (w *world) call(ws WorkspaceKey, run uuid.UUID, model string) uuid.UUID {
 	w.t.Helper()
 	in := NewStep{Type: ModelCall, Sequence: 1}
@@ -25,7 +25,7 @@ func (w *world) call(ws WorkspaceKey, run uuid.UUID, model string) uuid.UUID {
 	return a.ID
 }
 
-// report is UpdateStep with all that it answers.
+// report calls UpdateStep, and returns its whole result.
 func (w *world) report(ws WorkspaceKey, run, step uuid.UUID, in StepUpdate) StepUpdated {
 	w.t.Helper()
 	s, err := w.UpdateStep(context.Background(), Caller{Workspace: ws}, run, step, in)
@@ -35,8 +35,8 @@ func (w *world) report(ws WorkspaceKey, run, step uuid.UUID, in StepUpdate) Step
 
 func (u StepUpdated) modelIgnored() bool { return u.Repaired&RepairOf("model") != 0 }
 
-// mustGap wants what is missing in the spend of today, of the run and of the
-// model, or of no model when the name is empty.
+// mustGap checks how much usage has no known cost today, in the run and for the model. An empty
+// name stands for no model.
 func (w *world) mustGap(ws WorkspaceKey, run uuid.UUID, model string, want Gaps) {
 	w.t.Helper()
 	u, err := w.Usage(context.Background(), ws)
@@ -81,7 +81,7 @@ func TestUnpricedStepIsPricedByTheNextReportAfterThePriceIsKnown(t *testing.T) {
 				t.Errorf("the user: %+v", users[0])
 			}
 			if repeated := w.report(ws, run, step, again); repeated.NewlyUnpriced {
-				t.Errorf("told twice: %+v", repeated)
+				t.Errorf("reported as new twice: %+v", repeated)
 			}
 
 			w.price(ws, "new-model", 1_000_000, 2_000_000)
@@ -96,7 +96,7 @@ func TestUnpricedStepIsPricedByTheNextReportAfterThePriceIsKnown(t *testing.T) {
 			if priced.NewlyUnpriced || priced.UnpricedTokens != 0 {
 				t.Errorf("after the price: %+v", priced)
 			}
-			w.price(ws, "new-model", 9_000_000, 9_000_000) // what was settled stays
+			w.price(ws, "new-model", 9_000_000, 9_000_000) // a cost that is booked stays
 			mustCost(t, w.report(ws, run, step, again).Step, plans.Money(priced.PromptTokens)*microUSD)
 		})
 	}
@@ -109,7 +109,7 @@ func TestModelThatReallyAnsweredIsTakenUntilUsageIsBooked(t *testing.T) {
 	}
 	for _, asked := range []string{"auto", ""} {
 		step := w.call(ws, run, asked)
-		early := w.report(ws, run, step, StepUpdate{Model: new("router/gpt")}) // nothing is booked by that
+		early := w.report(ws, run, step, StepUpdate{Model: new("router/gpt")}) // this books nothing
 		if early.modelIgnored() || *early.Model != "router/gpt" || early.Booked {
 			t.Errorf("a model alone: %+v", early)
 		}
@@ -132,7 +132,7 @@ func TestModelThatReallyAnsweredIsTakenUntilUsageIsBooked(t *testing.T) {
 			t.Errorf("as read: %+v", last)
 		}
 	}
-	// An unpriced report books too, and no tokens do not.
+	// Unpriced tokens count as booked usage; zero tokens do not.
 	step := w.call(ws, run, "auto")
 	w.report(ws, run, step, usage("auto", 0))
 	mustCost(t, w.report(ws, run, step, usage("gpt-4o", 0)).Step, 0)
@@ -150,15 +150,15 @@ func TestCompletedModelCallWithoutUsageIsCounted(t *testing.T) {
 			w, ws, run, _ := priced(t)
 			w.Set(noon().Add(11 * time.Hour))
 			step, other := w.call(ws, run, "gpt-4o"), w.call(ws, run, "")
-			w.report(ws, run, step, StepUpdate{Status: StepFailed}) // which nobody expects tokens of
+			w.report(ws, run, step, StepUpdate{Status: StepFailed}) // a failed call needs no tokens
 			w.mustGap(ws, run, "gpt-4o", Gaps{})
 			w.Advance(2 * time.Hour) // over midnight
 			s := w.report(ws, run, step, report)
 			if !s.WithoutUsage || w.report(ws, run, step, report).WithoutUsage {
-				t.Errorf("not told once: %+v", s)
+				t.Errorf("not reported exactly once: %+v", s)
 			}
 			w.Set(noon())
-			w.mustGap(ws, run, "gpt-4o", Gaps{CallsWithoutUsage: 1}) // on the day of its end, in whatever way
+			w.mustGap(ws, run, "gpt-4o", Gaps{CallsWithoutUsage: 1}) // on the day it first ended
 			w.report(ws, run, step, StepUpdate{Model: new("gpt-4o-mini")})
 			w.mustGap(ws, run, "gpt-4o-mini", Gaps{CallsWithoutUsage: 1})
 			w.report(ws, run, other, report)
@@ -182,8 +182,8 @@ func TestCompletedModelCallWithoutUsageIsCounted(t *testing.T) {
 	}
 }
 
-// Nothing but usage without a known price is told as unpriced: not no usage,
-// not a price of nothing, not a step that was never reported on.
+// Only usage without a known price is reported as unpriced. No usage, a price of zero and an
+// unpriced call of no tokens are not.
 func TestNoPriceIsToldOnlyOfUsage(t *testing.T) {
 	w, ws, run, step := priced(t)
 	w.price(ws, "free", 0, 0)

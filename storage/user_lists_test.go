@@ -13,7 +13,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// seedSpend books, for users u0, u1, … in the order they became known, spend on days before today.
+// seedSpend creates users u0, u1, … in that order. A pair is an amount and a number of days: the
+// amount is booked that many days ago, and again on the day before.
 func seedSpend(w *world, ws WorkspaceKey, spends [][2]int64) {
 	w.t.Helper()
 	w.must(w.write(w.t.Context(), modeBulkSQL, func(tx *Tx) error {
@@ -108,7 +109,7 @@ func TestCursorOfOneOrderIsRefusedByTheOther(t *testing.T) {
 	}
 }
 
-// seedUsers makes one user a name; every third is blocked.
+// seedUsers creates a user for each name, and blocks every third.
 func seedUsers(t *testing.T, w *world, ws WorkspaceKey, names []string) {
 	t.Helper()
 	w.must(w.write(t.Context(), modeBulkSQL, func(tx *Tx) error {
@@ -127,7 +128,7 @@ func seedUsers(t *testing.T, w *world, ws WorkspaceKey, names []string) {
 	}))
 }
 
-// listUserIDs follows the cursors to the end.
+// listUserIDs follows the cursors to the end, and calls between after each page but the last.
 func listUserIDs(s *Store, ws WorkspaceKey, f UserFilter, between func()) (ids []string, err error) {
 	for {
 		page, next, err := s.Users(context.Background(), ws, f)
@@ -201,7 +202,7 @@ func TestUsersPageThroughInsertionsAndDeletionsWithoutRepeatOrGap(t *testing.T) 
 	got, err := listUserIDs(w.Store, ws, UserFilter{Limit: 7}, func() {
 		made, last = made+1, last-7
 		w.start(ws, fmt.Sprintf("new%d", made))
-		w.must(w.write(t.Context(), modeBulkSQL, func(tx *Tx) error { // that at the cursor
+		w.must(w.write(t.Context(), modeBulkSQL, func(tx *Tx) error { // the user at the cursor
 			return tx.execOne(`DELETE FROM users WHERE external_id = $1`, fmt.Sprintf("u%d", last))
 		}))
 	})

@@ -10,8 +10,8 @@ import (
 	"github.com/pikarc/server/storage/sqlite"
 )
 
-// failing is a transaction statement that fails, with the transaction in
-// whatever state the test says.
+// failing makes one transaction statement fail once; state then puts the
+// transaction into the state that the test wants.
 func (w *world) failing(statement string, state func() error) {
 	h := w.hooks()
 	h.onRun = func(query string) error {
@@ -23,9 +23,9 @@ func (w *world) failing(statement string, state func() error) {
 	}
 }
 
-// After a BEGIN, COMMIT or ROLLBACK that failed nobody knows whether there is a
-// transaction: the next one gets a connection of its own, and forgets nothing
-// that others have committed.
+// After a BEGIN, COMMIT or ROLLBACK that failed, the state of the transaction is
+// unknown: the next one gets a new connection, and still sees everything that
+// others have committed.
 func TestWritersConnectionIsReplacedWhenATransactionStatementFails(t *testing.T) {
 	t.Parallel()
 	nothing := func() error { return nil }
@@ -78,8 +78,8 @@ func (w *world) failsOnce() {
 	}
 }
 
-// While no connection can be opened every write is refused, and the first that
-// can be is a write like any other.
+// While no connection can be opened every write is refused; as soon as one can,
+// writes succeed again.
 func TestWriterComesBackOnceItsFileCanBeOpened(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -100,8 +100,8 @@ func TestWriterComesBackOnceItsFileCanBeOpened(t *testing.T) {
 	}
 }
 
-// What is bound belongs to the connection, and a statement stands where it is:
-// one inside the callback of another would spoil both.
+// A statement's parameters and position belong to the connection: running one
+// inside the callback of another would break both.
 func TestStatementInsideACallbackOfAnotherIsRefused(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -1,5 +1,5 @@
-// Package books compares what a stopped server's file holds with what its
-// clients were answered. That its counters fit its ledger, pikarc verify proves.
+// Package books compares the file of a stopped server with the answers that its
+// clients got. Whether its counters match its ledger is left to pikarc verify.
 package books
 
 import (
@@ -13,7 +13,7 @@ import (
 	_ "modernc.org/sqlite" // registers the driver "sqlite"
 )
 
-// Answers is how many calls of each sort were answered, all of them allowed.
+// Answers counts the answered calls of each kind, all of them allowed.
 type Answers struct {
 	Starts, Steps, Patches, Ends int64
 }
@@ -23,7 +23,7 @@ func (a Answers) Plus(b Answers) Answers {
 	return Answers{a.Starts + b.Starts, a.Steps + b.Steps, a.Patches + b.Patches, a.Ends + b.Ends}
 }
 
-// Minus is what b lacks of a.
+// Minus subtracts b from a.
 func (a Answers) Minus(b Answers) Answers {
 	return Answers{a.Starts - b.Starts, a.Steps - b.Steps, a.Patches - b.Patches, a.Ends - b.Ends}
 }
@@ -36,8 +36,8 @@ func OpenBeside(path string) (*sql.DB, error) {
 	return open(path, "mode=ro&_pragma=busy_timeout(5000)")
 }
 
-// OpenForWriting opens the file of a server that is stopped, without any of
-// the care for power cuts.
+// OpenForWriting opens the file of a server that is stopped, without protection
+// against power loss.
 func OpenForWriting(path string) (*sql.DB, error) {
 	return open(path, "_pragma=synchronous(0)&_pragma=busy_timeout(5000)")
 }
@@ -53,8 +53,8 @@ func open(path, query string) (*sql.DB, error) {
 	return db, nil
 }
 
-// Count counts the rows that calls leave behind, of runs above an internal id:
-// 0 for all of them.
+// Count counts the rows that calls leave behind, for runs with an internal id
+// greater than above; 0 counts all of them.
 func Count(ctx context.Context, db *sql.DB, above int64) (a Answers, err error) {
 	err = db.QueryRowContext(ctx, `SELECT count(*), count(ended_at) FROM runs WHERE id > $1`,
 		above).Scan(&a.Starts, &a.Ends)
@@ -70,7 +70,7 @@ func Count(ctx context.Context, db *sql.DB, above int64) (a Answers, err error) 
 	return a, nil
 }
 
-// Verify counts all rows, and wants as many as were answered.
+// Verify counts all rows, and returns an error unless they equal the answers.
 func Verify(ctx context.Context, path string, want Answers) (err error) {
 	db, err := Open(path)
 	if err != nil {
@@ -84,7 +84,7 @@ func Verify(ctx context.Context, path string, want Answers) (err error) {
 	return err
 }
 
-// Check asks the queries of checks, which answer with a row for each difference.
+// Check runs the queries of a script, each of which returns a row for every difference.
 func Check(ctx context.Context, db *sql.DB, checks string) error {
 	var faults []error
 	for _, query := range queries(checks) {
@@ -114,7 +114,7 @@ func queries(script string) (list []string) {
 	return list
 }
 
-// differences returns an error for each row of a query, up to some.
+// differences returns an error for each row of a query, at most five.
 func differences(ctx context.Context, db *sql.DB, query string) (faults []error, err error) {
 	const most = 5
 	rows, err := db.QueryContext(ctx, query)

@@ -41,7 +41,7 @@ func TestAFilledFileHasRightBooks(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	const runs, piece = 450, 25 // more than one run a day: pieces end within days
+	const runs, piece = 450, 25 // more than one run a day, so that pieces end in mid-day
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	if err := fill(t.Context(), path, runs*StepsOfRun, now, piece); err != nil {
 		t.Fatal(err)

@@ -18,21 +18,23 @@ HEAD = """\
 
 <!-- Written by clients/adapters/page.py from what `make adapters` found: do not edit. -->
 
-An adapter puts the agents of one framework under guard, in one line. They come with the clients
-([Python](../clients/python/README.md), [TypeScript](../clients/typescript/README.md), [Go](../clients/go/README.md)), as extras or
-subpaths of theirs.
+An adapter guards the agents of one framework with one line of code. The adapters come with the
+clients ([Python](../clients/python/README.md), [TypeScript](../clients/typescript/README.md),
+[Go](../clients/go/README.md)), as extras or subpaths.
 
 {lines}
 
-All calls are made within a run (`async with guard.run(user_id="ada")`, `guard.run({{ userId: "ada" }}, ...)`), whose end
-settles what is left open. A tool that may not be called is not called, and the model is told so in a sentence; with
-`on_denied="raise"` (`onDenied: "throw"`) the exception is raised instead. A denied model call, and trouble with the guard
-itself, always raise: the agent stops.
+All calls belong to a run (`async with guard.run(user_id="ada")`,
+`guard.run({{ userId: "ada" }}, ...)`); when it ends, steps that are still open are closed. A denied
+tool is not called, and the model is told so in a sentence; with `on_denied="raise"`
+(`onDenied: "throw"`) the exception is raised instead. A denied model call, and any failure of the
+guard itself, always raise: the agent stops.
 
-## What holds
+## What is tested
 
-`make adapters` tries each of these with the framework itself at the version given, its own fake model or a stand-in for
-the provider, and the real server. Faults are injected where a tool's step is asked for; the denial is the kill switch's.
+`make adapters` tests each of these with the real framework at the version shown, its own fake model
+or a stand-in for the provider, and the real server. Faults are injected where the adapter asks for
+a tool's step; the kill switch makes the denial.
 
 {properties}
 
@@ -51,7 +53,7 @@ LINES = [
     ("Vercel AI SDK", "TypeScript", "`pikarcMiddleware(guard)`, `pikarcTools(guard, tools)`", "with_ai_sdk.mjs"),
     ("Claude Agent SDK", "Python", "`async for message in query(guard, prompt=\"Hello\", options=options)`", "with_claude_agent.py"),
     ("Claude Agent SDK", "TypeScript", "`pikarcQuery(guard, query, { prompt, options })`", "with_claude_agent.mjs"),
-    ("OpenAI, Anthropic and kin", "Python, TypeScript", "`guard.wrap(client)`", "with_openai.ts"),
+    ("OpenAI, Anthropic and more", "Python, TypeScript", "`guard.wrap(client)`", "with_openai.ts"),
     ("OpenAI, Anthropic", "Go", "`openai.NewClient(option.WithMiddleware(guard.Middleware))`", ""),
 ]
 

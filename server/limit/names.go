@@ -5,11 +5,11 @@ import (
 	"sync/atomic"
 )
 
-// nameCounter counts how often "Content-Length:" occurs in what is read,
-// wherever the reads split it. Only n is for more than one goroutine at once.
+// nameCounter counts how often "Content-Length:" occurs in what is read, even if it is split across
+// reads. Only n is safe for concurrent use.
 type nameCounter struct {
 	n    atomic.Int64
-	last [len(lengthName)]byte // read
+	last [len(lengthName)]byte // bytes read
 }
 
 const lengthName = "content-length"
@@ -30,10 +30,10 @@ func (l *nameCounter) count(read []byte) {
 	copy(l.last[kept:], read[max(0, len(read)-len(l.last)):])
 }
 
-// endsWithName looks also at what was read before.
+// endsWithName reports whether the input so far, read included, ends with lengthName.
 func (l *nameCounter) endsWithName(read []byte) bool {
 	if len(read) > 0 && read[len(read)-1]|0x20 != lengthName[len(lengthName)-1] {
-		return false // nearly always
+		return false // the common case
 	}
 	name := l.last
 	kept := max(0, len(name)-len(read))

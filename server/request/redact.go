@@ -10,15 +10,15 @@ import (
 const masked = "***"
 
 // An input longer than maxInput bytes of JSON is cut to its first cutInput
-// characters, so that a 422 stays small. (4096 also keeps every number below
-// the digits that Python refuses to read.)
+// characters, so that a 422 stays small. (4096 also keeps every number under
+// Python's limit of 4300 digits.)
 const (
 	maxInput = 4096
 	cutInput = 256
 )
 
 // soundsSecret reports whether a field of this name may hold a password or key.
-// Counts of tokens and prices per token are none.
+// Token counts and prices per token do not.
 func soundsSecret(name string) bool {
 	name = strings.ToLower(name)
 	for _, word := range [...]string{"pass", "pwd", "secret", "key", "credential",
@@ -51,8 +51,8 @@ func holdsKey(text string) bool {
 // redactJSON renders a checked JSON value for a problem's input.
 func redactJSON(value []byte) any { return bounded(compactMasked(value)) }
 
-// redactStrings is redactJSON for a value in which no name tells secrets from
-// the rest: all its strings are masked.
+// redactStrings is redactJSON for a value whose field names do not show what is
+// secret: it masks all strings.
 func redactStrings(value []byte) any {
 	c := copier{in: value, secret: soundsSecret, text: func(string) bool { return true }}
 	c.value()
@@ -70,8 +70,8 @@ func redactText(name, text string) any {
 	return text
 }
 
-// redactAny renders what a handler gives. A message that is no JSON is shown as
-// "***", since an answer that does not marshal would be a 500.
+// redactAny renders what a handler gives. A json.RawMessage that is not valid
+// JSON is shown as "***": an answer that does not marshal would be a 500.
 func redactAny(input any) any {
 	switch v := input.(type) {
 	case string:
@@ -86,8 +86,8 @@ func redactAny(input any) any {
 	}
 }
 
-// bounded cuts a value that is too long: a text by its own characters, anything
-// else by those of its JSON. Masking has to come first.
+// bounded cuts a value that is too long: a string by its own characters, anything
+// else by those of its JSON. The value must be masked already.
 func bounded(value []byte) any {
 	if len(value) <= maxInput {
 		return json.RawMessage(value)

@@ -6,16 +6,16 @@ import (
 	"time"
 )
 
-// How the holder of a lock and those who want it keep watch.
+// How often the lock is tried, and how the session that holds it is checked.
 const (
-	dutyEvery    = 500 * time.Millisecond // between two looks
+	dutyEvery    = 500 * time.Millisecond // between two attempts or checks
 	dutyPatience = 5 * time.Second        // how long the holder's own session may not answer
 )
 
 // WhileLocked calls fn whenever this session holds an advisory lock of the
-// database, until ctx ends. fn's context ends when the session is lost, with
-// which the server has released the lock; it must return then. lost is told of
-// each session that ends, and why.
+// database, until ctx ends. fn's context ends when the session is lost, since
+// the server then releases the lock; fn must return then. lost is called with
+// the error of each session that ends.
 func WhileLocked(ctx context.Context, config Config, lock int64, fn func(context.Context), lost func(error)) {
 	c := &Conn{config: config}
 	defer func() { _ = c.Close() }()
@@ -41,7 +41,7 @@ func WhileLocked(ctx context.Context, config Config, lock int64, fn func(context
 	}
 }
 
-// tryLock asks for the lock, on a connection that is made when there is none.
+// tryLock tries to take the lock, and connects first if there is no connection.
 func (c *Conn) tryLock(ctx context.Context, lock int64) (held bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, dutyPatience)
 	defer cancel()
@@ -57,7 +57,7 @@ func (c *Conn) tryLock(ctx context.Context, lock int64) (held bool, err error) {
 	return held, err
 }
 
-// whileAnswering calls fn until the session does not answer, or ctx ends.
+// whileAnswering runs fn until it returns, the session stops answering, or ctx ends.
 func (c *Conn) whileAnswering(ctx context.Context, fn func(context.Context)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
