@@ -182,7 +182,7 @@ func watch(
 }
 
 func awaitNone(ctx context.Context, file string, emails []string, bound time.Time) (err error) {
-	db, err := books.OpenBeside(file)
+	db, err := books.OpenLive(file)
 	if err != nil {
 		return err
 	}

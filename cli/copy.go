@@ -79,7 +79,7 @@ func runCopy(ctx context.Context, o copyOptions, stdout, stderr io.Writer) error
 		}
 	}
 	said := &progressPrinter{out: stderr}
-	report, err := transfer.Copy(ctx, placeToCopy(o.from), placeToCopy(o.to), transfer.Options{
+	report, err := transfer.Copy(ctx, copySource(o.from), copySource(o.to), transfer.Options{
 		Secret: secret, SQLite: embed.Migrations(), Postgres: embed.PostgresMigrations(),
 		WhileServing: o.whileServing, Progress: said.print,
 	})
@@ -118,8 +118,8 @@ func whichSecret(back bool, dir string) string {
 	}
 }
 
-// placeToCopy returns the database file of a data directory, or the URL unchanged.
-func placeToCopy(name string) string {
+// copySource returns the database file of a data directory, or the URL unchanged.
+func copySource(name string) string {
 	if isURL(name) {
 		return name
 	}

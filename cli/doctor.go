@@ -51,7 +51,7 @@ func doctor(ctx context.Context, agent string, stdout io.Writer) error {
 		return err
 	}
 	checks := hook.CheckServer(ctx, settings, now)
-	if agent != "" && !anyBad(checks) {
+	if agent != "" && !anyFailed(checks) {
 		options, err := hookOptionsOf(agent, hookOptions{timeout: hookTimeout})
 		if err != nil {
 			return err
@@ -69,12 +69,12 @@ func doctor(ctx context.Context, agent string, stdout io.Writer) error {
 		}
 		fmt.Fprintf(stdout, "%s %-12s %s\n", mark, c.What, c.Said)
 	}
-	if anyBad(checks) {
+	if anyFailed(checks) {
 		return errors.New("agents are not guarded as they should be: see what is BAD")
 	}
 	return nil
 }
 
-func anyBad(checks []hook.Check) bool {
+func anyFailed(checks []hook.Check) bool {
 	return slices.ContainsFunc(checks, func(c hook.Check) bool { return c.Bad })
 }

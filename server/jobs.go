@@ -311,7 +311,7 @@ func (u *upkeep) shrink(ctx context.Context) (pages int, err error) {
 	if err != nil {
 		return pages, err
 	}
-	e, err := u.store.AllExpiring(ctx, expiringWithin)
+	e, err := u.store.TotalExpiring(ctx, expiringWithin)
 	if err == nil {
 		u.metrics.Jobs.SetExpiringBytes(e.Bytes)
 	}

@@ -50,7 +50,7 @@ func wantTold(t *testing.T, got []string, want ...string) {
 // spender makes a workspace in which a token of the model "cent" costs a cent.
 func (w *world) spender(daily, user int64, events Events) (ws WorkspaceKey, spend func(user string, cents int64)) {
 	w.t.Helper()
-	ws = w.roomy()
+	ws = w.unlimitedWorkspace()
 	w.price(ws, "cent", plans.Price(plans.USD)*10, 0)
 	w.budgets(ws, daily, user)
 	w.wants(ws, events)
@@ -163,7 +163,7 @@ func TestAReachedBudgetIsResolvedOnce(t *testing.T) {
 
 func TestAModelWithoutAPriceIsToldOnceADayAndMadeUpOnesAreBounded(t *testing.T) {
 	w := newWorld(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	w.wants(ws, EventsOf(UnpricedModelUsed))
 	run := w.start(ws, "ada").ID
 	use := func(model string) { w.patch(ws, run, w.call(ws, run, model), 5, 6) }
@@ -261,7 +261,7 @@ func TestTheOperatorIsToldOfTheServerOnceAndOfItsEndOnce(t *testing.T) {
 		w.must(w.Alert(t.Context(), ServerAlert{Kind: DiskLow, Firing: firing, Data: map[string]any{"free_bytes": 5}}))
 	}
 	alert(true) // there is nobody yet
-	operator, tenant := w.roomy(), w.roomy()
+	operator, tenant := w.unlimitedWorkspace(), w.unlimitedWorkspace()
 	w.wants(tenant, AllEvents)
 	alert(true)
 	w.wants(operator, EventsOf(DiskLow))
@@ -288,7 +288,7 @@ func TestAnErasedUserIsInNoOutbox(t *testing.T) {
 
 func TestWhatIsSentIsRecorded(t *testing.T) {
 	w := newWorld(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	e := w.wants(ws, AllEvents)
 	d, err := w.TestEndpoint(t.Context(), ws, e.ID)
 	w.must(err)
@@ -352,7 +352,7 @@ func alertCalls(w *world, ws WorkspaceKey) error {
 
 func TestALimitIsToldOnceAtHalfMostAndAllAndItsEndOnce(t *testing.T) {
 	w := newWorld(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	w.wants(ws, EventsOf(BudgetThreshold))
 	w.policy(ws, "ten", `{"match":{"tools":["t"]},"limit":{"measure":"calls","per":"user","window":"hour","amount":10},"effect":"deny"}`)
 	w.policy(ws, "off", `{"enabled":false,"limit":{"measure":"calls","per":"workspace","window":"hour","amount":1},"effect":"deny"}`)

@@ -10,7 +10,7 @@ import (
 
 func TestThePastIsBookedOnItsOwnDays(t *testing.T) {
 	w := audited(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	w.price(ws, "gpt-4o", 1_000_000, 1_000_000)
 	in := w.watch()
 	then := noon().AddDate(0, 0, -3)
@@ -44,7 +44,7 @@ func TestThePastIsBookedOnItsOwnDays(t *testing.T) {
 	if !d.StartedAt.Equal(then) || !d.EndedAt.Equal(then.Add(3*time.Second)) || !d.Steps[0].CompletedAt.Equal(then.Add(2*time.Second)) || d.Title != "of then" {
 		t.Errorf("run %+v", d)
 	}
-	w.mustBook(ws, then, 10*microUSD, 10, 0)
+	w.mustHaveBooked(ws, then, 10*microUSD, 10, 0)
 	if next := w.day(ws, then.AddDate(0, 0, 1)); next.Denials != 1 || next.BlockedRuns != 1 {
 		t.Errorf("the day after: %+v", next)
 	}
@@ -55,7 +55,7 @@ func TestThePastIsBookedOnItsOwnDays(t *testing.T) {
 
 func TestAPastThatFailsLeavesNothing(t *testing.T) {
 	w := audited(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	broken := errors.New("broken")
 	err := w.WriteBackfill(t.Context(), func(p Backfill) error {
 		_, err := p.StartRun(noon().AddDate(0, 0, -1), ws, NewRun{UserID: "u"}, guard.Decide)

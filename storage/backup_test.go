@@ -86,7 +86,7 @@ func mustHoldOnly(t *testing.T, dir string, prefixes ...string) {
 func TestBackupHoldsNothingThatWasDeleted(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	const said = "a sentence that only this run has said"
 	run, err := w.StartRun(t.Context(), Caller{Workspace: ws}, NewRun{UserID: "u", Metadata: []byte(`{"said":"` + said + `"}`)}, allow)
 	w.must(err)
@@ -105,7 +105,7 @@ func TestBackupHoldsNothingThatWasDeleted(t *testing.T) {
 func TestBackupNeverReplacesTheDatabase(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.roomy()
+	w.unlimitedWorkspace()
 	link := filepath.Join(t.TempDir(), "link.db")
 	w.must(os.Link(w.path, link))
 	for _, file := range []string{w.path, w.path + "-wal", w.path + "-shm", w.path + ".lock", link, filepath.Dir(w.path)} {
@@ -113,7 +113,7 @@ func TestBackupNeverReplacesTheDatabase(t *testing.T) {
 			t.Errorf("backed up to %s", file)
 		}
 	}
-	w.mustBalance()
+	w.mustVerify()
 }
 
 func TestBackupThatFailsLeavesTheEarlierOne(t *testing.T) {
@@ -247,7 +247,7 @@ func TestDamageIsFoundBeforeAServerStarts(t *testing.T) {
 func TestPathMayBeginWithTwoSlashes(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.start(w.roomy(), "someone")
+	w.start(w.unlimitedWorkspace(), "someone")
 	copied := filepath.Join(t.TempDir(), "b.db")
 	_, err := w.Backup(t.Context(), "/"+copied)
 	w.must(err)

@@ -78,7 +78,7 @@ func fill(b *testing.B, w *world, ws WorkspaceKey, steps int) {
 func BenchmarkStepDecision(b *testing.B) {
 	for _, steps := range []int{1_000, 1_000_000} {
 		w := newWorld(b)
-		ws := w.roomy()
+		ws := w.unlimitedWorkspace()
 		fill(b, w, ws, steps)
 		var live []uuid.UUID
 		for i := range 64 {
@@ -106,7 +106,7 @@ func BenchmarkStepDecision(b *testing.B) {
 // 400 users, while four callers keep changing another workspace's configuration.
 func BenchmarkStepDecisionBesideConfiguration(b *testing.B) {
 	w := newWorld(b)
-	ws, other := w.roomy(), w.roomy()
+	ws, other := w.unlimitedWorkspace(), w.unlimitedWorkspace()
 	var live []uuid.UUID
 	for i := range 400 {
 		live = append(live, w.start(ws, fmt.Sprintf("user %d", i)).ID)
@@ -143,7 +143,7 @@ func BenchmarkStepDecisionBesideConfiguration(b *testing.B) {
 // BenchmarkUsage reads the usage page of a workspace with a million steps.
 func BenchmarkUsage(b *testing.B) {
 	w := newWorld(b)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	fill(b, w, ws, 1_000_000)
 	b.Run("steps=1000000", func(b *testing.B) {
 		for b.Loop() {
@@ -158,7 +158,7 @@ func BenchmarkUsage(b *testing.B) {
 // call costs the server. B/step is the growth of the file per step.
 func BenchmarkReport(b *testing.B) {
 	w := newWorld(b)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	w.price(ws, "gpt-4o", 2_500_000, 10_000_000)
 	var live []uuid.UUID
 	for i := range 64 {
@@ -205,7 +205,7 @@ func BenchmarkReprice(b *testing.B) {
 	for _, callers := range []int{0, 8} {
 		b.Run(fmt.Sprint(callers, " callers"), func(b *testing.B) {
 			w := newWorld(b)
-			ws := w.roomy()
+			ws := w.unlimitedWorkspace()
 			const steps = 1_000_000
 			fill(b, w, ws, steps)
 			w.price(ws, "gpt-4o", 5_000_000, 20_000_000)

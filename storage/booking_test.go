@@ -55,8 +55,8 @@ func (w *world) contents() (all []string) {
 	return all
 }
 
-// mustStay wants do to leave every row as it is, but for the idle clock.
-func (w *world) mustStay(what string, do func()) {
+// mustNotChange wants do to leave every row as it is, but for the idle clock.
+func (w *world) mustNotChange(what string, do func()) {
 	w.t.Helper()
 	before := w.contents()
 	do()
@@ -78,8 +78,8 @@ func (w *world) day(ws WorkspaceKey, date time.Time) DayUsage {
 	return DayUsage{}
 }
 
-// mustBook wants so much booked on a date, leaving runs out.
-func (w *world) mustBook(ws WorkspaceKey, date time.Time, spend plans.Money, prompt, completion int64) {
+// mustHaveBooked wants so much booked on a date, leaving runs out.
+func (w *world) mustHaveBooked(ws WorkspaceKey, date time.Time, spend plans.Money, prompt, completion int64) {
 	w.t.Helper()
 	got := w.day(ws, date)
 	if got.Spend != spend || got.PromptTokens != prompt || got.CompletionTokens != completion {
@@ -99,7 +99,7 @@ func (w *world) update(ws WorkspaceKey, run, step uuid.UUID, in StepUpdate) Step
 func priced(t *testing.T) (w *world, ws WorkspaceKey, run, step uuid.UUID) {
 	t.Helper()
 	w = audited(t)
-	ws = w.roomy()
+	ws = w.unlimitedWorkspace()
 	w.price(ws, "gpt-4o", 1_000_000, 2_000_000)
 	run = w.start(ws, "u").ID
 	return w, ws, run, w.step(ws, run).ID
@@ -123,7 +123,7 @@ func mustCostNothingKnown(t *testing.T, s Step) {
 
 func TestExampleOfTheContractIsBookedEverywhere(t *testing.T) {
 	w := audited(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	input, err := plans.ParsePrice("0.0000025")
 	w.must(err)
 	output, err := plans.ParsePrice("0.00001")
@@ -162,7 +162,7 @@ func TestExampleOfTheContractIsBookedEverywhere(t *testing.T) {
 	if u := users[0]; u.Today != (UserSpend{Spend: want}) || u.Last30Days != u.Today || u.RunCount != 1 {
 		t.Errorf("user %+v", u)
 	}
-	w.mustBook(ws, noon(), want, 500, 100)
+	w.mustHaveBooked(ws, noon(), want, 500, 100)
 }
 
 func TestRepeatedReportChangesNothing(t *testing.T) {
@@ -181,7 +181,7 @@ func TestRepeatedReportChangesNothing(t *testing.T) {
 			w.price(ws, "gpt-4o", 9_000_000, 9_000_000)
 			for range 2 {
 				w.Advance(40 * time.Minute)
-				w.mustStay("the repeated report of a running run", func() {
+				w.mustNotChange("the repeated report of a running run", func() {
 					if diff := gocmp.Diff(first, w.update(ws, run, step, report)); diff != "" {
 						t.Errorf("first answer (-), later (+):\n%s", diff)
 					}
@@ -192,7 +192,7 @@ func TestRepeatedReportChangesNothing(t *testing.T) {
 			}
 			w.end(ws, run, RunCompleted)
 			w.Advance(36 * time.Hour) // another day, on which nothing may be booked
-			w.mustStay("the repeated report of an ended run", func() { w.update(ws, run, step, report) })
+			w.mustNotChange("the repeated report of an ended run", func() { w.update(ws, run, step, report) })
 		})
 	}
 }
@@ -206,9 +206,9 @@ func TestCorrectionBooksTheDifferenceOnTheDayFirstBooked(t *testing.T) {
 	for _, c := range []struct{ prompt, completion int64 }{{700, 300}, {10, 0}, {0, 0}, {0, 4}, {500, 100}} {
 		cost := plans.Money(c.prompt+2*c.completion) * microUSD
 		mustCost(t, w.patch(ws, run, step, c.prompt, c.completion), cost)
-		w.mustBook(ws, lastMoment, cost, c.prompt, c.completion)
-		w.mustBook(ws, w.Now(), 0, 0, 0)
-		w.mustBalance()
+		w.mustHaveBooked(ws, lastMoment, cost, c.prompt, c.completion)
+		w.mustHaveBooked(ws, w.Now(), 0, 0, 0)
+		w.mustVerify()
 	}
 	if n := w.number(`SELECT booked_day FROM steps`); n != noon().Unix()/86_400 {
 		t.Errorf("the step is booked on day %d", n)
@@ -235,7 +235,7 @@ func TestReportOfAPartKeepsTheRest(t *testing.T) {
 		string(again.OutputData) != `[1]` || *again.Error != "late" {
 		t.Errorf("in the end: %+v", again)
 	}
-	w.mustBook(ws, noon(), 20*microUSD, 10, 5)
+	w.mustHaveBooked(ws, noon(), 20*microUSD, 10, 5)
 }
 
 func TestUsageAfterTheEndCountsAndStopsTheNextStart(t *testing.T) {
@@ -270,7 +270,7 @@ func TestAbandonedStepBecomesWhatIsReported(t *testing.T) {
 			}
 			if status == StepFailed { // as an older version left it
 				w.elsewhere(`UPDATE steps SET status = $1`, int64(StepAbandoned))
-				w.mustBalance()
+				w.mustVerify()
 			}
 			// Usage alone does not say how the step ended.
 			if s := w.update(ws, run, step, StepUpdate{PromptTokens: new(int64(1))}); s.Status != StepAbandoned || !s.CompletedAt.IsZero() {
@@ -297,7 +297,7 @@ func TestBlockedStepTakesNoReport(t *testing.T) {
 	inTime := w.step(ws, run).ID
 	w.end(ws, run, RunBlocked)
 	for _, denied := range []uuid.UUID{inTime, w.step(ws, run).ID} {
-		w.mustStay("a report of a blocked step", func() {
+		w.mustNotChange("a report of a blocked step", func() {
 			in := StepUpdate{Status: StepCompleted, PromptTokens: new(int64(1)), OutputData: []byte(`1`), Error: new("e")}
 			if _, err := w.UpdateStep(t.Context(), Caller{Workspace: ws}, run, denied, in); !errors.Is(err, ErrStepBlocked) {
 				t.Errorf("report of a blocked step: %v", err)
@@ -309,14 +309,14 @@ func TestBlockedStepTakesNoReport(t *testing.T) {
 
 func TestPriceIsSettledAtTheFirstReport(t *testing.T) {
 	w := audited(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	run := w.start(ws, "u").ID
 	unpriced, openBefore := w.step(ws, run).ID, w.step(ws, run).ID
 	mustCostNothingKnown(t, w.patch(ws, run, unpriced, 500, 100))
 	mustCostNothingKnown(t, w.patch(ws, run, unpriced, 700, 100))
 	w.price(ws, "gpt-4o", 1_000_000, 2_000_000)
 	mustCost(t, w.patch(ws, run, openBefore, 10, 0), 10*microUSD)
-	w.mustBook(ws, noon(), 10*microUSD, 710, 100)
+	w.mustHaveBooked(ws, noon(), 10*microUSD, 710, 100)
 
 	w.price(ws, "gpt-4o", 50_000_000, 50_000_000)
 	s := w.patch(ws, run, openBefore, 20, 1)
@@ -352,7 +352,7 @@ func TestUsageWithoutAModelCountsForNoModel(t *testing.T) {
 	a, err := w.CreateStep(t.Context(), Caller{Workspace: ws}, run, NewStep{Type: 2, Sequence: 2, ToolName: new("search")}, guard.Decide)
 	w.must(err)
 	mustCostNothingKnown(t, w.patch(ws, run, a.ID, 5, 6))
-	w.mustBook(ws, noon(), 0, 5, 6)
+	w.mustHaveBooked(ws, noon(), 0, 5, 6)
 	if n := w.number(`SELECT count(*) FROM model_days`); n != 0 {
 		t.Errorf("%d models were booked", n)
 	}

@@ -30,14 +30,14 @@ func audited(t *testing.T) *world {
 	t.Parallel()
 	w := newWorld(t)
 	t.Cleanup(func() {
-		w.mustBalance()
+		w.mustVerify()
 		w.mustReadTheLedger()
 	})
 	return w
 }
 
-// mustBalance wants Verify to find no difference.
-func (w *world) mustBalance() {
+// mustVerify wants Verify to find no difference.
+func (w *world) mustVerify() {
 	w.t.Helper()
 	found, err := w.verified()
 	w.must(err)
@@ -420,7 +420,7 @@ func (d RunDetail) fault() string {
 // A product of tokens and picos that exceeds 64 bits is recomputed all the same.
 func TestBooksRecomputeTheDearestStep(t *testing.T) {
 	w := audited(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	w.price(ws, "gpt-4o", 99_999_999, 1)
 	run := w.start(ws, "u")
 	s := w.patch(ws, run.ID, w.step(ws, run.ID).ID, plans.MaxTokens, 1)

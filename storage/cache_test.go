@@ -96,7 +96,7 @@ func compareSteps(tx *Tx, run *cachedRun, wrong *[]string) error {
 // A commit by another process, of whatever it likes, holds for the very next decision.
 func TestAnotherProcessIsBelievedAtOnce(t *testing.T) {
 	w := newWorld(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	w.price(ws, "gpt-4o", 2_500_000, 10_000_000)
 	run := w.start(ws, "u").ID
 	elsewhere := w.elsewhere
@@ -130,7 +130,7 @@ func TestAnotherProcessIsBelievedAtOnce(t *testing.T) {
 // read: a decision asks for nothing more than before.
 func TestConfigurationWriteLeavesOthersInCache(t *testing.T) {
 	w := newWorld(t)
-	quiet, busy, basic := w.roomy(), w.roomy(), w.workspace(plans.Basic)
+	quiet, busy, basic := w.unlimitedWorkspace(), w.unlimitedWorkspace(), w.workspace(plans.Basic)
 	run, idle := w.start(quiet, "u").ID, w.start(busy, "idle").ID
 	var queries []string
 	w.hooks().onQuery = func(query string, _ int) error { queries = append(queries, query); return nil }
@@ -191,7 +191,7 @@ func TestConfigurationWriteLeavesOthersInCache(t *testing.T) {
 // A job that has counted in the cache and then fails leaves none of it, in any way of writing.
 func TestFailedJobThatCountedInCacheIsPurged(t *testing.T) {
 	w := newWorld(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	w.start(ws, "u")
 	broken := errors.New("broken")
 	for _, way := range []txMode{modeBulkSQL, modeSQL} {
@@ -207,13 +207,13 @@ func TestFailedJobThatCountedInCacheIsPurged(t *testing.T) {
 		w.start(ws, "u")
 	}
 	w.mustRememberTheTruth()
-	w.mustBalance()
+	w.mustVerify()
 }
 
 // A job that fails leaves nothing in the cache of what it read, made or counted.
 func TestRolledBackJobLeavesNoTraceInCache(t *testing.T) {
 	w := newWorld(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	broken := errors.New("broken")
 	for range 3 {
 		err := w.write(t.Context(), modeCached, func(tx *Tx) error {
@@ -234,13 +234,13 @@ func TestRolledBackJobLeavesNoTraceInCache(t *testing.T) {
 	w.must(err)
 	w.patch(ws, run, a.ID, 3, 4)
 	w.mustRememberTheTruth()
-	w.mustBalance()
+	w.mustVerify()
 }
 
 // The cache is bounded, and what was evicted is read again as it was.
 func TestCacheIsBoundedAndEvictionLosesNothing(t *testing.T) {
 	w := newWorld(t, func(o *Options) { o.CacheSize = 1 }) // as small as it gets
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	w.price(ws, "gpt-4o", 2_500_000, 10_000_000)
 	var mu sync.Mutex
 	var all []uuid.UUID
@@ -269,14 +269,14 @@ func TestCacheIsBoundedAndEvictionLosesNothing(t *testing.T) {
 		}
 	}
 	w.mustRememberTheTruth()
-	w.mustBalance()
+	w.mustVerify()
 }
 
 // The runs of a month are right when the clock goes back over midnight, adds to
 // a day before, and comes forward again, within one batch and between batches.
 func TestClockGoingBackOverMidnightIsCountedInTheMonth(t *testing.T) {
 	w := newWorld(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	month := func() (n int64) {
 		_, err := w.StartRun(t.Context(), Caller{Workspace: ws}, NewRun{UserID: "u"}, func(_ guard.Request, s guard.State) guard.Decision {
 			n = s.RunsThisMonth
@@ -304,7 +304,7 @@ func TestClockGoingBackOverMidnightIsCountedInTheMonth(t *testing.T) {
 // the first also worked by SQL, after which nothing read before is believed.
 func TestNextJobOfTheBatchSeesWhatWasCounted(t *testing.T) {
 	w := newWorld(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	w.start(ws, "u")
 	release := w.hold()
 	start := func(decide Decider) func(*Tx) error {
@@ -349,7 +349,7 @@ func TestExpiredRunIsPurged(t *testing.T) {
 // A step that the end of its run has abandoned stays so when only its usage is reported late.
 func TestLateUsageOfAnAbandonedStepIsBookedOnWhatIsStored(t *testing.T) {
 	w := newWorld(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	run := w.start(ws, "u").ID
 	step := w.step(ws, run).ID
 	w.end(ws, run, RunCompleted)
@@ -361,7 +361,7 @@ func TestLateUsageOfAnAbandonedStepIsBookedOnWhatIsStored(t *testing.T) {
 
 func TestMidnightInsideABatchLosesNoRunOfTheMonth(t *testing.T) {
 	w := newWorld(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	w.clock.Set(time.Date(2026, 11, 15, 23, 59, 59, 0, time.UTC))
 	w.start(ws, "u")
 	var seen []int64
@@ -391,7 +391,7 @@ func TestMidnightInsideABatchLosesNoRunOfTheMonth(t *testing.T) {
 func TestAWriteReadsNoRowsOutsideItsScope(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	ws, other := w.roomy(), w.roomy()
+	ws, other := w.unlimitedWorkspace(), w.unlimitedWorkspace()
 	read := func(scope, of WorkspaceKey) error {
 		return w.writeIn(t.Context(), scope, modeCached, func(tx *Tx) error {
 			_, err := tx.cache.workspaces.get(tx, of)

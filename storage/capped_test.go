@@ -73,7 +73,7 @@ func TestDayTakesItsBoundAndNotMore(t *testing.T) {
 				if d := w.day(ws, noon()); !step.Capped || !d.Capped || max(int64(d.Spend), d.PromptTokens, d.CompletionTokens) != plans.MaxDay {
 					t.Errorf("%+v on a day of %+v", step, d)
 				}
-				w.mustBalance()
+				w.mustVerify()
 			}
 			mustFull(w.report(ws, other, late, one))
 			mustFull(w.report(ws, run, step, one))
@@ -90,7 +90,7 @@ func TestDayTakesItsBoundAndNotMore(t *testing.T) {
 			if s := w.report(ws, other, late, StepUpdate{CompletionTokens: one.CompletionTokens}); s.Capped != (c.prompt > 0) {
 				t.Errorf("after a correction of one class: %+v", s)
 			}
-			alone := w.roomy()
+			alone := w.unlimitedWorkspace()
 			its := w.start(alone, "u").ID
 			w.patch(alone, its, w.step(alone, its).ID, 1, 1) // and so has another workspace
 		})
@@ -126,16 +126,16 @@ func TestRunTakesTheDaysBoundOverItsWholeLife(t *testing.T) {
 func TestCappedStepsAreProvedAndExpired(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	run := w.start(ws, "u").ID
 	step := w.step(ws, run).ID
 	if s := w.report(ws, run, step, used(plans.MaxDay+5, 1)); !s.Capped || s.PromptTokens != plans.MaxDay || s.Cost != nil {
 		t.Errorf("beyond the tokens: %+v", s)
 	}
-	w.mustBalance()
+	w.mustVerify()
 	w.price(ws, "gpt-4o", 1_000_000, 0)
 	mustCap(t, w.report(ws, run, step, StepUpdate{DurationMillis: new(int64(1))}), plans.MaxDay, plans.MaxDay, 1)
-	w.mustBalance()
+	w.mustVerify()
 	w.elsewhere(`UPDATE capped_steps SET prompt_tokens = 7`)
 	if found, err := w.verified(); err != nil || len(found) == 0 || found[0].Check != "capped_steps" {
 		t.Errorf("a capped step of fewer tokens than are booked: %+v, %v", found, err)

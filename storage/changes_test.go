@@ -55,7 +55,7 @@ func (in *changeRecorder) all(w *world) (list []Change) {
 
 func TestEveryChangeIsToldInItsOrder(t *testing.T) {
 	w := audited(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	in := w.watch()
 	run := w.start(ws, "u")
 	step := w.step(ws, run.ID)
@@ -111,7 +111,7 @@ func (w *world) owner(ws WorkspaceKey) (id [16]byte) {
 
 func TestIdleRunsAreToldAsEnded(t *testing.T) {
 	w := audited(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	w.start(ws, "u")
 	in := w.watch()
 	w.Advance(2 * DefaultRunIdleTimeout)
@@ -125,7 +125,7 @@ func TestIdleRunsAreToldAsEnded(t *testing.T) {
 
 func TestWhatIsRolledBackIsNeverTold(t *testing.T) {
 	w := newWorld(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	in := w.watch()
 	note := func(run int64, err error) func(*Tx) error {
 		return func(tx *Tx) error {
@@ -167,7 +167,7 @@ func TestWhatIsRolledBackIsNeverTold(t *testing.T) {
 
 func TestNobodyWatchingCollectsNothing(t *testing.T) {
 	w := newWorld(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	in := w.watch()
 	w.Unwatch()
 	w.start(ws, "u")
@@ -179,7 +179,7 @@ func TestNobodyWatchingCollectsNothing(t *testing.T) {
 // A batch that began before Watch was called has committed when it returns, or is told.
 func TestNothingIsLostBetweenWatchAndRead(t *testing.T) {
 	w := newWorld(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	release := w.hold() // a batch has begun, and nobody watches
 	start := make(chan error)
 	go func() {
@@ -199,7 +199,7 @@ func TestNothingIsLostBetweenWatchAndRead(t *testing.T) {
 
 func TestOnlyAnotherProcessHasChangedItElsewhere(t *testing.T) {
 	w := newWorld(t)
-	ws, quiet, quietToo := w.roomy(), w.roomy(), false
+	ws, quiet, quietToo := w.unlimitedWorkspace(), w.unlimitedWorkspace(), false
 	other := w.second()
 	elsewhere := func(want bool) {
 		t.Helper()
@@ -242,7 +242,7 @@ func TestOnlyAnotherProcessHasChangedItElsewhere(t *testing.T) {
 
 func TestAMomentIsOfItsWorkspaceAlone(t *testing.T) {
 	w := audited(t)
-	ws, other := w.roomy(), w.roomy()
+	ws, other := w.unlimitedWorkspace(), w.unlimitedWorkspace()
 	w.price(ws, "gpt-4o", 1_000_000, 1_000_000)
 	run := w.start(ws, "u")
 	w.patch(ws, run.ID, w.step(ws, run.ID).ID, 3, 4)

@@ -121,7 +121,7 @@ func TestMonthlyLimitResetsWithTheUTCMonth(t *testing.T) {
 	} {
 		t.Run(c.last.Format(time.DateOnly), func(t *testing.T) {
 			w := audited(t)
-			ws := w.roomy()
+			ws := w.unlimitedWorkspace()
 			ask := func(at time.Time, used int64) {
 				t.Helper()
 				w.Set(at)
@@ -157,7 +157,7 @@ func TestMonthlyLimitResetsWithTheUTCMonth(t *testing.T) {
 
 func TestTheLastDayOfFebruaryIsInItsMonth(t *testing.T) {
 	w := audited(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	w.Set(date(2028, 2, 28).Add(24*time.Hour - moment))
 	for range 2 {
 		if _, err := w.StartRun(t.Context(), Caller{Workspace: ws}, NewRun{UserID: "u"}, limitedTo(1)); err != nil {
@@ -196,18 +196,18 @@ func TestClockSetBackDecidesAndBooksOnItsOwnDay(t *testing.T) {
 			}
 			w.spend(ws, "u", 70)
 			w.patch(ws, run, corrected, 45, 0) // where it was first booked
-			w.mustBook(ws, back, 70*microUSD, 70, 0)
+			w.mustHaveBooked(ws, back, 70*microUSD, 70, 0)
 			if d := w.asked(ws, w.spend(ws, "u", 30)); d.Used != int64(100*microUSD) || !d.ResetsAt.Equal(back.Truncate(24*time.Hour).AddDate(0, 0, 1)) {
 				t.Errorf("at the budget of the earlier day: %+v", d)
 			}
-			w.mustBalance()
+			w.mustVerify()
 			w.mustReadTheLedger()
 
 			w.Set(noon().Add(time.Hour))
 			if d := w.asked(ws, run); d.Used != int64(105*microUSD) {
 				t.Errorf("back on the later day: %+v", d)
 			}
-			w.mustBook(ws, noon(), 105*microUSD, 105, 0)
+			w.mustHaveBooked(ws, noon(), 105*microUSD, 105, 0)
 			if n := w.number(`SELECT count(*) FROM steps WHERE status = 1`); n != open {
 				t.Errorf("%d open steps, want %d", n, open)
 			}
@@ -219,7 +219,7 @@ func TestClockSetBackDecidesAndBooksOnItsOwnDay(t *testing.T) {
 // the older ones; a reader that pages meanwhile meets each run once.
 func TestRunsOfAClockSetBackPageWithoutRepeatOrGap(t *testing.T) {
 	w := audited(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	var before []uuid.UUID
 	for _, at := range []time.Time{noon(), noon().AddDate(0, 0, -1), noon().AddDate(0, -1, 0), noon().AddDate(0, 0, 40), noon()} {
 		w.Set(at)
@@ -339,7 +339,7 @@ func TestBooksBalanceUnderAWildClock(t *testing.T) {
 		_, err := w.EndIdleRuns(t.Context())
 		w.must(err)
 		if i%4 == 3 {
-			w.mustBalance()
+			w.mustVerify()
 		}
 	}
 }

@@ -70,7 +70,7 @@ func objections() []objection {
 			lift:   change(WorkspaceChange{UserDailyBudget: &plans.Budget{}}),
 		},
 		{
-			reason: guard.MonthlyRunLimitExceeded, // see monthOf: plans have large limits
+			reason: guard.MonthlyRunLimitExceeded, // see deciderFor: plans have large limits
 			raise:  raise(func(*world, WorkspaceKey) {}),
 			lift:   func(*world, WorkspaceKey) {},
 		},
@@ -97,8 +97,8 @@ func objections() []objection {
 	return all
 }
 
-// monthOf returns a decider with a monthly limit of two runs if reason is that limit.
-func monthOf(reason guard.Reason) Decider {
+// deciderFor returns a decider with a monthly limit of two runs if reason is that limit.
+func deciderFor(reason guard.Reason) Decider {
 	if reason == guard.MonthlyRunLimitExceeded {
 		return limitedTo(2)
 	}
@@ -131,7 +131,7 @@ func TestEachDenialIsReadBackAsItWasAnswered(t *testing.T) {
 		t.Run(o.reason.String(), func(t *testing.T) {
 			w, ws, run := spender(t)
 			o.raise(w, ws, run)
-			started, err := w.StartRun(t.Context(), Caller{Workspace: ws}, NewRun{UserID: "u"}, monthOf(o.reason))
+			started, err := w.StartRun(t.Context(), Caller{Workspace: ws}, NewRun{UserID: "u"}, deciderFor(o.reason))
 			w.must(err)
 			stepped := w.step(ws, run)
 			want := func(d *guard.Decision, start bool) (full guard.Decision) {
@@ -191,7 +191,7 @@ func TestFirstObjectionAnswersAndTheStateIsReadForEach(t *testing.T) {
 	for _, o := range all {
 		o.raise(w, ws, run)
 	}
-	month := monthOf(guard.MonthlyRunLimitExceeded)
+	month := deciderFor(guard.MonthlyRunLimitExceeded)
 	for _, o := range all {
 		a, err := w.StartRun(t.Context(), Caller{Workspace: ws}, NewRun{UserID: "u"}, month)
 		w.must(err)
@@ -226,7 +226,7 @@ func TestFirstObjectionAnswersAndTheStateIsReadForEach(t *testing.T) {
 }
 
 // The latest denial before its end says why a run was stopped; denials after its end do not.
-func TestRunTellsItsLatestDenial(t *testing.T) {
+func TestRunShowsItsLatestDenial(t *testing.T) {
 	w, ws, run := spender(t)
 	all := objections()
 	for i, deny := range []guard.Reason{guard.WorkspaceDailyBudgetExceeded, guard.KillSwitchActive, guard.UserBlocked} {
@@ -255,7 +255,7 @@ func TestRunTellsItsLatestDenial(t *testing.T) {
 // and keys have the same names, and cannot reach the other's data.
 func TestTenantsNeverAffectEachOthersDecisions(t *testing.T) {
 	w, ws, run := spender(t)
-	other := w.roomy()
+	other := w.unlimitedWorkspace()
 	_, err := w.UpdateWorkspace(t.Context(), other, WorkspaceChange{
 		DailyBudget: &plans.Budget{Limit: 100 * microUSD, Set: true}, UserDailyBudget: &plans.Budget{Limit: 40 * microUSD, Set: true},
 		MaxConcurrentRuns: new(int64(2)),
@@ -280,7 +280,7 @@ func TestTenantsNeverAffectEachOthersDecisions(t *testing.T) {
 		}
 	}
 
-	w.mustStay("a stranger", func() {
+	w.mustNotChange("a stranger", func() {
 		for what, try := range map[string]func() error{
 			"step": func() error { _, err := w.tryStep(ws, first.ID, Idempotency{}); return err },
 			"report": func() error {
@@ -315,7 +315,7 @@ func TestTenantsNeverAffectEachOthersDecisions(t *testing.T) {
 // by either reason.
 func TestADenialAfterTheEndDoesNotHideWhyARunWasStopped(t *testing.T) {
 	w := newWorld(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	ctx := t.Context()
 	stopped, late := w.start(ws, "u"), w.start(ws, "u")
 	ask := func(run uuid.UUID, reason guard.Reason) Answer {
@@ -349,5 +349,5 @@ func TestADenialAfterTheEndDoesNotHideWhyARunWasStopped(t *testing.T) {
 	// Older versions stored no reason if all denials came after the end.
 	_, err := w.conn().ExecContext(ctx, `UPDATE runs SET deny_reason = NULL WHERE deny_reason = 1`)
 	w.must(err)
-	w.mustBalance()
+	w.mustVerify()
 }

@@ -18,7 +18,7 @@ import (
 // A model or a tool that works for hours is no crashed agent.
 func TestRunWithAnOpenStepIsNotIdleUntilALongerTime(t *testing.T) {
 	w := newWorld(t, func(o *Options) { o.OpenStepTimeout = time.Hour })
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	w.idleTimeout(ws, time.Minute)
 	working, waiting := w.start(ws, "u"), w.start(ws, "u")
 	early := w.step(ws, working.ID)
@@ -52,7 +52,7 @@ func TestRunWithAnOpenStepIsNotIdleUntilALongerTime(t *testing.T) {
 	w.patch(ws, patient.ID, w.detail(ws, patient.ID).Steps[0].ID, 1, 1) // and the last step that closes ends its effect
 	w.Advance(3*time.Hour + time.Millisecond)
 	w.sweep(1)
-	w.mustBalance()
+	w.mustVerify()
 }
 
 func readAllSteps(w *world, ws WorkspaceKey, run uuid.UUID) (steps []Step, next string, err error) {
@@ -69,7 +69,7 @@ func readAllSteps(w *world, ws WorkspaceKey, run uuid.UUID) (steps []Step, next 
 
 func TestHoldersAreListedByTheirLastCall(t *testing.T) {
 	w := newWorld(t)
-	ws, other := w.roomy(), w.roomy()
+	ws, other := w.unlimitedWorkspace(), w.unlimitedWorkspace()
 	w.start(other, "u")
 	var want []uuid.UUID
 	for i := range 25 {
@@ -114,7 +114,7 @@ func TestHoldersAreListedByTheirLastCall(t *testing.T) {
 
 func TestManyRunsAreEndedAtOnce(t *testing.T) {
 	w := audited(t)
-	ws, other := w.roomy(), w.roomy()
+	ws, other := w.unlimitedWorkspace(), w.unlimitedWorkspace()
 	var silent []uuid.UUID
 	for i := range 2*endsAtOnce + 7 {
 		silent = append(silent, w.start(ws, fmt.Sprint(i)).ID)
@@ -175,7 +175,7 @@ func TestManyRunsAreEndedAtOnce(t *testing.T) {
 func TestEndingSilentRunsSparesOneThatCallsMeanwhile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
-		ws := w.roomy()
+		ws := w.unlimitedWorkspace()
 		run := w.start(ws, "u")
 		w.Advance(time.Hour)
 		release, both := w.hold(), make(chan error, 2)

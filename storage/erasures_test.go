@@ -76,7 +76,7 @@ func ofMaria() []string {
 
 func TestErasedUserIsGoneFromEverywhereAndFiguresStay(t *testing.T) {
 	w := newWorld(t)
-	ws, other := w.roomy(), w.roomy()
+	ws, other := w.unlimitedWorkspace(), w.unlimitedWorkspace()
 	w.price(ws, "gpt-4o", 2_500_000, 10_000_000)
 	var runs []uuid.UUID
 	for i := range 12 {
@@ -128,7 +128,7 @@ func TestErasedUserIsGoneFromEverywhereAndFiguresStay(t *testing.T) {
 	}
 	w.mustNameNobody(ws, e)
 	w.mustRememberTheTruth()
-	w.mustBalance()
+	w.mustVerify()
 
 	elsewhere, _, err := w.Users(t.Context(), other, UserFilter{Limit: 10})
 	w.must(err)
@@ -172,7 +172,7 @@ func (w *world) mustNameNobody(ws WorkspaceKey, e Erasure) {
 // What comes after the erasure, of a run begun before it, counts and is not kept.
 func TestLateReportsOfAnErasedUserAreBookedWithoutTheirTexts(t *testing.T) {
 	w := newWorld(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	w.price(ws, "gpt-4o", 2_500_000, 10_000_000)
 	c := Caller{Workspace: ws}
 	run := w.start(ws, maria).ID
@@ -194,7 +194,7 @@ func TestLateReportsOfAnErasedUserAreBookedWithoutTheirTexts(t *testing.T) {
 		t.Errorf("a step of the ended run: %+v", a)
 	}
 	w.mustRememberTheTruth()
-	w.mustBalance()
+	w.mustVerify()
 	if n := w.number(`SELECT count(*) FROM step_payloads`); n != 0 {
 		t.Errorf("%d payloads are kept", n)
 	}
@@ -216,7 +216,7 @@ func TestLateReportsOfAnErasedUserAreBookedWithoutTheirTexts(t *testing.T) {
 
 func TestErasureGoesOnAfterARestartAndPastALongRead(t *testing.T) {
 	w := newWorld(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	w.said(ws, maria, mariaTitle, mariaInput, mariaOutput, mariaError, 5)
 	_, err := w.BlockUser(t.Context(), ws, maria, new(mariaReason))
 	w.must(err)
@@ -248,13 +248,13 @@ func TestErasureGoesOnAfterARestartAndPastALongRead(t *testing.T) {
 	if done, err := w.EraseUsers(t.Context()); done != 0 || err != nil {
 		t.Errorf("%d are finished again, %v", done, err)
 	}
-	w.mustBalance()
+	w.mustVerify()
 }
 
 // The writer is never held for longer than upkeep may: other writes get in.
 func TestOtherWritesGetInBetweenTheErasureOfALargeRun(t *testing.T) {
 	w := newWorld(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	run := w.start(ws, maria).ID
 	w.must(w.write(t.Context(), modeBulkSQL, func(tx *Tx) error {
 		var id int64
@@ -302,7 +302,7 @@ func TestOtherWritesGetInBetweenTheErasureOfALargeRun(t *testing.T) {
 			if n := w.number(`SELECT count(*) FROM step_payloads`); n != 0 {
 				t.Errorf("%d payloads are left", n)
 			}
-			w.mustBalance()
+			w.mustVerify()
 			return
 		default:
 			w.start(ws, "somebody")

@@ -39,12 +39,12 @@ func TestABatchThatIsGivenUpForAnotherIsRunAgain(t *testing.T) {
 		for _, atCommit := range []bool{false, true} {
 			t.Run(fmt.Sprint(state, " at commit ", atCommit), func(t *testing.T) {
 				w := newWorld(t)
-				ws := w.roomy()
+				ws := w.unlimitedWorkspace()
 				w.failingInserts("runs", state, maxAttempts-1, atCommit)
 				if a := w.start(ws, "u"); !a.Decision.Allowed() || w.number(`SELECT count(*) FROM runs`) != 1 {
 					t.Errorf("answered %+v, and there are %d runs", a.Decision, w.number(`SELECT count(*) FROM runs`))
 				}
-				w.mustBalance()
+				w.mustVerify()
 			})
 		}
 	}
@@ -55,7 +55,7 @@ func TestABatchIsRunAgainAFewTimesOnly(t *testing.T) {
 	for state, times := range map[string]int{"40001": maxAttempts, "57014": 1, "53300": 1} {
 		t.Run(state, func(t *testing.T) {
 			w := newWorld(t)
-			ws := w.roomy()
+			ws := w.unlimitedWorkspace()
 			caller := w.caller(ws)
 			w.failingInserts("runs", state, times, true)
 			_, err := w.StartRun(t.Context(), caller, NewRun{UserID: "u"}, guard.Decide)
@@ -63,7 +63,7 @@ func TestABatchIsRunAgainAFewTimesOnly(t *testing.T) {
 				t.Errorf("answered %v", err)
 			}
 			w.start(ws, "u")
-			w.mustBalance()
+			w.mustVerify()
 		})
 	}
 }
@@ -88,7 +88,7 @@ func TestAServerThatTakesNoWritesIsUnavailableUntilItDoes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
-			ws := w.roomy()
+			ws := w.unlimitedWorkspace()
 			caller := w.caller(ws)
 			alter := "ALTER DATABASE " + w.name() + " "
 			w.administer(alter + c.spoil)
@@ -103,7 +103,7 @@ func TestAServerThatTakesNoWritesIsUnavailableUntilItDoes(t *testing.T) {
 			}
 			w.administer(alter + c.mend)
 			w.start(ws, "u")
-			w.mustBalance()
+			w.mustVerify()
 		})
 	}
 }
@@ -112,7 +112,7 @@ func TestAServerThatTakesNoWritesIsUnavailableUntilItDoes(t *testing.T) {
 // and locks, and one that writes all rows and commits.
 func TestABatchCostsTwoRoundTrips(t *testing.T) {
 	w := newWorld(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	s, writer := w.Store, w.engine.(*postgresEngine).writer
 	const calls = 32
 	run, model, payload := w.start(ws, "u").ID, "gpt-4o", []byte(`{"a":1}`)
@@ -141,5 +141,5 @@ func TestABatchCostsTwoRoundTrips(t *testing.T) {
 	if trips := batch(); trips != 2 {
 		t.Errorf("%d calls cost %d round trips", calls, trips)
 	}
-	w.mustBalance()
+	w.mustVerify()
 }

@@ -20,7 +20,7 @@ func TestFiguresSurviveRetentionUnderLoad(t *testing.T) {
 	h := newHammer(t, 90*time.Second, plans.Pro, plans.Scale)
 	h.run(12)
 	h.leaveOpen(h.tenants[1].ws, 20)
-	h.mustBalance()
+	h.mustVerify()
 	for i, plan := range plans.All() { // of which the first two keep less than 20 days
 		_, err := h.SetPlan(t.Context(), h.tenants[i].ws, plan)
 		h.must(err)
@@ -71,7 +71,7 @@ func TestFiguresSurviveRetentionUnderLoad(t *testing.T) {
 	if expired < 20 || deleted.Load() != expired || left != kept || h.number(`SELECT count(*) FROM idempotency_keys`) != 0 {
 		t.Errorf("%d runs are deleted and %d left, want %d and %d", deleted.Load(), left, expired, kept)
 	}
-	h.mustBalance() // also what retention has left
+	h.mustVerify() // also what retention has left
 }
 
 // figures is all that a workspace reads of its past.

@@ -58,7 +58,7 @@ func newHammer(t *testing.T, tick time.Duration, all ...plans.ID) *hammer {
 	}
 	h := &hammer{world: newWorld(t, func(o *Options) { o.Catalogue = catalogue }), plans: all, tick: tick}
 	for range 4 {
-		ws := h.roomy()
+		ws := h.unlimitedWorkspace()
 		h.price(ws, "model 0", 2_500_000, 10_000_001)
 		h.priceAll(ws, "model 1", classed)
 		h.priceAll(ws, toolPrefix+"search", "in=0 out=0 call=0.005")
@@ -208,7 +208,7 @@ func TestBooksBalanceAfterAndUnderTheHammer(t *testing.T) {
 	h.Set(date(2026, 12, 31).Add(15 * time.Hour))
 	h.run(100)
 	h.mustHoldWhatItSaid()
-	h.mustBalance()
+	h.mustVerify()
 	h.mustReadTheLedger(0, -1, 6, 7, 29, 30)
 	h.mustHaveMet()
 }

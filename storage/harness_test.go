@@ -183,8 +183,8 @@ func (w *world) workspace(plan plans.ID) WorkspaceKey {
 	return ws.Key()
 }
 
-// roomy makes a workspace that no limit stops: scale, with the largest concurrency.
-func (w *world) roomy() WorkspaceKey {
+// unlimitedWorkspace makes a workspace that no limit stops: scale, with the largest concurrency.
+func (w *world) unlimitedWorkspace() WorkspaceKey {
 	w.t.Helper()
 	ws, most := w.workspace(plans.Scale), int64(plans.MaxConcurrency)
 	_, err := w.UpdateWorkspace(context.Background(), ws, WorkspaceChange{MaxConcurrentRuns: &most})

@@ -63,7 +63,7 @@ func (w *world) ledger() string {
 
 func TestRepeatedKeyReplaysTheFirstAnswerAndChangesNothing(t *testing.T) {
 	w := newWorld(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	run, err := w.tryStart(ws, once("k", "body"))
 	w.mustBeNew(run, err)
 	step, err := w.tryStep(ws, run.ID, once("k", "body")) // the same key of a run is another one
@@ -82,7 +82,7 @@ func TestRepeatedKeyReplaysTheFirstAnswerAndChangesNothing(t *testing.T) {
 
 func TestRepeatedKeyReplaysWhateverHasHappenedSince(t *testing.T) {
 	w := newWorld(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	run, err := w.tryStart(ws, once("k", "body"))
 	w.must(err)
 	step, err := w.tryStep(ws, run.ID, once("k", "body"))
@@ -98,7 +98,7 @@ func TestRepeatedKeyReplaysWhateverHasHappenedSince(t *testing.T) {
 
 func TestRepeatedKeyReplaysADenialToo(t *testing.T) {
 	w := newWorld(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	run := w.start(ws, "u")
 	_, err := w.SetKillSwitch(t.Context(), ws, true, "")
 	w.must(err)
@@ -119,7 +119,7 @@ func TestRepeatedKeyReplaysADenialToo(t *testing.T) {
 
 func TestKeyWithAnotherBodyIsRefused(t *testing.T) {
 	w := newWorld(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	run, err := w.tryStart(ws, once("k", "body"))
 	w.must(err)
 	_, err = w.tryStep(ws, run.ID, once("k", "body"))
@@ -138,7 +138,7 @@ func TestKeyWithAnotherBodyIsRefused(t *testing.T) {
 
 func TestKeysOfOtherRunsAndWorkspacesAreOthers(t *testing.T) {
 	w := newWorld(t)
-	for _, ws := range []WorkspaceKey{w.roomy(), w.roomy()} {
+	for _, ws := range []WorkspaceKey{w.unlimitedWorkspace(), w.unlimitedWorkspace()} {
 		run, err := w.tryStart(ws, once("k", "body"))
 		w.mustBeNew(run, err)
 		for _, id := range []uuid.UUID{run.ID, w.start(ws, "u").ID} {
@@ -152,7 +152,7 @@ func TestKeysOfOtherRunsAndWorkspacesAreOthers(t *testing.T) {
 
 func TestCallsWithoutAKeyAreNeverReplayed(t *testing.T) {
 	w := newWorld(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	for range 2 {
 		run, err := w.tryStart(ws, Idempotency{})
 		w.mustBeNew(run, err)
@@ -165,7 +165,7 @@ func TestCallsWithoutAKeyAreNeverReplayed(t *testing.T) {
 
 func TestKeyExpiresAfterADay(t *testing.T) {
 	w := newWorld(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	first, err := w.tryStart(ws, once("k", "body"))
 	w.must(err)
 	w.Advance(24*time.Hour - time.Millisecond)
@@ -181,7 +181,7 @@ func TestKeyExpiresAfterADay(t *testing.T) {
 
 func TestKeyUsedByManyAtOnceStartsOneRun(t *testing.T) {
 	w := newWorld(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	run := w.start(ws, "u")
 	const callers = 50
 	starts, steps := make(chan Answer, callers), make(chan Answer, callers)

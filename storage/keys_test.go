@@ -80,7 +80,7 @@ func TestAKeyThatEndsDecidesNothingMoreAndFinishesItsRuns(t *testing.T) {
 	for name, c := range ends {
 		t.Run(name, func(t *testing.T) {
 			w := audited(t)
-			ws := w.roomy()
+			ws := w.unlimitedWorkspace()
 			w.price(ws, "gpt-4o", 1_000_000, 1_000_000)
 			k, caller := w.keyed(ws, NewKey{Label: "nightly", ExpiresAt: w.Now().Add(time.Minute)})
 			others, mine, late := w.agent(w.caller(ws)), w.agent(caller), w.agent(caller)
@@ -97,7 +97,7 @@ func TestAKeyThatEndsDecidesNothingMoreAndFinishesItsRuns(t *testing.T) {
 			}
 			w.Advance(KeyGrace - 2*time.Millisecond)
 			w.must(w.finish(caller, mine, 7))
-			w.mustBook(ws, w.Now(), 7*microUSD, 7, 0)
+			w.mustHaveBooked(ws, w.Now(), 7*microUSD, 7, 0)
 			if n := w.number(`SELECT running_runs FROM workspaces WHERE id = $1`, ws); n != 2 {
 				t.Errorf("%d runs are running", n)
 			}
@@ -106,14 +106,14 @@ func TestAKeyThatEndsDecidesNothingMoreAndFinishesItsRuns(t *testing.T) {
 				t.Errorf("after the grace: %v", err)
 			}
 			w.mustRememberTheTruth()
-			w.mustBalance()
+			w.mustVerify()
 		})
 	}
 }
 
 func TestACredentialSaysHowItsKeyEnded(t *testing.T) {
 	w := newWorld(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	k, c := w.keyed(ws, NewKey{Label: "x", Scope: ScopeRead, ExpiresAt: w.Now().Add(time.Minute)})
 	want := func(ended error, mayFinish bool) {
 		t.Helper()
@@ -141,7 +141,7 @@ func TestACredentialSaysHowItsKeyEnded(t *testing.T) {
 // While they overlap both keys work; then the old one is over.
 func TestARegeneratedKeyGoesOnForItsOverlap(t *testing.T) {
 	w := audited(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	old := w.caller(ws)
 	a := w.agent(old)
 	_, err := w.RotateKey(t.Context(), ws, Rotation{Label: "new", Overlap: time.Hour})
@@ -162,7 +162,7 @@ func TestARegeneratedKeyGoesOnForItsOverlap(t *testing.T) {
 
 func TestAWorkspaceHasAHundredActiveKeys(t *testing.T) {
 	w := newWorld(t)
-	ws, other := w.roomy(), w.roomy()
+	ws, other := w.unlimitedWorkspace(), w.unlimitedWorkspace()
 	for i := range MaxKeys - 1 {
 		in := NewKey{Label: fmt.Sprint(i)}
 		if i == 0 {
@@ -199,7 +199,7 @@ func TestAWorkspaceHasAHundredActiveKeys(t *testing.T) {
 
 func TestKeysAreListedNewestFirstWithTheirUse(t *testing.T) {
 	w := newWorld(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	a, caller := w.keyed(ws, NewKey{Label: "a", Scope: ScopeAdmin})
 	b, _ := w.keyed(ws, NewKey{Label: "b", ExpiresAt: w.Now().Add(time.Minute)})
 	w.agent(caller)
@@ -232,7 +232,7 @@ func TestKeysAreListedNewestFirstWithTheirUse(t *testing.T) {
 			t.Errorf("%+v:\n%s", c.filter, diff)
 		}
 	}
-	stranger := w.roomy()
+	stranger := w.unlimitedWorkspace()
 	_, renaming := w.RenameKey(t.Context(), stranger, a.ID, "x")
 	_, revoking := w.RevokeKey(t.Context(), stranger, b.ID)
 	if !errors.Is(renaming, ErrNotFound) || !errors.Is(revoking, ErrNotFound) {
@@ -244,7 +244,7 @@ func TestKeysAreListedNewestFirstWithTheirUse(t *testing.T) {
 // calls themselves.
 func TestTheUseOfKeysIsRecordedToTheMinute(t *testing.T) {
 	w := newWorld(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	_, c := w.keyed(ws, NewKey{Label: "a"})
 	used := func() time.Time {
 		return time.UnixMilli(w.number(`SELECT coalesce(max(last_used_at), 0) FROM api_keys WHERE id = $1`, c.Key)).UTC()
@@ -287,7 +287,7 @@ func TestTheUseOfKeysIsRecordedToTheMinute(t *testing.T) {
 
 func TestRunsKnowTheKeyThatStartedThem(t *testing.T) {
 	w := audited(t)
-	ws, other := w.roomy(), w.roomy()
+	ws, other := w.unlimitedWorkspace(), w.unlimitedWorkspace()
 	k, c := w.keyed(ws, NewKey{Label: "nightly"})
 	mine := w.agent(c)
 	w.agent(w.caller(ws))
@@ -311,7 +311,7 @@ func TestRunsKnowTheKeyThatStartedThem(t *testing.T) {
 
 func TestUsageByGroupAddsUpToAllOfIt(t *testing.T) {
 	w := audited(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	w.price(ws, "gpt-4o", 1_000_000, 1_000_000)
 	dear, c := w.keyed(ws, NewKey{Label: "dear"})
 	cheap, c2 := w.keyed(ws, NewKey{Label: "cheap"})
@@ -356,7 +356,7 @@ func TestUsageByGroupAddsUpToAllOfIt(t *testing.T) {
 // parts, they and the rest are the whole.
 func TestUsageIsComparedWithThePeriodBefore(t *testing.T) {
 	w := audited(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	w.price(ws, "gpt-4o", 1_000_000, 1_000_000)
 	spend := func(user string, tokens int64) {
 		run := w.start(ws, user).ID

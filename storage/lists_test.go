@@ -65,7 +65,7 @@ func newestFirst(a, b uuid.UUID) int { return bytes.Compare(b[:], a[:]) }
 
 func TestRunsPageThroughInsertionsAndDeletionsWithoutRepeatOrGap(t *testing.T) {
 	w := newWorld(t)
-	ws, other := w.roomy(), w.roomy()
+	ws, other := w.unlimitedWorkspace(), w.unlimitedWorkspace()
 	var stood []uuid.UUID
 	w.must(w.write(t.Context(), modeBulkSQL, func(tx *Tx) error {
 		for i := range 1_000 {
@@ -117,7 +117,7 @@ func TestRunsPageThroughInsertionsAndDeletionsWithoutRepeatOrGap(t *testing.T) {
 
 func TestRunFiltersAreThoseOfANaiveSearch(t *testing.T) {
 	w := newWorld(t)
-	ws, other := w.roomy(), w.roomy()
+	ws, other := w.unlimitedWorkspace(), w.unlimitedWorkspace()
 	all, objected := seedFilterable(t, w, ws, other)
 	rapid.Check(t, func(r *rapid.T) {
 		instant := rapid.Custom(func(r *rapid.T) time.Time {
@@ -155,7 +155,7 @@ func TestRunFiltersAreThoseOfANaiveSearch(t *testing.T) {
 
 func TestCursorAndUntilBothBindAListOfRuns(t *testing.T) {
 	w := newWorld(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	var runs []uuid.UUID
 	for range 4 {
 		runs = append(runs, w.start(ws, "u").ID)
@@ -225,7 +225,7 @@ func seedFilterable(t *testing.T, w *world, ws, other WorkspaceKey) (all []Run, 
 
 func TestRunIsListedAsItIsRead(t *testing.T) {
 	w := newWorld(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	w.price(ws, "gpt-4o", 2_500_000, 10_000_000)
 	run := w.start(ws, "u")
 	step := w.step(ws, run.ID)
@@ -299,7 +299,7 @@ func seedSteps(t *testing.T, w *world, ws WorkspaceKey, run uuid.UUID, n int) (i
 
 func TestStepsPageInTheCallersOrder(t *testing.T) {
 	w := newWorld(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	for _, pages := range [][]int{{0}, {500}, {500, 1}, {500, 500}, {500, 500, 203}} {
 		n := 0
 		for _, size := range pages {
@@ -328,7 +328,7 @@ func TestStepsPageInTheCallersOrder(t *testing.T) {
 
 func TestPageOfLargeStepsEndsEarly(t *testing.T) {
 	w := newWorld(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	run := w.start(ws, "u")
 	large := []byte(`"` + strings.Repeat("x", stepsPageBytes*2/5) + `"`) // a third one is too much
 	for i := range 7 {
@@ -357,7 +357,7 @@ func TestPageOfLargeStepsEndsEarly(t *testing.T) {
 // What grows when it is written as JSON counts as what it becomes.
 func TestPageOfLargeErrorsIsBoundedAsItIsWritten(t *testing.T) {
 	w := newWorld(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	run := w.start(ws, "u")
 	text := strings.Repeat("\x01\"\u2028é", 2500)
 	for range 200 {
@@ -384,7 +384,7 @@ func TestPageOfLargeErrorsIsBoundedAsItIsWritten(t *testing.T) {
 // cursors makes, in a world of two workspaces, a real cursor of each list.
 func cursors(t *testing.T, w *world) (ws, other WorkspaceKey, run, second uuid.UUID, runs, users, steps string) {
 	t.Helper()
-	ws, other = w.roomy(), w.roomy()
+	ws, other = w.unlimitedWorkspace(), w.unlimitedWorkspace()
 	run, second = w.start(ws, "u").ID, w.start(ws, "v").ID
 	w.start(other, "u")
 	seedSteps(t, w, ws, run, MaxSteps+1)
@@ -457,7 +457,7 @@ func damaged(cursor string) (all []string) {
 
 func TestUsageListsTheDearestHundredUsers(t *testing.T) {
 	w := newWorld(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	w.must(w.write(t.Context(), modeBulkSQL, func(tx *Tx) error {
 		for i := range 150 {
 			id, err := insertUser(tx, ws, fmt.Sprint(i))

@@ -45,7 +45,7 @@ func (w *world) wantOutbox(ws WorkspaceKey, want ...EventKind) {
 
 func TestTheOutboxIsWrittenWithWhatItTells(t *testing.T) {
 	w := newWorld(t)
-	ws, other := w.roomy(), w.roomy()
+	ws, other := w.unlimitedWorkspace(), w.unlimitedWorkspace()
 	w.wants(ws, EventsOf(KillSwitchChanged))
 	w.wants(other, AllEvents)
 	_, err := w.SetKillSwitch(t.Context(), ws, true, "")
@@ -74,7 +74,7 @@ func TestTheOutboxIsWrittenWithWhatItTells(t *testing.T) {
 
 func TestAnEndpointIsToldFromItsVeryFirstMomentToItsLast(t *testing.T) {
 	w := newWorld(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	raise := func(s *Store) {
 		t.Helper()
 		w.must(s.write(t.Context(), modeCached, func(tx *Tx) error { return tx.notify(ws, notification{kind: ReviewRequested}) }))

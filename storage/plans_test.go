@@ -190,7 +190,7 @@ func calls(t *testing.T, w *world) []call {
 			e, err := w.Expiring(ctx, ws, 366*24*time.Hour)
 			return errors.Join(err, atLeastOne(int(e.Runs)))
 		}},
-		{"AllExpiring", func() error { _, err := w.AllExpiring(ctx, 0); return err }},
+		{"TotalExpiring", func() error { _, err := w.TotalExpiring(ctx, 0); return err }},
 		{"Verify", func() error { _, err := w.Store.Verify(ctx); return err }},
 		{"Backup", func() error { _, err := w.Store.Backup(ctx, filepath.Join(t.TempDir(), "copy.db")); return err }},
 		{"Stats", func() error { return atLeastOne(int(w.Stats().FileBytes)) }},
@@ -682,7 +682,7 @@ func TestEveryExportedMethodIsExercised(t *testing.T) {
 
 func TestEachListOfRunsUsesItsIndex(t *testing.T) {
 	w := newWorld(t)
-	ws, conn := w.roomy(), w.conn()
+	ws, conn := w.unlimitedWorkspace(), w.conn()
 	for _, form := range runForms() {
 		before := queriesOf(w)
 		_, _, err := w.Runs(t.Context(), ws, form.filter)

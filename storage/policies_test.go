@@ -38,7 +38,7 @@ func (w *world) ask(ws WorkspaceKey, run uuid.UUID, tool, input string) Answer {
 
 func TestAPolicyDeniesWhereItMatchesAndItsConditionHolds(t *testing.T) {
 	w := audited(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	w.policy(ws, "large-refunds", `{"match":{"tools":["refund*"]},"when":"input.amount > 100","effect":"deny","message":"ask a person"}`)
 	run := w.start(ws, "u").ID
 	small, large, other := w.ask(ws, run, "refund", `{"amount":100}`), w.ask(ws, run, "refund_all", `{"amount":101}`), w.ask(ws, run, "search", `{"amount":999}`)
@@ -80,7 +80,7 @@ func TestAPolicyDeniesWhereItMatchesAndItsConditionHolds(t *testing.T) {
 
 func TestOfAHundredCallsAtOnceALimitAllowsExactlyItsAmount(t *testing.T) {
 	w := audited(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	w.policy(ws, "three-an-hour", `{"match":{"tools":["refund"]},"limit":{"measure":"calls","per":"workspace","window":"hour","amount":3},"effect":"deny"}`)
 	hour := func() (allowed int) {
 		run := w.start(ws, "u").ID
@@ -122,7 +122,7 @@ func TestOfAHundredCallsAtOnceALimitAllowsExactlyItsAmount(t *testing.T) {
 
 func TestALimitOfMoneyCountsWhatStepsCostAndItsCorrections(t *testing.T) {
 	w := audited(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	w.price(ws, "gpt-4o", 2_500_000, 10_000_000)
 	w.policy(ws, "a-run-may-cost", `{"limit":{"measure":"usd","per":"run","window":"run","amount":0.002},"effect":"deny"}`)
 	w.policy(ws, "tokens-a-day", `{"limit":{"measure":"tokens","per":"user","window":"day","amount":1000},"effect":"deny"}`)
@@ -150,7 +150,7 @@ func TestALimitOfMoneyCountsWhatStepsCostAndItsCorrections(t *testing.T) {
 
 func TestALimitOfRunsDeniesStarts(t *testing.T) {
 	w := audited(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	w.policy(ws, "two-an-hour", `{"limit":{"measure":"runs","per":"user","window":"hour","amount":2},"effect":"deny"}`)
 	var outcomes []string
 	for _, user := range []string{"u", "u", "u", "v"} {
@@ -164,7 +164,7 @@ func TestALimitOfRunsDeniesStarts(t *testing.T) {
 
 func TestRepetitionIsFoundAlsoAfterTheRunWasForgotten(t *testing.T) {
 	w := audited(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	w.policy(ws, "loop", `{"limit":{"measure":"repeats","per":"run","window":"run","amount":3},"effect":"deny"}`)
 	run := w.start(ws, "u").ID
 	for i, want := range []string{"ALLOW", "ALLOW", "DENY"} {
@@ -182,7 +182,7 @@ func TestRepetitionIsFoundAlsoAfterTheRunWasForgotten(t *testing.T) {
 
 func TestAnEditedAmountGoesOnCountingAndAnEditedMatchBeginsAnew(t *testing.T) {
 	w := audited(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	const form = `{"match":{"tools":["%s"]},"limit":{"measure":"calls","per":"workspace","window":"day","amount":%d},"effect":"deny"}`
 	run := w.start(ws, "u").ID
 	w.policy(ws, "p", fmt.Sprintf(form, "a*", 1))
@@ -199,7 +199,7 @@ func TestAnEditedAmountGoesOnCountingAndAnEditedMatchBeginsAnew(t *testing.T) {
 
 func TestPoliciesAreCountedAndRefusedBeyondTheirNumber(t *testing.T) {
 	w := audited(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	p, err := policies.Parse("p", []byte(`{"effect":"log"}`))
 	w.must(err)
 	w.must(w.write(t.Context(), modeBulkSQL, func(tx *Tx) error {
@@ -225,7 +225,7 @@ func TestRandomLimitsCountAsAWalkOverAllOfHistoryDoes(t *testing.T) {
 	for seed := range uint64(6) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			w := audited(t)
-			ws := w.roomy()
+			ws := w.unlimitedWorkspace()
 			rng := rand.New(rand.NewPCG(seed, 18))
 			pick := func(words ...string) string { return words[rng.IntN(len(words))] }
 			zone := pick("UTC", "Europe/Berlin", "America/New_York", "Pacific/Auckland", "Asia/Kathmandu")
@@ -287,7 +287,7 @@ func slowAllows(history []slowStep, s slowStep, tool, per, window string, amount
 
 func TestAConditionOnTheRunIsEvaluatedOnTheRunAsItIs(t *testing.T) {
 	w := audited(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	w.policy(ws, "five-steps", `{"when":"run.steps >= 5","effect":"deny"}`)
 	run := w.start(ws, "u").ID
 	var group sync.WaitGroup

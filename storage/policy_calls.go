@@ -321,9 +321,9 @@ func (p *policyCall) outcome(i int, d guard.Decision) int64 {
 	}
 }
 
-// askAboutStep asks the policies about a step that no rule objects to; call is
+// decidePoliciesForStep asks the policies about a step that no rule objects to; call is
 // nil when the workspace has none.
-func askAboutStep(
+func decidePoliciesForStep(
 	tx *Tx, ws *cachedWorkspace, r *cachedRun, run uuid.UUID, in NewStep, e *policyEvaluation, d guard.Decision,
 ) (call *policyCall, asked guard.Decision, err error) {
 	if call, err = newStepCall(tx, ws, r, run, in, e); call == nil {
@@ -335,8 +335,8 @@ func askAboutStep(
 	return call, d, err
 }
 
-// askAboutStart asks the policies about a run's start.
-func askAboutStart(
+// decidePoliciesForStart asks the policies about a run's start.
+func decidePoliciesForStart(
 	tx *Tx, ws *cachedWorkspace, userID int64, in NewRun, e *policyEvaluation, d guard.Decision,
 ) (call *policyCall, asked guard.Decision, err error) {
 	if call, err = newStartCall(tx, ws, userID, in, e); call == nil {

@@ -83,7 +83,7 @@ func (w *world) second() *Store { return openStore(w.t, cmp.Or(w.url, w.path), w
 // What one node has committed holds for the very next decision of another.
 func TestWhatOneNodeChangesHoldsForTheOthersNextDecision(t *testing.T) {
 	w := newWorld(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	other, run := w.second(), w.start(ws, "u").ID
 	model := "gpt-4o"
 	for i := range 100 {
@@ -98,13 +98,13 @@ func TestWhatOneNodeChangesHoldsForTheOthersNextDecision(t *testing.T) {
 		}
 		w.step(ws, run) // so that either node's cache has what the other has outdated
 	}
-	w.mustBalance()
+	w.mustVerify()
 }
 
 // Of one slot that is left exactly one start gets it, whichever node is asked.
 func TestTwoNodesGiveAwayTheLastSlotOnce(t *testing.T) {
 	w := newWorld(t)
-	ws, one := w.roomy(), int64(1)
+	ws, one := w.unlimitedWorkspace(), int64(1)
 	_, err := w.UpdateWorkspace(t.Context(), ws, WorkspaceChange{MaxConcurrentRuns: &one})
 	w.must(err)
 	nodes, caller := []*Store{w.Store, w.second()}, w.caller(ws)
@@ -121,7 +121,7 @@ func TestTwoNodesGiveAwayTheLastSlotOnce(t *testing.T) {
 	if allowed.Load() != 1 {
 		t.Errorf("%d runs got the one slot", allowed.Load())
 	}
-	w.mustBalance()
+	w.mustVerify()
 }
 
 // cutter passes a client's connections on to PostgreSQL. Armed, it ends the next

@@ -87,7 +87,7 @@ func fromCatalogue(model string) PriceOrigin {
 
 func TestTheFirstPriceThatFitsIsTaken(t *testing.T) {
 	w := cataloguing(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	w.price(ws, "mine", 1_000_000, 0)
 	w.sameAs(ws, "deployment-1", "mine")
 	w.sameAs(ws, "deployment-2", "Acme/plain")
@@ -130,7 +130,7 @@ func TestTheFirstPriceThatFitsIsTaken(t *testing.T) {
 // A workspace of before the catalogue keeps to its own prices.
 func TestOldWorkspacesDoNotUseTheCatalogue(t *testing.T) {
 	w := cataloguing(t)
-	if ws, err := w.Workspace(t.Context(), w.roomy()); err != nil || !ws.PriceCatalogue {
+	if ws, err := w.Workspace(t.Context(), w.unlimitedWorkspace()); err != nil || !ws.PriceCatalogue {
 		t.Errorf("a new workspace uses it: %v, %v", ws.PriceCatalogue, err)
 	}
 	if n := w.number(`SELECT dflt_value FROM pragma_table_info('workspaces') WHERE name = 'price_catalogue'`); n != 0 {
@@ -140,7 +140,7 @@ func TestOldWorkspacesDoNotUseTheCatalogue(t *testing.T) {
 
 func TestPricesChangeAtTheirInstant(t *testing.T) {
 	w := cataloguing(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	at := func(moment, model string, cost plans.Money) {
 		t.Helper()
 		now, err := time.Parse(time.RFC3339Nano, moment)
@@ -162,7 +162,7 @@ func TestPricesChangeAtTheirInstant(t *testing.T) {
 // A correction costs what the step was first charged at, with its tiers.
 func TestCorrectionsKeepThePricesOfTheFirstReport(t *testing.T) {
 	w := cataloguing(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	run := w.start(ws, "u").ID
 	tiered, dated, called := w.call(ws, run, "tiered"), w.call(ws, run, "dated"), w.call(ws, run, "search")
 	w.mustBePriced(w.patch(ws, run, tiered, 200, 1), 204*microUSD, fromCatalogue("tiered"))
@@ -179,21 +179,21 @@ func TestCorrectionsKeepThePricesOfTheFirstReport(t *testing.T) {
 	w.mustBePriced(w.patch(ws, run, tiered, 100, 1), 104*microUSD, fromCatalogue("tiered"))
 	w.mustBePriced(w.patch(ws, run, dated, 20, 0), 20*microUSD, fromCatalogue("dated"))
 	w.mustBePriced(w.patch(ws, run, called, 3, 0), 5_003*microUSD, fromCatalogue("search"))
-	w.mustBook(ws, noon(), (104+20+5_003)*microUSD, 123, 1)
+	w.mustHaveBooked(ws, noon(), (104+20+5_003)*microUSD, 123, 1)
 }
 
 // A step that had no price gets one with the report after the catalogue is on.
 func TestUnpricedStepIsPricedByTheCatalogue(t *testing.T) {
 	w := cataloguing(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	w.catalogue(ws, false)
 	run := w.start(ws, "u").ID
 	step := w.call(ws, run, "plain")
 	mustCostNothingKnown(t, w.patch(ws, run, step, 10, 5))
-	w.mustGap(ws, run, "plain", Gaps{UnpricedTokens: 15, UnpricedSteps: 1})
+	w.mustHaveUnpriced(ws, run, "plain", Gaps{UnpricedTokens: 15, UnpricedSteps: 1})
 	w.catalogue(ws, true)
 	w.mustBePriced(w.patch(ws, run, step, 10, 5), 60*microUSD, fromCatalogue("plain"))
-	w.mustGap(ws, run, "plain", Gaps{})
+	w.mustHaveUnpriced(ws, run, "plain", Gaps{})
 }
 
 // What is kept of the catalogue's prices reads as what they are.

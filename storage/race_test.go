@@ -79,7 +79,7 @@ func TestOneSlotLeftIsGivenToExactlyOneOf200(t *testing.T) {
 
 func TestOneRunLeftOfTheMonthIsGivenToExactlyOneOf200(t *testing.T) {
 	w := audited(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	basic, err := plans.ByID(plans.Basic)
 	w.must(err)
 	together(int(basic.MonthlyRuns)-1, func(i int) {
@@ -123,7 +123,7 @@ const (
 func newBudgetRace(t *testing.T, change WorkspaceChange) *budgetRace {
 	t.Helper()
 	r := &budgetRace{world: audited(t)}
-	r.ws = r.roomy()
+	r.ws = r.unlimitedWorkspace()
 	_, err := r.UpdateWorkspace(t.Context(), r.ws, change)
 	r.must(err)
 	r.price(r.ws, "gpt-4o", raceCost*1_000, 0)
@@ -240,7 +240,7 @@ func TestKillSwitchAndBlockHoldForTheNextQuestion(t *testing.T) {
 	} {
 		t.Run(reason.String(), func(t *testing.T) {
 			w := audited(t)
-			ws := w.roomy()
+			ws := w.unlimitedWorkspace()
 			run := w.start(ws, "u").ID
 			var thrown atomic.Bool
 			together(100, func(i int) {
@@ -312,7 +312,7 @@ func TestRunEndedByManyAtOnceGivesItsSlotBackOnce(t *testing.T) {
 // the last of them, not their sum.
 func TestReportsOfOneStepAtOnceAreBookedOnce(t *testing.T) {
 	w := audited(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	w.price(ws, "gpt-4o", 1_000, 1_000)
 	run := w.start(ws, "u").ID
 	step := w.step(ws, run).ID

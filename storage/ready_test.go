@@ -6,7 +6,7 @@ import "testing"
 func TestReadinessTakesAsMuchRoomAsAStart(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	wal := func() int64 { return w.Stats().WALBytes }
 	before := wal()
 	w.start(ws, "u")

@@ -22,7 +22,7 @@ func TestEachRepairedFieldHasItsName(t *testing.T) {
 
 func TestRepairsAddUpAndExpireWithTheirRun(t *testing.T) {
 	w := newWorld(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	c := Caller{Workspace: ws}
 	run, err := w.StartRun(t.Context(), c, NewRun{UserID: "ada", Repairs: RepairsOf([]string{"metadata"})}, guard.Decide)
 	w.must(err)

@@ -55,7 +55,7 @@ func (w *world) replayed(t testing.TB, ws WorkspaceKey, from, to time.Time, set 
 
 func TestThePastIsReplayedInTheOrderOfTime(t *testing.T) {
 	w := newWorld(t)
-	ws, other := w.roomy(), w.roomy()
+	ws, other := w.unlimitedWorkspace(), w.unlimitedWorkspace()
 	w.price(ws, "gpt-4o", 1_000_000, 1_000_000)
 	began := noon().AddDate(0, 0, -3)
 	at := func(seconds int) time.Time { return began.Add(time.Duration(seconds) * time.Second) }
@@ -117,7 +117,7 @@ func TestThePastIsReplayedInTheOrderOfTime(t *testing.T) {
 // Steps of many segments, which overlap in time, come in order all the same.
 func TestManySegmentsAreReplayedInOrder(t *testing.T) {
 	w := newWorld(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	began := noon().AddDate(0, 0, -3)
 	const runs, steps = 3, 2 * segmentSteps
 	w.must(w.WriteBackfill(t.Context(), func(p Backfill) error {
@@ -154,7 +154,7 @@ func TestManySegmentsAreReplayedInOrder(t *testing.T) {
 func BenchmarkBacktest(b *testing.B) {
 	const steps = 1_000_000
 	w := newWorld(b)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	fill(b, w, ws, steps)
 	// As they would lie had they been asked for one after another.
 	_, err := w.aside.ExecContext(b.Context(), `UPDATE steps SET segment = run_id / 5 + 1;

@@ -46,7 +46,7 @@ func (w *world) mustReprice(ws WorkspaceKey, in Repricing, want Repriced) {
 	if diff := gocmp.Diff(want, w.reprice(ws, in)); diff != "" {
 		w.t.Errorf("a real run (-want +got):\n%s", diff)
 	}
-	w.mustBalance()
+	w.mustVerify()
 	w.mustRememberTheTruth()
 	if again := w.reprice(ws, in); again.Steps != 0 {
 		w.t.Errorf("a second run has changed %+v", again)
@@ -87,7 +87,7 @@ func onDay(offset int, difference plans.Money) RepricedDay {
 
 func TestUnpricedStepsArePricedOnTheDaysOfTheirUse(t *testing.T) {
 	w := cataloguing(t)
-	ws, other := w.roomy(), w.roomy()
+	ws, other := w.unlimitedWorkspace(), w.unlimitedWorkspace()
 	w.Set(noon().AddDate(0, 0, -2))
 	w.used(ws, "mine", 10, 5)
 	w.used(other, "mine", 10, 5)
@@ -112,9 +112,9 @@ func TestUnpricedStepsArePricedOnTheDaysOfTheirUse(t *testing.T) {
 		Repriced{Steps: 2, After: 23 * microUSD, Days: daysOf(onDay(-2, 20*microUSD), onDay(0, 3*microUSD))})
 	w.mustReprice(ws, unpriced(), Repriced{})
 	w.mustReprice(ws, all(), Repriced{Steps: 1, Before: microUSD, After: 5 * microUSD, Days: daysOf(onDay(-1, 4*microUSD))})
-	w.mustBook(ws, noon(), 3*microUSD, 4, 1)
-	w.mustBook(ws, noon().AddDate(0, 0, -1), 25*microUSD, 21, 0)
-	w.mustBook(other, noon().AddDate(0, 0, -2), 0, 10, 5)
+	w.mustHaveBooked(ws, noon(), 3*microUSD, 4, 1)
+	w.mustHaveBooked(ws, noon().AddDate(0, 0, -1), 25*microUSD, 21, 0)
+	w.mustHaveBooked(other, noon().AddDate(0, 0, -2), 0, 10, 5)
 	if n := w.number(`SELECT count(*) FROM audit_entries WHERE action = 'model_price.reprice'`); n != 3 {
 		t.Errorf("%d entries of the audit log for 3 runs that changed something", n)
 	}
@@ -124,7 +124,7 @@ func TestUnpricedStepsArePricedOnTheDaysOfTheirUse(t *testing.T) {
 // A step costs what held when it was reported, and keeps its price where there is none any more.
 func TestRepricedStepsCostWhatHeldThen(t *testing.T) {
 	w := cataloguing(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	w.catalogue(ws, false)
 	use := func(moment, model string, prompt int64) {
 		t.Helper()
@@ -155,7 +155,7 @@ func TestRepricedStepsCostWhatHeldThen(t *testing.T) {
 
 func TestTheAuditLogSaysWhatWasPricedAnew(t *testing.T) {
 	w := cataloguing(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	w.used(ws, "mine", 10, 0)
 	w.price(ws, "mine", 1_000_000, 0)
 	in := Repricing{Model: "mine", OnlyUnpriced: true, From: noon().Truncate(24 * time.Hour)}
@@ -175,7 +175,7 @@ func TestTheAuditLogSaysWhatWasPricedAnew(t *testing.T) {
 // Today's budgets see what has become dearer at once; those of past days deny nothing.
 func TestRepricingCountsInTodaysBudget(t *testing.T) {
 	w := cataloguing(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	budget := plans.Budget{Limit: 100 * microUSD, Set: true}
 	_, err := w.UpdateWorkspace(t.Context(), ws, WorkspaceChange{DailyBudget: &budget, UserDailyBudget: &budget})
 	w.must(err)
@@ -262,7 +262,7 @@ func TestDryRunsAndRealOnesAgree(t *testing.T) {
 	changed := 0
 	for seed := range uint64(15) {
 		random := rand.New(rand.NewPCG(seed, 15))
-		ws := w.roomy()
+		ws := w.unlimitedWorkspace()
 		history(w, ws, random)
 		for range 3 {
 			in := randomly(random)
@@ -317,7 +317,7 @@ func long(w *world, ws WorkspaceKey, runs, steps int) {
 // Whoever is stopped anywhere leaves true books, and goes on with what is left.
 func TestRepricingIsStoppedAndContinued(t *testing.T) {
 	w := cataloguing(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	const steps = 20 * 40
 	long(w, ws, 20, 40)
 	var done int64
@@ -342,7 +342,7 @@ func TestRepricingIsStoppedAndContinued(t *testing.T) {
 			t.Fatalf("%d steps are priced, %d by the audit log, %d by the answers", priced, audited, done)
 		}
 		done = priced
-		w.mustBalance()
+		w.mustVerify()
 	}
 	if n := w.number(`SELECT count(*) FROM audit_entries WHERE action = 'model_price.reprice'`); n < 2 {
 		t.Errorf("it was never stopped: %d calls have done all", n)
@@ -355,7 +355,7 @@ func TestRepricingIsStoppedAndContinued(t *testing.T) {
 // A call that may take no longer says where to go on.
 func TestRepricingGoesOnFromItsCursor(t *testing.T) {
 	w := cataloguing(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	long(w, ws, 2, 1100)
 	for _, in := range []Repricing{unpriced().dry(), unpriced()} {
 		in.Wait = 1
@@ -378,7 +378,7 @@ func TestRepricingGoesOnFromItsCursor(t *testing.T) {
 // Agents go on while the past is priced anew, and the books are true all the time.
 func TestRepricingUnderLoad(t *testing.T) {
 	w := cataloguing(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	long(w, ws, 10, 40)
 	caller := w.caller(ws)
 	var calls sync.WaitGroup
@@ -407,7 +407,7 @@ func TestRepricingUnderLoad(t *testing.T) {
 	if out.Steps != 400 || second.Steps < 400 {
 		t.Errorf("%d and then %d steps were priced anew", out.Steps, second.Steps)
 	}
-	w.mustBalance()
+	w.mustVerify()
 }
 
 func useOnce(s *Store, c Caller, run uuid.UUID) error {

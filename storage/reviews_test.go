@@ -20,7 +20,7 @@ const reviewed = `{"match":{"tools":["refund"]},"effect":"review","message":"ref
 // waiting makes a workspace in which a step waits for a person.
 func (w *world) waiting() (ws WorkspaceKey, run uuid.UUID, a Answer) {
 	w.t.Helper()
-	ws = w.roomy()
+	ws = w.unlimitedWorkspace()
 	w.policy(ws, "refunds", reviewed)
 	run = w.start(ws, "u").ID
 	a = w.ask(ws, run, "refund", `{"amount":101}`)
@@ -193,7 +193,7 @@ func TestWorkThatDidNotWaitIsBookedAndRecordedAsABypass(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := audited(t)
-			ws := w.roomy()
+			ws := w.unlimitedWorkspace()
 			w.price(ws, "gpt-4o", 1_000_000, 1_000_000)
 			w.policy(ws, "calls", `{"limit":{"measure":"calls","per":"workspace","window":"total","amount":100},"effect":"deny"}`)
 			w.policy(ws, "all", `{"effect":"review"}`)
@@ -220,7 +220,7 @@ func TestWorkThatDidNotWaitIsBookedAndRecordedAsABypass(t *testing.T) {
 
 func TestAStepThatWaitsHoldsItsPlaceAndARefusedOneGivesItBack(t *testing.T) {
 	w := audited(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	w.policy(ws, "once", `{"limit":{"measure":"calls","per":"workspace","window":"day","amount":1},"effect":"deny"}`)
 	w.policy(ws, "ask", `{"effect":"review"}`)
 	run := w.start(ws, "u").ID
@@ -236,7 +236,7 @@ func TestAStepThatWaitsHoldsItsPlaceAndARefusedOneGivesItBack(t *testing.T) {
 
 func TestOnlyAClientThatWaitsIsAskedToUnlessTheWorkspaceSaysAll(t *testing.T) {
 	w := audited(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	w.policy(ws, "refunds", reviewed)
 	run, tool := w.start(ws, "u").ID, "refund"
 	ask := func() guard.Decision {
@@ -388,7 +388,7 @@ func TestReviewsAreInTheAuditLog(t *testing.T) {
 
 func TestAPolicyCountsWhatItHasDoneInAWeek(t *testing.T) {
 	w := audited(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	w.policy(ws, "denies", `{"match":{"tools":["no"]},"effect":"deny"}`)
 	w.policy(ws, "logs", `{"match":{"tools":["no","fine"]},"effect":"log"}`)
 	w.policy(ws, "asks", `{"match":{"tools":["ask"]},"effect":"review"}`)
@@ -529,7 +529,7 @@ func TestAVerdictInTheSecondOfTheExpiryIsAllOrNothing(t *testing.T) {
 		if s := w.stepStatus(ws, run, a.ID).Status; end == Approved != (s == StepRunning) || end == Expired != (s == StepBlocked) {
 			t.Errorf("it is %v, its step %v", end, s)
 		}
-		w.mustBalance()
+		w.mustVerify()
 	}
 }
 

@@ -146,9 +146,9 @@ func drawFilter(t *rapid.T, made []madeRun) (f RunFilter) {
 // have exactly the runs that match, however few runs may be looked at at once.
 func TestASearchFindsExactlyWhatMatches(t *testing.T) {
 	w := newWorld(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	made := makeRuns(w, ws)
-	w.tagged(w.roomy(), "acme/maria", `{"title":"Refund of others","agent":"billing"}`)
+	w.tagged(w.unlimitedWorkspace(), "acme/maria", `{"title":"Refund of others","agent":"billing"}`)
 	w.index()
 	rapid.Check(t, func(t *rapid.T) {
 		f := drawFilter(t, made)
@@ -231,7 +231,7 @@ func allPages(t *rapid.T, s *Store, ws WorkspaceKey, f RunFilter) (runs []madeRu
 
 func TestACursorFitsItsOwnSearchOnly(t *testing.T) {
 	w := newWorld(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	for range 3 {
 		w.tagged(ws, "u", `{"title":"refund"}`)
 	}
@@ -274,7 +274,7 @@ func TestTagsAreTakenFromMetadata(t *testing.T) {
 // value's row, and the books agree.
 func TestUsageByTagIsBoundedAndProvable(t *testing.T) {
 	w := audited(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	w.price(ws, "gpt-4o", 2_500_000, 10_000_000)
 	for i := range maxTagValues + 20 {
 		w.tagged(ws, "u", fmt.Sprintf(`{"agent":"a%d"}`, i))
@@ -300,7 +300,7 @@ func TestUsageByTagIsBoundedAndProvable(t *testing.T) {
 // The index forgets whoever is erased, and whatever retention deletes.
 func TestTheIndexForgetsTheErasedAndTheExpired(t *testing.T) {
 	w := newWorld(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	w.price(ws, "gpt-4o", 2_500_000, 10_000_000)
 	metadata := `{"title":"` + mariaTitle + `","tags":{"customer":"marias-bakery","env":"live"}}`
 	other := w.tagged(ws, "jo", `{"title":"t","tags":{"env":"live"}}`)
@@ -362,7 +362,7 @@ func TestTheIndexForgetsTheErasedAndTheExpired(t *testing.T) {
 // writes meanwhile.
 func TestTheIndexGoesOnWhereItWas(t *testing.T) {
 	w := newWorld(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	run := w.tagged(ws, "u", `{"title":"one"}`)
 	w.call(ws, run, "first model")
 	w.index()

@@ -61,7 +61,7 @@ func startRun(tx *Tx, c Caller, in NewRun, decide Decider, e *policyEvaluation) 
 	}
 	var call *policyCall
 	if d.Allowed() {
-		if call, d, err = askAboutStart(tx, ws, state.user.id, in, e, d); err != nil {
+		if call, d, err = decidePoliciesForStart(tx, ws, state.user.id, in, e, d); err != nil {
 			return Answer{}, err
 		}
 	}

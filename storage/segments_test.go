@@ -39,7 +39,7 @@ func (w *world) interleaved(ws WorkspaceKey, runs, steps int) (ids []uuid.UUID, 
 func TestStepsOfManySegmentsAreOneRuns(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	runs, steps := w.interleaved(ws, 3, 450) // 1350 steps are three segments
 	if n, most := w.number(`SELECT count(DISTINCT segment) FROM steps`), w.number(fullest); n != 3 || most != segmentSteps {
 		t.Errorf("%d segments of at most %d steps", n, most)
@@ -64,7 +64,7 @@ func TestStepsOfManySegmentsAreOneRuns(t *testing.T) {
 			}
 		}
 	}
-	w.mustBalance()
+	w.mustVerify()
 	w.mustRememberTheTruth()
 
 	w.Advance(91 * 24 * time.Hour)
@@ -78,7 +78,7 @@ func TestStepsOfManySegmentsAreOneRuns(t *testing.T) {
 func TestAStepOfLongAgoIsUpdated(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	run := w.start(ws, "u").ID
 	first := w.step(ws, run)
 	for range 2 * searchedSegments {
@@ -92,14 +92,14 @@ func TestAStepOfLongAgoIsUpdated(t *testing.T) {
 	if !errors.Is(err, ErrNotFound) {
 		t.Errorf("a step that is none: %v", err)
 	}
-	w.mustBalance()
+	w.mustVerify()
 }
 
 // A store that opens goes on in a segment of its own: it does not know how full the last one is.
 func TestSegmentsGoOnWhereTheyEnded(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	run := w.start(ws, "u").ID
 	for i := range 3 {
 		w.step(ws, run)
@@ -112,14 +112,14 @@ func TestSegmentsGoOnWhereTheyEnded(t *testing.T) {
 	if n := len(w.detail(ws, run).Steps); n != 3 {
 		t.Errorf("the run has %d steps", n)
 	}
-	w.mustBalance()
+	w.mustVerify()
 }
 
 // What a failed job listed is not listed, and the run must not believe it is.
 func TestAStepThatFailsListsNothing(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	run := w.start(ws, "u").ID
 	broken := errors.New("broken")
 	err := w.write(t.Context(), modeCached, func(tx *Tx) error {
@@ -133,7 +133,7 @@ func TestAStepThatFailsListsNothing(t *testing.T) {
 		t.Fatalf("%v", err)
 	}
 	w.step(ws, run)
-	w.mustBalance()
+	w.mustVerify()
 	w.mustRememberTheTruth()
 }
 
@@ -141,7 +141,7 @@ func TestAStepThatFailsListsNothing(t *testing.T) {
 func TestAStepBetweenThePiecesOfItsRunsDeletionIsListed(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	run := w.start(ws, "u").ID
 	// So many keys keep the run for another piece when its steps are gone.
 	_, err := w.aside.ExecContext(t.Context(), `WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < $1)
@@ -154,7 +154,7 @@ func TestAStepBetweenThePiecesOfItsRunsDeletionIsListed(t *testing.T) {
 		t.Fatalf("%d steps are left, more to delete: %v", left, more)
 	}
 	w.step(ws, run) // denied: the run has ended
-	w.mustBalance()
+	w.mustVerify()
 	w.mustRememberTheTruth()
 	for w.expirePiece(ws) {
 	}
@@ -167,7 +167,7 @@ func TestAStepBetweenThePiecesOfItsRunsDeletionIsListed(t *testing.T) {
 func TestADenialOfNoStepExpires(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	for range 2 {
 		w.end(ws, w.start(ws, "u").ID, RunCompleted)
 	}
@@ -182,7 +182,7 @@ func TestADenialOfNoStepExpires(t *testing.T) {
 func TestRepairListsStepsUnderTheirRuns(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	runs, _ := w.interleaved(ws, 2, 300)
 	w.elsewhere(`DELETE FROM run_segments WHERE run_id = $1`, w.internal(runs[0]))
 	w.elsewhere(`INSERT INTO run_segments VALUES ($1, 77), (99, 1)`, w.internal(runs[0]))
@@ -196,5 +196,5 @@ func TestRepairListsStepsUnderTheirRuns(t *testing.T) {
 	if n := len(w.detail(ws, runs[0]).Steps); n != 300 {
 		t.Errorf("%d steps are listed after the repair", n)
 	}
-	w.mustBalance()
+	w.mustVerify()
 }

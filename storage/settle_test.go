@@ -209,7 +209,7 @@ func TestPlanSetAnewWritesNoHistory(t *testing.T) {
 // new retention goes at the next clean-up, not before.
 func TestADowngradeLeavesWhatRunsAndWhatIsRememberedForNow(t *testing.T) {
 	w := newWorld(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	old := w.start(ws, "u")
 	w.end(ws, old.ID, RunCompleted)
 	w.Advance(2 * 24 * time.Hour)

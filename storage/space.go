@@ -88,8 +88,8 @@ func expiring(tx *Tx, ws WorkspaceKey, before time.Time) (e Expiring, err error)
 	return e, err
 }
 
-// AllExpiring is Expiring of all workspaces together.
-func (s *Store) AllExpiring(ctx context.Context, within time.Duration) (all Expiring, err error) {
+// TotalExpiring is Expiring of all workspaces together.
+func (s *Store) TotalExpiring(ctx context.Context, within time.Duration) (all Expiring, err error) {
 	workspaces, err := s.retentions(ctx)
 	for _, w := range workspaces {
 		e, readErr := s.Expiring(ctx, w.ws, within)

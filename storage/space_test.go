@@ -71,17 +71,17 @@ func TestSpaceOfExpiredRunsIsGivenBackToTheDisk(t *testing.T) {
 	if before < 16<<20 || after > 6<<20 || int64(n)*4096 < 10<<20 {
 		t.Errorf("the file had %d bytes and has %d, %d pages were given back", before, after, n)
 	}
-	if all, err := w.AllExpiring(t.Context(), 366*24*time.Hour); all.Runs != 4 || err != nil {
+	if all, err := w.TotalExpiring(t.Context(), 366*24*time.Hour); all.Runs != 4 || err != nil {
 		t.Errorf("of all workspaces expires %+v, %v", all, err)
 	}
-	w.mustBalance()
+	w.mustVerify()
 	w.mustRememberTheTruth()
 }
 
 // The pages that are moved are not those of one slice: others write in between.
 func TestOtherWritesGetInWhileTheFileShrinks(t *testing.T) {
 	w := newWorld(t)
-	ws, kept := w.workspace(plans.Basic), w.roomy()
+	ws, kept := w.workspace(plans.Basic), w.unlimitedWorkspace()
 	w.ballast(ws, 6)
 	w.ballast(kept, 4)
 	w.Advance(25 * time.Hour)

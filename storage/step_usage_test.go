@@ -65,7 +65,7 @@ func (w *world) everyUsage(ws WorkspaceKey) {
 // all that was reported at last, and the books agree.
 func TestAStepCostsWhatItsTokensDoByTheirKinds(t *testing.T) {
 	w := audited(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	w.priceAll(ws, "classed", classed)
 	rates := parsedRates(t, classed)
 	rapid.Check(t, func(t *rapid.T) {
@@ -110,7 +110,7 @@ func TestAStepCostsWhatItsTokensDoByTheirKinds(t *testing.T) {
 
 func TestPartsBeyondTheirWholeRaiseIt(t *testing.T) {
 	w := audited(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	w.price(ws, "gpt-4o", 1_000_000, 1_000_000)
 	run := w.start(ws, "u").ID
 	s := w.report(ws, run, w.call(ws, run, "gpt-4o"), StepUpdate{
@@ -124,7 +124,7 @@ func TestPartsBeyondTheirWholeRaiseIt(t *testing.T) {
 
 func TestAServiceTierHasTheCataloguesPrice(t *testing.T) {
 	w := cataloguing(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	w.catalogue(ws, true)
 	run := w.start(ws, "u").ID
 	step := w.call(ws, run, "plain")
@@ -141,7 +141,7 @@ func TestAServiceTierHasTheCataloguesPrice(t *testing.T) {
 
 func TestAReportedCostIsBookedWhereItIsTrustedAndNothingIsKnown(t *testing.T) {
 	w := audited(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	run, cost := w.start(ws, "u").ID, 25*plans.Money(1_000_000)
 	in := StepUpdate{Status: StepCompleted, PromptTokens: new(int64(10)), ReportedCost: &cost}
 	step := w.call(ws, run, "router/auto")
@@ -162,7 +162,7 @@ func TestAReportedCostIsBookedWhereItIsTrustedAndNothingIsKnown(t *testing.T) {
 
 func TestACallOfAToolCostsWhatItsEntrySays(t *testing.T) {
 	w := audited(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	run := w.start(ws, "u").ID
 	before := w.tool(ws, run, "search")
 	w.priceAll(ws, toolPrefix+"search", "in=0 out=0 call=0.005")
@@ -190,7 +190,7 @@ func TestACallOfAToolCostsWhatItsEntrySays(t *testing.T) {
 
 func TestUnpricedModelsAreRefusedWhereAskedFor(t *testing.T) {
 	w := audited(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	run := w.start(ws, "u").ID
 	deny := true
 	_, err := w.UpdateWorkspace(t.Context(), ws, WorkspaceChange{RefuseUnpriced: &deny})
@@ -225,40 +225,40 @@ func TestUnpricedModelsAreRefusedWhereAskedFor(t *testing.T) {
 // A tool may get its price after the step has used tokens without one.
 func TestUnpricedTokensOfAToolMoveToItsEntry(t *testing.T) {
 	w := audited(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	run := w.start(ws, "u").ID
 	step := w.tool(ws, run, "search")
 	used := StepUpdate{Status: StepCompleted, PromptTokens: new(int64(30)), CompletionTokens: new(int64(12))}
 	mustCostNothingKnown(t, w.report(ws, run, step, used).Step)
-	w.mustGap(ws, run, "", Gaps{UnpricedTokens: 42, UnpricedSteps: 1})
+	w.mustHaveUnpriced(ws, run, "", Gaps{UnpricedTokens: 42, UnpricedSteps: 1})
 	w.priceAll(ws, toolPrefix+"search", "in=1 out=0 call=0.005")
 	if s := w.report(ws, run, step, used); s.Cost == nil || *s.Cost != 5_030_000 {
 		t.Errorf("once priced: %+v", s.Step)
 	}
-	w.mustGap(ws, run, toolPrefix+"search", Gaps{})
+	w.mustHaveUnpriced(ws, run, toolPrefix+"search", Gaps{})
 }
 
 // What was booked on a provider's word stays booked when the word is trusted no more.
 func TestAReportedCostStaysBooked(t *testing.T) {
 	w := audited(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	trust := func(on bool) {
 		_, err := w.UpdateWorkspace(t.Context(), ws, WorkspaceChange{TrustReportedCost: &on})
 		w.must(err)
 	}
 	run, cost := w.start(ws, "u").ID, plans.Money(7_000_000)
 	step, in := w.call(ws, run, "router/auto"), StepUpdate{PromptTokens: new(int64(10)), ReportedCost: &cost}
-	mustBook := func() {
+	mustHaveBooked := func() {
 		t.Helper()
 		if s := w.report(ws, run, step, in); s.Cost == nil || *s.Cost != cost || s.Price != (PriceOrigin{Source: PriceReported}) {
 			t.Errorf("reported %v, booked %v by %+v", cost, s.Cost, s.Price)
 		}
 	}
 	trust(true)
-	mustBook()
+	mustHaveBooked()
 	trust(false)
-	mustBook()
+	mustHaveBooked()
 	cost = 5_000_000
-	mustBook()
+	mustHaveBooked()
 	mustCostNothingKnown(t, w.report(ws, run, w.call(ws, run, "router/auto"), in).Step)
 }

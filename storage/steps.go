@@ -46,13 +46,13 @@ func createStep(tx *Tx, c Caller, run uuid.UUID, in NewStep, decide Decider, e *
 	if first, err := replay(tx, c.Workspace, r.id, in.Idempotency); err != nil || first != nil {
 		return Answer{Replay: first}, err
 	}
-	if state.Unpriced, err = refusesModel(tx, c.Workspace, in); err != nil {
+	if state.Unpriced, err = deniesUnpriced(tx, c.Workspace, in); err != nil {
 		return Answer{}, err
 	}
 	d := decide(guard.Request{Kind: guard.Step, At: tx.now}, state)
 	var call *policyCall
 	if d.Allowed() {
-		if call, d, err = askAboutStep(tx, ws, r, run, in, e, d); err != nil {
+		if call, d, err = decidePoliciesForStep(tx, ws, r, run, in, e, d); err != nil {
 			return Answer{}, err
 		}
 	}
@@ -81,9 +81,9 @@ func createStep(tx *Tx, c Caller, run uuid.UUID, in NewStep, decide Decider, e *
 	return a, nil
 }
 
-// refusesModel reports whether the step calls a model that has no price, and the
+// deniesUnpriced reports whether the step calls a model that has no price, and the
 // workspace refuses that.
-func refusesModel(tx *Tx, ws WorkspaceKey, in NewStep) (bool, error) {
+func deniesUnpriced(tx *Tx, ws WorkspaceKey, in NewStep) (bool, error) {
 	w, err := tx.cache.workspaces.get(tx, ws)
 	if err != nil || !w.refusesUnpriced || in.Type != ModelCall || in.Model == nil {
 		return false, err

@@ -32,7 +32,7 @@ func (w *world) outlined(ws WorkspaceKey, run uuid.UUID, limit int) (steps []Ste
 // whatever the size of its pages; equal inputs are told from others.
 func TestAnOutlineIsTheStepsWithoutTheirPayloads(t *testing.T) {
 	w := newWorld(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	run := w.start(ws, "u").ID
 	w.price(ws, "dear", 3, 5)
 	tool := "search"
@@ -80,7 +80,7 @@ func TestABreakdownAddsUpToTheRun(t *testing.T) {
 	for seed := range uint64(8) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			w, r := audited(t), rand.New(rand.NewPCG(seed, 1))
-			ws := w.roomy()
+			ws := w.unlimitedWorkspace()
 			run := w.start(ws, "u").ID
 			for n := range 60 {
 				model := fmt.Sprintf("model-%d", r.IntN(6))
@@ -130,7 +130,7 @@ func TestABreakdownAddsUpToTheRun(t *testing.T) {
 
 func TestNeighboursAreTheRunsBeforeAndAfter(t *testing.T) {
 	w := newWorld(t)
-	ws, other := w.roomy(), w.roomy()
+	ws, other := w.unlimitedWorkspace(), w.unlimitedWorkspace()
 	var ids []uuid.UUID
 	for range 3 {
 		ids = append(ids, w.start(ws, "u").ID)

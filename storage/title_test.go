@@ -56,7 +56,7 @@ func TestTitleIsNeverTooLongNorUnfolded(t *testing.T) {
 
 func TestTitleIsListedAndRead(t *testing.T) {
 	w := audited(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	a, err := w.StartRun(t.Context(), Caller{Workspace: ws}, NewRun{UserID: "u", Metadata: []byte(`{"task":"Sort the mail"}`)}, guard.Decide)
 	w.must(err)
 	w.Advance(1e9)

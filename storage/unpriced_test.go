@@ -35,9 +35,9 @@ func (w *world) report(ws WorkspaceKey, run, step uuid.UUID, in StepUpdate) Step
 
 func (u StepUpdated) modelIgnored() bool { return u.Repaired&RepairOf("model") != 0 }
 
-// mustGap checks how much usage has no known cost today, in the run and for the model. An empty
+// mustHaveUnpriced checks how much usage has no known cost today, in the run and for the model. An empty
 // name stands for no model.
-func (w *world) mustGap(ws WorkspaceKey, run uuid.UUID, model string, want Gaps) {
+func (w *world) mustHaveUnpriced(ws WorkspaceKey, run uuid.UUID, model string, want Gaps) {
 	w.t.Helper()
 	u, err := w.Usage(context.Background(), ws)
 	w.must(err)
@@ -66,7 +66,7 @@ func TestUnpricedStepIsPricedByTheNextReportAfterThePriceIsKnown(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := audited(t)
-			ws := w.roomy()
+			ws := w.unlimitedWorkspace()
 			run := w.start(ws, "u").ID
 			step := w.call(ws, run, "new-model")
 			first := w.report(ws, run, step, StepUpdate{Status: StepCompleted, PromptTokens: new(int64(1_000_000))})
@@ -74,7 +74,7 @@ func TestUnpricedStepIsPricedByTheNextReportAfterThePriceIsKnown(t *testing.T) {
 			if !first.NewlyUnpriced || first.UnpricedTokens != 1_000_000 || !first.Booked {
 				t.Errorf("the first report: %+v", first)
 			}
-			w.mustGap(ws, run, "new-model", Gaps{UnpricedTokens: 1_000_000, UnpricedSteps: 1})
+			w.mustHaveUnpriced(ws, run, "new-model", Gaps{UnpricedTokens: 1_000_000, UnpricedSteps: 1})
 			users, _, err := w.Users(t.Context(), ws, UserFilter{Limit: 1})
 			w.must(err)
 			if want := (UserSpend{UnpricedTokens: 1_000_000}); users[0].Today != want || users[0].Last30Days != want {
@@ -89,10 +89,10 @@ func TestUnpricedStepIsPricedByTheNextReportAfterThePriceIsKnown(t *testing.T) {
 			w.Advance(24 * time.Hour)
 			priced := w.report(ws, run, step, again)
 			mustCost(t, priced.Step, plans.Money(priced.PromptTokens)*microUSD)
-			w.mustBook(ws, noon(), plans.Money(priced.PromptTokens)*microUSD, priced.PromptTokens, 0)
-			w.mustBook(ws, w.Now(), 0, 0, 0)
+			w.mustHaveBooked(ws, noon(), plans.Money(priced.PromptTokens)*microUSD, priced.PromptTokens, 0)
+			w.mustHaveBooked(ws, w.Now(), 0, 0, 0)
 			w.Set(noon())
-			w.mustGap(ws, run, "new-model", Gaps{})
+			w.mustHaveUnpriced(ws, run, "new-model", Gaps{})
 			if priced.NewlyUnpriced || priced.UnpricedTokens != 0 {
 				t.Errorf("after the price: %+v", priced)
 			}
@@ -102,7 +102,7 @@ func TestUnpricedStepIsPricedByTheNextReportAfterThePriceIsKnown(t *testing.T) {
 	}
 }
 
-func TestModelThatReallyAnsweredIsTakenUntilUsageIsBooked(t *testing.T) {
+func TestReportedModelReplacesRequestedUntilUsageIsBooked(t *testing.T) {
 	w, ws, run, _ := priced(t)
 	usage := func(model string, prompt int64) StepUpdate {
 		return StepUpdate{Status: StepCompleted, Model: &model, PromptTokens: &prompt}
@@ -151,23 +151,23 @@ func TestCompletedModelCallWithoutUsageIsCounted(t *testing.T) {
 			w.Set(noon().Add(11 * time.Hour))
 			step, other := w.call(ws, run, "gpt-4o"), w.call(ws, run, "")
 			w.report(ws, run, step, StepUpdate{Status: StepFailed}) // a failed call needs no tokens
-			w.mustGap(ws, run, "gpt-4o", Gaps{})
+			w.mustHaveUnpriced(ws, run, "gpt-4o", Gaps{})
 			w.Advance(2 * time.Hour) // over midnight
 			s := w.report(ws, run, step, report)
 			if !s.WithoutUsage || w.report(ws, run, step, report).WithoutUsage {
 				t.Errorf("not reported exactly once: %+v", s)
 			}
 			w.Set(noon())
-			w.mustGap(ws, run, "gpt-4o", Gaps{CallsWithoutUsage: 1}) // on the day it first ended
+			w.mustHaveUnpriced(ws, run, "gpt-4o", Gaps{CallsWithoutUsage: 1}) // on the day it first ended
 			w.report(ws, run, step, StepUpdate{Model: new("gpt-4o-mini")})
-			w.mustGap(ws, run, "gpt-4o-mini", Gaps{CallsWithoutUsage: 1})
+			w.mustHaveUnpriced(ws, run, "gpt-4o-mini", Gaps{CallsWithoutUsage: 1})
 			w.report(ws, run, other, report)
-			w.mustBalance()
+			w.mustVerify()
 			w.Advance(48 * time.Hour)
 			w.report(ws, run, step, StepUpdate{PromptTokens: new(int64(4))}) // late usage
 			w.report(ws, run, other, StepUpdate{Status: StepFailed})
 			w.Set(noon())
-			w.mustBalance()
+			w.mustVerify()
 			d, err := w.Run(t.Context(), ws, run, "")
 			w.must(err)
 			if d.CallsWithoutUsage != 0 {
@@ -184,7 +184,7 @@ func TestCompletedModelCallWithoutUsageIsCounted(t *testing.T) {
 
 // Only usage without a known price is reported as unpriced. No usage, a price of zero and an
 // unpriced call of no tokens are not.
-func TestNoPriceIsToldOnlyOfUsage(t *testing.T) {
+func TestOnlyUsageIsReportedAsUnpriced(t *testing.T) {
 	w, ws, run, step := priced(t)
 	w.price(ws, "free", 0, 0)
 	for name, s := range map[string]StepUpdated{
@@ -196,5 +196,5 @@ func TestNoPriceIsToldOnlyOfUsage(t *testing.T) {
 			t.Errorf("%s: %+v", name, s)
 		}
 	}
-	w.mustGap(ws, run, "", Gaps{})
+	w.mustHaveUnpriced(ws, run, "", Gaps{})
 }

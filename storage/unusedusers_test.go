@@ -76,7 +76,7 @@ func TestUsersMadeByDeniedStartsAloneAreExpiredWithTheirRuns(t *testing.T) {
 		t.Errorf("%d denials are counted, want 303", n)
 	}
 	w.mustRememberTheTruth()
-	w.mustBalance()
+	w.mustVerify()
 
 	for _, user := range []string{"stranger 1", "stranger 2"} { // as if never seen
 		w.denied(ws, user)
@@ -88,7 +88,7 @@ func TestUsersMadeByDeniedStartsAloneAreExpiredWithTheirRuns(t *testing.T) {
 		t.Errorf("after another day there are %q", got)
 	}
 	w.mustRememberTheTruth()
-	w.mustBalance()
+	w.mustVerify()
 }
 
 // Between the look and the deletion a user may come back, who is then kept.
@@ -129,5 +129,5 @@ func TestUserWhoComesBackIsNotExpired(t *testing.T) {
 		t.Errorf("the expired user: %v", err)
 	}
 	w.mustRememberTheTruth()
-	w.mustBalance()
+	w.mustVerify()
 }

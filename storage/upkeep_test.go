@@ -42,7 +42,7 @@ const slots = `SELECT running_runs FROM workspaces WHERE id = $1`
 
 func TestIdleSweepEndsExactlyTheIdleRuns(t *testing.T) {
 	w := newWorld(t)
-	short, long := w.roomy(), w.roomy()
+	short, long := w.unlimitedWorkspace(), w.unlimitedWorkspace()
 	w.idleTimeout(short, time.Minute)
 	silent, ofLong, ended := w.start(short, "u"), w.start(long, "u"), w.start(short, "u")
 	done := w.step(short, silent.ID)
@@ -96,7 +96,7 @@ func TestIdleSweepEndsExactlyTheIdleRuns(t *testing.T) {
 func TestIdleSweepSparesARunThatCallsMeanwhile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
-		ws := w.roomy()
+		ws := w.unlimitedWorkspace()
 		run := w.start(ws, "u")
 		w.Advance(DefaultRunIdleTimeout + time.Second)
 		release, both := w.hold(), make(chan error, 2)
@@ -132,7 +132,7 @@ func TestClientsWordReplacesThatOfTheIdleSweep(t *testing.T) {
 	ends := []RunStatus{RunCompleted, RunFailed, RunBlocked}
 	for _, status := range ends {
 		w := newWorld(t)
-		ws := w.roomy()
+		ws := w.unlimitedWorkspace()
 		w.start(ws, "keeps a slot")
 		w.Advance(time.Minute)
 		run := w.start(ws, "u")
@@ -294,7 +294,7 @@ func TestRetentionDeletesWholeRunsByThePlanAndNoFigure(t *testing.T) {
 
 func TestExpireDeletesKeysOfMoreThanADay(t *testing.T) {
 	w := newWorld(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	const old = 501 // several pieces
 	w.must(w.write(t.Context(), modeBulkSQL, func(tx *Tx) error {
 		for i := range old {
@@ -333,7 +333,7 @@ func (w *world) slowDeletions(each time.Duration) {
 func TestOtherWritesGetInBetweenTheDeletionOfALargeRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
-		ws := w.roomy()
+		ws := w.unlimitedWorkspace()
 		run := w.start(ws, "u")
 		const steps = 5_000
 		seedSteps(t, w, ws, run.ID, steps)
@@ -377,7 +377,7 @@ func TestOtherWritesGetInBetweenTheDeletionOfALargeRun(t *testing.T) {
 func TestUpkeepWaitsForAPlaceInAFullQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, func(o *Options) { o.QueueSize = 1 })
-		ws := w.roomy()
+		ws := w.unlimitedWorkspace()
 		w.start(ws, "u")
 		w.Advance(DefaultRunIdleTimeout + time.Second)
 		release := w.hold()
@@ -409,7 +409,7 @@ func TestUpkeepWaitsForAPlaceInAFullQueue(t *testing.T) {
 func TestASweepThatFailsEndsNoRunByHalf(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) { // where both runs are one slice's, however slow the machine
 		w := newWorld(t)
-		ws := w.roomy()
+		ws := w.unlimitedWorkspace()
 		for range 2 {
 			w.start(ws, "u")
 		}

@@ -41,11 +41,11 @@ func seedSpend(w *world, ws WorkspaceKey, spends [][2]int64) {
 
 func TestUsersBySpendAreThoseOfANaiveSort(t *testing.T) {
 	w := newWorld(t)
-	other := w.roomy()
+	other := w.unlimitedWorkspace()
 	seedSpend(w, other, [][2]int64{{1000, 0}, {0, 0}})
 	yes, no := true, false
 	rapid.Check(t, func(r *rapid.T) {
-		ws := w.roomy()
+		ws := w.unlimitedWorkspace()
 		var spends [][2]int64
 		for range rapid.IntRange(0, 25).Draw(r, "users") {
 			spends = append(spends, [2]int64{rapid.Int64Range(0, 4).Draw(r, "spend"), rapid.Int64Range(0, 35).Draw(r, "days ago")})
@@ -90,7 +90,7 @@ func TestUsersBySpendAreThoseOfANaiveSort(t *testing.T) {
 
 func TestCursorOfOneOrderIsRefusedByTheOther(t *testing.T) {
 	w := newWorld(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	seedSpend(w, ws, [][2]int64{{1, 0}, {2, 0}, {0, 0}, {0, 0}})
 	for _, bySpend := range []bool{true, false} {
 		f := UserFilter{Limit: 1, BySpend: bySpend}
@@ -151,7 +151,7 @@ func listUserIDs(s *Store, ws WorkspaceKey, f UserFilter, between func()) (ids [
 
 func TestUserFiltersAreThoseOfANaiveSearch(t *testing.T) {
 	w := newWorld(t)
-	ws, other := w.roomy(), w.roomy()
+	ws, other := w.unlimitedWorkspace(), w.unlimitedWorkspace()
 	names := []string{
 		`100%`, `100x`, `a_b`, `axb`, `A_B`, `back\slash`, `back/slash`, `%`, `_`, `\`, `\%`, `\_`, `%%`, `a%b_c\d`,
 		`é`, `É`, `日本`, `ab`, `AB`, `aB`, ` `, `'`, `"`, `--`,
@@ -191,7 +191,7 @@ func TestUserFiltersAreThoseOfANaiveSearch(t *testing.T) {
 
 func TestUsersPageThroughInsertionsAndDeletionsWithoutRepeatOrGap(t *testing.T) {
 	w := newWorld(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	var want []string
 	for i := range 100 {
 		want = append(want, fmt.Sprintf("u%d", i))
@@ -214,7 +214,7 @@ func TestUsersPageThroughInsertionsAndDeletionsWithoutRepeatOrGap(t *testing.T) 
 
 func TestUserShowsSpendOfTodayAndThirtyDays(t *testing.T) {
 	w := newWorld(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	w.price(ws, "gpt-4o", 1000, 1000)
 	for _, spend := range []struct {
 		daysAgo int

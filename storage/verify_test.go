@@ -21,7 +21,7 @@ import (
 // everyKind makes a workspace whose books hold something of every kind.
 func (w *world) everyKind() WorkspaceKey {
 	w.t.Helper()
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	w.price(ws, "gpt-4o", 2_500_000, 10_000_000)
 	run, err := w.StartRun(context.Background(), w.caller(ws), NewRun{UserID: "u", Metadata: []byte(`{"agent":"a"}`)}, guard.Decide)
 	w.must(err)
@@ -202,7 +202,7 @@ func TestBooksOutliveTheirLedger(t *testing.T) {
 	if n, err := w.Expire(t.Context()); err != nil || n != 2 {
 		t.Fatalf("%d runs expired, %v", n, err)
 	}
-	w.mustBalance()
+	w.mustVerify()
 	// What is left still proves a lower bound, and what came later everything.
 	w.elsewhere(`
 		UPDATE workspace_days SET run_count = run_count + 1, spend_nanos = spend_nanos - 1;
@@ -225,14 +225,14 @@ func TestBooksOutliveTheirLedger(t *testing.T) {
 	}
 	w.elsewhere(`UPDATE workspace_days SET run_count = 3 WHERE workspace_id = 1`)
 	w.end(ws, old.ID, RunCompleted)
-	w.mustBalance()
+	w.mustVerify()
 }
 
 // Retention works in pieces, and a crash may come between two.
 func TestBooksHoldBetweenTheDeletionOfARunsSteps(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	w.price(ws, "gpt-4o", 2_500_000, 10_000_000)
 	run := w.start(ws, "u")
 	for range 250 { // pieces and segments may end together
@@ -247,7 +247,7 @@ func TestBooksHoldBetweenTheDeletionOfARunsSteps(t *testing.T) {
 	pieces := 0
 	for more := true; more; pieces++ {
 		more = w.expirePiece(ws)
-		w.mustBalance()
+		w.mustVerify()
 	}
 	if pieces < 5 || w.number(`SELECT count(*) FROM steps`) != 0 {
 		t.Errorf("%d pieces, %d steps are left", pieces, w.number(`SELECT count(*) FROM steps`))

@@ -36,14 +36,14 @@ func TestWritersConnectionIsReplacedWhenATransactionStatementFails(t *testing.T)
 		"begin, not begun":    func(w *world) { w.failing("BEGIN IMMEDIATE", nothing) },
 		"commit, not done":    func(w *world) { w.failing("COMMIT", nothing) },
 		"commit, rolled back": func(w *world) { w.failing("COMMIT", func() error { return w.hooks().writerConn.Run("ROLLBACK") }) },
-		"rollback, not done":  func(w *world) { w.failing("ROLLBACK", nothing); w.failsOnce() },
+		"rollback, not done":  func(w *world) { w.failing("ROLLBACK", nothing); w.failNextRelease() },
 		"rollback, all undone": func(w *world) {
 			w.failing("ROLLBACK", func() error { return w.hooks().writerConn.Run("ROLLBACK") })
-			w.failsOnce()
+			w.failNextRelease()
 		},
 	} {
 		w := newWorld(t)
-		ws := w.roomy()
+		ws := w.unlimitedWorkspace()
 		replaced := 0
 		w.hooks().onReopen = func() error { replaced++; return nil }
 		fail(w)
@@ -65,8 +65,8 @@ func TestWritersConnectionIsReplacedWhenATransactionStatementFails(t *testing.T)
 	}
 }
 
-// failsOnce makes the next batch's last savepoint fail, and so the batch.
-func (w *world) failsOnce() {
+// failNextRelease makes the next batch's last savepoint fail, and so the batch.
+func (w *world) failNextRelease() {
 	h := w.hooks()
 	inner := h.onRun
 	h.onRun = func(query string) error {

@@ -389,7 +389,7 @@ func (w *world) mustFailAll(release func(), jobs []*job) {
 
 func TestFullDiskInAWriteLosesTheBatchWholeAndHeals(t *testing.T) {
 	w := newWorld(t)
-	ws := w.roomy()
+	ws := w.unlimitedWorkspace()
 	limitPages := func(n int64) {
 		limit := func() error { return w.file().writer.Run(fmt.Sprintf(`PRAGMA max_page_count = %d`, n)) }
 		w.must(w.write(t.Context(), modeBulkSQL, func(*Tx) error { return limit() }))

@@ -31,8 +31,8 @@ func (a Answers) Minus(b Answers) Answers {
 // Open opens the file of a server that is stopped, for reading.
 func Open(path string) (*sql.DB, error) { return open(path, "immutable=1&mode=ro") }
 
-// OpenBeside opens the file of a server that runs, for reading.
-func OpenBeside(path string) (*sql.DB, error) {
+// OpenLive opens the file of a server that runs, for reading.
+func OpenLive(path string) (*sql.DB, error) {
 	return open(path, "mode=ro&_pragma=busy_timeout(5000)")
 }
 

@@ -10,7 +10,7 @@ import (
 	"github.com/pikarc/server/bench/proc"
 )
 
-func TestAFilledFileHasRightBooks(t *testing.T) {
+func TestFilledFileVerifies(t *testing.T) {
 	dir := t.TempDir()
 	path, pikarc := filepath.Join(dir, "pikarc.db"), filepath.Join(dir, "pikarc")
 	if err := proc.Build(t.Context(), filepath.Join("..", ".."), pikarc); err != nil {

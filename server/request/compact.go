@@ -12,7 +12,7 @@ func compactJSON(value []byte) []byte {
 // compactMasked is compactJSON with "***" in place of each value whose name sounds
 // like a secret, at any depth, and of each text that contains an API key.
 func compactMasked(value []byte) []byte {
-	c := copier{in: value, out: make([]byte, 0, len(value)), secret: soundsSecret, text: holdsKey}
+	c := copier{in: value, out: make([]byte, 0, len(value)), secret: isSecretName, text: containsAPIKey}
 	c.value()
 	return c.out
 }

@@ -133,7 +133,7 @@ func (o *Object) Refuse(name, msg string) { o.add(name, o.value(name), valueProb
 // secret; and, where Secret reads anything at all, every field that nobody
 // asked for, since it may be a misspelt password.
 func (o *Object) hidden(name string) bool {
-	if soundsSecret(name) || slices.Contains(o.secrets, name) {
+	if isSecretName(name) || slices.Contains(o.secrets, name) {
 		return true
 	}
 	return len(o.secrets) > 0 && !slices.Contains(o.asked, name)

@@ -135,12 +135,12 @@ func TestSecretsAreMaskedWhateverTheOrderOfReading(t *testing.T) {
 
 func TestNamesThatSoundSecret(t *testing.T) {
 	for _, name := range []string{"password", "new_password", "PASSWD", "pass", "api_key", "apiKey", "client_secret", "token", "access_token", "refreshToken", "tokens", "Authorization"} {
-		if !soundsSecret(name) {
+		if !isSecretName(name) {
 			t.Errorf("%s is shown", name)
 		}
 	}
 	for _, name := range []string{"", "email", "prompt_tokens", "completion_tokens", "input_cost_per_token", "output_cost_per_token", "model", "user_id", "label"} {
-		if soundsSecret(name) {
+		if isSecretName(name) {
 			t.Errorf("%s is masked", name)
 		}
 	}

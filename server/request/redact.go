@@ -17,9 +17,9 @@ const (
 	cutInput = 256
 )
 
-// soundsSecret reports whether a field of this name may hold a password or key.
+// isSecretName reports whether a field of this name may hold a password or key.
 // Token counts and prices per token do not.
-func soundsSecret(name string) bool {
+func isSecretName(name string) bool {
 	name = strings.ToLower(name)
 	for _, word := range [...]string{"pass", "pwd", "secret", "key", "credential",
 		"authorization"} {
@@ -31,9 +31,9 @@ func soundsSecret(name string) bool {
 		!strings.HasSuffix(name, "_per_token")
 }
 
-// holdsKey reports whether a text contains what looks like one of our API keys,
+// containsAPIKey reports whether a text contains what looks like one of our API keys,
 // lg_<8 characters>_<secret>: callers paste them into the wrong field.
-func holdsKey(text string) bool {
+func containsAPIKey(text string) bool {
 	const prefix, shape = "lg_", len("lg_01234567_")
 	for {
 		_, rest, found := strings.Cut(text, prefix)
@@ -54,14 +54,14 @@ func redactJSON(value []byte) any { return bounded(compactMasked(value)) }
 // redactStrings is redactJSON for a value whose field names do not show what is
 // secret: it masks all strings.
 func redactStrings(value []byte) any {
-	c := copier{in: value, secret: soundsSecret, text: func(string) bool { return true }}
+	c := copier{in: value, secret: isSecretName, text: func(string) bool { return true }}
 	c.value()
 	return bounded(c.out)
 }
 
 // redactText renders a text from the path or the query for a problem's input.
 func redactText(name, text string) any {
-	if soundsSecret(name) || holdsKey(text) {
+	if isSecretName(name) || containsAPIKey(text) {
 		return masked
 	}
 	if len(text) > maxInput {
