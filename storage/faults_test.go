@@ -92,8 +92,8 @@ func TestAServerThatTakesNoWritesIsUnavailableUntilItDoes(t *testing.T) {
 			caller := w.caller(ws)
 			alter := "ALTER DATABASE " + w.name() + " "
 			w.administer(alter + c.spoil)
-			// Settings hold for new connections.
-			w.administer("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '" + w.name() + "'")
+			// Settings hold for new connections: the old ones are ended, and waited for.
+			w.administer("SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = '" + w.name() + "'")
 			_, err := w.StartRun(t.Context(), caller, NewRun{UserID: "u"}, guard.Decide)
 			if !errors.Is(err, ErrUnavailable) || !errors.Is(err, c.is) {
 				t.Errorf("a start: %v", err)
