@@ -64,10 +64,10 @@ func doctor(ctx context.Context, agent string, stdout io.Writer) error {
 	}
 	for _, c := range checks {
 		mark := "ok  "
-		if c.Bad {
+		if c.Failed {
 			mark = "BAD "
 		}
-		fmt.Fprintf(stdout, "%s %-12s %s\n", mark, c.What, c.Said)
+		fmt.Fprintf(stdout, "%s %-12s %s\n", mark, c.Name, c.Detail)
 	}
 	if anyFailed(checks) {
 		return errors.New("agents are not guarded as they should be: see what is BAD")
@@ -76,5 +76,5 @@ func doctor(ctx context.Context, agent string, stdout io.Writer) error {
 }
 
 func anyFailed(checks []hook.Check) bool {
-	return slices.ContainsFunc(checks, func(c hook.Check) bool { return c.Bad })
+	return slices.ContainsFunc(checks, func(c hook.Check) bool { return c.Failed })
 }

@@ -114,8 +114,8 @@ func (r Reason) HasLimit() bool {
 	return r >= WorkspaceDailyBudgetExceeded && r <= MaxConcurrentRunsExceeded || r == PolicyLimitExceeded
 }
 
-// OfPolicy reports whether the reason names a policy.
-func (r Reason) OfPolicy() bool { return r >= PolicyDenied && r <= ReviewCancelled }
+// IsPolicy reports whether the reason names a policy.
+func (r Reason) IsPolicy() bool { return r >= PolicyDenied && r <= ReviewCancelled }
 
 // Request is what is asked, and when.
 type Request struct {
@@ -132,7 +132,7 @@ type State struct {
 	KillSwitch  bool
 	UserBlocked bool
 
-	Unpriced bool // the step calls a model without a price, and the workspace refuses that
+	UnpricedRefused bool // the step calls a model without a price, and the workspace refuses that
 
 	DailyBudget     plans.Budget
 	SpentToday      plans.Money // by the workspace, this UTC day
@@ -254,7 +254,7 @@ func ask(rule Reason, at time.Time, s State) (Decision, bool) {
 		d := Decision{Limit: s.MaxConcurrentRuns, Used: s.RunningRuns}
 		return d, s.RunningRuns >= s.MaxConcurrentRuns
 	case ModelNotPriced:
-		return Decision{}, s.Unpriced
+		return Decision{}, s.UnpricedRefused
 	default:
 		return Decision{}, false
 	}

@@ -51,7 +51,7 @@ func TestMoreUseNeverTurnsADenyIntoAnAllow(t *testing.T) {
 		more.RunEnded = less.RunEnded || rapid.Bool().Draw(t, "ends")
 		more.KillSwitch = less.KillSwitch || rapid.Bool().Draw(t, "is stopped")
 		more.UserBlocked = less.UserBlocked || rapid.Bool().Draw(t, "is blocked")
-		more.Unpriced = less.Unpriced || rapid.Bool().Draw(t, "has no price")
+		more.UnpricedRefused = less.UnpricedRefused || rapid.Bool().Draw(t, "has no price")
 
 		before, after := guard.Decide(req, less), guard.Decide(req, more)
 		if !before.Allowed() && after.Allowed() {

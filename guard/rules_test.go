@@ -80,8 +80,8 @@ func contractRules() []rule {
 		},
 		{
 			reason: guard.ModelNotPriced, code: "MODEL_NOT_PRICED", step: true, itself: true,
-			objects: func(s guard.State) bool { return s.Unpriced },
-			violate: func(s *guard.State) { s.Unpriced = true },
+			objects: func(s guard.State) bool { return s.UnpricedRefused },
+			violate: func(s *guard.State) { s.UnpricedRefused = true },
 		},
 	}
 }
@@ -144,7 +144,7 @@ func anyState() *rapid.Generator[guard.State] {
 			RunEnded:          rarely.Draw(t, "ended"),
 			KillSwitch:        rarely.Draw(t, "kill switch"),
 			UserBlocked:       rarely.Draw(t, "blocked"),
-			Unpriced:          rarely.Draw(t, "unpriced"),
+			UnpricedRefused:   rarely.Draw(t, "unpriced"),
 			DailyBudget:       plans.Budget{Limit: money.Draw(t, "budget"), Set: rapid.Bool().Draw(t, "budget set")},
 			SpentToday:        money.Draw(t, "spent"),
 			UserDailyBudget:   plans.Budget{Limit: money.Draw(t, "user budget"), Set: rapid.Bool().Draw(t, "user budget set")},

@@ -19,11 +19,11 @@ import (
 	"github.com/pikarc/server/ask"
 )
 
-// Check is something that was looked at, in words for people.
+// Check is one result of doctor, in words for people.
 type Check struct {
-	What string // what was looked at
-	Said string // what was found, and what to do if it is wrong
-	Bad  bool   // an agent is not guarded so
+	Name   string // what was looked at
+	Detail string // what was found, and what to do if it is wrong
+	Failed bool   // the agent is not guarded
 }
 
 // maxSkew is how far the clocks of agent and server may differ before it matters to anybody.

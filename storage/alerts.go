@@ -42,7 +42,7 @@ func levelOf(used, amount int64) int64 {
 // a window. It is called before counters move, as notify is.
 func (tx *Tx) notifyThreshold(ws *cachedWorkspace, t threshold) error {
 	level := levelOf(t.after, t.amount)
-	if level <= levelOf(t.before, t.amount) || !ws.wants(BudgetThreshold) {
+	if level <= levelOf(t.before, t.amount) || !ws.subscribesTo(BudgetThreshold) {
 		return nil
 	}
 	told, err := readAlert(tx, ws.key, BudgetThreshold, t.subject)
@@ -96,7 +96,7 @@ func userSubject(id int64) string { return "user:" + strconv.FormatInt(id, 10) }
 // notifyUpdate tells what a step's update brings about: a budget of today that
 // is used, a model without a price. It is called before the counters move.
 func (tx *Tx) notifyUpdate(ws *cachedWorkspace, r *cachedRun, row stepRow, posts postings) error {
-	if ws.wanted == 0 {
+	if ws.subscribed == 0 {
 		return nil
 	}
 	if posts.firstUnpriced() {
@@ -104,7 +104,7 @@ func (tx *Tx) notifyUpdate(ws *cachedWorkspace, r *cachedRun, row stepRow, posts
 			return err
 		}
 	}
-	if !ws.wants(BudgetThreshold) {
+	if !ws.subscribesTo(BudgetThreshold) {
 		return nil
 	}
 	var more int64
@@ -168,7 +168,7 @@ func userBudgetAttributes(tx *Tx, ws WorkspaceKey, user int64, limit plans.Money
 const maxUnpricedNotices = 10
 
 func (tx *Tx) notifyUnpriced(ws *cachedWorkspace, row stepRow) error {
-	if !ws.wants(UnpricedModelUsed) {
+	if !ws.subscribesTo(UnpricedModelUsed) {
 		return nil
 	}
 	n, err := tx.countRecentDeliveries(ws.key, UnpricedModelUsed, time.Hour)
@@ -290,7 +290,7 @@ func (tx *Tx) checkForecast(ws *cachedWorkspace, day *cachedDay, r rates) error 
 	data := budgetAttributes(tx, ws.dailyBudget.Limit, day.spend)
 	data["usd_per_minute"] = plans.Money(rate)
 	switch {
-	case told.amount != limit && rate > 0 && (limit-day.spend)/rate < left && ws.wants(BudgetForecast):
+	case told.amount != limit && rate > 0 && (limit-day.spend)/rate < left && ws.subscribesTo(BudgetForecast):
 		reached := tx.now.Add(time.Duration((limit-day.spend)/rate) * time.Minute)
 		data["status"], data["reached_at"] = statusFiring, shownTime(reached)
 		err = saveAlert(tx, ws.key, BudgetForecast, "", alert{day: day.day, level: 1, amount: limit})
@@ -322,7 +322,7 @@ func (tx *Tx) checkSpike(ws *cachedWorkspace, r rates) error {
 	usual := int64(*r.usual) * minutesPerHour
 	data := attributes{"usd_per_hour": plans.Money(r.hour), "usual_usd_per_hour": plans.Money(usual)}
 	switch {
-	case told.day == 0 && r.hour >= spikeFloor && r.hour/spikeFactor >= usual && ws.wants(SpendSpike):
+	case told.day == 0 && r.hour >= spikeFloor && r.hour/spikeFactor >= usual && ws.subscribesTo(SpendSpike):
 		data["status"] = statusFiring
 		if usual > 0 {
 			data["factor"] = r.hour / usual

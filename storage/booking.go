@@ -101,7 +101,7 @@ func updateStep(
 			return out, err
 		}
 	}
-	if out.Repaired, err = row.report(tx, ws, r, in); err != nil {
+	if out.Repaired, err = row.applyUpdate(tx, ws, r, in); err != nil {
 		return out, err
 	}
 	posts, err := row.counted().since(tx, counted, ws.key, r)
@@ -141,12 +141,13 @@ func updateStep(
 	r.evictStep(step)
 	r.touch(tx)
 	out.Step = row.shown(r.status)
-	out.news(counted, row.counted(), row.used.capped() && !was.used.capped())
+	out.setChanges(counted, row.counted(), row.used.capped() && !was.used.capped())
 	return out, nil
 }
 
-// news sets what the update changed, from the step's contribution to the counters before and after.
-func (u *StepUpdated) news(was, now counted, capped bool) {
+// setChanges sets what the update changed, from the step's contribution to the counters before
+// and after.
+func (u *StepUpdated) setChanges(was, now contribution, capped bool) {
 	u.NewlyUnpriced = now.used.unpricedSteps > was.used.unpricedSteps
 	u.UnpricedTokens = max(0, now.used.unpricedTokens-was.used.unpricedTokens)
 	u.WithoutUsage = now.withoutUsage && !was.withoutUsage
@@ -166,13 +167,13 @@ func recordUpdateChanges(tx *Tx, ws WorkspaceKey, runID int64, row stepRow, prog
 		}
 		tx.recordChange(c)
 	}
-	if row.used.capped() && posts.fills() {
+	if row.used.capped() && posts.firstCapped() {
 		tx.recordChange(Change{Workspace: ws, Kind: SpendCapped, Run: runID, Step: row.ID})
 	}
 }
 
-// report applies an update to the step, and returns the fields that it could not keep as sent.
-func (row *stepRow) report(tx *Tx, ws *cachedWorkspace, r *cachedRun, in StepUpdate) (repaired Repairs, err error) {
+// applyUpdate applies an update to the step, and returns the fields that it could not keep as sent.
+func (row *stepRow) applyUpdate(tx *Tx, ws *cachedWorkspace, r *cachedRun, in StepUpdate) (repaired Repairs, err error) {
 	if repaired, err = row.changeModel(tx, ws.key, in.Model); err != nil {
 		return 0, err
 	}
@@ -183,7 +184,7 @@ func (row *stepRow) report(tx *Tx, ws *cachedWorkspace, r *cachedRun, in StepUpd
 		}
 	}
 	if uses {
-		raised, err := row.use(tx, ws, r, in)
+		raised, err := row.applyUsage(tx, ws, r, in)
 		if err != nil {
 			return 0, err
 		}
@@ -227,13 +228,13 @@ func (row *stepRow) clearPrice() {
 // unpriced reports whether usage is booked for which no price was known.
 func (row *stepRow) unpriced() bool { return row.bookedDay.Valid && !row.used.cost.Valid }
 
-// use applies the usage in an update. The step gets its model's price when usage is first reported,
-// or later as soon as there is one, or when the service tier changes. Without a price, the cost is
-// the one that the provider reports, if the workspace trusts it. raised names counts that were
-// raised to the sum of their parts.
-func (row *stepRow) use(tx *Tx, ws *cachedWorkspace, r *cachedRun, in StepUpdate) (raised Repairs, err error) {
+// applyUsage applies the usage in an update. The step gets its model's price when usage is first
+// reported, or later as soon as there is one, or when the service tier changes. Without a price,
+// the cost is the one that the provider reports, if the workspace trusts it. raised names counts
+// that were raised to the sum of their parts.
+func (row *stepRow) applyUsage(tx *Tx, ws *cachedWorkspace, r *cachedRun, in StepUpdate) (raised Repairs, err error) {
 	old := row.used
-	raised = row.used.take(in)
+	raised = row.used.applyCounts(in)
 	if !row.bookedDay.Valid {
 		row.bookedDay = sql.NullInt64{Int64: dayOf(tx.now), Valid: true}
 	}
@@ -250,7 +251,7 @@ func (row *stepRow) use(tx *Tx, ws *cachedWorkspace, r *cachedRun, in StepUpdate
 
 // fit books what was reported in place of what is booked already.
 func (row *stepRow) fit(tx *Tx, ws *cachedWorkspace, r *cachedRun, old usage) error {
-	rates, err := row.kept(tx, ws.key)
+	rates, err := row.chargedRates(tx, ws.key)
 	if err != nil {
 		return err
 	}

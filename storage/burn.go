@@ -111,7 +111,7 @@ type burning struct {
 
 // burn finds the minutes that a step's cost moves. What belongs to an hour that
 // is folded already changes that at once.
-func (p *postings) burn(tx *Tx, ws WorkspaceKey, was, now counted) error {
+func (p *postings) burn(tx *Tx, ws WorkspaceKey, was, now contribution) error {
 	if was.minute == now.minute {
 		return p.addMinute(tx, ws, now.minute, now.used.spend-was.used.spend)
 	}

@@ -77,7 +77,7 @@ type cachedWorkspace struct {
 	timezone          string
 	weekStart         int64
 	dates             calendar // of the two; see calendar
-	wanted            Events   // that an endpoint wants to be told of
+	subscribed        Events   // to events, by any of its endpoints
 	minutesFrom       int64    // minute from which spend_minutes is kept
 	spendFrom         int64    // and from which spend_hours is
 }
@@ -103,7 +103,7 @@ func loadWorkspace(tx *Tx, ws WorkspaceKey) (*cachedWorkspace, error) {
 	}
 	w.idleTimeout = time.Duration(idleSeconds) * time.Second
 	w.dailyBudget, w.userDailyBudget = budgetOf(daily), budgetOf(userDaily)
-	if w.wanted, err = wantedEvents(tx, ws); err != nil {
+	if w.subscribed, err = wantedEvents(tx, ws); err != nil {
 		return w, err
 	}
 	w.plan, err = plans.ByID(planID)
@@ -447,7 +447,7 @@ func loadTagDay(tx *Tx, key tagDayKey) (*cachedTagDay, error) {
 
 // book moves the figures, unless the day has too many values already: those
 // that come later are counted in the workspace's day alone.
-func (d *cachedTagDay) book(tx *Tx, f figures, runs, blockedRuns int64) {
+func (d *cachedTagDay) book(tx *Tx, f amounts, runs, blockedRuns int64) {
 	if !d.admitted {
 		if d.values.n >= maxTagValues {
 			return

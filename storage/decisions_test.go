@@ -105,9 +105,9 @@ func deciderFor(reason guard.Reason) Decider {
 	return guard.Decide
 }
 
-// looked returns the rules that a decision evaluates, in the contract's order, up to the one that
+// evaluatedRules returns the rules that a decision evaluates, in the contract's order, up to the one that
 // objects.
-func looked(start bool, reason guard.Reason) (rules []guard.Reason) {
+func evaluatedRules(start bool, reason guard.Reason) (rules []guard.Reason) {
 	order := []guard.Reason{1, 2, 3, 4, 5, 8}
 	if start {
 		order = []guard.Reason{2, 3, 4, 5, 6, 7}
@@ -138,7 +138,7 @@ func TestEachDenialIsReadBackAsItWasAnswered(t *testing.T) {
 				if d != nil {
 					full = *d
 				}
-				full.Evaluated = looked(start, full.Reason)
+				full.Evaluated = evaluatedRules(start, full.Reason)
 				return full
 			}
 			if diff := gocmp.Diff(want(o.start, true), started.Decision); diff != "" {

@@ -226,9 +226,9 @@ func (u *usage) counts() prices.Tokens {
 	}
 }
 
-// take applies an update's counts. A total below the sum of its parts is raised to that sum, so
+// applyCounts applies an update's counts. A total below the sum of its parts is raised to that sum, so
 // that all usage is charged; raised names such totals.
-func (u *usage) take(in StepUpdate) (raised Repairs) {
+func (u *usage) applyCounts(in StepUpdate) (raised Repairs) {
 	set := func(to *int64, n *int64) {
 		if n != nil {
 			*to = *n

@@ -18,14 +18,14 @@ type notification struct {
 }
 
 // subscribesTo reports whether any endpoint of the workspace is subscribed to an event.
-func (w *cachedWorkspace) wants(k EventKind) bool { return w.wanted.Has(k) }
+func (w *cachedWorkspace) subscribesTo(k EventKind) bool { return w.subscribed.Has(k) }
 
 // notify adds the event to the outbox for each subscribed endpoint. It is sent after the commit,
 // and never if the transaction is rolled back. If no endpoint is subscribed, it costs one look-up
 // in the cache. It writes by SQL, in any transaction mode, so call it before cached rows change.
 func (tx *Tx) notify(ws WorkspaceKey, n notification) error {
 	w, err := tx.cache.workspaces.get(tx, ws)
-	if err != nil || !w.wants(n.kind) {
+	if err != nil || !w.subscribesTo(n.kind) {
 		return err
 	}
 	data, err := n.encode()
@@ -331,7 +331,7 @@ func (s *Store) Alert(ctx context.Context, a ServerAlert) error {
 		switch {
 		case !a.Firing:
 			err = deleteAlert(tx, ws, a.Kind, "")
-		case w.wants(a.Kind):
+		case w.subscribesTo(a.Kind):
 			data["status"] = statusFiring
 			err = saveAlert(tx, ws, a.Kind, "", alert{day: dayOf(tx.now)})
 		default:
@@ -388,7 +388,7 @@ func (tx *Tx) checkLimit(key WorkspaceKey, a limitAlert) error {
 	case a.level == 0 && told.day != 0:
 		a.data["status"], a.data["percent"] = statusResolved, told.level
 		err = deleteAlert(tx, key, BudgetThreshold, a.subject)
-	case a.level > 0 && !(same && told.level >= a.level) && ws.wants(BudgetThreshold):
+	case a.level > 0 && !(same && told.level >= a.level) && ws.subscribesTo(BudgetThreshold):
 		a.data["status"], a.data["percent"] = statusFiring, a.level
 		err = saveAlert(tx, key, BudgetThreshold, a.subject, a.alert)
 	default:

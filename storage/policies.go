@@ -401,7 +401,7 @@ func policyMessage(name string, definition sql.NullString) (string, error) {
 
 // readPolicy names the policy of a recorded decision, where it has one.
 func readPolicy(tx *Tx, runID int64, step []byte, d *guard.Decision) error {
-	if !d.Reason.OfPolicy() {
+	if !d.Reason.IsPolicy() {
 		return nil
 	}
 	var name string

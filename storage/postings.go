@@ -63,37 +63,37 @@ func (u *usage) fitCost(cost plans.Money, old usage, day *cachedDay, r *cachedRu
 // room returns how much more may be booked, if old is replaced.
 func room(day, run, old int64) int64 { return plans.MaxDay - max(day, run) + old }
 
-// figures are what a step adds to the counters.
-type figures struct {
+// amounts are what a step adds to the counters.
+type amounts struct {
 	spend, prompt, completion     int64
 	unpricedTokens, unpricedSteps int64
 	callsWithoutUsage             int64
 }
 
-func (f figures) minus(g figures) figures {
-	return figures{
+func (f amounts) minus(g amounts) amounts {
+	return amounts{
 		spend: f.spend - g.spend, prompt: f.prompt - g.prompt, completion: f.completion - g.completion,
 		unpricedTokens: f.unpricedTokens - g.unpricedTokens, unpricedSteps: f.unpricedSteps - g.unpricedSteps,
 		callsWithoutUsage: f.callsWithoutUsage - g.callsWithoutUsage,
 	}
 }
 
-// counted is a step's contribution to the counters. A model call that is COMPLETED without tokens
+// contribution is a step's contribution to the counters. A model call that is COMPLETED without tokens
 // or cost counts on the day it completed, since it has no booking day. Reporting its usage later
 // takes that back.
-type counted struct {
+type contribution struct {
 	model        sql.NullInt64
 	bookedDay    int64
 	minute       int64 // in which its cost counts; 0 for none
-	used         figures
+	used         amounts
 	withoutUsage bool
 	completedDay int64
 }
 
-func (row *stepRow) counted() counted {
-	c := counted{
+func (row *stepRow) counted() contribution {
+	c := contribution{
 		model: row.model, bookedDay: row.bookedDay.Int64, minute: row.minute(),
-		used: figures{spend: row.used.cost.Int64, prompt: row.used.booked.prompt, completion: row.used.booked.completion},
+		used: amounts{spend: row.used.cost.Int64, prompt: row.used.booked.prompt, completion: row.used.booked.completion},
 	}
 	if row.unpriced() && row.used.tokens() > 0 {
 		c.used.unpricedTokens, c.used.unpricedSteps = row.used.tokens(), 1
@@ -107,19 +107,19 @@ func (row *stepRow) counted() counted {
 // since returns the postings that turn was, which the counters already contain, into c. If the
 // step's model changes after it has used something (a tool call that gets a price, for instance),
 // all of its usage moves to the new model.
-func (c counted) since(tx *Tx, was counted, ws WorkspaceKey, r *cachedRun) (posts postings, err error) {
+func (c contribution) since(tx *Tx, was contribution, ws WorkspaceKey, r *cachedRun) (posts postings, err error) {
 	posts.run = r
 	if err := posts.burn(tx, ws, was, c); err != nil {
 		return posts, err
 	}
 	used := c.used.minus(was.used)
-	if c.model != was.model && was.used != (figures{}) {
+	if c.model != was.model && was.used != (amounts{}) {
 		used = c.used
-		if err := posts.add(tx, dayKey{ws, was.bookedDay}, was.model, r, figures{}.minus(was.used)); err != nil {
+		if err := posts.add(tx, dayKey{ws, was.bookedDay}, was.model, r, amounts{}.minus(was.used)); err != nil {
 			return posts, err
 		}
 	}
-	if used != (figures{}) {
+	if used != (amounts{}) {
 		if err := posts.add(tx, dayKey{ws, c.bookedDay}, c.model, r, used); err != nil {
 			return posts, err
 		}
@@ -128,17 +128,17 @@ func (c counted) since(tx *Tx, was counted, ws WorkspaceKey, r *cachedRun) (post
 		return posts, nil
 	}
 	if was.withoutUsage {
-		err = posts.add(tx, dayKey{ws, was.completedDay}, was.model, r, figures{callsWithoutUsage: -1})
+		err = posts.add(tx, dayKey{ws, was.completedDay}, was.model, r, amounts{callsWithoutUsage: -1})
 	}
 	if c.withoutUsage && err == nil {
-		err = posts.add(tx, dayKey{ws, c.completedDay}, c.model, r, figures{callsWithoutUsage: 1})
+		err = posts.add(tx, dayKey{ws, c.completedDay}, c.model, r, amounts{callsWithoutUsage: 1})
 	}
 	return posts, err
 }
 
 // posting is a change of figures with every counter that it moves.
 type posting struct {
-	figures
+	amounts
 	run      *cachedRun
 	day      *cachedDay
 	userDay  *cachedUserDay
@@ -158,9 +158,9 @@ type postings struct {
 }
 
 // add loads every counter that the posting will change, so that book cannot fail.
-func (p *postings) add(tx *Tx, on dayKey, model sql.NullInt64, r *cachedRun, f figures) (err error) {
+func (p *postings) add(tx *Tx, on dayKey, model sql.NullInt64, r *cachedRun, f amounts) (err error) {
 	b := &p.list[p.n]
-	b.figures, b.run = f, r
+	b.amounts, b.run = f, r
 	if b.day, err = tx.cache.days.get(tx, on); err != nil {
 		return err
 	}
@@ -195,8 +195,8 @@ func (p *postings) firstUnpriced() bool {
 	return false
 }
 
-// fills reports whether neither the day nor the run was full before: this update is the first cut.
-func (p *postings) fills() bool {
+// firstCapped reports whether neither the day nor the run was full before: this update is the first cut.
+func (p *postings) firstCapped() bool {
 	return p.n > 0 && !isFull(p.list[0].day.spend, p.list[0].day.prompt, p.list[0].day.completion) &&
 		!isFull(p.list[0].run.spend, p.list[0].run.promptTokens, p.list[0].run.completionTokens)
 }
@@ -217,7 +217,7 @@ func (p *postings) book(tx *Tx) {
 }
 
 func (b posting) book(tx *Tx) {
-	b.run.book(tx, b.figures)
+	b.run.book(tx, b.amounts)
 	b.day.spend += b.spend
 	b.day.prompt += b.prompt
 	b.day.completion += b.completion
@@ -233,7 +233,7 @@ func (b posting) book(tx *Tx) {
 	uses := b.spend != 0 || b.prompt != 0 || b.completion != 0
 	for _, d := range b.tagDays {
 		if uses {
-			d.book(tx, b.figures, 0, 0)
+			d.book(tx, b.amounts, 0, 0)
 		}
 	}
 	if b.keyDay != nil && uses {
@@ -254,7 +254,7 @@ func (b posting) book(tx *Tx) {
 	tx.cache.markDirty(b.modelDay)
 }
 
-func (r *cachedRun) book(tx *Tx, f figures) {
+func (r *cachedRun) book(tx *Tx, f amounts) {
 	r.spend += f.spend
 	r.promptTokens += f.prompt
 	r.completionTokens += f.completion

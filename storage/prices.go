@@ -384,9 +384,9 @@ func (c *cache) price(tx *Tx, model idKey) (*pricePoint, error) {
 	return &found.price, nil
 }
 
-// kept returns the prices that the step was charged. It is nil if the step has no price, or only
+// chargedRates returns the prices that the step was charged. It is nil if the step has no price, or only
 // the input and output prices that its own row stores.
-func (row *stepRow) kept(tx *Tx, ws WorkspaceKey) (*prices.Rates, error) {
+func (row *stepRow) chargedRates(tx *Tx, ws WorkspaceKey) (*prices.Rates, error) {
 	if row.used.point == 0 {
 		return nil, nil
 	}

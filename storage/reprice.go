@@ -396,10 +396,10 @@ func (row *stepRow) costsAs(tx *Tx, ws WorkspaceKey, was stepRow) (bool, error) 
 	if row.used.point == 0 {
 		return row.used.inputPrice == was.used.inputPrice && row.used.outputPrice == was.used.outputPrice, nil
 	}
-	rates, err := row.kept(tx, ws)
+	rates, err := row.chargedRates(tx, ws)
 	if err != nil {
 		return false, err
 	}
-	kept, err := was.kept(tx, ws)
+	kept, err := was.chargedRates(tx, ws)
 	return err == nil && rates.String() == kept.String(), err
 }

@@ -82,7 +82,7 @@ func eraseTags(tx *Tx, key runKey) error {
 	}
 	type part struct {
 		day              int64
-		used             figures
+		used             amounts
 		allowed, blocked int64
 	}
 	var parts []part
@@ -116,7 +116,7 @@ func eraseTags(tx *Tx, key runKey) error {
 	for i, p := range parts {
 		for _, d := range days[i] {
 			if d.admitted {
-				d.book(tx, figures{}.minus(p.used), -p.allowed, -p.blocked)
+				d.book(tx, amounts{}.minus(p.used), -p.allowed, -p.blocked)
 			}
 		}
 	}

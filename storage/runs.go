@@ -154,7 +154,7 @@ func (d decisionState) countStart(tx *Tx, runID int64, allowed bool) {
 		tx.cache.markDirty(d.keyDay)
 	}
 	for _, t := range d.tagDays {
-		t.book(tx, figures{}, boolInt(allowed), boolInt(!allowed))
+		t.book(tx, amounts{}, boolInt(allowed), boolInt(!allowed))
 	}
 	tx.cache.markDirty(d.day)
 	tx.recordChange(c)

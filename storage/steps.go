@@ -46,7 +46,7 @@ func createStep(tx *Tx, c Caller, run uuid.UUID, in NewStep, decide Decider, e *
 	if first, err := replay(tx, c.Workspace, r.id, in.Idempotency); err != nil || first != nil {
 		return Answer{Replay: first}, err
 	}
-	if state.Unpriced, err = deniesUnpriced(tx, c.Workspace, in); err != nil {
+	if state.UnpricedRefused, err = deniesUnpriced(tx, c.Workspace, in); err != nil {
 		return Answer{}, err
 	}
 	d := decide(guard.Request{Kind: guard.Step, At: tx.now}, state)
