@@ -475,7 +475,7 @@ func limitAlerts(list []StoredPolicy) (all []limitAlert) {
 // checkLimits tells of policies' limits of which half, most or all is used, once
 // each in a window, and once of the end of what was told.
 func (s *Store) checkLimits(ctx context.Context, ws WorkspaceKey) error {
-	list, err := s.Policies(ctx, ws)
+	list, err := s.policiesWithUse(ctx, ws)
 	if err != nil {
 		return err
 	}

@@ -371,7 +371,14 @@ func (w *cachedWorkspace) calendar() (calendar, error) {
 	return w.dates, err
 }
 
-func (w Workspace) calendar() (calendar, error) { return calendarOf(w.Timezone, int64(w.WeekStart)) }
+// readCalendar reads the calendar of a workspace, for lists.
+func readCalendar(tx *Tx, ws WorkspaceKey) (c calendar, err error) {
+	w, err := workspace(tx, ws)
+	if err != nil {
+		return c, err
+	}
+	return calendarOf(w.Timezone, int64(w.WeekStart))
+}
 
 // PolicyUse is how much of a policy's limit is used now by one value of its scope.
 type PolicyUse struct {
@@ -427,11 +434,7 @@ func policiesOfUser(tx *Tx, ws WorkspaceKey, user string, id int64) (of []Stored
 	if err != nil || len(list) == 0 {
 		return nil, err
 	}
-	w, err := workspace(tx, ws)
-	if err != nil {
-		return nil, err
-	}
-	calendar, err := w.calendar()
+	calendar, err := readCalendar(tx, ws)
 	if err != nil {
 		return nil, err
 	}

@@ -164,23 +164,37 @@ func (s *Store) Policy(ctx context.Context, ws WorkspaceKey, name string) (p Sto
 	return p, err
 }
 
-// addFigures adds to policies what they count.
-func addFigures(tx *Tx, ws WorkspaceKey, list []StoredPolicy) error {
-	w, err := workspace(tx, ws)
-	if err != nil {
-		return err
+// policiesWithUse lists a workspace's policies, each with what is used of its limit now.
+func (s *Store) policiesWithUse(ctx context.Context, ws WorkspaceKey) (list []StoredPolicy, err error) {
+	err = s.read(ctx, func(tx *Tx) error {
+		if list, err = readPolicies(tx, ws, ""); err != nil || len(list) == 0 {
+			return err
+		}
+		return addPolicyUse(tx, ws, list)
+	})
+	return list, err
+}
+
+// addPolicyUse adds to policies what is used of their limits now.
+func addPolicyUse(tx *Tx, ws WorkspaceKey, list []StoredPolicy) error {
+	calendar, err := readCalendar(tx, ws)
+	for i := range list {
+		if err == nil {
+			list[i].Use, err = policyUse(tx, ws, calendar, list[i])
+		}
 	}
-	calendar, err := w.calendar()
-	if err != nil {
+	return err
+}
+
+// addFigures adds to policies what is used of their limits, and what they have done of late.
+func addFigures(tx *Tx, ws WorkspaceKey, list []StoredPolicy) error {
+	if err := addPolicyUse(tx, ws, list); err != nil {
 		return err
 	}
 	hits, err := policyHits(tx, ws)
 	for i := range list {
 		p := &list[i]
 		p.Hits = hits[p.ID]
-		if err == nil {
-			p.Use, err = policyUse(tx, ws, calendar, *p)
-		}
 		if err == nil {
 			p.Reviewed, err = reviewStats(tx, ws, p.ID, p.Version)
 		}
