@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/pikarc/server/bench/agent"
-	"github.com/pikarc/server/bench/books"
+	"github.com/pikarc/server/bench/ledgercheck"
 	"github.com/pikarc/server/bench/load"
 	"github.com/pikarc/server/bench/proc"
 	"github.com/pikarc/server/bench/report"
@@ -29,7 +29,7 @@ type crowd struct {
 	process *proc.Process
 	users   int
 	open    []string // runs
-	answers books.Answers
+	answers ledgercheck.Answers
 	table   report.Table
 }
 
@@ -60,7 +60,7 @@ func runCrowd(ctx context.Context, w *workDir, o options) error {
 	if err := p.Stop(); err != nil {
 		return err
 	}
-	if err := errors.Join(books.Verify(ctx, filepath.Join(dir, database), c.answers),
+	if err := errors.Join(ledgercheck.Verify(ctx, filepath.Join(dir, database), c.answers),
 		w.verifyCounters(ctx, dir)); err != nil {
 		return err
 	}

@@ -16,8 +16,8 @@ import (
 	"time"
 
 	"github.com/pikarc/server/bench/agent"
-	"github.com/pikarc/server/bench/books"
 	"github.com/pikarc/server/bench/fill"
+	"github.com/pikarc/server/bench/ledgercheck"
 	"github.com/pikarc/server/bench/load"
 	"github.com/pikarc/server/bench/report"
 )
@@ -28,8 +28,8 @@ type size struct {
 	steps    int64
 	dir      string
 	accounts []account
-	lastRun  int64         // internal id of the last run that was filled in
-	answers  books.Answers // all that the server gave since
+	lastRun  int64               // internal id of the last run that was filled in
+	answers  ledgercheck.Answers // all that the server gave since
 }
 
 // kept says what a kept file holds; it lies beside it.
@@ -104,7 +104,7 @@ func (f *suite) size(ctx context.Context, steps int64) (*size, error) {
 	if err := copyDir(from, s.dir); err != nil {
 		return nil, err
 	}
-	db, err := books.Open(filepath.Join(s.dir, database))
+	db, err := ledgercheck.Open(filepath.Join(s.dir, database))
 	if err != nil {
 		return nil, err
 	}
@@ -250,19 +250,19 @@ FROM workspaces w WHERE running_runs <> recomputed;`, lastRun)
 
 // verify compares the rows of new runs with the answers and the counters.
 func (s *size) verify(ctx context.Context, file string) (err error) {
-	db, err := books.Open(file)
+	db, err := ledgercheck.Open(file)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	got, err := books.Count(ctx, db, s.lastRun)
+	got, err := ledgercheck.Count(ctx, db, s.lastRun)
 	if err != nil {
 		return err
 	}
 	if got != s.answers {
 		return fmt.Errorf("the file has %+v, answered were %+v", got, s.answers)
 	}
-	return books.Check(ctx, db, newRunsRight(s.lastRun))
+	return ledgercheck.Check(ctx, db, newRunsRight(s.lastRun))
 }
 
 // peopleCalls names what people look at, in the order of people's paths.

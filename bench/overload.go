@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/pikarc/server/bench/agent"
-	"github.com/pikarc/server/bench/books"
+	"github.com/pikarc/server/bench/ledgercheck"
 	"github.com/pikarc/server/bench/load"
 )
 
@@ -41,7 +41,7 @@ func overload(ctx context.Context, f *suite, dir string, conns int) (s sample, e
 	if err != nil {
 		return s, err
 	}
-	var answers books.Answers
+	var answers ledgercheck.Answers
 	few := func() (float64, error) {
 		few, r, err := measured(ctx, p, load.Options{Scripts: scripts[:runs], For: afterwards},
 			agent.Step)
@@ -80,5 +80,5 @@ func overload(ctx context.Context, f *suite, dir string, conns int) (s sample, e
 	}
 	answers.Starts += started
 	s.Booked = (*booked)(&answers)
-	return s, errors.Join(books.Verify(ctx, file, answers), f.verifyCounters(ctx, dir))
+	return s, errors.Join(ledgercheck.Verify(ctx, file, answers), f.verifyCounters(ctx, dir))
 }

@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 
 	"github.com/pikarc/server/bench/agent"
-	"github.com/pikarc/server/bench/books"
+	"github.com/pikarc/server/bench/ledgercheck"
 	"github.com/pikarc/server/bench/load"
 )
 
@@ -29,7 +29,7 @@ func pikarc() program {
 			{"hot-1", "step decisions, one workspace", 1, decisions(hot)},
 			{"hot", "step decisions, one workspace, 64 runs", 64, decisions(hot)},
 			{"spread", "step decisions, 64 workspaces", 64, decisions(spread)},
-			{"streams-1000", "the same beside 1,000 event streams", 64, beside(1000, spread)},
+			{"streams-1000", "the same beside 1,000 event streams", 64, withStreams(1000, spread)},
 			{"hot-2000", "step decisions, one workspace, 2,000 runs", 2000, decisions(hot)},
 			{"overload", "the same, more than may wait, nobody rests when refused", 6000, overload},
 			{"patched", "step and PATCH, one workspace, 64 runs", 64, decisions(patched)},
@@ -123,12 +123,12 @@ func decisions(make scripts) func(context.Context, *suite, string, int) (sample,
 			database))) / float64(answers.Steps)
 		answers.Starts += started
 		s.Booked = (*booked)(&answers)
-		return s, errors.Join(books.Verify(ctx, file, answers), f.verifyCounters(ctx, dir))
+		return s, errors.Join(ledgercheck.Verify(ctx, file, answers), f.verifyCounters(ctx, dir))
 	}
 }
 
-func answersOf(r *load.Result) books.Answers {
-	return books.Answers{
+func answersOf(r *load.Result) ledgercheck.Answers {
+	return ledgercheck.Answers{
 		Starts: r.Answers[agent.Start], Steps: r.Answers[agent.Step],
 		Patches: r.Answers[agent.Patch], Ends: r.Answers[agent.End],
 	}

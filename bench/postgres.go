@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"github.com/pikarc/server/bench/agent"
-	"github.com/pikarc/server/bench/books"
+	"github.com/pikarc/server/bench/ledgercheck"
 	"github.com/pikarc/server/bench/load"
 	"github.com/pikarc/server/bench/proc"
 )
@@ -184,7 +184,7 @@ func overNodes(
 			return s, err
 		}
 		s.Booked = (*booked)(&answers)
-		return s, books.Verify(ctx, filepath.Join(back, database), answers)
+		return s, ledgercheck.Verify(ctx, filepath.Join(back, database), answers)
 	}
 }
 
@@ -220,7 +220,7 @@ type outcome struct {
 // measureNodes loads nodes side by side, each with its part of the connections.
 func (f *suite) measureNodes(
 	ctx context.Context, nodes []*proc.Process, conns int, begin scripts,
-) (s sample, answers books.Answers, err error) {
+) (s sample, answers ledgercheck.Answers, err error) {
 	lists := make([][]load.Script, len(nodes))
 	for i, p := range nodes {
 		var started int64

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/pikarc/server/bench/agent"
-	"github.com/pikarc/server/bench/books"
+	"github.com/pikarc/server/bench/ledgercheck"
 	"github.com/pikarc/server/bench/load"
 	"github.com/pikarc/server/bench/report"
 )
@@ -144,7 +144,7 @@ func (f *suite) expire(ctx context.Context, s *size, file string) (emails []stri
 func stepsBefore(
 	ctx context.Context, file string, emails []string, bound time.Time,
 ) (total int64, err error) {
-	db, err := books.Open(file)
+	db, err := ledgercheck.Open(file)
 	if err != nil {
 		return 0, err
 	}
@@ -182,7 +182,7 @@ func watch(
 }
 
 func awaitNone(ctx context.Context, file string, emails []string, bound time.Time) (err error) {
-	db, err := books.OpenLive(file)
+	db, err := ledgercheck.OpenLive(file)
 	if err != nil {
 		return err
 	}

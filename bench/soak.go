@@ -16,7 +16,7 @@ import (
 	"time"
 
 	"github.com/pikarc/server/bench/agent"
-	"github.com/pikarc/server/bench/books"
+	"github.com/pikarc/server/bench/ledgercheck"
 	"github.com/pikarc/server/bench/load"
 	"github.com/pikarc/server/bench/proc"
 )
@@ -81,7 +81,7 @@ func runSoak(ctx context.Context, w *workDir, o options) (err error) {
 	if err := p.Stop(); err != nil {
 		return err
 	}
-	return errors.Join(s.report(), books.Verify(ctx, filepath.Join(s.dir, database), s.answers),
+	return errors.Join(s.report(), ledgercheck.Verify(ctx, filepath.Join(s.dir, database), s.answers),
 		w.verifyCounters(ctx, s.dir))
 }
 
@@ -91,7 +91,7 @@ type soak struct {
 	dir      string
 	metrics  string // address
 	accounts []account
-	answers  books.Answers
+	answers  ledgercheck.Answers
 	samples  []map[string]float64
 }
 

@@ -79,7 +79,7 @@ func (o createUserOptions) account() (storage.NewAccount, error) {
 }
 
 func createUser(
-	ctx context.Context, at place, o createUserOptions, stdin *os.File, stdout, stderr io.Writer,
+	ctx context.Context, at ledgerLocation, o createUserOptions, stdin *os.File, stdout, stderr io.Writer,
 ) (err error) {
 	in, err := o.account()
 	if err != nil {
@@ -133,7 +133,7 @@ func createUser(
 }
 
 // requireFreeEmail finds out before a password is asked for.
-func requireFreeEmail(ctx context.Context, at place, email string) (err error) {
+func requireFreeEmail(ctx context.Context, at ledgerLocation, email string) (err error) {
 	store, _, err := at.open(ctx, true, storage.Options{})
 	if err != nil {
 		return err
@@ -202,11 +202,11 @@ func askPassword(terminal *os.File, stderr io.Writer) (string, error) {
 }
 
 // withStore runs fn on the store of an existing database.
-func withStore(ctx context.Context, at place, fn func(*storage.Store) error) error {
+func withStore(ctx context.Context, at ledgerLocation, fn func(*storage.Store) error) error {
 	return withStoreOf(ctx, at, storage.Options{}, fn)
 }
 
-func withStoreOf(ctx context.Context, at place, opts storage.Options, fn func(*storage.Store) error) (err error) {
+func withStoreOf(ctx context.Context, at ledgerLocation, opts storage.Options, fn func(*storage.Store) error) (err error) {
 	if err := at.require(ctx); err != nil {
 		return err
 	}
@@ -220,13 +220,13 @@ func withStoreOf(ctx context.Context, at place, opts storage.Options, fn func(*s
 
 // withWorkspace runs fn on the workspace of an existing account.
 func withWorkspace(
-	ctx context.Context, at place, email string, fn func(*storage.Store, storage.Workspace) error,
+	ctx context.Context, at ledgerLocation, email string, fn func(*storage.Store, storage.Workspace) error,
 ) error {
 	return withWorkspaceOf(ctx, at, email, storage.Options{}, fn)
 }
 
 func withWorkspaceOf(
-	ctx context.Context, at place, email string, opts storage.Options, fn func(*storage.Store, storage.Workspace) error,
+	ctx context.Context, at ledgerLocation, email string, opts storage.Options, fn func(*storage.Store, storage.Workspace) error,
 ) error {
 	if email == "" {
 		return usage(errors.New("--email is required"))
@@ -272,7 +272,7 @@ func newSetPlan() *cobra.Command {
 	return cmd
 }
 
-func setPlan(ctx context.Context, at place, email, planID string, stdout io.Writer) error {
+func setPlan(ctx context.Context, at ledgerLocation, email, planID string, stdout io.Writer) error {
 	plan, err := plans.ByID(plans.ID(planID))
 	if err != nil {
 		return usage(err)

@@ -36,7 +36,7 @@ func newBackup() *cobra.Command {
 	}
 }
 
-func backup(ctx context.Context, at place, file string, stdout io.Writer) error {
+func backup(ctx context.Context, at ledgerLocation, file string, stdout io.Writer) error {
 	if err := at.requireFile("backup"); err != nil {
 		return err
 	}
@@ -79,7 +79,7 @@ func newRestore() *cobra.Command {
 	return cmd
 }
 
-func restore(ctx context.Context, at place, file string, force bool, stdout io.Writer) error {
+func restore(ctx context.Context, at ledgerLocation, file string, force bool, stdout io.Writer) error {
 	if err := at.requireFile("restore"); err != nil {
 		return err
 	}

@@ -28,7 +28,7 @@ func cataloguePath(dir string) string { return filepath.Join(dir, "catalogue.txt
 
 // loadCatalogue returns the catalogue of published prices: the one in the data directory, if there
 // is one that is not older than the one in the binary.
-func published(dir string) (*prices.Catalogue, error) {
+func loadCatalogue(dir string) (*prices.Catalogue, error) {
 	embedded, err := prices.ParseCatalogue(embed.Catalogue())
 	if err != nil {
 		return nil, fmt.Errorf("read the catalogue of prices: %w", err)
@@ -101,14 +101,14 @@ func newUpdatePrices() *cobra.Command {
 	return cmd
 }
 
-func updatePrices(ctx context.Context, at place, o updateOptions, stdout io.Writer) error {
+func updatePrices(ctx context.Context, at ledgerLocation, o updateOptions, stdout io.Writer) error {
 	if o.from == "" {
 		return usage(errors.New("say which catalogue: --from FILE"))
 	}
 	if err := at.require(ctx); err != nil {
 		return err
 	}
-	before, err := published(at.dir)
+	before, err := loadCatalogue(at.dir)
 	if err != nil {
 		return err
 	}
@@ -120,7 +120,7 @@ func updatePrices(ctx context.Context, at place, o updateOptions, stdout io.Writ
 		return fmt.Errorf("%s is older (%s) than the catalogue in use (%s)", o.from, after.Version(), before.Version())
 	}
 	changes := prices.Compare(before, after, now())
-	if doubted := doubts(changes, o.accept); len(doubted) > 0 {
+	if doubted := unacceptedWarnings(changes, o.accept); len(doubted) > 0 {
 		return fmt.Errorf("nothing was changed: check these prices, and name each model that is "+
 			"right with --accept:\n%s",
 			strings.Join(doubted, "\n"))
@@ -145,7 +145,7 @@ func updatePrices(ctx context.Context, at place, o updateOptions, stdout io.Writ
 }
 
 // unacceptedWarnings lists the suspicious changes that --accept does not name.
-func doubts(changes []prices.Change, accepted []string) (lines []string) {
+func unacceptedWarnings(changes []prices.Change, accepted []string) (lines []string) {
 	for _, c := range changes {
 		if model, _, _ := strings.Cut(c.Model, "@"); c.Doubt != "" && !slices.Contains(accepted, model) {
 			lines = append(lines, fmt.Sprintf("  %s %s: %s → %s", c.Model, c.Doubt, cmp.Or(c.Before, "none"), c.After))

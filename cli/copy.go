@@ -78,10 +78,10 @@ func runCopy(ctx context.Context, o copyOptions, stdout, stderr io.Writer) error
 			return fmt.Errorf("make the data directory: %w", err)
 		}
 	}
-	said := &progressPrinter{out: stderr}
+	progress := &progressPrinter{out: stderr}
 	report, err := transfer.Copy(ctx, copySource(o.from), copySource(o.to), transfer.Options{
 		Secret: secret, SQLite: embed.Migrations(), Postgres: embed.PostgresMigrations(),
-		WhileServing: o.whileServing, Progress: said.print,
+		WhileServing: o.whileServing, Progress: progress.print,
 	})
 	switch {
 	case errors.Is(err, transfer.ErrSameEngine):
@@ -149,29 +149,29 @@ func secretToCopy(o copyOptions) (secret auth.Secret, dir string, err error) {
 
 // progressPrinter prints how far a copy has come: at each new phase, and every two seconds.
 type progressPrinter struct {
-	out   io.Writer
-	phase transfer.Phase
-	at    time.Time
-	from  int64
-	since time.Time
+	out      io.Writer
+	phase    transfer.Phase
+	printed  time.Time
+	firstRow int64
+	began    time.Time
 }
 
 func (p *progressPrinter) print(s transfer.Progress) {
 	const interval = 2 * time.Second
 	now := time.Now()
 	if s.Phase != p.phase {
-		p.phase, p.at, p.since, p.from = s.Phase, now, now, s.Done
+		p.phase, p.printed, p.began, p.firstRow = s.Phase, now, now, s.Done
 		if s.Phase != transfer.Copying && s.Phase != transfer.Comparing {
 			fmt.Fprintln(p.out, s.Phase)
 			return
 		}
-	} else if now.Sub(p.at) < interval {
+	} else if now.Sub(p.printed) < interval {
 		return
 	}
-	p.at = now
+	p.printed = now
 	rate := ""
-	if took := now.Sub(p.since).Seconds(); took > 1 {
-		rate = fmt.Sprintf(", %.0f a second", float64(s.Done-p.from)/took)
+	if took := now.Sub(p.began).Seconds(); took > 1 {
+		rate = fmt.Sprintf(", %.0f a second", float64(s.Done-p.firstRow)/took)
 	}
 	fmt.Fprintf(p.out, "%s: %d of %d rows (%d %%)%s: %s\n", s.Phase, s.Done, s.Of, 100*s.Done/max(1, s.Of), rate, s.Table)
 }

@@ -20,23 +20,23 @@ const databaseFlag = "database"
 // ledgerLocation is where a command finds the ledger: SQLite's file in the data directory, or a
 // PostgreSQL database. Either way the directory also holds the server secret, certificates and the
 // operator's catalogue.
-type place struct {
+type ledgerLocation struct {
 	dir string
 	url string // of PostgreSQL, and perhaps with a password; "" for the file
 }
 
 // ledgerLocationOf reads where the ledger is. A file that PIKARC_DATABASE_FILE names wins
 // over PIKARC_DATABASE, and the flag over both.
-func ledgerLocationOf(cmd *cobra.Command) (place, error) {
-	at, err := placeAsked(cmd)
+func ledgerLocationOf(cmd *cobra.Command) (ledgerLocation, error) {
+	at, err := readLedgerLocation(cmd)
 	if err == nil && at.url != "" && hasDatabase(at.dir) {
 		cmd.PrintErrln("Warning:", at.fileUnused())
 	}
 	return at, err
 }
 
-func placeAsked(cmd *cobra.Command) (place, error) {
-	at := place{dir: cmd.Flag("data-dir").Value.String()}
+func readLedgerLocation(cmd *cobra.Command) (ledgerLocation, error) {
+	at := ledgerLocation{dir: cmd.Flag("data-dir").Value.String()}
 	f, name := cmd.Flag(databaseFlag), settingName(databaseFlag)
 	at.url = f.Value.String()
 	if !f.Changed || len(f.Annotations[fromEnvironmentMark]) > 0 {
@@ -58,10 +58,10 @@ func placeAsked(cmd *cobra.Command) (place, error) {
 	return at, nil
 }
 
-func (at place) inPostgres() bool { return at.url != "" }
+func (at ledgerLocation) inPostgres() bool { return at.url != "" }
 
 // String names the database without its password.
-func (at place) String() string {
+func (at ledgerLocation) String() string {
 	if name, err := storage.PostgresName(at.url); err == nil {
 		return name
 	}
@@ -69,13 +69,13 @@ func (at place) String() string {
 }
 
 // fileUnused says which of two databases is used.
-func (at place) fileUnused() string {
+func (at ledgerLocation) fileUnused() string {
 	return fmt.Sprintf("the database is %s; %s is not used", at, absolute(databasePath(at.dir)))
 }
 
 // schema compares the database with what this binary knows; Current is 0 where
 // there is none yet.
-func (at place) schema(ctx context.Context) (dbfile.Schema, error) {
+func (at ledgerLocation) schema(ctx context.Context) (dbfile.Schema, error) {
 	if at.inPostgres() {
 		return storage.PostgresSchema(ctx, at.url, embed.PostgresMigrations())
 	}
@@ -84,7 +84,7 @@ func (at place) schema(ctx context.Context) (dbfile.Schema, error) {
 
 // exists reports whether there is a ledger. Of PostgreSQL it asks whether the
 // database, which somebody else has made, has its tables.
-func (at place) exists(ctx context.Context) (bool, error) {
+func (at ledgerLocation) exists(ctx context.Context) (bool, error) {
 	if !at.inPostgres() {
 		return hasDatabase(at.dir), nil
 	}
@@ -93,7 +93,7 @@ func (at place) exists(ctx context.Context) (bool, error) {
 }
 
 // require returns an error where there is no ledger.
-func (at place) require(ctx context.Context) error {
+func (at ledgerLocation) require(ctx context.Context) error {
 	found, err := at.exists(ctx)
 	if err == nil && !found {
 		return at.errNone()
@@ -101,7 +101,7 @@ func (at place) require(ctx context.Context) error {
 	return err
 }
 
-func (at place) errNone() error {
+func (at ledgerLocation) errNone() error {
 	if at.inPostgres() {
 		return fmt.Errorf("%s holds no tables of Pikarc: is --database right?", at)
 	}
@@ -110,7 +110,7 @@ func (at place) errNone() error {
 
 // requireOrInit finds a ledger, or with init the place for a new one: a command
 // never makes one where a mistyped name leads.
-func (at place) requireOrInit(ctx context.Context, init bool) (isNew bool, err error) {
+func (at ledgerLocation) requireOrInit(ctx context.Context, init bool) (isNew bool, err error) {
 	found, err := at.exists(ctx)
 	switch {
 	case err != nil || found:
@@ -124,7 +124,7 @@ func (at place) requireOrInit(ctx context.Context, init bool) (isNew bool, err e
 }
 
 // migrate brings the schema up to date.
-func (at place) migrate(
+func (at ledgerLocation) migrate(
 	ctx context.Context, options ...dbfile.MigrateOption,
 ) (applied []int64, err error) {
 	if at.inPostgres() {
@@ -138,7 +138,7 @@ func (at place) migrate(
 
 // open opens the ledger. Only serve, create-user and demo, which may be the
 // first to come, bring the schema up to date.
-func (at place) open(
+func (at ledgerLocation) open(
 	ctx context.Context, migrate bool, opts storage.Options, options ...dbfile.MigrateOption,
 ) (*storage.Store, auth.Secret, error) {
 	secret, err := at.secret(ctx)
@@ -162,7 +162,7 @@ func (at place) open(
 }
 
 // explain says how a node comes to the secret of the others.
-func (at place) explain(err error) error {
+func (at ledgerLocation) explain(err error) error {
 	if !errors.Is(err, storage.ErrOtherSecret) {
 		return err
 	}
@@ -172,7 +172,7 @@ func (at place) explain(err error) error {
 
 // secret loads the server secret. It makes one only for a ledger that has none:
 // what a second node made for itself would be of no use.
-func (at place) secret(ctx context.Context) (auth.Secret, error) {
+func (at ledgerLocation) secret(ctx context.Context) (auth.Secret, error) {
 	given, err := setting(serverSecret)
 	if err != nil {
 		return auth.Secret{}, err
@@ -195,7 +195,7 @@ func (at place) secret(ctx context.Context) (auth.Secret, error) {
 }
 
 // requireFile refuses what only SQLite's file has.
-func (at place) requireFile(what string) error {
+func (at ledgerLocation) requireFile(what string) error {
 	if at.inPostgres() {
 		return usage(fmt.Errorf("%s is for SQLite's file: %w", what, storage.ErrNoBackup))
 	}
@@ -204,7 +204,7 @@ func (at place) requireFile(what string) error {
 
 // flags are what other commands need to find the same ledger. The URL may have
 // a password, so it is not repeated.
-func (at place) flags() string {
+func (at ledgerLocation) flags() string {
 	switch {
 	case at.inPostgres():
 		return " --database …"

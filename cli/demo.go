@@ -60,7 +60,7 @@ func newDemo() *cobra.Command {
 }
 
 // runDemo serves a demo from dir, or from a directory of its own when that is empty.
-func runDemo(ctx context.Context, at place, o demoOptions, stdout, stderr io.Writer) (err error) {
+func runDemo(ctx context.Context, at ledgerLocation, o demoOptions, stdout, stderr io.Writer) (err error) {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
@@ -114,7 +114,7 @@ func runDemo(ctx context.Context, at place, o demoOptions, stdout, stderr io.Wri
 
 // requireNew checks that the location holds nothing yet. A PostgreSQL database outlives the demo,
 // so its server secret must be kept too.
-func (at place) requireNew(ctx context.Context) error {
+func (at ledgerLocation) requireNew(ctx context.Context) error {
 	if at.inPostgres() {
 		given, err := setting(serverSecret)
 		if err == nil && given == "" && at.dir == "" {

@@ -120,7 +120,7 @@ func parseDays(text string) (time.Duration, error) {
 }
 
 func createKey(
-	ctx context.Context, at place, email string, in storage.NewKey, asJSON bool, stdout io.Writer,
+	ctx context.Context, at ledgerLocation, email string, in storage.NewKey, asJSON bool, stdout io.Writer,
 ) error {
 	return withWorkspace(ctx, at, email, func(store *storage.Store, w storage.Workspace) error {
 		key, err := store.CreateKey(ctx, w.Key(), in)
@@ -191,7 +191,7 @@ func parseOverlap(text string) (time.Duration, error) {
 }
 
 func rotateKey(
-	ctx context.Context, at place, email string, in storage.Rotation, asJSON bool, stdout io.Writer,
+	ctx context.Context, at ledgerLocation, email string, in storage.Rotation, asJSON bool, stdout io.Writer,
 ) error {
 	return withWorkspace(ctx, at, email, func(store *storage.Store, w storage.Workspace) error {
 		key, err := store.RotateKey(ctx, w.Key(), in)
@@ -226,7 +226,7 @@ func newKeys() *cobra.Command {
 	return cmd
 }
 
-func listKeys(ctx context.Context, at place, email string, asJSON bool, stdout io.Writer) error {
+func listKeys(ctx context.Context, at ledgerLocation, email string, asJSON bool, stdout io.Writer) error {
 	return withWorkspace(ctx, at, email, func(store *storage.Store, w storage.Workspace) error {
 		out := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
 		if !asJSON {
@@ -317,7 +317,7 @@ func newRevokeKey() *cobra.Command {
 	return cmd
 }
 
-func revokeKey(ctx context.Context, at place, email, prefix string, stdout io.Writer) error {
+func revokeKey(ctx context.Context, at ledgerLocation, email, prefix string, stdout io.Writer) error {
 	prefix = strings.TrimPrefix(prefix, "lg_")
 	return withWorkspace(ctx, at, email, func(store *storage.Store, w storage.Workspace) error {
 		var found storage.APIKey

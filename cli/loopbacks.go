@@ -41,7 +41,7 @@ func listenOn(ctx context.Context, addr string) (net.Listener, error) {
 
 func listenOnLoopbacks(ctx context.Context, port string) (net.Listener, error) {
 	first, err := new(net.ListenConfig).Listen(ctx, "tcp4", net.JoinHostPort("127.0.0.1", port))
-	if isMissing(err) {
+	if isUnavailable(err) {
 		return new(net.ListenConfig).Listen(ctx, "tcp6", net.JoinHostPort("::1", port))
 	}
 	if err != nil {
@@ -53,16 +53,16 @@ func listenOnLoopbacks(ctx context.Context, port string) (net.Listener, error) {
 	}
 	second, err := new(net.ListenConfig).Listen(ctx, "tcp6", net.JoinHostPort("::1", port))
 	switch {
-	case isMissing(err):
+	case isUnavailable(err):
 		return first, nil
 	case err != nil:
 		return nil, errors.Join(err, first.Close())
 	}
-	return both(first, second), nil
+	return newDualListener(first, second), nil
 }
 
 // isUnavailable reports whether the machine has no such address.
-func isMissing(err error) bool {
+func isUnavailable(err error) bool {
 	for _, missing := range []error{
 		syscall.EADDRNOTAVAIL, syscall.EAFNOSUPPORT, syscall.EPROTONOSUPPORT,
 	} {
@@ -74,7 +74,7 @@ func isMissing(err error) bool {
 }
 
 // dualListener accepts from two listeners. Its address is that of the first.
-type pair struct {
+type dualListener struct {
 	net.Listener
 	second   net.Listener
 	accepted chan acceptResult
@@ -87,8 +87,8 @@ type acceptResult struct {
 	err  error
 }
 
-func both(first, second net.Listener) net.Listener {
-	p := &pair{Listener: first, second: second, accepted: make(chan acceptResult),
+func newDualListener(first, second net.Listener) net.Listener {
+	p := &dualListener{Listener: first, second: second, accepted: make(chan acceptResult),
 		closed: make(chan struct{})}
 	go p.acceptFrom(first)
 	go p.acceptFrom(second)
@@ -96,7 +96,7 @@ func both(first, second net.Listener) net.Listener {
 }
 
 // acceptFrom forwards connections and errors until the pair is closed.
-func (p *pair) acceptFrom(ln net.Listener) {
+func (p *dualListener) acceptFrom(ln net.Listener) {
 	for {
 		conn, err := ln.Accept()
 		select {
@@ -111,7 +111,7 @@ func (p *pair) acceptFrom(ln net.Listener) {
 }
 
 // Accept waits for the next connection on either listener.
-func (p *pair) Accept() (net.Conn, error) {
+func (p *dualListener) Accept() (net.Conn, error) {
 	select {
 	case a := <-p.accepted:
 		return a.conn, a.err
@@ -121,7 +121,7 @@ func (p *pair) Accept() (net.Conn, error) {
 }
 
 // Close closes both listeners.
-func (p *pair) Close() error {
+func (p *dualListener) Close() error {
 	var err error
 	p.once.Do(func() {
 		close(p.closed)

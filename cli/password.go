@@ -45,7 +45,7 @@ func newSetPassword(stdin *os.File) *cobra.Command {
 }
 
 func setPassword(
-	ctx context.Context, at place, email string, ask func() (string, error), stdout io.Writer,
+	ctx context.Context, at ledgerLocation, email string, ask func() (string, error), stdout io.Writer,
 ) error {
 	if email == "" {
 		return usage(errors.New("--email is required"))
@@ -92,7 +92,7 @@ func newAccounts() *cobra.Command {
 	return cmd
 }
 
-func listAccounts(ctx context.Context, at place, asJSON bool, stdout io.Writer) error {
+func listAccounts(ctx context.Context, at ledgerLocation, asJSON bool, stdout io.Writer) error {
 	return withStore(ctx, at, func(store *storage.Store) error {
 		all, err := store.Accounts(ctx)
 		if err != nil {

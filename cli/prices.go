@@ -104,8 +104,8 @@ func parseDate(flag, text string) (time.Time, error) {
 	return t, nil
 }
 
-func reprice(ctx context.Context, at place, o repriceOptions, in storage.Repricing, stdout io.Writer) error {
-	catalogue, err := published(at.dir)
+func reprice(ctx context.Context, at ledgerLocation, o repriceOptions, in storage.Repricing, stdout io.Writer) error {
+	catalogue, err := loadCatalogue(at.dir)
 	if err != nil {
 		return err
 	}

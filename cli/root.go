@@ -185,7 +185,7 @@ func newMigrate() *cobra.Command {
 
 type migrateOptions struct{ status, noBackup, init bool }
 
-func migrate(ctx context.Context, at place, o migrateOptions, stdout io.Writer) error {
+func migrate(ctx context.Context, at ledgerLocation, o migrateOptions, stdout io.Writer) error {
 	if o.status {
 		st, err := at.schema(ctx)
 		if err != nil {

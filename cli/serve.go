@@ -50,7 +50,7 @@ func newServe() *cobra.Command {
 				return err
 			}
 			o.warnings = unknownSettings(settingNames(cmd.Root()), os.Environ())
-			at, err := placeAsked(cmd)
+			at, err := readLedgerLocation(cmd)
 			if err != nil {
 				return err
 			}
@@ -185,7 +185,7 @@ func (o serveOptions) config(dir string, stderr io.Writer) (server.Config, error
 	if err != nil {
 		return server.Config{}, usage(err)
 	}
-	catalogue, err := published(dir)
+	catalogue, err := loadCatalogue(dir)
 	if err != nil {
 		return server.Config{}, err
 	}
@@ -267,7 +267,7 @@ func tune() (ballast []byte) {
 	return ballast
 }
 
-func serve(ctx context.Context, at place, o serveOptions, stdout, stderr io.Writer) (err error) {
+func serve(ctx context.Context, at ledgerLocation, o serveOptions, stdout, stderr io.Writer) (err error) {
 	defer runtime.KeepAlive(tune())
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -338,7 +338,7 @@ func serve(ctx context.Context, at place, o serveOptions, stdout, stderr io.Writ
 }
 
 // warn says what is set and has no effect.
-func (o serveOptions) warn(at place, log *slog.Logger) {
+func (o serveOptions) warn(at ledgerLocation, log *slog.Logger) {
 	for _, warning := range o.warnings {
 		log.Warn(warning)
 	}
@@ -350,7 +350,7 @@ func (o serveOptions) warn(at place, log *slog.Logger) {
 // occupy takes what only one server may hold, before anything of the database is
 // changed, and looks whether a file is sound. Nodes on PostgreSQL share it.
 func (o serveOptions) occupy(
-	ctx context.Context, at place, log *slog.Logger,
+	ctx context.Context, at ledgerLocation, log *slog.Logger,
 ) (isNew bool, held io.Closer, err error) {
 	if at.inPostgres() {
 		if o.backups.Dir != "" {
@@ -373,7 +373,7 @@ func (o serveOptions) occupy(
 // awaitPostgres reports whether the database has no tables yet. It waits until
 // it answers where that is asked for.
 func (o serveOptions) awaitPostgres(
-	ctx context.Context, at place, log *slog.Logger,
+	ctx context.Context, at ledgerLocation, log *slog.Logger,
 ) (isNew bool, err error) {
 	const pause = 250 * time.Millisecond
 	began, said := time.Now(), false

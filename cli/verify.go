@@ -40,7 +40,7 @@ func newVerify() *cobra.Command {
 	return cmd
 }
 
-func runVerify(ctx context.Context, at place, repair, asJSON bool, stdout io.Writer) error {
+func runVerify(ctx context.Context, at ledgerLocation, repair, asJSON bool, stdout io.Writer) error {
 	if err := at.require(ctx); err != nil {
 		return err
 	}
@@ -60,7 +60,7 @@ func runVerify(ctx context.Context, at place, repair, asJSON bool, stdout io.Wri
 	return nil
 }
 
-func (at place) verify(ctx context.Context, repair bool) (verify.Report, error) {
+func (at ledgerLocation) verify(ctx context.Context, repair bool) (verify.Report, error) {
 	if at.inPostgres() {
 		return storage.VerifyPostgres(ctx, at.url, embed.PostgresMigrations(),
 			verify.Options{Repair: repair})

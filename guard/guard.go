@@ -188,7 +188,7 @@ func (d Decision) IsMoney() bool { return d.Reason.IsMoney() || d.Policy != nil 
 func Decide(req Request, state State) Decision {
 	rules := order(req.Kind)
 	for i, rule := range rules {
-		if d, objects := ask(rule, req.At, state); objects {
+		if d, objects := evaluate(rule, req.At, state); objects {
 			d.Reason = rule
 			d.Evaluated = rules[:i+1]
 			return d
@@ -230,8 +230,8 @@ func order(kind Kind) []Reason {
 	}
 }
 
-// ask returns the rule's decision, without a reason, and reports whether the rule objects.
-func ask(rule Reason, at time.Time, s State) (Decision, bool) {
+// evaluate returns the rule's decision, without a reason, and reports whether the rule objects.
+func evaluate(rule Reason, at time.Time, s State) (Decision, bool) {
 	switch rule {
 	case RunAlreadyEnded:
 		return Decision{}, s.RunEnded

@@ -12,7 +12,7 @@ import (
 
 // fakeServer is a stand-in for the Pikarc server. It executes each idempotency key once, and holds
 // back its first answer to a path with this ending until it is released.
-type ledger struct {
+type fakeServer struct {
 	slow     string // ending of the path whose first answer is held back
 	asked    chan struct{}
 	released chan struct{}
@@ -23,14 +23,14 @@ type ledger struct {
 	open  map[string]string // statuses by id
 }
 
-func newFakeServer(slow string) *ledger {
-	return &ledger{
+func newFakeServer(slow string) *fakeServer {
+	return &fakeServer{
 		slow: slow, asked: make(chan struct{}), released: make(chan struct{}),
 		byKey: make(map[string]string), open: make(map[string]string),
 	}
 }
 
-func (l *ledger) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (l *fakeServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var body struct{ Status, Error string }
 	_ = json.NewDecoder(r.Body).Decode(&body)
 	path := strings.Trim(r.URL.Path, "/")
@@ -46,7 +46,7 @@ func (l *ledger) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintf(w, `{"id":%q,"decision":{"outcome":"ALLOW"}}`, id)
 }
 
-func (l *ledger) handle(path, key, status string) string {
+func (l *fakeServer) handle(path, key, status string) string {
 	parts := strings.Split(path, "/")
 	switch {
 	case path != "v1/runs" && parts[len(parts)-1] != "steps": // a report or an end
@@ -63,7 +63,7 @@ func (l *ledger) handle(path, key, status string) string {
 	return l.byKey[key]
 }
 
-func (l *ledger) statuses() (all []string) {
+func (l *fakeServer) statuses() (all []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, status := range l.open {

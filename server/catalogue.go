@@ -205,7 +205,7 @@ func (s *Server) resolved(path storage.PricePath) resolvedJSON {
 	if len(path.Names) > 1 {
 		source = storage.PriceAlias
 	}
-	if path.Ring {
+	if path.Cycle {
 		out.Reason = "ring"
 		return out
 	}

@@ -31,7 +31,7 @@ type modelUsageJSON struct {
 	Spend            plans.Money `json:"total_usd"`
 	PromptTokens     int64       `json:"prompt_tokens"`
 	CompletionTokens int64       `json:"completion_tokens"`
-	wire.Gaps
+	wire.UnpricedUsage
 }
 
 type userUsageJSON struct {
@@ -65,7 +65,7 @@ func (s *Server) readUsage(c *call) error {
 		}),
 		wire.Map(u.ByModel, func(m storage.ModelUsage) modelUsageJSON {
 			return modelUsageJSON{m.Model, m.Spend, m.PromptTokens, m.CompletionTokens,
-				wire.Gaps(m.Gaps)}
+				wire.UnpricedUsage(m.UnpricedUsage)}
 		}),
 		wire.Map(u.ByUser, func(r storage.UserUsage) userUsageJSON { return userUsageJSON(r) }),
 		u.MonthlyRuns, wire.Limit(u.MonthlyRunLimit),
@@ -81,7 +81,7 @@ type dayUsageJSON struct {
 	Runs             int64       `json:"run_count"`
 	BlockedRuns      int64       `json:"blocked_run_count"`
 	Denials          int64       `json:"denial_count"`
-	wire.Gaps
+	wire.UnpricedUsage
 	Capped  bool             `json:"capped"`
 	ByModel []modelSpendJSON `json:"by_model,omitzero"` // when asked for
 }
@@ -95,7 +95,7 @@ func dayUsageOf(d storage.DayUsage) dayUsageJSON {
 	out := dayUsageJSON{
 		d.Date.Format(time.DateOnly), d.Spend, d.PromptTokens, d.CompletionTokens, d.Runs,
 		d.BlockedRuns, d.Denials,
-		wire.Gaps(d.Gaps), d.Capped, nil,
+		wire.UnpricedUsage(d.UnpricedUsage), d.Capped, nil,
 	}
 	if d.ByModel != nil {
 		out.ByModel = wire.Map(d.ByModel, func(m storage.ModelSpend) modelSpendJSON {

@@ -166,7 +166,7 @@ func TestAModelWithoutAPriceIsToldOnceADayAndMadeUpOnesAreBounded(t *testing.T) 
 	ws := w.unlimitedWorkspace()
 	w.wants(ws, EventsOf(UnpricedModelUsed))
 	run := w.start(ws, "ada").ID
-	use := func(model string) { w.patch(ws, run, w.call(ws, run, model), 5, 6) }
+	use := func(model string) { w.patch(ws, run, w.createModelCall(ws, run, model), 5, 6) }
 	use("new")
 	use("new")
 	wantTold(t, w.notices(ws, "model", "tokens"), "model.unpriced new 11")
@@ -330,11 +330,11 @@ func alertCalls(w *world, ws WorkspaceKey) error {
 	ctx, one := w.t.Context(), plans.Budget{Limit: plans.USD, Set: true}
 	run := w.start(ws, "alerted").ID
 	spend := func(cents int64) {
-		w.patch(ws, run, w.call(ws, run, "cents"), cents, 0)
+		w.patch(ws, run, w.createModelCall(ws, run, "cents"), cents, 0)
 	}
 	w.price(ws, "cents", plans.Price(plans.USD)*10, 0)
 	spend(1)
-	w.patch(ws, run, w.call(ws, run, "nobody's"), 1, 0)
+	w.patch(ws, run, w.createModelCall(ws, run, "nobody's"), 1, 0)
 	_, err := w.UpdateWorkspace(ctx, ws, WorkspaceChange{UserDailyBudget: &one, DailyBudget: &one})
 	w.policy(ws, "a-limit", `{"limit":{"measure":"calls","per":"user","window":"hour","amount":2},"effect":"log"}`)
 	spend(79)

@@ -16,7 +16,7 @@ func TestAChangeIsNeverThereWithoutItsEntry(t *testing.T) {
 		refuse = `CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''no entry''; END';
 			CREATE TRIGGER no_entry BEFORE INSERT ON audit_entries EXECUTE FUNCTION refuse()`
 	}
-	_, err := w.aside.ExecContext(t.Context(), refuse)
+	_, err := w.otherProcess.ExecContext(t.Context(), refuse)
 	w.must(err)
 	if _, err := w.BlockUser(t.Context(), ws, "ada", nil); err == nil {
 		t.Error("a block that could not be recorded was answered as done")

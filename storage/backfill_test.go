@@ -9,7 +9,7 @@ import (
 )
 
 func TestThePastIsBookedOnItsOwnDays(t *testing.T) {
-	w := audited(t)
+	w := newVerifiedWorld(t)
 	ws := w.unlimitedWorkspace()
 	w.price(ws, "gpt-4o", 1_000_000, 1_000_000)
 	in := w.watch()
@@ -54,7 +54,7 @@ func TestThePastIsBookedOnItsOwnDays(t *testing.T) {
 }
 
 func TestAPastThatFailsLeavesNothing(t *testing.T) {
-	w := audited(t)
+	w := newVerifiedWorld(t)
 	ws := w.unlimitedWorkspace()
 	broken := errors.New("broken")
 	err := w.WriteBackfill(t.Context(), func(p Backfill) error {

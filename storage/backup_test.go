@@ -160,10 +160,10 @@ func TestRestoreKeepsTheOldDatabaseAndItsWAL(t *testing.T) {
 	}
 	kept, err := dbfile.Restore(t.Context(), file, w.path, embed.Migrations(), true)
 	w.must(err)
-	if len(texts(t, w.path, `SELECT external_id FROM users WHERE external_id = 'late'`)) != 0 {
+	if len(queryStrings(t, w.path, `SELECT external_id FROM users WHERE external_id = 'late'`)) != 0 {
 		t.Error("the database is not the backup")
 	}
-	if len(texts(t, kept, `SELECT external_id FROM users WHERE external_id = 'late'`)) != 1 {
+	if len(queryStrings(t, kept, `SELECT external_id FROM users WHERE external_id = 'late'`)) != 1 {
 		t.Error("the old database lacks its last run")
 	}
 	mustHoldOnly(t, filepath.Dir(w.path), "pikarc-before-restore-", "pikarc.db", "pikarc.db.lock")
@@ -179,8 +179,8 @@ func TestRestoreRefusesWhatIsNoBackup(t *testing.T) {
 		t.Fatal(err)
 	}
 	other := filepath.Join(t.TempDir(), "other.db")
-	texts(t, other, `CREATE TABLE t (a TEXT)`) // some other application's
-	newer := migrated(t, withNext(t))
+	queryStrings(t, other, `CREATE TABLE t (a TEXT)`) // some other application's
+	newer := migrated(t, migrationsPlusOne(t))
 	for name, c := range map[string]struct {
 		file string
 		want error
@@ -203,7 +203,7 @@ func TestMigrationKeepsTheDatabaseAsItWas(t *testing.T) {
 	path := migrated(t, embed.Migrations())
 	mustHoldOnly(t, filepath.Dir(path), "pikarc.db", "pikarc.db.lock", "pikarc.db.server.lock") // nothing to keep of a fresh one
 	before := schemaOf(t, path)
-	if _, err := dbfile.Migrate(t.Context(), path, withNext(t)); err != nil {
+	if _, err := dbfile.Migrate(t.Context(), path, migrationsPlusOne(t)); err != nil {
 		t.Fatal(err)
 	}
 	mustHoldOnly(t, filepath.Dir(path), "pikarc-before-schema-999-", "pikarc.db", "pikarc.db.lock", "pikarc.db.server.lock")
@@ -212,7 +212,7 @@ func TestMigrationKeepsTheDatabaseAsItWas(t *testing.T) {
 		t.Errorf("kept %v (%v), or with another schema", kept, err)
 	}
 	without := migrated(t, embed.Migrations())
-	if _, err := dbfile.Migrate(t.Context(), without, withNext(t), dbfile.WithoutBackup); err != nil {
+	if _, err := dbfile.Migrate(t.Context(), without, migrationsPlusOne(t), dbfile.WithoutBackup); err != nil {
 		t.Fatal(err)
 	}
 	mustHoldOnly(t, filepath.Dir(without), "pikarc.db", "pikarc.db.lock", "pikarc.db.server.lock")

@@ -64,8 +64,8 @@ func fill(b *testing.B, w *world, ws WorkspaceKey, steps int) {
 		return nil
 	})
 	w.must(err)
-	var busy, frames, folded int
-	w.must(w.conn().QueryRowContext(b.Context(), `PRAGMA wal_checkpoint(TRUNCATE)`).Scan(&busy, &frames, &folded))
+	var busy, frames, checkpointed int
+	w.must(w.conn().QueryRowContext(b.Context(), `PRAGMA wal_checkpoint(TRUNCATE)`).Scan(&busy, &frames, &checkpointed))
 	u, err := w.Usage(b.Context(), ws)
 	w.must(err)
 	if n := w.number(`SELECT count(*) FROM steps`); n != int64(steps) || u.Last30Days.Runs < int64(runs)*9/10 || busy != 0 {
@@ -193,8 +193,8 @@ func BenchmarkReport(b *testing.B) {
 
 // checkpointedSize returns the size of the database in bytes, after a checkpoint.
 func (w *world) checkpointedSize(b *testing.B) (size int64) {
-	var busy, frames, folded int
-	w.must(w.conn().QueryRowContext(b.Context(), `PRAGMA wal_checkpoint(TRUNCATE)`).Scan(&busy, &frames, &folded))
+	var busy, frames, checkpointed int
+	w.must(w.conn().QueryRowContext(b.Context(), `PRAGMA wal_checkpoint(TRUNCATE)`).Scan(&busy, &frames, &checkpointed))
 	w.must(w.conn().QueryRowContext(b.Context(), `SELECT page_count * page_size FROM pragma_page_count, pragma_page_size`).Scan(&size))
 	return size
 }

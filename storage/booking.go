@@ -97,7 +97,7 @@ func updateStep(
 	was, counted, model := row.stepProgress, row.counted(), row.Model
 	var closing reviewsClosing
 	if row.status == StepBlocked || row.status == StepWaiting {
-		if closing, err = row.bypass(tx, ws, r, c); err != nil {
+		if closing, err = row.reportUnapproved(tx, ws, r, c); err != nil {
 			return out, err
 		}
 	}

@@ -98,7 +98,7 @@ func (w *world) update(ws WorkspaceKey, run, step uuid.UUID, in StepUpdate) Step
 // prompt token of gpt-4o and two a completion token, and a run with an open step.
 func priced(t *testing.T) (w *world, ws WorkspaceKey, run, step uuid.UUID) {
 	t.Helper()
-	w = audited(t)
+	w = newVerifiedWorld(t)
 	ws = w.unlimitedWorkspace()
 	w.price(ws, "gpt-4o", 1_000_000, 2_000_000)
 	run = w.start(ws, "u").ID
@@ -122,7 +122,7 @@ func mustCostNothingKnown(t *testing.T, s Step) {
 }
 
 func TestExampleOfTheContractIsBookedEverywhere(t *testing.T) {
-	w := audited(t)
+	w := newVerifiedWorld(t)
 	ws := w.unlimitedWorkspace()
 	input, err := plans.ParsePrice("0.0000025")
 	w.must(err)
@@ -153,7 +153,7 @@ func TestExampleOfTheContractIsBookedEverywhere(t *testing.T) {
 	totals := Totals{Spend: want, Tokens: 600, Runs: 1}
 	if diff := gocmp.Diff(Usage{
 		Today: totals, Last7Days: totals, Last30Days: totals, RunningRuns: 1, MonthlyRuns: 1,
-		ByModel: []ModelUsage{{"gpt-4o", want, 500, 100, Gaps{}}}, ByUser: []UserUsage{{"u", want, 1, 0}},
+		ByModel: []ModelUsage{{"gpt-4o", want, 500, 100, UnpricedUsage{}}}, ByUser: []UserUsage{{"u", want, 1, 0}},
 	}, got); diff != "" {
 		t.Errorf("usage, wanted (-) and read (+):\n%s", diff)
 	}
@@ -308,7 +308,7 @@ func TestBlockedStepTakesNoReport(t *testing.T) {
 }
 
 func TestPriceIsSettledAtTheFirstReport(t *testing.T) {
-	w := audited(t)
+	w := newVerifiedWorld(t)
 	ws := w.unlimitedWorkspace()
 	run := w.start(ws, "u").ID
 	unpriced, openBefore := w.step(ws, run).ID, w.step(ws, run).ID

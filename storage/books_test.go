@@ -22,10 +22,10 @@ import (
 	"github.com/pikarc/server/storage/verify"
 )
 
-// audited makes a world whose books are recomputed when the test ends, and
+// newVerifiedWorld makes a world whose books are recomputed when the test ends, and
 // compared with the tables and with what every exported read says. The test
 // runs beside others.
-func audited(t *testing.T) *world {
+func newVerifiedWorld(t *testing.T) *world {
 	t.Helper()
 	t.Parallel()
 	w := newWorld(t)
@@ -68,7 +68,7 @@ type entry struct {
 	model                     sql.NullString
 	runs, blocked             int64
 	spend, prompt, completion int64
-	gaps                      Gaps
+	gaps                      UnpricedUsage
 	denial                    guard.Reason // of a denied start or step
 }
 
@@ -187,7 +187,7 @@ func (w *world) mustReadUsage(ws WorkspaceKey, all []entry) {
 				d.PromptTokens, d.CompletionTokens = d.PromptTokens+e.prompt, d.CompletionTokens+e.completion
 				d.Runs, d.BlockedRuns = d.Runs+e.runs, d.BlockedRuns+e.blocked
 				d.Denials += boolInt(e.denial != guard.None)
-				d.Gaps = d.Gaps.plus(e.gaps)
+				d.UnpricedUsage = d.UnpricedUsage.plus(e.gaps)
 			}
 		}
 		d.Capped = max(int64(d.Spend), d.PromptTokens, d.CompletionTokens) == plans.MaxDay
@@ -227,8 +227,8 @@ func splitByModel(all []entry, first int64, days []DayUsage) {
 	}
 }
 
-func (g Gaps) plus(h Gaps) Gaps {
-	return Gaps{
+func (g UnpricedUsage) plus(h UnpricedUsage) UnpricedUsage {
+	return UnpricedUsage{
 		g.UnpricedTokens + h.UnpricedTokens, g.UnpricedSteps + h.UnpricedSteps, g.CallsWithoutUsage + h.CallsWithoutUsage,
 	}
 }
@@ -252,7 +252,7 @@ func usageOf(all []entry, now time.Time) (u Usage) {
 			if date.AddDate(0, 0, days).After(now) {
 				t.Spend, t.Tokens, t.Runs = t.Spend+plans.Money(e.spend), t.Tokens+e.prompt+e.completion, t.Runs+e.runs
 				t.Denials += boolInt(e.denial != guard.None)
-				t.Gaps = t.Gaps.plus(e.gaps)
+				t.UnpricedUsage = t.UnpricedUsage.plus(e.gaps)
 			}
 		}
 		if e.denial != guard.None && date.AddDate(0, 0, 30).After(now) {
@@ -268,7 +268,7 @@ func usageOf(all []entry, now time.Time) (u Usage) {
 		if m := models[e.model.String]; e.model.Valid {
 			models[e.model.String] = ModelUsage{
 				e.model.String, m.Spend + plans.Money(e.spend), m.PromptTokens + e.prompt, m.CompletionTokens + e.completion,
-				m.Gaps.plus(e.gaps),
+				m.UnpricedUsage.plus(e.gaps),
 			}
 		}
 		if r := users[e.userID]; e.spend+e.runs+e.gaps.UnpricedTokens > 0 {
@@ -419,7 +419,7 @@ func (d RunDetail) fault() string {
 
 // A product of tokens and picos that exceeds 64 bits is recomputed all the same.
 func TestBooksRecomputeTheDearestStep(t *testing.T) {
-	w := audited(t)
+	w := newVerifiedWorld(t)
 	ws := w.unlimitedWorkspace()
 	w.price(ws, "gpt-4o", 99_999_999, 1)
 	run := w.start(ws, "u")

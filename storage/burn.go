@@ -104,9 +104,9 @@ func (b *burn) add(minute, spend int64) (known int64) {
 }
 
 // minutePosting is a change of what was spent in a minute.
-type burning struct {
+type minutePosting struct {
 	at, spend int64
-	minute    *cachedMinute // nil where it is folded already
+	minute    *cachedMinute // nil if it is folded into its hour already
 }
 
 // burn finds the minutes that a step's cost moves. What belongs to an hour that
@@ -130,7 +130,7 @@ func (p *postings) addMinute(tx *Tx, ws WorkspaceKey, minute, spend int64) error
 	if err != nil {
 		return err
 	}
-	b := burning{at: minute, spend: spend}
+	b := minutePosting{at: minute, spend: spend}
 	switch {
 	case minute >= w.minutesFrom:
 		b.minute, err = tx.cache.minutes.get(tx, minuteKey{ws, minute})
@@ -148,7 +148,7 @@ func addToHour(tx *Tx, ws WorkspaceKey, hour, spend int64) error {
 }
 
 // book moves the minute and what its run burns.
-func (b burning) book(tx *Tx, r *cachedRun) {
+func (b minutePosting) book(tx *Tx, r *cachedRun) {
 	known := r.burn.add(b.at, b.spend)
 	tx.cache.markDirty(r)
 	m := b.minute

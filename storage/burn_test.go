@@ -14,7 +14,7 @@ import (
 // spends lets a run of a user make one call that costs so much.
 func (w *world) spends(ws WorkspaceKey, run uuid.UUID, nanos int64) uuid.UUID {
 	w.t.Helper()
-	step := w.call(ws, run, "a nano a token")
+	step := w.createModelCall(ws, run, "a nano a token")
 	w.patch(ws, run, step, nanos, 0)
 	return step
 }
@@ -142,7 +142,7 @@ func TestTheLedgerProvesEachMinute(t *testing.T) {
 		for range 60 {
 			switch random.IntN(5) {
 			case 0:
-				steps = append(steps, w.call(ws, run, "a nano a token"))
+				steps = append(steps, w.createModelCall(ws, run, "a nano a token"))
 			case 1, 2:
 				if len(steps) > 0 {
 					w.reportAnything(ws, run, steps[random.IntN(len(steps))], random)

@@ -54,7 +54,7 @@ func (in *changeRecorder) all(w *world) (list []Change) {
 }
 
 func TestEveryChangeIsToldInItsOrder(t *testing.T) {
-	w := audited(t)
+	w := newVerifiedWorld(t)
 	ws := w.unlimitedWorkspace()
 	in := w.watch()
 	run := w.start(ws, "u")
@@ -103,14 +103,14 @@ func TestEveryChangeIsToldInItsOrder(t *testing.T) {
 func (w *world) owner(ws WorkspaceKey) (id [16]byte) {
 	w.t.Helper()
 	var raw []byte
-	w.must(w.aside.QueryRowContext(context.Background(), `SELECT a.uuid FROM accounts a JOIN workspaces w
+	w.must(w.otherProcess.QueryRowContext(context.Background(), `SELECT a.uuid FROM accounts a JOIN workspaces w
 		ON w.account_id = a.id WHERE w.id = $1`, ws).Scan(&raw))
 	copy(id[:], raw)
 	return id
 }
 
 func TestIdleRunsAreToldAsEnded(t *testing.T) {
-	w := audited(t)
+	w := newVerifiedWorld(t)
 	ws := w.unlimitedWorkspace()
 	w.start(ws, "u")
 	in := w.watch()
@@ -241,7 +241,7 @@ func TestOnlyAnotherProcessHasChangedItElsewhere(t *testing.T) {
 }
 
 func TestAMomentIsOfItsWorkspaceAlone(t *testing.T) {
-	w := audited(t)
+	w := newVerifiedWorld(t)
 	ws, other := w.unlimitedWorkspace(), w.unlimitedWorkspace()
 	w.price(ws, "gpt-4o", 1_000_000, 1_000_000)
 	run := w.start(ws, "u")
@@ -258,7 +258,7 @@ func TestAChangeElsewhereOutlivesACommitThatFails(t *testing.T) {
 	w := newWorld(t)
 	_, err := w.externalCommits(t.Context())
 	w.must(err)
-	_, err = w.aside.ExecContext(t.Context(), `INSERT INTO probes (id, checked_at) VALUES (1, 0) ON CONFLICT (id) DO UPDATE SET checked_at = probes.checked_at + 1`)
+	_, err = w.otherProcess.ExecContext(t.Context(), `INSERT INTO probes (id, checked_at) VALUES (1, 0) ON CONFLICT (id) DO UPDATE SET checked_at = probes.checked_at + 1`)
 	w.must(err)
 	w.onCommit(func() int32 { return 1 })
 	if _, err := w.ChangedElsewhere(t.Context(), []WorkspaceKey{1}); err == nil {

@@ -28,8 +28,8 @@ func (w *world) spend(ws WorkspaceKey, user string, amount int64) (run uuid.UUID
 	return run
 }
 
-// asked is a question's reason to deny, without recording a step.
-func (w *world) asked(ws WorkspaceKey, run uuid.UUID) guard.Decision {
+// heartbeatDecision asks as a heartbeat does: it records no step.
+func (w *world) heartbeatDecision(ws WorkspaceKey, run uuid.UUID) guard.Decision {
 	w.t.Helper()
 	a, err := w.Heartbeat(context.Background(), Caller{Workspace: ws}, run, guard.Decide)
 	w.must(err)
@@ -56,7 +56,7 @@ func TestBudgetsResetAtMidnightUTC(t *testing.T) {
 			midnight := date(2026, 11, 16)
 			w.Set(midnight.Add(-moment))
 			run := w.spend(ws, "u", 100)
-			for _, d := range []guard.Decision{w.asked(ws, run), w.start(ws, "u").Decision, w.step(ws, run).Decision} {
+			for _, d := range []guard.Decision{w.heartbeatDecision(ws, run), w.start(ws, "u").Decision, w.step(ws, run).Decision} {
 				if d.Allowed() || d.Used != int64(100*microUSD) || !d.ResetsAt.Equal(midnight) {
 					t.Errorf("a moment before midnight: %+v", d)
 				}
@@ -64,7 +64,7 @@ func TestBudgetsResetAtMidnightUTC(t *testing.T) {
 			w.mustReadTheLedger()
 
 			w.Set(midnight)
-			for _, d := range []guard.Decision{w.asked(ws, run), w.start(ws, "u").Decision, w.step(ws, run).Decision} {
+			for _, d := range []guard.Decision{w.heartbeatDecision(ws, run), w.start(ws, "u").Decision, w.step(ws, run).Decision} {
 				if !d.Allowed() {
 					t.Errorf("at midnight: %+v", d)
 				}
@@ -76,7 +76,7 @@ func TestBudgetsResetAtMidnightUTC(t *testing.T) {
 			}
 			w.spend(ws, "u", 99)
 			w.Set(midnight.Add(24*time.Hour - moment))
-			if d := w.asked(ws, run); !d.Allowed() {
+			if d := w.heartbeatDecision(ws, run); !d.Allowed() {
 				t.Errorf("below the budget of the next day: %+v", d)
 			}
 		})
@@ -120,7 +120,7 @@ func TestMonthlyLimitResetsWithTheUTCMonth(t *testing.T) {
 		{date(2100, 2, 28), date(2100, 3, 1)},
 	} {
 		t.Run(c.last.Format(time.DateOnly), func(t *testing.T) {
-			w := audited(t)
+			w := newVerifiedWorld(t)
 			ws := w.unlimitedWorkspace()
 			ask := func(at time.Time, used int64) {
 				t.Helper()
@@ -156,7 +156,7 @@ func TestMonthlyLimitResetsWithTheUTCMonth(t *testing.T) {
 }
 
 func TestTheLastDayOfFebruaryIsInItsMonth(t *testing.T) {
-	w := audited(t)
+	w := newVerifiedWorld(t)
 	ws := w.unlimitedWorkspace()
 	w.Set(date(2028, 2, 28).Add(24*time.Hour - moment))
 	for range 2 {
@@ -186,25 +186,25 @@ func TestClockSetBackDecidesAndBooksOnItsOwnDay(t *testing.T) {
 			corrected := w.step(ws, run).ID
 			w.patch(ws, run, corrected, 50, 0)
 			open := w.number(`SELECT count(*) FROM steps WHERE status = 1`)
-			if d := w.asked(ws, run); d.Used != int64(110*microUSD) {
+			if d := w.heartbeatDecision(ws, run); d.Used != int64(110*microUSD) {
 				t.Fatalf("before: %+v", d)
 			}
 
 			w.Set(back)
-			if d := w.asked(ws, run); !d.Allowed() {
+			if d := w.heartbeatDecision(ws, run); !d.Allowed() {
 				t.Errorf("on a day of no spending: %+v", d)
 			}
 			w.spend(ws, "u", 70)
 			w.patch(ws, run, corrected, 45, 0) // where it was first booked
 			w.mustHaveBooked(ws, back, 70*microUSD, 70, 0)
-			if d := w.asked(ws, w.spend(ws, "u", 30)); d.Used != int64(100*microUSD) || !d.ResetsAt.Equal(back.Truncate(24*time.Hour).AddDate(0, 0, 1)) {
+			if d := w.heartbeatDecision(ws, w.spend(ws, "u", 30)); d.Used != int64(100*microUSD) || !d.ResetsAt.Equal(back.Truncate(24*time.Hour).AddDate(0, 0, 1)) {
 				t.Errorf("at the budget of the earlier day: %+v", d)
 			}
 			w.mustVerify()
 			w.mustReadTheLedger()
 
 			w.Set(noon().Add(time.Hour))
-			if d := w.asked(ws, run); d.Used != int64(105*microUSD) {
+			if d := w.heartbeatDecision(ws, run); d.Used != int64(105*microUSD) {
 				t.Errorf("back on the later day: %+v", d)
 			}
 			w.mustHaveBooked(ws, noon(), 105*microUSD, 105, 0)
@@ -218,7 +218,7 @@ func TestClockSetBackDecidesAndBooksOnItsOwnDay(t *testing.T) {
 // An id begins with the clock's time, so runs of a clock set back sort among
 // the older ones; a reader that pages meanwhile meets each run once.
 func TestRunsOfAClockSetBackPageWithoutRepeatOrGap(t *testing.T) {
-	w := audited(t)
+	w := newVerifiedWorld(t)
 	ws := w.unlimitedWorkspace()
 	var before []uuid.UUID
 	for _, at := range []time.Time{noon(), noon().AddDate(0, 0, -1), noon().AddDate(0, -1, 0), noon().AddDate(0, 0, 40), noon()} {
@@ -252,7 +252,7 @@ func TestRunsOfAClockSetBackPageWithoutRepeatOrGap(t *testing.T) {
 }
 
 func TestRunMayEndBeforeItsStart(t *testing.T) {
-	w := audited(t)
+	w := newVerifiedWorld(t)
 	ws := w.workspace(plans.Basic)
 	run := w.start(ws, "u").ID
 	step := w.step(ws, run).ID
@@ -290,7 +290,7 @@ func TestClockFortyDaysAheadAndBack(t *testing.T) {
 	w.must(err)
 
 	w.Set(noon().AddDate(0, 0, 40))
-	if d := w.asked(ws, run); !d.Allowed() { // and so this run is not idle
+	if d := w.heartbeatDecision(ws, run); !d.Allowed() { // and so this run is not idle
 		t.Errorf("forty days ahead: %+v", d)
 	}
 	if n, err := w.EndIdleRuns(t.Context()); n != 1 || err != nil {
@@ -310,7 +310,7 @@ func TestClockFortyDaysAheadAndBack(t *testing.T) {
 	if diff := gocmp.Diff(before, after); diff != "" {
 		t.Errorf("usage before (-) and after (+):\n%s", diff)
 	}
-	if d := w.asked(ws, run); d.Reason != guard.WorkspaceDailyBudgetExceeded {
+	if d := w.heartbeatDecision(ws, run); d.Reason != guard.WorkspaceDailyBudgetExceeded {
 		t.Errorf("back again: %+v", d)
 	}
 	if n, err := w.EndIdleRuns(t.Context()); n != 0 || err != nil {

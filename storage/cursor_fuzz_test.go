@@ -11,8 +11,8 @@ import (
 )
 
 // keySizes are those of the keys that cursors carry, by their list.
-func keySizes() map[list]int {
-	return map[list]int{listRuns: len(uuid.UUID{}), listUsers: 8, listSteps: sequenceSize + len(uuid.UUID{})}
+func keySizes() map[cursorKind]int {
+	return map[cursorKind]int{listRuns: len(uuid.UUID{}), listUsers: 8, listSteps: sequenceSize + len(uuid.UUID{})}
 }
 
 // A cursor has one text only, for one list of one owner: whatever is taken
@@ -30,7 +30,7 @@ func FuzzParseCursor(f *testing.F) {
 	f.Add(int64(0), "AAAA")
 	f.Add(int64(0), "")
 	f.Fuzz(func(t *testing.T, owner int64, text string) {
-		var takers []list
+		var takers []cursorKind
 		for l, size := range keySizes() {
 			key, err := parseCursor(l, owner, text, size)
 			if err != nil {
@@ -66,13 +66,13 @@ func FuzzCursorRoundTrip(f *testing.F) {
 	f.Add(byte(2), int64(-1), make([]byte, 24))
 	f.Add(byte(0), int64(0), []byte{})
 	f.Fuzz(func(t *testing.T, l byte, owner int64, key []byte) {
-		text := cursor(list(l), owner, key)
-		got, err := parseCursor(list(l), owner, text, len(key))
+		text := cursor(cursorKind(l), owner, key)
+		got, err := parseCursor(cursorKind(l), owner, text, len(key))
 		if err != nil || string(got) != string(key) {
 			t.Fatalf("%q gives %x, %v, want %x", text, got, err, key)
 		}
 		for other, size := range keySizes() {
-			if _, err := parseCursor(other, owner, text, size); (err == nil) != (other == list(l) && size == len(key)) {
+			if _, err := parseCursor(other, owner, text, size); (err == nil) != (other == cursorKind(l) && size == len(key)) {
 				t.Fatalf("list %d takes a cursor of list %d: %v", other, l, err)
 			}
 		}

@@ -191,15 +191,15 @@ type stepLimit struct {
 }
 
 func (l stepLimit) insert(tx *Tx, segment, runID int64, step []byte, outcome int64) error {
-	var from, slice sql.NullInt64
+	var from, bucket sql.NullInt64
 	var scope sql.NullString
 	if l.measure != 0 {
-		from, slice = sql.NullInt64{Int64: l.countsFrom, Valid: true}, sql.NullInt64{Int64: l.bucket, Valid: true}
+		from, bucket = sql.NullInt64{Int64: l.countsFrom, Valid: true}, sql.NullInt64{Int64: l.bucket, Valid: true}
 		scope = sql.NullString{String: l.scope, Valid: true}
 	}
 	err := tx.queue(`INSERT INTO step_policies (segment, run_id, step_uuid, policy_id, outcome, measure, counts_from, scope, slice)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
-		segment, runID, step, l.policy, outcome, nullZero(int64(l.measure)), from, scope, slice)
+		segment, runID, step, l.policy, outcome, nullZero(int64(l.measure)), from, scope, bucket)
 	return err
 }
 
@@ -269,7 +269,7 @@ func (p *limitPostings) add(tx *Tx, l stepLimit, n int64) error {
 	if tx.reader {
 		return nil // a dry run, which nobody asks for limits
 	}
-	return addUse(tx, l.limitKey, n)
+	return addUsage(tx, l.limitKey, n)
 }
 
 // book moves the counters.
@@ -313,7 +313,7 @@ func (l *cachedLimit) save(tx *Tx) error {
 	return err
 }
 
-// usedSince sums up the slices of a rolling window.
+// usedSince sums up the buckets of a rolling window.
 func usedSince(tx *Tx, k limitKey, first int64) (used int64, err error) {
 	err = tx.get(`SELECT coalesce(sum(used), 0) FROM policy_counters
 		WHERE workspace_id = $1 AND policy_id = $2 AND counts_from = $3 AND scope = $4 AND slice >= $5 AND slice <= $6`,
@@ -321,8 +321,8 @@ func usedSince(tx *Tx, k limitKey, first int64) (used int64, err error) {
 	return used, err
 }
 
-// addUse adds to a counter that is not cached.
-func addUse(tx *Tx, k limitKey, n int64) error {
+// addUsage adds to a counter that is not cached.
+func addUsage(tx *Tx, k limitKey, n int64) error {
 	err := tx.queue(`INSERT INTO policy_counters (workspace_id, policy_id, counts_from, scope, slice, used)
 		VALUES ($1, $2, $3, $4, $5, $6)
 		ON CONFLICT (workspace_id, policy_id, counts_from, scope, slice) DO UPDATE SET used = policy_counters.used + excluded.used`,
@@ -347,7 +347,7 @@ type calendar struct {
 }
 
 // buckets returns those of a limit's window at the time of the call; see policies.Limit.Buckets.
-func (c calendar) slices(l *policies.Limit, f *policies.Facts) (first, current, next time.Time) {
+func (c calendar) buckets(l *policies.Limit, f *policies.Facts) (first, current, next time.Time) {
 	if l.Window == policies.WindowRun {
 		return f.StartedAt, f.StartedAt, time.Time{}
 	}
@@ -397,7 +397,7 @@ func policyUse(tx *Tx, ws WorkspaceKey, c calendar, p StoredPolicy) (list []Poli
 	if l == nil || l.Measure == policies.MeasureRepeats || l.Window == policies.WindowRun {
 		return nil, nil
 	}
-	first, current, next := c.slices(l, &policies.Facts{Now: tx.now})
+	first, current, next := c.buckets(l, &policies.Facts{Now: tx.now})
 	err = tx.each(`SELECT scope, sum(used) AS total FROM policy_counters
 		WHERE policy_id = $1 AND slice >= $2 AND slice <= $3 AND counts_from = $4 AND workspace_id = $5
 		GROUP BY scope ORDER BY total DESC, scope LIMIT $6`,
@@ -446,7 +446,7 @@ func policiesOfUser(tx *Tx, ws WorkspaceKey, user string, id int64) (of []Stored
 		if !byUser {
 			p.Use, err = policyUse(tx, ws, calendar, p)
 		} else if p.Limit.Measure != policies.MeasureRepeats && p.Limit.Window != policies.WindowRun {
-			first, current, next := calendar.slices(p.Limit, &policies.Facts{Now: tx.now})
+			first, current, next := calendar.buckets(p.Limit, &policies.Facts{Now: tx.now})
 			u := PolicyUse{Scope: user, ResetsAt: next}
 			err = tx.get(`SELECT coalesce(sum(used), 0) FROM policy_counters
 				WHERE workspace_id = $1 AND policy_id = $2 AND counts_from = $3 AND scope = $4 AND slice >= $5 AND slice <= $6`,

@@ -118,8 +118,8 @@ func evaluatedRules(start bool, reason guard.Reason) (rules []guard.Reason) {
 	return order
 }
 
-// spender returns a world whose model has a price, in which every objection can be raised.
-func spender(t *testing.T) (w *world, ws WorkspaceKey, run uuid.UUID) {
+// newSpendingWorld returns a world whose model has a price, in which every objection can be raised.
+func newSpendingWorld(t *testing.T) (w *world, ws WorkspaceKey, run uuid.UUID) {
 	w, ws, run, step := priced(t)
 	w.start(ws, "another")
 	w.patch(ws, run, step, 100, 0)
@@ -129,7 +129,7 @@ func spender(t *testing.T) (w *world, ws WorkspaceKey, run uuid.UUID) {
 func TestEachDenialIsReadBackAsItWasAnswered(t *testing.T) {
 	for _, o := range objections() {
 		t.Run(o.reason.String(), func(t *testing.T) {
-			w, ws, run := spender(t)
+			w, ws, run := newSpendingWorld(t)
 			o.raise(w, ws, run)
 			started, err := w.StartRun(t.Context(), Caller{Workspace: ws}, NewRun{UserID: "u"}, deciderFor(o.reason))
 			w.must(err)
@@ -186,7 +186,7 @@ func TestEachDenialIsReadBackAsItWasAnswered(t *testing.T) {
 
 // If all rules object at once, the first one answers; when that is lifted, the next.
 func TestFirstObjectionAnswersAndTheStateIsReadForEach(t *testing.T) {
-	w, ws, run := spender(t)
+	w, ws, run := newSpendingWorld(t)
 	all := objections()[1:] // an ended run cannot be undone
 	for _, o := range all {
 		o.raise(w, ws, run)
@@ -205,7 +205,7 @@ func TestFirstObjectionAnswersAndTheStateIsReadForEach(t *testing.T) {
 		if s := w.step(ws, run).Decision; s.Reason != want {
 			t.Errorf("step: %+v, want %s", s, want)
 		}
-		if h := w.asked(ws, run); h.Reason != want {
+		if h := w.heartbeatDecision(ws, run); h.Reason != want {
 			t.Errorf("heartbeat: %+v, want %s", h, want)
 		}
 		o.lift(w, ws)
@@ -227,7 +227,7 @@ func TestFirstObjectionAnswersAndTheStateIsReadForEach(t *testing.T) {
 
 // The latest denial before its end says why a run was stopped; denials after its end do not.
 func TestRunShowsItsLatestDenial(t *testing.T) {
-	w, ws, run := spender(t)
+	w, ws, run := newSpendingWorld(t)
 	all := objections()
 	for i, deny := range []guard.Reason{guard.WorkspaceDailyBudgetExceeded, guard.KillSwitchActive, guard.UserBlocked} {
 		w.Advance(moment)
@@ -254,7 +254,7 @@ func TestRunShowsItsLatestDenial(t *testing.T) {
 // A tenant that is at all of its limits leaves another one unaffected, even if their users, models
 // and keys have the same names, and cannot reach the other's data.
 func TestTenantsNeverAffectEachOthersDecisions(t *testing.T) {
-	w, ws, run := spender(t)
+	w, ws, run := newSpendingWorld(t)
 	other := w.unlimitedWorkspace()
 	_, err := w.UpdateWorkspace(t.Context(), other, WorkspaceChange{
 		DailyBudget: &plans.Budget{Limit: 100 * microUSD, Set: true}, UserDailyBudget: &plans.Budget{Limit: 40 * microUSD, Set: true},

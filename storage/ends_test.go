@@ -113,7 +113,7 @@ func TestHoldersAreListedByTheirLastCall(t *testing.T) {
 }
 
 func TestManyRunsAreEndedAtOnce(t *testing.T) {
-	w := audited(t)
+	w := newVerifiedWorld(t)
 	ws, other := w.unlimitedWorkspace(), w.unlimitedWorkspace()
 	var silent []uuid.UUID
 	for i := range 2*endsAtOnce + 7 {

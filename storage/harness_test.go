@@ -40,11 +40,11 @@ func noon() time.Time { return time.Date(2026, 11, 15, 12, 0, 0, 0, time.UTC) }
 type world struct {
 	*Store
 	*clock
-	t     testing.TB
-	path  string
-	url   string       // of its database in PostgreSQL; "" on SQLite
-	aside *sql.DB      // connections of its own, as another process would have
-	made  atomic.Int64 // accounts
+	t            testing.TB
+	path         string
+	url          string       // of its database in PostgreSQL; "" on SQLite
+	otherProcess *sql.DB      // connections of its own, as another process would have
+	made         atomic.Int64 // accounts
 }
 
 // emptyDatabase is a migrated file, made once: migrating takes a second with the race detector.
@@ -136,13 +136,13 @@ func newWorld(t testing.TB, change ...func(*Options)) *world {
 		w.must(err)
 		w.must(os.WriteFile(w.path, empty, 0o600))
 	}
-	aside := database
+	dsn := database
 	if driver == "sqlite" {
-		aside = "file:" + w.path
+		dsn = "file:" + w.path
 	}
-	w.aside, err = sql.Open(driver, aside)
+	w.otherProcess, err = sql.Open(driver, dsn)
 	w.must(err)
-	t.Cleanup(func() { w.must(w.aside.Close()) })
+	t.Cleanup(func() { w.must(w.otherProcess.Close()) })
 	w.Store = openStore(t, database, w.clock.Now, change...)
 	return w
 }
@@ -255,7 +255,7 @@ func (w *world) tables() string {
 func (w *world) elsewhere(query string, args ...any) {
 	w.t.Helper()
 	ctx := context.Background()
-	tx, err := w.aside.BeginTx(ctx, nil)
+	tx, err := w.otherProcess.BeginTx(ctx, nil)
 	w.must(err)
 	if w.url != "" {
 		_, err = tx.ExecContext(ctx, `SELECT pg_advisory_xact_lock($1)`, ledgerLock)
@@ -291,16 +291,16 @@ func (w *world) file() *sqliteEngine { return w.engine.(*sqliteEngine) }
 // never waits for a lock.
 func (w *world) conn() *sql.Conn {
 	w.t.Helper()
-	conn, err := w.aside.Conn(context.Background())
+	conn, err := w.otherProcess.Conn(context.Background())
 	w.must(err)
 	w.t.Cleanup(func() { w.must(conn.Close()) })
 	return conn
 }
 
-// number runs a query of one integer, aside of the store.
+// number runs a query of one integer, beside the store.
 func (w *world) number(query string, args ...any) (n int64) {
 	w.t.Helper()
-	w.must(w.aside.QueryRowContext(context.Background(), query, args...).Scan(&n))
+	w.must(w.otherProcess.QueryRowContext(context.Background(), query, args...).Scan(&n))
 	return n
 }
 

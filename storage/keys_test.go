@@ -79,7 +79,7 @@ func TestAKeyThatEndsDecidesNothingMoreAndFinishesItsRuns(t *testing.T) {
 	}
 	for name, c := range ends {
 		t.Run(name, func(t *testing.T) {
-			w := audited(t)
+			w := newVerifiedWorld(t)
 			ws := w.unlimitedWorkspace()
 			w.price(ws, "gpt-4o", 1_000_000, 1_000_000)
 			k, caller := w.keyed(ws, NewKey{Label: "nightly", ExpiresAt: w.Now().Add(time.Minute)})
@@ -140,7 +140,7 @@ func TestACredentialSaysHowItsKeyEnded(t *testing.T) {
 
 // While they overlap both keys work; then the old one is over.
 func TestARegeneratedKeyGoesOnForItsOverlap(t *testing.T) {
-	w := audited(t)
+	w := newVerifiedWorld(t)
 	ws := w.unlimitedWorkspace()
 	old := w.caller(ws)
 	a := w.agent(old)
@@ -286,7 +286,7 @@ func TestTheUseOfKeysIsRecordedToTheMinute(t *testing.T) {
 }
 
 func TestRunsKnowTheKeyThatStartedThem(t *testing.T) {
-	w := audited(t)
+	w := newVerifiedWorld(t)
 	ws, other := w.unlimitedWorkspace(), w.unlimitedWorkspace()
 	k, c := w.keyed(ws, NewKey{Label: "nightly"})
 	mine := w.agent(c)
@@ -310,7 +310,7 @@ func TestRunsKnowTheKeyThatStartedThem(t *testing.T) {
 }
 
 func TestUsageByGroupAddsUpToAllOfIt(t *testing.T) {
-	w := audited(t)
+	w := newVerifiedWorld(t)
 	ws := w.unlimitedWorkspace()
 	w.price(ws, "gpt-4o", 1_000_000, 1_000_000)
 	dear, c := w.keyed(ws, NewKey{Label: "dear"})
@@ -355,12 +355,12 @@ func TestUsageByGroupAddsUpToAllOfIt(t *testing.T) {
 // A period is told beside the one before, by users' prefixes too; whatever the
 // parts, they and the rest are the whole.
 func TestUsageIsComparedWithThePeriodBefore(t *testing.T) {
-	w := audited(t)
+	w := newVerifiedWorld(t)
 	ws := w.unlimitedWorkspace()
 	w.price(ws, "gpt-4o", 1_000_000, 1_000_000)
 	spend := func(user string, tokens int64) {
 		run := w.start(ws, user).ID
-		w.patch(ws, run, w.call(ws, run, "gpt-4o"), tokens, 0)
+		w.patch(ws, run, w.createModelCall(ws, run, "gpt-4o"), tokens, 0)
 	}
 	spend("acme/a", 7)
 	spend("globex/x/y", 100)

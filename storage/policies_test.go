@@ -37,7 +37,7 @@ func (w *world) ask(ws WorkspaceKey, run uuid.UUID, tool, input string) Answer {
 }
 
 func TestAPolicyDeniesWhereItMatchesAndItsConditionHolds(t *testing.T) {
-	w := audited(t)
+	w := newVerifiedWorld(t)
 	ws := w.unlimitedWorkspace()
 	w.policy(ws, "large-refunds", `{"match":{"tools":["refund*"]},"when":"input.amount > 100","effect":"deny","message":"ask a person"}`)
 	run := w.start(ws, "u").ID
@@ -79,7 +79,7 @@ func TestAPolicyDeniesWhereItMatchesAndItsConditionHolds(t *testing.T) {
 }
 
 func TestOfAHundredCallsAtOnceALimitAllowsExactlyItsAmount(t *testing.T) {
-	w := audited(t)
+	w := newVerifiedWorld(t)
 	ws := w.unlimitedWorkspace()
 	w.policy(ws, "three-an-hour", `{"match":{"tools":["refund"]},"limit":{"measure":"calls","per":"workspace","window":"hour","amount":3},"effect":"deny"}`)
 	hour := func() (allowed int) {
@@ -121,7 +121,7 @@ func TestOfAHundredCallsAtOnceALimitAllowsExactlyItsAmount(t *testing.T) {
 }
 
 func TestALimitOfMoneyCountsWhatStepsCostAndItsCorrections(t *testing.T) {
-	w := audited(t)
+	w := newVerifiedWorld(t)
 	ws := w.unlimitedWorkspace()
 	w.price(ws, "gpt-4o", 2_500_000, 10_000_000)
 	w.policy(ws, "a-run-may-cost", `{"limit":{"measure":"usd","per":"run","window":"run","amount":0.002},"effect":"deny"}`)
@@ -149,7 +149,7 @@ func TestALimitOfMoneyCountsWhatStepsCostAndItsCorrections(t *testing.T) {
 }
 
 func TestALimitOfRunsDeniesStarts(t *testing.T) {
-	w := audited(t)
+	w := newVerifiedWorld(t)
 	ws := w.unlimitedWorkspace()
 	w.policy(ws, "two-an-hour", `{"limit":{"measure":"runs","per":"user","window":"hour","amount":2},"effect":"deny"}`)
 	var outcomes []string
@@ -163,7 +163,7 @@ func TestALimitOfRunsDeniesStarts(t *testing.T) {
 }
 
 func TestRepetitionIsFoundAlsoAfterTheRunWasForgotten(t *testing.T) {
-	w := audited(t)
+	w := newVerifiedWorld(t)
 	ws := w.unlimitedWorkspace()
 	w.policy(ws, "loop", `{"limit":{"measure":"repeats","per":"run","window":"run","amount":3},"effect":"deny"}`)
 	run := w.start(ws, "u").ID
@@ -181,7 +181,7 @@ func TestRepetitionIsFoundAlsoAfterTheRunWasForgotten(t *testing.T) {
 }
 
 func TestAnEditedAmountGoesOnCountingAndAnEditedMatchBeginsAnew(t *testing.T) {
-	w := audited(t)
+	w := newVerifiedWorld(t)
 	ws := w.unlimitedWorkspace()
 	const form = `{"match":{"tools":["%s"]},"limit":{"measure":"calls","per":"workspace","window":"day","amount":%d},"effect":"deny"}`
 	run := w.start(ws, "u").ID
@@ -198,7 +198,7 @@ func TestAnEditedAmountGoesOnCountingAndAnEditedMatchBeginsAnew(t *testing.T) {
 }
 
 func TestPoliciesAreCountedAndRefusedBeyondTheirNumber(t *testing.T) {
-	w := audited(t)
+	w := newVerifiedWorld(t)
 	ws := w.unlimitedWorkspace()
 	p, err := policies.Parse("p", []byte(`{"effect":"log"}`))
 	w.must(err)
@@ -224,7 +224,7 @@ type slowStep struct {
 func TestRandomLimitsCountAsAWalkOverAllOfHistoryDoes(t *testing.T) {
 	for seed := range uint64(6) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			w := audited(t)
+			w := newVerifiedWorld(t)
 			ws := w.unlimitedWorkspace()
 			rng := rand.New(rand.NewPCG(seed, 18))
 			pick := func(words ...string) string { return words[rng.IntN(len(words))] }
@@ -286,7 +286,7 @@ func slowAllows(history []slowStep, s slowStep, tool, per, window string, amount
 }
 
 func TestAConditionOnTheRunIsEvaluatedOnTheRunAsItIs(t *testing.T) {
-	w := audited(t)
+	w := newVerifiedWorld(t)
 	ws := w.unlimitedWorkspace()
 	w.policy(ws, "five-steps", `{"when":"run.steps >= 5","effect":"deny"}`)
 	run := w.start(ws, "u").ID
@@ -333,7 +333,7 @@ func policyCalls(w *world, ws WorkspaceKey) []call {
 			_, err = w.SavePolicy(ctx, ws, policy)
 			w.must(err)
 			run := w.tagged(ws, "u", `{"agent":"a"}`)
-			w.patch(ws, run, w.call(ws, run, "new"), 5, 6)
+			w.patch(ws, run, w.createModelCall(ws, run, "new"), 5, 6)
 			r, err := w.UsageOfUser(ctx, ws, "u", UsageQuery{From: noon(), To: w.Now().Add(24 * time.Hour), ByDay: true})
 			return errors.Join(err, atLeastOne(len(r.Runs.Tags)), atLeastOne(len(r.Policies)), w.DeletePolicy(ctx, ws, "by-user"))
 		}},

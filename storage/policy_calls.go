@@ -218,7 +218,7 @@ func (p *policyCall) limit(tx *Tx, c calendar, asked *askedPolicy, state *guard.
 	if l.Measure == policies.MeasureCalls || l.Measure == policies.MeasureRuns {
 		state.Counts = 1
 	}
-	first, current, next := c.slices(l, &p.facts)
+	first, current, next := c.buckets(l, &p.facts)
 	state.ResetsAt = next
 	asked.first = first.UnixMilli()
 	asked.counter = limitKey{
@@ -258,7 +258,7 @@ func (p *policyCall) record(tx *Tx, segment, runID int64, step []byte, d guard.D
 		if l := asked.rule.Limit; p.counts(l, d) {
 			row.limitKey, row.measure = asked.counter, l.Measure
 			if asked.cached == nil && p.states[i].Counts > 0 {
-				if err := addUse(tx, asked.counter, 1); err != nil {
+				if err := addUsage(tx, asked.counter, 1); err != nil {
 					return err
 				}
 			}

@@ -35,19 +35,19 @@ func firstColumn(t *testing.T, db *sql.DB, query string) (all []string) {
 func TestThePostgresSchemaIsTheOneThatIsWrittenDown(t *testing.T) {
 	const golden = "testdata/schema.postgres.txt"
 	w := newWorld(t)
-	lines := firstColumn(t, w.aside, `SELECT format('%s.%s %s%s%s%s%s', table_name, column_name, data_type,
+	lines := firstColumn(t, w.otherProcess, `SELECT format('%s.%s %s%s%s%s%s', table_name, column_name, data_type,
 			CASE WHEN collation_name IS NOT NULL THEN ' collate ' || collation_name ELSE '' END,
 			CASE is_nullable WHEN 'NO' THEN ' not null' ELSE '' END,
 			CASE is_identity WHEN 'YES' THEN ' identity' ELSE '' END,
 			coalesce(' default ' || column_default, ''))
 		FROM information_schema.columns WHERE table_schema = 'public' AND table_name <> 'goose_db_version'
 		ORDER BY table_name, ordinal_position`)
-	lines = append(lines, firstColumn(t, w.aside, `SELECT format('%s: %s', conrelid::regclass, pg_get_constraintdef(oid)) FROM pg_constraint
+	lines = append(lines, firstColumn(t, w.otherProcess, `SELECT format('%s: %s', conrelid::regclass, pg_get_constraintdef(oid)) FROM pg_constraint
 		WHERE connamespace = 'public'::regnamespace AND conrelid <> 'goose_db_version'::regclass AND contype IN ('p', 'u', 'f', 'c')
 		ORDER BY 1`)...)
-	lines = append(lines, firstColumn(t, w.aside, `SELECT indexdef FROM pg_indexes
+	lines = append(lines, firstColumn(t, w.otherProcess, `SELECT indexdef FROM pg_indexes
 		WHERE schemaname = 'public' AND tablename <> 'goose_db_version' ORDER BY 1`)...)
-	lines = append(lines, firstColumn(t, w.aside, `SELECT format('%s: %s', relname, array_to_string(reloptions, ', ')) FROM pg_class
+	lines = append(lines, firstColumn(t, w.otherProcess, `SELECT format('%s: %s', relname, array_to_string(reloptions, ', ')) FROM pg_class
 		WHERE relnamespace = 'public'::regnamespace AND reloptions IS NOT NULL ORDER BY 1`)...)
 	got := strings.Join(lines, "\n") + "\n"
 	if *update {
@@ -63,7 +63,7 @@ func TestThePostgresSchemaIsTheOneThatIsWrittenDown(t *testing.T) {
 // Where SQLite gives a row its id, PostgreSQL must too: an insert names none.
 func TestPostgresMakesTheIdsThatSQLiteMakes(t *testing.T) {
 	w := newWorld(t)
-	made := firstColumn(t, w.aside, `SELECT table_name || '.' || column_name FROM information_schema.columns
+	made := firstColumn(t, w.otherProcess, `SELECT table_name || '.' || column_name FROM information_schema.columns
 		WHERE table_schema = 'public' AND is_identity = 'YES' AND table_name <> 'goose_db_version' ORDER BY 1`)
 	lite, err := sql.Open("sqlite", "file:"+migrated(t, embed.Migrations()))
 	w.must(err)

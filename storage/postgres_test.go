@@ -52,7 +52,7 @@ func columnsOf(t *testing.T, db *sql.DB, query string) map[string][]string {
 // A migration of one engine needs its like for the other.
 func TestPostgresHasTheTablesOfSQLite(t *testing.T) {
 	w := newWorld(t)
-	here := columnsOf(t, w.aside, `SELECT table_name, column_name, is_nullable = 'NO' FROM information_schema.columns
+	here := columnsOf(t, w.otherProcess, `SELECT table_name, column_name, is_nullable = 'NO' FROM information_schema.columns
 		WHERE table_schema = 'public'`)
 	lite, err := sql.Open("sqlite", "file:"+migrated(t, embed.Migrations()))
 	w.must(err)
@@ -278,7 +278,7 @@ func TestAWrongDatabaseIsRefusedWithoutItsPassword(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := Open(t.Context(), free, Options{Migrations: withNext(t)}); !errors.Is(err, ErrSchemaOld) {
+	if _, err := Open(t.Context(), free, Options{Migrations: migrationsPlusOne(t)}); !errors.Is(err, ErrSchemaOld) {
 		t.Errorf("an older schema: %v", err)
 	}
 	w.must(w.alter(`UPDATE goose_db_version SET version_id = 99999`))
@@ -301,7 +301,7 @@ func (w *world) name() string {
 }
 
 func (w *world) alter(statement string) error {
-	_, err := w.aside.ExecContext(w.t.Context(), statement)
+	_, err := w.otherProcess.ExecContext(w.t.Context(), statement)
 	return err
 }
 

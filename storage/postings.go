@@ -21,13 +21,13 @@ type usage struct {
 	outputPrice sql.NullInt64
 	point       int64         // id in price_points; 0 if the prices are of the model's own entry
 	cost        sql.NullInt64 // nano-USD, as booked
-	cut         bool          // the cost was capped
+	costCapped  bool          // the cost was capped
 }
 
 func (u usage) tokens() int64 { return u.booked.prompt + u.booked.completion }
 
 // capped reports whether less is booked than was used.
-func (u usage) capped() bool { return u.cut || u.reported != u.booked }
+func (u usage) capped() bool { return u.costCapped || u.reported != u.booked }
 
 // fit sets what is booked: the reported usage, limited by what is left of the day's and the run's
 // maximum (plans.MaxDay), not counting what old has already booked there. The workspace's day
@@ -36,7 +36,7 @@ func (u usage) capped() bool { return u.cut || u.reported != u.booked }
 func (u *usage) fit(old usage, day *cachedDay, r *cachedRun, rates *prices.Rates) error {
 	u.booked.prompt = min(u.reported.prompt, room(day.prompt, r.promptTokens, old.booked.prompt))
 	u.booked.completion = min(u.reported.completion, room(day.completion, r.completionTokens, old.booked.completion))
-	u.cut, u.cost = false, sql.NullInt64{}
+	u.costCapped, u.cost = false, sql.NullInt64{}
 	if !u.inputPrice.Valid {
 		return nil
 	}
@@ -49,7 +49,7 @@ func (u *usage) fit(old usage, day *cachedDay, r *cachedRun, rates *prices.Rates
 		cost = plans.MaxDay
 	}
 	u.fitCost(cost, old, day, r)
-	u.cut = u.cut || beyond
+	u.costCapped = u.costCapped || beyond
 	return nil
 }
 
@@ -57,7 +57,7 @@ func (u *usage) fit(old usage, day *cachedDay, r *cachedRun, rates *prices.Rates
 func (u *usage) fitCost(cost plans.Money, old usage, day *cachedDay, r *cachedRun) {
 	booked := min(int64(cost), room(day.spend, r.spend, old.cost.Int64))
 	u.cost = sql.NullInt64{Int64: booked, Valid: true}
-	u.cut = booked < int64(cost)
+	u.costCapped = booked < int64(cost)
 }
 
 // room returns how much more may be booked, if old is replaced.
@@ -153,7 +153,7 @@ type postings struct {
 	list   [4]posting
 	n      int
 	run    *cachedRun
-	burns  [2]burning
+	burns  [2]minutePosting
 	burned int
 }
 

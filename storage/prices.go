@@ -139,7 +139,7 @@ func (s *Store) Prices(ctx context.Context, ws WorkspaceKey, includeInactive boo
 type PricePath struct {
 	Names         []string    // the name, and those that it says cost the same, in turn
 	Own           *ModelPrice // the entry whose prices are taken; nil for none
-	Ring          bool        // the names lead round, and to no price
+	Cycle         bool        // the names form a cycle, so there is no price
 	UsesCatalogue bool        // where no entry is left, the catalogue is asked for the last name
 }
 
@@ -168,7 +168,7 @@ func (s *Store) FollowPrice(ctx context.Context, ws WorkspaceKey, name string) (
 			}
 			next = entry.sameAs.String
 		}
-		path.Ring = true
+		path.Cycle = true
 		return nil
 	})
 	return path, err

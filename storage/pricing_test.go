@@ -55,7 +55,7 @@ func (w *world) catalogue(ws WorkspaceKey, on bool) {
 func (w *world) used(ws WorkspaceKey, model string, prompt, completion int64) Step {
 	w.t.Helper()
 	run := w.start(ws, "u").ID
-	return w.patch(ws, run, w.call(ws, run, model), prompt, completion)
+	return w.patch(ws, run, w.createModelCall(ws, run, model), prompt, completion)
 }
 
 // mustBePriced compares cost and origin of a step, as it was answered and as it is stored.
@@ -164,7 +164,7 @@ func TestCorrectionsKeepThePricesOfTheFirstReport(t *testing.T) {
 	w := cataloguing(t)
 	ws := w.unlimitedWorkspace()
 	run := w.start(ws, "u").ID
-	tiered, dated, called := w.call(ws, run, "tiered"), w.call(ws, run, "dated"), w.call(ws, run, "search")
+	tiered, dated, called := w.createModelCall(ws, run, "tiered"), w.createModelCall(ws, run, "dated"), w.createModelCall(ws, run, "search")
 	w.mustBePriced(w.patch(ws, run, tiered, 200, 1), 204*microUSD, fromCatalogue("tiered"))
 	w.mustBePriced(w.patch(ws, run, dated, 10, 0), 10*microUSD, fromCatalogue("dated"))
 	w.mustBePriced(w.patch(ws, run, called, 0, 0), 5_000*microUSD, fromCatalogue("search"))
@@ -188,12 +188,12 @@ func TestUnpricedStepIsPricedByTheCatalogue(t *testing.T) {
 	ws := w.unlimitedWorkspace()
 	w.catalogue(ws, false)
 	run := w.start(ws, "u").ID
-	step := w.call(ws, run, "plain")
+	step := w.createModelCall(ws, run, "plain")
 	mustCostNothingKnown(t, w.patch(ws, run, step, 10, 5))
-	w.mustHaveUnpriced(ws, run, "plain", Gaps{UnpricedTokens: 15, UnpricedSteps: 1})
+	w.mustHaveUnpriced(ws, run, "plain", UnpricedUsage{UnpricedTokens: 15, UnpricedSteps: 1})
 	w.catalogue(ws, true)
 	w.mustBePriced(w.patch(ws, run, step, 10, 5), 60*microUSD, fromCatalogue("plain"))
-	w.mustHaveUnpriced(ws, run, "plain", Gaps{})
+	w.mustHaveUnpriced(ws, run, "plain", UnpricedUsage{})
 }
 
 // What is kept of the catalogue's prices reads as what they are.

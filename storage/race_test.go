@@ -53,7 +53,7 @@ func (w *world) running(ws WorkspaceKey) int64 {
 }
 
 func TestOneSlotLeftIsGivenToExactlyOneOf200(t *testing.T) {
-	w := audited(t)
+	w := newVerifiedWorld(t)
 	ws, limit := w.workspace(plans.Pro), int64(5)
 	_, err := w.UpdateWorkspace(t.Context(), ws, WorkspaceChange{MaxConcurrentRuns: &limit})
 	w.must(err)
@@ -78,7 +78,7 @@ func TestOneSlotLeftIsGivenToExactlyOneOf200(t *testing.T) {
 }
 
 func TestOneRunLeftOfTheMonthIsGivenToExactlyOneOf200(t *testing.T) {
-	w := audited(t)
+	w := newVerifiedWorld(t)
 	ws := w.unlimitedWorkspace()
 	basic, err := plans.ByID(plans.Basic)
 	w.must(err)
@@ -122,7 +122,7 @@ const (
 
 func newBudgetRace(t *testing.T, change WorkspaceChange) *budgetRace {
 	t.Helper()
-	r := &budgetRace{world: audited(t)}
+	r := &budgetRace{world: newVerifiedWorld(t)}
 	r.ws = r.unlimitedWorkspace()
 	_, err := r.UpdateWorkspace(t.Context(), r.ws, change)
 	r.must(err)
@@ -239,7 +239,7 @@ func TestKillSwitchAndBlockHoldForTheNextQuestion(t *testing.T) {
 		},
 	} {
 		t.Run(reason.String(), func(t *testing.T) {
-			w := audited(t)
+			w := newVerifiedWorld(t)
 			ws := w.unlimitedWorkspace()
 			run := w.start(ws, "u").ID
 			var thrown atomic.Bool
@@ -267,7 +267,7 @@ func TestKillSwitchAndBlockHoldForTheNextQuestion(t *testing.T) {
 // A slot is given back once, however many end the run at once, and the first
 // to end it has said how.
 func TestRunEndedByManyAtOnceGivesItsSlotBackOnce(t *testing.T) {
-	w := audited(t)
+	w := newVerifiedWorld(t)
 	ws := w.workspace(plans.Basic)
 	w.start(ws, "u")
 	run := w.start(ws, "u").ID
@@ -311,7 +311,7 @@ func TestRunEndedByManyAtOnceGivesItsSlotBackOnce(t *testing.T) {
 // Reports of one step at once are booked one after the other: the books hold
 // the last of them, not their sum.
 func TestReportsOfOneStepAtOnceAreBookedOnce(t *testing.T) {
-	w := audited(t)
+	w := newVerifiedWorld(t)
 	ws := w.unlimitedWorkspace()
 	w.price(ws, "gpt-4o", 1_000, 1_000)
 	run := w.start(ws, "u").ID

@@ -157,7 +157,7 @@ func BenchmarkBacktest(b *testing.B) {
 	ws := w.unlimitedWorkspace()
 	fill(b, w, ws, steps)
 	// As they would lie had they been asked for one after another.
-	_, err := w.aside.ExecContext(b.Context(), `UPDATE steps SET segment = run_id / 5 + 1;
+	_, err := w.otherProcess.ExecContext(b.Context(), `UPDATE steps SET segment = run_id / 5 + 1;
 		UPDATE run_segments SET segment = run_id / 5 + 1`)
 	w.must(err)
 	set, err := policies.Compile(append(policies.Ready(), policies.Policy{

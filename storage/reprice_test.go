@@ -67,7 +67,7 @@ func (w *world) books() (lines []string) {
 		`SELECT 'point', id, workspace_id, source, name, version, rates, 0, 0 FROM price_points ORDER BY id`,
 		`SELECT 'audit', uuid, action, target, was, became, 0, 0, 0 FROM audit_entries ORDER BY uuid`,
 	} {
-		rows, err := w.aside.QueryContext(context.Background(), query)
+		rows, err := w.otherProcess.QueryContext(context.Background(), query)
 		w.must(err)
 		for rows.Next() {
 			var v [9]any
@@ -97,7 +97,7 @@ func TestUnpricedStepsArePricedOnTheDaysOfTheirUse(t *testing.T) {
 	w.used(ws, "known", 1, 0)
 	w.Set(noon())
 	run := w.start(ws, "u").ID
-	late := w.call(ws, run, "mine")
+	late := w.createModelCall(ws, run, "mine")
 	w.patch(ws, run, late, 1, 1)
 	w.used(ws, "never priced", 3, 0)
 	w.mustReprice(ws, unpriced(), Repriced{})
@@ -184,7 +184,7 @@ func TestRepricingCountsInTodaysBudget(t *testing.T) {
 	w.Set(noon())
 	w.used(ws, "mine", 99, 0)
 	run := w.start(ws, "u").ID
-	open := w.call(ws, run, "mine")
+	open := w.createModelCall(ws, run, "mine")
 	w.price(ws, "mine", 1_000_000, 0)
 	w.reprice(ws, unpriced())
 	if a := w.start(ws, "u"); !a.Decision.Allowed() {
@@ -225,7 +225,7 @@ func history(w *world, ws WorkspaceKey, random *rand.Rand) {
 		for range 1 + random.IntN(4) {
 			run := w.start(ws, fmt.Sprint("user ", random.IntN(3))).ID
 			for range random.IntN(6) {
-				step := w.call(ws, run, models[random.IntN(len(models))])
+				step := w.createModelCall(ws, run, models[random.IntN(len(models))])
 				w.Advance(time.Minute)
 				prompt, completion := random.Int64N(400), random.Int64N(50)
 				if random.IntN(40) == 0 {

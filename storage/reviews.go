@@ -413,10 +413,10 @@ func decideReview(tx *Tx, ws WorkspaceKey, id uuid.UUID, v Verdict, actor Actor)
 	return nil
 }
 
-// bypass is called when an agent reports on a step that it should have waited
+// reportUnapproved is called when an agent reports on a step that it should have waited
 // for. What it has used is booked all the same. ErrStepBlocked when the step was
 // denied without anybody being asked.
-func (row *stepRow) bypass(tx *Tx, ws *cachedWorkspace, r *cachedRun, c Caller) (closing reviewsClosing, err error) {
+func (row *stepRow) reportUnapproved(tx *Tx, ws *cachedWorkspace, r *cachedRun, c Caller) (closing reviewsClosing, err error) {
 	p := pendingReview{}
 	err = tx.each(selectPendingReview+`WHERE v.run_id = $1 AND v.step_uuid = $2`, []any{r.id, row.ID[:]}, func(rows scanner) (err error) {
 		p, err = scanPendingReview(rows)

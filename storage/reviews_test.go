@@ -63,7 +63,7 @@ func (w *world) stepStatus(ws WorkspaceKey, run, step uuid.UUID) Step {
 }
 
 func TestAnApprovedStepRunsAndTheRecordSaysWhoseWordItWas(t *testing.T) {
-	w := audited(t)
+	w := newVerifiedWorld(t)
 	ws, run, a := w.waiting()
 	v := w.review(ws, a.Review)
 	if v.Resolution.Status() != "pending" || v.PolicyName != "refunds" || v.Message != "refunds need a person" ||
@@ -161,7 +161,7 @@ func TestAStepThatIsNotApprovedIsDeniedWithTheReason(t *testing.T) {
 		}, Superseded, guard.ReviewCancelled},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := audited(t)
+			w := newVerifiedWorld(t)
 			ws, run, a := w.waiting()
 			c.resolve(w, ws, run, a.Review)
 			v, s := w.review(ws, a.Review), w.stepStatus(ws, run, a.ID)
@@ -192,7 +192,7 @@ func TestWorkThatDidNotWaitIsBookedAndRecordedAsABypass(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := audited(t)
+			w := newVerifiedWorld(t)
 			ws := w.unlimitedWorkspace()
 			w.price(ws, "gpt-4o", 1_000_000, 1_000_000)
 			w.policy(ws, "calls", `{"limit":{"measure":"calls","per":"workspace","window":"total","amount":100},"effect":"deny"}`)
@@ -219,7 +219,7 @@ func TestWorkThatDidNotWaitIsBookedAndRecordedAsABypass(t *testing.T) {
 }
 
 func TestAStepThatWaitsHoldsItsPlaceAndARefusedOneGivesItBack(t *testing.T) {
-	w := audited(t)
+	w := newVerifiedWorld(t)
 	ws := w.unlimitedWorkspace()
 	w.policy(ws, "once", `{"limit":{"measure":"calls","per":"workspace","window":"day","amount":1},"effect":"deny"}`)
 	w.policy(ws, "ask", `{"effect":"review"}`)
@@ -235,7 +235,7 @@ func TestAStepThatWaitsHoldsItsPlaceAndARefusedOneGivesItBack(t *testing.T) {
 }
 
 func TestOnlyAClientThatWaitsIsAskedToUnlessTheWorkspaceSaysAll(t *testing.T) {
-	w := audited(t)
+	w := newVerifiedWorld(t)
 	ws := w.unlimitedWorkspace()
 	w.policy(ws, "refunds", reviewed)
 	run, tool := w.start(ws, "u").ID, "refund"
@@ -258,7 +258,7 @@ func TestOnlyAClientThatWaitsIsAskedToUnlessTheWorkspaceSaysAll(t *testing.T) {
 func TestAGrantLetsMoreOfTheSamePassUntilItIsUsedUpRevokedOrOver(t *testing.T) {
 	for _, scope := range []GrantScope{GrantRun, GrantSameAction, GrantTool} {
 		t.Run(scope.String(), func(t *testing.T) {
-			w := audited(t)
+			w := newVerifiedWorld(t)
 			ws, run, a := w.waiting()
 			other := w.start(ws, "u").ID
 			v := w.decide(ws, a.Review, Verdict{Approve: true, Grant: &NewGrant{Scope: scope, Seconds: 60, Uses: 2}})
@@ -293,7 +293,7 @@ func TestAGrantLetsMoreOfTheSamePassUntilItIsUsedUpRevokedOrOver(t *testing.T) {
 		})
 	}
 	t.Run("revoked", func(t *testing.T) {
-		w := audited(t)
+		w := newVerifiedWorld(t)
 		ws, run, a := w.waiting()
 		v := w.decide(ws, a.Review, Verdict{Approve: true, Grant: &NewGrant{Scope: GrantRun, Seconds: 60, Uses: 9}})
 		w.must(w.RevokeGrant(t.Context(), ws, v.Grant))
@@ -306,7 +306,7 @@ func TestAGrantLetsMoreOfTheSamePassUntilItIsUsedUpRevokedOrOver(t *testing.T) {
 
 // One approval, one execution: whoever polls or clicks meanwhile.
 func TestAmongManyVerdictsAndPollsOneDecides(t *testing.T) {
-	w := audited(t)
+	w := newVerifiedWorld(t)
 	ws, run, a := w.waiting()
 	var group sync.WaitGroup
 	var mu sync.Mutex
@@ -334,7 +334,7 @@ func TestAmongManyVerdictsAndPollsOneDecides(t *testing.T) {
 }
 
 func TestReviewsAreListedAndFiltered(t *testing.T) {
-	w := audited(t)
+	w := newVerifiedWorld(t)
 	ws, run, a := w.waiting()
 	w.Advance(time.Second)
 	b := w.ask(ws, run, "refund", `{}`)
@@ -368,7 +368,7 @@ func TestReviewsAreListedAndFiltered(t *testing.T) {
 }
 
 func TestReviewsAreInTheAuditLog(t *testing.T) {
-	w := audited(t)
+	w := newVerifiedWorld(t)
 	ws, run, a := w.waiting()
 	b := w.ask(ws, run, "refund", `{}`)
 	w.decide(ws, a.Review, Verdict{Approve: true})
@@ -387,7 +387,7 @@ func TestReviewsAreInTheAuditLog(t *testing.T) {
 }
 
 func TestAPolicyCountsWhatItHasDoneInAWeek(t *testing.T) {
-	w := audited(t)
+	w := newVerifiedWorld(t)
 	ws := w.unlimitedWorkspace()
 	w.policy(ws, "denies", `{"match":{"tools":["no"]},"effect":"deny"}`)
 	w.policy(ws, "logs", `{"match":{"tools":["no","fine"]},"effect":"log"}`)
@@ -429,7 +429,7 @@ func TestAPolicyCountsWhatItHasDoneInAWeek(t *testing.T) {
 }
 
 func TestHowAPolicyIsReviewedIsSeenInItsLatestReviews(t *testing.T) {
-	w := audited(t)
+	w := newVerifiedWorld(t)
 	ws, run, a := w.waiting()
 	stats := func() ReviewStats {
 		p, err := w.Policy(t.Context(), ws, "refunds")
@@ -478,7 +478,7 @@ func TestHowAPolicyIsReviewedIsSeenInItsLatestReviews(t *testing.T) {
 }
 
 func TestAReviewShowsWhatItsRunHasDone(t *testing.T) {
-	w := audited(t)
+	w := newVerifiedWorld(t)
 	ws, run, a := w.waiting()
 	w.price(ws, "gpt-4o", 1_000_000, 0)
 	step := w.step(ws, run)
@@ -545,7 +545,7 @@ func TestAReviewSurvivesAClockThatJumps(t *testing.T) {
 		"ahead by a year":   {365 * 24 * time.Hour, Expired},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := audited(t)
+			w := newVerifiedWorld(t)
 			ws, run, a := w.waiting()
 			w.Advance(c.jump)
 			v := w.decide(ws, a.Review, Verdict{Approve: true})

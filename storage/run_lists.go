@@ -211,7 +211,7 @@ func deniedPages(reason guard.Reason, page string, args []any) (string, []any) {
 
 // idBounds are the ids that a page of a newest-first list lies between: below
 // before, and from there on back to from.
-func idBounds(l list, ws WorkspaceKey, since, until time.Time, cursor string) (before, from uuid.UUID, err error) {
+func idBounds(l cursorKind, ws WorkspaceKey, since, until time.Time, cursor string) (before, from uuid.UUID, err error) {
 	before = idCeiling()
 	if !until.IsZero() {
 		before = idFloor(roundUp(until))

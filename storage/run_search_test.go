@@ -66,7 +66,7 @@ func makeRuns(w *world, ws WorkspaceKey) (made []madeRun) {
 		for j := range i % 4 {
 			model, tool := models[(i+j)%2], tools[(i/2+j)%2]
 			w.Advance(time.Duration(i) * time.Second)
-			step := w.call(ws, id, model)
+			step := w.createModelCall(ws, id, model)
 			w.patch(ws, id, step, int64(100*i), 10)
 			call := w.tool(ws, id, tool)
 			if j == 1 {
@@ -273,7 +273,7 @@ func TestTagsAreTakenFromMetadata(t *testing.T) {
 // A day is counted by so many values of tags. What comes later is in no
 // value's row, and the books agree.
 func TestUsageByTagIsBoundedAndProvable(t *testing.T) {
-	w := audited(t)
+	w := newVerifiedWorld(t)
 	ws := w.unlimitedWorkspace()
 	w.price(ws, "gpt-4o", 2_500_000, 10_000_000)
 	for i := range maxTagValues + 20 {
@@ -364,7 +364,7 @@ func TestTheIndexGoesOnWhereItWas(t *testing.T) {
 	w := newWorld(t)
 	ws := w.unlimitedWorkspace()
 	run := w.tagged(ws, "u", `{"title":"one"}`)
-	w.call(ws, run, "first model")
+	w.createModelCall(ws, run, "first model")
 	w.index()
 	other := openStore(t, w.path, w.clock.Now)
 	err := other.WriteBackfill(t.Context(), func(p Backfill) error {
@@ -377,8 +377,8 @@ func TestTheIndexGoesOnWhereItWas(t *testing.T) {
 	})
 	w.must(err)
 	w.index()
-	w.call(ws, run, "second model")
-	step := w.call(ws, run, "asked for")
+	w.createModelCall(ws, run, "second model")
+	step := w.createModelCall(ws, run, "asked for")
 	w.report(ws, run, step, StepUpdate{Model: new("answered by")})
 	w.tool(ws, run, "a tool")
 	w.must(w.Close())

@@ -26,7 +26,7 @@ var update = cmdline.Bool("update", false, "rewrite testdata/schema.sql")
 func schemaOf(t *testing.T, path string) string {
 	t.Helper()
 	var out strings.Builder
-	for _, object := range texts(t, path, `SELECT sql FROM sqlite_master
+	for _, object := range queryStrings(t, path, `SELECT sql FROM sqlite_master
 		WHERE sql IS NOT NULL AND tbl_name NOT IN ('goose_db_version', 'sqlite_sequence') ORDER BY tbl_name, type DESC, name`) {
 		out.WriteString(object + ";\n\n")
 	}
@@ -35,7 +35,7 @@ func schemaOf(t *testing.T, path string) string {
 
 // queryStrings runs a query of one text column on a connection of its own, without changing the
 // journal mode.
-func texts(t *testing.T, path, query string) (all []string) {
+func queryStrings(t *testing.T, path, query string) (all []string) {
 	t.Helper()
 	must := func(err error) {
 		if err != nil {
@@ -58,7 +58,7 @@ func texts(t *testing.T, path, query string) (all []string) {
 }
 
 // migrationsPlusOne returns the binary's migrations and one newer.
-func withNext(t *testing.T) fs.FS {
+func migrationsPlusOne(t *testing.T) fs.FS {
 	t.Helper()
 	files := fstest.MapFS{"00999_next.sql": {Data: []byte("-- +goose Up\nCREATE TABLE next (id INTEGER PRIMARY KEY) STRICT;\n")}}
 	names, err := fs.Glob(embed.Migrations(), "*.sql")
@@ -122,7 +122,7 @@ func TestSchemaIsTheGoldenOne(t *testing.T) {
 func TestEveryTableIsStrictAndSaysWhatItIs(t *testing.T) {
 	path := migrated(t, embed.Migrations())
 	const ours = ` FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%' AND name <> 'goose_db_version'`
-	tables := texts(t, path, `SELECT sql`+ours)
+	tables := queryStrings(t, path, `SELECT sql`+ours)
 	if len(tables) == 0 {
 		t.Fatal("no tables")
 	}
@@ -131,7 +131,7 @@ func TestEveryTableIsStrictAndSaysWhatItIs(t *testing.T) {
 			t.Errorf("no comment says what this table is:\n%s", table)
 		}
 	}
-	lax := texts(t, path, `SELECT name FROM pragma_table_list WHERE strict = 0 AND name IN (SELECT name`+ours+`)`)
+	lax := queryStrings(t, path, `SELECT name FROM pragma_table_list WHERE strict = 0 AND name IN (SELECT name`+ours+`)`)
 	if len(lax) != 0 {
 		t.Errorf("not STRICT: %v", lax)
 	}
@@ -140,8 +140,8 @@ func TestEveryTableIsStrictAndSaysWhatItIs(t *testing.T) {
 func TestNewerSchemaIsRefusedAndNotAByteChanges(t *testing.T) {
 	for _, mode := range []string{"wal", "delete"} { // a copy by VACUUM INTO is not in WAL mode
 		t.Run(mode, func(t *testing.T) {
-			path := migrated(t, withNext(t))
-			texts(t, path, `PRAGMA journal_mode = `+mode)
+			path := migrated(t, migrationsPlusOne(t))
+			queryStrings(t, path, `PRAGMA journal_mode = `+mode)
 			before := readAllFiles(t, filepath.Dir(path))
 			if _, err := Open(t.Context(), path, Options{Migrations: embed.Migrations()}); !errors.Is(err, ErrSchemaNewer) {
 				t.Errorf("Open: %v", err)
@@ -161,7 +161,7 @@ func TestNewerSchemaIsRefusedAndNotAByteChanges(t *testing.T) {
 }
 
 func TestOlderSchemaIsRefusedByOpenUntilMigrated(t *testing.T) {
-	path, newer := migrated(t, embed.Migrations()), withNext(t)
+	path, newer := migrated(t, embed.Migrations()), migrationsPlusOne(t)
 	before := readAllFiles(t, filepath.Dir(path))
 	if _, err := Open(t.Context(), path, Options{Migrations: newer}); !errors.Is(err, ErrSchemaOld) {
 		t.Errorf("Open: %v", err)

@@ -144,7 +144,7 @@ func TestAStepBetweenThePiecesOfItsRunsDeletionIsListed(t *testing.T) {
 	ws := w.unlimitedWorkspace()
 	run := w.start(ws, "u").ID
 	// So many keys keep the run for another piece when its steps are gone.
-	_, err := w.aside.ExecContext(t.Context(), `WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < $1)
+	_, err := w.otherProcess.ExecContext(t.Context(), `WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < $1)
 		INSERT INTO idempotency_keys SELECT $2, $3, i, $4, $4, 0 FROM n`, upkeepChunk+1, ws, w.internal(run), []byte{})
 	w.must(err)
 	w.step(ws, run)
@@ -171,7 +171,7 @@ func TestADenialOfNoStepExpires(t *testing.T) {
 	for range 2 {
 		w.end(ws, w.start(ws, "u").ID, RunCompleted)
 	}
-	_, err := w.aside.ExecContext(t.Context(), `INSERT INTO denials VALUES (1, $1, 2, 0, 0, NULL, NULL, NULL)`, []byte{1, 2})
+	_, err := w.otherProcess.ExecContext(t.Context(), `INSERT INTO denials VALUES (1, $1, 2, 0, 0, NULL, NULL, NULL)`, []byte{1, 2})
 	w.must(err)
 	w.Advance(91 * 24 * time.Hour)
 	if n, err := w.Expire(t.Context()); n != 2 || err != nil {

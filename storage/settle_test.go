@@ -249,9 +249,9 @@ func TestWorkspacesFromBeforeTheHistoryWork(t *testing.T) {
 		t.Fatal(err)
 	}
 	path := migrated(t, fstest.MapFS{"00001_guard.sql": {Data: first}})
-	texts(t, path, `INSERT INTO accounts (id, uuid, email, email_key, password_hash, token_version, created_at)
+	queryStrings(t, path, `INSERT INTO accounts (id, uuid, email, email_key, password_hash, token_version, created_at)
 		VALUES (7, x'01', 'a@example.com', 'a@example.com', 'x', 1, 0)`)
-	texts(t, path, `INSERT INTO workspaces (id, uuid, account_id, name, slug, plan, kill_switch, max_concurrent_runs, run_idle_timeout_seconds,
+	queryStrings(t, path, `INSERT INTO workspaces (id, uuid, account_id, name, slug, plan, kill_switch, max_concurrent_runs, run_idle_timeout_seconds,
 			running_runs, created_at) VALUES (7, x'00112233445566778899aabbccddeeff', 7, 'old', 'old', 'scale', 1, 9, 3600, 0, 0)`)
 	if _, err := dbfile.Migrate(t.Context(), path, embed.Migrations()); err != nil {
 		t.Fatal(err)

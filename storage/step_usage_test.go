@@ -47,7 +47,7 @@ func (w *world) everyUsage(ws WorkspaceKey) {
 	run := w.start(ws, "w").ID
 	w.priceAll(ws, "classed", classed)
 	n := func(n int64) *int64 { return &n }
-	w.report(ws, run, w.call(ws, run, "classed"), StepUpdate{
+	w.report(ws, run, w.createModelCall(ws, run, "classed"), StepUpdate{
 		Status: StepCompleted, PromptTokens: n(900), CompletionTokens: n(300), CachedTokens: n(500), CacheWriteTokens: n(200),
 		CacheWrite1hTokens: n(50), ReasoningTokens: n(100), ServiceTier: ParseServiceTier("batch"),
 	})
@@ -55,7 +55,7 @@ func (w *world) everyUsage(ws WorkspaceKey) {
 	_, err := w.UpdateWorkspace(w.t.Context(), ws, WorkspaceChange{TrustReportedCost: &trust})
 	w.must(err)
 	cost := plans.Money(1234)
-	w.report(ws, run, w.call(ws, run, "nobody priced this"), StepUpdate{PromptTokens: n(10), ReportedCost: &cost})
+	w.report(ws, run, w.createModelCall(ws, run, "nobody priced this"), StepUpdate{PromptTokens: n(10), ReportedCost: &cost})
 	w.priceAll(ws, toolPrefix+"search", "in=0 out=0 call=0.005")
 	w.report(ws, run, w.tool(ws, run, "search"), StepUpdate{Status: StepCompleted})
 	w.end(ws, run, RunCompleted)
@@ -64,13 +64,13 @@ func (w *world) everyUsage(ws WorkspaceKey) {
 // Whatever is reported in whatever order, a step costs what the prices say of
 // all that was reported at last, and the books agree.
 func TestAStepCostsWhatItsTokensDoByTheirKinds(t *testing.T) {
-	w := audited(t)
+	w := newVerifiedWorld(t)
 	ws := w.unlimitedWorkspace()
 	w.priceAll(ws, "classed", classed)
 	rates := parsedRates(t, classed)
 	rapid.Check(t, func(t *rapid.T) {
 		run := w.start(ws, "u").ID
-		step := w.call(ws, run, "classed")
+		step := w.createModelCall(ws, run, "classed")
 		var want prices.Tokens
 		for range rapid.IntRange(1, 4).Draw(t, "reports") {
 			in := StepUpdate{Status: StepCompleted}
@@ -109,11 +109,11 @@ func TestAStepCostsWhatItsTokensDoByTheirKinds(t *testing.T) {
 }
 
 func TestPartsBeyondTheirWholeRaiseIt(t *testing.T) {
-	w := audited(t)
+	w := newVerifiedWorld(t)
 	ws := w.unlimitedWorkspace()
 	w.price(ws, "gpt-4o", 1_000_000, 1_000_000)
 	run := w.start(ws, "u").ID
-	s := w.report(ws, run, w.call(ws, run, "gpt-4o"), StepUpdate{
+	s := w.report(ws, run, w.createModelCall(ws, run, "gpt-4o"), StepUpdate{
 		PromptTokens: new(int64(12)), CachedTokens: new(int64(1000)), ReasoningTokens: new(int64(7)),
 	})
 	if s.PromptTokens != 1000 || s.CompletionTokens != 7 || s.Repaired != RepairsOf([]string{"prompt_tokens", "completion_tokens"}) {
@@ -127,7 +127,7 @@ func TestAServiceTierHasTheCataloguesPrice(t *testing.T) {
 	ws := w.unlimitedWorkspace()
 	w.catalogue(ws, true)
 	run := w.start(ws, "u").ID
-	step := w.call(ws, run, "plain")
+	step := w.createModelCall(ws, run, "plain")
 	tokens := StepUpdate{PromptTokens: new(int64(1000)), CompletionTokens: new(int64(100))}
 	mustCost(t, w.report(ws, run, step, tokens).Step, 2_800_000)
 	batch := w.report(ws, run, step, StepUpdate{ServiceTier: ParseServiceTier("batch")})
@@ -140,11 +140,11 @@ func TestAServiceTierHasTheCataloguesPrice(t *testing.T) {
 }
 
 func TestAReportedCostIsBookedWhereItIsTrustedAndNothingIsKnown(t *testing.T) {
-	w := audited(t)
+	w := newVerifiedWorld(t)
 	ws := w.unlimitedWorkspace()
 	run, cost := w.start(ws, "u").ID, 25*plans.Money(1_000_000)
 	in := StepUpdate{Status: StepCompleted, PromptTokens: new(int64(10)), ReportedCost: &cost}
-	step := w.call(ws, run, "router/auto")
+	step := w.createModelCall(ws, run, "router/auto")
 	mustCostNothingKnown(t, w.report(ws, run, step, in).Step)
 	trust := true
 	_, err := w.UpdateWorkspace(t.Context(), ws, WorkspaceChange{TrustReportedCost: &trust})
@@ -161,7 +161,7 @@ func TestAReportedCostIsBookedWhereItIsTrustedAndNothingIsKnown(t *testing.T) {
 }
 
 func TestACallOfAToolCostsWhatItsEntrySays(t *testing.T) {
-	w := audited(t)
+	w := newVerifiedWorld(t)
 	ws := w.unlimitedWorkspace()
 	run := w.start(ws, "u").ID
 	before := w.tool(ws, run, "search")
@@ -189,7 +189,7 @@ func TestACallOfAToolCostsWhatItsEntrySays(t *testing.T) {
 }
 
 func TestUnpricedModelsAreRefusedWhereAskedFor(t *testing.T) {
-	w := audited(t)
+	w := newVerifiedWorld(t)
 	ws := w.unlimitedWorkspace()
 	run := w.start(ws, "u").ID
 	deny := true
@@ -224,30 +224,30 @@ func TestUnpricedModelsAreRefusedWhereAskedFor(t *testing.T) {
 
 // A tool may get its price after the step has used tokens without one.
 func TestUnpricedTokensOfAToolMoveToItsEntry(t *testing.T) {
-	w := audited(t)
+	w := newVerifiedWorld(t)
 	ws := w.unlimitedWorkspace()
 	run := w.start(ws, "u").ID
 	step := w.tool(ws, run, "search")
 	used := StepUpdate{Status: StepCompleted, PromptTokens: new(int64(30)), CompletionTokens: new(int64(12))}
 	mustCostNothingKnown(t, w.report(ws, run, step, used).Step)
-	w.mustHaveUnpriced(ws, run, "", Gaps{UnpricedTokens: 42, UnpricedSteps: 1})
+	w.mustHaveUnpriced(ws, run, "", UnpricedUsage{UnpricedTokens: 42, UnpricedSteps: 1})
 	w.priceAll(ws, toolPrefix+"search", "in=1 out=0 call=0.005")
 	if s := w.report(ws, run, step, used); s.Cost == nil || *s.Cost != 5_030_000 {
 		t.Errorf("once priced: %+v", s.Step)
 	}
-	w.mustHaveUnpriced(ws, run, toolPrefix+"search", Gaps{})
+	w.mustHaveUnpriced(ws, run, toolPrefix+"search", UnpricedUsage{})
 }
 
 // What was booked on a provider's word stays booked when the word is trusted no more.
 func TestAReportedCostStaysBooked(t *testing.T) {
-	w := audited(t)
+	w := newVerifiedWorld(t)
 	ws := w.unlimitedWorkspace()
 	trust := func(on bool) {
 		_, err := w.UpdateWorkspace(t.Context(), ws, WorkspaceChange{TrustReportedCost: &on})
 		w.must(err)
 	}
 	run, cost := w.start(ws, "u").ID, plans.Money(7_000_000)
-	step, in := w.call(ws, run, "router/auto"), StepUpdate{PromptTokens: new(int64(10)), ReportedCost: &cost}
+	step, in := w.createModelCall(ws, run, "router/auto"), StepUpdate{PromptTokens: new(int64(10)), ReportedCost: &cost}
 	mustHaveBooked := func() {
 		t.Helper()
 		if s := w.report(ws, run, step, in); s.Cost == nil || *s.Cost != cost || s.Price != (PriceOrigin{Source: PriceReported}) {
@@ -260,5 +260,5 @@ func TestAReportedCostStaysBooked(t *testing.T) {
 	mustHaveBooked()
 	cost = 5_000_000
 	mustHaveBooked()
-	mustCostNothingKnown(t, w.report(ws, run, w.call(ws, run, "router/auto"), in).Step)
+	mustCostNothingKnown(t, w.report(ws, run, w.createModelCall(ws, run, "router/auto"), in).Step)
 }

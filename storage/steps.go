@@ -333,8 +333,8 @@ func readSteps(tx *Tx, runID int64, run RunStatus, after string, limit int) (ste
 
 // size is about how many bytes of JSON a step takes, and never fewer.
 func (s Step) size() int {
-	const rest = 4096 // names of 255 characters, each escaped, and what else a step has
-	n := rest + len(s.InputData) + len(s.OutputData) + len(s.UsageData)
+	const overhead = 4096 // names of 255 characters, each escaped, and what else a step has
+	n := overhead + len(s.InputData) + len(s.OutputData) + len(s.UsageData)
 	if s.Error != nil {
 		for _, r := range *s.Error {
 			switch {
@@ -433,7 +433,7 @@ func readStep(tx *Tx, segment, runID int64, id uuid.UUID) (stepRow, error) {
 	s.used.booked = tokens{prompt.Int64, completion.Int64}
 	s.used.reported = s.used.booked
 	if reportedPrompt.Valid {
-		s.used.reported, s.used.cut = tokens{reportedPrompt.Int64, reportedCompletion.Int64}, true
+		s.used.reported, s.used.costCapped = tokens{reportedPrompt.Int64, reportedCompletion.Int64}, true
 	}
 	return s, err
 }

@@ -44,7 +44,7 @@ func TestAnOutlineIsTheStepsWithoutTheirPayloads(t *testing.T) {
 		_, err := w.CreateStep(t.Context(), Caller{Workspace: ws}, run, in, allow)
 		w.must(err)
 	}
-	w.patch(ws, run, w.call(ws, run, "dear"), 10, 20)
+	w.patch(ws, run, w.createModelCall(ws, run, "dear"), 10, 20)
 	d, err := w.Run(t.Context(), ws, run, "")
 	w.must(err)
 	for _, limit := range []int{1, 7, MaxOutline} {
@@ -79,7 +79,7 @@ func TestAnOutlineIsTheStepsWithoutTheirPayloads(t *testing.T) {
 func TestABreakdownAddsUpToTheRun(t *testing.T) {
 	for seed := range uint64(8) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			w, r := audited(t), rand.New(rand.NewPCG(seed, 1))
+			w, r := newVerifiedWorld(t), rand.New(rand.NewPCG(seed, 1))
 			ws := w.unlimitedWorkspace()
 			run := w.start(ws, "u").ID
 			for n := range 60 {

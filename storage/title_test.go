@@ -55,7 +55,7 @@ func TestTitleIsNeverTooLongNorUnfolded(t *testing.T) {
 }
 
 func TestTitleIsListedAndRead(t *testing.T) {
-	w := audited(t)
+	w := newVerifiedWorld(t)
 	ws := w.unlimitedWorkspace()
 	a, err := w.StartRun(t.Context(), Caller{Workspace: ws}, NewRun{UserID: "u", Metadata: []byte(`{"task":"Sort the mail"}`)}, guard.Decide)
 	w.must(err)

@@ -13,8 +13,8 @@ import (
 	"github.com/pikarc/server/plans"
 )
 
-// call creates a model call; an empty name means no model.
-func (w *world) call(ws WorkspaceKey, run uuid.UUID, model string) uuid.UUID {
+// createModelCall creates a model call; an empty name means no model.
+func (w *world) createModelCall(ws WorkspaceKey, run uuid.UUID, model string) uuid.UUID {
 	w.t.Helper()
 	in := NewStep{Type: ModelCall, Sequence: 1}
 	if model != "" {
@@ -37,17 +37,17 @@ func (u StepUpdated) modelIgnored() bool { return u.Repaired&RepairOf("model") !
 
 // mustHaveUnpriced checks how much usage has no known cost today, in the run and for the model. An empty
 // name stands for no model.
-func (w *world) mustHaveUnpriced(ws WorkspaceKey, run uuid.UUID, model string, want Gaps) {
+func (w *world) mustHaveUnpriced(ws WorkspaceKey, run uuid.UUID, model string, want UnpricedUsage) {
 	w.t.Helper()
 	u, err := w.Usage(context.Background(), ws)
 	w.must(err)
 	d, err := w.Run(context.Background(), ws, run, "")
 	w.must(err)
-	got := map[string]Gaps{"today": u.Today.Gaps, "daily": w.day(ws, w.Now()).Gaps}
-	all := map[string]Gaps{"today": want, "daily": want}
+	got := map[string]UnpricedUsage{"today": u.Today.UnpricedUsage, "daily": w.day(ws, w.Now()).UnpricedUsage}
+	all := map[string]UnpricedUsage{"today": want, "daily": want}
 	for _, m := range u.ByModel {
 		if m.Model == model {
-			got["model"], all["model"] = m.Gaps, want
+			got["model"], all["model"] = m.UnpricedUsage, want
 		}
 	}
 	if diff := gocmp.Diff(all, got); diff != "" {
@@ -65,16 +65,16 @@ func TestUnpricedStepIsPricedByTheNextReportAfterThePriceIsKnown(t *testing.T) {
 		"no tokens":        {DurationMillis: new(int64(7))},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := audited(t)
+			w := newVerifiedWorld(t)
 			ws := w.unlimitedWorkspace()
 			run := w.start(ws, "u").ID
-			step := w.call(ws, run, "new-model")
+			step := w.createModelCall(ws, run, "new-model")
 			first := w.report(ws, run, step, StepUpdate{Status: StepCompleted, PromptTokens: new(int64(1_000_000))})
 			mustCostNothingKnown(t, first.Step)
 			if !first.NewlyUnpriced || first.UnpricedTokens != 1_000_000 || !first.Booked {
 				t.Errorf("the first report: %+v", first)
 			}
-			w.mustHaveUnpriced(ws, run, "new-model", Gaps{UnpricedTokens: 1_000_000, UnpricedSteps: 1})
+			w.mustHaveUnpriced(ws, run, "new-model", UnpricedUsage{UnpricedTokens: 1_000_000, UnpricedSteps: 1})
 			users, _, err := w.Users(t.Context(), ws, UserFilter{Limit: 1})
 			w.must(err)
 			if want := (UserSpend{UnpricedTokens: 1_000_000}); users[0].Today != want || users[0].Last30Days != want {
@@ -92,7 +92,7 @@ func TestUnpricedStepIsPricedByTheNextReportAfterThePriceIsKnown(t *testing.T) {
 			w.mustHaveBooked(ws, noon(), plans.Money(priced.PromptTokens)*microUSD, priced.PromptTokens, 0)
 			w.mustHaveBooked(ws, w.Now(), 0, 0, 0)
 			w.Set(noon())
-			w.mustHaveUnpriced(ws, run, "new-model", Gaps{})
+			w.mustHaveUnpriced(ws, run, "new-model", UnpricedUsage{})
 			if priced.NewlyUnpriced || priced.UnpricedTokens != 0 {
 				t.Errorf("after the price: %+v", priced)
 			}
@@ -108,7 +108,7 @@ func TestReportedModelReplacesRequestedUntilUsageIsBooked(t *testing.T) {
 		return StepUpdate{Status: StepCompleted, Model: &model, PromptTokens: &prompt}
 	}
 	for _, asked := range []string{"auto", ""} {
-		step := w.call(ws, run, asked)
+		step := w.createModelCall(ws, run, asked)
 		early := w.report(ws, run, step, StepUpdate{Model: new("router/gpt")}) // this books nothing
 		if early.modelIgnored() || *early.Model != "router/gpt" || early.Booked {
 			t.Errorf("a model alone: %+v", early)
@@ -133,7 +133,7 @@ func TestReportedModelReplacesRequestedUntilUsageIsBooked(t *testing.T) {
 		}
 	}
 	// Unpriced tokens count as booked usage; zero tokens do not.
-	step := w.call(ws, run, "auto")
+	step := w.createModelCall(ws, run, "auto")
 	w.report(ws, run, step, usage("auto", 0))
 	mustCost(t, w.report(ws, run, step, usage("gpt-4o", 0)).Step, 0)
 	mustCostNothingKnown(t, w.report(ws, run, step, usage("auto", 5)).Step)
@@ -149,18 +149,18 @@ func TestCompletedModelCallWithoutUsageIsCounted(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w, ws, run, _ := priced(t)
 			w.Set(noon().Add(11 * time.Hour))
-			step, other := w.call(ws, run, "gpt-4o"), w.call(ws, run, "")
+			step, other := w.createModelCall(ws, run, "gpt-4o"), w.createModelCall(ws, run, "")
 			w.report(ws, run, step, StepUpdate{Status: StepFailed}) // a failed call needs no tokens
-			w.mustHaveUnpriced(ws, run, "gpt-4o", Gaps{})
+			w.mustHaveUnpriced(ws, run, "gpt-4o", UnpricedUsage{})
 			w.Advance(2 * time.Hour) // over midnight
 			s := w.report(ws, run, step, report)
 			if !s.WithoutUsage || w.report(ws, run, step, report).WithoutUsage {
 				t.Errorf("not reported exactly once: %+v", s)
 			}
 			w.Set(noon())
-			w.mustHaveUnpriced(ws, run, "gpt-4o", Gaps{CallsWithoutUsage: 1}) // on the day it first ended
+			w.mustHaveUnpriced(ws, run, "gpt-4o", UnpricedUsage{CallsWithoutUsage: 1}) // on the day it first ended
 			w.report(ws, run, step, StepUpdate{Model: new("gpt-4o-mini")})
-			w.mustHaveUnpriced(ws, run, "gpt-4o-mini", Gaps{CallsWithoutUsage: 1})
+			w.mustHaveUnpriced(ws, run, "gpt-4o-mini", UnpricedUsage{CallsWithoutUsage: 1})
 			w.report(ws, run, other, report)
 			w.mustVerify()
 			w.Advance(48 * time.Hour)
@@ -189,12 +189,12 @@ func TestOnlyUsageIsReportedAsUnpriced(t *testing.T) {
 	w.price(ws, "free", 0, 0)
 	for name, s := range map[string]StepUpdated{
 		"no usage":         w.report(ws, run, step, StepUpdate{Status: StepFailed}),
-		"a price of zero":  w.report(ws, run, w.call(ws, run, "free"), StepUpdate{PromptTokens: new(int64(5))}),
-		"unpriced nothing": w.report(ws, run, w.call(ws, run, "new"), StepUpdate{PromptTokens: new(int64)}),
+		"a price of zero":  w.report(ws, run, w.createModelCall(ws, run, "free"), StepUpdate{PromptTokens: new(int64(5))}),
+		"unpriced nothing": w.report(ws, run, w.createModelCall(ws, run, "new"), StepUpdate{PromptTokens: new(int64)}),
 	} {
 		if s.NewlyUnpriced || s.UnpricedTokens != 0 {
 			t.Errorf("%s: %+v", name, s)
 		}
 	}
-	w.mustHaveUnpriced(ws, run, "", Gaps{})
+	w.mustHaveUnpriced(ws, run, "", UnpricedUsage{})
 }

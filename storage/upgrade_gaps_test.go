@@ -67,10 +67,10 @@ func TestUpgradeCountsWhatIsMissingInTheSpendOfBefore(t *testing.T) {
 	s := openStore(t, path, clock.Now)
 	u, err := s.Usage(ctx, 1)
 	must(err)
-	for name, want := range map[string]struct{ want, got Gaps }{
-		"today":        {Gaps{0, 0, 1}, u.Today.Gaps},
-		"last 7 days":  {Gaps{60, 2, 2}, u.Last7Days.Gaps},
-		"last 30 days": {Gaps{1060, 2, 2}, u.Last30Days.Gaps}, // nobody has counted the steps that are gone
+	for name, want := range map[string]struct{ want, got UnpricedUsage }{
+		"today":        {UnpricedUsage{0, 0, 1}, u.Today.UnpricedUsage},
+		"last 7 days":  {UnpricedUsage{60, 2, 2}, u.Last7Days.UnpricedUsage},
+		"last 30 days": {UnpricedUsage{1060, 2, 2}, u.Last30Days.UnpricedUsage}, // nobody has counted the steps that are gone
 	} {
 		if diff := gocmp.Diff(want.want, want.got); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)

@@ -23,14 +23,14 @@ type Totals struct {
 	Runs   int64 // allowed
 	// Denials counts starts and steps that were denied.
 	Denials int64
-	Gaps
+	UnpricedUsage
 	Capped bool // a day among them is full: usage was cut there
 }
 
-// Gaps are what is missing in a spend.
-type Gaps struct {
-	UnpricedTokens    int64 // that no price was known for
-	UnpricedSteps     int64 // that used them
+// UnpricedUsage is the usage whose cost is missing in a spend.
+type UnpricedUsage struct {
+	UnpricedTokens    int64 // of models without a price
+	UnpricedSteps     int64 // the steps that used them
 	CallsWithoutUsage int64 // completed model calls that reported no tokens
 }
 
@@ -39,7 +39,7 @@ type ModelUsage struct {
 	Model                          string
 	Spend                          plans.Money
 	PromptTokens, CompletionTokens int64
-	Gaps
+	UnpricedUsage
 }
 
 // Usage is what a workspace used; today is part of both windows.
@@ -131,7 +131,7 @@ type DayUsage struct {
 	PromptTokens, CompletionTokens int64
 	Runs, BlockedRuns              int64
 	Denials                        int64 // of starts and of steps
-	Gaps
+	UnpricedUsage
 	Capped  bool         // the day is full: usage was cut
 	ByModel []ModelSpend // the window's dearest, the same in each day; nil unless asked for
 }

@@ -133,21 +133,21 @@ func boolInt(b bool) int64 {
 }
 
 // cursorKind is the list that a cursor belongs to, so that a cursor of another list is refused.
-type list byte
+type cursorKind byte
 
 const (
-	listRuns  list = 1
-	listSteps list = 2
-	listUsers list = 3
+	listRuns  cursorKind = 1
+	listSteps cursorKind = 2
+	listUsers cursorKind = 3
 	// listUsersBySpend is another order, so its cursors fit no other.
-	listUsersBySpend list = 4
-	listAudit        list = 5
-	listRunsByCall   list = 6
-	listKeys         list = 7
-	listReprice      list = 8
-	listRunSearch    list = 9
-	listDeliveries   list = 20
-	listReviews      list = 10
+	listUsersBySpend cursorKind = 4
+	listAudit        cursorKind = 5
+	listRunsByCall   cursorKind = 6
+	listKeys         cursorKind = 7
+	listReprice      cursorKind = 8
+	listRunSearch    cursorKind = 9
+	listDeliveries   cursorKind = 20
+	listReviews      cursorKind = 10
 )
 
 const cursorSumSize = 4
@@ -155,7 +155,7 @@ const cursorSumSize = 4
 // cursor is opaque to callers. It holds the kind of list, its owner (the workspace, or the run
 // whose steps are listed), the key of the last row, and a short checksum to catch typing mistakes.
 // It is not secret: whatever a cursor says, queries stay in the workspace.
-func cursor(l list, owner int64, key []byte) string {
+func cursor(l cursorKind, owner int64, key []byte) string {
 	raw := binary.BigEndian.AppendUint64([]byte{byte(l)}, uint64(owner))
 	raw = append(raw, key...)
 	sum := sha256.Sum256(raw)
@@ -164,7 +164,7 @@ func cursor(l list, owner int64, key []byte) string {
 
 // parseCursor returns the key inside a cursor, which must have the given size:
 // ErrBadCursor for anything that cursor did not make for this list and owner.
-func parseCursor(l list, owner int64, text string, size int) ([]byte, error) {
+func parseCursor(l cursorKind, owner int64, text string, size int) ([]byte, error) {
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(text)
 	const head = 1 + 8
 	if err != nil || len(raw) != head+size+cursorSumSize {

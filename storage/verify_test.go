@@ -40,12 +40,12 @@ func (w *world) everyKind() WorkspaceKey {
 func (w *world) everyGap(ws WorkspaceKey) {
 	w.t.Helper()
 	run := w.start(ws, "v").ID
-	w.patch(ws, run, w.call(ws, run, "new"), 5, 6)
-	w.patch(ws, run, w.call(ws, run, "gpt-4o"), 0, 0)
+	w.patch(ws, run, w.createModelCall(ws, run, "new"), 5, 6)
+	w.patch(ws, run, w.createModelCall(ws, run, "gpt-4o"), 0, 0)
 	w.sameAs(ws, "alias", "gpt-4o")
-	w.patch(ws, run, w.call(ws, run, "alias"), 7, 0)
+	w.patch(ws, run, w.createModelCall(ws, run, "alias"), 7, 0)
 	w.price(ws, "typed per million", plans.MaxPrice, plans.MaxPrice)
-	w.patch(ws, run, w.call(ws, run, "typed per million"), 101, 0)
+	w.patch(ws, run, w.createModelCall(ws, run, "typed per million"), 101, 0)
 	w.end(ws, run, RunCompleted)
 }
 
@@ -64,7 +64,7 @@ func (w *world) everyReview(ws WorkspaceKey) {
 
 // The books would prove nothing if they did not notice.
 func TestBooksNoticeEveryKindOfDifference(t *testing.T) {
-	w := audited(t)
+	w := newVerifiedWorld(t)
 	ws := w.everyKind()
 	w.everyUsage(ws)
 	w.everyGap(ws)
@@ -117,7 +117,7 @@ func (w *world) figuresOf(tables ...string) string {
 	w.t.Helper()
 	var all strings.Builder
 	for _, table := range tables {
-		rows, err := w.aside.QueryContext(context.Background(), "SELECT * FROM "+table+" ORDER BY 1, 2, 3")
+		rows, err := w.otherProcess.QueryContext(context.Background(), "SELECT * FROM "+table+" ORDER BY 1, 2, 3")
 		w.must(err)
 		columns, err := rows.Columns()
 		w.must(err)
@@ -135,7 +135,7 @@ func (w *world) figuresOf(tables ...string) string {
 }
 
 func TestRepairSetsEveryFigureRightAndNothingElse(t *testing.T) {
-	w := audited(t)
+	w := newVerifiedWorld(t)
 	w.everyKind()
 	w.everyKind()
 	tables := []string{"runs", "users", "workspaces", "workspace_days", "user_days", "model_days", "steps", "denials"}
@@ -168,7 +168,7 @@ func TestRepairSetsEveryFigureRightAndNothingElse(t *testing.T) {
 }
 
 func TestDifferenceSaysWhatIsStoredAndWhatShouldBe(t *testing.T) {
-	w := audited(t)
+	w := newVerifiedWorld(t)
 	ws := w.everyKind()
 	w.elsewhere(`UPDATE workspace_days SET run_count = 9`)
 	report := w.verify(verify.Options{Repair: true})

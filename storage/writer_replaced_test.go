@@ -10,9 +10,9 @@ import (
 	"github.com/pikarc/server/storage/sqlite"
 )
 
-// failing makes one transaction statement fail once; state then puts the
+// failStatement makes one transaction statement fail once; state then puts the
 // transaction into the state that the test wants.
-func (w *world) failing(statement string, state func() error) {
+func (w *world) failStatement(statement string, state func() error) {
 	h := w.hooks()
 	h.onRun = func(query string) error {
 		if query != statement {
@@ -31,14 +31,16 @@ func TestWritersConnectionIsReplacedWhenATransactionStatementFails(t *testing.T)
 	nothing := func() error { return nil }
 	for name, fail := range map[string]func(w *world){
 		"begin, begun": func(w *world) {
-			w.failing("BEGIN IMMEDIATE", func() error { return w.hooks().writerConn.Run("BEGIN IMMEDIATE") })
+			w.failStatement("BEGIN IMMEDIATE", func() error { return w.hooks().writerConn.Run("BEGIN IMMEDIATE") })
 		},
-		"begin, not begun":    func(w *world) { w.failing("BEGIN IMMEDIATE", nothing) },
-		"commit, not done":    func(w *world) { w.failing("COMMIT", nothing) },
-		"commit, rolled back": func(w *world) { w.failing("COMMIT", func() error { return w.hooks().writerConn.Run("ROLLBACK") }) },
-		"rollback, not done":  func(w *world) { w.failing("ROLLBACK", nothing); w.failNextRelease() },
+		"begin, not begun": func(w *world) { w.failStatement("BEGIN IMMEDIATE", nothing) },
+		"commit, not done": func(w *world) { w.failStatement("COMMIT", nothing) },
+		"commit, rolled back": func(w *world) {
+			w.failStatement("COMMIT", func() error { return w.hooks().writerConn.Run("ROLLBACK") })
+		},
+		"rollback, not done": func(w *world) { w.failStatement("ROLLBACK", nothing); w.failNextRelease() },
 		"rollback, all undone": func(w *world) {
-			w.failing("ROLLBACK", func() error { return w.hooks().writerConn.Run("ROLLBACK") })
+			w.failStatement("ROLLBACK", func() error { return w.hooks().writerConn.Run("ROLLBACK") })
 			w.failNextRelease()
 		},
 	} {
@@ -53,7 +55,7 @@ func TestWritersConnectionIsReplacedWhenATransactionStatementFails(t *testing.T)
 		if replaced != 1 {
 			t.Errorf("%s: the connection was replaced %d times", name, replaced)
 		}
-		_, err := w.aside.ExecContext(t.Context(), `UPDATE workspaces SET kill_switch = 1`)
+		_, err := w.otherProcess.ExecContext(t.Context(), `UPDATE workspaces SET kill_switch = 1`)
 		w.must(err)
 		if got := w.start(ws, "u"); got.Status != "BLOCKED" {
 			t.Errorf("%s: another process's commit was missed: %+v", name, got)
@@ -84,7 +86,7 @@ func TestWriterComesBackOnceItsFileCanBeOpened(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	dir := filepath.Dir(w.path)
-	w.failing("COMMIT", func() error { return os.Rename(dir, dir+".gone") })
+	w.failStatement("COMMIT", func() error { return os.Rename(dir, dir+".gone") })
 	for range 3 {
 		if err := w.write(t.Context(), modeBulkSQL, add("lost")); !errors.Is(err, ErrUnavailable) {
 			t.Error(err)

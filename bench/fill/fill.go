@@ -3,7 +3,7 @@
 // the rows.
 //
 // It knows the schema. When a migration changes the tables, the two scripts
-// change with it; the test tells when they did not.
+// change with it; the test fails if they did not.
 package fill
 
 import (
@@ -15,7 +15,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/pikarc/server/bench/books"
+	"github.com/pikarc/server/bench/ledgercheck"
 )
 
 const (
@@ -24,32 +24,32 @@ const (
 	Days = 330
 	// StepsOfRun is how many steps each run has.
 	StepsOfRun = 20
-	// runsOfPiece is how many runs share a transaction; the script takes 100,000 at most.
-	runsOfPiece = 20_000
+	// runsPerBatch is how many runs share a transaction; the script takes 100,000 at most.
+	runsPerBatch = 20_000
 )
 
 //go:embed people.sql
 var people string
 
-//go:embed piece.sql
-var piece string
+//go:embed batch.sql
+var batch string
 
 // Version names what Fill writes, so that a kept file can be told from what
 // another version has filled.
 func Version() []byte {
-	sum := sha256.Sum256([]byte(people + piece))
+	sum := sha256.Sum256([]byte(people + batch))
 	return sum[:]
 }
 
-// Fill adds so many steps to a file that has accounts and no runs, spread over
+// Fill adds steps to a file that has accounts and no runs, spread over
 // its workspaces and the days before now. It is not safe against a crash: a
 // file whose filling failed is to be thrown away.
 func Fill(ctx context.Context, path string, steps int64, now time.Time) error {
-	return fill(ctx, path, steps, now, runsOfPiece)
+	return fill(ctx, path, steps, now, runsPerBatch)
 }
 
 func fill(ctx context.Context, path string, steps int64, now time.Time, size int64) (err error) {
-	db, err := books.OpenForWriting(path)
+	db, err := ledgercheck.OpenForWriting(path)
 	if err != nil {
 		return err
 	}
@@ -76,7 +76,7 @@ func fill(ctx context.Context, path string, steps int64, now time.Time, size int
 			last); err != nil {
 			return err
 		}
-		if err := inTransaction(ctx, db, piece); err != nil {
+		if err := inTransaction(ctx, db, batch); err != nil {
 			return fmt.Errorf("fill in runs %d to %d: %w", first, last, err)
 		}
 	}

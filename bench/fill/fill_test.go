@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/pikarc/server/bench/books"
+	"github.com/pikarc/server/bench/ledgercheck"
 	"github.com/pikarc/server/bench/proc"
 )
 
@@ -23,7 +23,7 @@ func TestFilledFileVerifies(t *testing.T) {
 		}
 	}
 	command("migrate", "--init")
-	db, err := books.OpenForWriting(path)
+	db, err := ledgercheck.OpenForWriting(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -41,13 +41,13 @@ func TestFilledFileVerifies(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	const runs, piece = 450, 25 // more than one run a day, so that pieces end in mid-day
+	const runs, batchSize = 450, 25 // more than one run a day, so that batches end in mid-day
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-	if err := fill(t.Context(), path, runs*StepsOfRun, now, piece); err != nil {
+	if err := fill(t.Context(), path, runs*StepsOfRun, now, batchSize); err != nil {
 		t.Fatal(err)
 	}
-	want := books.Answers{Starts: runs, Steps: runs * StepsOfRun, Patches: runs * StepsOfRun * 4 / 5, Ends: runs}
-	if err := books.Verify(t.Context(), path, want); err != nil {
+	want := ledgercheck.Answers{Starts: runs, Steps: runs * StepsOfRun, Patches: runs * StepsOfRun * 4 / 5, Ends: runs}
+	if err := ledgercheck.Verify(t.Context(), path, want); err != nil {
 		t.Error(err)
 	}
 	command("verify")

@@ -1,5 +1,5 @@
 -- Once: the users and models of every workspace that there is, and what the
--- pieces need. Users are numbered so that a piece finds them without a look-up.
+-- batches need. Users are numbered so that a batch finds them without a look-up.
 -- The first workspace is the big one.
 
 CREATE TEMP TABLE numbers (n INTEGER PRIMARY KEY);
@@ -13,11 +13,11 @@ CREATE TEMP TABLE history (
   base        INTEGER, -- runs are numbered above this
   big         INTEGER, -- id of the first workspace
   others      INTEGER, -- how many more there are
-  first       INTEGER, -- the piece at hand
+  first       INTEGER, -- the batch at hand
   last        INTEGER
 );
 
-CREATE TEMP TABLE piece (
+CREATE TEMP TABLE batch (
   id           INTEGER PRIMARY KEY,
   workspace_id INTEGER,
   user_id      INTEGER,

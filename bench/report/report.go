@@ -11,23 +11,23 @@ import (
 )
 
 // Summary is the minimum, median and maximum of what the rounds measured.
-type Spread struct {
+type Summary struct {
 	Min    float64 `json:"min"`
 	Median float64 `json:"median"`
 	Max    float64 `json:"max"`
 }
 
 // Summarize returns the summary of the values; all NaN if there are none.
-func Summarize(values []float64) Spread {
+func Summarize(values []float64) Summary {
 	if len(values) == 0 {
-		return Spread{math.NaN(), math.NaN(), math.NaN()}
+		return Summary{math.NaN(), math.NaN(), math.NaN()}
 	}
 	sorted := slices.Sorted(slices.Values(values))
 	middle := sorted[len(sorted)/2]
 	if len(sorted)%2 == 0 {
 		middle = (middle + sorted[len(sorted)/2-1]) / 2
 	}
-	return Spread{sorted[0], middle, sorted[len(sorted)-1]}
+	return Summary{sorted[0], middle, sorted[len(sorted)-1]}
 }
 
 // Goal is what the project promises of a figure: at most Goal, or at least Goal if Higher. Floor is

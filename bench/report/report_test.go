@@ -9,11 +9,11 @@ import (
 func TestTheMedianIsTheMiddle(t *testing.T) {
 	for _, c := range []struct {
 		values []float64
-		want   Spread
+		want   Summary
 	}{
-		{[]float64{3, 1, 2}, Spread{1, 2, 3}},
-		{[]float64{4, 1, 2, 3}, Spread{1, 2.5, 4}},
-		{[]float64{7}, Spread{7, 7, 7}},
+		{[]float64{3, 1, 2}, Summary{1, 2, 3}},
+		{[]float64{4, 1, 2, 3}, Summary{1, 2.5, 4}},
+		{[]float64{7}, Summary{7, 7, 7}},
 	} {
 		if got := Summarize(c.values); got != c.want {
 			t.Errorf("%v: %v, want %v", c.values, got, c.want)

@@ -15,7 +15,7 @@ var errForbiddenAddress = errors.New("is not a public address: the server sends 
 
 // reservedNetworks are those that netip has no predicate for and that an endpoint's URL must not
 // reach: shared, reserved, or translating to IPv4 addresses that would need a check of their own.
-func forbidden() []netip.Prefix {
+func reservedNetworks() []netip.Prefix {
 	return []netip.Prefix{
 		netip.MustParsePrefix("0.0.0.0/8"), netip.MustParsePrefix("100.64.0.0/10"),
 		netip.MustParsePrefix("192.0.0.0/24"), netip.MustParsePrefix("192.0.2.0/24"),
@@ -38,7 +38,7 @@ func checkAddress(addr netip.Addr, private bool) error {
 		addr == netip.AddrFrom4([4]byte{255, 255, 255, 255})
 	if !private && !refused {
 		refused = addr.IsLoopback() || addr.IsPrivate() || addr.IsLinkLocalUnicast()
-		for _, p := range forbidden() {
+		for _, p := range reservedNetworks() {
 			refused = refused || p.Contains(addr)
 		}
 	}
@@ -50,7 +50,7 @@ func checkAddress(addr netip.Addr, private bool) error {
 
 // checkDialed returns a net.Dialer's Control function. It checks the address that is really dialed,
 // after DNS: a name may resolve to another address than it did a moment ago.
-func control(private bool) func(network, address string, c syscall.RawConn) error {
+func checkDialed(private bool) func(network, address string, c syscall.RawConn) error {
 	return func(network, address string, _ syscall.RawConn) error {
 		to, err := netip.ParseAddrPort(address)
 		if err != nil || network != "tcp4" && network != "tcp6" {
@@ -63,7 +63,7 @@ func control(private bool) func(network, address string, c syscall.RawConn) erro
 // newClient returns the client that sends to endpoints. It uses no proxy, because a proxy would
 // dial in its place, past the check, and follows no redirects.
 func newClient(private bool, timeout time.Duration) *http.Client {
-	dialer := &net.Dialer{Timeout: timeout, Control: control(private)}
+	dialer := &net.Dialer{Timeout: timeout, Control: checkDialed(private)}
 	return &http.Client{
 		Timeout: timeout,
 		Transport: &http.Transport{

@@ -88,7 +88,7 @@ func TestANameThatLeadsInsideReachesNothing(t *testing.T) {
 		t.Helper()
 		s := &Sender{client: newClient(private, 5*time.Second)}
 		transport := s.client.Transport.(*http.Transport)
-		dialer := &net.Dialer{Control: control(private), Resolver: nameServer(t, netip.MustParseAddr("127.0.0.1"))}
+		dialer := &net.Dialer{Control: checkDialed(private), Resolver: nameServer(t, netip.MustParseAddr("127.0.0.1"))}
 		transport.DialContext = dialer.DialContext
 		return s.post(t.Context(), request{url: url, header: http.Header{}, body: []byte("{}")})
 	}

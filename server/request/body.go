@@ -174,7 +174,7 @@ func parseObject(body []byte) (*Object, error) {
 	if text.kind != '{' {
 		return nil, notAnObject(body, 0)
 	}
-	o := &Object{raw: body, members: text.members, asked: make([]string, 0, 8)}
+	o := &Object{raw: body, members: text.members, readNames: make([]string, 0, 8)}
 	if text.keyDefects != 0 {
 		p := defectProblem(text.keyDefects)
 		p.Loc = []any{"body"}

@@ -13,11 +13,11 @@ const maxProblems = 100
 // Secrets stay out of problems whatever order or reader a handler chooses,
 // because inputs are only rendered by Err: see hidden.
 type Object struct {
-	raw     []byte
-	members []member
-	asked   []string
-	secrets []string
-	found   []finding
+	raw       []byte
+	members   []member
+	readNames []string
+	secrets   []string
+	found     []finding
 
 	// Of a report; see report.go.
 	maxPayload int64        // 0 for what is no report
@@ -83,7 +83,7 @@ func (o *Object) Err() error {
 func (o *Object) eachUnread(visit func(member)) {
 	var unasked []member
 	for _, m := range o.members {
-		if !slices.Contains(o.asked, string(m.key)) {
+		if !slices.Contains(o.readNames, string(m.key)) {
 			unasked = append(unasked, m)
 		}
 	}
@@ -136,7 +136,7 @@ func (o *Object) hidden(name string) bool {
 	if isSecretName(name) || slices.Contains(o.secrets, name) {
 		return true
 	}
-	return len(o.secrets) > 0 && !slices.Contains(o.asked, name)
+	return len(o.secrets) > 0 && !slices.Contains(o.readNames, name)
 }
 
 // redacted renders the whole object for the input of a problem.
@@ -158,7 +158,7 @@ func (o *Object) redacted() any {
 
 // find returns the last field of that name, or nil, and notes that it is known.
 func (o *Object) find(name string) *member {
-	o.asked = append(o.asked, name)
+	o.readNames = append(o.readNames, name)
 	for i := len(o.members) - 1; i >= 0; i-- {
 		if string(o.members[i].key) == name {
 			return &o.members[i]

@@ -34,14 +34,14 @@ func isSecretName(name string) bool {
 // containsAPIKey reports whether a text contains what looks like one of our API keys,
 // lg_<8 characters>_<secret>: callers paste them into the wrong field.
 func containsAPIKey(text string) bool {
-	const prefix, shape = "lg_", len("lg_01234567_")
+	const prefix, prefixLen = "lg_", len("lg_01234567_")
 	for {
 		_, rest, found := strings.Cut(text, prefix)
 		if !found {
 			return false
 		}
 		key := text[len(text)-len(rest)-len(prefix):]
-		if len(key) > shape && key[shape-1] == '_' {
+		if len(key) > prefixLen && key[prefixLen-1] == '_' {
 			return true
 		}
 		text = rest

@@ -41,22 +41,22 @@ func parseReport(body []byte, maxPayload int64, known func(key []byte) bool) (*O
 	if text.kind != '{' {
 		return nil, notAnObject(body, text.defects)
 	}
-	o := &Object{raw: body, members: text.members, asked: make([]string, 0, 8),
+	o := &Object{raw: body, members: text.members, readNames: make([]string, 0, 8),
 		maxPayload: maxPayload}
 	if text.defects != 0 {
-		o.mend(known)
+		o.repairDefects(known)
 	}
 	return o, nil
 }
 
 // repairDefects makes each value well-formed JSON for the readers and for problems. Texts keep
 // their defects: in a deciding field they are a problem, and other readers repair them.
-func (o *Object) mend(known func(key []byte) bool) {
+func (o *Object) repairDefects(known func(key []byte) bool) {
 	for i := range o.members {
 		m := &o.members[i]
 		switch {
 		case m.defects&defectTooDeep != 0 && known(m.key):
-			m.value = omitted(m.value)
+			m.value = omittedStandIn(m.value)
 		case m.defects&defectTooDeep != 0:
 			m.value = []byte("null")
 		case m.defects&defectNotFinite != 0:
@@ -93,7 +93,7 @@ func (o *Object) repair(name string) {
 }
 
 // optionalMember returns a field for lenient reading: nil if it is absent or null.
-func (o *Object) described(name string) *member {
+func (o *Object) optionalMember(name string) *member {
 	m := o.find(name)
 	if m == nil || !isNull(m.value) {
 		return m
@@ -117,7 +117,7 @@ func (o *Object) Name(name string) *string {
 // Text reads a text and keeps at most limit characters. Any other JSON value is kept as its JSON
 // text. Nil if absent or null.
 func (o *Object) Text(name string, limit int) *string {
-	m := o.described(name)
+	m := o.optionalMember(name)
 	if m == nil {
 		return nil
 	}
@@ -150,13 +150,13 @@ func (o *Object) Payload(name string) json.RawMessage {
 // AnyPayload is Payload for any JSON value. Numbers and duplicate keys inside
 // it stay as sent.
 func (o *Object) AnyPayload(name string) json.RawMessage {
-	m := o.described(name)
+	m := o.optionalMember(name)
 	switch {
 	case m == nil:
 		return nil
 	case int64(len(m.value)) > o.maxPayload:
 		o.repair(name)
-		return omitted(m.value)
+		return omittedStandIn(m.value)
 	case m.defects != 0:
 		o.repair(name)
 		return repairJSON(m.value)
@@ -168,7 +168,7 @@ func (o *Object) AnyPayload(name string) json.RawMessage {
 // Count reads a whole number from 0 to limit, also from a text. Anything else is left out: nil, as
 // if it were absent or null.
 func (o *Object) Count(name string, limit int64) *int64 {
-	m := o.described(name)
+	m := o.optionalMember(name)
 	if m == nil {
 		return nil
 	}
@@ -183,7 +183,7 @@ func (o *Object) Count(name string, limit int64) *int64 {
 // Cost reads an amount of USD, also from a text, rounded to nano-USD. Anything else is left out:
 // nil, as if it were absent or null.
 func (o *Object) Cost(name string) *plans.Money {
-	m := o.described(name)
+	m := o.optionalMember(name)
 	if m == nil {
 		return nil
 	}
@@ -197,7 +197,7 @@ func (o *Object) Cost(name string) *plans.Money {
 
 // Duration reads a whole number like Count, but rounds a fraction and clamps to 0..limit.
 func (o *Object) Duration(name string, limit int64) *int64 {
-	m := o.described(name)
+	m := o.optionalMember(name)
 	if m == nil {
 		return nil
 	}
@@ -359,7 +359,7 @@ func repairString(quoted []byte) []byte {
 }
 
 // omittedStandIn replaces a payload that is too large or too deep: its length, hash and beginning.
-func omitted(value []byte) []byte {
+func omittedStandIn(value []byte) []byte {
 	sum := sha256.Sum256(value)
 	preview := truncateText(string(value[:min(len(value), utf8.UTFMax*maxPreview)]), maxPreview)
 	b := strconv.AppendInt([]byte(`{"omitted_bytes":`), int64(len(value)), 10)

@@ -11,17 +11,17 @@ type Totals struct {
 	Tokens  int64       `json:"total_tokens"`
 	Runs    int64       `json:"run_count"`
 	Denials int64       `json:"denial_count"`
-	Gaps
+	UnpricedUsage
 	Capped bool `json:"capped"`
 }
 
 // TotalsOf converts sums to their JSON form.
 func TotalsOf(t storage.Totals) Totals {
-	return Totals{t.Spend, t.Tokens, t.Runs, t.Denials, Gaps(t.Gaps), t.Capped}
+	return Totals{t.Spend, t.Tokens, t.Runs, t.Denials, UnpricedUsage(t.UnpricedUsage), t.Capped}
 }
 
-// Gaps is what could not be counted in a spend.
-type Gaps struct {
+// UnpricedUsage is the usage whose cost is missing in a spend; see storage.UnpricedUsage.
+type UnpricedUsage struct {
 	UnpricedTokens    int64 `json:"unpriced_tokens"`
 	UnpricedSteps     int64 `json:"unpriced_step_count"`
 	CallsWithoutUsage int64 `json:"calls_without_usage"`

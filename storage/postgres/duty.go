@@ -8,15 +8,15 @@ import (
 
 // How often the lock is tried, and how the session that holds it is checked.
 const (
-	dutyEvery    = 500 * time.Millisecond // between two attempts or checks
-	dutyPatience = 5 * time.Second        // how long the holder's own session may not answer
+	lockPollInterval = 500 * time.Millisecond // between two attempts or checks
+	sessionTimeout   = 5 * time.Second        // how long the holder's own session may not answer
 )
 
 // WhileLocked calls fn whenever this session holds an advisory lock of the
 // database, until ctx ends. fn's context ends when the session is lost, since
 // the server then releases the lock; fn must return then. lost is called with
 // the error of each session that ends.
-func WhileLocked(ctx context.Context, config Config, lock int64, fn func(context.Context), lost func(error)) {
+func WhileLocked(ctx context.Context, config Config, lock int64, fn func(context.Context), onLost func(error)) {
 	c := &Conn{config: config}
 	defer func() { _ = c.Close() }()
 	timer := time.NewTimer(0)
@@ -29,21 +29,21 @@ func WhileLocked(ctx context.Context, config Config, lock int64, fn func(context
 		}
 		held, err := c.tryLock(ctx, lock)
 		if held {
-			err = c.whileAnswering(ctx, fn)
+			err = c.runWhileAlive(ctx, fn)
 		}
 		if err != nil {
 			_ = c.Close()
 			if ctx.Err() == nil {
-				lost(err)
+				onLost(err)
 			}
 		}
-		timer.Reset(dutyEvery)
+		timer.Reset(lockPollInterval)
 	}
 }
 
 // tryLock tries to take the lock, and connects first if there is no connection.
 func (c *Conn) tryLock(ctx context.Context, lock int64) (held bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, dutyPatience)
+	ctx, cancel := context.WithTimeout(ctx, sessionTimeout)
 	defer cancel()
 	if c.Broken() {
 		if err := c.Reopen(ctx); err != nil {
@@ -57,13 +57,13 @@ func (c *Conn) tryLock(ctx context.Context, lock int64) (held bool, err error) {
 	return held, err
 }
 
-// whileAnswering runs fn until it returns, the session stops answering, or ctx ends.
-func (c *Conn) whileAnswering(ctx context.Context, fn func(context.Context)) error {
+// runWhileAlive runs fn until it returns, the session stops answering, or ctx ends.
+func (c *Conn) runWhileAlive(ctx context.Context, fn func(context.Context)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
 	go func() { defer close(done); fn(ctx) }()
 	defer func() { cancel(); <-done }()
-	ticker := time.NewTicker(dutyEvery)
+	ticker := time.NewTicker(lockPollInterval)
 	defer ticker.Stop()
 	for {
 		select {
@@ -73,7 +73,7 @@ func (c *Conn) whileAnswering(ctx context.Context, fn func(context.Context)) err
 			return nil
 		case <-ticker.C:
 		}
-		ping, cancelPing := context.WithTimeout(ctx, dutyPatience)
+		ping, cancelPing := context.WithTimeout(ctx, sessionTimeout)
 		err := c.Run(ping, "SELECT 1")
 		cancelPing()
 		if err != nil {

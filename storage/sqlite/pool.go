@@ -99,12 +99,12 @@ func (p *Pool) take(ctx context.Context) (*Session, error) {
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	case s := <-p.slots:
-		return p.opened(ctx, s)
+		return p.ensureOpen(ctx, s)
 	}
 }
 
 // ensureOpen returns s, or opens a session for a slot that has none.
-func (p *Pool) opened(ctx context.Context, s *Session) (*Session, error) {
+func (p *Pool) ensureOpen(ctx context.Context, s *Session) (*Session, error) {
 	if s != nil {
 		return s, nil
 	}

@@ -17,13 +17,13 @@ type querier interface {
 }
 
 const (
-	// pieceRows and pieceBytes are how much is written at once: what a kill costs.
-	pieceRows  = 20_000
-	pieceBytes = 8 << 20
+	// chunkRows and chunkBytes bound a chunk: what is copied again after a kill.
+	chunkRows  = 20_000
+	chunkBytes = 8 << 20
 )
 
-// piece is a number of rows that are written together.
-type piece struct {
+// chunk is a number of rows that are written together.
+type chunk struct {
 	rows  [][]any
 	bytes int
 }
@@ -32,12 +32,12 @@ type piece struct {
 // string, []byte and nil, whatever the engine, and belong to fn.
 func eachRow(ctx context.Context, q querier, t table, part span, fn func(row []any) error) error {
 	for {
-		query, args := t.selectRows(part, pieceRows)
+		query, args := t.selectRows(part, chunkRows)
 		read, last, err := someRows(ctx, q, t, query, args, fn)
 		if err != nil {
 			return fmt.Errorf("read %s: %w", t.name, err)
 		}
-		if read < pieceRows {
+		if read < chunkRows {
 			return nil
 		}
 		part.after = t.keyOf(last)

@@ -257,7 +257,7 @@ func (c *copying) copyTable(ctx context.Context, t table) error {
 // send copies the rows of a table after a key. One goroutine reads while another writes.
 func (c *copying) send(ctx context.Context, t table, after []any) (sent digest, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	pieces, written := make(chan piece, 1), make(chan error, 1)
+	pieces, written := make(chan chunk, 1), make(chan error, 1)
 	go func() {
 		var err error
 		for p := range pieces {
@@ -271,14 +271,14 @@ func (c *copying) send(ctx context.Context, t table, after []any) (sent digest, 
 		}
 		written <- err
 	}()
-	var p piece
+	var p chunk
 	flush := func() error {
 		if len(p.rows) == 0 {
 			return nil
 		}
 		select {
 		case pieces <- p:
-			p = piece{}
+			p = chunk{}
 			return nil
 		case <-ctx.Done():
 			return context.Cause(ctx)
@@ -287,7 +287,7 @@ func (c *copying) send(ctx context.Context, t table, after []any) (sent digest, 
 	err = eachRow(ctx, c.source.tx, t, span{after: after}, func(row []any) error {
 		sent.add(c.hash.of(row))
 		p.rows, p.bytes = append(p.rows, row), p.bytes+size(row)
-		if len(p.rows) == pieceRows || p.bytes > pieceBytes {
+		if len(p.rows) == chunkRows || p.bytes > chunkBytes {
 			return flush()
 		}
 		return nil
@@ -313,7 +313,7 @@ func (c *copying) compare(ctx context.Context) error {
 		want := c.digests[t.name]
 		if !c.same[t.name] || want.rows == 0 {
 			seen := func() {
-				if c.done++; c.done%pieceRows == 0 {
+				if c.done++; c.done%chunkRows == 0 {
 					c.say(Comparing, t.name)
 				}
 			}

@@ -1,4 +1,4 @@
-package books
+package ledgercheck
 
 import (
 	"path/filepath"
@@ -41,8 +41,8 @@ func TestEveryDifferenceIsReported(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	const sound, broken = "SELECT 1 WHERE 0;", "SELECT 'run', 7, NULL UNION ALL SELECT 'run', 8, NULL;"
-	err = Check(t.Context(), db, sound+broken)
+	const matching, differing = "SELECT 1 WHERE 0;", "SELECT 'run', 7, NULL UNION ALL SELECT 'run', 8, NULL;"
+	err = Check(t.Context(), db, matching+differing)
 	if err == nil || !strings.Contains(err.Error(), "run | 7") || !strings.Contains(err.Error(), "run | 8") {
 		t.Errorf("%v", err)
 	}

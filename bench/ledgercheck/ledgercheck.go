@@ -1,6 +1,6 @@
-// Package books compares the file of a stopped server with the answers that its
+// Package ledgercheck compares the file of a stopped server with the answers that its
 // clients got. Whether its counters match its ledger is left to pikarc verify.
-package books
+package ledgercheck
 
 import (
 	"context"
@@ -54,15 +54,15 @@ func open(path, query string) (*sql.DB, error) {
 }
 
 // Count counts the rows that calls leave behind, for runs with an internal id
-// greater than above; 0 counts all of them.
-func Count(ctx context.Context, db *sql.DB, above int64) (a Answers, err error) {
+// greater than afterRunID; 0 counts all of them.
+func Count(ctx context.Context, db *sql.DB, afterRunID int64) (a Answers, err error) {
 	err = db.QueryRowContext(ctx, `SELECT count(*), count(ended_at) FROM runs WHERE id > $1`,
-		above).Scan(&a.Starts, &a.Ends)
+		afterRunID).Scan(&a.Starts, &a.Ends)
 	if err != nil {
 		return a, fmt.Errorf("count runs: %w", err)
 	}
 	err = db.QueryRowContext(ctx,
-		`SELECT count(*), count(booked_day) FROM run_steps WHERE run_id > $1`, above).Scan(&a.Steps,
+		`SELECT count(*), count(booked_day) FROM run_steps WHERE run_id > $1`, afterRunID).Scan(&a.Steps,
 		&a.Patches)
 	if err != nil {
 		return a, fmt.Errorf("count steps: %w", err)
@@ -86,15 +86,15 @@ func Verify(ctx context.Context, path string, want Answers) (err error) {
 
 // Check runs the queries of a script, each of which returns a row for every difference.
 func Check(ctx context.Context, db *sql.DB, checks string) error {
-	var faults []error
+	var diffs []error
 	for _, query := range queries(checks) {
 		found, err := differences(ctx, db, query)
 		if err != nil {
 			return fmt.Errorf("check the books: %w\n%s", err, query)
 		}
-		faults = append(faults, found...)
+		diffs = append(diffs, found...)
 	}
-	return errors.Join(faults...)
+	return errors.Join(diffs...)
 }
 
 // queries splits a script whose comments are whole lines and whose queries
@@ -114,9 +114,9 @@ func queries(script string) (list []string) {
 	return list
 }
 
-// differences returns an error for each row of a query, at most five.
-func differences(ctx context.Context, db *sql.DB, query string) (faults []error, err error) {
-	const most = 5
+// differences returns an error for each row of a query, at maxDifferences five.
+func differences(ctx context.Context, db *sql.DB, query string) (diffs []error, err error) {
+	const maxDifferences = 5
 	rows, err := db.QueryContext(ctx, query)
 	if err != nil {
 		return nil, err
@@ -126,19 +126,19 @@ func differences(ctx context.Context, db *sql.DB, query string) (faults []error,
 	if err != nil {
 		return nil, err
 	}
-	for len(faults) < most && rows.Next() {
-		row, into := make([]sql.NullString, len(columns)), make([]any, len(columns))
+	for len(diffs) < maxDifferences && rows.Next() {
+		row, dest := make([]sql.NullString, len(columns)), make([]any, len(columns))
 		for i := range row {
-			into[i] = &row[i]
+			dest[i] = &row[i]
 		}
-		if err := rows.Scan(into...); err != nil {
+		if err := rows.Scan(dest...); err != nil {
 			return nil, err
 		}
 		text := make([]string, len(row))
 		for i, v := range row {
 			text[i] = v.String
 		}
-		faults = append(faults, fmt.Errorf("the books differ: %s", strings.Join(text, " | ")))
+		diffs = append(diffs, fmt.Errorf("the books differ: %s", strings.Join(text, " | ")))
 	}
-	return faults, rows.Err()
+	return diffs, rows.Err()
 }
