@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/pikarc/server/storage/dbfile"
 	"github.com/pikarc/server/storage/postgres"
@@ -188,13 +189,26 @@ func (p place) reserve(ctx context.Context) (io.Closer, error) {
 	return dbfile.LockServer(ctx, p.path, 0)
 }
 
-// refuseNodes returns ErrServed while nodes are connected.
+// refuseNodes returns ErrServed where nodes stay connected. PostgreSQL shows the
+// sessions of a node that has just been stopped for a moment longer, so it waits for them.
 func (p place) refuseNodes(ctx context.Context) (err error) {
 	db := p.config.OpenDB()
 	defer func() { err = errors.Join(err, db.Close()) }()
-	return refuseNodes(ctx, db)
+	const pause, patience = 50 * time.Millisecond, 3 * time.Second
+	for began := time.Now(); ; {
+		err := refuseNodes(ctx, db)
+		if !errors.Is(err, ErrServed) || time.Since(began) > patience {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(pause):
+		}
+	}
 }
 
+// refuseNodes returns ErrServed while nodes are connected.
 func refuseNodes(ctx context.Context, q querier) error {
 	var nodes int
 	err := q.QueryRowContext(ctx, `SELECT count(*) FROM pg_stat_activity

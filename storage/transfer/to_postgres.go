@@ -42,7 +42,7 @@ func openPostgresTarget(ctx context.Context, to place) (t *postgresTarget, err e
 	if err := t.lock(ctx); err != nil {
 		return t, err
 	}
-	if err := refuseNodes(ctx, t.real); err != nil {
+	if err := to.refuseNodes(ctx); err != nil {
 		return t, err
 	}
 	if err := t.prepare(ctx); err != nil {

@@ -468,6 +468,38 @@ func TestACopyIsRefusedWhileOneServes(t *testing.T) {
 	w.mustServe(w.url)
 }
 
+// PostgreSQL shows the sessions of a node that was just stopped for a moment longer.
+func TestACopyWaitsForTheSessionsOfAStoppedNode(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.copy(w.file, w.url)
+	db, err := sql.Open("pgx", w.url+"&application_name=pikarc")
+	w.must(err)
+	defer db.Close()
+	var before time.Time
+	w.must(db.QueryRowContext(t.Context(), `SELECT clock_timestamp()`).Scan(&before))
+	done := make(chan error, 1)
+	go func() {
+		_, err := transfer.Copy(t.Context(), w.url, filepath.Join(t.TempDir(), "pikarc.db"), w.opts)
+		done <- err
+	}()
+	for asked := map[time.Time]bool{}; len(asked) < 4; { // it prepares its question, and asks it more than once
+		select {
+		case err := <-done:
+			t.Fatalf("ended before the node's session did: %v", err)
+		default:
+		}
+		var at sql.NullTime
+		w.must(db.QueryRowContext(t.Context(), `SELECT max(query_start) FROM pg_stat_activity WHERE datname = current_database()
+			AND backend_start > $1 AND query LIKE '%application_name = $1%' AND pid <> pg_backend_pid()`, before).Scan(&at))
+		if at.Valid {
+			asked[at.Time] = true
+		}
+	}
+	w.must(db.Close())
+	w.must(<-done)
+}
+
 // A text that PostgreSQL cannot keep is named, and nothing is seen of the rest.
 func TestATextWithANULIsNotCopied(t *testing.T) {
 	t.Parallel()
