@@ -52,7 +52,7 @@ func runVerify(ctx context.Context, at ledgerLocation, repair, asJSON bool, stdo
 		return err
 	}
 	if report.Corrupt() {
-		return dbfile.ErrCorrupt
+		return dbfile.ErrDamagedFile // only a file is checked for that
 	}
 	if left := report.Found - report.Repaired; left > 0 {
 		return fmt.Errorf("%d differences are left: see docs/ops/verify.md", left)

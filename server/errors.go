@@ -167,6 +167,10 @@ func toAPIError(err error) *apiError {
 	case errors.Is(err, storage.ErrNoSpace):
 		return unavailable("The server's disk is full. Nothing was recorded; try again when its " +
 			"operator has made room.")
+	case errors.Is(err, storage.ErrUnknownOutcome):
+		return unavailable("The connection to the database was lost while this was being recorded, " +
+			"so it may or may not have been. Repeat the call: with the same Idempotency-Key it is " +
+			"recorded once.")
 	case errors.Is(err, storage.ErrUnavailable):
 		return unavailable("The server cannot write durably now. Nothing was recorded; try again " +
 			"shortly.")

@@ -19,9 +19,6 @@ import (
 	"github.com/pikarc/server/storage/verify"
 )
 
-// ErrNoBackup says that a database is not backed up by this binary.
-var ErrNoBackup = errors.New("a PostgreSQL database is backed up and restored by PostgreSQL's own tools: pg_dump, pg_basebackup, or pgBackRest")
-
 // postgresEngine keeps the ledger in PostgreSQL, which other nodes may use too.
 //
 // A batch locks its workspaces, by the rows of workspaces in the order of their
@@ -41,7 +38,10 @@ type postgresEngine struct {
 	exclusive  bool    // it has locked all of them
 	found      versions
 
-	offset atomic.Int64 // of the database's clock from this machine's, in nanoseconds
+	patience time.Duration // within which the outcome of a COMMIT is found out
+
+	machine func() time.Time // this machine's clock
+	offset  atomic.Int64     // of the database's clock from it, in nanoseconds
 }
 
 // ledgerLock is the advisory lock of the database that batches share, and that
@@ -53,7 +53,7 @@ const serverMicros = `CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bi
 
 // openPostgres opens a database whose schema is current, which version returns.
 func openPostgres(ctx context.Context, config postgres.Config, opts Options) (e *postgresEngine, version int64, err error) {
-	opened := &postgresEngine{config: config, id: uuid.New()}
+	opened := &postgresEngine{config: config, id: uuid.New(), machine: opts.machine, patience: opts.AnswerTimeout / 2}
 	if version, err = opened.connect(ctx, opts.Migrations, opts.Secret); err != nil {
 		return nil, 0, errors.Join(opened.classify(err), opened.close())
 	}
@@ -72,31 +72,26 @@ func (e *postgresEngine) connect(ctx context.Context, migrations fs.FS, secret a
 		return 0, err
 	}
 	status, err := dbfile.SchemaAt(current, migrations)
+	if err == nil {
+		err = status.Err()
+	}
+	if err == nil {
+		err = e.claim(ctx, secret)
+	}
+	if err == nil {
+		err = e.writer.Query(ctx, `SELECT 0, 0, `+serverMicros, nil, e.readVersion(e.machine()))
+	}
 	if err != nil {
-		return 0, err
-	}
-	if err := status.Err(); err != nil {
-		return 0, err
-	}
-	if err := e.claim(ctx, secret); err != nil {
 		return 0, err
 	}
 	const keep = 7 * 24 * time.Hour // longer than any process asks what became of a batch
-	_, err = e.writer.Exec(ctx, `DELETE FROM writers WHERE opened_at < $1`, []any{time.Now().Add(-keep).UnixMilli()})
-	if err != nil {
-		return 0, err
-	}
-	if err := e.writer.Query(ctx, `SELECT 0, 0, `+serverMicros, nil, e.readVersion(time.Now())); err != nil {
+	if _, err = e.writer.Exec(ctx, `DELETE FROM writers WHERE opened_at < $1`, []any{e.now().Add(-keep).UnixMilli()}); err != nil {
 		return 0, err
 	}
 	e.pools[forLists] = postgres.NewPool(e.config, max(4, 2*runtime.GOMAXPROCS(0)))
 	e.pools[forCredentials] = postgres.NewPool(e.config, 2)
 	return status.Newest, nil
 }
-
-// ErrOtherSecret says that what one node has sealed or signed, this one could not
-// open or believe.
-var ErrOtherSecret = errors.New("the server secret is not the one with which this database is served")
 
 // claim compares the server secret with that of the nodes that have opened the
 // database before, or is the first.
@@ -149,7 +144,7 @@ func PostgresHasSecret(ctx context.Context, url string) (known bool, err error) 
 func onPostgresOnce(ctx context.Context, config postgres.Config, fn func(*postgres.Conn) error) (err error) {
 	c, err := postgres.Connect(ctx, config)
 	if err != nil {
-		return fmt.Errorf("%s: %w", config, errors.Join(ErrUnavailable, err))
+		return fmt.Errorf("%s: %w", config, errors.Join(ErrUnavailable, postgres.Explain(err)))
 	}
 	defer func() { err = errors.Join(err, c.Close()) }()
 	err = postgres.Check(ctx, c)
@@ -157,7 +152,7 @@ func onPostgresOnce(ctx context.Context, config postgres.Config, fn func(*postgr
 		err = fn(c)
 	}
 	if postgres.IsUnavailable(err) { // a proxy may accept while it has no primary, and then end it
-		err = errors.Join(ErrUnavailable, err)
+		err = errors.Join(ErrUnavailable, postgres.Explain(err))
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", config, err)
@@ -215,7 +210,7 @@ func (e *postgresEngine) close() error {
 
 // now is the database's time: there is one clock for all nodes.
 func (e *postgresEngine) now() time.Time {
-	return time.Now().Add(time.Duration(e.offset.Load()))
+	return e.machine().Add(time.Duration(e.offset.Load()))
 }
 
 func (e *postgresEngine) conn() conn         { return e.writer }
@@ -247,7 +242,7 @@ func (e *postgresEngine) begin(scopes []WorkspaceKey) (versions, error) {
 	}
 	e.batch++
 	e.found = versions{everything: e.exclusive, of: e.found.of[:0]}
-	asked := time.Now()
+	asked := e.machine()
 	err := errors.Join(
 		e.writer.Queue("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE", nil, false),
 		e.writer.Queue(lock, []any{ledgerLock}, false),
@@ -273,7 +268,7 @@ func (e *postgresEngine) readVersion(asked time.Time) func(scanner) error {
 			return err
 		}
 		e.found.all = v.version
-		half := time.Since(asked) / 2 // it was read somewhere between, and the lock may have taken its time
+		half := e.machine().Sub(asked) / 2 // it was read somewhere between, and the lock may have taken its time
 		e.offset.Store(int64(time.UnixMicro(micros).Sub(asked.Add(half))))
 		return err
 	}
@@ -287,7 +282,7 @@ func (e *postgresEngine) release() error    { e.writer.Release(); return nil }
 func (e *postgresEngine) commit() (versions, error) {
 	ctx, left := context.Background(), versions{all: e.found.all, of: e.found.of}
 	err := e.writer.Queue(`INSERT INTO writers (id, batch, opened_at) VALUES ($1, $2, $3)
-		ON CONFLICT (id) DO UPDATE SET batch = excluded.batch`, []any{e.id[:], e.batch, time.Now().UnixMilli()}, true)
+		ON CONFLICT (id) DO UPDATE SET batch = excluded.batch`, []any{e.id[:], e.batch, e.now().UnixMilli()}, true)
 	if len(e.workspaces) > 0 {
 		err = errors.Join(err, e.writer.Queue(`UPDATE workspaces SET version = version + 1 WHERE id = ANY($1)`, []any{e.workspaces}, false))
 		for i := range left.of {
@@ -307,7 +302,7 @@ func (e *postgresEngine) commit() (versions, error) {
 		return left, nil
 	case e.writer.Broken():
 		if committed, askErr := e.outcome(ctx); askErr != nil {
-			return versions{}, errors.Join(ErrUnavailable, errUnknownOutcome, err, askErr)
+			return versions{}, errors.Join(ErrUnavailable, ErrUnknownOutcome, err, askErr)
 		} else if committed {
 			return left, nil
 		}
@@ -315,25 +310,31 @@ func (e *postgresEngine) commit() (versions, error) {
 	return versions{}, errors.Join(ErrUnavailable, errBatchRollback, fmt.Errorf("commit: %w", err), e.rollback())
 }
 
-// errUnknownOutcome says that nobody could say in time whether a batch was committed.
-var errUnknownOutcome = errors.New("the answer to a COMMIT was lost, and its outcome could not be found out")
-
 // outcome asks whether the latest batch was committed, after the answer to its
 // COMMIT was lost. While the old connection still works on it, it has the
-// writer's row, so to ask for that with a lock is to wait for it.
+// writer's row, so to ask for that with a lock is to wait for it. A COMMIT may
+// also be on its way still: not before the old session has ended is there none.
 func (e *postgresEngine) outcome(ctx context.Context) (committed bool, err error) {
-	const limit, pause = 15 * time.Second, 100 * time.Millisecond
-	ctx, cancel := context.WithTimeout(ctx, limit)
+	const pause = 100 * time.Millisecond
+	ctx, cancel := context.WithTimeout(ctx, e.patience)
 	defer cancel()
-	for {
+	look := func() (latest int64, err error) {
+		err = e.writer.Query(ctx, `SELECT batch FROM writers WHERE id = $1 FOR UPDATE`, []any{e.id[:]},
+			func(row scanner) error { return row.Scan(&latest) })
+		return latest, err
+	}
+	for old := e.writer.Session(); ; {
+		var latest int64
 		if err = e.reopen(ctx); err == nil {
-			var latest int64
-			err = e.writer.Query(ctx, `SELECT batch FROM writers WHERE id = $1 FOR UPDATE`, []any{e.id[:]}, func(row scanner) error {
-				return row.Scan(&latest)
-			})
-			if err == nil {
-				return latest == e.batch, nil
+			latest, err = look()
+		}
+		if err == nil && latest != e.batch {
+			if err = e.writer.End(ctx, old); err == nil {
+				latest, err = look()
 			}
+		}
+		if err == nil {
+			return latest == e.batch, nil
 		}
 		if sleepErr := dbfile.Sleep(ctx, pause); sleepErr != nil {
 			return false, errors.Join(err, sleepErr)
@@ -372,8 +373,6 @@ func (e *postgresEngine) onDuty(ctx context.Context, fn func(context.Context), l
 	postgres.WhileLocked(ctx, e.config, dutyLock, fn, lost)
 }
 
-func (e *postgresEngine) shared() bool { return true }
-
 func (e *postgresEngine) versions(ctx context.Context, of []WorkspaceKey) (found versions, err error) {
 	ids := make([]int64, len(of))
 	for i, ws := range of {
@@ -397,8 +396,8 @@ func (e *postgresEngine) versions(ctx context.Context, of []WorkspaceKey) (found
 	return found, e.classify(err)
 }
 
-// committed does nothing: PostgreSQL has checkpoints of its own.
-func (e *postgresEngine) committed() {}
+func (e *postgresEngine) shared() bool { return true }
+func (e *postgresEngine) committed()   {} // PostgreSQL has checkpoints of its own
 
 func (e *postgresEngine) read(ctx context.Context, from readPool, fn func(conn) error) error {
 	pool := e.pools[from]
@@ -450,16 +449,17 @@ func (e *postgresEngine) scrub(ctx context.Context, _ pauseWriter) error {
 func (e *postgresEngine) size() engineSize { return engineSize{} }
 
 func (e *postgresEngine) classify(err error) error {
-	if !postgres.IsUnavailable(err) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
-	switch {
-	case postgres.IsCorrupt(err) && !errors.Is(err, ErrCorrupt):
-		err = fmt.Errorf("%w: %w", ErrCorrupt, err)
-	case postgres.IsReadOnly(err) && !errors.Is(err, postgres.ErrReadOnly):
-		err = fmt.Errorf("%w: %w", postgres.ErrReadOnly, err)
+	damaged := postgres.IsCorrupt(err) || errors.Is(err, ErrCorrupt)
+	if !damaged && !postgres.IsUnavailable(err) {
+		return err
 	}
-	return errors.Join(ErrUnavailable, err)
+	if damaged && !errors.Is(err, errDamaged) {
+		err = fmt.Errorf("%w: %w", errDamaged, err)
+	}
+	return errors.Join(ErrUnavailable, postgres.Explain(err))
 }
 
 func (e *postgresEngine) again(err error) bool { return postgres.IsRetryable(err) }
@@ -468,7 +468,7 @@ func (e *postgresEngine) explain(err error) error {
 	if postgres.IsFull(err) && !errors.Is(err, ErrNoSpace) {
 		return fmt.Errorf("%w the PostgreSQL server: free some: %w", ErrNoSpace, err)
 	}
-	return err
+	return postgres.Explain(err)
 }
 
 func (e *postgresEngine) backup(context.Context, string) (int64, error) { return 0, ErrNoBackup }

@@ -385,6 +385,8 @@ func postgresAlone() []string {
 		"TestTwoNodesGiveAwayTheLastSlotOnce",
 		"TestALostAnswerToACommitIsFoundOut",
 		"TestAnOutageIsUnavailableAndOver",
+		"TestAStallOfTheNetworkIsUnavailableAndOver",
+		"TestANodesClockMayBeWrong",
 		"TestAWrongDatabaseIsRefusedWithoutItsPassword",
 		"TestATextWithANULHarmsNoOtherWrite",
 		"TestABatchThatIsGivenUpForAnotherIsRunAgain",

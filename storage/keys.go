@@ -115,11 +115,11 @@ func (s *Store) KeyCredential(ctx context.Context, prefix string) (c Credential,
 			WHERE k.prefix = $1`, []any{prefix}, &c.Key, &c.Workspace, &c.Account, &c.Hash, &c.Scope, &end.revokedAt, &end.expiresAt)
 		c.KeyEnded = end.err(tx.now)
 		c.MayFinish = c.KeyEnded != nil && end.mayFinish(tx.now)
+		if err == nil && c.Account == uuid.Nil {
+			err = missingRow("an API key's workspace or account")
+		}
 		return err
 	})
-	if err == nil && c.Account == uuid.Nil {
-		err = missingRow("an API key's workspace or account")
-	}
 	err = s.markCorrupt(err)
 	if err == nil && c.KeyEnded == nil {
 		s.cachedKeys.Add(prefix, c)

@@ -7,11 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net"
-	"net/url"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -122,142 +119,6 @@ func TestTwoNodesGiveAwayTheLastSlotOnce(t *testing.T) {
 		t.Errorf("%d runs got the one slot", allowed.Load())
 	}
 	w.mustVerify()
-}
-
-// cutter passes a client's connections on to PostgreSQL. Armed, it ends the next
-// one that says COMMIT: before the server has heard it, or after it has answered.
-type cutter struct {
-	net.Listener
-	server string
-	armed  atomic.Int32
-	open   sync.WaitGroup
-}
-
-const (
-	cutBefore int32 = iota + 1
-	cutAfter
-)
-
-func newCutter(t *testing.T, databaseURL string) (c *cutter, through string) {
-	t.Helper()
-	u, err := url.Parse(databaseURL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c = &cutter{server: u.Host}
-	if c.Listener, err = (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0"); err != nil {
-		t.Fatal(err)
-	}
-	go func() {
-		for {
-			client, err := c.Accept()
-			if err != nil {
-				return
-			}
-			c.open.Go(func() { c.pass(client) })
-		}
-	}()
-	t.Cleanup(func() {
-		_ = c.Close()
-		c.open.Wait()
-	})
-	u.Host = c.Addr().String()
-	return c, u.String()
-}
-
-func (c *cutter) pass(client net.Conn) {
-	server, err := (&net.Dialer{}).DialContext(context.Background(), "tcp", c.server)
-	if err != nil {
-		_ = client.Close()
-		return
-	}
-	var swallow atomic.Bool
-	end := func() { _ = errors.Join(client.Close(), server.Close()) }
-	c.open.Go(func() {
-		defer end()
-		buf := make([]byte, 64<<10)
-		for {
-			n, err := server.Read(buf)
-			if err != nil || swallow.Load() {
-				return
-			}
-			if _, err := client.Write(buf[:n]); err != nil {
-				return
-			}
-		}
-	})
-	defer end()
-	buf := make([]byte, 64<<10)
-	for {
-		n, err := client.Read(buf)
-		if err != nil || c.armed.CompareAndSwap(cutBefore, 0) {
-			return
-		}
-		if c.armed.CompareAndSwap(cutAfter, 0) {
-			swallow.Store(true)
-		}
-		if _, err := server.Write(buf[:n]); err != nil {
-			return
-		}
-	}
-}
-
-// A COMMIT whose answer is lost is neither done nor undone until one has looked.
-func TestALostAnswerToACommitIsFoundOut(t *testing.T) {
-	w := newWorld(t)
-	cut, through := newCutter(t, w.url)
-	s := openStore(t, through, w.clock.Now)
-	for i := range 50 {
-		for _, when := range []int32{cutBefore, cutAfter} {
-			name := fmt.Sprint(i, " ", when)
-			w.must(s.write(t.Context(), modeBulkSQL, add(name+" warm"))) // a new connection prepares first
-			err := s.write(t.Context(), modeBulkSQL, func(tx *Tx) error {
-				err := add(name)(tx)
-				cut.armed.Store(when) // what is sent next is the COMMIT
-				return err
-			})
-			switch n := w.rows(name); {
-			case when == cutBefore && (!errors.Is(err, ErrUnavailable) || n != 0):
-				t.Fatalf("%s, which the server has not heard: %v, %d rows", name, err, n)
-			case when == cutAfter && (err != nil || n != 1):
-				t.Fatalf("%s, which the server has done: %v, %d rows", name, err, n)
-			}
-		}
-	}
-}
-
-func TestAnOutageIsUnavailableAndOver(t *testing.T) {
-	server, err := startPostgres()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := server.Stop(); err != nil {
-			t.Error(err)
-		}
-	}()
-	s := openStore(t, server.URL(server.empty), noon)
-	if err := s.write(t.Context(), modeBulkSQL, add("before")); err != nil {
-		t.Fatal(err)
-	}
-	if err := server.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.write(t.Context(), modeBulkSQL, add("meanwhile")); !errors.Is(err, ErrUnavailable) {
-		t.Errorf("a write: %v", err)
-	}
-	if _, err := s.KeyCredential(t.Context(), "00000000"); !errors.Is(err, ErrUnavailable) {
-		t.Errorf("a read: %v", err)
-	}
-	if err := server.Run(); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.write(t.Context(), modeBulkSQL, add("after")); err != nil {
-		t.Errorf("a write afterwards: %v", err)
-	}
-	if _, err := s.KeyCredential(t.Context(), "00000000"); !errors.Is(err, ErrNotFound) {
-		t.Errorf("a read afterwards: %v", err)
-	}
 }
 
 // What is wrong with a database is said, and never with its password.

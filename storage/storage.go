@@ -6,6 +6,7 @@ package storage
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -38,6 +39,10 @@ type Options struct {
 	Catalogue  *prices.Catalogue // of published prices, for workspaces that use it; nil for none
 	// OpenStepTimeout is how long a run with an open step may make no call; DefaultOpenStepTimeout when 0.
 	OpenStepTimeout time.Duration
+	// AnswerTimeout is how long PostgreSQL may take for a statement; postgres.DefaultTimeout when 0.
+	AnswerTimeout time.Duration
+
+	machine func() time.Time // this machine's clock, of which PostgreSQL's is so far ahead; time.Now when nil
 }
 
 // Store is an open database. Its methods may be called from any goroutine.
@@ -91,6 +96,9 @@ func Open(ctx context.Context, database string, opts Options) (*Store, error) {
 	if opts.CacheSize == 0 {
 		opts.CacheSize = DefaultCacheSize
 	}
+	if opts.machine == nil {
+		opts.machine = time.Now
+	}
 	if opts.OpenStepTimeout == 0 {
 		opts.OpenStepTimeout = DefaultOpenStepTimeout
 	}
@@ -127,6 +135,8 @@ func (s *Store) openEngine(ctx context.Context, database string, opts Options) (
 	if err != nil {
 		return err
 	}
+	opts.AnswerTimeout = cmp.Or(opts.AnswerTimeout, postgres.DefaultTimeout)
+	config = config.WithTimeout(opts.AnswerTimeout)
 	e, version, err := openPostgres(ctx, config, opts)
 	if err != nil {
 		return fmt.Errorf("open %s: %w", config, err)
@@ -226,7 +236,7 @@ func (s *Store) Ready(ctx context.Context) error {
 
 func (s *Store) checkReady(ctx context.Context) error {
 	if s.corrupt.Load() {
-		return errors.Join(ErrUnavailable, ErrCorrupt)
+		return s.engine.classify(ErrCorrupt)
 	}
 	if err := s.readFrom(ctx, forLists, s.requireSchema); err != nil {
 		return err

@@ -204,6 +204,19 @@ var (
 	errBatchRollback = errors.New("the batch was rolled back")
 )
 
+// ErrNoBackup says that a database is not backed up by this binary.
+var ErrNoBackup = errors.New("a PostgreSQL database is backed up and restored by PostgreSQL's own tools: pg_dump, pg_basebackup, or pgBackRest")
+
+// errDamaged is ErrCorrupt with what to do about a damaged PostgreSQL database.
+var errDamaged = fmt.Errorf("%w: stop all nodes, and restore the latest backup with PostgreSQL's own tools (see docs/ops/cluster.md)", ErrCorrupt)
+
+// ErrUnknownOutcome says that nobody could say in time whether a batch was committed.
+var ErrUnknownOutcome = errors.New("the answer to a COMMIT was lost, and its outcome could not be found out")
+
+// ErrOtherSecret says that what one node has sealed or signed, this one could not
+// open or believe.
+var ErrOtherSecret = errors.New("the server secret is not the one with which this database is served")
+
 // EndedError says that a run has already ended in another way than asked.
 type EndedError struct{ Status RunStatus }
 
@@ -214,7 +227,7 @@ func (e *EndedError) Error() string {
 // missingRow is the error for a row that another row refers to. It is not ErrNotFound, because a
 // caller would take that for an answer.
 func missingRow(row string) error {
-	return fmt.Errorf("%w: %s is missing: %w", ErrUnavailable, row, ErrCorrupt)
+	return fmt.Errorf("%s is missing: %w", row, ErrCorrupt)
 }
 
 // ignoreNotFound drops ErrNotFound, for look-ups where a missing row is a valid answer.

@@ -14,7 +14,7 @@ import (
 var (
 	ErrSchemaOld           = errors.New("the database's schema is older than this binary: run `pikarc migrate`")
 	ErrSchemaNewer         = errors.New("the database was made by a newer pikarc: upgrade this binary; the database is unchanged")
-	ErrCorrupt             = errors.New("the database is damaged: stop the server, and restore the latest backup with `pikarc restore FILE --force` (the damaged file is kept; see docs/ops/backup.md)")
+	ErrCorrupt             = errors.New("the database is damaged")
 	ErrNoSpace             = errors.New("no space left on")
 	ErrBadBackup           = errors.New("that file is no sound backup: choose another; nothing was changed")
 	ErrReadOnly            = errors.New("the database cannot be written: check owner and mode of the data directory and its files")
@@ -26,14 +26,21 @@ var (
 	ErrExists              = errors.New("there is a database already: with --force it is kept under another name, and replaced")
 )
 
+// ErrDamagedFile is ErrCorrupt with what to do about a damaged file.
+var ErrDamagedFile = fmt.Errorf("%w: stop the server, and restore the latest backup with `pikarc restore FILE --force` (the damaged file is kept; see docs/ops/backup.md)", ErrCorrupt)
+
 // Classify adds sqlite.ErrUnavailable to errors of the environment (disk,
-// locks), and ErrCorrupt to those of a file that is no intact database.
+// locks), and ErrDamagedFile to those of a file that is no intact database.
 func Classify(err error) error {
-	if !sqlite.IsUnavailable(err) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
-	if sqlite.IsCorrupt(err) && !errors.Is(err, ErrCorrupt) {
-		err = fmt.Errorf("%w: %w", ErrCorrupt, err)
+	damaged := sqlite.IsCorrupt(err) || errors.Is(err, ErrCorrupt)
+	if !damaged && !sqlite.IsUnavailable(err) {
+		return err
+	}
+	if damaged && !errors.Is(err, ErrDamagedFile) {
+		err = fmt.Errorf("%w: %w", ErrDamagedFile, err)
 	}
 	return errors.Join(sqlite.ErrUnavailable, err)
 }

@@ -15,7 +15,7 @@ import (
 // starts on it: that takes a fraction of a second.
 const wholeCheckBytes = 64 << 20
 
-// CheckIntegrity returns ErrCorrupt when SQLite finds a file to be corrupt. Of a
+// CheckIntegrity returns ErrDamagedFile when SQLite finds a file to be corrupt. Of a
 // large file it checks only the tables named; the nightly verification checks
 // all of it. A file that does not exist is intact.
 func CheckIntegrity(ctx context.Context, path string, tables ...string) (err error) {
@@ -44,7 +44,7 @@ func CheckIntegrity(ctx context.Context, path string, tables ...string) (err err
 			return OrReadOnly(OrNoSpace(Classify(fmt.Errorf("check %s: %w", path, err)), path))
 		}
 		if answer != "ok" {
-			return fmt.Errorf("check %s: %w: %s", path, ErrCorrupt, answer)
+			return fmt.Errorf("check %s: %w: %s", path, ErrDamagedFile, answer)
 		}
 	}
 	return nil

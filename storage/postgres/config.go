@@ -6,13 +6,17 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/stdlib"
 )
 
 // Config says where a database is, and how to sign in there.
-type Config struct{ pgx *pgx.ConnConfig }
+type Config struct {
+	pgx     *pgx.ConnConfig
+	timeout time.Duration
+}
 
 // What is wrong with a URL. None of them repeats it, because there may be a
 // password in it.
@@ -42,15 +46,22 @@ func ParseURL(url string) (Config, error) {
 	if config.RuntimeParams["application_name"] == "" {
 		config.RuntimeParams["application_name"] = "pikarc"
 	}
-	config.ConnectTimeout = answerTimeout
-	return Config{config}, nil
+	return Config{config, DefaultTimeout}.WithTimeout(DefaultTimeout), nil
 }
 
 // With is the same database with a parameter of the session set, such as search_path.
 func (c Config) With(name, value string) Config {
 	changed := c.pgx.Copy()
 	changed.RuntimeParams[name] = value
-	return Config{changed}
+	return Config{changed, c.timeout}
+}
+
+// WithTimeout is the same database, which is given up on when it has not answered
+// a statement for so long.
+func (c Config) WithTimeout(timeout time.Duration) Config {
+	changed := c.pgx.Copy()
+	changed.ConnectTimeout = timeout
+	return Config{changed, timeout}
 }
 
 // String names the database without the password.
@@ -58,8 +69,15 @@ func (c Config) String() string {
 	return fmt.Sprintf("postgres://%s@%s:%d/%s", c.pgx.User, c.pgx.Host, c.pgx.Port, c.pgx.Database)
 }
 
-// OpenDB opens the database through database/sql, for what is not in a hurry.
-func (c Config) OpenDB() *sql.DB { return stdlib.OpenDB(*c.pgx) }
+// OpenDB opens the database through database/sql, for what takes as long as it
+// takes: time limits that are meant for calls do not end it.
+func (c Config) OpenDB() *sql.DB {
+	return stdlib.OpenDB(*c.pgx, stdlib.OptionAfterConnect(func(ctx context.Context, conn *pgx.Conn) error {
+		_, err := conn.Exec(ctx, `SELECT set_config(name, '0', false) FROM pg_settings WHERE name IN
+			('statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout')`)
+		return err
+	}))
+}
 
 // oldest is the first version of PostgreSQL that is supported.
 const oldest = 15
@@ -76,9 +94,11 @@ func Check(ctx context.Context, c *Conn) error {
 	var version int64
 	var encoding, readOnly string
 	var standby bool
+	var session Session
 	err := c.Query(ctx, `SELECT current_setting('server_version_num')::bigint, current_setting('server_encoding'),
-		current_setting('default_transaction_read_only'), pg_is_in_recovery()`, nil, func(row Row) error {
-		return row.Scan(&version, &encoding, &readOnly, &standby)
+		current_setting('default_transaction_read_only'), pg_is_in_recovery(), pid, coalesce(backend_start::text, '')
+		FROM pg_stat_get_activity(pg_backend_pid())`, nil, func(row Row) error {
+		return row.Scan(&version, &encoding, &readOnly, &standby, &session.pid, &session.start)
 	})
 	switch {
 	case err != nil:
@@ -90,6 +110,7 @@ func Check(ctx context.Context, c *Conn) error {
 	case standby || readOnly == "on":
 		return ErrReadOnly
 	}
+	c.session = session
 	// An answer given is an answer kept: a session may wait for more than its
 	// own disk, and never for less. A node that is gone without a word, or that
 	// hangs, loses its locks within seconds: behind a proxy keepalives do not say

@@ -23,9 +23,9 @@ import (
 // Row is a row that can be read.
 type Row = interface{ Scan(dest ...any) error }
 
-// answerTimeout is how long a statement may take, or the network to carry it,
+// DefaultTimeout is how long a statement may take, or the network to carry it,
 // before its connection is given up.
-const answerTimeout = 30 * time.Second
+const DefaultTimeout = 30 * time.Second
 
 // Conn is a connection that sends what nobody waits for together with the next
 // statement whose result somebody needs: a batch of a writer costs two round
@@ -38,6 +38,7 @@ type Conn struct {
 	queue   []queued
 	known   map[string]*text // texts that are prepared
 	running bool             // a query, whose callback may not run another
+	session Session          // as Check has found it
 	trips   atomic.Int64
 
 	// A savepoint is sent only once a statement of the job is. Until then
@@ -71,11 +72,11 @@ func Connect(ctx context.Context, config Config) (*Conn, error) {
 }
 
 func (c *Conn) open(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	within, cancel := context.WithTimeout(ctx, c.config.timeout)
 	defer cancel()
-	pg, err := pgx.ConnectConfig(ctx, c.config.pgx)
+	pg, err := pgx.ConnectConfig(within, c.config.pgx)
 	if err != nil {
-		return fmt.Errorf("connect to PostgreSQL: %w", err)
+		return fmt.Errorf("connect to PostgreSQL: %w", c.orNoAnswer(ctx, within, err))
 	}
 	c.pg, c.known = pg, make(map[string]*text)
 	c.reset()
@@ -96,6 +97,31 @@ func (c *Conn) Reopen(ctx context.Context) error {
 		return errors.Join(err, openErr)
 	}
 	return nil
+}
+
+// Session is one connection as the server knows it, which uses the number of a
+// process again.
+type Session struct {
+	pid   int64
+	start string
+}
+
+// Session is that of the connection which Check has looked at last.
+func (c *Conn) Session() Session { return c.session }
+
+// End ends another session of the same user and waits for its end, after which
+// nothing is done any more that is still on its way to it.
+func (c *Conn) End(ctx context.Context, other Session) error {
+	return c.Query(ctx, `WITH other AS MATERIALIZED
+			(SELECT pid FROM pg_stat_activity WHERE pid = $1 AND backend_start::text = $2)
+		SELECT pg_terminate_backend(pid, 5000) FROM other`, []any{other.pid, other.start}, func(row Row) error {
+		var ended bool
+		err := row.Scan(&ended)
+		if err == nil && !ended {
+			err = errors.New("PostgreSQL does not end a session whose connection is lost")
+		}
+		return err
+	})
 }
 
 // Close closes the connection, without a word: what it has begun the server undoes.
@@ -184,13 +210,22 @@ func (c *Conn) Run(ctx context.Context, query string) error {
 		_, err := c.Exec(ctx, query, nil)
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	within, cancel := context.WithTimeout(ctx, c.config.timeout)
 	defer cancel()
 	c.trips.Add(1)
-	if _, err := c.pg.PgConn().Exec(ctx, query).ReadAll(); err != nil {
-		return fmt.Errorf("%s: %w", FirstWords(query), err)
+	if _, err := c.pg.PgConn().Exec(within, query).ReadAll(); err != nil {
+		return fmt.Errorf("%s: %w", FirstWords(query), c.orNoAnswer(ctx, within, err))
 	}
 	return nil
+}
+
+// orNoAnswer says of an error that it comes from the timeout of a statement, where
+// it does, and not from the caller's context.
+func (c *Conn) orNoAnswer(ctx, within context.Context, err error) error {
+	if err == nil || ctx.Err() != nil || !errors.Is(within.Err(), context.DeadlineExceeded) {
+		return err
+	}
+	return fmt.Errorf("%w within %v: %v", ErrNoAnswer, c.config.timeout, err) //nolint:errorlint // no deadline of the caller's
 }
 
 // Forget drops what is queued and the savepoint, at the end of a transaction.
@@ -231,13 +266,14 @@ func (c *Conn) send(ctx context.Context, query string, args []any, read func(pgx
 	if c.pg == nil || c.pg.IsClosed() {
 		return fmt.Errorf("%s: %w", FirstWords(query), errLost)
 	}
-	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
-	defer cancel()
 	if c.savepoint == savepointDue {
 		if err := c.placeSavepoint(ctx, query); err != nil {
 			return err
 		}
 	}
+	within, cancel := context.WithTimeout(ctx, c.config.timeout)
+	defer cancel()
+	defer func() { err = c.orNoAnswer(ctx, within, err) }()
 	var batch pgx.Batch
 	sent := c.queue
 	for _, q := range sent {
@@ -245,7 +281,7 @@ func (c *Conn) send(ctx context.Context, query string, args []any, read func(pgx
 	}
 	c.add(&batch, query, args)
 	c.trips.Add(1)
-	results := c.pg.SendBatch(ctx, &batch)
+	results := c.pg.SendBatch(within, &batch)
 	defer func() { err = errors.Join(err, results.Close()) }()
 	c.queue, c.mark = c.queue[:0], 0
 	for _, q := range sent {

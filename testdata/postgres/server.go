@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -28,16 +29,19 @@ type Server struct {
 	cmd  *exec.Cmd
 	made atomic.Int64 // databases
 	log  bytes.Buffer
+
+	settings []string
 }
 
 // Start makes an empty cluster and starts a server on it. What it loses when the
-// machine stops is a test's, so it does not sync.
-func Start() (*Server, error) {
+// machine stops is a test's, so it does not sync. Settings, such as
+// "wal_level=replica", are added to those that all tests have, and win.
+func Start(settings ...string) (*Server, error) {
 	bin, err := binaries()
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{bin: bin}
+	s := &Server{bin: bin, settings: settings}
 	if s.dir, err = os.MkdirTemp("", "pikarc-postgres"); err != nil {
 		return nil, err
 	}
@@ -118,10 +122,10 @@ func (s *Server) Run() error {
 	}
 	s.log.Reset()
 	args := []string{"-D", s.data(), "-k", s.dir, "-h", "127.0.0.1", "-p", strconv.Itoa(s.port)}
-	for _, set := range []string{
+	for _, set := range append([]string{
 		"fsync=off", "full_page_writes=off", "wal_level=minimal", "max_wal_senders=0", "max_connections=300",
 		"shared_buffers=64MB", "autovacuum=off", "log_min_messages=fatal",
-	} {
+	}, s.settings...) {
 		args = append(args, "-c", set)
 	}
 	s.cmd = s.command("postgres", args...)
@@ -179,6 +183,41 @@ func (s *Server) Kill() error {
 	_ = s.cmd.Wait() // it ends with an error, as it was told to
 	s.cmd = nil
 	return err
+}
+
+// Shutdown ends the server as its operator does: sessions are told, and all is written.
+func (s *Server) Shutdown() error {
+	err := s.cmd.Process.Signal(syscall.SIGINT)
+	err = errors.Join(err, s.cmd.Wait())
+	s.cmd = nil
+	return err
+}
+
+// Standby has the server come up as a standby when it is next run, or no longer.
+func (s *Server) Standby(on bool) error {
+	file := filepath.Join(s.data(), "standby.signal")
+	if !on {
+		return os.Remove(file)
+	}
+	return os.WriteFile(file, nil, 0o644) // read by somebody else, if this process is root
+}
+
+// Admit puts rules before those of pg_hba.conf. They hold when the server is next run.
+func (s *Server) Admit(rules ...string) error {
+	file := filepath.Join(s.data(), "pg_hba.conf")
+	old, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(file, []byte(strings.Join(rules, "\n")+"\n"+string(old)), 0o644)
+}
+
+// Owner gives a file to whoever the server runs as.
+func (s *Server) Owner(file string) error {
+	if s.as.Credential == nil {
+		return nil
+	}
+	return os.Chown(file, int(s.as.Credential.Uid), int(s.as.Credential.Gid))
 }
 
 // Stop ends the server and removes its files.
