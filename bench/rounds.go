@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"os"
@@ -33,9 +34,17 @@ func runRounds(ctx context.Context, w *workDir, o options) error {
 		say("round %d of %d", round+1, o.rounds)
 		measured, err := f.round(ctx, round, chosen)
 		if err != nil {
-			return err
+			return errors.Join(err, tell(o, chosen, samples))
 		}
 		samples = append(samples, measured...)
+	}
+	return tell(o, chosen, samples)
+}
+
+// tell prints the rounds that are complete: a failure later on costs nobody their minutes.
+func tell(o options, chosen []contender, samples []sample) error {
+	if len(samples) == 0 {
+		return nil
 	}
 	goals := goalsOf(samples)
 	if err := printRounds(chosen, samples); err != nil {
