@@ -192,6 +192,7 @@ func runCalls() []apiCase {
 			method: "GET", path: "/v1/grants/", as: "key", status: http.StatusOK,
 			want: `{"items":[{"id":"{grant}","policy_name":"deploys","scope":"tool","run_id":null,"tool_name":"deploy","uses":1,"used":0,"granted_by":null,"expires_at":"2255-03-14T16:00:00.000Z"}]}`,
 		},
+		{method: "GET", path: "/v1/grants/{grant}/steps", as: "key", status: http.StatusOK, want: `{"items":[],"next_cursor":null}`},
 		{method: "DELETE", path: "/v1/grants/{grant}", as: "admin", status: http.StatusOK, want: `{"id":"{grant}","status":"revoked"}`},
 		{method: "GET", path: "/v1/policies/", as: "key", status: http.StatusOK, want: `{"items":[]}`},
 		{

@@ -210,6 +210,36 @@ func (s *Server) listGrants(c *call) error {
 	})}, err)
 }
 
+type grantUseJSON struct {
+	Run       uuid.UUID `json:"run_id"`
+	Step      uuid.UUID `json:"step_id"`
+	UserID    string    `json:"user_id"`
+	Type      string    `json:"type"`
+	Status    string    `json:"status"`
+	ToolName  *string   `json:"tool_name"`
+	Model     *string   `json:"model"`
+	CreatedAt wire.Time `json:"created_at"`
+}
+
+// listGrantUses lists what a grant has let pass, also when it has ended.
+func (s *Server) listGrantUses(c *call) error {
+	id, err := c.pathID("grant_id")
+	q := request.ReadQuery(c.r)
+	limit, cursor := q.Int("limit", pageLength, 1, maxPage), q.String("cursor", maxCursor)
+	if err := request.Join(err, q.Err()); err != nil {
+		return err
+	}
+	list, next, err := s.store.GrantUses(c.ctx(), c.who.workspace, id, limit, cursor)
+	if err != nil {
+		return badCursor(orNotFound(err, "Grant not found"), "cursor", cursor)
+	}
+	return c.ok(page{wire.Map(list, func(u storage.GrantUse) grantUseJSON {
+		return grantUseJSON{
+			u.Run, u.Step, u.UserID, u.Type.String(), u.Status.String(), u.ToolName, u.Model, wire.Time(u.At()),
+		}
+	}), wire.NullString(next)}, nil)
+}
+
 func (s *Server) revokeGrant(c *call) error {
 	id, err := c.pathID("grant_id")
 	if err != nil {

@@ -82,6 +82,11 @@ func runRefusals() []apiCase {
 		{method: "POST", path: "/v1/reviews/{review}/deny", as: "token", body: `{}`, status: http.StatusUnprocessableEntity, want: problems(missing("note", `{}`))},
 		{method: "GET", path: "/decide/forged", status: http.StatusNotFound},
 		{method: "POST", path: "/decide/forged", status: http.StatusNotFound},
+		{method: "GET", path: "/v1/grants/" + unknownID + "/steps", as: "key", status: http.StatusNotFound, want: `{"detail":"Grant not found"}`},
+		{
+			method: "GET", path: "/v1/grants/{grant}/steps?cursor=AAAA", as: "key", status: http.StatusUnprocessableEntity,
+			want: problems(badCursor("cursor")),
+		},
 		{method: "DELETE", path: "/v1/grants/" + unknownID, as: "token", status: http.StatusNotFound, want: `{"detail":"Grant not found"}`},
 		{method: "DELETE", path: "/v1/grants/7", as: "token", status: http.StatusUnprocessableEntity, want: problems(badUUID("grant_id"))},
 		{name: "nothing", method: "PUT", path: "/v1/policies/deploys", as: "token", body: `{}`, status: http.StatusUnprocessableEntity},

@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -94,5 +95,50 @@ func TestAReviewShowsWhatAReviewerNeedsToKnow(t *testing.T) {
 		if got := p.text(place); got != want {
 			t.Errorf("%s is %s, want %s", place, got, want)
 		}
+	}
+}
+
+// What a grant has let pass names it, and it names what it has let pass.
+func TestAGrantAndItsStepsNameEachOther(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a := w.account(plans.Scale)
+	run, first, review := w.waiting(a)
+	w.call("POST", "/v1/reviews/"+review+"/approve", a.token, `{"grant":{"scope":"tool","seconds":60,"uses":2}}`).want(http.StatusOK)
+	grant := w.call("GET", "/v1/reviews/"+review, a.token, nil).want(http.StatusOK).text("grant_id")
+	var used []string
+	for range 2 { // which is all that it allows
+		w.clock.advance(time.Second)
+		r := w.call("POST", "/v1/runs/"+run+"/steps", a.key, `{"type":"TOOL_CALL","sequence":2,"tool_name":"refund"}`).want(http.StatusCreated)
+		used = append(used, r.text("id"))
+		s := w.call("GET", "/v1/runs/"+run+"/steps/"+r.text("id"), a.key, nil).want(http.StatusOK)
+		want := `[{"granted_by":"` + a.email + `","id":"` + grant + `","policy_name":"refunds"}]`
+		if got := s.text("grants"); got != want {
+			t.Errorf("the step names %s, want %s", got, want)
+		}
+	}
+	s := w.call("GET", "/v1/runs/"+run+"/steps/"+first, a.key, nil).want(http.StatusOK)
+	if strings.Contains(string(s.body), `"grants"`) {
+		t.Errorf("the step that was approved itself names a grant: %s", s.body)
+	}
+	if got := w.call("GET", "/v1/grants/", a.key, nil).want(http.StatusOK).text("items"); got != "[]" {
+		t.Errorf("a grant that is used up can still be used: %s", got)
+	}
+	page := w.call("GET", "/v1/grants/"+grant+"/steps?limit=1", a.key, nil).want(http.StatusOK)
+	rest := w.call("GET", "/v1/grants/"+grant+"/steps?limit=1&cursor="+page.text("next_cursor"), a.key, nil).want(http.StatusOK)
+	if got := page.text("items.0.step_id") + rest.text("items.0.step_id"); got != used[1]+used[0] {
+		t.Errorf("it has let pass %s and %s, want %v", page.body, rest.body, used)
+	}
+	for place, want := range map[string]string{
+		"items.0.run_id": run, "items.0.user_id": "ada", "items.0.type": "TOOL_CALL", "items.0.status": "RUNNING",
+		"items.0.tool_name": "refund", "items.0.model": "null", "next_cursor": "null",
+	} {
+		if got := rest.text(place); got != want {
+			t.Errorf("%s is %s, want %s", place, got, want)
+		}
+	}
+	steps := w.call("GET", "/v1/runs/"+run, a.key, nil).want(http.StatusOK)
+	if got := steps.text("steps.1.grants.0.id"); got != grant {
+		t.Errorf("in its run the step names %s", got)
 	}
 }

@@ -54,6 +54,7 @@ func (s *Server) routes() []route {
 		{"GET", linkPath, public, s.showLink},
 		{"POST", linkPath, public, s.followLink}, // sealed by this server
 		{"GET", "/v1/grants/", canRead, s.listGrants},
+		{"GET", "/v1/grants/:grant_id/steps", canRead, s.listGrantUses},
 		{"DELETE", "/v1/grants/:grant_id", canConfigure, s.revokeGrant},
 
 		{"GET", "/v1/policies/", canRead, s.listPolicies},

@@ -368,3 +368,18 @@ func TestTheDocumentIsServedAsItIs(t *testing.T) {
 		t.Errorf("served OpenAPI %s with %d paths, want %d", served.OpenAPI, len(served.Paths), want)
 	}
 }
+
+// Where a call needs no body, null is none: the document says so too.
+func TestNoBodyMayBeNull(t *testing.T) {
+	doc := readDocument(t)
+	for path, item := range doc.Paths.Map() {
+		for method, op := range item.Operations() {
+			if op.RequestBody == nil || op.RequestBody.Value.Required {
+				continue
+			}
+			if body := op.RequestBody.Value.Content.Get("application/json"); body != nil && !body.Schema.Value.Nullable {
+				t.Errorf("the body of %s %s may be left out, and not be null", method, path)
+			}
+		}
+	}
+}

@@ -106,6 +106,7 @@ func intrusions() map[string]intrusion {
 		"POST /v1/reviews/:review_id/approve":   {"", http.StatusOK},
 		"POST /v1/reviews/:review_id/deny":      {`{"note":"mine"}`, http.StatusOK},
 		"GET /v1/grants/":                       {"", http.StatusOK},
+		"GET /v1/grants/:grant_id/steps":        {"", http.StatusOK},
 		"DELETE /v1/grants/:grant_id":           {"", http.StatusOK},
 		"GET /v1/policies/":                     {"", http.StatusOK},
 		"POST /v1/policies/backtest":            {`{"policies":[]}`, http.StatusOK},

@@ -146,6 +146,127 @@ func (s *Store) Grants(ctx context.Context, ws WorkspaceKey) (list []Grant, err 
 	return list, err
 }
 
+// GrantUse is a step that a grant has let pass.
+type GrantUse struct {
+	Run, Step       uuid.UUID
+	UserID          string
+	Type            StepType
+	Status          StepStatus
+	ToolName, Model *string
+}
+
+// At is when the step was asked for.
+func (u GrantUse) At() time.Time { return idTime(u.Step) }
+
+// GrantUses lists the steps that a grant has let pass, the newest first, and the
+// cursor of the next page. ErrNotFound when there is no such grant.
+func (s *Store) GrantUses(
+	ctx context.Context, ws WorkspaceKey, id uuid.UUID, limit int64, after string,
+) (list []GrantUse, next string, err error) {
+	err = s.read(ctx, func(tx *Tx) error {
+		list, next = nil, ""
+		var grant int64
+		if err := tx.get(`SELECT id FROM grants WHERE workspace_id = $1 AND uuid = $2`, []any{ws, id[:]}, &grant); err != nil {
+			return err
+		}
+		before, _, err := idBounds(listGrantUses, WorkspaceKey(grant), time.Time{}, time.Time{}, after)
+		if err != nil {
+			return err
+		}
+		return tx.each(`SELECT r.uuid, g.step_uuid, u.external_id, s.type, s.status, s.tool_name, m.name, r.status
+			FROM step_grants g JOIN runs r ON r.id = g.run_id JOIN users u ON u.id = r.user_id
+			JOIN run_segments l ON l.run_id = g.run_id
+			JOIN steps s ON s.segment = l.segment AND s.run_id = g.run_id AND s.uuid = g.step_uuid
+			LEFT JOIN models m ON m.id = s.model_id
+			WHERE g.grant_id = $1 AND r.workspace_id = $2 AND g.step_uuid < $3 ORDER BY g.step_uuid DESC LIMIT $4`,
+			[]any{grant, ws, before[:], limit + 1}, func(rows scanner) error {
+				if int64(len(list)) == limit {
+					last := list[len(list)-1].Step
+					next = cursor(listGrantUses, grant, last[:])
+					return nil
+				}
+				var u GrantUse
+				var row stepRow
+				var run RunStatus
+				err := rows.Scan(&u.Run, &u.Step, &u.UserID, &u.Type, &row.status, &u.ToolName, &u.Model, &run)
+				u.Status = row.shown(run).Status
+				list = append(list, u)
+				return err
+			})
+	})
+	return list, next, err
+}
+
+// addPolicies adds to a page of a run's steps, which lie in the segments from first to last, which
+// policies were asked of them, who has reviewed them and what has let them pass.
+func addPolicies(tx *Tx, runID, first, last int64, steps []Step) error {
+	byID := make(map[uuid.UUID]*Step, len(steps))
+	for i := range steps {
+		byID[steps[i].ID] = &steps[i]
+	}
+	said := map[int64]bool{} // outcomes
+	err := tx.each(`SELECT a.step_uuid, p.name, a.outcome FROM run_segments l
+			JOIN step_policies a ON a.segment = l.segment AND a.run_id = l.run_id JOIN policies p ON p.id = a.policy_id
+		WHERE l.run_id = $1 AND l.segment >= $2 AND l.segment <= $3`,
+		[]any{runID, first, last}, func(rows scanner) error {
+			var id uuid.UUID
+			var name string
+			var outcome int64
+			err := rows.Scan(&id, &name, &outcome)
+			if s := byID[id]; s != nil {
+				s.Decision.Policies = append(s.Decision.Policies, name)
+				said[outcome] = true
+			}
+			return err
+		})
+	for i := range steps {
+		slices.Sort(steps[i].Decision.Policies)
+	}
+	if err == nil && said[outcomeReview] {
+		err = addReviews(tx, runID, byID)
+	}
+	if err == nil && said[outcomeGranted] {
+		err = addGrants(tx, runID, byID)
+	}
+	return err
+}
+
+func addReviews(tx *Tx, runID int64, steps map[uuid.UUID]*Step) error {
+	return tx.each(`SELECT v.step_uuid, v.uuid, p.name, v.resolution, coalesce(v.decided_by, ''), coalesce(v.decided_at, 0),
+			v.expires_at, v.note
+		FROM reviews v JOIN policies p ON p.id = v.policy_id WHERE v.run_id = $1`, []any{runID}, func(rows scanner) error {
+		var id uuid.UUID
+		var r StepReview
+		var decided, expires int64
+		err := rows.Scan(&id, &r.ID, &r.PolicyName, &r.Resolution, &r.DecidedBy, &decided, &expires, &r.Note)
+		if decided != 0 {
+			r.DecidedAt = time.UnixMilli(decided).UTC()
+		}
+		r.ExpiresAt = time.UnixMilli(expires).UTC()
+		if s := steps[id]; s != nil {
+			s.Review = &r
+			if s.Decision.Review {
+				s.Decision.Policy = &guard.Policy{Name: r.PolicyName}
+			}
+		}
+		return err
+	})
+}
+
+func addGrants(tx *Tx, runID int64, steps map[uuid.UUID]*Step) error {
+	return tx.each(`SELECT l.step_uuid, g.uuid, p.name, coalesce(g.granted_by, '')
+		FROM step_grants l JOIN grants g ON g.id = l.grant_id JOIN policies p ON p.id = g.policy_id
+		WHERE l.run_id = $1 ORDER BY p.name`, []any{runID}, func(rows scanner) error {
+		var id uuid.UUID
+		var g StepGrant
+		err := rows.Scan(&id, &g.ID, &g.PolicyName, &g.GrantedBy)
+		if s := steps[id]; s != nil {
+			s.Grants = append(s.Grants, g)
+		}
+		return err
+	})
+}
+
 // RevokeGrant ends a grant. Revoking it again changes nothing. ErrNotFound when there is none.
 func (s *Store) RevokeGrant(ctx context.Context, ws WorkspaceKey, id uuid.UUID) error {
 	return s.configure(ctx, func(tx *Tx) (auditEvent, error) {

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/google/uuid"
 	lru "github.com/hashicorp/golang-lru/v2"
 
 	"github.com/pikarc/server/guard"
@@ -438,50 +437,4 @@ func readPolicy(tx *Tx, runID int64, step []byte, d *guard.Decision) error {
 	d.Policy.Message = p.Message
 	d.Policy.Money = d.Reason == guard.PolicyLimitExceeded && p.Limit != nil && p.Limit.Measure == policies.MeasureUSD
 	return nil
-}
-
-// addPolicies adds to a page of a run's steps, which lie in the segments from
-// first to last, which policies were asked of them and who has reviewed them.
-func addPolicies(tx *Tx, runID, first, last int64, steps []Step) error {
-	byID := make(map[uuid.UUID]*Step, len(steps))
-	for i := range steps {
-		byID[steps[i].ID] = &steps[i]
-	}
-	err := tx.each(`SELECT a.step_uuid, p.name FROM run_segments l
-			JOIN step_policies a ON a.segment = l.segment AND a.run_id = l.run_id JOIN policies p ON p.id = a.policy_id
-		WHERE l.run_id = $1 AND l.segment >= $2 AND l.segment <= $3`,
-		[]any{runID, first, last}, func(rows scanner) error {
-			var id uuid.UUID
-			var name string
-			err := rows.Scan(&id, &name)
-			if s := byID[id]; s != nil {
-				s.Decision.Policies = append(s.Decision.Policies, name)
-			}
-			return err
-		})
-	if err != nil {
-		return err
-	}
-	for i := range steps {
-		slices.Sort(steps[i].Decision.Policies)
-	}
-	return tx.each(`SELECT v.step_uuid, v.uuid, p.name, v.resolution, coalesce(v.decided_by, ''), coalesce(v.decided_at, 0),
-			v.expires_at, v.note
-		FROM reviews v JOIN policies p ON p.id = v.policy_id WHERE v.run_id = $1`, []any{runID}, func(rows scanner) error {
-		var id uuid.UUID
-		var r StepReview
-		var decided, expires int64
-		err := rows.Scan(&id, &r.ID, &r.PolicyName, &r.Resolution, &r.DecidedBy, &decided, &expires, &r.Note)
-		if decided != 0 {
-			r.DecidedAt = time.UnixMilli(decided).UTC()
-		}
-		r.ExpiresAt = time.UnixMilli(expires).UTC()
-		if s := byID[id]; s != nil {
-			s.Review = &r
-			if s.Decision.Review {
-				s.Decision.Policy = &guard.Policy{Name: r.PolicyName}
-			}
-		}
-		return err
-	})
 }

@@ -396,6 +396,11 @@ func policyCalls(w *world, ws WorkspaceKey) []call {
 			return errors.Join(err, err2, ask("ask"))
 		}},
 		{"Grants", func() error { list, err := w.Grants(ctx, ws); return errors.Join(err, atLeastOne(len(list))) }},
+		{"GrantUses", func() error {
+			list, err := w.Grants(ctx, ws)
+			uses, _, err2 := w.GrantUses(ctx, ws, list[0].ID, 9, "")
+			return errors.Join(err, err2, atLeastOne(len(uses)))
+		}},
 		{"RevokeGrant", func() error {
 			list, err := w.Grants(ctx, ws)
 			return errors.Join(err, w.RevokeGrant(ctx, ws, list[0].ID))

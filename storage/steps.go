@@ -252,6 +252,7 @@ type Step struct {
 	DurationMillis                 *int64
 	Repairs                        Repairs
 	Review                         *StepReview // nil when no person was asked
+	Grants                         []StepGrant // that have let it pass without asking a person
 }
 
 // StepReview is what of a step's review is shown with it.
@@ -263,6 +264,13 @@ type StepReview struct {
 	DecidedAt  time.Time // zero while pending
 	ExpiresAt  time.Time
 	Note       *string
+}
+
+// StepGrant is what of a grant is shown with a step that it has let pass.
+type StepGrant struct {
+	ID         uuid.UUID
+	PolicyName string // that would have asked a person
+	GrantedBy  string
 }
 
 const (

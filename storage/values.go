@@ -148,6 +148,7 @@ const (
 	listRunSearch    cursorKind = 9
 	listDeliveries   cursorKind = 20
 	listReviews      cursorKind = 10
+	listGrantUses    cursorKind = 11
 )
 
 const cursorSumSize = 4

@@ -125,6 +125,9 @@ func (s Step) Append(b []byte) []byte {
 	if s.Review != nil {
 		b = appendReview(append(b, `,"review":`...), *s.Review)
 	}
+	if len(s.Grants) > 0 {
+		b = appendGrants(append(b, `,"grants":`...), s.Grants)
+	}
 	b = strconv.AppendInt(append(b, `,"prompt_tokens":`...), s.PromptTokens, 10)
 	b = strconv.AppendInt(append(b, `,"completion_tokens":`...), s.CompletionTokens, 10)
 	b = appendMoney(append(b, `,"cost_usd":`...), s.Cost)
@@ -161,6 +164,16 @@ func appendReview(b []byte, r storage.StepReview) []byte {
 	b = AppendTime(append(b, `,"expires_at":`...), r.ExpiresAt)
 	b = appendText(append(b, `,"note":`...), r.Note)
 	return append(b, '}')
+}
+
+// appendGrants writes what has let the step pass without asking a person.
+func appendGrants(b []byte, grants []storage.StepGrant) []byte {
+	for i, g := range grants {
+		b = AppendID(append(append(b, "[,"[min(i, 1)]), `{"id":`...), g.ID)
+		b = append(append(b, `,"policy_name":`...), MustEncode(g.PolicyName)...)
+		b = append(append(append(b, `,"granted_by":`...), MustEncode(NullString(g.GrantedBy))...), '}')
+	}
+	return append(b, ']')
 }
 
 // appendOrigin writes which entry a price is of; all null without one.

@@ -483,6 +483,8 @@ CREATE TABLE step_grants (
   PRIMARY KEY (run_id, step_uuid, grant_id)
 ) STRICT, WITHOUT ROWID;
 
+CREATE INDEX step_grants_grant ON step_grants (grant_id, step_uuid);
+
 CREATE TABLE step_payloads (
   -- What went in and came out of a step, where the caller sends it.
   run_id      INTEGER NOT NULL,

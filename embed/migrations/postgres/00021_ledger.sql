@@ -471,6 +471,7 @@ CREATE TABLE step_grants (
   grant_id  BIGINT NOT NULL,
   PRIMARY KEY (run_id, step_uuid, grant_id)
 );
+CREATE INDEX step_grants_grant ON step_grants (grant_id, step_uuid);
 
 CREATE TABLE step_payloads (
   -- What went in and came out of a step, where the caller sends it.
