@@ -85,6 +85,8 @@ func (s *Store) CreateAccount(ctx context.Context, in NewAccount) (a Account, w 
 	return a, w, k, err
 }
 
+// insertAccount stores a new account and returns its internal id: ErrConflict if an account has
+// this email. Two emails are the same if their keys are, see emailKey.
 func insertAccount(tx *Tx, a Account) (int64, error) {
 	var id int64
 	err := tx.get(`INSERT INTO accounts (uuid, email, email_key, password_hash, token_version, created_at)
@@ -96,6 +98,8 @@ func insertAccount(tx *Tx, a Account) (int64, error) {
 	return id, err
 }
 
+// hasAccounts reports whether anybody has registered yet. The internal accounts, whose ids are not
+// positive, do not count.
 func hasAccounts(tx *Tx) (bool, error) {
 	var id int64
 	err := tx.get(`SELECT id FROM accounts WHERE id > 0 ORDER BY id LIMIT 1`, nil, &id)
@@ -128,6 +132,7 @@ func (s *Store) Accounts(ctx context.Context) (all []AccountSummary, err error) 
 // emailKey is what makes two emails the same one.
 func emailKey(email string) string { return strings.ToLower(email) }
 
+// selectAccount reads what scanAccount scans. An account has exactly one workspace.
 const selectAccount = `SELECT a.uuid, a.email, a.password_hash, a.token_version, a.created_at, w.uuid
 	FROM accounts a JOIN workspaces w ON w.account_id = a.id WHERE `
 
@@ -149,6 +154,8 @@ func (s *Store) Account(ctx context.Context, id uuid.UUID) (a Account, err error
 	return a, err
 }
 
+// scanAccount reads the account of a query that begins with selectAccount: ErrNotFound if there is
+// none.
 func scanAccount(tx *Tx, query string, arg any) (a Account, err error) {
 	var created int64
 	err = tx.get(query, []any{arg}, &a.ID, &a.Email, &a.PasswordHash, &a.TokenVersion, &created, &a.Workspace)

@@ -67,32 +67,6 @@ const (
 	statusResolved = "resolved"
 )
 
-// alert is what was told of something that lasts.
-type alert struct{ day, level, amount int64 }
-
-// readAlert reads what was told; zero for nothing.
-func readAlert(tx *Tx, ws WorkspaceKey, kind EventKind, subject string) (a alert, err error) {
-	err = tx.get(`SELECT day, level, amount FROM alerts WHERE workspace_id = $1 AND event = $2 AND subject = $3`,
-		[]any{ws, int64(kind), subject}, &a.day, &a.level, &a.amount)
-	return a, ignoreNotFound(err)
-}
-
-func saveAlert(tx *Tx, ws WorkspaceKey, kind EventKind, subject string, a alert) error {
-	_, err := tx.exec(`INSERT INTO alerts (workspace_id, event, subject, day, level, amount) VALUES ($1, $2, $3, $4, $5, $6)
-		ON CONFLICT (workspace_id, event, subject)
-		DO UPDATE SET day = excluded.day, level = excluded.level, amount = excluded.amount`,
-		ws, int64(kind), subject, a.day, a.level, a.amount)
-	return err
-}
-
-func deleteAlert(tx *Tx, ws WorkspaceKey, kind EventKind, subject string) error {
-	_, err := tx.exec(`DELETE FROM alerts WHERE workspace_id = $1 AND event = $2 AND subject = $3`, ws, int64(kind), subject)
-	return err
-}
-
-// userSubject is the subject of a user's alerts.
-func userSubject(id int64) string { return "user:" + strconv.FormatInt(id, 10) }
-
 // notifyUpdate tells what a step's update brings about: a budget of today that
 // is used, a model without a price. It is called before the counters move.
 func (tx *Tx) notifyUpdate(ws *cachedWorkspace, r *cachedRun, row stepRow, posts postings) error {
@@ -167,6 +141,8 @@ func userBudgetAttributes(tx *Tx, ws WorkspaceKey, user int64, limit plans.Money
 // an agent may make up names.
 const maxUnpricedNotices = 10
 
+// notifyUnpriced queues a notification that a model without a price was used. An agent that tries
+// one model after another gets a few of them an hour, not one for each.
 func (tx *Tx) notifyUnpriced(ws *cachedWorkspace, row stepRow) error {
 	if !ws.subscribesTo(UnpricedModelUsed) {
 		return nil
@@ -260,6 +236,8 @@ func (s *Store) alertedWorkspaces(ctx context.Context) (all []WorkspaceKey, err 
 	return all, err
 }
 
+// checkAlerts compares a workspace's spend with its budget, its forecast and its usual hours. It
+// runs once a minute in the background: a decision must not wait for it.
 func checkAlerts(tx *Tx, key WorkspaceKey, r rates) error {
 	ws, err := tx.cache.workspaces.get(tx, key)
 	if err != nil {
@@ -375,6 +353,8 @@ func (s *Store) overForUsers(ctx context.Context, ws WorkspaceKey) (users []int6
 	return users, err
 }
 
+// checkUserBudget is called when a user's spend has moved. It resolves a threshold that no longer
+// holds, after a higher budget for instance, before it looks for one that is newly reached.
 func (tx *Tx) checkUserBudget(key WorkspaceKey, user int64) error {
 	ws, err := tx.cache.workspaces.get(tx, key)
 	if err != nil {

@@ -37,6 +37,7 @@ type Actor struct {
 	Address string    // "" for what came over no network
 }
 
+// actorKey is the key of a context's Actor.
 type actorKey struct{}
 
 // WithActor says who makes the changes that are asked for with a context. It
@@ -46,6 +47,8 @@ func WithActor(ctx context.Context, a Actor) context.Context {
 	return context.WithValue(ctx, actorKey{}, a)
 }
 
+// actorOf returns who is behind a write. A context without an actor is the server's own: a job, or
+// a command on the machine.
 func actorOf(ctx context.Context) Actor {
 	if a, ok := ctx.Value(actorKey{}).(Actor); ok {
 		return a
@@ -133,6 +136,9 @@ func (s *Store) configure(ctx context.Context, fn func(*Tx) (auditEvent, error))
 	})
 }
 
+// recordAudit writes an audit entry with the attributes that differ, in the transaction of the
+// change itself. A change that changed nothing leaves no entry, unless the event is always
+// recorded.
 func recordAudit(tx *Tx, actor Actor, e auditEvent) error {
 	before, after, err := diffAttributes(e.before, e.after)
 	if err != nil || before == nil && after == nil && !e.always {
@@ -159,6 +165,7 @@ func (a *Actor) lookUpName(tx *Tx) error {
 	return nil
 }
 
+// insertAudit stores an entry. Its UUIDv7 carries the time, so entries are sorted by their id.
 func insertAudit(tx *Tx, actor Actor, e auditEvent, before, after []byte) (id uuid.UUID, err error) {
 	if err := actor.lookUpName(tx); err != nil {
 		return id, err
@@ -212,6 +219,8 @@ func diffAttributes(was, became attributes) (before, after []byte, err error) {
 	return before, after, err
 }
 
+// equalJSON compares two attributes as they would be stored: a budget of 1 USD read from the
+// database equals one that was just parsed.
 func equalJSON(a, b any) (bool, error) {
 	left, err := json.Marshal(a)
 	if err != nil {
@@ -269,6 +278,7 @@ func (s *Store) Audit(ctx context.Context, ws WorkspaceKey, f AuditFilter) (entr
 	return entries, next, err
 }
 
+// scanAudit scans the columns that every query of audit entries selects.
 func scanAudit(rows scanner) (e AuditEntry, err error) {
 	var name, target, was, became, address sql.NullString
 	err = rows.Scan(&e.ID, &e.Actor.Kind, &name, &e.Action, &target, &was, &became, &address)
@@ -291,6 +301,8 @@ type Stop struct {
 	Reason string
 }
 
+// lastStop returns the latest audit entry of the kill switch, if that turned it on: who did, when
+// and why. nil if the log no longer has it.
 func lastStop(tx *Tx, ws WorkspaceKey) (*Stop, error) {
 	stop, kept := &Stop{}, idFloor(tx.now.AddDate(0, 0, -auditDays))
 	err := tx.each(`SELECT uuid, actor_kind, actor_name, action, target, was, became, address FROM audit_entries

@@ -29,7 +29,8 @@ type StepUpdate struct {
 	Repairs      Repairs
 }
 
-// hasUsage reports whether the update says anything of what the step has used.
+// hasUsage reports whether the update says anything of what the step has used. It decides whether
+// the step is booked on a day.
 func (in StepUpdate) hasUsage() bool {
 	return in.PromptTokens != nil || in.CompletionTokens != nil || in.CachedTokens != nil || in.CacheWriteTokens != nil ||
 		in.CacheWrite1hTokens != nil || in.ReasoningTokens != nil || in.ServiceTier != 0 || in.ReportedCost != nil
@@ -80,6 +81,9 @@ func (s *Store) UpdateStep(
 	return out, err
 }
 
+// updateStep does UpdateStep's work within the writer's transaction. The order matters: first
+// everything that can fail, which is all SQL; then the cached counters change, from closing.apply
+// on. A job that fails before that is rolled back and leaves nothing in the cache.
 func updateStep(
 	tx *Tx, c Caller, run, step uuid.UUID, find segmentFinder, in StepUpdate,
 ) (out StepUpdated, err error) {
@@ -94,6 +98,8 @@ func updateStep(
 	if r.erased {
 		in.OutputData, in.UsageData, in.Error = nil, nil, nil
 	}
+	// What the step contributed before the update is in the counters already: only the difference
+	// is booked.
 	was, counted, model := row.stepProgress, row.counted(), row.Model
 	var closing reviewsClosing
 	if row.status == StepBlocked || row.status == StepWaiting {
@@ -123,6 +129,8 @@ func updateStep(
 	if err := saveRepairs(tx, r.id, row.ID[:], in.Repairs|out.Repaired); err != nil {
 		return out, err
 	}
+	// Run search finds runs by error text and by model. Terms are added by a job, since adding them
+	// here would touch pages that a report otherwise does not.
 	if in.Error != nil || row.Model != model && !slices.Contains(r.answered, row.model.Int64) {
 		if err := markUnindexed(tx, r.id, row.ID); err != nil {
 			return out, err
@@ -271,6 +279,9 @@ func (row *stepRow) fit(tx *Tx, ws *cachedWorkspace, r *cachedRun, old usage) er
 	return nil
 }
 
+// saveStep writes the step's columns. What was reported but not booked, because a day or the run is
+// full, is kept in capped_steps. The tokens are NULL until usage is reported: a step without usage
+// differs from one that used nothing.
 func saveStep(tx *Tx, runID int64, row stepRow, was usage) error {
 	tokens := func(n int64) sql.NullInt64 { return sql.NullInt64{Int64: n, Valid: row.bookedDay.Valid} }
 	err := tx.queueOne(`UPDATE steps SET status = $3, completed_at = $4, duration_ms = $5, booked_day = $6,
@@ -296,6 +307,8 @@ func saveStep(tx *Tx, runID int64, row stepRow, was usage) error {
 	return err
 }
 
+// savePayload stores what lists never read apart from the step: output, error and the provider's
+// usage object. An update that leaves one out keeps the earlier one.
 func savePayload(tx *Tx, runID int64, row *stepRow, in StepUpdate) error {
 	if in.OutputData == nil && in.Error == nil && in.UsageData == nil {
 		return nil

@@ -32,6 +32,7 @@ const (
 	burnRuns    = 11 // that are listed: one more than a page shows
 )
 
+// minuteOf returns a time's minute since 1970, the unit of spend_minutes.
 func minuteOf(t time.Time) int64 { return floorDiv(t.UnixMilli(), millisPerMin) }
 
 // minute is that in which the step's cost counts: of its completion, or of its
@@ -49,11 +50,13 @@ func (row *stepRow) minute() int64 {
 	return 0
 }
 
+// minuteKey names a workspace's minute.
 type minuteKey struct {
 	ws     WorkspaceKey
 	minute int64
 }
 
+// workspace makes minuteKey a rowKey.
 func (k minuteKey) workspace() WorkspaceKey { return k.ws }
 
 // cachedMinute is what a workspace spent in a minute, and which run spent most.
@@ -63,6 +66,7 @@ type cachedMinute struct {
 	spend, topRun, topSpend int64
 }
 
+// loadMinute reads what was spent in a minute; a minute without a row has spent nothing.
 func loadMinute(tx *Tx, key minuteKey) (*cachedMinute, error) {
 	m := &cachedMinute{minuteKey: key}
 	err := tx.get(`SELECT spend_nanos, top_run_id, top_nanos FROM spend_minutes WHERE workspace_id = $1 AND minute = $2`,
@@ -70,6 +74,7 @@ func loadMinute(tx *Tx, key minuteKey) (*cachedMinute, error) {
 	return m, ignoreNotFound(err)
 }
 
+// save writes the minute's sum and its most expensive run.
 func (m *cachedMinute) save(tx *Tx) error {
 	return tx.queueOne(`INSERT INTO spend_minutes (workspace_id, minute, spend_nanos, top_run_id, top_nanos)
 		VALUES ($1, $2, $3, $4, $5)
@@ -122,6 +127,8 @@ func (p *postings) burn(tx *Tx, ws WorkspaceKey, was, now contribution) error {
 	return err
 }
 
+// addMinute adds spend to a minute, or to its hour if the minutes that old are folded already.
+// Spend before spendFrom is in neither: the database is older than these counters.
 func (p *postings) addMinute(tx *Tx, ws WorkspaceKey, minute, spend int64) error {
 	if minute == 0 || spend == 0 {
 		return nil
@@ -142,6 +149,8 @@ func (p *postings) addMinute(tx *Tx, ws WorkspaceKey, minute, spend int64) error
 	return err
 }
 
+// addToHour adds to the sum of an hour whose minutes are no longer kept. A correction may make it
+// smaller.
 func addToHour(tx *Tx, ws WorkspaceKey, hour, spend int64) error {
 	return tx.execOne(`INSERT INTO spend_hours (workspace_id, hour, spend_nanos) VALUES ($1, $2, $3)
 		ON CONFLICT (workspace_id, hour) DO UPDATE SET spend_nanos = spend_hours.spend_nanos + excluded.spend_nanos`, ws, hour, spend)
@@ -187,6 +196,8 @@ func (s *Store) FoldMinutes(ctx context.Context) (folded int, err error) {
 	return folded, nil
 }
 
+// workspacesToFold lists the workspaces with minutes or hours older than foldedBefore keeps. It
+// only reads, so the job that folds them takes the writer lock for one workspace at a time.
 func workspacesToFold(tx *Tx) (due []WorkspaceKey, err error) {
 	var all []WorkspaceKey
 	err = tx.each(`SELECT id FROM workspaces`, nil, func(row scanner) error {
@@ -333,6 +344,8 @@ func (s *Store) Burn(ctx context.Context, ws WorkspaceKey) (b Burn, err error) {
 // secondsLeft is how much is left of this minute.
 func secondsLeft(now time.Time) int64 { return int64(60 - now.Second()) }
 
+// lastMinutes returns the last hour by minutes, the current one last; a minute without a row has
+// spent nothing.
 func lastMinutes(tx *Tx, ws WorkspaceKey) ([]MinuteSpend, error) {
 	minutes := make([]MinuteSpend, burnMinutes)
 	first := minuteOf(tx.now) - burnMinutes + 1
@@ -359,6 +372,8 @@ type hourSpends struct {
 	first int64 // from which on they are known
 }
 
+// readHours sums up the hours that the usual spend is computed from: folded ones from spend_hours,
+// later ones from their minutes.
 func readHours(tx *Tx, ws WorkspaceKey) (h hourSpends, err error) {
 	h.by = map[int64]int64{}
 	from := (dayOf(tx.now) - usualDays) * 24
@@ -417,6 +432,8 @@ func (h hourSpends) until(day int64, now time.Time) *plans.Money {
 	return new(plans.Money(sum))
 }
 
+// median returns the middle value and sorts its argument. It ignores the few hours in which an
+// agent ran wild, which a mean would call usual.
 func median(of []int64) int64 {
 	slices.Sort(of)
 	half := len(of) / 2

@@ -133,6 +133,7 @@ func (c *cache) invalidateAll() {
 // invalidated. Two in one slot cost each other a few reads.
 const workspaceSlots = 1024
 
+// workspaceSlot returns the slot of a workspace. The conversion makes negative ids positive.
 func workspaceSlot(ws WorkspaceKey) int { return int(uint64(ws) % workspaceSlots) }
 
 // invalidate is invalidateAll for the rows of one workspace.
@@ -211,6 +212,7 @@ type cached struct {
 	dirty  bool  // differs from the database
 }
 
+// entry returns the part that all kinds of rows have.
 func (c *cached) entry() *cached { return c }
 
 // rowKey names a row of a workspace.
@@ -225,10 +227,12 @@ type table[K rowKey, R cacheRow] struct {
 	load func(*Tx, K) (R, error)
 }
 
+// newTable returns an empty table that reads missing rows with load.
 func newTable[K rowKey, R cacheRow](size int, load func(*Tx, K) (R, error)) *table[K, R] {
 	return &table[K, R]{rows: newLRU[K, R](size), load: load}
 }
 
+// newLRU returns an LRU map. It is not safe for concurrent use; only the writer uses it.
 func newLRU[K comparable, V any](size int) *lru.LRU[K, V] {
 	rows, err := lru.NewLRU[K, V](size, nil)
 	if err != nil {
@@ -237,7 +241,9 @@ func newLRU[K comparable, V any](size int) *lru.LRU[K, V] {
 	return rows
 }
 
-// get returns a row as this transaction sees it: ErrNotFound when there is none.
+// get returns a row as this transaction sees it: ErrNotFound when there is none. A row with
+// unwritten changes was changed in this transaction, so it is right whatever was invalidated since;
+// reading it again would lose the changes.
 func (t *table[K, R]) get(tx *Tx, key K) (R, error) {
 	if tx.scope != wholeDatabase && tx.scope != key.workspace() {
 		var none R // it may be outdated: nobody has asked whether somebody else has changed it
@@ -278,4 +284,5 @@ func (t *table[K, R]) put(tx *Tx, key K, r R) {
 // remove drops a row that has no changes.
 func (t *table[K, R]) remove(key K) { t.rows.Remove(key) }
 
+// purge drops the rows of one kind, changed ones too.
 func (t *table[K, R]) purge() { t.rows.Purge() }

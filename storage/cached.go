@@ -22,8 +22,10 @@ type nameKey struct {
 	text string
 }
 
+// workspace makes nameKey a rowKey; so do the methods of this name below.
 func (n nameKey) workspace() WorkspaceKey { return n.ws }
 
+// workspace makes WorkspaceKey the key of the workspaces themselves.
 func (ws WorkspaceKey) workspace() WorkspaceKey { return ws }
 
 // idKey is the internal id of a user, a model or an API key.
@@ -32,6 +34,7 @@ type idKey struct {
 	id int64
 }
 
+// workspace makes idKey a rowKey.
 func (k idKey) workspace() WorkspaceKey { return k.ws }
 
 // cachedID is the id that a name stands for.
@@ -40,16 +43,21 @@ type cachedID struct {
 	id int64
 }
 
+// save has nothing to write: an id never changes.
 func (c *cachedID) save(*Tx) error { return nil }
 
+// loadUserID finds the internal id of the caller's user: ErrNotFound if the workspace has not seen
+// it.
 func loadUserID(tx *Tx, n nameKey) (*cachedID, error) {
 	return loadID(tx, `SELECT id FROM users WHERE workspace_id = $1 AND external_id = $2`, n)
 }
 
+// loadModelID finds the internal id of a model. Tools are models whose names begin with toolPrefix.
 func loadModelID(tx *Tx, n nameKey) (*cachedID, error) {
 	return loadID(tx, `SELECT id FROM models WHERE workspace_id = $1 AND name = $2`, n)
 }
 
+// loadID runs a query that finds an internal id by name.
 func loadID(tx *Tx, query string, n nameKey) (*cachedID, error) {
 	c := &cachedID{}
 	return c, tx.get(query, []any{n.ws, n.text}, &c.id)
@@ -82,6 +90,9 @@ type cachedWorkspace struct {
 	spendFrom         int64    // and from which spend_hours is
 }
 
+// loadWorkspace reads the settings and counters that a decision needs. The EXISTS tells whether any
+// tool has a price, which spares a look-up for every tool call of the many workspaces that price
+// none.
 func loadWorkspace(tx *Tx, ws WorkspaceKey) (*cachedWorkspace, error) {
 	w := &cachedWorkspace{key: ws}
 	var planID plans.ID
@@ -110,6 +121,8 @@ func loadWorkspace(tx *Tx, ws WorkspaceKey) (*cachedWorkspace, error) {
 	return w, err
 }
 
+// save writes the two counters that decisions change. The settings are changed by SQL, which then
+// invalidates the row.
 func (w *cachedWorkspace) save(tx *Tx) error {
 	return tx.queueOne(`UPDATE workspaces SET running_runs = $2, pending_reviews = $3 WHERE id = $1`,
 		w.key, w.runningRuns, w.pendingReviews)
@@ -121,12 +134,15 @@ type cachedKey struct {
 	end keyEnd
 }
 
+// loadKey reads until when an API key is good. The hash is not needed here: the server has compared
+// it, and the writer only checks that the key has not ended since.
 func loadKey(tx *Tx, key idKey) (*cachedKey, error) {
 	k := &cachedKey{}
 	return k, tx.get(`SELECT revoked_at, expires_at FROM api_keys WHERE id = $1 AND workspace_id = $2`,
 		[]any{key.id, key.ws}, &k.end.revokedAt, &k.end.expiresAt)
 }
 
+// save has nothing to write: keys are changed by SQL.
 func (k *cachedKey) save(*Tx) error { return nil }
 
 // cachedUser is an end user: whether blocked, and when and how often seen.
@@ -138,6 +154,7 @@ type cachedUser struct {
 	lastSeenAt sql.NullInt64
 }
 
+// loadUser reads a user's block and counters.
 func loadUser(tx *Tx, key idKey) (*cachedUser, error) {
 	u := &cachedUser{id: key.id}
 	err := tx.get(`SELECT blocked_at IS NOT NULL, run_count, last_seen_at FROM users WHERE id = $1 AND workspace_id = $2`,
@@ -145,6 +162,7 @@ func loadUser(tx *Tx, key idKey) (*cachedUser, error) {
 	return u, err
 }
 
+// save writes the user's counters. Blocking is done by SQL.
 func (u *cachedUser) save(tx *Tx) error {
 	return tx.queueOne(`UPDATE users SET run_count = $2, last_seen_at = $3 WHERE id = $1`, u.id, u.runCount, u.lastSeenAt)
 }
@@ -156,11 +174,13 @@ func (u *cachedUser) markSeen(tx *Tx, runs int64) {
 	tx.cache.markDirty(u)
 }
 
+// runKey names a run by the id that callers know.
 type runKey struct {
 	ws WorkspaceKey
 	id uuid.UUID
 }
 
+// workspace makes runKey a rowKey: a run of another workspace is not found.
 func (k runKey) workspace() WorkspaceKey { return k.ws }
 
 // cachedRun is a run as its next call sees it.
@@ -237,6 +257,8 @@ func (r *cachedRun) evictStep(id uuid.UUID) {
 	r.openSteps = slices.DeleteFunc(r.openSteps, func(s stepRow) bool { return s.ID == id })
 }
 
+// loadRun reads a run with its counters. Whether its user was erased decides if texts may be
+// stored; its tags are loaded with it because each booking posts to their days.
 func loadRun(tx *Tx, key runKey) (*cachedRun, error) {
 	r := &cachedRun{}
 	var tagged bool
@@ -287,11 +309,13 @@ func (r *cachedRun) save(tx *Tx) error {
 		r.burn.minute, r.burn.spend, r.burn.before)
 }
 
+// dayKey names a UTC day of a workspace, counted from 1970-01-01.
 type dayKey struct {
 	ws  WorkspaceKey
 	day int64
 }
 
+// workspace makes dayKey a rowKey, and with it the keys that embed it.
 func (k dayKey) workspace() WorkspaceKey { return k.ws }
 
 // cachedDay is what a workspace used on a day.
@@ -305,6 +329,9 @@ type cachedDay struct {
 	earlierRuns                   int64 // of the month, before this day; not a column
 }
 
+// loadDay reads a workspace's day, zero if it has no row yet, and sums up the month's earlier days
+// for the monthly limit. That sum stays right while the day is cached only because no booking adds
+// runs to an earlier day.
 func loadDay(tx *Tx, key dayKey) (*cachedDay, error) {
 	d := &cachedDay{dayKey: key}
 	err := tx.get(`SELECT spend_nanos, prompt_tokens, completion_tokens, run_count, blocked_run_count,
@@ -320,6 +347,7 @@ func loadDay(tx *Tx, key dayKey) (*cachedDay, error) {
 	return d, err
 }
 
+// save writes the whole row: the counters are those in the cache, not increments.
 func (d *cachedDay) save(tx *Tx) error {
 	return tx.queueOne(`INSERT INTO workspace_days
 			(workspace_id, day, spend_nanos, prompt_tokens, completion_tokens, run_count, blocked_run_count,
@@ -348,6 +376,7 @@ type cachedUserDay struct {
 	unpriced    int64 // tokens
 }
 
+// loadUserDay reads a user's day, zero if it has no row.
 func loadUserDay(tx *Tx, key partKey) (*cachedUserDay, error) {
 	d := &cachedUserDay{partKey: key}
 	err := tx.get(`SELECT spend_nanos, run_count, unpriced_tokens
@@ -356,6 +385,7 @@ func loadUserDay(tx *Tx, key partKey) (*cachedUserDay, error) {
 	return d, ignoreNotFound(err)
 }
 
+// save writes the whole row.
 func (d *cachedUserDay) save(tx *Tx) error {
 	return tx.queueOne(`INSERT INTO user_days (workspace_id, day, user_id, spend_nanos, run_count, unpriced_tokens)
 		VALUES ($1, $2, $3, $4, $5, $6)
@@ -373,6 +403,7 @@ type cachedModelDay struct {
 	callsWithoutUsage         int64
 }
 
+// loadModelDay reads a model's day, zero if it has no row.
 func loadModelDay(tx *Tx, key partKey) (*cachedModelDay, error) {
 	d := &cachedModelDay{partKey: key}
 	err := tx.get(`SELECT spend_nanos, prompt_tokens, completion_tokens, unpriced_tokens, unpriced_steps, calls_without_usage
@@ -381,6 +412,7 @@ func loadModelDay(tx *Tx, key partKey) (*cachedModelDay, error) {
 	return d, ignoreNotFound(err)
 }
 
+// save writes the whole row.
 func (d *cachedModelDay) save(tx *Tx) error {
 	return tx.queueOne(`INSERT INTO model_days
 			(workspace_id, day, model_id, spend_nanos, prompt_tokens, completion_tokens,
@@ -400,6 +432,7 @@ type cachedKeyDay struct {
 	runs, blockedRuns         int64
 }
 
+// loadKeyDay reads an API key's day, zero if it has no row.
 func loadKeyDay(tx *Tx, key partKey) (*cachedKeyDay, error) {
 	d := &cachedKeyDay{partKey: key}
 	err := tx.get(`SELECT spend_nanos, prompt_tokens, completion_tokens, run_count, blocked_run_count
@@ -408,6 +441,7 @@ func loadKeyDay(tx *Tx, key partKey) (*cachedKeyDay, error) {
 	return d, ignoreNotFound(err)
 }
 
+// save writes the whole row.
 func (d *cachedKeyDay) save(tx *Tx) error {
 	return tx.queueOne(`INSERT INTO key_days
 			(workspace_id, day, key_id, spend_nanos, prompt_tokens, completion_tokens, run_count, blocked_run_count)
@@ -417,77 +451,3 @@ func (d *cachedKeyDay) save(tx *Tx) error {
 			blocked_run_count = excluded.blocked_run_count`,
 		d.ws, d.day, d.id, d.spend, d.prompt, d.completion, d.runs, d.blockedRuns)
 }
-
-// maxTagValues is how many values of tags a workspace's day is counted by.
-const maxTagValues = 1000
-
-type tagDayKey struct {
-	dayKey
-	Tag
-}
-
-// cachedTagDay is what the runs with a tag used on a day.
-type cachedTagDay struct {
-	cached
-	tagDayKey
-	spend, prompt, completion int64
-	runs, blockedRuns         int64
-	admitted                  bool // it has a row, or will have
-	values                    *cachedTagValues
-}
-
-func loadTagDay(tx *Tx, key tagDayKey) (*cachedTagDay, error) {
-	d := &cachedTagDay{tagDayKey: key}
-	err := tx.get(`SELECT spend_nanos, prompt_tokens, completion_tokens, run_count, blocked_run_count
-		FROM tag_days WHERE workspace_id = $1 AND day = $2 AND key = $3 AND value = $4`,
-		[]any{key.ws, key.day, key.Key, key.Value}, &d.spend, &d.prompt, &d.completion, &d.runs, &d.blockedRuns)
-	d.admitted = err == nil
-	return d, ignoreNotFound(err)
-}
-
-// book moves the figures, unless the day has too many values already: those
-// that come later are counted in the workspace's day alone.
-func (d *cachedTagDay) book(tx *Tx, f amounts, runs, blockedRuns int64) {
-	if !d.admitted {
-		if d.values.n >= maxTagValues {
-			return
-		}
-		d.values.n++
-		d.admitted = true
-	}
-	d.spend += f.spend
-	d.prompt += f.prompt
-	d.completion += f.completion
-	d.runs += runs
-	d.blockedRuns += blockedRuns
-	tx.cache.markDirty(d)
-}
-
-// save deletes the row when an erasure has taken all of it.
-func (d *cachedTagDay) save(tx *Tx) error {
-	if d.spend == 0 && d.prompt == 0 && d.completion == 0 && d.runs == 0 && d.blockedRuns == 0 {
-		_, err := tx.exec(`DELETE FROM tag_days WHERE workspace_id = $1 AND day = $2 AND key = $3 AND value = $4`,
-			d.ws, d.day, d.Key, d.Value)
-		return err
-	}
-	return tx.queueOne(`INSERT INTO tag_days
-			(workspace_id, day, key, value, spend_nanos, prompt_tokens, completion_tokens, run_count, blocked_run_count)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (workspace_id, day, key, value)
-		DO UPDATE SET spend_nanos = excluded.spend_nanos, prompt_tokens = excluded.prompt_tokens,
-			completion_tokens = excluded.completion_tokens, run_count = excluded.run_count,
-			blocked_run_count = excluded.blocked_run_count`,
-		d.ws, d.day, d.Key, d.Value, d.spend, d.prompt, d.completion, d.runs, d.blockedRuns)
-}
-
-// cachedTagValues is how many values of tags a day is counted by.
-type cachedTagValues struct {
-	cached
-	n int64
-}
-
-func loadTagValues(tx *Tx, key dayKey) (*cachedTagValues, error) {
-	v := &cachedTagValues{}
-	return v, tx.get(`SELECT count(*) FROM tag_days WHERE workspace_id = $1 AND day = $2`, []any{key.ws, key.day}, &v.n)
-}
-
-func (v *cachedTagValues) save(*Tx) error { return nil }

@@ -155,6 +155,8 @@ func (s *Store) ChangedElsewhere(ctx context.Context, of []WorkspaceKey) (change
 	return changed, err
 }
 
+// externalCommits returns how often other processes have committed, as far as the writer has
+// noticed. Only the writer's connection notices, so the question is a write that changes nothing.
 func (s *Store) externalCommits(ctx context.Context) (commits int64, err error) {
 	return commits, s.writeIn(ctx, noWorkspace, modeCached, func(tx *Tx) error {
 		commits = tx.cache.externalCommits
@@ -171,6 +173,7 @@ type elsewhere struct {
 	stale map[WorkspaceKey]bool // another node has committed, and nobody has asked since
 }
 
+// newElsewhere returns the state of a node that follows no workspace yet.
 func newElsewhere() elsewhere {
 	return elsewhere{known: make(map[WorkspaceKey]int64), stale: make(map[WorkspaceKey]bool)}
 }
@@ -178,8 +181,12 @@ func newElsewhere() elsewhere {
 // begun notes the versions that the writer has found, and committed those that it has left.
 func (e *elsewhere) begun(found versions) { e.note(found, true) }
 
+// committed notes versions that this node has made itself; they are no news to it.
 func (e *elsewhere) committed(left versions) { e.note(left, false) }
 
+// note remembers newer versions. others tells whether another node may have made them; then the
+// workspace is stale until compare has reported it. A new version of the whole database marks all
+// that are followed.
 func (e *elsewhere) note(v versions, others bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -41,6 +41,7 @@ func loadState(tx *Tx, ws *cachedWorkspace, userID int64) (state decisionState, 
 	return state, err
 }
 
+// guardState converts what was loaded to the engine's state: plain values, which it cannot change.
 func (d decisionState) guardState() guard.State {
 	s := guard.State{
 		Plan: d.ws.plan, KillSwitch: d.ws.killSwitch,
@@ -190,6 +191,8 @@ type stepLimit struct {
 	measure policies.Measure // 0 when the step is not counted
 }
 
+// insert records what a policy said of a step. If a limit counts the step, the row keeps which
+// counter and bucket, so that a later cost is added to the same one.
 func (l stepLimit) insert(tx *Tx, segment, runID int64, step []byte, outcome int64) error {
 	var from, bucket sql.NullInt64
 	var scope sql.NullString
@@ -220,6 +223,7 @@ func stepLimits(tx *Tx, ws WorkspaceKey, segment, runID int64, step uuid.UUID) (
 // limitPostings are pending changes of limit counters.
 type limitPostings []limitPosting
 
+// limitPosting is a change of one limit's counter.
 type limitPosting struct {
 	counter *cachedLimit
 	n       int64
@@ -288,6 +292,7 @@ type limitKey struct {
 	bucket             int64 // milliseconds
 }
 
+// workspace makes limitKey a rowKey.
 func (k limitKey) workspace() WorkspaceKey { return k.ws }
 
 // cachedLimit is what was used of a limit in a window that is not rolling.
@@ -297,6 +302,7 @@ type cachedLimit struct {
 	used int64
 }
 
+// loadLimit reads a counter, zero if it has no row.
 func loadLimit(tx *Tx, key limitKey) (*cachedLimit, error) {
 	l := &cachedLimit{limitKey: key}
 	err := tx.get(`SELECT used FROM policy_counters
@@ -305,6 +311,7 @@ func loadLimit(tx *Tx, key limitKey) (*cachedLimit, error) {
 	return l, ignoreNotFound(err)
 }
 
+// save writes what is used. The column slice holds the bucket's start.
 func (l *cachedLimit) save(tx *Tx) error {
 	err := tx.queue(`INSERT INTO policy_counters (workspace_id, policy_id, counts_from, scope, slice, used)
 		VALUES ($1, $2, $3, $4, $5, $6)
@@ -338,46 +345,6 @@ const maxLimitReads = 2 * MinCacheSize
 func (c *cache) limit(tx *Tx, k limitKey) (*cachedLimit, error) {
 	c.limitReads++
 	return c.limits.get(tx, k)
-}
-
-// calendar is how a workspace counts days and weeks.
-type calendar struct {
-	zone      *time.Location
-	weekStart time.Weekday
-}
-
-// buckets returns those of a limit's window at the time of the call; see policies.Limit.Buckets.
-func (c calendar) buckets(l *policies.Limit, f *policies.Facts) (first, current, next time.Time) {
-	if l.Window == policies.WindowRun {
-		return f.StartedAt, f.StartedAt, time.Time{}
-	}
-	return l.Buckets(f.Now, c.zone, c.weekStart)
-}
-
-func calendarOf(zone string, weekStart int64) (c calendar, err error) {
-	c.zone, c.weekStart = time.UTC, time.Weekday(weekStart)
-	if zone != "UTC" {
-		c.zone, err = time.LoadLocation(zone)
-	}
-	return c, err
-}
-
-// calendar returns the workspace's calendar. It is parsed once for each time the row is loaded.
-func (w *cachedWorkspace) calendar() (calendar, error) {
-	var err error
-	if w.dates.zone == nil {
-		w.dates, err = calendarOf(w.timezone, w.weekStart)
-	}
-	return w.dates, err
-}
-
-// readCalendar reads the calendar of a workspace, for lists.
-func readCalendar(tx *Tx, ws WorkspaceKey) (c calendar, err error) {
-	w, err := workspace(tx, ws)
-	if err != nil {
-		return c, err
-	}
-	return calendarOf(w.Timezone, int64(w.WeekStart))
 }
 
 // PolicyUse is how much of a policy's limit is used now by one value of its scope.

@@ -96,6 +96,7 @@ func (e Endpoint) attributes() attributes {
 	return a
 }
 
+// selectEndpoint reads what scanEndpoint scans. Address and secrets are sealed.
 const selectEndpoint = `SELECT id, uuid, workspace_id, kind, label, address, events, secret, old_secret, old_secret_until,
 	created_at, off_at, off_reason FROM endpoints`
 
@@ -122,10 +123,14 @@ func (s *Store) scanEndpoint(now time.Time, scan func(...any) error) (e Endpoint
 	return e, nil
 }
 
+// addressContext binds a sealed address to its endpoint: copied to another row, it does not open.
 func addressContext(id uuid.UUID) string { return "endpoint address " + id.String() }
 
+// secretContext does the same for the secret that signs messages.
 func secretContext(id uuid.UUID) string { return "endpoint secret " + id.String() }
 
+// endpoint reads one endpoint of a workspace: ErrNotFound if it was deleted. The row of a deleted
+// one stays until its deliveries are deleted, chunk by chunk.
 func (s *Store) endpoint(tx *Tx, ws WorkspaceKey, id uuid.UUID) (Endpoint, error) {
 	return s.scanEndpoint(tx.now, func(dest ...any) error {
 		return tx.get(selectEndpoint+` WHERE uuid = $1 AND workspace_id = $2 AND (off_reason IS NULL OR off_reason <> 'DELETED')`,
@@ -199,6 +204,7 @@ func (s *Store) CreateEndpoint(ctx context.Context, ws WorkspaceKey, in NewEndpo
 	return e, secret, err
 }
 
+// recordEndpointChange has open dashboards read the endpoints again.
 func recordEndpointChange(tx *Tx, ws WorkspaceKey) {
 	tx.recordChange(Change{Workspace: ws, Kind: ConfigChanged, Part: PartEndpoints})
 }
@@ -476,6 +482,7 @@ func (s *Store) TestEndpoint(ctx context.Context, ws WorkspaceKey, id uuid.UUID)
 	return d, err
 }
 
+// deliveryOf reads one delivery of an endpoint.
 func deliveryOf(tx *Tx, key EndpointKey, message uuid.UUID) (Delivery, error) {
 	return scanDelivery(func(dest ...any) error {
 		return tx.get(selectDelivery+` WHERE endpoint_id = $1 AND uuid = $2`, []any{key, message[:]}, dest...)

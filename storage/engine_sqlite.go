@@ -85,6 +85,7 @@ type versions struct {
 	everything bool
 }
 
+// workspaceVersion is the version of one workspace's rows.
 type workspaceVersion struct {
 	ws      WorkspaceKey
 	version int64
@@ -94,6 +95,7 @@ type workspaceVersion struct {
 type readPool uint8
 
 const (
+	// forLists serves lists and pages, which may be slow.
 	forLists readPool = iota
 	// forCredentials is apart, so that no slow list delays the look-up of a
 	// key, which comes before every decision.
@@ -154,6 +156,8 @@ func openSQLite(ctx context.Context, path string, migrations fs.FS) (e *sqliteEn
 	return e, status.Newest, nil
 }
 
+// connect opens the writer, the checkpointer and the readers. The writer comes first: it fails if
+// the file cannot be written, and that is the error to report.
 func (e *sqliteEngine) connect(ctx context.Context) error {
 	writer, err := sqlite.OpenConn(e.path)
 	if err != nil {
@@ -232,12 +236,21 @@ func (e *sqliteEngine) begin([]WorkspaceKey) (versions, error) {
 	return e.found, nil
 }
 
-func (e *sqliteEngine) conn() conn         { return e.writer }
+// conn is the writer's connection.
+func (e *sqliteEngine) conn() conn { return e.writer }
+
+// pipeline is nil: a statement in the same process has no round trip to save.
 func (e *sqliteEngine) pipeline() pipeline { return nil }
 
-func (e *sqliteEngine) savepoint() error  { return e.writer.Run("SAVEPOINT job") }
+// savepoint sets a job apart. It costs 3 to 4 % of a batch's time, and saves the batch from a job
+// that fails.
+func (e *sqliteEngine) savepoint() error { return e.writer.Run("SAVEPOINT job") }
+
+// rollbackTo undoes the job; the savepoint stays open until release.
 func (e *sqliteEngine) rollbackTo() error { return e.writer.Run("ROLLBACK TO job") }
-func (e *sqliteEngine) release() error    { return e.writer.Run("RELEASE job") }
+
+// release keeps what the job has done for the commit.
+func (e *sqliteEngine) release() error { return e.writer.Run("RELEASE job") }
 
 // commit leaves data_version as it was: one's own commits do not count.
 func (e *sqliteEngine) commit() (versions, error) {
@@ -247,6 +260,8 @@ func (e *sqliteEngine) commit() (versions, error) {
 	return e.found, nil
 }
 
+// rollback ends the transaction. If that fails, the state of the connection is unknown, and it is
+// replaced.
 func (e *sqliteEngine) rollback() error {
 	if err := e.writer.Run("ROLLBACK"); err != nil { // SQLite may have done so itself
 		return e.reopen(err)
@@ -262,17 +277,21 @@ func (e *sqliteEngine) reopen(cause error) error {
 	return errors.Join(ErrUnavailable, cause, e.writer.Reopen())
 }
 
+// committed tells the checkpointer that the WAL has grown.
 func (e *sqliteEngine) committed() { e.checkpointer.Committed() }
 
 // onDuty calls fn at once: the server holds a lock on the file.
 func (e *sqliteEngine) onDuty(ctx context.Context, fn func(context.Context), _ func(error)) { fn(ctx) }
 
+// shared is false: a lock on the file keeps a second server away.
 func (e *sqliteEngine) shared() bool { return false }
 
+// versions answers nothing: nobody shares the file. What other commands commit is seen by begin.
 func (e *sqliteEngine) versions(context.Context, []WorkspaceKey) (v versions, err error) {
 	return v, nil
 }
 
+// read runs fn in a read transaction of a pooled connection.
 func (e *sqliteEngine) read(ctx context.Context, from readPool, fn func(conn) error) (err error) {
 	pool := e.pools[from]
 	session, err := pool.Begin(ctx)
@@ -288,9 +307,13 @@ func (e *sqliteEngine) read(ctx context.Context, from readPool, fn func(conn) er
 	return fn(session)
 }
 
+// classify goes by SQLite's extended error code.
 func (e *sqliteEngine) classify(err error) error { return dbfile.Classify(err) }
-func (e *sqliteEngine) again(error) bool         { return false } // it has one writer at a time
-func (e *sqliteEngine) explain(err error) error  { return dbfile.OrNoSpace(err, e.path) }
+
+// again is always false.
+func (e *sqliteEngine) again(error) bool { return false } // it has one writer at a time
+// explain says which disk is full.
+func (e *sqliteEngine) explain(err error) error { return dbfile.OrNoSpace(err, e.path) }
 
 // SQLite reuses the pages of deleted rows, and its file never shrinks by
 // itself. New databases have incremental auto-vacuum, so that upkeep can move
@@ -301,6 +324,7 @@ func (e *sqliteEngine) explain(err error) error  { return dbfile.OrNoSpace(err, 
 // spaceReserve. Pages that retention frees are soon needed again.
 const spaceReserve = 16
 
+// space counts pages: those of the file, and those on its free list.
 func (e *sqliteEngine) space(tx *Tx) (Space, error) {
 	var pages, free, size, mode int64
 	err := errors.Join(
@@ -372,6 +396,7 @@ func (e *sqliteEngine) truncateWAL(ctx context.Context) (done bool, err error) {
 	return false, nil
 }
 
+// size reads the lengths of the database and its WAL from the file system.
 func (e *sqliteEngine) size() engineSize {
 	return engineSize{sizeOf(e.path), sizeOf(e.path + "-wal"), e.checkpointer.BlockedFor()}
 }
@@ -385,10 +410,12 @@ func sizeOf(path string) int64 {
 	return info.Size()
 }
 
+// backup copies the file beside the writer.
 func (e *sqliteEngine) backup(ctx context.Context, file string) (bytes int64, err error) {
 	return dbfile.Backup(ctx, e.path, file)
 }
 
+// verify opens the file with connections of its own, and pauses between queries.
 func (e *sqliteEngine) verify(ctx context.Context) (verify.Report, error) {
 	return verify.File(ctx, e.path, verify.Options{Migrations: e.migrations, Gentle: true})
 }

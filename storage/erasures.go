@@ -116,6 +116,8 @@ func (s *Store) EraseUsers(ctx context.Context) (finished int, err error) {
 	return finished, nil
 }
 
+// pendingErasures lists the erasures that have begun and not ended: an erasure of many runs takes
+// several transactions, and goes on after a restart.
 func (s *Store) pendingErasures(ctx context.Context) (begun []pendingErasure, err error) {
 	err = s.read(ctx, func(tx *Tx) error {
 		return tx.each(`SELECT e.workspace_id, e.user_id, e.external_id, u.external_id, e.began_at, e.before_run

@@ -53,6 +53,8 @@ type Grant struct {
 	RevokedAt  time.Time // zero while nobody has revoked it
 }
 
+// insertGrant lets later calls pass without a review: those of the run, those of the tool, or
+// repetitions of this very action, by its hash.
 func insertGrant(tx *Tx, ws WorkspaceKey, p pendingReview, g NewGrant, by string) error {
 	id := newID(tx.now)
 	var runID sql.NullInt64
@@ -321,6 +323,8 @@ func (r Review) Waits(now time.Time) bool {
 	return r.Resolution == 0 && now.Before(r.ExpiresAt) && now.Sub(last) <= waiterSilence
 }
 
+// selectReview reads what scanReview scans. Its joins find rows by their keys, and so cost the same
+// however many runs there are.
 const selectReview = `SELECT v.uuid, r.uuid, v.step_uuid, u.external_id, p.name, v.policy_version, pv.definition, v.resolution,
 		s.type, s.tool_name, m.name, y.input_data, v.action_hash, v.expires_at, coalesce(v.decided_at, 0),
 		coalesce(v.decided_by, ''), v.note, coalesce(v.last_poll_at, 0), g.uuid, coalesce(r.title, ''), r.step_count, r.spend_nanos
@@ -332,6 +336,7 @@ const selectReview = `SELECT v.uuid, r.uuid, v.step_uuid, u.external_id, p.name,
 	LEFT JOIN grants g ON g.id = v.grant_id
 	WHERE v.workspace_id = $1`
 
+// scanReview scans a review as it is listed and answered.
 func scanReview(rows scanner) (v Review, err error) {
 	var expires, decided, polled int64
 	var definition, input sql.NullString

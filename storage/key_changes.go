@@ -187,6 +187,8 @@ type keyUse struct{ keys sync.Map } // KeyID to *lastUse
 // lastUse counts in minutes since 1970.
 type lastUse struct{ minute, written atomic.Int64 }
 
+// millisPerMinute is how precisely last_used_at is kept: a key's row is written once a minute at
+// most.
 const millisPerMinute = 60_000
 
 // KeyUsed records that a call was made with a key, to the minute.

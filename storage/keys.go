@@ -135,6 +135,7 @@ func (s *Store) CachedKey(prefix string) (Credential, bool) { return s.cachedKey
 // InvalidateKey has the next call with that key looked up.
 func (s *Store) InvalidateKey(prefix string) { s.cachedKeys.Remove(prefix) }
 
+// selectKey reads what scanKey scans.
 const selectKey = `SELECT id, uuid, prefix, label, scope, created_at, revoked_at, expires_at, last_used_at FROM api_keys
 	WHERE workspace_id = $1`
 
@@ -145,6 +146,7 @@ type storedKey struct {
 	end keyEnd
 }
 
+// scanKey scans a key, and more columns after it. Whether it has ended depends on now.
 func scanKey(now time.Time, scan func(...any) error, more ...any) (k storedKey, err error) {
 	var created int64
 	var used sql.NullInt64

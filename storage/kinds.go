@@ -143,6 +143,8 @@ func (r Repairs) Fields() (names []string) {
 	return names
 }
 
+// enumName returns the n-th name, counted from 1. A number that a newer release stored is shown as
+// such.
 func enumName(what string, n int, names ...string) string {
 	if n < 1 || n > len(names) {
 		return fmt.Sprintf("%s %d", what, n)
@@ -150,6 +152,7 @@ func enumName(what string, n int, names ...string) string {
 	return names[n-1]
 }
 
+// enumValue is the inverse of enumName; 0 for an unknown name.
 func enumValue(s string, words ...string) int {
 	for i, w := range words {
 		if w == s {
@@ -201,6 +204,7 @@ type parts struct {
 	reportedCost                                sql.NullInt64
 }
 
+// shown returns the parts as they are answered.
 func (p parts) shown() Parts {
 	return Parts{
 		Cached: p.cached, CacheWrite: p.cacheWrite, CacheWrite1h: p.cacheWrite1h, Reasoning: p.reasoning,
@@ -211,6 +215,7 @@ func (p parts) shown() Parts {
 // partPrices are the prices of the parts, in pico-USD a token.
 type partPrices struct{ cached, cacheWrite, cacheWrite1h, reasoning int64 }
 
+// partPricesOf returns the prices of a table that a step may be charged beside input and output.
 func partPricesOf(t prices.Table) partPrices {
 	return partPrices{
 		cached: int64(t.Price(prices.Cached)), cacheWrite: int64(t.Price(prices.CacheWrite)),

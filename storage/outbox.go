@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/google/uuid"
@@ -166,9 +167,11 @@ type Delivery struct {
 // At is when the event happened.
 func (d Delivery) At() time.Time { return idTime(d.ID) }
 
+// selectDelivery reads what scanDelivery scans.
 const selectDelivery = `SELECT uuid, event, data, state, due_at, attempts, attempted_at, coalesce(duration_ms, 0),
 	coalesce(sent, ''), coalesce(status, 0), coalesce(answer, ''), coalesce(problem, '') FROM deliveries`
 
+// scanDelivery scans a delivery with its latest attempt.
 func scanDelivery(scan func(...any) error) (d Delivery, err error) {
 	var due, attempted sql.NullInt64
 	var millis int64
@@ -399,3 +402,32 @@ func (tx *Tx) checkLimit(key WorkspaceKey, a limitAlert) error {
 	}
 	return tx.notify(key, notification{kind: BudgetThreshold, user: a.user, data: a.data})
 }
+
+// alert is what was told of something that lasts.
+type alert struct{ day, level, amount int64 }
+
+// readAlert reads what was told; zero for nothing.
+func readAlert(tx *Tx, ws WorkspaceKey, kind EventKind, subject string) (a alert, err error) {
+	err = tx.get(`SELECT day, level, amount FROM alerts WHERE workspace_id = $1 AND event = $2 AND subject = $3`,
+		[]any{ws, int64(kind), subject}, &a.day, &a.level, &a.amount)
+	return a, ignoreNotFound(err)
+}
+
+// saveAlert remembers what the workspace was last notified of, so that a threshold is reported once
+// a day and not with every step beyond it.
+func saveAlert(tx *Tx, ws WorkspaceKey, kind EventKind, subject string, a alert) error {
+	_, err := tx.exec(`INSERT INTO alerts (workspace_id, event, subject, day, level, amount) VALUES ($1, $2, $3, $4, $5, $6)
+		ON CONFLICT (workspace_id, event, subject)
+		DO UPDATE SET day = excluded.day, level = excluded.level, amount = excluded.amount`,
+		ws, int64(kind), subject, a.day, a.level, a.amount)
+	return err
+}
+
+// deleteAlert forgets a notification: the next time it is reported again.
+func deleteAlert(tx *Tx, ws WorkspaceKey, kind EventKind, subject string) error {
+	_, err := tx.exec(`DELETE FROM alerts WHERE workspace_id = $1 AND event = $2 AND subject = $3`, ws, int64(kind), subject)
+	return err
+}
+
+// userSubject is the subject of a user's alerts.
+func userSubject(id int64) string { return "user:" + strconv.FormatInt(id, 10) }

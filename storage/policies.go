@@ -33,6 +33,8 @@ type policySet struct {
 // of the writer; see policyEvaluation.
 type policySets = lru.Cache[policySetKey, *policySet]
 
+// policySetKey names a state of a workspace's policies. A change makes a new version, so a set in
+// the cache is never outdated, only unused.
 type policySetKey struct {
 	ws      WorkspaceKey
 	version int64
@@ -41,6 +43,7 @@ type policySetKey struct {
 // policySetsKept is for how many workspaces compiled policies are kept.
 const policySetsKept = 1024
 
+// newPolicySets returns an empty cache of compiled policies, which readers share with the writer.
 func newPolicySets() *policySets {
 	sets, err := lru.New[policySetKey, *policySet](policySetsKept)
 	if err != nil {
@@ -264,6 +267,8 @@ type policyRow struct {
 	definition              []byte // nil when it is deleted
 }
 
+// findPolicy reads a policy's current version by its name. A deleted one is found too, with a nil
+// definition: its name may be used again, and its versions go on.
 func findPolicy(tx *Tx, ws WorkspaceKey, name string) (p policyRow, err error) {
 	var definition sql.NullString
 	err = tx.get(`SELECT p.id, p.version, p.counts_from, v.definition
@@ -335,6 +340,7 @@ func (s *Store) DeletePolicy(ctx context.Context, ws WorkspaceKey, name string) 
 	})
 }
 
+// roomForPolicy returns ErrTooManyPolicies if the workspace has as many as it may.
 func roomForPolicy(tx *Tx, ws WorkspaceKey) error {
 	var n int64
 	err := tx.get(`SELECT count(*) FROM policies WHERE workspace_id = $1 AND is_deleted = 0`, []any{ws}, &n)

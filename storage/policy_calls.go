@@ -34,6 +34,8 @@ type policyEvaluation struct {
 	attempts int
 }
 
+// Error makes a policyEvaluation an error, so that it rolls the job back like any other. No caller
+// of Store ever sees it.
 func (*policyEvaluation) Error() string { return "a policy is to be evaluated" }
 
 // maxEvaluations is how often a decision is put off because the run has moved on
@@ -148,6 +150,8 @@ func actionHash(in NewStep) [sha256.Size]byte {
 // ask evaluates the policies that match the call, and completes the decision. It is called only if
 // no rule has objected. It fails with a *policyEvaluation if conditions are still to be evaluated.
 func (p *policyCall) ask(tx *Tx, d guard.Decision) (guard.Decision, error) {
+	// An index finds them: a workspace with a thousand policies costs hardly more than one with
+	// ten.
 	rules := p.set.Matching(&p.facts)
 	if len(rules) == 0 {
 		return d, nil
@@ -305,6 +309,8 @@ const (
 	outcomeGranted = 5
 )
 
+// outcome returns what is stored about a policy's part in the decision. A policy that objects may
+// still only be logged, or be met by a grant.
 func (p *policyCall) outcome(i int, d guard.Decision) int64 {
 	state := &p.states[i]
 	switch {
@@ -478,8 +484,6 @@ func (r *cachedRun) loadFacts(tx *Tx, set *policySet) error {
 	return nil
 }
 
-func shortHash(hash [sha256.Size]byte) uint64 { return binary.BigEndian.Uint64(hash[:]) }
-
 // remember appends the action to the run's history, in which repeats are found.
 func (r *cachedRun) remember(p *policyCall) {
 	if p == nil || !p.set.NeedsRepeats() {
@@ -487,14 +491,4 @@ func (r *cachedRun) remember(p *policyCall) {
 	}
 	h := append(r.facts.history, shortHash(p.hash))
 	r.facts.history, r.historyChanged = h[max(0, len(h)-policies.History):], true
-}
-
-func (r *cachedRun) saveHistory(tx *Tx) error {
-	history := make([]byte, 0, 8*len(r.facts.history))
-	for _, hash := range r.facts.history {
-		history = binary.BigEndian.AppendUint64(history, hash)
-	}
-	err := tx.queue(`INSERT INTO run_actions (run_id, history) VALUES ($1, $2)
-		ON CONFLICT (run_id) DO UPDATE SET history = excluded.history`, r.id, history)
-	return err
 }

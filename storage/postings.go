@@ -24,6 +24,7 @@ type usage struct {
 	costCapped  bool          // the cost was capped
 }
 
+// tokens returns how many tokens are booked.
 func (u usage) tokens() int64 { return u.booked.prompt + u.booked.completion }
 
 // capped reports whether less is booked than was used.
@@ -70,6 +71,7 @@ type amounts struct {
 	callsWithoutUsage             int64
 }
 
+// minus subtracts field by field; amounts{}.minus(g) takes g back.
 func (f amounts) minus(g amounts) amounts {
 	return amounts{
 		spend: f.spend - g.spend, prompt: f.prompt - g.prompt, completion: f.completion - g.completion,
@@ -90,6 +92,8 @@ type contribution struct {
 	completedDay int64
 }
 
+// counted computes what the step, as it is now, contributes to the counters. It must agree with the
+// queries of storage/verify/ledger.go, which compute the same from the rows.
 func (row *stepRow) counted() contribution {
 	c := contribution{
 		model: row.model, bookedDay: row.bookedDay.Int64, minute: row.minute(),
@@ -216,6 +220,9 @@ func (p *postings) book(tx *Tx) {
 	}
 }
 
+// book moves the counters of the day, the user, the model, the key and the tags, and those of the
+// run. It cannot fail: add has loaded all of them. A row is written only if it changes, since each
+// is a page to write.
 func (b posting) book(tx *Tx) {
 	b.run.book(tx, b.amounts)
 	b.day.spend += b.spend
@@ -254,6 +261,7 @@ func (b posting) book(tx *Tx) {
 	tx.cache.markDirty(b.modelDay)
 }
 
+// book adds to the run's own counters.
 func (r *cachedRun) book(tx *Tx, f amounts) {
 	r.spend += f.spend
 	r.promptTokens += f.prompt
@@ -265,3 +273,82 @@ func (r *cachedRun) book(tx *Tx, f amounts) {
 	}
 	tx.cache.markDirty(r)
 }
+
+// maxTagValues is how many values of tags a workspace's day is counted by.
+const maxTagValues = 1000
+
+// tagDayKey names the day of one value of a tag.
+type tagDayKey struct {
+	dayKey
+	Tag
+}
+
+// cachedTagDay is what the runs with a tag used on a day.
+type cachedTagDay struct {
+	cached
+	tagDayKey
+	spend, prompt, completion int64
+	runs, blockedRuns         int64
+	admitted                  bool // it has a row, or will have
+	values                    *cachedTagValues
+}
+
+// loadTagDay reads the day of a tag's value. admitted tells whether it has a row: a day is counted
+// by a bounded number of values.
+func loadTagDay(tx *Tx, key tagDayKey) (*cachedTagDay, error) {
+	d := &cachedTagDay{tagDayKey: key}
+	err := tx.get(`SELECT spend_nanos, prompt_tokens, completion_tokens, run_count, blocked_run_count
+		FROM tag_days WHERE workspace_id = $1 AND day = $2 AND key = $3 AND value = $4`,
+		[]any{key.ws, key.day, key.Key, key.Value}, &d.spend, &d.prompt, &d.completion, &d.runs, &d.blockedRuns)
+	d.admitted = err == nil
+	return d, ignoreNotFound(err)
+}
+
+// book moves the figures, unless the day has too many values already: those
+// that come later are counted in the workspace's day alone.
+func (d *cachedTagDay) book(tx *Tx, f amounts, runs, blockedRuns int64) {
+	if !d.admitted {
+		if d.values.n >= maxTagValues {
+			return
+		}
+		d.values.n++
+		d.admitted = true
+	}
+	d.spend += f.spend
+	d.prompt += f.prompt
+	d.completion += f.completion
+	d.runs += runs
+	d.blockedRuns += blockedRuns
+	tx.cache.markDirty(d)
+}
+
+// save deletes the row when an erasure has taken all of it.
+func (d *cachedTagDay) save(tx *Tx) error {
+	if d.spend == 0 && d.prompt == 0 && d.completion == 0 && d.runs == 0 && d.blockedRuns == 0 {
+		_, err := tx.exec(`DELETE FROM tag_days WHERE workspace_id = $1 AND day = $2 AND key = $3 AND value = $4`,
+			d.ws, d.day, d.Key, d.Value)
+		return err
+	}
+	return tx.queueOne(`INSERT INTO tag_days
+			(workspace_id, day, key, value, spend_nanos, prompt_tokens, completion_tokens, run_count, blocked_run_count)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (workspace_id, day, key, value)
+		DO UPDATE SET spend_nanos = excluded.spend_nanos, prompt_tokens = excluded.prompt_tokens,
+			completion_tokens = excluded.completion_tokens, run_count = excluded.run_count,
+			blocked_run_count = excluded.blocked_run_count`,
+		d.ws, d.day, d.Key, d.Value, d.spend, d.prompt, d.completion, d.runs, d.blockedRuns)
+}
+
+// cachedTagValues is how many values of tags a day is counted by.
+type cachedTagValues struct {
+	cached
+	n int64
+}
+
+// loadTagValues counts the values of tags that a day keeps already.
+func loadTagValues(tx *Tx, key dayKey) (*cachedTagValues, error) {
+	v := &cachedTagValues{}
+	return v, tx.get(`SELECT count(*) FROM tag_days WHERE workspace_id = $1 AND day = $2`, []any{key.ws, key.day}, &v.n)
+}
+
+// save has nothing to write: the number is that of the rows in tag_days.
+func (v *cachedTagValues) save(*Tx) error { return nil }

@@ -41,6 +41,8 @@ func (p *ModelPrice) targets(rates *string) []any {
 	return []any{&p.Input, &p.Output, rates, &p.SameAs, &p.Active}
 }
 
+// setRates parses an entry's rates: all of its prices as one text, if it has more than input and
+// output.
 func (p *ModelPrice) setRates(text string) error {
 	if text == "" {
 		return nil
@@ -106,6 +108,7 @@ func storedPriceAttributes(tx *Tx, ws WorkspaceKey, model int64) (attributes, er
 	return priceAttributes(p), err
 }
 
+// priceAttributes is what the audit log records of a price.
 func priceAttributes(p ModelPrice) attributes {
 	if p.SameAs != "" {
 		return attributes{"same_as": p.SameAs, "is_active": p.Active}
@@ -210,6 +213,8 @@ type cachedPoint struct {
 	pricePoint
 }
 
+// loadPoint reads the prices that steps were charged with. Steps refer to a point instead of
+// repeating its text.
 func loadPoint(tx *Tx, key idKey) (*cachedPoint, error) {
 	p := &cachedPoint{pricePoint: pricePoint{id: key.id}}
 	var rates string
@@ -226,6 +231,7 @@ func loadPoint(tx *Tx, key idKey) (*cachedPoint, error) {
 	return p, err
 }
 
+// save has nothing to write: a point never changes.
 func (p *cachedPoint) save(*Tx) error { return nil }
 
 // intern finds or makes the row that a workspace's steps at these prices share.
@@ -268,6 +274,7 @@ type cachedModel struct {
 	from, until time.Time
 }
 
+// loadModel finds a model's price: the workspace's own entry, or the catalogue's.
 func loadModel(tx *Tx, key idKey) (*cachedModel, error) {
 	m := &cachedModel{}
 	var name string
@@ -278,6 +285,7 @@ func loadModel(tx *Tx, key idKey) (*cachedModel, error) {
 	return m, m.findPrice(tx, key.ws, name)
 }
 
+// save has nothing to write: prices are changed by SQL, which invalidates.
 func (m *cachedModel) save(*Tx) error { return nil }
 
 // holds reports whether the price is still, or already, that of a moment.
@@ -351,6 +359,7 @@ type ownEntry struct {
 	sameAs        sql.NullString
 }
 
+// all returns the entry's rates, whichever way they are stored.
 func (e ownEntry) all() (prices.Rates, error) {
 	if e.rates.Valid {
 		return prices.ParseRates(e.rates.String)
@@ -358,12 +367,14 @@ func (e ownEntry) all() (prices.Rates, error) {
 	return twoPrices(e.input, e.output), nil
 }
 
+// twoPrices are the rates of an entry that has only an input and an output price.
 func twoPrices(input, output plans.Price) (r prices.Rates) {
 	r.Set(prices.Input, input)
 	r.Set(prices.Output, output)
 	return r
 }
 
+// activeEntry reads the workspace's entry for a model, unless it is switched off.
 func activeEntry(tx *Tx, ws WorkspaceKey, name string) (e ownEntry, err error) {
 	err = tx.get(`SELECT coalesce(input_picos, 0), coalesce(output_picos, 0), rates, same_as FROM models
 		WHERE workspace_id = $1 AND name = $2 AND is_active = 1 AND (input_picos IS NOT NULL OR same_as IS NOT NULL)`,

@@ -59,6 +59,7 @@ type replaying struct {
 	pending replayedSteps
 }
 
+// replayedRun is what policies may ask about a run of the past.
 type replayedRun struct {
 	id       int64
 	uuid     uuid.UUID
@@ -104,6 +105,9 @@ func (r *replaying) load() (spans []replayedSpan, err error) {
 	return spans, err
 }
 
+// loadSpans finds the segments with steps in the window, and splits the old steps, which lie
+// outside segments, by their runs. Each span is then read and sorted by itself, which bounds the
+// memory.
 func (r *replaying) loadSpans(tx *Tx, before uuid.UUID, add func(replayedSpan)) error {
 	const ofRuns = `FROM runs r JOIN run_segments l ON l.run_id = r.id
 		WHERE r.workspace_id = $1 AND r.uuid < $2 AND r.last_call_at >= $3`
@@ -129,6 +133,8 @@ func (r *replaying) loadSpans(tx *Tx, before uuid.UUID, add func(replayedSpan)) 
 	})
 }
 
+// loadRuns reads the runs of the window. Metadata is read only if a policy asks for it. Denied
+// starts are left out: they never ran.
 func (r *replaying) loadRuns(tx *Tx, before uuid.UUID) error {
 	metadata := `NULL`
 	if r.needs.NeedsTags() || r.needs.NeedsMetadata() {
@@ -160,6 +166,7 @@ func (r *replaying) loadRuns(tx *Tx, before uuid.UUID) error {
 		})
 }
 
+// loadSteps reads the steps of a span, and emits them in the order in which they were asked for.
 func (r *replaying) loadSteps(span replayedSpan) error {
 	input, join := `NULL, 0`, ``
 	args := []any{span.segment, span.fromRun, span.toRun, r.from, r.to, int64(StepBlocked)}
@@ -190,6 +197,8 @@ func (r *replaying) loadSteps(span replayedSpan) error {
 	})
 }
 
+// needsInput reports whether the steps' inputs are needed: for a condition, or to recognize
+// repeats.
 func (r *replaying) needsInput() bool { return r.needs.NeedsInput() || r.needs.NeedsRepeats() }
 
 // emit tells what happened before a time.
@@ -206,6 +215,7 @@ func (r *replaying) emit(until int64) error {
 	return r.emitStarts(until)
 }
 
+// emitStarts emits the starts of runs before a time, so that starts and steps come in one order.
 func (r *replaying) emitStarts(until int64) error {
 	for len(r.starts) > 0 && r.starts[0].started < until {
 		e, err := r.event(r.starts[0], r.starts[0].started)
@@ -221,6 +231,7 @@ func (r *replaying) emitStarts(until int64) error {
 	return nil
 }
 
+// event returns the facts of a run as they were at a time.
 func (r *replaying) event(run *replayedRun, at int64) (*policies.Event, error) {
 	e := &policies.Event{At: time.UnixMilli(at).UTC()}
 	e.Run, e.User, e.Tags, e.Metadata = run.text, run.user, run.tags, run.metadata
@@ -234,6 +245,7 @@ func (r *replaying) event(run *replayedRun, at int64) (*policies.Event, error) {
 	return e, nil
 }
 
+// emitStep passes a step on with the usage that was reported of it.
 func (r *replaying) emitStep(s *replayedStep) error {
 	e, err := r.event(s.run, s.at)
 	if err != nil {
@@ -276,6 +288,8 @@ func (r *replaying) payload(query string, args ...any) (text sql.NullString, err
 // replayedSteps is a heap by time, and by id where that is the same.
 type replayedSteps []replayedStep
 
+// Len, Less and Swap sort steps by time. Steps of one millisecond are sorted by their id, so that a
+// replay always gives the same result.
 func (s replayedSteps) Len() int { return len(s) }
 
 func (s replayedSteps) Less(i, j int) bool {

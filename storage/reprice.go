@@ -51,6 +51,7 @@ type RepricedDay struct {
 // Difference is by how much all has become dearer.
 func (r Repriced) Difference() plans.Money { return r.After - r.Before }
 
+// add counts one step's change in the totals and on its day.
 func (r *Repriced) add(c priceChange) {
 	r.Steps++
 	r.Before, r.After = r.Before+c.before, r.After+c.after
@@ -74,13 +75,16 @@ type stepPlace struct {
 	step    uuid.UUID
 }
 
+// stepPlaceSize is the length of a place in a cursor: run, segment, step.
 const stepPlaceSize = len(uuid.UUID{}) + 8 + len(uuid.UUID{})
 
+// cursor encodes the place to continue from.
 func (p stepPlace) cursor(ws WorkspaceKey) string {
 	key := binary.BigEndian.AppendUint64(slices.Clone(p.run[:]), uint64(p.segment))
 	return cursor(listReprice, int64(ws), append(key, p.step[:]...))
 }
 
+// parseStepPlace decodes a cursor; an empty one is the beginning.
 func parseStepPlace(ws WorkspaceKey, text string) (p stepPlace, err error) {
 	if text == "" {
 		return p, nil
@@ -220,11 +224,13 @@ func (j *repricing) modelID(tx *Tx) (id int64, err error) {
 	return id, err
 }
 
+// runPlace names a run inside and outside of the database.
 type runPlace struct {
 	id   int64
 	uuid uuid.UUID
 }
 
+// runsFrom lists the next runs by id, which is by their start.
 func runsFrom(tx *Tx, ws WorkspaceKey, first uuid.UUID) (runs []runPlace, err error) {
 	err = tx.each(`SELECT id, uuid FROM runs WHERE workspace_id = $1 AND uuid >= $2 ORDER BY uuid LIMIT $3`,
 		[]any{ws, first[:], repriceRuns}, func(rows scanner) error {

@@ -23,6 +23,7 @@ const (
 	Bypassed   Resolution = 6 // the agent has not waited
 )
 
+// resolutions are the names of the Resolution values, in their order.
 func resolutions() []string {
 	return []string{"approved", "denied", "expired", "cancelled", "superseded", "bypassed"}
 }
@@ -82,10 +83,13 @@ func (p *pendingReview) waits(now time.Time) bool {
 	return now.UnixMilli()-max(p.requestedAt, p.lastPollAt) <= waiterSilence.Milliseconds()
 }
 
+// selectPendingReview reads what scanPendingReview scans.
 const selectPendingReview = `SELECT v.id, v.uuid, v.run_id, v.segment, r.uuid, v.step_uuid, v.policy_id, v.policy_version,
 		v.resolution, v.expires_at, coalesce(v.last_poll_at, 0)
 	FROM reviews v JOIN runs r ON r.id = v.run_id `
 
+// scanPendingReview scans what the writer needs in order to resolve a review. When it was asked for
+// is in its UUIDv7.
 func scanPendingReview(rows scanner) (p pendingReview, err error) {
 	err = rows.Scan(&p.id, &p.uuid, &p.runID, &p.segment, &p.run, &p.step, &p.policyID, &p.version,
 		&p.resolution, &p.expiresAt, &p.lastPollAt)
@@ -134,6 +138,7 @@ type reviewsClosing struct {
 	calls     limitPostings // of it
 }
 
+// closingStep is a step whose review is resolved, with what apply changes in the cache.
 type closingStep struct {
 	pendingReview
 	as     Resolution
@@ -261,6 +266,7 @@ func (b *broadcast) wait() <-chan struct{} {
 	return b.next
 }
 
+// notify wakes everybody who waits.
 func (b *broadcast) notify() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -294,6 +300,8 @@ func (s *Store) PollReview(ctx context.Context, ws WorkspaceKey, id uuid.UUID) (
 	return s.Review(ctx, ws, id)
 }
 
+// pollReview notes that an agent asks about its review. Who no longer asks has given up, and an
+// approval would come too late. An expired review is resolved here, without waiting for the job.
 func pollReview(tx *Tx, ws WorkspaceKey, id uuid.UUID) error {
 	p, err := findReview(tx, ws, id)
 	if err != nil || p.resolution != 0 {
@@ -313,6 +321,7 @@ func pollReview(tx *Tx, ws WorkspaceKey, id uuid.UUID) error {
 	return nil
 }
 
+// expireReview denies a step whose review nobody decided in time.
 func expireReview(tx *Tx, ws WorkspaceKey, p pendingReview) error {
 	w, err := tx.cache.workspaces.get(tx, ws)
 	if err != nil {
@@ -370,6 +379,8 @@ func (s *Store) DecideReview(ctx context.Context, ws WorkspaceKey, id uuid.UUID,
 	return s.Review(ctx, ws, id)
 }
 
+// decideReview approves or denies a step. A review is decided once: who comes second gets the first
+// decision.
 func decideReview(tx *Tx, ws WorkspaceKey, id uuid.UUID, v Verdict, actor Actor) error {
 	p, err := findReview(tx, ws, id)
 	if err != nil || p.resolution != 0 {

@@ -37,6 +37,8 @@ func tagsOf(metadata []byte) (tags []Tag) {
 	return tags
 }
 
+// saveTags stores a run's tags, each with the workspace, so that the index of tags finds runs
+// without a join.
 func saveTags(tx *Tx, ws WorkspaceKey, r *cachedRun, id uuid.UUID, tags []Tag) error {
 	for _, t := range tags {
 		err := tx.queue(`INSERT INTO run_tags (run_id, key, value, workspace_id, run_uuid) VALUES ($1, $2, $3, $4, $5)`,
@@ -49,6 +51,7 @@ func saveTags(tx *Tx, ws WorkspaceKey, r *cachedRun, id uuid.UUID, tags []Tag) e
 	return nil
 }
 
+// loadTags reads a run's tags in the order of their keys.
 func loadTags(tx *Tx, runID int64) (tags []Tag, err error) {
 	return tags, tx.each(`SELECT key, value FROM run_tags WHERE run_id = $1 ORDER BY key`, []any{runID}, func(rows scanner) error {
 		var t Tag
@@ -128,9 +131,12 @@ func eraseTags(tx *Tx, key runKey) error {
 type termKind int64
 
 const (
-	termWord  termKind = 1
+	// termWord is a word of a title, a user or an error.
+	termWord termKind = 1
+	// termModel is a model that a step named or reported.
 	termModel termKind = 2
-	termTool  termKind = 3
+	// termTool is a tool that a step called.
+	termTool termKind = 3
 )
 
 const (
@@ -166,6 +172,7 @@ func addTerm(tx *Tx, runID int64, kind termKind, term string) error {
 	return err
 }
 
+// addWords adds the words of some texts to a run's terms.
 func addWords(tx *Tx, runID int64, texts ...string) error {
 	for _, text := range texts {
 		for _, word := range wordsOf(text) {
@@ -234,6 +241,8 @@ func (s *Store) indexTitles(ctx context.Context) (done int, err error) {
 	}
 }
 
+// indexTitlesChunk adds the words of the next runs' titles and users, and moves the index's
+// position behind them in the same transaction: a crash repeats nothing and leaves nothing out.
 func indexTitlesChunk(tx *Tx) (n int, err error) {
 	after, _, err := indexPosition(tx)
 	if err != nil {
@@ -270,6 +279,7 @@ func markUnindexed(tx *Tx, runID int64, step uuid.UUID) error {
 	return err
 }
 
+// indexReports adds the terms of steps that were reported since, chunk by chunk.
 func (s *Store) indexReports(ctx context.Context) error {
 	for {
 		var more bool
@@ -292,6 +302,8 @@ func (s *Store) indexReports(ctx context.Context) error {
 	}
 }
 
+// indexReportsChunk takes some steps off the list of unindexed ones and adds the words of their
+// errors and the names of their models.
 func indexReportsChunk(tx *Tx) (n int, err error) {
 	type report struct {
 		runID        int64
@@ -408,6 +420,8 @@ func (s *Store) readSegment(tx *Tx) (at indexedSegment, terms []runTerm, last bo
 	return at, terms, at.segment == newest, err
 }
 
+// addTerms stores terms in transactions of a bounded size, so that no decision waits long behind
+// one.
 func (s *Store) addTerms(ctx context.Context, terms []runTerm) error {
 	for len(terms) > 0 {
 		err := s.runUpkeep(ctx, modeCached, func(tx *Tx) (bool, error) {

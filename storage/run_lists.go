@@ -57,6 +57,7 @@ type RunFilter struct {
 	Order         RunOrder
 }
 
+// selectRun reads what scanRun scans; $1 is the workspace.
 const selectRun = `SELECT r.uuid, u.external_id, r.title, r.status, r.deny_reason, r.started_at, r.ended_at, r.ended_by,
 		r.step_count, r.blocked_step_count, r.prompt_tokens, r.completion_tokens, r.spend_nanos,
 		r.unpriced_tokens, r.calls_without_usage, r.last_call_at
@@ -237,6 +238,7 @@ func roundUp(t time.Time) time.Time {
 	return t
 }
 
+// scanRun scans a run as lists show it, and more columns after it.
 func scanRun(scan func(...any) error, more ...any) (Run, error) {
 	var r Run
 	var started, lastCall int64

@@ -100,6 +100,7 @@ func newSearch(tx *Tx, ws WorkspaceKey, f RunFilter, before, from uuid.UUID) *ru
 	return q
 }
 
+// arg adds an argument and returns its placeholder. Values never become part of the SQL text.
 func (q *runSearch) arg(value any) string {
 	q.args = append(q.args, value)
 	return "$" + strconv.Itoa(len(q.args))
@@ -114,6 +115,7 @@ func (q *runSearch) column(condition string) {
 	q.checks = append(q.checks, "r."+condition)
 }
 
+// columns adds the filters that are columns of the run itself.
 func (q *runSearch) columns(f RunFilter) {
 	if f.Status != 0 {
 		q.column("status = " + q.arg(int64(f.Status)))
@@ -168,6 +170,8 @@ func (q *runSearch) texts(text string) {
 	q.sets, q.checks = append(q.sets, sets...), append(q.checks, checks...)
 }
 
+// words returns, for each word of the search, a query for the runs that have it as a set, and a
+// check of one run: the planner gets whichever is cheaper. A word matches terms that begin with it.
 func (q *runSearch) words(words []string) (sets, checks []string) {
 	for _, word := range words {
 		kind, low, high := q.arg(int64(termWord)), q.arg(word), q.arg(word+"\U0010ffff")
@@ -295,14 +299,19 @@ type searchPlace struct {
 	id    uuid.UUID
 }
 
+// searchPlaceSize is the length of a place in a cursor: the filter's fingerprint, the value sorted
+// by, the run.
 const searchPlaceSize = 8 + 8 + 16
 
+// cursor encodes the place. It carries the filter's fingerprint, because a place means nothing in
+// another list.
 func (p searchPlace) cursor(ws WorkspaceKey, f RunFilter) string {
 	sum := f.fingerprint()
 	key := binary.BigEndian.AppendUint64(sum[:], uint64(p.value))
 	return cursor(listRunSearch, int64(ws), append(key, p.id[:]...))
 }
 
+// parseSearchCursor decodes a cursor: ErrBadCursor if it belongs to another filter.
 func parseSearchCursor(ws WorkspaceKey, f RunFilter) (p searchPlace, err error) {
 	key, err := parseCursor(listRunSearch, int64(ws), f.Cursor, searchPlaceSize)
 	if err != nil {
@@ -419,18 +428,21 @@ type RunBucket struct {
 	RunSums
 }
 
+// selectSums counts and sums up runs, in the order of RunSums.dest.
 const selectSums = `SELECT count(*), coalesce(sum(CASE WHEN r.deny_reason IS NOT NULL THEN 1 ELSE 0 END), 0),
 		coalesce(sum(r.blocked_step_count + CASE WHEN r.status = 4 AND r.ended_by IS NULL THEN 1 ELSE 0 END), 0),
 		coalesce(sum(r.spend_nanos), 0), coalesce(sum(r.unpriced_tokens), 0),
 		coalesce(sum(CASE WHEN r.status = 1 THEN 1 ELSE 0 END), 0), coalesce(sum(CASE WHEN r.status = 2 THEN 1 ELSE 0 END), 0),
 		coalesce(sum(CASE WHEN r.status = 3 THEN 1 ELSE 0 END), 0), coalesce(sum(CASE WHEN r.status = 4 THEN 1 ELSE 0 END), 0)`
 
+// dest returns where the columns of selectSums are scanned to.
 func (t *RunSums) dest() []any {
 	return []any{
 		&t.Runs, &t.DeniedRuns, &t.Denials, &t.Spend, &t.UnpricedTokens, &t.Running, &t.Completed, &t.Failed, &t.Blocked,
 	}
 }
 
+// add adds up sums of different runs.
 func (t *RunSums) add(u RunSums) {
 	t.Runs += u.Runs
 	t.DeniedRuns += u.DeniedRuns

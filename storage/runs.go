@@ -3,6 +3,8 @@ package storage
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
 	"encoding/json"
 	"strings"
 	"time"
@@ -37,6 +39,8 @@ func (s *Store) StartRun(ctx context.Context, c Caller, in NewRun, decide Decide
 // read takes from the metadata what is stored apart.
 func (in *NewRun) read() { in.title, in.tags = titleOf(in.Metadata), tagsOf(in.Metadata) }
 
+// startRun does StartRun's work within the writer's transaction: the replay of an earlier answer
+// first, then the user, the rules, the policies, the rows, and at last what is cached.
 func startRun(tx *Tx, c Caller, in NewRun, decide Decider, e *policyEvaluation) (Answer, error) {
 	ws, err := authorize(tx, c)
 	if err != nil {
@@ -103,6 +107,8 @@ func addUser(tx *Tx, ws *cachedWorkspace, externalID string) (decisionState, err
 	return loadState(tx, ws, id)
 }
 
+// insertRun stores the run. A denied start is a row too, with status BLOCKED: it counts as a
+// denial, and the page of runs shows it.
 func insertRun(tx *Tx, c Caller, userID int64, in NewRun, d guard.Decision) (uuid.UUID, *cachedRun, error) {
 	id, now := newID(tx.now), tx.now.UnixMilli()
 	r := &cachedRun{userID: userID, keyID: c.Key, status: RunRunning, lastCallAt: now}
@@ -178,6 +184,8 @@ func (s *Store) EndRun(ctx context.Context, c Caller, id uuid.UUID, status RunSt
 	return end, err
 }
 
+// endRun ends a run. Ending it again with the same status changes nothing; an agent's own end
+// replaces that of the idle timeout, which only guessed.
 func endRun(tx *Tx, c Caller, id uuid.UUID, status RunStatus, by EndedBy) (RunEnd, error) {
 	ws, r, err := authorizeReport(tx, c, id)
 	if err != nil {
@@ -355,4 +363,19 @@ func cutTitle(text []rune) string {
 		}
 	}
 	return strings.TrimRight(string(cut), " ") + "…"
+}
+
+// shortHash is the part of an action's hash that a run's history keeps: 8 bytes are enough to count
+// repeats.
+func shortHash(hash [sha256.Size]byte) uint64 { return binary.BigEndian.Uint64(hash[:]) }
+
+// saveHistory stores the hashes of the run's latest actions, the oldest first, 8 bytes each.
+func (r *cachedRun) saveHistory(tx *Tx) error {
+	history := make([]byte, 0, 8*len(r.facts.history))
+	for _, hash := range r.facts.history {
+		history = binary.BigEndian.AppendUint64(history, hash)
+	}
+	err := tx.queue(`INSERT INTO run_actions (run_id, history) VALUES ($1, $2)
+		ON CONFLICT (run_id) DO UPDATE SET history = excluded.history`, r.id, history)
+	return err
 }

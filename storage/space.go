@@ -116,16 +116,19 @@ type histogram struct {
 	sum    atomic.Int64
 }
 
+// newHistogram returns a histogram with these upper bounds, and a last bucket for everything above.
 func newHistogram(bounds ...int64) *histogram {
 	return &histogram{bounds: bounds, counts: make([]atomic.Uint64, len(bounds)+1)}
 }
 
+// observe counts one value. It takes no lock; a scrape may see the count before the sum.
 func (h *histogram) observe(n int64) {
 	i, _ := slices.BinarySearch(h.bounds, n)
 	h.counts[i].Add(1)
 	h.sum.Add(n)
 }
 
+// distribution returns a copy for the metrics.
 func (h *histogram) distribution() Distribution {
 	d := Distribution{Bounds: h.bounds, Counts: make([]uint64, len(h.counts)), Sum: h.sum.Load()}
 	for i := range h.counts {
@@ -154,6 +157,8 @@ type stats struct {
 	batches, transactions, commits *histogram
 }
 
+// newStats returns the store's histograms. Durations are in nanoseconds; their buckets are close
+// together around the usual commit of about a millisecond.
 func newStats() *stats {
 	const us, ms = int64(time.Microsecond), int64(time.Millisecond)
 	durations := []int64{

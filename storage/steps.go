@@ -38,6 +38,9 @@ func (s *Store) CreateStep(ctx context.Context, c Caller, run uuid.UUID, in NewS
 	return a, err
 }
 
+// createStep does CreateStep's work within the writer's transaction: it loads the state, asks the
+// rules, then the policies, and stores the step with its counters. A denied step is stored like an
+// allowed one.
 func createStep(tx *Tx, c Caller, run uuid.UUID, in NewStep, decide Decider, e *policyEvaluation) (Answer, error) {
 	ws, r, state, err := loadRunState(tx, c, run)
 	if err != nil {
@@ -96,6 +99,7 @@ func deniesUnpriced(tx *Tx, ws WorkspaceKey, in NewStep) (bool, error) {
 	return price == nil, err
 }
 
+// recordStepChange publishes the step after the commit, as a denial or a review if it is one.
 func recordStepChange(tx *Tx, ws WorkspaceKey, runID int64, id, review uuid.UUID, d guard.Decision) {
 	c := Change{Workspace: ws, Kind: RunProgressed, Run: runID}
 	if d.Review {
@@ -107,6 +111,8 @@ func recordStepChange(tx *Tx, ws WorkspaceKey, runID int64, id, review uuid.UUID
 	tx.recordChange(c)
 }
 
+// insertStep stores the step's row, and its input apart from it. The input of a user who was erased
+// is not stored.
 func insertStep(tx *Tx, ws WorkspaceKey, r *cachedRun, in NewStep, d guard.Decision) (row stepRow, err error) {
 	if r.erased {
 		in.InputData = nil
@@ -223,6 +229,8 @@ func findSegment(tx *Tx, runID int64, step uuid.UUID) (int64, error) {
 	return findAmongSegments(tx, math.MaxInt64, runID, step)
 }
 
+// findAmongSegments looks for a step in the newest of the run's segments, up to a number of them:
+// reports nearly always are about a recent step.
 func findAmongSegments(tx *Tx, newest, runID int64, step uuid.UUID) (segment int64, err error) {
 	err = tx.get(`SELECT s.segment FROM (SELECT segment FROM run_segments WHERE run_id = $1 ORDER BY segment DESC LIMIT $3) l
 		JOIN steps s ON s.segment = l.segment AND s.run_id = $1 AND s.uuid = $2`, []any{runID, step[:], newest}, &segment)
@@ -358,12 +366,15 @@ func (s Step) size() int {
 	return n
 }
 
+// sequenceSize is the length of a sequence number in a cursor.
 const sequenceSize = 8
 
+// stepCursor encodes a step's place in its run.
 func stepCursor(runID int64, k stepKey) string {
 	return cursor(listSteps, runID, append(binary.BigEndian.AppendUint64(nil, uint64(k.sequence)), k.id[:]...))
 }
 
+// parseStepKey decodes a cursor of stepCursor.
 func parseStepKey(runID int64, text string) (k stepKey, err error) {
 	key, err := parseCursor(listSteps, runID, text, sequenceSize+len(k.id))
 	if err != nil {
@@ -391,6 +402,9 @@ type stepProgress struct {
 	used        usage
 }
 
+// readStep reads everything about one step. The columns and the destinations of the scan are in the
+// same order, table by table: steps (s), models (m), step_payloads (p), denials (d), repairs (x),
+// capped_steps (c), price_points (pp) and step_usage (y).
 func readStep(tx *Tx, segment, runID int64, id uuid.UUID) (stepRow, error) {
 	s := stepRow{segment: segment}
 	var input, output sql.NullString

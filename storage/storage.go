@@ -234,6 +234,8 @@ func (s *Store) Ready(ctx context.Context) error {
 	return err
 }
 
+// checkReady asks what a decision would need: both pools can read, the schema is the right one, and
+// the writer can commit. It writes for real, because a full or read-only disk shows only then.
 func (s *Store) checkReady(ctx context.Context) error {
 	if s.corrupt.Load() {
 		return s.engine.classify(ErrCorrupt)
@@ -300,6 +302,8 @@ func (s *Store) requireDecidable(tx *Tx) error {
 	return nil
 }
 
+// requireSchema fails if another process has migrated the database to a version that this binary
+// does not know.
 func (s *Store) requireSchema(tx *Tx) error {
 	status := dbfile.Schema{Newest: s.version}
 	err := tx.get(`SELECT coalesce(max(version_id), 0) FROM goose_db_version WHERE is_applied`, nil, &status.Current)

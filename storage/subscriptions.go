@@ -52,6 +52,7 @@ func (st SubscriptionState) grantedAt(now time.Time) plans.ID {
 	return st.Plan
 }
 
+// selectSubscription reads what scanSubscription scans.
 const selectSubscription = `SELECT workspace_id, customer, version, subscription, status, plan, period_end,
 	cancel_at_period_end, past_due_since, plan_ends_at, granted_plan FROM subscriptions WHERE `
 
@@ -191,6 +192,9 @@ func settler(ctx context.Context, event string) Actor {
 	return Actor{Kind: ActorStripe, Name: event, Address: actorOf(ctx).Address}
 }
 
+// settle applies a subscription as Stripe has it now. An event is handled once: its id is stored in
+// the same transaction, and a repetition changes nothing. ErrOutdated if somebody else has applied
+// a state since this one was read.
 func settle(tx *Tx, in Settlement) (out Settled, event auditEvent, err error) {
 	by := ByStripeCheck
 	if in.Event != "" {
@@ -243,6 +247,7 @@ func planAfter(now plans.Plan, had, gets plans.ID, unpaid plans.Plan) (plans.Pla
 	}
 }
 
+// saveSubscription stores the state, and raises its version.
 func saveSubscription(tx *Tx, ws WorkspaceKey, st SubscriptionState, granted plans.ID) error {
 	return tx.execOne(`UPDATE subscriptions SET version = version + 1, subscription = $2, status = $3, plan = $4,
 			period_end = $5, cancel_at_period_end = $6, past_due_since = $7, plan_ends_at = $8, granted_plan = $9
@@ -350,6 +355,8 @@ func changePlan(tx *Tx, w *Workspace, plan plans.Plan, by ChangedBy, stripeEvent
 	return event, insertPlanChange(tx, w.key, c)
 }
 
+// insertPlanChange keeps which settings the new plan has reset, so that billing questions can be
+// answered later.
 func insertPlanChange(tx *Tx, ws WorkspaceKey, c PlanChange) error {
 	concurrency := sql.NullInt64{Int64: c.Reset.MaxConcurrentRuns, Valid: c.Reset.MaxConcurrentRuns != 0}
 	return tx.execOne(`INSERT INTO plan_changes (workspace_id, changed_at, from_plan, to_plan, changed_by, stripe_event,

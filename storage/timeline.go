@@ -75,6 +75,7 @@ func (s *Store) Outline(ctx context.Context, ws WorkspaceKey, run uuid.UUID, aft
 	return steps, next, err
 }
 
+// outlineAfter reads one step more than asked for, which tells whether there are more.
 func outlineAfter(tx *Tx, runID int64, run RunStatus, from stepKey, limit int) (steps []StepOutline, err error) {
 	err = tx.each(`SELECT s.uuid, s.sequence, s.type, s.status, m.name, s.tool_name, s.created_at, s.completed_at, s.duration_ms,
 			s.prompt_tokens, s.completion_tokens, s.cost_nanos, d.reason
@@ -125,6 +126,7 @@ func (o *StepOutline) readInput(tx *Tx, runID int64) (int, error) {
 	return len(input.String), nil
 }
 
+// findRun returns a run's internal id and status: ErrNotFound if it belongs to another workspace.
 func findRun(tx *Tx, ws WorkspaceKey, run uuid.UUID) (id int64, status RunStatus, err error) {
 	err = tx.get(`SELECT id, status FROM runs WHERE workspace_id = $1 AND uuid = $2`, []any{ws, run[:]}, &id, &status)
 	return id, status, err
@@ -239,6 +241,8 @@ func (s *Store) Breakdown(ctx context.Context, ws WorkspaceKey, run uuid.UUID) (
 	return b, err
 }
 
+// runParts sums up a run's steps by type, model and tool, the most expensive first. All but the
+// largest parts are added up as other.
 func runParts(tx *Tx, runID int64) (parts []RunPart, other RunPart, err error) {
 	err = tx.each(`SELECT s.type, m.name, s.tool_name, s.steps, s.failed, s.denied, s.prompt, s.completion, s.cost, s.unpriced
 		FROM (SELECT type, model_id, tool_name, count(*) AS steps,
@@ -277,6 +281,7 @@ func partLike(parts []RunPart, p RunPart) int {
 	return -1
 }
 
+// add adds up two parts.
 func (p *RunPart) add(q RunPart) {
 	p.Steps, p.Failed, p.Denied = p.Steps+q.Steps, p.Failed+q.Failed, p.Denied+q.Denied
 	p.PromptTokens, p.CompletionTokens = p.PromptTokens+q.PromptTokens, p.CompletionTokens+q.CompletionTokens
@@ -387,6 +392,7 @@ func (s *Store) UsageOfUser(ctx context.Context, ws WorkspaceKey, user string, i
 const theRuns = `(SELECT id, status, deny_reason, spend_nanos FROM runs
 	WHERE workspace_id = $1 AND user_id = $2 AND uuid < $3 AND uuid >= $4 ORDER BY uuid DESC LIMIT $5) r`
 
+// runsOfUser sums up a user's latest runs, at most maxRunsOfUser; More tells that there are others.
 func runsOfUser(tx *Tx, args []any) (all RunsOfUser, err error) {
 	err = tx.get(`SELECT count(*), coalesce(sum(CASE WHEN status = 4 THEN 1 ELSE 0 END), 0),
 			coalesce(sum(CASE WHEN deny_reason IS NOT NULL THEN 1 ELSE 0 END), 0), coalesce(sum(spend_nanos), 0)

@@ -16,7 +16,9 @@ const (
 	// upkeepHold is how long one write of upkeep may occupy the writer, and
 	// upkeepChunk how many rows it deletes before it looks at the time, so that
 	// decisions hardly notice it.
-	upkeepHold  = 250 * time.Microsecond
+	upkeepHold = 250 * time.Microsecond
+	// upkeepChunk is how many rows a job deletes or changes in one transaction. Decisions wait for
+	// at most one chunk.
 	upkeepChunk = 50
 	// upkeepBytes is about how many bytes of payloads it deletes before that.
 	upkeepBytes = 64 << 10
@@ -76,6 +78,7 @@ type retention struct {
 	days int64
 }
 
+// retentions lists how long each workspace's plan keeps history.
 func (s *Store) retentions(ctx context.Context) (all []retention, err error) {
 	err = s.read(ctx, func(tx *Tx) error {
 		var keys []WorkspaceKey
@@ -179,12 +182,15 @@ func expireTerms(tx *Tx, runID, limit int64) (n, latest int64, err error) {
 	return n, 0, err
 }
 
+// expireRepairs deletes which fields of the run's steps were repaired; no counter depends on it.
 func expireRepairs(tx *Tx, runID, limit int64) (n, latest int64, err error) {
 	n, err = tx.exec(`DELETE FROM repairs WHERE run_id = $1 AND step_uuid IN
 		(SELECT step_uuid FROM repairs WHERE run_id = $1 LIMIT $2)`, runID, limit)
 	return n, 0, err
 }
 
+// expireDenials deletes the run's denials. The latest of them bounds the days whose counters can no
+// longer be recomputed.
 func expireDenials(tx *Tx, runID, limit int64) (n, latest int64, err error) {
 	err = tx.each(`DELETE FROM denials WHERE run_id = $1 AND step_uuid IN
 		(SELECT step_uuid FROM denials WHERE run_id = $1 LIMIT $2) RETURNING step_uuid`, []any{runID, limit}, func(rows scanner) error {
@@ -249,6 +255,7 @@ func recordExpired(tx *Tx, ws WorkspaceKey, startedAt, latest int64) error {
 	return err
 }
 
+// expireKeys deletes idempotency keys after a day, in chunks.
 func (s *Store) expireKeys(ctx context.Context) error {
 	const chunk = upkeepChunk
 	for more := true; more; {
@@ -424,6 +431,8 @@ func (s *Store) EndRuns(ctx context.Context, ws WorkspaceKey, in EndsOfRuns) (en
 	return ended, more, nil
 }
 
+// find lists the runs to end: those named, or those that have been silent. It reads one more than
+// may be ended, so that the caller can tell that there are too many.
 func (in EndsOfRuns) find(tx *Tx, ws WorkspaceKey) (found []silentRun, err error) {
 	for _, id := range in.IDs {
 		found = append(found, silentRun{key: runKey{ws, id}})

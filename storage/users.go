@@ -47,6 +47,7 @@ func findUser(tx *Tx, ws WorkspaceKey, externalID string) (int64, error) {
 	return u.id, nil
 }
 
+// insertUser stores a user that an agent has named for the first time.
 func insertUser(tx *Tx, ws WorkspaceKey, externalID string) (int64, error) {
 	u := &cachedID{}
 	err := tx.get(`INSERT INTO users (workspace_id, external_id, run_count, last_seen_at, created_at)
@@ -76,6 +77,8 @@ func (s *Store) BlockUser(ctx context.Context, ws WorkspaceKey, externalID strin
 	return u, err
 }
 
+// blockUser blocks a user, also one who was never seen. Blocking again keeps since when, and
+// replaces the reason.
 func blockUser(tx *Tx, ws WorkspaceKey, externalID string, reason *string) (u User, id int64, err error) {
 	err = tx.get(`INSERT INTO users (workspace_id, external_id, blocked_at, blocked_reason, run_count, created_at)
 		VALUES ($1, $2, $3, $4, 0, $3) ON CONFLICT (workspace_id, external_id) DO UPDATE SET
@@ -119,10 +122,12 @@ func storedBlockAttributes(tx *Tx, ws WorkspaceKey, externalID string) (attribut
 	return blockAttributes(blockedAt.Valid, stringPtr(reason)), ignoreNotFound(err)
 }
 
+// blockAttributes is what the audit log records of a block.
 func blockAttributes(blocked bool, reason *string) attributes {
 	return attributes{"blocked": blocked, "reason": reason}
 }
 
+// readUser reads one user as lists show it.
 func readUser(tx *Tx, ws WorkspaceKey, id int64) (u User, err error) {
 	found := ErrNotFound
 	err = eachUser(tx, ws, `FROM users u`, `u.workspace_id = $1 AND u.id = $4`, []any{id}, func(row User, _ int64) { u, found = row, nil })
@@ -305,6 +310,7 @@ func placeOf(ws WorkspaceKey, f UserFilter) (userPlace, error) {
 	return userPlace{plans.Money(binary.BigEndian.Uint64(key)), int64(binary.BigEndian.Uint64(key[8:]))}, nil
 }
 
+// cursor encodes the place in the list by id, or in the one by spend.
 func (p userPlace) cursor(ws WorkspaceKey, bySpend bool) string {
 	if !bySpend {
 		return cursor(listUsers, int64(ws), binary.BigEndian.AppendUint64(nil, uint64(p.id)))
@@ -374,6 +380,7 @@ func (b *Burn) nearestUser(tx *Tx, w Workspace) error {
 		[]any{w.key, dayOf(tx.now), int64(u.Spend)}, &u.UserID)
 }
 
+// topUsers is how many users the usage page lists.
 const topUsers = 100
 
 // UserUsage is a user's part of the last 30 days.
@@ -384,6 +391,7 @@ type UserUsage struct {
 	UnpricedTokens int64
 }
 
+// userUsage lists the users with the highest spend in these days.
 func userUsage(tx *Tx, ws WorkspaceKey, from, to int64) (usage []UserUsage, err error) {
 	err = tx.each(`SELECT u.external_id, d.spend, d.runs, d.unpriced
 		FROM (SELECT user_id, sum(spend_nanos) AS spend, sum(run_count) AS runs, sum(unpriced_tokens) AS unpriced

@@ -19,6 +19,7 @@ import (
 	"github.com/pikarc/server/storage/sqlite"
 )
 
+// millisPerDay converts between times and days; a UTC day always has this length here.
 const millisPerDay = 24 * 60 * 60 * 1000
 
 // dayOf numbers the UTC day of an instant, from 1970-01-01.
@@ -33,6 +34,7 @@ func firstOfMonth(t time.Time) int64 {
 // dayStart is the first instant of a numbered day.
 func dayStart(day int64) time.Time { return time.UnixMilli(day * millisPerDay).UTC() }
 
+// floorDiv rounds down, also below zero: a time before 1970 belongs to the day before.
 func floorDiv(a, b int64) int64 {
 	q := a / b
 	if a%b < 0 {
@@ -68,6 +70,7 @@ func idCeiling() (id uuid.UUID) {
 	return id
 }
 
+// timeOf returns the zero time for NULL.
 func timeOf(millis sql.NullInt64) time.Time {
 	if !millis.Valid {
 		return time.Time{}
@@ -80,6 +83,7 @@ func nullMillis(t time.Time) sql.NullInt64 {
 	return sql.NullInt64{Int64: t.UnixMilli(), Valid: !t.IsZero()}
 }
 
+// nullInt returns NULL for nil.
 func nullInt(p *int64) sql.NullInt64 {
 	if p == nil {
 		return sql.NullInt64{}
@@ -96,6 +100,7 @@ func nullJSON(b []byte) sql.NullString { return sql.NullString{String: string(b)
 // nullString stores the empty text as NULL.
 func nullString(s string) sql.NullString { return sql.NullString{String: s, Valid: s != ""} }
 
+// jsonOf returns nil for NULL, and otherwise the JSON as it is stored.
 func jsonOf(s sql.NullString) []byte {
 	if !s.Valid {
 		return nil
@@ -103,6 +108,7 @@ func jsonOf(s sql.NullString) []byte {
 	return []byte(s.String)
 }
 
+// stringPtr returns nil for NULL.
 func stringPtr(s sql.NullString) *string {
 	if !s.Valid {
 		return nil
@@ -110,6 +116,7 @@ func stringPtr(s sql.NullString) *string {
 	return &s.String
 }
 
+// int64Ptr returns nil for NULL.
 func int64Ptr[T ~int64](n sql.NullInt64) *T {
 	if !n.Valid {
 		return nil
@@ -117,14 +124,17 @@ func int64Ptr[T ~int64](n sql.NullInt64) *T {
 	return new(T(n.Int64))
 }
 
+// budgetOf reads a budget: NULL is no budget, which is not a budget of 0.
 func budgetOf(nanos sql.NullInt64) plans.Budget {
 	return plans.Budget{Limit: plans.Money(nanos.Int64), Set: nanos.Valid}
 }
 
+// nullBudget is the inverse of budgetOf.
 func nullBudget(b plans.Budget) sql.NullInt64 {
 	return sql.NullInt64{Int64: int64(b.Limit), Valid: b.Set}
 }
 
+// boolInt returns 1 for true: STRICT tables have no booleans.
 func boolInt(b bool) int64 {
 	if b {
 		return 1
@@ -151,6 +161,7 @@ const (
 	listGrantUses    cursorKind = 11
 )
 
+// cursorSumSize is the length of a cursor's checksum, in bytes.
 const cursorSumSize = 4
 
 // cursor is opaque to callers. It holds the kind of list, its owner (the workspace, or the run
@@ -221,6 +232,7 @@ var ErrOtherSecret = errors.New("the server secret is not the one with which thi
 // EndedError says that a run has already ended in another way than asked.
 type EndedError struct{ Status RunStatus }
 
+// Error is also the text that the API answers.
 func (e *EndedError) Error() string {
 	return fmt.Sprintf("Run has already ended as %s", e.Status)
 }
@@ -256,6 +268,7 @@ type UsageSums struct {
 	BlockedRuns                    int64
 }
 
+// add adds up sums of different rows.
 func (s *UsageSums) add(o UsageSums) {
 	s.Spend += o.Spend
 	s.PromptTokens += o.PromptTokens
@@ -264,6 +277,7 @@ func (s *UsageSums) add(o UsageSums) {
 	s.BlockedRuns += o.BlockedRuns
 }
 
+// subtract takes sums back.
 func (s *UsageSums) subtract(o UsageSums) {
 	s.add(UsageSums{-o.Spend, -o.PromptTokens, -o.CompletionTokens, -o.Runs, -o.BlockedRuns})
 }

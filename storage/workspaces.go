@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/pikarc/server/plans"
+	"github.com/pikarc/server/policies"
 )
 
 // WorkspaceKey is the internal id of a workspace, as a checked credential
@@ -45,6 +46,8 @@ func (w Workspace) Key() WorkspaceKey { return w.key }
 // DefaultRunIdleTimeout ends a run that made no call for so long.
 const DefaultRunIdleTimeout = time.Hour
 
+// insertWorkspace stores a workspace with the default settings. If its slug is taken, it tries
+// others: the slug is unique, and the name is not.
 func insertWorkspace(tx *Tx, accountID int64, name string, plan plans.Plan) (Workspace, error) {
 	w := Workspace{
 		ID: newID(tx.now), Name: name, Plan: plan, MaxConcurrentRuns: plans.DefaultConcurrency,
@@ -106,6 +109,7 @@ func (s *Store) WorkspaceByEmail(ctx context.Context, email string) (w Workspace
 	return w, err
 }
 
+// workspace reads a workspace with its settings: ErrNotFound if there is none.
 func workspace(tx *Tx, ws WorkspaceKey) (Workspace, error) {
 	w := Workspace{key: ws}
 	var planID plans.ID
@@ -197,6 +201,7 @@ func (s *Store) SetKillSwitch(ctx context.Context, ws WorkspaceKey, active bool,
 	})
 }
 
+// changeWorkspace is changeWorkspaceFor without a target.
 func (s *Store) changeWorkspace(ctx context.Context, ws WorkspaceKey, action Action, change func(*Workspace) error) (Workspace, error) {
 	return s.changeWorkspaceFor(ctx, ws, action, "", change)
 }
@@ -230,6 +235,8 @@ func (s *Store) changeWorkspaceFor(
 	return w, err
 }
 
+// saveWorkspace writes all settings. The counters are not among them: they belong to the writer's
+// cache.
 func saveWorkspace(tx *Tx, w Workspace) error {
 	return tx.execOne(`UPDATE workspaces SET name = $2, plan = $3, kill_switch = $4, daily_budget_nanos = $5,
 			user_daily_budget_nanos = $6, max_concurrent_runs = $7, run_idle_timeout_seconds = $8, price_catalogue = $9,
@@ -322,4 +329,45 @@ func (s *Store) DeleteView(ctx context.Context, ws WorkspaceKey, id uuid.UUID) e
 	return s.writeIn(ctx, ws, modeCached, func(tx *Tx) error {
 		return tx.execOne(`DELETE FROM saved_views WHERE workspace_id = $1 AND uuid = $2`, ws, id[:])
 	})
+}
+
+// calendar is how a workspace counts days and weeks.
+type calendar struct {
+	zone      *time.Location
+	weekStart time.Weekday
+}
+
+// buckets returns those of a limit's window at the time of the call; see policies.Limit.Buckets.
+func (c calendar) buckets(l *policies.Limit, f *policies.Facts) (first, current, next time.Time) {
+	if l.Window == policies.WindowRun {
+		return f.StartedAt, f.StartedAt, time.Time{}
+	}
+	return l.Buckets(f.Now, c.zone, c.weekStart)
+}
+
+// calendarOf parses a workspace's time zone. UTC, which most have, needs no look-up.
+func calendarOf(zone string, weekStart int64) (c calendar, err error) {
+	c.zone, c.weekStart = time.UTC, time.Weekday(weekStart)
+	if zone != "UTC" {
+		c.zone, err = time.LoadLocation(zone)
+	}
+	return c, err
+}
+
+// calendar returns the workspace's calendar. It is parsed once for each time the row is loaded.
+func (w *cachedWorkspace) calendar() (calendar, error) {
+	var err error
+	if w.dates.zone == nil {
+		w.dates, err = calendarOf(w.timezone, w.weekStart)
+	}
+	return w.dates, err
+}
+
+// readCalendar reads the calendar of a workspace, for lists.
+func readCalendar(tx *Tx, ws WorkspaceKey) (c calendar, err error) {
+	w, err := workspace(tx, ws)
+	if err != nil {
+		return c, err
+	}
+	return calendarOf(w.Timezone, int64(w.WeekStart))
 }

@@ -171,6 +171,9 @@ func (s *Store) commitBatch(batch []*job) {
 	}
 }
 
+// runBatch begins a transaction, runs the jobs in it, and commits. The cache is brought up to date
+// right after BEGIN, when nobody else can commit any more, and is purged if the transaction is
+// lost, since rows in it may have come from there.
 func (s *Store) runBatch(batch []*job, results []error) error {
 	s.scopes = s.scopes[:0]
 	for _, j := range batch {
@@ -216,6 +219,8 @@ func (s *Store) runJobs(batch []*job, results []error) error {
 	return s.cache.flush(s.transaction())
 }
 
+// transaction returns a Tx on the writer's connection. Its context never ends: a job that has begun
+// is finished, see write.
 func (s *Store) transaction() *Tx {
 	return &Tx{conn: s.engine.conn(), pipeline: s.engine.pipeline(), ctx: context.Background(), now: s.now().UTC(), cache: s.cache, publisher: &s.publisher}
 }
