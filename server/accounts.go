@@ -27,20 +27,26 @@ const (
 // MaxName is how many characters the name of a workspace or a key may have.
 const MaxName = 100
 
+// maxEmail is the length of the longest address that SMTP can deliver to (RFC 5321).
 const maxEmail = 254
 
+// tokenJSON is an access token as OAuth 2.0 answers one, though there is no refresh token: a new
+// sign-in replaces it.
 type tokenJSON struct {
 	AccessToken string `json:"access_token"`
 	TokenType   string `json:"token_type"`
 	ExpiresIn   int64  `json:"expires_in"` // seconds
 }
 
+// accountJSON is an account as its owner sees it.
 type accountJSON struct {
 	ID        uuid.UUID `json:"id"`
 	Email     string    `json:"email"`
 	CreatedAt wire.Time `json:"created_at"`
 }
 
+// issueToken signs a token for an account. The token's version is the account's: a new password
+// raises it, and ends all sessions.
 func (s *Server) issueToken(a storage.Account) (tokenJSON, error) {
 	token, err := s.tokens.Issue(a.ID.String(), a.Workspace.String(), a.TokenVersion)
 	return tokenJSON{AccessToken: token, TokenType: "bearer",
@@ -65,6 +71,8 @@ func CheckEmail(email string) error {
 	return nil
 }
 
+// register answers POST /v1/auth/register: it makes an account with its workspace and first API
+// key. Unless registration is open, only the first account can be made, and only from this machine.
 func (s *Server) register(c *call) error {
 	open, err := s.mayRegister(c)
 	if err != nil {
@@ -122,6 +130,8 @@ func (s *Server) register(c *call) error {
 	return nil
 }
 
+// login answers POST /v1/auth/login with a token. An unknown email and a wrong password get the
+// same answer, so that nobody can find out who has an account.
 func (s *Server) login(c *call) error {
 	o, err := s.object(c)
 	if err != nil {
@@ -163,6 +173,7 @@ func (s *Server) login(c *call) error {
 	return c.ok(s.issueToken(account))
 }
 
+// tooManyFailures is the answer to a sign-in that must wait after too many wrong passwords.
 func tooManyFailures(wait time.Duration) error {
 	return retryLater(http.StatusTooManyRequests,
 		"Too many failed attempts. Try again in "+seconds(wait)+" s.", seconds(wait))
@@ -189,6 +200,7 @@ func (s *Server) checkPassword(
 	return s.hasher.Verify(c.ctx(), account.PasswordHash, password)
 }
 
+// me answers GET /v1/auth/me: who is signed in, and in which workspace.
 func (s *Server) me(c *call) error {
 	account, err := s.store.Account(c.ctx(), c.who.account)
 	if err != nil {
@@ -214,6 +226,8 @@ func (s *Server) me(c *call) error {
 	return nil
 }
 
+// changePassword answers POST /v1/auth/change-password. It asks for the current password even
+// though the caller is signed in, and answers a new token: the new password ends all earlier ones.
 func (s *Server) changePassword(c *call) error {
 	o, err := s.object(c)
 	if err != nil {
@@ -278,6 +292,8 @@ func (s *Server) logoutEverywhere(c *call) error {
 	return s.endSessions(c, func() error { return s.store.EndAllSessions(c.ctx(), c.who.account) })
 }
 
+// endSessions reads an empty body, ends what end ends, and answers that it did. Both kinds of
+// logout use it.
 func (s *Server) endSessions(c *call, end func() error) error {
 	o, err := s.optionalObject(c)
 	if err != nil {
@@ -294,6 +310,7 @@ func (s *Server) endSessions(c *call, end func() error) error {
 	return nil
 }
 
+// errRegistrationClosed is the 403 of a server that takes no new accounts.
 func errRegistrationClosed() error { return forbidden("Registration is closed on this server") }
 
 // mayRegister reports whether a caller may make an account. Registration that

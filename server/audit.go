@@ -22,11 +22,14 @@ func (c *call) actor() storage.Actor {
 	return a
 }
 
+// actorJSON is who did something: an account by its email, an API key by its prefix, or the server
+// itself.
 type actorJSON struct {
 	Kind storage.ActorKind `json:"kind"`
 	Name wire.NullString   `json:"name"`
 }
 
+// auditJSON is an entry of the audit log. Before and after hold only the attributes that differ.
 type auditJSON struct {
 	ID      uuid.UUID       `json:"id"`
 	At      wire.Time       `json:"at"`
@@ -38,6 +41,7 @@ type auditJSON struct {
 	Address wire.NullString `json:"address"`
 }
 
+// auditOf converts an entry for the API.
 func auditOf(e storage.AuditEntry) auditJSON {
 	return auditJSON{
 		ID: e.ID, At: wire.Time(e.At), Actor: actorJSON{e.Actor.Kind,
@@ -47,6 +51,7 @@ func auditOf(e storage.AuditEntry) auditJSON {
 	}
 }
 
+// listAudit answers GET /v1/audit/: a page of the log, the newest entry first.
 func (s *Server) listAudit(c *call) error {
 	q := request.ReadQuery(c.r)
 	f := storage.AuditFilter{

@@ -98,13 +98,18 @@ func (s *Server) checkKey(
 	return who, nil
 }
 
+// keyHolder is the principal of an API key. cached tells that the key was found in the cache of
+// credentials; the writer then checks once more that it has not ended.
 func keyHolder(key auth.APIKey, found storage.Credential, cached bool) principal {
 	return principal{workspace: found.Workspace, account: found.Account, key: found.Key,
 		prefix: key.Prefix, cached: cached}
 }
 
+// invalidKey is the 401 of every key that does not authenticate, whatever is wrong with it.
 func invalidKey() error { return unauthenticated("Invalid API key") }
 
+// checkToken authenticates a dashboard's session token. Its signature is not enough: the session
+// may have ended on the server, so the account is looked up as well.
 func (s *Server) checkToken(ctx context.Context, credential string) (principal, error) {
 	claims, err := s.tokens.Parse(credential)
 	switch {

@@ -14,8 +14,10 @@ import (
 )
 
 const (
-	maxBacktested   = 100 // policies in one call
+	maxBacktested = 100 // policies in one call
+	// backtestDefault is how much of the past is replayed unless the caller asks for more.
 	backtestDefault = 7 * day
+	// backtestLongest is longer than any plan keeps history.
 	backtestLongest = 400 * day
 )
 
@@ -96,6 +98,8 @@ func (s *Server) replay(
 	return result, err
 }
 
+// replayAlone runs one backtest at a time: each reads much of the ledger, and two would slow
+// decisions down twice as much. Others wait for their turn until their request times out.
 func (s *Server) replayAlone(
 	ctx context.Context, ws storage.WorkspaceKey, set *policies.Set, since, until time.Time,
 	zone *time.Location, weekStart time.Weekday,
@@ -110,6 +114,8 @@ func (s *Server) replayAlone(
 	return test.Result(), err
 }
 
+// backtestJSON is what policies would have said of the runs and steps between since and until.
+// not_spent_usd is what the steps that they would have denied cost.
 type backtestJSON struct {
 	Since      wire.Time             `json:"since"`
 	Until      wire.Time             `json:"until"`
@@ -125,6 +131,7 @@ type backtestJSON struct {
 	Examples   []backtestExampleJSON `json:"examples"`
 }
 
+// backtestPolicyJSON is one policy's part in it.
 type backtestPolicyJSON struct {
 	Policy     string `json:"policy_name"`
 	DeniedRuns int64  `json:"denied_runs"`
@@ -134,6 +141,7 @@ type backtestPolicyJSON struct {
 	Failed     int64  `json:"failed"` // its expression could not be evaluated
 }
 
+// backtestDayJSON is one UTC day's part in it.
 type backtestDayJSON struct {
 	Date       string      `json:"date"`
 	Steps      int64       `json:"steps"`
@@ -143,6 +151,7 @@ type backtestDayJSON struct {
 	NotSpent   plans.Money `json:"not_spent_usd"`
 }
 
+// backtestExampleJSON is one call to which a policy would have objected.
 type backtestExampleJSON struct {
 	Run    string          `json:"run_id"`
 	Step   wire.NullString `json:"step_id"` // null for the run's start
@@ -151,6 +160,7 @@ type backtestExampleJSON struct {
 	At     wire.Time       `json:"at"`
 }
 
+// backtestOf converts a result for the API.
 func backtestOf(r policies.Result, since, until time.Time) backtestJSON {
 	return backtestJSON{
 		Since: wire.Time(since), Until: wire.Time(until), Runs: r.Runs, Steps: r.Steps,

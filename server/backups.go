@@ -67,6 +67,9 @@ func (u *upkeep) backup(ctx context.Context) error {
 	return nil
 }
 
+// takeBackup writes a backup into the directory of backups and deletes the oldest beyond those to
+// keep. Unfinished files of an earlier attempt go first. It returns the backup's size and how many
+// were deleted.
 func (u *upkeep) takeBackup(ctx context.Context) (bytes int64, deleted int, err error) {
 	if err := privatefile.MkdirAll(u.Backups.Dir); err != nil {
 		return 0, 0, fmt.Errorf("make the backup directory: %w", err)

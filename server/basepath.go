@@ -39,6 +39,7 @@ func ownSegments() []string {
 	return own
 }
 
+// firstSegment returns the part of a path up to its second slash, without slashes.
 func firstSegment(path string) string {
 	first, _, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
 	return first
@@ -67,6 +68,8 @@ func serveBelow(base string, next http.Handler) http.Handler {
 	})
 }
 
+// cutBase returns what follows the base path, and whether the path is below it: /app is the base of
+// /app/x, and not of /apple.
 func cutBase(path, base string) (rest string, below bool) {
 	rest, below = strings.CutPrefix(path, base)
 	switch {

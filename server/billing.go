@@ -9,6 +9,7 @@ import (
 	"github.com/pikarc/server/storage"
 )
 
+// planJSON is a plan that a workspace may have, with its limits and price.
 type planJSON struct {
 	ID                plans.ID     `json:"id"`
 	Name              string       `json:"name"`
@@ -20,6 +21,7 @@ type planJSON struct {
 	CanBuy            bool         `json:"can_buy"` // checkout takes it from this workspace
 }
 
+// planOf converts a plan. A custom plan has no price: it was agreed with the customer.
 func planOf(p plans.Plan) planJSON {
 	out := planJSON{
 		ID: p.ID, Name: p.Name, MonthlyRunLimit: wire.Limit(p.MonthlyRuns),
@@ -35,6 +37,8 @@ func planOf(p plans.Plan) planJSON {
 	return out
 }
 
+// billingJSON is a workspace's plan and subscription, as the last event from Stripe left them.
+// Times are null where nothing is due.
 type billingJSON struct {
 	Plan              plans.ID                   `json:"plan"`
 	Status            storage.SubscriptionStatus `json:"status"`
@@ -50,6 +54,7 @@ type billingJSON struct {
 	Changes           []planChangeJSON           `json:"changes"`
 }
 
+// planChangeJSON is one change of the workspace's plan, and which settings it reset.
 type planChangeJSON struct {
 	At    wire.Time       `json:"at"`
 	From  wire.NullString `json:"from"`
@@ -58,12 +63,15 @@ type planChangeJSON struct {
 	Reset planResetJSON   `json:"reset"`
 }
 
+// planResetJSON holds the settings that a plan lacks and that were therefore reset, with their
+// values before.
 type planResetJSON struct {
 	KillSwitch        bool         `json:"kill_switch"`
 	UserDailyBudget   plans.Budget `json:"user_daily_budget_usd"`
 	MaxConcurrentRuns wire.Limit   `json:"max_concurrent_runs"`
 }
 
+// planChangeOf converts a change for the API.
 func planChangeOf(c storage.PlanChange) planChangeJSON {
 	return planChangeJSON{
 		At: wire.Time(c.At), From: wire.NullString(c.From), To: c.To, By: c.By.String(),
@@ -72,6 +80,8 @@ func planChangeOf(c storage.PlanChange) planChangeJSON {
 	}
 }
 
+// readBilling answers GET /v1/billing/. It reads the database alone: the page must open when Stripe
+// is away.
 func (s *Server) readBilling(c *call) error {
 	b, err := s.store.Billing(c.ctx(), c.who.workspace)
 	if err != nil {
@@ -105,8 +115,10 @@ func (s *Server) readBilling(c *call) error {
 // billingEnabled reports whether plans can be bought on this server.
 func (s *Server) billingEnabled() bool { return s.billing != nil }
 
+// errNoBilling is the 400 of a server without Stripe's keys.
 func errNoBilling() error { return badRequest("Billing is not configured on this server") }
 
+// pageJSON is the address of a page of Stripe's that the browser is to open.
 type pageJSON struct {
 	URL string `json:"url"`
 }

@@ -34,6 +34,7 @@ type bodyMemory struct {
 	shares map[storage.WorkspaceKey]*bodyShare
 }
 
+// bodyShare is what one workspace may take of the memory, and how many of its requests use it now.
 type bodyShare struct {
 	memory *semaphore.Weighted
 	users  int
@@ -74,6 +75,7 @@ func (m *bodyMemory) hold(
 	}, nil
 }
 
+// refuse counts a body that found no room in time.
 func (m *bodyMemory) refuse(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err // the caller is gone
@@ -82,6 +84,8 @@ func (m *bodyMemory) refuse(ctx context.Context) error {
 	return request.ErrNoMemory
 }
 
+// enter finds or makes the workspace's share. A share lives only while requests use it, so the map
+// does not grow with the number of workspaces.
 func (m *bodyMemory) enter(ws storage.WorkspaceKey) *bodyShare {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -94,6 +98,7 @@ func (m *bodyMemory) enter(ws storage.WorkspaceKey) *bodyShare {
 	return own
 }
 
+// leave drops the share with its last request.
 func (m *bodyMemory) leave(ws storage.WorkspaceKey) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

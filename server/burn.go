@@ -18,12 +18,15 @@ const (
 	// burn, and burnFloor the sum where there is no budget: less is never worth
 	// waking anybody for.
 	burnShare = 10
+	// burnFloor is the spend of a minute below which nothing is called burning: a few cents are
+	// often many times the usual.
 	burnFloor = 1 * plans.USD
 	// soon is within how much time the budget must be gone to burn where nothing is
 	// known of what is usual.
 	soon = time.Hour
 )
 
+// burnJSON is the spend of the last hour by minutes, and what it is compared with.
 type burnJSON struct {
 	At           wire.Time      `json:"at"`
 	PerMinute    plans.Money    `json:"usd_per_minute"`
@@ -42,6 +45,7 @@ type burnJSON struct {
 	Reviews      int64          `json:"reviews_waiting"`
 }
 
+// minuteJSON is a minute's spend, and the run that spent most of it.
 type minuteJSON struct {
 	At    wire.Time   `json:"at"`
 	Spend plans.Money `json:"total_usd"`
@@ -49,12 +53,14 @@ type minuteJSON struct {
 	Top   plans.Money `json:"top_run_usd"`
 }
 
+// burningJSON is a run with what it spends a minute, the most expensive first.
 type burningJSON struct {
 	Run       wire.Run    `json:"run"`
 	PerMinute plans.Money `json:"usd_per_minute"`
 	Doing     *doingJSON  `json:"latest_step"`
 }
 
+// doingJSON is the run's latest step.
 type doingJSON struct {
 	Type     string          `json:"type"`
 	Model    wire.NullString `json:"model"`
@@ -71,17 +77,20 @@ type culpritJSON struct {
 	PerMinute plans.Money     `json:"usd_per_minute"`
 }
 
+// userSpendJSON is what a user has spent today.
 type userSpendJSON struct {
 	UserID string      `json:"user_id"`
 	Spend  plans.Money `json:"total_usd"`
 }
 
+// stoppedJSON tells who turned the kill switch on.
 type stoppedJSON struct {
 	Since  wire.Time       `json:"since"`
 	By     wire.NullString `json:"by"`
 	Reason wire.NullString `json:"reason"`
 }
 
+// readBurn answers GET /v1/usage/now. It reads counters by the minute, never steps.
 func (s *Server) readBurn(c *call) error {
 	b, err := s.store.Burn(c.ctx(), c.who.workspace)
 	if err != nil {
@@ -113,6 +122,7 @@ func (s *Server) readBurn(c *call) error {
 	return nil
 }
 
+// burningOf converts a run for the API.
 func burningOf(r storage.BurningRun) burningJSON {
 	out := burningJSON{Run: wire.RunOf(r.Run), PerMinute: r.PerMinute}
 	if d := r.Doing; d != nil {

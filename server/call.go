@@ -43,6 +43,7 @@ type call struct {
 	decision   guard.Decision
 }
 
+// ctx ends when the caller goes away or the request times out.
 func (c *call) ctx() context.Context { return c.r.Context() }
 
 // answer returns the handler of a route: it gives the request an id, authenticates,
@@ -222,6 +223,8 @@ func (s *Server) report(c *call) (*request.Object, error) {
 // configLimit is the limit of all other bodies.
 func (s *Server) configLimit(c *call) request.Limit { return s.bodyLimit(c, s.MaxBody, "max-body") }
 
+// bodyLimit limits a body's length. A large body also needs memory from s.bodies, which the call
+// gives back when it ends.
 func (s *Server) bodyLimit(c *call, bytes int64, setting string) request.Limit {
 	return request.Limit{Bytes: bytes, Setting: setting, Hold: func(n int64) (err error) {
 		c.release, err = s.bodies.hold(c.ctx(), c.who.workspace, n)

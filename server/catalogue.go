@@ -43,6 +43,8 @@ type tierJSON struct {
 	tableJSON
 }
 
+// tableOf converts a table of prices. A price that the table does not have of its own is null,
+// though another one applies.
 func tableOf(t prices.Table) tableJSON {
 	own := func(c prices.Class) *plans.Price {
 		price, ok := t.Own(c)
@@ -59,6 +61,7 @@ func tableOf(t prices.Table) tableJSON {
 	}
 }
 
+// newCatalogueEntry converts a model's prices as they hold now.
 func newCatalogueEntry(m *prices.Model, now time.Time) catalogueEntryJSON {
 	rates := m.Rates(now, "")
 	out := catalogueEntryJSON{
@@ -81,12 +84,15 @@ func newCatalogueEntry(m *prices.Model, now time.Time) catalogueEntryJSON {
 	return out
 }
 
+// cataloguePage is a page of published prices.
 type cataloguePage struct {
 	Items   []catalogueEntryJSON `json:"items"`
 	Version wire.NullString      `json:"version"` // null where the server has no catalogue
 	Next    wire.NullString      `json:"next_cursor"`
 }
 
+// listCatalogue answers GET /v1/model-pricing/catalogue: published prices by provider and model, or
+// those that match a text.
 func (s *Server) listCatalogue(c *call) error {
 	q := request.ReadQuery(c.r)
 	text, provider := q.String("q", maxModel), q.String("provider", maxModel)
@@ -117,8 +123,10 @@ func (s *Server) listCatalogue(c *call) error {
 // catalogueKey orders the list: by provider, then by model.
 type catalogueKey struct{ provider, model string }
 
+// catalogueKeyOf returns a model's place in the list.
 func catalogueKeyOf(m *prices.Model) catalogueKey { return catalogueKey{m.Provider.ID, m.ID} }
 
+// compare orders by provider, then by model.
 func (k catalogueKey) compare(other catalogueKey) int {
 	return cmp.Or(strings.Compare(k.provider, other.provider),
 		strings.Compare(k.model, other.model))
@@ -146,16 +154,20 @@ func searchCatalogue(
 	return found
 }
 
+// matchesText reports whether a lower-case text occurs in one of the model's names.
 func matchesText(m *prices.Model, text string) bool {
 	in := func(name string) bool { return strings.Contains(strings.ToLower(name), text) }
 	return in(m.Provider.ID+"/"+m.ID) || in(m.Provider.Name) || slices.ContainsFunc(m.Names, in)
 }
 
 const (
+	// maxCatalogueCursor leaves room for the longest names.
 	maxCatalogueCursor    = 1000
 	catalogueCursorPrefix = "catalogue\n" // which no cursor of another list begins with
 )
 
+// catalogueCursor encodes the last entry of a page. It is not signed: everybody may read the whole
+// catalogue.
 func catalogueCursor(k catalogueKey) string {
 	return base64.RawURLEncoding.EncodeToString([]byte(catalogueCursorPrefix + k.provider + "\n" +
 		k.model))
@@ -199,6 +211,8 @@ func (s *Server) resolvePrice(c *call) error {
 	return c.ok(s.resolved(path), nil)
 }
 
+// resolved explains how a model gets its price, or why it has none: the names that lead to it, and
+// whether an entry of the workspace or of the catalogue holds.
 func (s *Server) resolved(path storage.PricePath) resolvedJSON {
 	out := resolvedJSON{Names: path.Names, Reason: "no_entry"}
 	source, last := storage.PriceOwn, path.Names[len(path.Names)-1]

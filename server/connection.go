@@ -78,6 +78,8 @@ type hurriedBody struct {
 	done func()
 }
 
+// Read calls done with the end of the body, which replaces the short deadline by that of the whole
+// request.
 func (b *hurriedBody) Read(into []byte) (int, error) {
 	n, err := b.ReadCloser.Read(into)
 	if err == io.EOF && b.done != nil {

@@ -47,6 +47,7 @@ type staticFile struct {
 	forms       []staticForm // the smallest first; the last is the file as it is
 }
 
+// staticForm is a file in one encoding.
 type staticForm struct {
 	encoding string // of Accept-Encoding; "" as it is
 	content  []byte
@@ -117,6 +118,7 @@ func formsBelow(files fs.FS, name, base string) ([]staticForm, error) {
 	return []staticForm{newForm("gzip", compressed.Bytes()), newForm("", content)}, nil
 }
 
+// newForm computes the ETag from the content: equal content has an equal tag, in whichever release.
 func newForm(encoding string, content []byte) staticForm {
 	sum := sha256.Sum256(content)
 	etag := `"` + base64.RawURLEncoding.EncodeToString(sum[:12]) + `"`

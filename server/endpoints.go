@@ -20,9 +20,11 @@ type SMTP = notify.SMTP
 func SMTPModes() []string { return notify.SMTPModes() }
 
 const (
+	// maxEndpointURL is how long the address of an endpoint may be.
 	maxEndpointURL = 2000
 )
 
+// endpointJSON is where notifications are sent to. Secrets in an address are shown in part.
 type endpointJSON struct {
 	ID             uuid.UUID            `json:"id"`
 	Kind           storage.EndpointKind `json:"kind"`
@@ -42,6 +44,7 @@ type newSecretJSON struct {
 	Secret wire.NullString `json:"secret"`
 }
 
+// endpointOf converts an endpoint for the API.
 func endpointOf(e storage.Endpoint) endpointJSON {
 	return endpointJSON{
 		e.ID, e.Kind, e.Label, wire.NullString(shownAddress(e)), e.Events.Names(), e.On(),
@@ -64,6 +67,7 @@ func shownAddress(e storage.Endpoint) string {
 	}
 }
 
+// deliveryJSON is a notification to an endpoint with its latest attempt.
 type deliveryJSON struct {
 	ID             uuid.UUID       `json:"id"`
 	Event          string          `json:"event"`
@@ -79,6 +83,7 @@ type deliveryJSON struct {
 	Error          wire.NullString `json:"error"`
 }
 
+// deliveryOf converts a delivery for the API; what was never attempted is null.
 func deliveryOf(d storage.Delivery) deliveryJSON {
 	out := deliveryJSON{
 		ID: d.ID, Event: d.Event.String(), Status: d.State.String(), CreatedAt: wire.Time(d.At()), Attempts: d.Attempts,
@@ -94,11 +99,13 @@ func deliveryOf(d storage.Delivery) deliveryJSON {
 	return out
 }
 
+// listEndpoints answers GET /v1/endpoints/. A workspace has few, so there are no pages.
 func (s *Server) listEndpoints(c *call) error {
 	all, err := s.store.Endpoints(c.ctx(), c.who.workspace)
 	return c.ok(page{wire.Map(all, endpointOf), ""}, err)
 }
 
+// readEndpoint answers GET /v1/endpoints/{id}.
 func (s *Server) readEndpoint(c *call) error {
 	id, err := c.pathID("endpoint_id")
 	if err != nil {
@@ -108,10 +115,13 @@ func (s *Server) readEndpoint(c *call) error {
 	return answerEndpoint(c, e, err)
 }
 
+// answerEndpoint answers an endpoint, or 404.
 func answerEndpoint(c *call, e storage.Endpoint, err error) error {
 	return c.ok(endpointOf(e), orNotFound(err, "Endpoint not found"))
 }
 
+// createEndpoint answers POST /v1/endpoints/. It checks the address before it stores anything, and
+// answers the secret that signs webhooks, which is shown only when it is made or rolled.
 func (s *Server) createEndpoint(c *call) error {
 	o, err := s.object(c)
 	if err != nil {
@@ -147,6 +157,7 @@ func (s *Server) createEndpoint(c *call) error {
 // eventWords are what an endpoint can ask for.
 func eventWords() []string { return append([]string{"*"}, storage.EventNames()...) }
 
+// eventsOf parses the names of events; * is all of them.
 func eventsOf(words []string) (all storage.Events) {
 	for _, word := range words {
 		if word == "*" {
@@ -170,6 +181,8 @@ func (s *Server) checkAddress(o *request.Object, kind storage.EndpointKind, addr
 	}
 }
 
+// updateEndpoint answers PATCH /v1/endpoints/{id}. Fields that are left out stay. Enabling an
+// endpoint that was switched off after failures lets it begin anew.
 func (s *Server) updateEndpoint(c *call) error {
 	id, idErr := c.pathID("endpoint_id")
 	o, err := s.object(c)
@@ -198,6 +211,7 @@ func (s *Server) updateEndpoint(c *call) error {
 	return answerEndpoint(c, e, err)
 }
 
+// deleteEndpoint answers DELETE /v1/endpoints/{id}, with what was deleted.
 func (s *Server) deleteEndpoint(c *call) error {
 	id, err := c.pathID("endpoint_id")
 	if err != nil {
@@ -236,6 +250,8 @@ func (s *Server) testEndpoint(c *call) error {
 	return answerQueued(c, d, err, "Endpoint not found")
 }
 
+// resendDelivery answers POST …/deliveries/{id}/resend: the delivery is queued once more, under its
+// old id, so that receivers can recognize it.
 func (s *Server) resendDelivery(c *call) error {
 	id, err := c.pathID("endpoint_id")
 	message, messageErr := c.pathID("delivery_id")
@@ -246,6 +262,7 @@ func (s *Server) resendDelivery(c *call) error {
 	return answerQueued(c, d, err, "Delivery not found")
 }
 
+// answerQueued answers 202: the delivery is queued, and its outcome not known yet.
 func answerQueued(c *call, d storage.Delivery, err error, none string) error {
 	if err != nil {
 		return orNotFound(err, none)
@@ -254,6 +271,7 @@ func answerQueued(c *call, d storage.Delivery, err error, none string) error {
 	return nil
 }
 
+// listDeliveries answers GET …/deliveries, the newest first.
 func (s *Server) listDeliveries(c *call) error {
 	id, idErr := c.pathID("endpoint_id")
 	q := request.ReadQuery(c.r)

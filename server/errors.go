@@ -21,16 +21,21 @@ type apiError struct {
 	header http.Header
 }
 
+// Error is the detail that the caller gets.
 func (e *apiError) Error() string { return e.detail }
 
+// badRequest is a 400: the request makes no sense here, whatever its fields are.
 func badRequest(detail string) error {
 	return &apiError{status: http.StatusBadRequest, detail: detail}
 }
 
+// notFound is a 404. Rows of other workspaces are not found, never forbidden: their existence is no
+// news for the caller.
 func notFound(detail string) error {
 	return &apiError{status: http.StatusNotFound, detail: detail}
 }
 
+// forbidden is a 403: the caller is known and may not do this.
 func forbidden(detail string) error {
 	return &apiError{status: http.StatusForbidden, detail: detail}
 }
@@ -181,6 +186,7 @@ func toAPIError(err error) *apiError {
 	}
 }
 
+// unavailable is a 503 that asks the caller to try again in a second.
 func unavailable(detail string) *apiError {
 	return &apiError{
 		status: http.StatusServiceUnavailable, detail: detail,
@@ -199,6 +205,8 @@ type troubleLog struct {
 	kinds map[string]*trouble
 }
 
+// trouble remembers when an error was last logged, so that a broken disk does not fill the log with
+// each request.
 type trouble struct {
 	logged  time.Time
 	skipped int // requests since

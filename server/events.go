@@ -8,6 +8,8 @@ import (
 
 const ignoredBody = 64 << 10 // bytes
 
+// eventStream is the content type of server-sent events, as a header value that every stream
+// shares.
 var eventStream = []string{"text/event-stream"}
 
 // watchEvents answers with Server-Sent Events until the reader goes, is too

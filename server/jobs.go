@@ -11,20 +11,25 @@ import (
 	"github.com/pikarc/server/storage"
 )
 
+// How often each job runs. What a person waits for runs every second; what only tidies up runs
+// rarely.
 const (
 	idleSweepEvery = time.Minute
 	expireEvery    = 6 * time.Hour
 	eraseEvery     = time.Minute
+	// An agent waits for its review to expire.
 	reviewsEvery   = time.Second
 	shrinkEvery    = 10 * time.Minute
 	endPlansEvery  = time.Minute
 	reconcileEvery = 24 * time.Hour
 	reconcileTry   = 10 * time.Minute // after it failed
-	keyUseEvery    = time.Minute
-	indexEvery     = time.Second
-	foldEvery      = 10 * time.Minute
-	alertsEvery    = time.Minute
-	lookEvery      = time.Minute // whether a backup or a verification is due
+	// last_used_at is exact to a minute.
+	keyUseEvery = time.Minute
+	// Run search finds what was indexed.
+	indexEvery  = time.Second
+	foldEvery   = 10 * time.Minute
+	alertsEvery = time.Minute
+	lookEvery   = time.Minute // whether a backup or a verification is due
 )
 
 // job is a round of upkeep that metrics count.

@@ -21,6 +21,7 @@ type apiKeyJSON struct {
 	CreatedAt wire.Time       `json:"created_at"`
 }
 
+// apiKeyOf converts the workspace's first key.
 func apiKeyOf(k storage.APIKey) apiKeyJSON {
 	return apiKeyJSON{ID: k.ID, Prefix: k.Prefix, Key: wire.NullString(k.Full), Label: k.Label,
 		IsActive: true, CreatedAt: wire.Time(k.CreatedAt)}
@@ -77,6 +78,7 @@ type keyJSON struct {
 	LastUsedAt wire.Time     `json:"last_used_at"`
 }
 
+// keyOf converts a listed key, whose secret part nobody can see.
 func keyOf(k storage.APIKey) keyJSON {
 	return keyJSON{
 		k.ID, k.Prefix, k.Label, k.Scope, k.Active(), wire.Time(k.CreatedAt),
@@ -87,6 +89,8 @@ func keyOf(k storage.APIKey) keyJSON {
 // ListedKeyOf shows a key of a list.
 func ListedKeyOf(k storage.APIKey) ListedKey { return ListedKey{keyOf(k), k.RunningRuns} }
 
+// readAPIKey answers GET /v1/api-keys/ with the workspace's first key. A person may see it in full
+// again; a caller with a key may not.
 func (s *Server) readAPIKey(c *call) error {
 	k, err := s.store.APIKey(c.ctx(), c.who.workspace)
 	if err != nil {
@@ -99,6 +103,8 @@ func (s *Server) readAPIKey(c *call) error {
 	return nil
 }
 
+// regenerateAPIKey answers POST /v1/api-keys/regenerate: a new key replaces the first one, which
+// ends at once or after overlap_seconds.
 func (s *Server) regenerateAPIKey(c *call) error {
 	o, err := s.optionalObject(c)
 	if err != nil {
@@ -125,6 +131,7 @@ func (s *Server) regenerateAPIKey(c *call) error {
 	return nil
 }
 
+// listAPIKeys answers GET /v1/api-keys/all.
 func (s *Server) listAPIKeys(c *call) error {
 	q := request.ReadQuery(c.r)
 	f := storage.KeyFilter{
@@ -140,6 +147,8 @@ func (s *Server) listAPIKeys(c *call) error {
 		badCursor(err, "cursor", f.Cursor))
 }
 
+// createAPIKey answers POST /v1/api-keys/ with a key beside the others. Only its hash is kept: it
+// cannot be shown again.
 func (s *Server) createAPIKey(c *call) error {
 	o, err := s.object(c)
 	if err != nil {
@@ -162,6 +171,7 @@ func (s *Server) createAPIKey(c *call) error {
 	return nil
 }
 
+// renameAPIKey answers PATCH /v1/api-keys/{id}. Only the label can be changed.
 func (s *Server) renameAPIKey(c *call) error {
 	id, idErr := c.pathID("key_id")
 	o, err := s.object(c)
@@ -177,6 +187,8 @@ func (s *Server) renameAPIKey(c *call) error {
 	return answerKey(c, k, err)
 }
 
+// revokeAPIKey answers DELETE /v1/api-keys/{id}. It holds for the very next request; the row stays,
+// because runs refer to it.
 func (s *Server) revokeAPIKey(c *call) error {
 	id, err := c.pathID("key_id")
 	if err != nil {
@@ -186,6 +198,7 @@ func (s *Server) revokeAPIKey(c *call) error {
 	return answerKey(c, k, err)
 }
 
+// answerKey answers a key, or 404.
 func answerKey(c *call, k storage.APIKey, err error) error {
 	return c.ok(keyOf(k), orNotFound(err, "API key not found"))
 }

@@ -49,6 +49,7 @@ func (s *Server) limitKey(c *call) error {
 	return tooMany(s.keys.Wait(c.who.prefix), "this API key")
 }
 
+// tooMany is the 429 of a rate limit; nil if there is nothing to wait for.
 func tooMany(wait time.Duration, whose string) error {
 	if wait <= 0 {
 		return nil

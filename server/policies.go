@@ -64,6 +64,8 @@ type reviewStatsJSON struct {
 	Hint          wire.NullString `json:"hint"`
 }
 
+// reviewStatsOf tells how a policy's reviews went in the last weeks. The hint is for policies whose
+// reviews are approved without being read.
 func reviewStatsOf(r storage.ReviewStats) reviewStatsJSON {
 	out := reviewStatsJSON{Count: r.Ended}
 	if r.Ended > 0 {
@@ -79,6 +81,7 @@ func reviewStatsOf(r storage.ReviewStats) reviewStatsJSON {
 	return out
 }
 
+// policyUses lists what is used of a policy's limit. The unit depends on what the limit measures.
 func policyUses(p storage.StoredPolicy) []policyUseJSON {
 	return wire.Map(p.Use, func(u storage.PolicyUse) policyUseJSON {
 		used := wire.MustEncode(u.Used)
@@ -89,11 +92,14 @@ func policyUses(p storage.StoredPolicy) []policyUseJSON {
 	})
 }
 
+// listPolicies answers GET /v1/policies/, sorted by name.
 func (s *Server) listPolicies(c *call) error {
 	list, err := s.store.Policies(c.ctx(), c.who.workspace)
 	return c.ok(map[string]any{"items": wire.Map(list, func(p storage.StoredPolicy) policyJSON { return policyJSON(p) })}, err)
 }
 
+// savePolicy answers PUT /v1/policies/{name}: it makes or replaces a policy. The body is parsed by
+// package policies, as files are, so both have the same problems.
 func (s *Server) savePolicy(c *call) error {
 	name, pathErr := request.PathText(c.params.ByName("name"), "name", policies.MaxName)
 	o, err := s.object(c)
@@ -154,6 +160,7 @@ func member(form []byte, name string) []byte {
 	return []byte("null")
 }
 
+// deletePolicy answers DELETE /v1/policies/{name}. Its versions stay readable.
 func (s *Server) deletePolicy(c *call) error {
 	name, err := request.PathText(c.params.ByName("name"), "name", policies.MaxName)
 	if err != nil {
@@ -166,6 +173,7 @@ func (s *Server) deletePolicy(c *call) error {
 	return nil
 }
 
+// policyVersionJSON is a policy as it was from a moment on.
 type policyVersionJSON struct {
 	Version   int64           `json:"version"`
 	Policy    json.RawMessage `json:"policy"` // null where the version is its deletion
@@ -173,6 +181,7 @@ type policyVersionJSON struct {
 	ChangedBy wire.NullString `json:"changed_by"`
 }
 
+// listPolicyVersions answers GET /v1/policies/{name}/versions, the newest first.
 func (s *Server) listPolicyVersions(c *call) error {
 	name, err := request.PathText(c.params.ByName("name"), "name", policies.MaxName)
 	if err != nil {
@@ -184,6 +193,7 @@ func (s *Server) listPolicyVersions(c *call) error {
 	})}, orNotFound(err, "Policy not found"))
 }
 
+// grantJSON is a grant that still lets calls pass without a review.
 type grantJSON struct {
 	ID         uuid.UUID       `json:"id"`
 	PolicyName string          `json:"policy_name"`
@@ -196,6 +206,7 @@ type grantJSON struct {
 	ExpiresAt  wire.Time       `json:"expires_at"`
 }
 
+// listGrants answers GET /v1/grants/.
 func (s *Server) listGrants(c *call) error {
 	list, err := s.store.Grants(c.ctx(), c.who.workspace)
 	return c.ok(map[string]any{"items": wire.Map(list, func(g storage.Grant) grantJSON {
@@ -240,6 +251,7 @@ func (s *Server) listGrantUses(c *call) error {
 	}), wire.NullString(next)}, nil)
 }
 
+// revokeGrant answers DELETE /v1/grants/{id}: the next such call is reviewed again.
 func (s *Server) revokeGrant(c *call) error {
 	id, err := c.pathID("grant_id")
 	if err != nil {

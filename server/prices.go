@@ -17,6 +17,8 @@ import (
 
 const maxModel = 255 // characters of a name
 
+// priceJSON is a workspace's own entry for a model: prices in USD per token or per call, or another
+// model's name in same_as.
 type priceJSON struct {
 	ID     uuid.UUID    `json:"id"`
 	Model  string       `json:"model"`
@@ -38,6 +40,7 @@ type ownTierJSON struct {
 	Output      plans.Price `json:"output_cost_per_token"`
 }
 
+// priceOf converts an entry for the API.
 func priceOf(p storage.ModelPrice) priceJSON {
 	out := priceJSON{ID: p.ID, Model: p.Model, SameAs: p.SameAs, Active: p.Active}
 	if p.SameAs == "" {
@@ -57,6 +60,7 @@ func priceOf(p storage.ModelPrice) priceJSON {
 	return out
 }
 
+// listPrices answers GET /v1/model-pricing/ with the workspace's own entries.
 func (s *Server) listPrices(c *call) error {
 	q := request.ReadQuery(c.r)
 	inactive := q.Bool("include_inactive")
@@ -67,6 +71,7 @@ func (s *Server) listPrices(c *call) error {
 	return c.ok(wire.Map(list, priceOf), err)
 }
 
+// setPrice answers PUT /v1/model-pricing/{model}. It changes no step of the past; reprice does.
 func (s *Server) setPrice(c *call) error {
 	model, pathErr := c.pathRest("model")
 	o, err := s.object(c)
@@ -166,6 +171,7 @@ type RepricedJSON struct {
 	Next       wire.NullString   `json:"next_cursor"` // null when all is done
 }
 
+// repricedDayJSON is by how much a day's spend changes.
 type repricedDayJSON struct {
 	Date       string      `json:"date"`
 	Difference plans.Money `json:"difference_usd"`

@@ -34,6 +34,8 @@ var (
 	htmlType = []string{"text/html; charset=utf-8"}
 )
 
+// body sends a whole answer. It sets the header's map directly, with values that are shared:
+// Header.Set would allocate for each of them.
 func (c *call) body(status int, contentType []string, body []byte) {
 	h := c.w.Header()
 	h["Content-Type"] = contentType
@@ -71,6 +73,8 @@ type fileWriter struct {
 	failed int    // its status, 0 for success
 }
 
+// WriteHeader keeps the errors of http.ServeContent from the caller, so that they are answered in
+// the API's form.
 func (w *fileWriter) WriteHeader(status int) {
 	if status >= http.StatusBadRequest {
 		w.failed = status
@@ -83,6 +87,7 @@ func (w *fileWriter) WriteHeader(status int) {
 	w.ResponseWriter.WriteHeader(status)
 }
 
+// Write drops the text that belongs to such an error.
 func (w *fileWriter) Write(p []byte) (n int, err error) {
 	if w.failed != 0 {
 		return len(p), nil

@@ -197,6 +197,7 @@ func bothForms(path string) []string {
 	return []string{bare, bare + "/"}
 }
 
+// fallback answers what no route has, with the same limits and log as a call.
 func (s *Server) fallback(rt route) http.Handler {
 	handle := s.answer(rt)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { handle(w, r, nil) })

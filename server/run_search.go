@@ -21,12 +21,16 @@ import (
 )
 
 const (
+	// maxSearchText is the length of a text to search for.
 	maxSearchText = 200
 	maxChoices    = 10 // of models, tools or tags
-	maxName       = 255
-	maxTagText    = 141 // a key, a colon and a value
-	maxMinutes    = 7 * 24 * 60
-	maxBuckets    = 1000
+	// maxName is the length of a name of a model or a tool.
+	maxName    = 255
+	maxTagText = 141 // a key, a colon and a value
+	// maxMinutes bounds a chart by minutes to a week.
+	maxMinutes = 7 * 24 * 60
+	// maxBuckets bounds the points of a chart.
+	maxBuckets = 1000
 )
 
 // runFilter reads which runs are asked for.
@@ -59,6 +63,7 @@ func runFilter(q *request.Query) storage.RunFilter {
 	return f
 }
 
+// runOrder parses how to sort; the zero value, the newest first, for others.
 func runOrder(word string) storage.RunOrder {
 	return map[string]storage.RunOrder{
 		"oldest": storage.OldestFirst, "cost": storage.CostliestFirst, "duration": storage.LongestFirst,
@@ -66,6 +71,7 @@ func runOrder(word string) storage.RunOrder {
 	}[word]
 }
 
+// runSumsJSON counts and sums up the runs that match a filter.
 type runSumsJSON struct {
 	Runs           int64       `json:"run_count"`
 	DeniedRuns     int64       `json:"denied_run_count"`
@@ -78,6 +84,7 @@ type runSumsJSON struct {
 	Blocked        int64       `json:"blocked_count"`
 }
 
+// runBucketJSON is one point of the chart above the list of runs.
 type runBucketJSON struct {
 	Since wire.Time `json:"since"`
 	runSumsJSON
@@ -163,6 +170,7 @@ type runWriter struct {
 	row         func(io.Writer, storage.Run) error
 }
 
+// runWriters are the formats of an export: the content type, the beginning, and a run.
 func runWriters() map[string]runWriter {
 	return map[string]runWriter{
 		"csv": {
@@ -236,6 +244,7 @@ type pieces struct {
 	b    []byte
 }
 
+// Write gathers rows, so that an export is not sent row by row.
 func (p *pieces) Write(b []byte) (int, error) {
 	p.b = append(p.b, b...)
 	if len(p.b) < exportPiece {
@@ -247,6 +256,8 @@ func (p *pieces) Write(b []byte) (int, error) {
 // pieceTimeout is how long a reader may take for a piece.
 const pieceTimeout = 30 * time.Second
 
+// flush sends what was gathered. Each piece has a deadline of its own: an export may take as long
+// as it makes progress.
 func (p *pieces) flush() error {
 	err := p.conn.SetWriteDeadline(time.Now().Add(pieceTimeout))
 	if err != nil && !errors.Is(err, http.ErrNotSupported) {
@@ -262,6 +273,7 @@ func (p *pieces) flush() error {
 	return err
 }
 
+// csvColumns are the columns of an export, in the order of csvRow.
 func csvColumns() []string {
 	return []string{
 		"id", "title", "user_id", "status", "deny_reason", "started_at", "ended_at", "ended_reason", "duration_ms",
@@ -270,6 +282,7 @@ func csvColumns() []string {
 	}
 }
 
+// csvRow writes a run; unknown values are empty.
 func csvRow(run storage.Run) []string {
 	r := wire.RunOf(run)
 	number := func(n int64) string { return strconv.FormatInt(n, 10) }
@@ -301,6 +314,7 @@ func inert(text string) string {
 	return text
 }
 
+// writeCSV writes a row as RFC 4180 has it.
 func writeCSV(w io.Writer, row []string) error {
 	out := csv.NewWriter(w)
 	out.UseCRLF = true // RFC 4180

@@ -14,12 +14,18 @@ import (
 )
 
 const (
-	maxUserID  = 255
-	maxPage    = 200
+	// maxUserID is the length of a user's name, which the caller chooses.
+	maxUserID = 255
+	// maxPage is how many rows a page may have.
+	maxPage = 200
+	// pageLength is how many it has unless the caller asks.
 	pageLength = 50
-	maxCursor  = 512
+	// maxCursor is longer than any cursor.
+	maxCursor = 512
 )
 
+// startRun answers POST /v1/runs/: may this user's agent begin? A denial answers 201 as well, with
+// the run's id, status BLOCKED and the rule.
 func (s *Server) startRun(c *call) error {
 	o, err := s.report(c)
 	if err != nil {
@@ -55,6 +61,8 @@ func (c *call) decided(a storage.Answer, encode func(storage.Answer) []byte, r s
 	c.body(http.StatusCreated, jsonType, body)
 }
 
+// endRun answers POST /v1/runs/{id}/end. Ending a run twice with one status is no error, so an
+// agent may repeat it.
 func (s *Server) endRun(c *call) error {
 	id, idErr := c.pathID("run_id")
 	o, err := s.report(c)
@@ -88,6 +96,8 @@ func (s *Server) endRun(c *call) error {
 	return nil
 }
 
+// heartbeatRun answers POST /v1/runs/{id}/heartbeat: may the run go on? It records no step, and
+// keeps the run from being ended as idle.
 func (s *Server) heartbeatRun(c *call) error {
 	id, err := c.pathID("run_id")
 	if err != nil {
@@ -108,6 +118,7 @@ type page struct {
 	Next  wire.NullString `json:"next_cursor"`
 }
 
+// listRuns answers GET /v1/runs/: a page of runs by filter and order.
 func (s *Server) listRuns(c *call) error {
 	q := request.ReadQuery(c.r)
 	f := runFilter(q)
@@ -127,6 +138,7 @@ func (s *Server) listRuns(c *call) error {
 		badCursor(err, "cursor", f.Cursor))
 }
 
+// readRun answers GET /v1/runs/{id}: the run and a page of its steps.
 func (s *Server) readRun(c *call) error {
 	id, idErr := c.pathID("run_id")
 	q := request.ReadQuery(c.r)
@@ -163,6 +175,7 @@ type deniedJSON struct {
 	Decision json.RawMessage `json:"decision"`
 }
 
+// deniedOf converts the step that was denied last; nil for none.
 func deniedOf(s *storage.DeniedStep) *deniedJSON {
 	if s == nil {
 		return nil
@@ -177,6 +190,7 @@ type runKeyJSON struct {
 	Label  string    `json:"label"`
 }
 
+// stepOf converts a step for the API.
 func stepOf(s storage.Step) wire.Step { return wire.Step(s) }
 
 // maxSilence is a year, in seconds.

@@ -12,10 +12,14 @@ import (
 )
 
 const (
-	maxViewName  = 60
+	// maxViewName is the length of a view's name.
+	maxViewName = 60
+	// maxViewQuery is the length of its query string.
 	maxViewQuery = 2000
 )
 
+// savedViewJSON is a filter of the list of runs, under a name. Its query is the dashboard's, which
+// the server stores as it is.
 type savedViewJSON struct {
 	ID        uuid.UUID `json:"id"`
 	Name      string    `json:"name"`
@@ -23,10 +27,12 @@ type savedViewJSON struct {
 	CreatedAt wire.Time `json:"created_at"`
 }
 
+// savedViewOf converts a view for the API.
 func savedViewOf(v storage.SavedView) savedViewJSON {
 	return savedViewJSON{v.ID, v.Name, v.Query, wire.Time(v.CreatedAt.Truncate(time.Millisecond))}
 }
 
+// listSavedViews answers GET /v1/saved-views/.
 func (s *Server) listSavedViews(c *call) error {
 	views, err := s.store.SavedViews(c.ctx(), c.who.workspace)
 	return c.ok(map[string]any{"items": wire.Map(views, savedViewOf)}, err)
@@ -51,6 +57,7 @@ func (s *Server) saveView(c *call) error {
 	return nil
 }
 
+// deleteSavedView answers DELETE /v1/saved-views/{id}.
 func (s *Server) deleteSavedView(c *call) error {
 	id, err := c.pathID("view_id")
 	if err != nil {

@@ -98,6 +98,7 @@ type Timeouts struct {
 	Backtest   time.Duration // waiting for others' and replaying; 25 s
 }
 
+// withDefaults returns a copy in which every duration is set.
 func (t Timeouts) withDefaults() Timeouts {
 	return Timeouts{
 		Header:     positive(t.Header, 10*time.Second),
@@ -110,6 +111,7 @@ func (t Timeouts) withDefaults() Timeouts {
 	}
 }
 
+// positive returns n, or otherwise if n is not set.
 func positive[T time.Duration | int64](n, otherwise T) T {
 	if n > 0 {
 		return n
@@ -274,6 +276,8 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener, endpoints ...Endpoi
 	return s.shutDown(context.WithoutCancel(ctx), hs, conns)
 }
 
+// shutDown lets requests finish for a while, then cuts them off. Connections without a request are
+// closed at once.
 func (s *Server) shutDown(ctx context.Context, hs *http.Server, conns *limit.Connections) error {
 	s.Log.Info("shutting down", "timeout", s.Timeouts.Shutdown.String())
 	grace, cancel := context.WithTimeout(ctx, s.Timeouts.Shutdown)

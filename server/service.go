@@ -12,6 +12,8 @@ import (
 //go:embed openapi.json
 var openAPIDocument []byte
 
+// health answers GET /health: the process runs. It asks nothing, so that a slow disk does not get
+// the process restarted.
 func (s *Server) health(c *call) error {
 	c.json(http.StatusOK, map[string]string{"status": "ok", "version": s.Version})
 	return nil
@@ -37,10 +39,12 @@ func (s *Server) describe(c *call) error {
 	}{s.Version, registration, found, s.billingEnabled(), s.Node}, err)
 }
 
+// ready answers GET /health/ready: decisions can be made and stored.
 func (s *Server) ready(c *call) error {
 	return c.ok(map[string]string{"status": "ready"}, s.store.Ready(c.ctx()))
 }
 
+// openAPI answers GET /openapi.json, from memory.
 func (s *Server) openAPI(c *call) error {
 	c.body(http.StatusOK, jsonType, s.document)
 	return nil

@@ -14,12 +14,15 @@ import (
 
 const (
 	// maxExact is the largest integer that every JSON reader represents exactly: 2^53 - 1.
-	maxExact     = 1<<53 - 1
+	maxExact = 1<<53 - 1
+	// maxStepError is how many characters of an error are kept.
 	maxStepError = 10_000
 	// maxServiceTier is longer than any provider's word.
 	maxServiceTier = 64
 )
 
+// createStep answers POST /v1/runs/{id}/steps: may the agent do this? Type and sequence are read
+// strictly; what only describes the step is repaired.
 func (s *Server) createStep(c *call) error {
 	run, idErr := c.pathID("run_id")
 	o, err := s.report(c)
@@ -49,6 +52,8 @@ func (s *Server) createStep(c *call) error {
 	return nil
 }
 
+// updateStep answers PATCH /v1/runs/{id}/steps/{id}: how the step ended and what it used. A report
+// is kept as far as possible, since its tokens are spent whatever it looks like.
 func (s *Server) updateStep(c *call) error {
 	run, runErr := c.pathID("run_id")
 	step, stepErr := c.pathID("step_id")
@@ -160,8 +165,10 @@ func idempotencyKey(c *call) (string, error) {
 	return key, nil
 }
 
+// keyLoc is where a problem of the idempotency key is.
 func keyLoc() []any { return []any{"header", "Idempotency-Key"} }
 
+// keyReused converts ErrKeyReused to a 422.
 func keyReused(err error, key string) error {
 	if errors.Is(err, storage.ErrKeyReused) {
 		return request.Invalid(keyLoc(),
@@ -170,6 +177,7 @@ func keyReused(err error, key string) error {
 	return err
 }
 
+// badCursor converts ErrBadCursor to a 422.
 func badCursor(err error, name, cursor string) error {
 	if errors.Is(err, storage.ErrBadCursor) {
 		return request.Invalid([]any{"query", name}, "not a cursor of this list", cursor)

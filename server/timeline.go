@@ -31,6 +31,7 @@ type outlineJSON struct {
 	Next       wire.NullString   `json:"next_cursor"`
 }
 
+// outlineRun answers GET /v1/runs/{id}/outline: many steps in few bytes, one array for each field.
 func (s *Server) outlineRun(c *call) error {
 	id, idErr := c.pathID("run_id")
 	q := request.ReadQuery(c.r)
@@ -47,6 +48,7 @@ func (s *Server) outlineRun(c *call) error {
 	return nil
 }
 
+// outlineOf turns steps into columns.
 func outlineOf(steps []storage.StepOutline, next string) outlineJSON {
 	return outlineJSON{
 		IDs:       wire.Map(steps, func(o storage.StepOutline) uuid.UUID { return o.ID }),
@@ -71,6 +73,7 @@ func outlineOf(steps []storage.StepOutline, next string) outlineJSON {
 // maxLines is how many steps are asked for at once: what fits on two screens.
 const maxLines = 100
 
+// lineJSON is a step's texts in one line each.
 type lineJSON struct {
 	ID     uuid.UUID       `json:"step_id"`
 	Input  wire.NullString `json:"input"`
@@ -108,6 +111,7 @@ func (s *Server) readLines(c *call) error {
 	return nil
 }
 
+// lineOf shortens the texts of a step.
 func lineOf(t storage.StepTexts) lineJSON {
 	return lineJSON{
 		t.ID, wire.NullString(wire.LineOf(t.Input)), wire.NullString(wire.LineOf(t.Output)),
@@ -115,6 +119,7 @@ func lineOf(t storage.StepTexts) lineJSON {
 	}
 }
 
+// readStep answers GET /v1/runs/{id}/steps/{id} with everything about a step.
 func (s *Server) readStep(c *call) error {
 	id, idErr := c.pathID("run_id")
 	step, stepErr := c.pathID("step_id")
@@ -143,6 +148,7 @@ type runPartJSON struct {
 	Unpriced   int64           `json:"unpriced_tokens"`
 }
 
+// runPartOf converts a part for the API.
 func runPartOf(p storage.RunPart) runPartJSON {
 	return runPartJSON{
 		wire.NullString(typeOf(p.Type)), wire.NullString(p.Model), wire.NullString(p.ToolName), p.Steps, p.Failed, p.Denied,
@@ -158,6 +164,7 @@ func typeOf(t storage.StepType) string {
 	return t.String()
 }
 
+// breakDownRun answers GET /v1/runs/{id}/breakdown: what the run spent, by model and tool.
 func (s *Server) breakDownRun(c *call) error {
 	id, err := c.pathID("run_id")
 	if err != nil {
@@ -181,6 +188,8 @@ func (s *Server) breakDownRun(c *call) error {
 	return nil
 }
 
+// readNeighbours answers GET /v1/runs/{id}/neighbours: the runs that started just before and just
+// after, null at the ends.
 func (s *Server) readNeighbours(c *call) error {
 	id, err := c.pathID("run_id")
 	if err != nil {

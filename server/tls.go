@@ -54,6 +54,8 @@ func ACME(domains []string, email, directory, dir string) *TLS {
 // certificateDir keeps certificates in a directory, in files of its owner's.
 type certificateDir struct{ autocert.DirCache }
 
+// Put stores what autocert has obtained, readable by the owner alone, and under its name only once
+// it is written whole.
 func (d certificateDir) Put(_ context.Context, name string, data []byte) error {
 	dir := string(d.DirCache)
 	if err := privatefile.MkdirAll(dir); err != nil {
@@ -99,6 +101,8 @@ func CertificateFiles(certFile, keyFile string, log *slog.Logger) (*TLS, error) 
 		challenge: func(h http.Handler) http.Handler { return h }}, nil
 }
 
+// certificate returns the current certificate. It looks at the files now and then, and keeps the
+// old one while a new one cannot be used.
 func (k *keyPair) certificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -116,6 +120,7 @@ func (k *keyPair) certificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	return k.current, nil
 }
 
+// files are the names that a change is looked for in.
 func (k *keyPair) files() [2]string { return [2]string{k.certFile, k.keyFile} }
 
 // changed is false while a file is missing, as in the middle of its replacement.

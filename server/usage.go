@@ -15,10 +15,13 @@ import (
 )
 
 const (
+	// defaultUsageDays is the window of a chart by days.
 	defaultUsageDays = 30
-	maxUsageDays     = 365
+	// maxUsageDays is the longest one.
+	maxUsageDays = 365
 )
 
+// reasonUsageJSON is how often a rule objected.
 type reasonUsageJSON struct {
 	Reason     wire.NullString `json:"reason"`
 	Today      int64           `json:"today"`
@@ -26,6 +29,7 @@ type reasonUsageJSON struct {
 	Last30Days int64           `json:"last_30_days"`
 }
 
+// modelUsageJSON is what a model was used for in 30 days.
 type modelUsageJSON struct {
 	Model            string      `json:"model"`
 	Spend            plans.Money `json:"total_usd"`
@@ -34,6 +38,7 @@ type modelUsageJSON struct {
 	wire.UnpricedUsage
 }
 
+// userUsageJSON is what a user's agents used in 30 days.
 type userUsageJSON struct {
 	UserID         string      `json:"user_id"`
 	Spend          plans.Money `json:"total_usd"`
@@ -41,6 +46,7 @@ type userUsageJSON struct {
 	UnpricedTokens int64       `json:"unpriced_tokens"`
 }
 
+// readUsage answers GET /v1/usage/: today, the last 7 and 30 days. It reads rollups alone.
 func (s *Server) readUsage(c *call) error {
 	u, err := s.store.Usage(c.ctx(), c.who.workspace)
 	if err != nil {
@@ -73,6 +79,7 @@ func (s *Server) readUsage(c *call) error {
 	return nil
 }
 
+// dayUsageJSON is what a workspace used on a UTC day.
 type dayUsageJSON struct {
 	Date             string      `json:"date"`
 	Spend            plans.Money `json:"total_usd"`
@@ -86,11 +93,13 @@ type dayUsageJSON struct {
 	ByModel []modelSpendJSON `json:"by_model,omitzero"` // when asked for
 }
 
+// modelSpendJSON is a model's part of a day.
 type modelSpendJSON struct {
 	Model string      `json:"model"`
 	Spend plans.Money `json:"total_usd"`
 }
 
+// dayUsageOf converts a day for the API.
 func dayUsageOf(d storage.DayUsage) dayUsageJSON {
 	out := dayUsageJSON{
 		d.Date.Format(time.DateOnly), d.Spend, d.PromptTokens, d.CompletionTokens, d.Runs,
@@ -105,6 +114,7 @@ func dayUsageOf(d storage.DayUsage) dayUsageJSON {
 	return out
 }
 
+// readDailyUsage answers GET /v1/usage/daily: one entry for each day, also those without usage.
 func (s *Server) readDailyUsage(c *call) error {
 	q := request.ReadQuery(c.r)
 	days := q.Int("days", defaultUsageDays, 1, maxUsageDays)
@@ -117,7 +127,10 @@ func (s *Server) readDailyUsage(c *call) error {
 }
 
 const (
-	usageParts    = 100
+	// usageParts is how many values are listed apart unless the caller asks; the rest is added up
+	// as other.
+	usageParts = 100
+	// maxUsageParts is how many may be listed apart.
 	maxUsageParts = 200
 )
 
@@ -171,6 +184,7 @@ func usageWindow(q *request.Query, now time.Time) (in storage.UsageQuery) {
 	return in
 }
 
+// refuseWindow adds a problem unless from is before to and the window is a year at most.
 func refuseWindow(q *request.Query, name string, from, to time.Time) {
 	if !from.Before(to) || to.Sub(from) > maxUsageDays*day {
 		q.Refuse(name, q.String(name, request.MaxTimeText),
@@ -178,6 +192,7 @@ func refuseWindow(q *request.Query, name string, from, to time.Time) {
 	}
 }
 
+// day is the length of a UTC day.
 const day = 24 * time.Hour
 
 // usageDays are the days that a window touches, from the start of the first to
@@ -194,6 +209,7 @@ func usageDays(now, since, until time.Time) (from, to time.Time) {
 	return from, to
 }
 
+// usagePartJSON is one value's usage, such as one model's.
 type usagePartJSON struct {
 	Value string `json:"value"`
 	usageSumJSON
@@ -224,11 +240,13 @@ type usageDaysJSON struct {
 	BlockedRuns      []int64       `json:"blocked_run_count"`
 }
 
+// usageOtherJSON is that of all values that are not listed, or of all there are.
 type usageOtherJSON struct {
 	usageSumJSON
 	usageMoreJSON
 }
 
+// usageSumOf leaves out what a group does not count: a user has no tokens of its own, for instance.
 func usageSumOf(s storage.UsageSums, group storage.UsageGroup) usageSumJSON {
 	out := usageSumJSON{Spend: s.Spend}
 	tokens, runs, blockedRuns := group.Keeps()
@@ -244,6 +262,7 @@ func usageSumOf(s storage.UsageSums, group storage.UsageGroup) usageSumJSON {
 	return out
 }
 
+// usageMoreOf adds the window before, and the days, if they were asked for.
 func usageMoreOf(p storage.UsagePart, in storage.UsageQuery) (out usageMoreJSON) {
 	if !in.BeforeFrom.IsZero() {
 		before := usageSumOf(p.Before, in.Group)
@@ -310,6 +329,8 @@ const (
 	rowTotal = "total"
 )
 
+// usageLines answers the report as JSON lines, a row for each value and one for the others and the
+// total.
 func usageLines(c *call, parts []usagePartJSON, other, total usageOtherJSON) error {
 	var out bytes.Buffer
 	line := func(row any) error {
@@ -340,6 +361,7 @@ func usageLines(c *call, parts []usagePartJSON, other, total usageOtherJSON) err
 	return nil
 }
 
+// usageCSV answers the same as CSV, with a column for each day.
 func usageCSV(c *call, in storage.UsageQuery, r storage.UsageReport) error {
 	compared := !in.BeforeFrom.IsZero()
 	head := []string{"row", "value", "total_usd", "prompt_tokens", "completion_tokens", "run_count", "blocked_run_count"}

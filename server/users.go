@@ -10,8 +10,10 @@ import (
 	"github.com/pikarc/server/storage"
 )
 
+// maxBlockReason is the length of the reason that a person writes.
 const maxBlockReason = 500
 
+// userJSON is a user that agents run for.
 type userJSON struct {
 	UserID        string      `json:"user_id"`
 	Blocked       bool        `json:"blocked"`
@@ -26,6 +28,7 @@ type userJSON struct {
 	ErasedAt      wire.Time   `json:"erased_at"`
 }
 
+// userOf converts a user for the API.
 func userOf(u storage.User) userJSON {
 	return userJSON{
 		UserID: u.UserID, Blocked: u.Blocked, BlockedAt: wire.Time(u.BlockedAt),
@@ -37,6 +40,7 @@ func userOf(u storage.User) userJSON {
 	}
 }
 
+// listUsers answers GET /v1/users/, the newest or the most expensive first.
 func (s *Server) listUsers(c *call) error {
 	q := request.ReadQuery(c.r)
 	f := storage.UserFilter{
@@ -54,6 +58,8 @@ func (s *Server) listUsers(c *call) error {
 		badCursor(err, "cursor", f.Cursor))
 }
 
+// blockUser answers PUT /v1/blocked-users/{user}. The user's next call is denied, in runs under way
+// too.
 func (s *Server) blockUser(c *call) error {
 	user, pathErr := c.pathRest("user_id")
 	o, err := s.optionalObject(c)
@@ -83,11 +89,13 @@ func (s *Server) blockNamedUser(c *call) error {
 	return s.block(c, user, reason)
 }
 
+// block is shared by both forms of the call, with the user in the path or in the body.
 func (s *Server) block(c *call, user string, reason *string) error {
 	u, err := s.store.BlockUser(c.ctx(), c.who.workspace, user, reason)
 	return c.ok(userOf(u), err)
 }
 
+// unblockUser answers DELETE /v1/blocked-users/{user}.
 func (s *Server) unblockUser(c *call) error {
 	user, err := c.pathRest("user_id")
 	if err != nil {
@@ -116,6 +124,7 @@ func (s *Server) namedUser(c *call) (string, error) {
 	return user, o.Err()
 }
 
+// unblock is shared by both forms, as block is.
 func (s *Server) unblock(c *call, user string) error {
 	u, err := s.store.UnblockUser(c.ctx(), c.who.workspace, user)
 	return c.ok(userOf(u), orNotFound(err, "User not found"))
@@ -124,6 +133,7 @@ func (s *Server) unblock(c *call, user string) error {
 // eraseWait is how long a call waits for an erasure before a job goes on with it.
 const eraseWait = 10 * time.Second
 
+// eraseUser answers DELETE /v1/users/{user}: see docs/ops/erasing.md.
 func (s *Server) eraseUser(c *call) error {
 	user, err := c.pathRest("user_id")
 	if err != nil {
@@ -159,6 +169,7 @@ func (s *Server) erase(c *call, user string) error {
 	return nil
 }
 
+// userPartJSON is what one model or tool cost a user.
 type userPartJSON struct {
 	Type             wire.NullString `json:"type"`
 	Model            wire.NullString `json:"model"`
@@ -170,6 +181,7 @@ type userPartJSON struct {
 	Unpriced         int64           `json:"unpriced_tokens"`
 }
 
+// userTagJSON is what the runs with one tag cost.
 type userTagJSON struct {
 	Key   string      `json:"key"`
 	Value string      `json:"value"`
@@ -177,6 +189,7 @@ type userTagJSON struct {
 	Spend plans.Money `json:"total_usd"`
 }
 
+// userRunsJSON sums up a user's latest runs; more tells that older ones are not in it.
 type userRunsJSON struct {
 	Runs    int64          `json:"run_count"`
 	Blocked int64          `json:"blocked_count"`
@@ -220,6 +233,7 @@ func (s *Server) readUsageOfUser(c *call) error {
 	return nil
 }
 
+// userRunsOf converts the sums for the API.
 func userRunsOf(r storage.RunsOfUser) userRunsJSON {
 	return userRunsJSON{
 		r.Runs, r.Blocked, r.Denied, r.Spend, r.More,

@@ -17,6 +17,8 @@ const (
 	maxIdleTimeout = 7 * 24 * 60 * 60 // seconds
 )
 
+// workspaceJSON is a workspace with its settings. A budget that is not set is null, which differs
+// from a budget of 0.
 type workspaceJSON struct {
 	ID                uuid.UUID    `json:"id"`
 	Name              string       `json:"name"`
@@ -40,16 +42,19 @@ type workspaceJSON struct {
 	CreatedAt         wire.Time    `json:"created_at"`
 }
 
+// featuresJSON tells which settings the plan has.
 type featuresJSON struct {
 	KillSwitch              bool `json:"kill_switch"`
 	UserDailyBudget         bool `json:"user_daily_budget"`
 	ConfigurableConcurrency bool `json:"configurable_concurrency"`
 }
 
+// featuresOf converts a plan's features.
 func featuresOf(p plans.Plan) featuresJSON {
 	return featuresJSON{p.HasKillSwitch, p.HasUserDailyBudget, p.HasConfigurableConcurrency}
 }
 
+// workspaceOf converts a workspace for the API.
 func workspaceOf(w storage.Workspace) workspaceJSON {
 	return workspaceJSON{
 		ID: w.ID, Name: w.Name, Slug: w.Slug, Plan: w.Plan.ID, KillSwitch: w.KillSwitch,
@@ -65,11 +70,14 @@ func workspaceOf(w storage.Workspace) workspaceJSON {
 	}
 }
 
+// readWorkspace answers GET /v1/workspace/.
 func (s *Server) readWorkspace(c *call) error {
 	w, err := s.store.Workspace(c.ctx(), c.who.workspace)
 	return c.ok(workspaceOf(w), err)
 }
 
+// updateWorkspace answers PATCH /v1/workspace/. A field that is left out stays, and null removes a
+// budget. The store refuses settings that the plan lacks.
 func (s *Server) updateWorkspace(c *call) error {
 	o, err := s.object(c)
 	if err != nil {
@@ -126,6 +134,7 @@ func readCalendar(o *request.Object, change *storage.WorkspaceChange) {
 	}
 }
 
+// setKillSwitch answers POST /v1/workspace/kill-switch. It holds for the very next decision.
 func (s *Server) setKillSwitch(c *call) error {
 	o, err := s.object(c)
 	if err != nil {
@@ -147,6 +156,7 @@ func (s *Server) setKillSwitch(c *call) error {
 // expiringWithin is how far ahead one is told what retention will delete.
 const expiringWithin = 24 * time.Hour
 
+// fileJSON is the size of the database's file and log; null on PostgreSQL.
 type fileJSON struct {
 	Bytes     int64 `json:"bytes"`
 	FreeBytes int64 `json:"free_bytes"`
@@ -154,11 +164,13 @@ type fileJSON struct {
 	CanShrink bool  `json:"can_shrink"`
 }
 
+// spaceJSON is what the database takes, and what retention will free soon.
 type spaceJSON struct {
 	File     *fileJSON    `json:"file"`
 	Expiring expiringJSON `json:"expiring"`
 }
 
+// expiringJSON is what retention deletes within the next hours.
 type expiringJSON struct {
 	WithinHours int64 `json:"within_hours"`
 	Runs        int64 `json:"runs"`

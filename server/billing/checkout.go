@@ -97,6 +97,8 @@ func (s *Service) checkoutURL(
 	return "", &RetryError{"Another checkout of this workspace is under way. Try again in a moment.", 2 * time.Second}
 }
 
+// tryCheckout returns the address of a checkout page. It reads Stripe first: a customer with a live
+// subscription must not buy a second one, and an open checkout of the same plan is used again.
 func (s *Service) tryCheckout(
 	ctx context.Context, b storage.Billing, customer string, plan plans.ID,
 ) (string, error) {

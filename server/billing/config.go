@@ -25,6 +25,7 @@ type Config struct {
 // DefaultGrace is how long a workspace keeps its plan after a payment failed.
 const DefaultGrace = 7 * 24 * time.Hour
 
+// withDefaults returns a copy in which every duration is set.
 func (cfg *Config) withDefaults() *Config {
 	out := *cfg
 	out.Grace, out.Timeout = positive(cfg.Grace, DefaultGrace), positive(cfg.Timeout,
@@ -49,6 +50,7 @@ func (cfg *Config) planOfPrice(price string) plans.ID {
 	return ""
 }
 
+// positive returns d, or otherwise if d is not set.
 func positive(d, otherwise time.Duration) time.Duration {
 	if d > 0 {
 		return d

@@ -100,6 +100,9 @@ func idOf(reference json.RawMessage) string {
 	return object.ID
 }
 
+// handle applies one event. The event only says that something about a customer has changed: what,
+// is read from Stripe (docs/adr/0015). Events come again and out of order, and either changes
+// nothing.
 func (s *Service) handle(ctx context.Context, e event) error {
 	log := s.log.With("event", e.id, "type", e.kind, "customer", e.customer)
 	handled, err := s.store.StripeEventHandled(ctx, e.id)
@@ -170,6 +173,7 @@ func (s *Service) ask(
 	return best.SubscriptionState, nil
 }
 
+// livePrices lists what the live subscriptions are for, also prices that this server does not know.
 func livePrices(all []subscription) (prices []string) {
 	for _, sub := range all {
 		if isLive(sub) {
@@ -179,6 +183,7 @@ func livePrices(all []subscription) (prices []string) {
 	return prices
 }
 
+// logPlanChange logs what a customer may ask about later.
 func (s *Service) logPlanChange(
 	sub storage.Subscription, now storage.SubscriptionState, event string, from, to plans.ID,
 ) {

@@ -44,6 +44,7 @@ type RefusedError string
 // Error is the sentence.
 func (e RefusedError) Error() string { return string(e) }
 
+// refused returns an error whose text is for the customer.
 func refused(detail string) error { return RefusedError(detail) }
 
 // RetryError says what stands in the way for now.

@@ -42,6 +42,8 @@ func (cfg *Config) stateOf(
 	return best, unknown
 }
 
+// betterThan reports whether a customer with both subscriptions should get s: one that grants a
+// plan, then the higher plan, then the one that does not end, then the newer one.
 func (s state) betterThan(other state) bool {
 	switch {
 	case s.grants != other.grants:
@@ -55,6 +57,7 @@ func (s state) betterThan(other state) bool {
 	}
 }
 
+// rank orders plans from the smallest to the largest; -1 for an unknown one.
 func rank(id plans.ID) int {
 	return slices.IndexFunc(plans.All(), func(p plans.Plan) bool { return p.ID == id })
 }

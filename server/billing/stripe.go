@@ -34,17 +34,26 @@ type payments interface {
 }
 
 var (
+	// errCustomerDeleted: a new customer is made in its place.
 	errCustomerDeleted = errors.New("the customer was deleted in Stripe")
+	// errCustomerUnknown most likely means that the keys were changed; nothing is changed then.
 	errCustomerUnknown = errors.New("the customer is unknown to Stripe: is the secret key that " +
 		"of another account or mode?")
+	// errCheckoutClosed: it was paid or has expired meanwhile.
 	errCheckoutClosed = errors.New("the checkout is no longer open")
-	errKeyConflict    = errors.New("the idempotency key is taken")
-	errStripeAway     = errors.New("asking Stripe failed")
-	errStripeRefused  = errors.New("refused by Stripe")
+	// errKeyConflict: another request with this key is under way.
+	errKeyConflict = errors.New("the idempotency key is taken")
+	// errStripeAway is worth another attempt: the event is answered with an error, and Stripe sends
+	// it again.
+	errStripeAway = errors.New("asking Stripe failed")
+	// errStripeRefused is not worth another attempt.
+	errStripeRefused = errors.New("refused by Stripe")
 )
 
+// newCustomer describes a customer to make. key is the idempotency key, as in newCheckout.
 type newCustomer struct{ email, name, workspace, key string }
 
+// newCheckout describes a checkout of a plan at a price.
 type newCheckout struct {
 	customer, workspace, price, key string
 	plan                            plans.ID
@@ -75,6 +84,7 @@ type subscription struct {
 // client calls Stripe, or a stand-in for it.
 type client struct{ api *stripe.Client }
 
+// newClient returns a client that tries twice and logs nothing.
 func newClient(cfg *Config) *client {
 	backend := &stripe.BackendConfig{
 		EnableTelemetry: stripe.Bool(false),
@@ -90,6 +100,8 @@ func newClient(cfg *Config) *client {
 		stripe.WithBackends(stripe.NewBackendsWithConfig(backend)))}
 }
 
+// NewCustomer makes a customer and returns its id. The workspace is in the customer's metadata, so
+// that people find it in Stripe's dashboard.
 func (c *client) NewCustomer(ctx context.Context, in newCustomer) (string, error) {
 	params := &stripe.CustomerCreateParams{
 		Email: stripe.String(in.email), Name: stripe.String(in.name),
@@ -103,6 +115,7 @@ func (c *client) NewCustomer(ctx context.Context, in newCustomer) (string, error
 	return made.ID, nil
 }
 
+// Subscriptions lists all subscriptions of a customer, ended ones too.
 func (c *client) Subscriptions(
 	ctx context.Context, customer string,
 ) (all []subscription, err error) {
@@ -137,6 +150,8 @@ func (c *client) missing(ctx context.Context, customer string) error {
 	}
 }
 
+// subscriptionOf keeps what a state is computed from. A subscription has a period for each item;
+// ours have one item.
 func subscriptionOf(sub *stripe.Subscription) subscription {
 	out := subscription{
 		id: sub.ID, status: sub.Status, created: unixTime(sub.Created),
@@ -161,6 +176,7 @@ func subscriptionOf(sub *stripe.Subscription) subscription {
 	return out
 }
 
+// NewestCheckout returns the customer's latest checkout, zero if there is none.
 func (c *client) NewestCheckout(ctx context.Context, customer string) (checkout, error) {
 	params := &stripe.CheckoutSessionListParams{Customer: stripe.String(customer)}
 	params.Limit = stripe.Int64(1)
@@ -176,6 +192,7 @@ func (c *client) NewestCheckout(ctx context.Context, customer string) (checkout,
 	return checkout{}, nil
 }
 
+// NewCheckout opens a checkout page for a subscription.
 func (c *client) NewCheckout(ctx context.Context, in newCheckout) (checkout, error) {
 	ours := map[string]string{"pikarc_workspace": in.workspace, "pikarc_plan": string(in.plan)}
 	params := &stripe.CheckoutSessionCreateParams{
@@ -200,6 +217,7 @@ func (c *client) NewCheckout(ctx context.Context, in newCheckout) (checkout, err
 	return checkoutOf(session), nil
 }
 
+// checkoutOf keeps what we read of a checkout.
 func checkoutOf(session *stripe.CheckoutSession) checkout {
 	return checkout{
 		id: session.ID, url: session.URL, plan: plans.ID(session.Metadata["pikarc_plan"]),
@@ -207,6 +225,8 @@ func checkoutOf(session *stripe.CheckoutSession) checkout {
 	}
 }
 
+// CloseCheckout expires a checkout, so that nobody pays for two: errCheckoutClosed if it is not
+// open.
 func (c *client) CloseCheckout(ctx context.Context, id string) error {
 	_, err := c.api.V1CheckoutSessions.Expire(ctx, id, nil)
 	var refusal *stripe.Error
@@ -216,6 +236,7 @@ func (c *client) CloseCheckout(ctx context.Context, id string) error {
 	return stripeError("close a checkout", err)
 }
 
+// OpenPortal returns the address of Stripe's page where customers change and cancel subscriptions.
 func (c *client) OpenPortal(ctx context.Context, customer, returnURL string) (string, error) {
 	params := &stripe.BillingPortalSessionCreateParams{Customer: stripe.String(customer),
 		ReturnURL: stripe.String(returnURL)}
@@ -247,11 +268,13 @@ func stripeError(asked string, err error) error {
 		refusal.Code, refusal.RequestID, refusal.Msg)
 }
 
+// isStripeCode reports whether Stripe refused with this code.
 func isStripeCode(err error, code stripe.ErrorCode) bool {
 	var refusal *stripe.Error
 	return errors.As(err, &refusal) && refusal.Code == code
 }
 
+// unixTime converts Stripe's seconds; 0 is no time.
 func unixTime(seconds int64) time.Time {
 	if seconds == 0 {
 		return time.Time{}

@@ -50,6 +50,8 @@ type queues struct {
 	known   *ring.Ring // with a request whose caller was seen to be known
 }
 
+// newQueues returns three rings, each with one element that is no connection and marks where the
+// ring begins.
 func newQueues() *queues { return &queues{ring.New(1), ring.New(1), ring.New(1)} }
 
 // place is a connection's in a queue. It is made once, and only linked and
@@ -59,6 +61,7 @@ type place struct {
 	at *ring.Ring
 }
 
+// newPlace puts a connection at the end of the queue of those that wait.
 func newPlace(p *Connection, in *queues) place {
 	at := ring.New(1)
 	at.Value = p
@@ -66,11 +69,13 @@ func newPlace(p *Connection, in *queues) place {
 	return place{in, at}
 }
 
+// moveTo puts the connection at the end of another queue.
 func (p place) moveTo(queue *ring.Ring) {
 	p.leave()
 	queue.Prev().Link(p.at)
 }
 
+// leave takes the connection out of its queue.
 func (p place) leave() { p.at.Prev().Unlink(1) }
 
 // first is who makes room for another; nil when everybody is a known caller.
@@ -140,6 +145,8 @@ func (c *Connections) admit(p *Connection) (leaving *Connection) {
 	return leaving
 }
 
+// add registers a connection with the whole and with its network, if those of the network are
+// counted.
 func (c *Connections) add(p *Connection) {
 	c.open[p] = struct{}{}
 	p.places = append(p.places, newPlace(p, c.all))
@@ -155,6 +162,7 @@ func (c *Connections) add(p *Connection) {
 	p.places = append(p.places, newPlace(p, own.queues))
 }
 
+// remove takes a connection out, and its network with the last one.
 func (c *Connections) remove(p *Connection) {
 	delete(c.open, p)
 	for _, place := range p.places {

@@ -47,6 +47,8 @@ func NewLogins(now func() time.Time) *Logins {
 // once after each pause.
 type failureLimiter struct{ window, paused *Rate[string] }
 
+// newFailureLimiter allows some failures in a window; whoever has used them up may try once every
+// pause.
 func newFailureLimiter(failures int, pause time.Duration, now func() time.Time) failureLimiter {
 	return failureLimiter{
 		window: newRate[string](rate.Limit(float64(failures)/failureWindow.Seconds()), failures,
@@ -67,6 +69,7 @@ func (f failureLimiter) take(
 	return append(present(window), present(paused)...), 0
 }
 
+// present is a list of r, if there is one.
 func present(r *rate.Reservation) []*rate.Reservation {
 	if r == nil {
 		return nil

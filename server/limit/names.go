@@ -12,8 +12,11 @@ type nameCounter struct {
 	last [len(lengthName)]byte // bytes read
 }
 
+// lengthName is the header that tells how long a body is.
 const lengthName = "content-length"
 
+// count looks for the name in what was read, also where two reads share it: the end of each is kept
+// for the next.
 func (l *nameCounter) count(read []byte) {
 	for from := 0; ; {
 		colon := bytes.IndexByte(read[from:], ':')

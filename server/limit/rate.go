@@ -31,6 +31,8 @@ func NewRate[K comparable](perSecond int, now func() time.Time) *Rate[K] {
 	return newRate[K](rate.Limit(perSecond), rateBurst*perSecond, now)
 }
 
+// newRate returns a limiter of so many events a second for each key, with so many at once. It
+// remembers the keys seen last; one that was forgotten begins with a full bucket.
 func newRate[K comparable](limit rate.Limit, burst int, now func() time.Time) *Rate[K] {
 	buckets, err := lru.NewLRU[K, *rate.Limiter](limitedSubjects, nil)
 	if err != nil {

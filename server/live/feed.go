@@ -209,6 +209,7 @@ func (b *frames) events(changes []storage.Change, m storage.Snapshot) {
 	}
 }
 
+// runEvent returns the name of an event of a whole run.
 func runEvent(kind storage.ChangeKind) string {
 	switch kind {
 	case storage.RunStarted:

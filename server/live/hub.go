@@ -19,6 +19,7 @@ type Limits struct {
 	Total        int // 4000
 }
 
+// withDefaults returns limits that fit a small machine: a stream costs a goroutine and a buffer.
 func (l Limits) withDefaults() Limits {
 	if l.PerWorkspace == 0 {
 		l.PerWorkspace = 100
@@ -186,6 +187,8 @@ func (h *Hub) Leave(ws storage.WorkspaceKey, st *Stream) {
 	h.stopIfIdle()
 }
 
+// stopIfIdle stops watching the store when the last stream has ended, so that writers pay nothing
+// for events that nobody reads.
 func (h *Hub) stopIfIdle() {
 	h.mu.Lock()
 	idle := h.streams == 0
@@ -264,6 +267,8 @@ func (h *Hub) dispatch(changes []storage.Change) {
 	}
 }
 
+// markAllMissed has every feed tell its streams to read the current state, after changes that were
+// not published one by one.
 func (h *Hub) markAllMissed() {
 	for _, f := range h.all() {
 		f.missed = true
@@ -331,6 +336,7 @@ func (h *Hub) endUnauthorized(ctx context.Context, f *feed) {
 	}
 }
 
+// streamsOf copies the list, so that events are sent without the lock.
 func (h *Hub) streamsOf(f *feed) []*Stream {
 	h.mu.Lock()
 	defer h.mu.Unlock()

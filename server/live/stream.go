@@ -41,6 +41,7 @@ func (st *Stream) drop() {
 	st.abort()
 }
 
+// ended reports whether nobody reads the stream any more.
 func (st *Stream) ended() bool {
 	select {
 	case <-st.done:

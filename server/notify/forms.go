@@ -26,6 +26,7 @@ type request struct {
 	body   []byte
 }
 
+// jsonRequest is a POST of a body as JSON.
 func jsonRequest(to string, body any) (request, error) {
 	text, err := json.Marshal(body)
 	return request{url: to, header: http.Header{"Content-Type": {"application/json"}}, body: text}, err
@@ -115,6 +116,8 @@ func discord(m message, to string) (request, error) {
 	})
 }
 
+// escapeDiscord escapes what Discord reads as Markdown or as a mention: a user's name must not call
+// everybody.
 func escapeDiscord(s string) string {
 	var b strings.Builder
 	for _, r := range s {

@@ -44,9 +44,12 @@ type message struct {
 type level int
 
 const (
+	// levelInfo is something to know.
 	levelInfo level = iota
 	levelGood       // something is over
+	// levelWarn is something to look at.
 	levelWarn
+	// levelBad is something to act on.
 	levelBad
 )
 
@@ -68,6 +71,7 @@ func (f facts) text(name string) string {
 	}
 }
 
+// usd formats an amount with two decimals at least; a budget that is not set reads as no limit.
 func (f facts) usd(name string) string {
 	n, ok := f[name].(json.Number)
 	if !ok {
@@ -180,10 +184,12 @@ func describe(event storage.EventKind, f facts) (title, text, page string, l lev
 	}
 }
 
+// spentOf tells how much of a limit is used.
 func spentOf(f facts) string {
 	return f.usd("spent_usd") + " of " + f.usd("limit_usd") + " are spent."
 }
 
+// describeBudget words the event that a budget or a limit is nearly used up, or no longer is.
 func describeBudget(f facts, resolved bool) (title, text, page string, l level) {
 	of, page := "the daily budget", "/limits"
 	switch {
@@ -258,6 +264,7 @@ func describeStep(event storage.EventKind, f facts) (title, text, page string, l
 	}
 }
 
+// describeOther words the events that name no budget and no run.
 func describeOther(event storage.EventKind, f facts, resolved bool) (title, text, page string, l level) {
 	switch event {
 	case storage.UnpricedModelUsed:

@@ -223,6 +223,7 @@ func (s *Sender) serve(ctx context.Context, key storage.EndpointKey) {
 	}
 }
 
+// logTrouble logs an error, unless it only means that the server is shutting down.
 func (s *Sender) logTrouble(ctx context.Context, what string, err error) {
 	if ctx.Err() == nil && !errors.Is(err, storage.ErrClosed) {
 		s.Log.Error(what, "error", err.Error())
@@ -273,6 +274,8 @@ type attempt struct {
 	retryAfter            time.Duration
 }
 
+// attempt sends one delivery and returns how it went. It never fails itself: whatever goes wrong is
+// kept with the delivery, for people to read.
 func (s *Sender) attempt(ctx context.Context, out storage.Outgoing, d storage.Delivery) (a attempt) {
 	var actions *Actions
 	if s.Actions != nil {

@@ -36,6 +36,7 @@ func (c *copier) space() {
 	}
 }
 
+// value copies one value without white space, and masks texts that must not be kept.
 func (c *copier) value() {
 	c.space()
 	switch c.in[c.pos] {

@@ -146,8 +146,10 @@ func (o *Object) OptionalTime(name string) time.Time {
 }
 
 const (
+	// MaxTimeText is longer than any RFC 3339 time.
 	MaxTimeText = 64
-	maxYear     = 9999
+	// maxYear is the last one that RFC 3339 can write.
+	maxYear = 9999
 )
 
 // Dict reads a JSON object, compacted: nil when absent or null. The copy is the

@@ -24,6 +24,7 @@ const (
 	defectNotFinite
 	defectTooDeep // deeper than a payload may be; see scanReport
 
+	// defectsOfText are those that a strict reader refuses in a text.
 	defectsOfText = defectNUL | defectSurrogate
 )
 
@@ -52,6 +53,7 @@ type syntaxError struct {
 	text   string
 }
 
+// Error describes the problem without its place, which the offset has.
 func (e *syntaxError) Error() string { return e.text }
 
 // scanJSON checks a text, blank around allowed, in one pass and splits its
@@ -66,6 +68,8 @@ func scanReport(data []byte, known func(key []byte) bool) (jsonText, error) {
 	return scan(data, known)
 }
 
+// scan checks a whole JSON text in one pass and finds the members of its outermost object. It
+// copies nothing: the result refers to data.
 func scan(data []byte, known func(key []byte) bool) (jsonText, error) {
 	if !utf8.Valid(data) {
 		return jsonText{}, &syntaxError{offset: firstInvalid(data), text: "Invalid UTF-8"}
@@ -138,6 +142,7 @@ func (s *scanner) next(c byte) bool {
 	return true
 }
 
+// space skips white space.
 func (s *scanner) space() {
 	for s.pos < len(s.data) && isSpace(s.data[s.pos]) {
 		s.pos++
@@ -205,6 +210,7 @@ func (s *scanner) notNumber() bool {
 	return s.fail(s.pos, "Expecting value")
 }
 
+// startsWith reports whether a literal comes next.
 func (s *scanner) startsWith(word string) bool {
 	return bytes.HasPrefix(s.data[s.pos:], []byte(word))
 }

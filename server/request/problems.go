@@ -65,6 +65,7 @@ func missingProblem() Problem {
 	return Problem{Type: "missing", Msg: "Field required"}
 }
 
+// valueProblem is a problem of a value of the right type.
 func valueProblem(msg string) Problem {
 	return Problem{Type: "value_error", Msg: "Value error, " + msg}
 }
@@ -113,6 +114,7 @@ func tooLongProblem(max int) Problem {
 	}
 }
 
+// characters writes a length in words.
 func characters(n int) string {
 	if n == 1 {
 		return "1 character"

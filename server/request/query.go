@@ -23,6 +23,7 @@ type Query struct {
 	problems []Problem
 }
 
+// parameter is one name=value of a query, decoded.
 type parameter struct{ name, value string }
 
 // ReadQuery takes the query string apart by hand: url.ParseQuery would refuse a
@@ -87,6 +88,7 @@ func (q *Query) OptionalTime(name string) time.Time {
 	return t
 }
 
+// timeProblem is the problem of a time that is not RFC 3339.
 func timeProblem() Problem {
 	const want = "write it as RFC 3339, for example 2026-11-23T07:08:29.123Z"
 	return Problem{
@@ -226,6 +228,7 @@ func (q *Query) RequiredString(name string, max int) string {
 	return ""
 }
 
+// addMissing adds the problem of a parameter that is required.
 func (q *Query) addMissing(name string) {
 	p := missingProblem()
 	p.Loc, p.Input = []any{"query", name}, nil
@@ -280,6 +283,7 @@ func parseID(text string) (uuid.UUID, bool) {
 	return id, err == nil && len(text) == len(uuid.Nil.String())
 }
 
+// uuidProblem is the problem of an id that is no UUID.
 func uuidProblem() Problem {
 	const want = "expected 32 hexadecimal digits in groups of 8-4-4-4-12"
 	return Problem{

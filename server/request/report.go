@@ -27,7 +27,8 @@ const (
 	// maxFieldName is how many characters are kept of a name.
 	maxFieldName = 255
 	// maxPreview is how many characters are kept of a payload that is too large.
-	maxPreview  = 500
+	maxPreview = 500
+	// cutMark ends a text that was cut.
 	cutMark     = "…"
 	replacement = "\ufffd" // stands for what is no character
 )
@@ -302,9 +303,13 @@ func characterLength(inner []byte) int {
 	}
 }
 
+// isHighHalf reports whether a UTF-16 unit is the first of a surrogate pair.
 func isHighHalf(unit rune) bool { return unit >= 0xD800 && unit <= 0xDBFF }
-func isLowHalf(unit rune) bool  { return unit >= 0xDC00 && unit <= 0xDFFF }
 
+// isLowHalf reports whether it is the second.
+func isLowHalf(unit rune) bool { return unit >= 0xDC00 && unit <= 0xDFFF }
+
+// startsWithLowHalf reports whether an escape with a second half comes next.
 func startsWithLowHalf(inner []byte) bool {
 	unit, ok := hexUnit(inner)
 	return ok && isLowHalf(unit)

@@ -12,6 +12,7 @@ type BookingMetrics struct {
 	unpricedSteps, unpricedTokens, withoutUsage, capped prometheus.Counter
 }
 
+// newBookingMetrics returns counters of what is wrong with reported usage.
 func newBookingMetrics() BookingMetrics {
 	counter := func(name, help string) prometheus.Counter {
 		return prometheus.NewCounter(prometheus.CounterOpts{Name: "pikarc_" + name, Help: help})
@@ -27,6 +28,7 @@ func newBookingMetrics() BookingMetrics {
 	}
 }
 
+// collectors are what is registered.
 func (m BookingMetrics) collectors() []prometheus.Collector {
 	return []prometheus.Collector{m.unpricedSteps, m.unpricedTokens, m.withoutUsage, m.capped}
 }

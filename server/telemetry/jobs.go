@@ -21,6 +21,8 @@ type JobMetrics struct {
 	dutySince     prometheus.Gauge
 }
 
+// newJobMetrics returns metrics with a series for each label, which starts at 0: an alert on a job
+// that never ran needs one.
 func newJobMetrics(labels []string) JobMetrics {
 	m := JobMetrics{
 		enabled: prometheus.NewGaugeVec(prometheus.GaugeOpts{
@@ -68,6 +70,7 @@ func newJobMetrics(labels []string) JobMetrics {
 	return m
 }
 
+// collectors are what is registered.
 func (m JobMetrics) collectors() []prometheus.Collector {
 	return []prometheus.Collector{
 		m.enabled, m.runs, m.lastSuccess, m.seconds, m.handled, m.differences, m.backupBytes,

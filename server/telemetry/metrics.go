@@ -84,6 +84,7 @@ func New(from Sources) *Metrics {
 	return m
 }
 
+// bodyCollectors report the memory that large bodies take.
 func bodyCollectors(from Sources) []prometheus.Collector {
 	return []prometheus.Collector{
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{

@@ -51,6 +51,8 @@ func traceEndpoint(getenv func(string) string) (string, error) {
 	return endpoint, nil
 }
 
+// firstSet returns the first variable that is set. OTEL_EXPORTER_OTLP_TRACES_… wins over
+// OTEL_EXPORTER_OTLP_….
 func firstSet(getenv func(string) string, names ...string) string {
 	for _, name := range names {
 		if value := getenv(name); value != "" {
@@ -70,6 +72,7 @@ type exporter struct {
 	failing  atomic.Bool
 }
 
+// newExporter reads timeout and headers as the OpenTelemetry specification names them.
 func newExporter(endpoint string, getenv func(string) string, log *slog.Logger) (*exporter, error) {
 	e := &exporter{endpoint: endpoint, header: http.Header{},
 		client: &http.Client{Timeout: 10 * time.Second}, log: log}
@@ -114,6 +117,7 @@ func (e *exporter) ExportSpans(ctx context.Context, spans []sdk.ReadOnlySpan) er
 // Shutdown ends the exporter.
 func (e *exporter) Shutdown(context.Context) error { return nil }
 
+// send posts spans as OTLP/HTTP in JSON, and makes one attempt.
 func (e *exporter) send(ctx context.Context, spans []sdk.ReadOnlySpan) error {
 	if len(spans) == 0 {
 		return nil
@@ -141,6 +145,7 @@ func (e *exporter) send(ctx context.Context, spans []sdk.ReadOnlySpan) error {
 	return nil
 }
 
+// members are those of a JSON object.
 type members = map[string]any
 
 // otlp is the JSON form of spans that all come from this process' one resource
@@ -160,6 +165,7 @@ func otlp(spans []sdk.ReadOnlySpan) any {
 	}}}
 }
 
+// otlpSpan converts a span as the OTLP's JSON encoding has it: ids in hexadecimal, times as text.
 func otlpSpan(s sdk.ReadOnlySpan) members {
 	const server = 2
 	o := members{
@@ -179,6 +185,7 @@ func otlpSpan(s sdk.ReadOnlySpan) members {
 	return o
 }
 
+// otlpAttributes converts attributes; ours are texts and integers.
 func otlpAttributes(all []attribute.KeyValue) []members {
 	out := make([]members, len(all))
 	for i, a := range all {

@@ -16,6 +16,8 @@ type OutboxMetrics struct {
 	age      prometheus.GaugeFunc
 }
 
+// newOutboxMetrics returns counters of notifications, with a series for each kind of endpoint and
+// result from the start.
 func newOutboxMetrics() OutboxMetrics {
 	m := OutboxMetrics{
 		attempts: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -42,6 +44,7 @@ func newOutboxMetrics() OutboxMetrics {
 	return m
 }
 
+// collectors are what is registered.
 func (m OutboxMetrics) collectors() []prometheus.Collector {
 	return []prometheus.Collector{m.attempts, m.age}
 }

@@ -19,6 +19,8 @@ type storeCollector struct {
 	walBytes, walHeld              *prometheus.Desc
 }
 
+// newStoreCollector describes the store's metrics. They are read when Prometheus asks, so that
+// writing costs nothing more.
 func newStoreCollector(store *storage.Store) *storeCollector {
 	desc := func(name, help string) *prometheus.Desc {
 		return prometheus.NewDesc("pikarc_"+name, help, nil, nil)

@@ -16,6 +16,7 @@ import (
 // Answers that agents wait for, and the parts of them that lists repeat, are
 // written here piece by piece: encoding/json takes several times as long.
 
+// appendAnswer appends an answer without its closing brace, for what a start or a step adds.
 func appendAnswer(b []byte, a storage.Answer) []byte {
 	b = AppendID(append(b, `{"id":`...), a.ID)
 	b = append(append(b, `,"status":"`...), a.Status...)
@@ -91,6 +92,8 @@ func AppendDecision(b []byte, d guard.Decision, recorded bool) []byte {
 // PolicyPrefix stands before the names of policies among what was evaluated.
 const PolicyPrefix = "policy:"
 
+// appendCompared appends a limit or what is used of it: money as decimal USD, other limits as
+// integers, null for a rule that compares nothing.
 func appendCompared(b []byte, d guard.Decision, n int64) []byte {
 	switch {
 	case d.IsMoney():
@@ -246,6 +249,7 @@ func AppendTime(b []byte, t time.Time) []byte {
 	return t.UTC().AppendFormat(b, `"2006-01-02T15:04:05.000Z"`)
 }
 
+// appendText appends a text or null. Plain ASCII, which names nearly always are, needs no escaping.
 func appendText(b []byte, text *string) []byte {
 	switch {
 	case text == nil:
@@ -257,6 +261,7 @@ func appendText(b []byte, text *string) []byte {
 	}
 }
 
+// appendRaw appends JSON that is known to be valid.
 func appendRaw(b, raw []byte) []byte {
 	if raw == nil {
 		return append(b, "null"...)
@@ -264,6 +269,7 @@ func appendRaw(b, raw []byte) []byte {
 	return append(b, raw...)
 }
 
+// appendMoney appends an amount as a JSON number, or null.
 func appendMoney[T interface{ String() string }](b []byte, amount *T) []byte {
 	if amount == nil {
 		return append(b, "null"...)

@@ -17,7 +17,8 @@ const (
 	maxLineSource = 1 << 20
 	// maxNesting is how deep a text is looked for, and maxDepth how deep is read.
 	maxNesting = 8
-	maxDepth   = 100
+	// maxDepth bounds the recursion of the decoder.
+	maxDepth = 100
 )
 
 // LineOf says in one line what a payload is about: the last message of a
@@ -42,8 +43,10 @@ type field struct {
 	value any
 }
 
+// object is a JSON object with its members in order: the first ones usually say most.
 type object []field
 
+// get returns a member, nil if there is none.
 func (o object) get(name string) any {
 	for _, f := range o {
 		if f.name == name {
@@ -53,6 +56,7 @@ func (o object) get(name string) any {
 	return nil
 }
 
+// errTooDeep stops reading a payload; its line is then empty.
 var errTooDeep = errors.New("nested too deep for a line")
 
 // decodeOrdered reads a value; objects keep their order, which a map would lose.
@@ -99,6 +103,8 @@ func decodeOrdered(dec *json.Decoder, depth int) (any, error) {
 // where the text of a message or of an answer is, the most telling first.
 func conversations() []string { return []string{"messages", "contents", "input"} }
 
+// telling are the members that hold what a payload is about, in the order in which they are looked
+// for.
 func telling() []string {
 	return []string{
 		"content", "text", "output_text", "parts", "message", "choices", "candidates", "output",
@@ -122,6 +128,7 @@ func textOf(v any, depth int) string {
 	return scalarText(v)
 }
 
+// objectText looks for a conversation, then for a call of a tool, then for members that tell.
 func objectText(o object, depth int) string {
 	for _, name := range conversations() {
 		if list, ok := o.get(name).([]any); ok && len(list) > 0 {
@@ -183,6 +190,7 @@ func callText(o object, depth int) string {
 	return ""
 }
 
+// callOf writes a call of a tool: its name and its arguments.
 func callOf(o object, arguments string) string {
 	name, _ := o.get("name").(string)
 	switch in := o.get(arguments).(type) {
@@ -205,6 +213,8 @@ func ofMessages(list []any) bool {
 	return len(list) > 0
 }
 
+// listText writes the first message of a list that has a text, a lone value, or how many values
+// there are.
 func listText(list []any, depth int) string {
 	if ofMessages(list) {
 		for _, v := range list {
@@ -244,6 +254,7 @@ func pairs(o object) string {
 	return b.String()
 }
 
+// scalarText writes a number or a boolean.
 func scalarText(v any) string {
 	switch v := v.(type) {
 	case json.Number:
