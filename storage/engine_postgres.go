@@ -459,7 +459,7 @@ func (e *postgresEngine) classify(err error) error {
 	if damaged && !errors.Is(err, errDamaged) {
 		err = fmt.Errorf("%w: %w", errDamaged, err)
 	}
-	return errors.Join(ErrUnavailable, postgres.Explain(err))
+	return errors.Join(ErrUnavailable, e.explain(err))
 }
 
 func (e *postgresEngine) again(err error) bool { return postgres.IsRetryable(err) }

@@ -84,6 +84,7 @@ type Store struct {
 
 	probe   probe
 	corrupt atomic.Bool // a decision could not read what it asks
+	full    atomic.Bool // a write has found the disk full, and no check since that it no longer is
 }
 
 // Open opens a database whose schema is current: a file, or the URL of one in
@@ -247,13 +248,33 @@ func (s *Store) checkReady(ctx context.Context) error {
 	if err != nil {
 		return s.markCorrupt(err)
 	}
-	return s.writeIn(ctx, noWorkspace, modeCached, func(tx *Tx) error {
+	full := s.full.Load()
+	err = s.writeIn(ctx, noWorkspace, modeCached, func(tx *Tx) error {
+		if full && s.engine.shared() {
+			// PostgreSQL would write into what old probes have left in its file.
+			if _, err := tx.exec(`TRUNCATE probes`); err != nil {
+				return err
+			}
+		}
 		s.probe.fill++
 		room := bytes.Repeat([]byte{s.probe.fill}, probeBytes)
 		_, err := tx.exec(`INSERT INTO probes (id, checked_at, room) VALUES (1, $1, $2)
 			ON CONFLICT (id) DO UPDATE SET checked_at = excluded.checked_at, room = excluded.room`, tx.now.UnixMilli(), room)
 		return err
 	})
+	if err == nil && full {
+		s.full.Store(false)
+	}
+	return err
+}
+
+// markFull remembers that a write has found the disk full. Others may still have
+// room in their pages, so only a readiness check finds that it no longer is.
+func (s *Store) markFull(err error) error {
+	if err != nil && errors.Is(err, ErrNoSpace) {
+		s.full.Store(true)
+	}
+	return err
 }
 
 // markCorrupt remembers, until a restart, that rows that decisions need cannot

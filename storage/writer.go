@@ -68,7 +68,7 @@ func (s *Store) writeIn(ctx context.Context, scope WorkspaceKey, mode txMode, fn
 	if err := s.enqueue(j, lone); err != nil {
 		return err
 	}
-	return s.markCorrupt(<-j.done)
+	return s.markCorrupt(s.markFull(<-j.done))
 }
 
 // enqueue queues a job. A lone job bypasses the queue while nobody writes: its

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"net"
 	"runtime"
 	"testing"
@@ -60,6 +61,10 @@ func TestAConnectionThatTheServerHasEndedIsGone(t *testing.T) {
 	for name, end := range map[string]func(net.Conn) error{
 		"closed":         net.Conn.Close,
 		"told the cause": func(c net.Conn) error { _, err := c.Write([]byte("E\x00\x00\x00\x04")); return err },
+		"told of a crash": func(c net.Conn) error {
+			_, err := c.Write([]byte("N\x00\x00\x00\x1aSWARNING\x00VWARNING\x00C57P02\x00\x00"))
+			return errors.Join(err, c.Close())
+		},
 	} {
 		here, there := connected(t)
 		if hungUp(here) {

@@ -3,6 +3,7 @@
 package postgres
 
 import (
+	"bytes"
 	"crypto/tls"
 	"errors"
 	"net"
@@ -26,14 +27,14 @@ func hungUp(conn net.Conn) (gone bool) {
 	// Control and not Read: pgx may have a reader of its own waiting on the
 	// connection since a write was slow, and would keep Read out for ever.
 	err = raw.Control(func(fd uintptr) {
-		var first [1]byte
-		n, _, err := syscall.Recvfrom(int(fd), first[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		var came [512]byte
+		n, _, err := syscall.Recvfrom(int(fd), came[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
 		switch {
 		case errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.EINTR):
 		case err != nil || n == 0:
 			gone = true
-		default: // an error that nobody has caused ends the connection
-			gone = first[0] == 'E'
+		default: // an error that nobody has caused ends the connection, and so does a notice of the server's end
+			gone = came[0] == 'E' || bytes.Contains(came[:n], []byte("\x00C57P0"))
 		}
 	})
 	return gone || err != nil

@@ -212,8 +212,8 @@ func (s *Server) Admit(rules ...string) error {
 	return os.WriteFile(file, []byte(strings.Join(rules, "\n")+"\n"+string(old)), 0o644)
 }
 
-// Owner gives a file to whoever the server runs as.
-func (s *Server) Owner(file string) error {
+// Own gives a file to whoever the server runs as.
+func (s *Server) Own(file string) error {
 	if s.as.Credential == nil {
 		return nil
 	}
