@@ -21,9 +21,11 @@ import (
 const DefaultBaseURL = "http://localhost:8000"
 
 const (
+	// attempts bounds how often a request is sent.
 	attempts    = 3
 	longestWait = 5 * time.Second // of Retry-After that is obeyed
-	maxAnswer   = 1 << 20
+	// maxAnswer bounds what is read of an answer, in bytes.
+	maxAnswer = 1 << 20
 	// MaxInput is the size of a call's input, in bytes, beyond which it is described
 	// instead of sent.
 	MaxInput = 4 << 20
@@ -119,6 +121,8 @@ func (c *Client) Step(ctx context.Context, run string, s Step) (id string, d Dec
 	return c.decide(ctx, "/v1/runs/"+url.PathEscape(run)+"/steps", body, s.Key)
 }
 
+// decide asks for a start or a step, and returns its id and the decision. key is the idempotency
+// key: an attempt that is repeated is not counted twice.
 func (c *Client) decide(
 	ctx context.Context,
 	path string,
@@ -202,10 +206,12 @@ type refusal struct {
 	header http.Header
 }
 
+// Error names the status and what the server said.
 func (r *refusal) Error() string {
 	return fmt.Sprintf("the server answers %d: %s", r.status, r.detail)
 }
 
+// Is matches ErrKey and ErrRefused, which tell callers whether asking again can help.
 func (r *refusal) Is(target error) bool {
 	return target == ErrKey && r.status == http.StatusUnauthorized ||
 		target == ErrRefused && !r.mayPass()
@@ -247,6 +253,7 @@ func (c *Client) send(
 	}
 }
 
+// sendOnce sends one request and decodes its answer.
 func (c *Client) sendOnce(
 	ctx context.Context,
 	method, path string,
@@ -293,6 +300,7 @@ func (c *Client) sendOnce(
 	return resp.Header, nil
 }
 
+// newRefusal reads an answer's detail: a text, or the list of problems of a 422.
 func newRefusal(resp *http.Response, body []byte) *refusal {
 	var said struct{ Detail json.RawMessage }
 	detail := http.StatusText(resp.StatusCode)
@@ -306,6 +314,7 @@ func newRefusal(resp *http.Response, body []byte) *refusal {
 	return &refusal{resp.StatusCode, detail, resp.Header}
 }
 
+// unreachable says whether the server took too long or could not be reached.
 func (c *Client) unreachable(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("%s did not answer in time: %w", c.base, err)

@@ -6,6 +6,7 @@ import (
 )
 
 const (
+	// allow, deny and review are a decision's outcomes in the API.
 	allow, deny, review = "ALLOW", "DENY", "REVIEW"
 	// RunEnded is the reason of a denial that another run does not have.
 	RunEnded = "RUN_ALREADY_ENDED"
@@ -70,6 +71,7 @@ func sentences() map[string]string {
 	}
 }
 
+// sentence explains a denial. It must be worded like the clients' (clients/go/errors.go).
 func sentence(d Decision) string {
 	if d.Outcome == review {
 		return "A person must approve this, and cannot be asked from here."

@@ -58,6 +58,8 @@ func Keep(s Settings) (file string, err error) {
 	return file, WriteFile(file, append(content, '\n'))
 }
 
+// settingsFile is where `pikarc hook` keeps the server's address and key for one user of the
+// machine.
 func settingsFile() (string, error) {
 	dir, err := os.UserConfigDir()
 	if err != nil {

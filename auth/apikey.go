@@ -10,6 +10,8 @@ import (
 	"strings"
 )
 
+// A key is lg_, a public prefix by which it is found and named, and a secret part of 256 bits, both
+// in hexadecimal.
 const (
 	keyScheme      = "lg_"
 	keyPrefixBytes = 4
@@ -92,6 +94,7 @@ func (k APIKey) GoString() string { return "auth.APIKey(" + k.String() + ")" }
 // LogValue shows the prefix only.
 func (k APIKey) LogValue() slog.Value { return slog.StringValue(k.String()) }
 
+// isLowerHex reports whether a text has only lower-case hexadecimal digits: a key has one spelling.
 func isLowerHex(s string) bool {
 	for i := range len(s) {
 		if c := s[i]; (c < '0' || c > '9') && (c < 'a' || c > 'f') {

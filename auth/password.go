@@ -120,10 +120,12 @@ func (h *Hasher) run(
 	return h.derive([]byte(password), salt, p, size), nil
 }
 
+// argon2id computes a hash of this size in bytes.
 func argon2id(password, salt []byte, p argonParams, size uint32) []byte {
 	return argon2.IDKey(password, salt, p.time, p.memory, p.threads, size)
 }
 
+// currentParams are those of new hashes. Older hashes carry their own.
 func currentParams() argonParams {
 	return argonParams{memory: argonMemory, time: argonTime, threads: argonThreads}
 }
@@ -135,6 +137,7 @@ func encodeHash(p argonParams, salt, hash []byte) string {
 		p.memory, p.time, p.threads, b64.EncodeToString(salt), b64.EncodeToString(hash))
 }
 
+// decodeHash parses a PHC string, $argon2id$v=19$m=…,t=…,p=…$salt$hash.
 func decodeHash(encoded string) (p argonParams, salt, hash []byte, err error) {
 	fields := strings.Split(encoded, "$")
 	if len(fields) != 6 {

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 )
 
+// redacted is what a secret prints as, in every format.
 const redacted = "***"
 
 // HKDF info labels, one a purpose, so that no key serves two. A label never
@@ -35,6 +36,7 @@ type Secret struct {
 	root *string
 }
 
+// newSecret extracts a root key from the material, of whatever length that is (HKDF, RFC 5869).
 func newSecret(material string) (Secret, error) {
 	root, err := hkdf.Extract(sha256.New, []byte(material), nil)
 	if err != nil {
@@ -81,6 +83,8 @@ func (s Secret) Open(sealed []byte, context string) (string, error) {
 // apart, and nothing of either can be derived from it.
 func (s Secret) Check() ([]byte, error) { return s.derive(labelCheck) }
 
+// aead returns AES-256-GCM with the key for sealing. Each use of the secret derives a key of its
+// own by its label.
 func (s Secret) aead() (cipher.AEAD, error) {
 	key, err := s.derive(labelSeal)
 	if err != nil {

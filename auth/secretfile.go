@@ -16,6 +16,7 @@ import (
 )
 
 const (
+	// secretFile is the file's name in the data directory.
 	secretFile      = "secret.key"
 	secretFileBytes = 32 // of randomness; twice as many hex digits in the file
 	minSecretBytes  = 32 // of text in PIKARC_SECRET
@@ -55,6 +56,7 @@ func HasSecretFile(dataDir string) bool {
 	return !errors.Is(err, fs.ErrNotExist)
 }
 
+// readSecretFile reads the file, and refuses one that others on the machine may read.
 func readSecretFile(path string) (string, error) {
 	f, err := os.Open(path)
 	if err != nil {

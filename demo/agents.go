@@ -13,6 +13,7 @@ import (
 )
 
 const (
+	// agents is how many run at once.
 	agents  = 4
 	backOff = 2 * time.Second // after a call that failed
 )
@@ -31,6 +32,7 @@ func Agents(ctx context.Context, url, key string, seed uint64) {
 	group.Wait()
 }
 
+// agent calls the server as a client library would.
 type agent struct {
 	url, key string
 	rng      *rand.Rand
@@ -54,6 +56,7 @@ type answer struct {
 	} `json:"decision"`
 }
 
+// run plays a script: it starts a run, asks for each step, reports it, and ends the run.
 func (a *agent) run(ctx context.Context, s script) error {
 	var run answer
 	err := a.call(ctx, http.MethodPost, "/v1/runs/", map[string]any{"user_id": s.user, "metadata": s.metadata}, &run)
@@ -112,6 +115,7 @@ func (a *agent) step(ctx context.Context, run string, n int, s act) (allowed boo
 	return true, nil
 }
 
+// call sends a request and decodes the answer.
 func (a *agent) call(ctx context.Context, method, path string, body, into any) error {
 	sent, err := json.Marshal(body)
 	if err != nil {

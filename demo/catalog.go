@@ -20,6 +20,7 @@ type move struct {
 	size  int64  // prompt tokens, roughly
 }
 
+// trades are the made-up agents: what they do, how often, and with which models and tools.
 func trades() []trade {
 	return []trade{
 		{
@@ -114,6 +115,7 @@ type block struct {
 	daysAgo      int
 }
 
+// blocks are the users that were blocked, and how many days ago.
 func blocks() []block {
 	return []block{
 		{"cust-1310", "Runaway loop: 300 calls in ten minutes", 9},

@@ -15,6 +15,7 @@ import (
 )
 
 const (
+	// days is how far back the history goes.
 	days                        = 14
 	piece                       = 500              // events a write
 	quietBefore                 = 15 * time.Minute // no run starts so close to now: each is over by then
@@ -41,6 +42,7 @@ type event struct {
 	do    func(storage.Backfill, time.Time) error
 }
 
+// events is a heap by time; equal times keep the order in which they were planned.
 type events []event
 
 func (e events) Len() int { return len(e) }
@@ -59,11 +61,15 @@ func (e *events) Pop() any {
 	return last
 }
 
+// plan has do called at a time of the history. Events are run in the order of time, as live calls
+// would be.
 func (h *history) plan(at time.Time, do func(storage.Backfill, time.Time) error) {
 	h.made++
 	heap.Push(&h.due, event{at, h.made, do})
 }
 
+// newHistory plans the runs of each day, more on weekdays and by day, and the events of the
+// workspace.
 func newHistory(ws storage.WorkspaceKey, rng *rand.Rand, now time.Time) *history {
 	h := &history{ws: ws, rng: rng, now: now.UTC().Truncate(time.Millisecond)}
 	for _, b := range blocks() {
@@ -110,6 +116,8 @@ func (h *history) planDay(day time.Time, ago int) {
 	}
 }
 
+// planRun plans a run of a random script. Runs that would still be open end before now: nobody goes
+// on with them.
 func (h *history) planRun(at time.Time) {
 	s := draw(h.rng)
 	if at.Before(h.now.AddDate(0, 0, -days)) || at.After(h.now.Add(-quietBefore)) {
@@ -156,6 +164,7 @@ func (h *history) decide(req guard.Request, st guard.State) guard.Decision {
 	return guard.Decide(req, st)
 }
 
+// start starts a run; the rules may deny it, as they would a live one.
 func (h *history) start(p storage.Backfill, at time.Time, s script) error {
 	metadata, err := json.Marshal(s.metadata)
 	if err != nil {
@@ -196,6 +205,7 @@ func (h *history) ask(p storage.Backfill, at time.Time, s script, run uuid.UUID,
 	return nil
 }
 
+// report reports how a step ended and what it used.
 func (h *history) report(p storage.Backfill, at time.Time, s script, run, step uuid.UUID, n int) error {
 	done := s.acts[n]
 	took := done.took.Milliseconds()
@@ -229,6 +239,7 @@ func (h *history) report(p storage.Backfill, at time.Time, s script, run, step u
 	return nil
 }
 
+// end ends a run.
 func (h *history) end(p storage.Backfill, at time.Time, s script, run uuid.UUID) error {
 	if s.stubborn { // and has not noticed that it is over
 		h.plan(at.Add(time.Second), func(p storage.Backfill, at time.Time) error { return h.ask(p, at, s, run, len(s.acts)-1) })
@@ -236,6 +247,7 @@ func (h *history) end(p storage.Backfill, at time.Time, s script, run uuid.UUID)
 	return p.EndRun(at, h.ws, run, storage.ParseRunStatus(s.status), storage.EndedByClient)
 }
 
+// optional returns nil for an empty text.
 func optional(s string) *string {
 	if s == "" {
 		return nil

@@ -54,6 +54,7 @@ func draw(rng *rand.Rand) script {
 	return s
 }
 
+// drawTrade draws a trade by its weight.
 func drawTrade(rng *rand.Rand) trade {
 	all, sum := trades(), 0
 	for _, t := range all {
@@ -74,6 +75,7 @@ func drawUser(rng *rand.Rand) string {
 	return all[int(x*x*float64(len(all)))]
 }
 
+// perform turns a move into a step with times, texts and usage.
 func perform(rng *rand.Rand, m move, t trade, task string, n int) act {
 	if m.tool != "" {
 		return act{

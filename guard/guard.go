@@ -260,16 +260,20 @@ func evaluate(rule Reason, at time.Time, s State) (Decision, bool) {
 	}
 }
 
+// budget objects once a day's budget is spent. Budgets are compared with what was spent, not with
+// what a call will cost, which nobody knows: a call may go beyond, the next one is denied.
 func budget(b plans.Budget, spent plans.Money, at time.Time) (Decision, bool) {
 	d := Decision{Limit: int64(b.Limit), Used: int64(spent), ResetsAt: nextDay(at)}
 	return d, b.Set && spent >= b.Limit
 }
 
+// nextDay is the next midnight in UTC, when daily budgets begin anew.
 func nextDay(at time.Time) time.Time {
 	y, m, d := at.UTC().Date()
 	return time.Date(y, m, d+1, 0, 0, 0, 0, time.UTC)
 }
 
+// nextMonth is the first of the next month in UTC.
 func nextMonth(at time.Time) time.Time {
 	y, m, _ := at.UTC().Date()
 	return time.Date(y, m+1, 1, 0, 0, 0, 0, time.UTC)

@@ -145,6 +145,7 @@ func (s *session) stepFile(e event) string {
 	return s.files + "-" + hex.EncodeToString(sum[:8]) + ".json"
 }
 
+// remove deletes a call's file; that it is gone already is no error.
 func remove(file string) error {
 	if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("forget a call: %w", err)

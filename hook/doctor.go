@@ -288,6 +288,7 @@ func (r ran) stopped() (reason string, is bool) {
 	return "", false
 }
 
+// mustStop checks that the hook stopped the call, and by a decision of the server if byDecision.
 func (r ran) mustStop(what, which string, byDecision bool) Check {
 	reason, is := r.stopped()
 	if byDecision && is && r.code != 0 { // stopped, but for want of a decision
@@ -320,6 +321,7 @@ func (r ran) mustStop(what, which string, byDecision bool) Check {
 	}
 }
 
+// firstLine returns a text's first line.
 func firstLine(text string) string {
 	line, _, _ := strings.Cut(strings.TrimSpace(text), "\n")
 	return line

@@ -64,6 +64,8 @@ func Run(ctx context.Context, o Options, stdin io.Reader, stdout io.Writer) (cod
 	}
 }
 
+// answer handles one event: it asks the server about a call of a tool, or reports that one has
+// ended, and writes what the agent expects.
 func answer(ctx context.Context, o Options, e event, stdout io.Writer) error {
 	if !slices.Contains(Agents(), o.Agent) {
 		return fmt.Errorf("the hooks of %q are not known", o.Agent)
@@ -94,6 +96,8 @@ func answer(ctx context.Context, o Options, e event, stdout io.Writer) error {
 	}
 }
 
+// readEvent reads the event from standard input. An agent that keeps it open must not keep the hook
+// waiting for ever, so it ends with ctx.
 func readEvent(ctx context.Context, stdin io.Reader) (e event, err error) {
 	var content []byte
 	read := make(chan error, 1)

@@ -69,6 +69,7 @@ func Command(binary, agent, user string, stops bool) string {
 	return line
 }
 
+// quote quotes a word for a POSIX shell.
 func quote(word string) string { return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'" }
 
 // ours matches the commands of these hooks, also those of an earlier version or another place.
@@ -76,11 +77,13 @@ func ours(agent string) *regexp.Regexp {
 	return regexp.MustCompile(`pikarc\S*["']?\s+hook\s+` + regexp.QuoteMeta(agent) + `\b`)
 }
 
+// group is an entry of the settings: hooks for the tools that match.
 type group struct {
 	Matcher *string           `json:"matcher,omitempty"`
 	Hooks   []json.RawMessage `json:"hooks"`
 }
 
+// handler is one hook: a command and its time limit.
 type handler struct {
 	Type      string `json:"type"`
 	Command   string `json:"command"`
@@ -213,6 +216,8 @@ func encode(v any) (json.RawMessage, error) {
 // object is a JSON object whose members keep their order.
 type object []member
 
+// member is a member of a JSON object. The settings are the user's file: everything else in it
+// keeps its order and its text.
 type member struct {
 	name  string
 	value json.RawMessage
@@ -245,6 +250,7 @@ func readObject(raw []byte) (o object, err error) {
 	return o, nil
 }
 
+// get returns a member's value, nil if there is none.
 func (o object) get(name string) json.RawMessage {
 	for _, m := range o {
 		if m.name == name {
@@ -254,6 +260,7 @@ func (o object) get(name string) json.RawMessage {
 	return nil
 }
 
+// names lists the members in their order.
 func (o object) names() (names []string) {
 	for _, m := range o {
 		names = append(names, m.name)
@@ -300,6 +307,7 @@ func (o object) MarshalJSON() ([]byte, error) {
 	return out.Bytes(), nil
 }
 
+// indented writes the object as people indent settings.
 func (o object) indented() ([]byte, error) {
 	raw, err := o.MarshalJSON()
 	if err != nil {

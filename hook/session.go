@@ -40,6 +40,8 @@ type kept struct {
 // runsAsked is in how many runs a call is asked for, if they have ended.
 const runsAsked = 2
 
+// openSession returns the state of an agent's session. Each hook is a process of its own, so what
+// they share is in files.
 func openSession(o Options, c *ask.Client, id string) *session {
 	// Another server, or another key, has other runs.
 	sum := sha256.Sum256(
@@ -48,6 +50,7 @@ func openSession(o Options, c *ask.Client, id string) *session {
 	return &session{o, c, id, filepath.Join(o.StateDir, "sessions", hex.EncodeToString(sum[:16]))}
 }
 
+// read reads the session's state, zero if it has none yet.
 func (s *session) read() (k kept, err error) {
 	err = readFile(s.files+".json", &k)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -56,6 +59,7 @@ func (s *session) read() (k kept, err error) {
 	return k, err
 }
 
+// write replaces the session's state.
 func (s *session) write(k kept) error { return writeFile(s.files+".json", k) }
 
 // ask asks whether a tool may be used, in the session's run, and keeps what was allowed.
@@ -152,6 +156,7 @@ func since(run string, at time.Time) int64 {
 	return min(max(1, at.UnixMilli()-started), 1<<31-1)
 }
 
+// readFile decodes a file.
 func readFile(name string, into any) error {
 	content, err := os.ReadFile(name) // #nosec G304 -- of the user's own
 	if err != nil {
@@ -163,6 +168,7 @@ func readFile(name string, into any) error {
 	return nil
 }
 
+// writeFile replaces a file in one step: another hook may read it at any time.
 func writeFile(name string, v any) error {
 	content, err := json.Marshal(v)
 	if err != nil {

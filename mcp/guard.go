@@ -53,6 +53,7 @@ type call struct {
 	at        time.Time
 }
 
+// newSession returns a session whose reports outlive the request that began it.
 func newSession(ctx context.Context, o Options) *session {
 	return &session{Options: o, ctx: context.WithoutCancel(ctx), calls: make(map[string]*call)}
 }
@@ -71,6 +72,7 @@ func (s *session) begin(id string, cancel context.CancelFunc) (c *call, ok bool)
 	return c, true
 }
 
+// done ends what asking began.
 func (s *session) done() { s.asking.Done() }
 
 // forget takes out a request that is not the server's.
@@ -172,6 +174,7 @@ func (s *session) giveUp(run string, asked ask.Step, why error) {
 	})
 }
 
+// ended forgets a run that has ended, so that the next call starts another.
 func (s *session) ended(run string) {
 	s.starting.Lock()
 	defer s.starting.Unlock()

@@ -37,6 +37,7 @@ type Gateway struct {
 	sessions map[string]*kept
 }
 
+// kept is a session and when it was last used.
 type kept struct {
 	*session
 	used time.Time
@@ -103,6 +104,8 @@ func (g *Gateway) rewrite(r *httputil.ProxyRequest) {
 	r.Out.Header.Del("Accept-Encoding")
 }
 
+// isDocument reports whether a request reads a document about authorization, which is passed on
+// unread.
 func isDocument(r *http.Request) bool {
 	return r.Method == http.MethodGet && strings.HasPrefix(r.URL.Path, "/.well-known/") &&
 		!strings.Contains(r.URL.Path, "..")
@@ -142,6 +145,7 @@ func (g *Gateway) foreign(r *http.Request) string {
 	return ""
 }
 
+// withPort adds HTTP's port to a host that names none.
 func withPort(host string) string {
 	if _, _, err := net.SplitHostPort(host); err == nil {
 		return host
@@ -149,6 +153,7 @@ func withPort(host string) string {
 	return host + ":80"
 }
 
+// isLoopback reports whether an address is one of this machine.
 func isLoopback(address string) bool {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
@@ -158,6 +163,7 @@ func isLoopback(address string) bool {
 	return host == "localhost" || err == nil && ip.Unmap().IsLoopback()
 }
 
+// pendingKey is the key of a context's pending calls.
 type pendingKey struct{}
 
 // pending is the guarded request whose answer is awaited on this connection.
@@ -166,6 +172,8 @@ type pending struct {
 	id, key string // the request's, and under which its session has it
 }
 
+// post passes messages on to the server, after the calls of tools in them were decided. A denied
+// one is answered here and never reaches the server.
 func (g *Gateway) post(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxMessage))
 	if err != nil {
@@ -291,12 +299,14 @@ func (g *Gateway) ended(
 	}
 }
 
+// answerJSON sends an answer of the gateway's own.
 func answerJSON(w http.ResponseWriter, status int, content []byte) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	_, _ = w.Write(content) // the client may be gone
 }
 
+// unreachable answers 502 for a server that does not answer.
 func (g *Gateway) unreachable(w http.ResponseWriter, r *http.Request, err error) {
 	if r.Context().Err() == nil {
 		g.Log.Warn("the MCP server cannot be reached", "error", err.Error())
@@ -361,6 +371,8 @@ func (b *watched) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// see keeps what is needed of the server's answer: whole JSON, or the lines of an event stream. It
+// never holds the answer up, and gives up on one that is too large.
 func (b *watched) see(part []byte) {
 	const most = 256 << 20
 	if b.over = b.over || len(b.data)+len(b.line)+len(part) > most; b.over {
@@ -407,6 +419,7 @@ func (g *Gateway) session(id string) *session {
 	return k.session
 }
 
+// dropOldest ends the session that was used longest ago, when there are too many.
 func (g *Gateway) dropOldest() {
 	oldest, first := "", true
 	for id, k := range g.sessions {

@@ -239,6 +239,7 @@ func (m message) refusal(text, reason string) []byte {
 	return encode(map[string]any{"jsonrpc": "2.0", "id": m.rawID, "result": result})
 }
 
+// encode encodes a message of the gateway's own.
 func encode(v any) []byte {
 	content, err := json.Marshal(v)
 	if err != nil { // texts, numbers and JSON that was read before

@@ -36,6 +36,7 @@ type lines struct {
 	w  io.Writer
 }
 
+// write writes one line; several goroutines write to the client.
 func (l *lines) write(line []byte) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -112,6 +113,7 @@ func Stdio(
 	return r.finish(err, ctx.Err() != nil)
 }
 
+// within reports whether done is closed in time.
 func within(done <-chan struct{}, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -169,6 +171,8 @@ func (r *relay) fromClient(stdin io.Reader) {
 	}
 }
 
+// fromClientOne handles one message from the client. What cannot be understood is refused: it might
+// be a call that the server understands.
 func (r *relay) fromClientOne(line []byte) {
 	m, err := parseLine(line)
 	switch {
@@ -231,6 +235,7 @@ func (r *relay) guardOne(m message, line []byte) {
 	}()
 }
 
+// answer sends a message to the client.
 func (r *relay) answer(message []byte) { _ = r.toClient.write(append(message, '\n')) }
 
 // fromServer passes the server's lines on, and looks for the answers of calls in them.
@@ -255,6 +260,7 @@ func (r *relay) fromServer(output io.Reader) {
 	}
 }
 
+// errTooLong ends the reading of a line that would not fit into memory.
 var errTooLong = errors.New("the line is too long")
 
 // readLine reads a line with its end. One that is too long is read to its end and not kept.

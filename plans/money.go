@@ -46,6 +46,7 @@ var ErrCostOverflow = errors.New("the cost is larger than can be booked")
 // PlacesError is ErrDecimalPlaces with what could be sent instead.
 type PlacesError struct{ Nearest string }
 
+// Error names the nearest amount that can be written.
 func (e *PlacesError) Error() string {
 	return ErrDecimalPlaces.Error() + ": the nearest is " + e.Nearest
 }
@@ -53,6 +54,7 @@ func (e *PlacesError) Error() string {
 // Unwrap returns ErrDecimalPlaces.
 func (e *PlacesError) Unwrap() error { return ErrDecimalPlaces }
 
+// How many decimals an amount may have: nano-USD, and pico-USD a token for prices.
 const (
 	moneyPlaces = 9
 	pricePlaces = 12
@@ -249,6 +251,7 @@ func scanExponent(text string) (int, error) {
 	return sign * n, nil
 }
 
+// allDigits reports whether a text has only the digits 0 to 9.
 func allDigits(s string) bool {
 	for i := range len(s) {
 		if s[i] < '0' || s[i] > '9' {
@@ -258,6 +261,8 @@ func allDigits(s string) bool {
 	return true
 }
 
+// formatDecimal writes n, scaled by 10 to the power of places, without an exponent and without
+// zeros at its end.
 func formatDecimal(n int64, places int) string {
 	sign := ""
 	if n < 0 {

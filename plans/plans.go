@@ -119,6 +119,7 @@ type FeatureError struct {
 	Plan    ID
 }
 
+// Error names the plans that have the feature.
 func (e *FeatureError) Error() string {
 	var names []string
 	for _, p := range All() {

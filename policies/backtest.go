@@ -136,6 +136,7 @@ func (b *Backtest) remember(e *Event, run *replayedRun) {
 	}
 }
 
+// run returns the replayed run of an event, new if it is the first one.
 func (b *Backtest) run(e *Event) *replayedRun {
 	run := b.runs[e.Run]
 	if run == nil {
@@ -180,6 +181,7 @@ func (b *Backtest) ask(ctx context.Context, e *Event) (v verdict, counted []*Rul
 	return v, counted
 }
 
+// used returns what is used of a rule's limit at the time of an event.
 func (b *Backtest) used(r *Rule, e *Event) int64 {
 	if c := b.limits[b.place[r]]; c != nil {
 		return c.used(c.scope(&e.Facts), e.At)
@@ -237,11 +239,14 @@ type counters struct {
 // counter is the use of one scope by slices, the oldest first.
 type counter struct{ slices []slice }
 
+// slice is a bucket of a limit's window, by its start.
 type slice struct {
 	start int64 // Unix milliseconds
 	used  int64
 }
 
+// window returns the first and the current bucket that count at a time, in milliseconds. Events
+// come in the order of time, so it is computed anew only when a bucket ends.
 func (c *counters) window(at time.Time) (first, current int64) {
 	if c.current.IsZero() || at.Before(c.current) || !c.next.IsZero() && !at.Before(c.next) {
 		c.first, c.current, c.next = c.limit.Buckets(at, c.zone, c.weekStart)
@@ -249,6 +254,7 @@ func (c *counters) window(at time.Time) (first, current int64) {
 	return c.first.UnixMilli(), c.current.UnixMilli()
 }
 
+// slice returns the bucket of a time.
 func (c *counters) slice(at time.Time) int64 {
 	_, current := c.window(at)
 	return current
@@ -262,6 +268,7 @@ func (c *counters) scope(f *Facts) string {
 	return c.limit.Scope(f)
 }
 
+// used sums up the buckets that still count, and drops those that no longer do.
 func (c *counters) used(scope string, at time.Time) (sum int64) {
 	k := c.scopes[scope]
 	if k == nil {
@@ -315,6 +322,7 @@ type counting struct {
 // bookings is a heap by time.
 type bookings []booking
 
+// Len, Less and Swap make a heap by time: a cost counts from the moment that it was reported.
 func (b bookings) Len() int           { return len(b) }
 func (b bookings) Less(i, j int) bool { return b[i].at.Before(b[j].at) }
 func (b bookings) Swap(i, j int)      { b[i], b[j] = b[j], b[i] }

@@ -74,16 +74,20 @@ type checker struct {
 	regexps  int
 }
 
+// report adds a problem at an expression's line and column, both counted from 1.
 func (c *checker) report(at ast.Expr, message string) {
 	where := c.tree.SourceInfo().GetStartLocation(at.ID())
 	c.problems = append(c.problems, Problem{Type: "value_error", Field: "when", Message: message,
 		Line: max(where.Line(), 1), Column: max(where.Column(), 0) + 1})
 }
 
+// isMoney reports whether an expression's type is money.
 func (c *checker) isMoney(e ast.Expr) bool {
 	return c.tree.GetType(e.ID()).IsExactType(moneyType)
 }
 
+// walk visits the whole expression: which fields it reads, and what CEL's type checker lets pass
+// and we do not.
 func (c *checker) walk() {
 	for _, reference := range c.tree.ReferenceMap() {
 		if reference.Name == "" {
@@ -108,6 +112,8 @@ func (c *checker) walk() {
 	})
 }
 
+// call checks a call of a function or an operator. Amounts must be literals, and money is only
+// combined with money.
 func (c *checker) call(e ast.Expr) {
 	call := e.AsCall()
 	switch name := call.FunctionName(); name {

@@ -37,6 +37,8 @@ type expression struct {
 // be compiled may use them all.
 func (e *expression) reads(name string) bool { return e.err != nil || e.used[name] }
 
+// readsStep reports whether the condition reads what only a step has. It is then never asked at a
+// run's start.
 func (e *expression) readsStep() bool {
 	return e.err == nil && (e.used["type"] || e.used["tool"] || e.used["model"] || e.used["input"])
 }
@@ -112,8 +114,10 @@ func (r *Rule) holds(ctx context.Context, f *Facts) (bool, error) {
 	return holds, nil
 }
 
+// errNoBool cannot occur with a condition that was checked.
 var errNoBool = errors.New("the expression gave neither true nor false")
 
+// evaluate evaluates the condition. Its cost was bounded when it was saved; ctx bounds its time.
 func (e *expression) evaluate(ctx context.Context, f *Facts) (bool, error) {
 	value, _, err := e.program.ContextEval(ctx, activation{f})
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 // isNull reports whether a field was left out, or is null, which says the same.
 func isNull(raw json.RawMessage) bool { return len(raw) == 0 || string(raw) == "null" }
 
+// hasControl reports whether a text has characters that nobody sees, or is no UTF-8.
 func hasControl(text string) bool {
 	return strings.ContainsFunc(text, unicode.IsControl) || !utf8.ValidString(text)
 }
@@ -80,6 +81,7 @@ func (p *parser) members(field string, raw []byte) (map[string]json.RawMessage, 
 	return in, true
 }
 
+// join returns the path of a member.
 func join(field, name string) string {
 	if field == "" {
 		return name
@@ -129,6 +131,7 @@ func choose[T comparable](p *parser, field string, raw json.RawMessage, from wor
 	return v
 }
 
+// boolean reads a boolean, or otherwise if it is left out.
 func (p *parser) boolean(field string, raw json.RawMessage, otherwise bool) bool {
 	if isNull(raw) {
 		return otherwise
@@ -140,6 +143,7 @@ func (p *parser) boolean(field string, raw json.RawMessage, otherwise bool) bool
 	return b
 }
 
+// integer reads a whole number between least and most, or otherwise if it is left out.
 func (p *parser) integer(field string, raw json.RawMessage, otherwise, least, most int64) int64 {
 	if isNull(raw) {
 		return otherwise

@@ -9,6 +9,7 @@ import (
 // bitset has one bit for each rule of a set, in the order asked.
 type bitset [(MaxPolicies + 63) / 64]uint64
 
+// add sets a bit.
 func (b *bitset) add(i int) { b[i/64] |= 1 << (i % 64) }
 
 // index finds the rules whose match holds without asking each of them: for
@@ -40,11 +41,14 @@ type prefixed struct {
 	globs []glob
 }
 
+// glob is a pattern with a wildcard that is not at its end: it has to be tried.
 type glob struct {
 	pattern string
 	rules   bitset
 }
 
+// newIndex builds the index of compiled rules: for each dimension (type, user, tool, model), which
+// rules a value matches.
 func newIndex(rules []*Rule) index {
 	x := index{words: (len(rules) + 63) / 64}
 	patterns := func(of func(*Rule) []string) dimension {
@@ -117,6 +121,8 @@ func (d *dimension) add(i int, patterns []string) {
 	}
 }
 
+// addPrefix adds a pattern that only asks for a prefix. Prefixes are found by their length, so a
+// look-up tries a few lengths instead of all patterns.
 func (d *dimension) addPrefix(i int, pattern, prefix string, whole bool) {
 	if d.prefixes == nil {
 		d.prefixes = make(map[string]*prefixed)
@@ -174,6 +180,7 @@ func (d *dimension) narrow(left *bitset, words int, value string, present bool) 
 	return any != 0
 }
 
+// join adds the bits of another set.
 func (b *bitset) join(other *bitset, words int) {
 	if other == nil {
 		return
@@ -183,6 +190,8 @@ func (b *bitset) join(other *bitset, words int) {
 	}
 }
 
+// matching returns the rules that match a call, in the order in which they are asked. Each
+// dimension narrows the set.
 func (x *index) matching(rules []*Rule, f *Facts) []*Rule {
 	left := x.steps
 	if f.Start {

@@ -23,6 +23,7 @@ var moneyType = types.NewObjectType("usd", traits.ComparerType, traits.AdderType
 // money is a value of moneyType, exact to the nano-dollar.
 type money plans.Money
 
+// errMoneyRange: the sum or product does not fit nano-USD in 64 bits.
 var errMoneyRange = errors.New("the amount of money is too large")
 
 // ConvertToNative implements ref.Val.
@@ -146,6 +147,7 @@ func toMoney(v ref.Val) ref.Val {
 	return m
 }
 
+// parseSigned parses an amount that may be negative.
 func parseSigned(text string, parse func(string) (plans.Money, error)) (money, error) {
 	abs, negative := strings.CutPrefix(text, "-")
 	m, err := parse(abs)
@@ -155,6 +157,7 @@ func parseSigned(text string, parse func(string) (plans.Money, error)) (money, e
 	return money(m), err
 }
 
+// shorten cuts a text that a problem quotes.
 func shorten(text string) string {
 	const enough = 40
 	short, cut := cut(text, enough)

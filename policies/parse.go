@@ -55,10 +55,13 @@ type parser struct {
 	stored   bool
 }
 
+// report adds a problem of a field. All are reported at once, so that a person mends a file in one
+// go.
 func (p *parser) report(kind, field, format string, args ...any) {
 	p.problems = append(p.problems, Problem{Type: kind, Field: field, Message: fmt.Sprintf(format, args...)})
 }
 
+// policy reads a whole policy.
 func (p *parser) policy(name string, body []byte) Policy {
 	if len(body) > MaxBody {
 		p.report("value_error", "", "the policy has %d bytes, %d are the most", len(body), MaxBody)
@@ -85,8 +88,10 @@ func (p *parser) policy(name string, body []byte) Policy {
 	return policy
 }
 
+// nameForm is what a name looks like: it stands in paths, files and messages.
 var nameForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
 
+// name reads the policy's name, from the path or the body; both must agree.
 func (p *parser) name(name string, raw json.RawMessage) string {
 	own := p.text("name", raw, MaxName)
 	switch {
@@ -105,6 +110,7 @@ func (p *parser) name(name string, raw json.RawMessage) string {
 	return name
 }
 
+// match reads which calls a policy is asked about.
 func (p *parser) match(raw json.RawMessage) Match {
 	in, ok := p.optional("match", raw, "types", "tools", "models", "users", "tags")
 	if !ok {
@@ -126,6 +132,7 @@ func (p *parser) match(raw json.RawMessage) Match {
 	return m
 }
 
+// tagPatterns reads patterns for the values of tags.
 func (p *parser) tagPatterns(raw json.RawMessage) map[string]string {
 	if isNull(raw) {
 		return nil
@@ -153,12 +160,14 @@ func (p *parser) tagPatterns(raw json.RawMessage) map[string]string {
 	return tags
 }
 
+// tagKey checks a tag's key as runs may have it.
 func (p *parser) tagKey(field, key string) {
 	if key == "" || len([]rune(key)) > MaxTagKey || hasControl(key) {
 		p.report("value_error", field, "a tag's key has 1 to %d characters, none of them invisible", MaxTagKey)
 	}
 }
 
+// patterns reads a list of patterns, of which one must match.
 func (p *parser) patterns(field string, raw json.RawMessage) []string {
 	if isNull(raw) {
 		return nil
@@ -186,6 +195,7 @@ func (p *parser) patterns(field string, raw json.RawMessage) []string {
 	return patterns
 }
 
+// pattern checks one pattern.
 func (p *parser) pattern(field, pattern string, longest int) {
 	switch {
 	case pattern == "" && longest == MaxPattern:
@@ -199,6 +209,8 @@ func (p *parser) pattern(field, pattern string, longest int) {
 	}
 }
 
+// when reads the condition. A stored policy's was checked before; a later release that is stricter
+// must not lose it.
 func (p *parser) when(raw json.RawMessage) string {
 	if isNull(raw) {
 		return ""
@@ -216,6 +228,7 @@ func (p *parser) when(raw json.RawMessage) string {
 	return when
 }
 
+// limit reads a limit. What it measures decides which windows and scopes make sense.
 func (p *parser) limit(raw json.RawMessage) *Limit {
 	in, ok := p.optional("limit", raw, "measure", "per", "window", "amount", "rolling")
 	if !ok {
@@ -239,6 +252,7 @@ func (p *parser) limit(raw json.RawMessage) *Limit {
 	return l
 }
 
+// per reads what a limit counts by.
 func (p *parser) per(raw json.RawMessage) string {
 	per := p.required("limit.per", raw)
 	switch per {
@@ -254,6 +268,7 @@ func (p *parser) per(raw json.RawMessage) string {
 	return per
 }
 
+// amount reads a limit's amount in the unit of its measure: nano-USD, or a count.
 func (p *parser) amount(m Measure, raw json.RawMessage) int64 {
 	const field = "limit.amount"
 	text := p.number(field, raw)
@@ -273,6 +288,7 @@ func (p *parser) amount(m Measure, raw json.RawMessage) int64 {
 	return amount
 }
 
+// decimal adds the problem of an amount of money, if it has one.
 func (p *parser) decimal(field string, err error, most string) {
 	switch {
 	case err == nil:
@@ -298,6 +314,7 @@ func (p *parser) limitTogether(l *Limit) {
 	}
 }
 
+// review reads the terms of a review, which only the effect review has.
 func (p *parser) review(raw json.RawMessage, effect Effect) ReviewTerms {
 	in, ok := p.optional("review", raw, "expires_seconds", "approvals", "on_expiry")
 	if ok && effect != Review && effect != 0 {

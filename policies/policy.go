@@ -18,6 +18,7 @@ const (
 	Deny   Effect = 3
 )
 
+// effects are the words of Effect.
 var effects = words[Effect]{{Deny, "deny"}, {Review, "review"}, {Log, "log"}}
 
 // String is the word of the API.
@@ -38,6 +39,7 @@ const (
 	MeasureRepeats Measure = 5 // the same action in a row, with the one that asks: see Repeats
 )
 
+// measures are the words of Measure.
 var measures = words[Measure]{
 	{MeasureUSD, "usd"}, {MeasureTokens, "tokens"}, {MeasureCalls, "calls"}, {MeasureRuns, "runs"}, {MeasureRepeats, "repeats"},
 }
@@ -62,6 +64,7 @@ const (
 	WindowTotal  Window = 7
 )
 
+// windows are the words of Window.
 var windows = words[Window]{
 	{WindowRun, "run"}, {WindowMinute, "minute"}, {WindowHour, "hour"}, {WindowDay, "day"},
 	{WindowWeek, "week"}, {WindowMonth, "month"}, {WindowTotal, "total"},
@@ -157,6 +160,7 @@ func (l *Limit) Scope(f *Facts) string {
 	}
 }
 
+// tag returns the key of the tag that a limit counts by, if it counts by one.
 func (l *Limit) tag() (key string, ok bool) { return strings.CutPrefix(l.Per, "tag:") }
 
 // Reached reports whether the policy objects where so much was used: in the
@@ -174,6 +178,7 @@ type words[T comparable] []struct {
 	word string
 }
 
+// word returns a value's word, "" if it has none.
 func (w words[T]) word(v T) string {
 	for _, pair := range w {
 		if pair.v == v {
@@ -183,6 +188,7 @@ func (w words[T]) word(v T) string {
 	return ""
 }
 
+// value returns a word's value.
 func (w words[T]) value(word string) (v T, ok bool) {
 	for _, pair := range w {
 		if pair.word == word {

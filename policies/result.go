@@ -47,6 +47,7 @@ type Example struct {
 
 const (
 	examplesEach = 5 // of a policy
+	// examplesMost bounds the examples of all policies together.
 	examplesMost = 50
 )
 
@@ -78,6 +79,7 @@ func (b *Backtest) tell(e *Event, add func(*DayResult)) {
 	add(day)
 }
 
+// record counts one call with the verdict of the policies.
 func (b *Backtest) record(e *Event, v verdict) {
 	b.tell(e, func(day *DayResult) {
 		if e.Start {
@@ -103,6 +105,8 @@ func (b *Backtest) record(e *Event, v verdict) {
 	})
 }
 
+// recordObjection counts who objected. Of several policies the one that decided counts, as it would
+// have in the ledger.
 func (b *Backtest) recordObjection(e *Event, v verdict, day *DayResult) {
 	switch {
 	case v.denied != nil && e.Start:
@@ -125,6 +129,7 @@ func (b *Backtest) recordObjection(e *Event, v verdict, day *DayResult) {
 	}
 }
 
+// example keeps the first calls to which each policy objects.
 func (b *Backtest) example(e *Event, r *Rule) {
 	of := b.objects[r]
 	if of.examples == examplesEach || len(b.result.Examples) == examplesMost {

@@ -113,6 +113,7 @@ func (r *Rule) HasWhen() bool { return r.When != "" }
 // run to the next: run.* or now.
 func (r *Rule) UsesRun() bool { return r.when.reads("run") || r.when.reads("now") }
 
+// perTag reports whether the rule's limit counts by a tag, which the run's tags are needed for.
 func (r *Rule) perTag() bool {
 	if r.Limit == nil {
 		return false

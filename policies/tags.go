@@ -92,6 +92,7 @@ func oneTag(key string, raw json.RawMessage) (short, value, defect string) {
 	return short, value, defect
 }
 
+// replaceControl replaces characters that nobody sees.
 func replaceControl(r rune) rune {
 	if unicode.IsControl(r) {
 		return unicode.ReplacementChar

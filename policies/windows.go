@@ -76,6 +76,7 @@ func clockWindow(at time.Time, length time.Duration) (start, next time.Time) {
 	return start, next
 }
 
+// offsetAt returns the zone's offset at a time, in seconds: it changes with daylight saving time.
 func offsetAt(at time.Time, zone *time.Location) int {
 	_, offset := at.In(zone).Zone()
 	return offset

@@ -20,6 +20,7 @@ type written struct {
 	Review      *writtenReview `json:"review,omitempty"`
 }
 
+// writtenMatch is the JSON form of Match.
 type writtenMatch struct {
 	Types  []string          `json:"types,omitempty"`
 	Tools  []string          `json:"tools,omitempty"`
@@ -28,6 +29,7 @@ type writtenMatch struct {
 	Tags   map[string]string `json:"tags,omitempty"`
 }
 
+// writtenLimit is the JSON form of Limit. The amount is written as a number without an exponent.
 type writtenLimit struct {
 	Measure string          `json:"measure"`
 	Per     string          `json:"per"`
@@ -36,6 +38,7 @@ type writtenLimit struct {
 	Rolling bool            `json:"rolling"`
 }
 
+// writtenReview is the JSON form of ReviewTerms.
 type writtenReview struct {
 	ExpiresSeconds int64  `json:"expires_seconds"`
 	Approvals      int64  `json:"approvals"`

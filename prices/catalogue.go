@@ -86,6 +86,8 @@ func ParseCatalogue(text string) (*Catalogue, error) {
 	return c, nil
 }
 
+// addProvider adds a provider's line: its id, its name, and the other names that model names begin
+// with.
 func (c *Catalogue) addProvider(line string) (*Provider, error) {
 	fields := strings.Split(line, "\t")
 	if len(fields) < 2 || fields[0] == "" {
@@ -108,6 +110,7 @@ func (c *Catalogue) addProvider(line string) (*Provider, error) {
 	return p, nil
 }
 
+// addModel adds a model's line: its names, a tab, and its prices.
 func (c *Catalogue) addModel(p *Provider, line string) error {
 	names, terms, ok := strings.Cut(line, "\t")
 	if !ok || names == "" {
@@ -241,6 +244,8 @@ func (r Rates) with(other Rates) Rates {
 	return r
 }
 
+// insertTier keeps the tiers sorted. Of two for the same prompt the later one wins where it has a
+// price.
 func insertTier(tiers []Tier, tier Tier) []Tier {
 	for i, t := range tiers {
 		switch {

@@ -62,6 +62,7 @@ func (c *Catalogue) ratesAt(at time.Time) map[string]Rates {
 	return all
 }
 
+// doubt returns why a person should look at a changed price before it is used; "" for no reason.
 func doubt(before, after Rates, known bool) string {
 	if after.Highest() > LikelyPerToken {
 		return "above $0.01 a token"

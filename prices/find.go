@@ -168,4 +168,5 @@ func fits(text []byte, form string) bool {
 	return true
 }
 
+// isDigit reports whether b is 0 to 9.
 func isDigit(b byte) bool { return '0' <= b && b <= '9' }

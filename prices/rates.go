@@ -43,6 +43,8 @@ func classNames() [classes]string {
 	return [classes]string{"in", "out", "cached", "write", "write1h", "reasoning"}
 }
 
+// parent is the class whose price applies if a model has none for this one: a cached token is a
+// prompt token first.
 func (c Class) parent() Class {
 	switch c {
 	case Cached, CacheWrite:
@@ -242,6 +244,7 @@ func ParseRates(text string) (Rates, error) {
 	return r, nil
 }
 
+// set sets the price of a class by its name, or that of a call.
 func (r *Rates) set(name, value string) error {
 	if name == "call" {
 		var err error
@@ -272,6 +275,7 @@ func (r *Rates) set(name, value string) error {
 	return nil
 }
 
+// setTier sets a price for calls whose prompt is longer than a bound.
 func (r *Rates) setTier(class Class, text string) error {
 	bound, value, _ := strings.Cut(text, ":")
 	above, err := strconv.ParseInt(bound, 10, 64)

@@ -113,6 +113,7 @@ func (m *Model) ServiceTiers() (tiers []string) {
 	return tiers
 }
 
+// parseTerms parses a model's terms, which are separated by semicolons.
 func parseTerms(text string) ([]term, error) {
 	var terms []term
 	for part := range strings.SplitSeq(text, "; ") {
@@ -125,6 +126,7 @@ func parseTerms(text string) ([]term, error) {
 	return terms, nil
 }
 
+// parseTerm parses a term: the service tier, dates or hours for which it holds, and prices.
 func parseTerm(text string) (t term, err error) {
 	if rest, ok := strings.CutPrefix(text, "@"); ok {
 		t.tier, text, _ = strings.Cut(rest, " ")
@@ -149,6 +151,7 @@ func parseTerm(text string) (t term, err error) {
 	return t, err
 }
 
+// parseClock parses a time of day.
 func parseClock(text string) (time.Duration, error) {
 	at, err := time.Parse("15:04", text)
 	return time.Duration(at.Hour())*time.Hour + time.Duration(at.Minute())*time.Minute, err

@@ -226,6 +226,7 @@ func (u *Usage) clip() {
 // object is a JSON object; numbers in it are json.Number.
 type object map[string]any
 
+// readObject decodes an object with numbers as they were written.
 func readObject(raw []byte) (object, bool) {
 	decoder := json.NewDecoder(bytes.NewReader(raw))
 	decoder.UseNumber()

@@ -8,6 +8,7 @@ import (
 // ErrNoRun says that a guarded call was made outside of a run. It was not made.
 var ErrNoRun = errors.New("pikarc: a guarded call belongs to a run: make it with the context that Client.Run passes")
 
+// runKey is the key of a context's run.
 type runKey struct{}
 
 // Current returns the run around the code that has a context, of this server and
@@ -48,6 +49,8 @@ func Model[A, R any](c *Client, model string, fn func(context.Context, A) (R, er
 	return wrap(c, fn, modelCall(model))
 }
 
+// wrap returns fn as a guarded function: with each call a step of the context's run is asked for
+// first, and reported afterwards.
 func wrap[A, R any](
 	c *Client, fn func(context.Context, A) (R, error), what createStepRequest,
 ) func(context.Context, A) (R, error) {

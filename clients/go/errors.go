@@ -40,6 +40,8 @@ func (e *APIError) Is(target error) bool {
 	return e.Kind == target || e.Kind == ErrConnectionFailed && target == ErrUnavailable
 }
 
+// errorFor converts an answer of the API to an error. Its kind follows from the status, its text
+// from the body's detail.
 func errorFor(status int, body []byte, requestID string) *APIError {
 	e := &APIError{Status: status, RequestID: requestID}
 	switch {
@@ -66,6 +68,7 @@ func errorFor(status int, body []byte, requestID string) *APIError {
 	return e
 }
 
+// unavailable returns an error for a server that cannot be asked.
 func unavailable(format string, args ...any) *APIError {
 	return &APIError{Kind: ErrUnavailable, text: fmt.Sprintf(format, args...)}
 }
@@ -125,6 +128,8 @@ func (e *BlockedError) ForModel() string {
 	return "This call was not executed: it is not allowed. " + e.Explain() + " Do not repeat it; go on without it or stop."
 }
 
+// sentence explains a reason to the person whose agent was stopped. It must be worded like the
+// other clients' and ask/decision.go.
 func sentence(reason string) string {
 	switch reason {
 	case "KILL_SWITCH_ACTIVE":

@@ -31,6 +31,8 @@ type entry struct {
 }
 
 const (
+	// maxJournal bounds all files of the journal together, in bytes. A full journal takes no more
+	// reports.
 	maxJournal   = 64 << 20
 	scanInterval = 30 * time.Second // between looks for what other processes have left
 )
@@ -50,6 +52,7 @@ type journal struct {
 	looked time.Time // when the directory was last looked at
 }
 
+// newJournal returns a journal in dir, whose files carry the name of the owner.
 func newJournal(dir, owner string) *journal {
 	return &journal{dir: dir, owner: owner, most: maxJournal, now: time.Now}
 }
@@ -67,6 +70,7 @@ func (j *journal) append(entries ...entry) bool {
 	return true
 }
 
+// write appends entries in one write, so that a crash cuts off at most the last line.
 func (j *journal) write(entries []entry) (err error) {
 	var lines []byte
 	for _, e := range entries {
@@ -172,6 +176,7 @@ func (j *journal) drainFile(path string, deliver func([]entry) []entry) bool {
 	return len(kept) == 0
 }
 
+// length counts the kept reports.
 func (j *journal) length() (n int) {
 	for _, path := range j.files() {
 		if f, err := os.Open(path); err == nil {
@@ -185,6 +190,7 @@ func (j *journal) length() (n int) {
 // suffix ends the names of this client's own files.
 func (j *journal) ending() string { return "-" + j.owner + ".go.jsonl" }
 
+// files lists the owner's files, those of other processes too.
 func (j *journal) files() (paths []string) {
 	entries, _ := os.ReadDir(j.dir) // there may be none yet
 	for _, entry := range entries {
@@ -195,6 +201,7 @@ func (j *journal) files() (paths []string) {
 	return paths
 }
 
+// size is that of all files together, in bytes.
 func (j *journal) size() (n int64) {
 	for _, path := range j.files() {
 		if info, err := os.Stat(path); err == nil {

@@ -37,6 +37,9 @@ type plainer struct {
 	around map[uintptr]bool
 }
 
+// plain converts a value to what encoding/json can encode, whatever a caller's arguments hold:
+// channels and functions become texts, a cycle is cut, and it stops after a bounded number of
+// values.
 func (p *plainer) plain(v reflect.Value) any {
 	if p.left--; !v.IsValid() || p.left < 0 {
 		return nil
@@ -104,6 +107,8 @@ func text(v reflect.Value) string {
 // maxPayload is the size beyond which a payload is described instead of sent.
 const maxPayload = 4 << 20
 
+// payload encodes a value as it is sent: one that is too large by its size and its beginning, as
+// the server would keep it.
 func payload(value any) any {
 	if value == nil {
 		return nil
@@ -115,4 +120,5 @@ func payload(value any) any {
 	return map[string]any{"omitted_bytes": len(content), "preview": string(content[:1000])}
 }
 
+// newKey returns an idempotency key: a request that is sent again gets its first answer.
 func newKey() string { return rand.Text() }

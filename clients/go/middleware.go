@@ -104,6 +104,7 @@ func takeBody(req *http.Request) ([]byte, error) {
 	return body, nil
 }
 
+// setBody replaces a request's body so that it can be sent again after a redirect.
 func setBody(req *http.Request, body []byte) {
 	req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
 	req.Body, _ = req.GetBody()
@@ -125,6 +126,7 @@ func readRequest(req *http.Request, body []byte) (asked map[string]any, model st
 	return asked, model
 }
 
+// modelPart returns the part of a form that names the model; "" if none does.
 func modelPart(form *multipart.Reader) string {
 	for {
 		part, err := form.NextPart()
@@ -168,6 +170,7 @@ type meteredAnswer struct {
 	seen bytes.Buffer
 }
 
+// Read passes the answer on and keeps a copy, in which the usage is found at the end.
 func (a *meteredAnswer) Read(p []byte) (int, error) {
 	n, err := a.body.Read(p)
 	if a.seen.Len() < maxRequest {
@@ -188,6 +191,7 @@ func (a *meteredAnswer) Close() error {
 	return a.body.Close()
 }
 
+// complete reports the step with the usage that the answer tells.
 func (a *meteredAnswer) complete() {
 	a.step.Complete(json.RawMessage(a.seen.Bytes()))
 }
@@ -203,6 +207,8 @@ type meteredStream struct {
 	err     error  // after it
 }
 
+// Read passes the stream on line by line, without waiting for events to be complete. An event that
+// only we have asked for, the usage, is left out.
 func (s *meteredStream) Read(p []byte) (int, error) {
 	for len(s.pending) == 0 && s.err == nil {
 		s.pending, s.err = s.lines.ReadBytes('\n')
@@ -248,6 +254,7 @@ func (s *meteredStream) see(data []byte) (leftOut bool) {
 	return s.unasked && hasUsage && event.Choices != nil && len(*event.Choices) == 0
 }
 
+// Close reports a stream that the caller has given up: its tokens were spent as well.
 func (s *meteredStream) Close() error {
 	defer s.step.leftOpen(s.step.ctx) // unless it has been settled
 	return s.body.Close()

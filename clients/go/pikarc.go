@@ -55,6 +55,7 @@ type Client struct {
 // Option sets something of a client.
 type Option func(*settings)
 
+// settings are a client before its options are applied and checked.
 type settings struct {
 	Client
 	journalDir string
@@ -119,6 +120,7 @@ func (c *Client) WithOptions(options ...Option) (*Client, error) {
 	return settings{Client: *c, journalDir: c.journal.dir}.apply(options)
 }
 
+// apply applies the options over the environment's settings, and the defaults last.
 func (s settings) apply(options []Option) (*Client, error) {
 	for _, option := range options {
 		option(&s)
@@ -138,6 +140,7 @@ func (s settings) apply(options []Option) (*Client, error) {
 	return &s.Client, nil
 }
 
+// check refuses settings that can only be mistakes, before the first call fails because of them.
 func (c *Client) check() error {
 	if c.apiKey == "" {
 		return errors.New("pikarc: no API key: use WithAPIKey, or set PIKARC_API_KEY")
@@ -161,6 +164,8 @@ func (c *Client) check() error {
 	return nil
 }
 
+// journalDir is where reports wait for a server that is away: as given, or where this system's
+// programs keep their state.
 func journalDir(given string) string {
 	for _, dir := range []string{given, os.Getenv("PIKARC_JOURNAL_DIR")} {
 		if dir != "" {

@@ -13,7 +13,8 @@ import (
 
 const (
 	longestWait = 30 * time.Second // of Retry-After that is obeyed
-	maxAnswer   = 8 << 20
+	// maxAnswer bounds what is read of an answer, in bytes.
+	maxAnswer = 8 << 20
 )
 
 // call is one logical request: all its attempts have one idempotency key.
@@ -50,6 +51,8 @@ func (c *Client) do(ctx context.Context, r call, into any) error {
 	}
 }
 
+// once sends a request once. wait is how long the server asks to wait before the next attempt; 0 if
+// it does not say.
 func (c *Client) once(ctx context.Context, r call, content []byte, into any) (wait time.Duration, problem *APIError) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout+r.extra)
 	defer cancel()
@@ -86,6 +89,8 @@ func (c *Client) once(ctx context.Context, r call, content []byte, into any) (wa
 	return 0, nil
 }
 
+// connectionFailed describes a request without an answer. It is not known whether the server got
+// it.
 func (c *Client) connectionFailed(ctx context.Context) *APIError {
 	e := unavailable("%s cannot be reached, or broke off", c.baseURL)
 	if ctx.Err() == context.DeadlineExceeded {
@@ -109,6 +114,7 @@ func retryAfter(header http.Header) time.Duration {
 	return time.Duration(min(longestWait.Seconds(), seconds) * float64(time.Second))
 }
 
+// pause waits, unless the context ends before.
 func pause(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

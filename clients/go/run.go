@@ -149,6 +149,8 @@ type step struct {
 	key  string
 }
 
+// ask asks for a step. If the server cannot be asked and calls may go on unguarded, the step has no
+// id, and is told to the server later.
 func (r *Run) ask(ctx context.Context, what createStepRequest, input any) (step, error) {
 	what.Sequence, what.InputData = r.sequence.Add(1), payload(input)
 	s := step{body: encode(what), key: newKey()}
@@ -219,6 +221,7 @@ func (r *Run) wait(ctx context.Context, d createdStep, review string) error {
 	return blocked
 }
 
+// settle reports how a step ended, at once or by the journal.
 func (r *Run) settle(ctx context.Context, s step, report updateStepRequest) {
 	if s.id != "" {
 		r.send(ctx, "PATCH", "/v1/runs/"+r.id+"/steps/"+s.id, report)
@@ -229,6 +232,8 @@ func (r *Run) settle(ctx context.Context, s step, report updateStepRequest) {
 	r.client.journal.append(e)
 }
 
+// end ends the run and all steps that are under way. Reports in the journal must arrive before the
+// end, so the end waits behind them there.
 func (r *Run) end(ctx context.Context, status string) {
 	for _, step := range r.underWay() {
 		step.leftOpen(ctx)
@@ -283,6 +288,8 @@ func waits(err error) bool {
 	return !errors.As(err, &api) || api.Is(ErrUnavailable) || api.Is(ErrRateLimited) || api.Is(ErrAuthentication)
 }
 
+// goesOn reports whether a call may go on although the server cannot be asked, as the client's
+// settings say.
 func (c *Client) goesOn(err error) bool {
 	if !c.onUnavailable(err) {
 		return false

@@ -11,6 +11,7 @@ import (
 // ErrNotReported is what a step has failed with whose end nobody has told.
 var ErrNotReported = errors.New("what came of the call was not told")
 
+// errPanic is what is reported of a function that panicked; the panic goes on.
 var errPanic = errors.New("panic")
 
 // OpenStep is a step whose call another makes, as a framework between its hooks. It
@@ -39,14 +40,17 @@ func (r *Run) BeginToolCall(ctx context.Context, tool string, input any) (*OpenS
 	return r.begin(ctx, toolCall(tool), input, false)
 }
 
+// modelCall is a step that calls a model.
 func modelCall(model string) createStepRequest {
 	return createStepRequest{Type: "MODEL_CALL", Model: model}
 }
 
+// toolCall is a step that calls a tool.
 func toolCall(tool string) createStepRequest {
 	return createStepRequest{Type: "TOOL_CALL", ToolName: tool}
 }
 
+// begin asks for a step and keeps it as open, so that the run's end finds it.
 func (r *Run) begin(ctx context.Context, what createStepRequest, input any, isStream bool) (*OpenStep, error) {
 	isModel := what.Type == "MODEL_CALL"
 	s, err := r.ask(ctx, what, input)
@@ -60,6 +64,7 @@ func (r *Run) begin(ctx context.Context, what createStepRequest, input any, isSt
 	return o, nil
 }
 
+// underWay lists the open steps.
 func (r *Run) underWay() (steps []*OpenStep) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -145,6 +150,7 @@ func ToolCall[T any](ctx context.Context, run *Run, tool string, input any, fn f
 	return guard(ctx, run, toolCall(tool), input, fn)
 }
 
+// guard asks for a step, calls fn and reports the step, also when fn fails or panics.
 func guard[T any](
 	ctx context.Context, run *Run, what createStepRequest, input any, fn func(context.Context) (T, error),
 ) (result T, err error) {

@@ -101,6 +101,7 @@ func ChunksOf[T any](chunks iter.Seq2[T, error]) Chunks[T] {
 	return &pulled[T]{next: next, stop: stop}
 }
 
+// pulled reads a sequence value by value, as the SDKs' streams are read.
 type pulled[T any] struct {
 	next    func() (T, error, bool)
 	stop    func()
@@ -108,6 +109,7 @@ type pulled[T any] struct {
 	err     error
 }
 
+// Next reads the next value, and reports whether there is one.
 func (p *pulled[T]) Next() bool {
 	if p.err != nil {
 		return false
@@ -117,9 +119,13 @@ func (p *pulled[T]) Next() bool {
 	return more && p.err == nil
 }
 
+// Current returns the value that Next has read.
 func (p *pulled[T]) Current() T { return p.current }
+
+// Err returns the error that ended the stream.
 func (p *pulled[T]) Err() error { return p.err }
 
+// Close ends the sequence.
 func (p *pulled[T]) Close() error {
 	p.stop()
 	return nil

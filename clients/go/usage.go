@@ -130,6 +130,7 @@ func find(answer map[string]any, depth int) map[string]any {
 	return nil
 }
 
+// promptOf finds the prompt's tokens. Some providers count cached tokens in it, and some beside it.
 func promptOf(u map[string]any) (int64, bool) {
 	if n, ok := first(u, "prompt_tokens"); ok {
 		return n, true
@@ -147,6 +148,7 @@ func promptOf(u map[string]any) (int64, bool) {
 	return n + sum(u, "toolUsePromptTokenCount"), ok
 }
 
+// completionOf finds the completion's tokens, with those of reasoning.
 func completionOf(u map[string]any) (int64, bool) {
 	if n, ok := first(u, "completion_tokens", "output_tokens", "outputTokens", "OutputTokens"); ok {
 		return n, true
@@ -155,6 +157,8 @@ func completionOf(u map[string]any) (int64, bool) {
 	return sum(u, "candidatesTokenCount", "thoughtsTokenCount"), ok
 }
 
+// first returns the first of some members that is a count, as a number or in a text. A fraction is
+// rounded up.
 func first(u map[string]any, names ...string) (int64, bool) {
 	for _, name := range names {
 		switch value := u[name].(type) {
@@ -171,6 +175,7 @@ func first(u map[string]any, names ...string) (int64, bool) {
 	return 0, false
 }
 
+// sum adds up the members that there are.
 func sum(u map[string]any, names ...string) (total int64) {
 	for _, name := range names {
 		n, _ := first(u, name)

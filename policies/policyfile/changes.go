@@ -31,6 +31,7 @@ func Changes(before, after policies.Policy) []Change {
 // Same reports whether they are the same policy, whatever their versions.
 func Same(a, b policies.Policy) bool { return bytes.Equal(a.JSON(), b.JSON()) }
 
+// find returns a field's value in a list, "" if it is not there.
 func find(list []Change, field string) string {
 	for _, f := range list {
 		if f.Field == field {
@@ -46,6 +47,7 @@ func fields(p policies.Policy) (list []Change) {
 	return list
 }
 
+// collect lists the members of a JSON value with their paths, such as match.tools.
 func collect(field string, value json.RawMessage, list *[]Change) {
 	dec := json.NewDecoder(bytes.NewReader(value))
 	if open, err := dec.Token(); err != nil || open != json.Delim('{') {

@@ -79,6 +79,8 @@ func list(text []byte) ([]*yaml.Node, error) {
 	return top[1].Content, nil
 }
 
+// one parses a policy of the file. It is converted to JSON first, so that a file and a request are
+// parsed by one parser; problems then get the lines of the file.
 func one(item *yaml.Node) (policies.Policy, error) {
 	var body bytes.Buffer
 	if err := writeJSON(&body, item, 0); err != nil {
@@ -123,6 +125,7 @@ func writeJSON(out *bytes.Buffer, n *yaml.Node, depth int) error {
 	}
 }
 
+// writeObject writes a mapping. Merge keys are refused: what a policy says should stand in it.
 func writeObject(out *bytes.Buffer, n *yaml.Node, depth int) error {
 	out.WriteByte('{')
 	for i := 0; i < len(n.Content); i += 2 {
@@ -143,6 +146,7 @@ func writeObject(out *bytes.Buffer, n *yaml.Node, depth int) error {
 	return nil
 }
 
+// writeScalar writes a scalar by its YAML type.
 func writeScalar(out *bytes.Buffer, n *yaml.Node) error {
 	switch n.Tag {
 	case "!!null":
@@ -165,6 +169,7 @@ func writeScalar(out *bytes.Buffer, n *yaml.Node) error {
 	return nil
 }
 
+// writeText writes a JSON string.
 func writeText(out *bytes.Buffer, text string) {
 	quoted, err := json.Marshal(text)
 	if err != nil {
@@ -186,6 +191,7 @@ func lineOf(n *yaml.Node, field string) int {
 	return line
 }
 
+// child finds a part of a path in a node; nil if it is not there.
 func child(n *yaml.Node, part string) *yaml.Node {
 	if n.Kind == yaml.MappingNode {
 		for i := 0; i < len(n.Content); i += 2 {

@@ -39,6 +39,7 @@ func Write(all []policies.Policy) ([]byte, error) {
 // object is a YAML object under construction: keys and values.
 type object []*yaml.Node
 
+// with adds a member, unless its value is left out.
 func (o object) with(key string, value *yaml.Node) object {
 	if value == nil {
 		return o
@@ -46,6 +47,7 @@ func (o object) with(key string, value *yaml.Node) object {
 	return append(o, text(key), value)
 }
 
+// node returns the mapping, nil for an empty one.
 func (o object) node() *yaml.Node {
 	if len(o) == 0 {
 		return nil
@@ -64,6 +66,7 @@ func text(s string) *yaml.Node {
 	return n
 }
 
+// optional leaves out an empty text.
 func optional(s string) *yaml.Node {
 	if s == "" {
 		return nil
@@ -71,10 +74,12 @@ func optional(s string) *yaml.Node {
 	return text(s)
 }
 
+// plain is a scalar without quotes.
 func plain(tag, value string) *yaml.Node {
 	return &yaml.Node{Kind: yaml.ScalarNode, Tag: tag, Value: value}
 }
 
+// texts writes a list on one line.
 func texts(list []string) *yaml.Node {
 	if len(list) == 0 {
 		return nil
@@ -86,6 +91,7 @@ func texts(list []string) *yaml.Node {
 	return n
 }
 
+// policy writes a policy. What has its default value is left out, so that files stay short.
 func policy(p policies.Policy) *yaml.Node {
 	o := object{}.with("name", text(p.Name)).with("description", optional(p.Description))
 	if !p.Enabled {
@@ -105,6 +111,7 @@ func policy(p policies.Policy) *yaml.Node {
 	return o.node()
 }
 
+// match writes the patterns, those of tags sorted by key.
 func match(m policies.Match) *yaml.Node {
 	tags := object{}
 	keys := make([]string, 0, len(m.Tags))
@@ -119,6 +126,7 @@ func match(m policies.Match) *yaml.Node {
 		with("users", texts(m.Users)).with("tags", tags.node()).node()
 }
 
+// limit writes a limit, nil for none.
 func limit(l *policies.Limit) *yaml.Node {
 	if l == nil {
 		return nil

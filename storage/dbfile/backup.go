@@ -94,6 +94,8 @@ func copyTo(ctx context.Context, path, dir, like string) (c copied, err error) {
 	return c, f.Sync()
 }
 
+// vacuumInto copies the database as of one moment, without its free pages, while others go on
+// writing.
 func vacuumInto(ctx context.Context, path, file string) (err error) {
 	db, err := sqlite.OpenExisting(path, sqlite.BusyTimeoutPragma())
 	if err != nil {

@@ -68,6 +68,8 @@ type fileCheck struct {
 	read                  func(*sql.Rows) (row, stored string, err error)
 }
 
+// fileChecks are what SQLite itself can tell of a file: whether its structure is sound, and its
+// foreign keys hold.
 func fileChecks() []fileCheck {
 	return []fileCheck{
 		{
@@ -118,6 +120,7 @@ func CheckFile(ctx context.Context, path string) (faults []Finding, made int, er
 	return nil, made, nil
 }
 
+// run returns a finding for each row of the check's query.
 func (c fileCheck) run(ctx context.Context, db *sql.DB) (faults []Finding, err error) {
 	rows, err := db.QueryContext(ctx, c.query)
 	if err != nil {

@@ -100,6 +100,7 @@ func serverLockFiles(path string) []string {
 	return []string{path + serverSuffix}
 }
 
+// tryLockServer takes all lock files or none.
 func tryLockServer(path string) (io.Closer, error) {
 	var held serverLock
 	for _, file := range serverLockFiles(path) {

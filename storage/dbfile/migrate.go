@@ -148,6 +148,7 @@ func waitForServersSchema(ctx context.Context, path string, migrations fs.FS) er
 	}
 }
 
+// ignoreOld drops ErrSchemaOld: an old schema is what migrating is for.
 func ignoreOld(err error) error {
 	if errors.Is(err, ErrSchemaOld) {
 		return nil
@@ -155,6 +156,7 @@ func ignoreOld(err error) error {
 	return err
 }
 
+// migrateUp applies the migrations that the file lacks, each in a transaction of its own.
 func migrateUp(ctx context.Context, path string, migrations fs.FS) (err error) {
 	// Before all else: it can only be set while there is nothing in the file, not even a journal mode.
 	all := append([]sqlite.Pragma{sqlite.IncrementalVacuum()}, sqlite.Pragmas(false)...)
@@ -192,6 +194,7 @@ func createFile(path string) error {
 	return nil
 }
 
+// migrationVersions lists the migrations' numbers in order.
 func migrationVersions(migrations fs.FS) ([]int64, error) {
 	names, err := fs.Glob(migrations, "*.sql")
 	if err != nil {

@@ -108,6 +108,7 @@ func Install(ctx context.Context, file, path string, replaceable func() error) (
 	return errors.Join(privatefile.SyncDir(filepath.Dir(path)), os.Remove(file+lockSuffix), os.Remove(file+serverSuffix))
 }
 
+// syncFile makes a file's content durable. Its name is made so by syncing its directory.
 func syncFile(file string) error {
 	f, err := os.OpenFile(file, os.O_RDWR, 0)
 	if err != nil {

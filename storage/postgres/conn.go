@@ -47,11 +47,16 @@ type Conn struct {
 	mark      int // length of the queue at the savepoint
 }
 
+// sentState tells whether the server knows of the savepoint. A job that fails before it has sent
+// anything then needs no round trip to be undone.
 type sentState uint8
 
 const (
+	// noSavepoint: outside of a job.
 	noSavepoint sentState = iota
+	// savepointDue: to be sent before the job's first statement.
 	savepointDue
+	// savepointSent: the server has it.
 	savepointSent
 )
 
@@ -71,6 +76,7 @@ func Connect(ctx context.Context, config Config) (*Conn, error) {
 	return c, c.open(ctx)
 }
 
+// open connects and prepares nothing: statements are prepared when they are first used.
 func (c *Conn) open(ctx context.Context) error {
 	within, cancel := context.WithTimeout(ctx, c.config.timeout)
 	defer cancel()
@@ -83,6 +89,7 @@ func (c *Conn) open(ctx context.Context) error {
 	return nil
 }
 
+// reset forgets what belonged to an earlier transaction.
 func (c *Conn) reset() { c.queue, c.savepoint, c.running = c.queue[:0], noSavepoint, false }
 
 // Alive reports whether the connection is still there, as far as this end knows.
@@ -231,6 +238,7 @@ func (c *Conn) orNoAnswer(ctx, within context.Context, err error) error {
 // Forget drops what is queued and the savepoint, at the end of a transaction.
 func (c *Conn) Forget() { c.reset() }
 
+// savepoint is one name for all jobs: there is never more than one at a time.
 const savepoint = "SAVEPOINT job"
 
 // placeSavepoint puts the savepoint before the first statement of the job. A
@@ -347,6 +355,7 @@ func renumbered(query string, args int) *text {
 	return t
 }
 
+// parameters finds the placeholders of a query.
 var parameters = regexp.MustCompile(`\$[0-9]+`)
 
 // RoundTrips counts how often the connection has waited for the server, but to

@@ -31,6 +31,8 @@ func (r *row) Scan(dest ...any) error {
 	return nil
 }
 
+// scanOne decodes one column from PostgreSQL's binary form. It knows the types that the ledger
+// uses.
 func (r *row) scanOne(i int, dest any) error {
 	raw := r.values[i]
 	switch d := dest.(type) {

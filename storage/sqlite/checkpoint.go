@@ -107,6 +107,7 @@ func (c *Checkpointer) finish() {
 	_, _, _ = c.writer.checkpoint()
 }
 
+// run makes checkpoints whenever it is woken. A wake-up during a checkpoint leads to one more.
 func (c *Checkpointer) run() {
 	defer close(c.done)
 	for range c.wake {

@@ -32,6 +32,7 @@ type Conn struct {
 	frameCount uintptr // where SQLite puts the frames of the WAL after a commit; 0 unless asked to
 }
 
+// pointerSize is how many bytes a C pointer has.
 const pointerSize = int(unsafe.Sizeof(uintptr(0)))
 
 // OpenConn opens an existing file for writing, with the pragmas set and read back.
@@ -43,6 +44,7 @@ func OpenConn(path string) (*Conn, error) {
 	return c, nil
 }
 
+// open opens the connection, sets its pragmas and reads them back.
 func (c *Conn) open() (err error) {
 	c.tls, c.stmts = libc.NewTLS(), make(map[string]*statement)
 	defer func() {
@@ -125,6 +127,7 @@ func (c *Conn) countFrames() (err error) {
 	return nil
 }
 
+// storeFrames is SQLite's WAL hook: it keeps how many frames the log has after a commit.
 func storeFrames(_ *libc.TLS, counted, _, _ uintptr, frames int32) int32 {
 	*(*int32)(address(counted)) = frames
 	return sqlite3.SQLITE_OK
@@ -185,6 +188,7 @@ func (c *Conn) Close() error {
 	return err
 }
 
+// malloc allocates memory outside of Go's heap, which C may keep a pointer to.
 func (c *Conn) malloc(size int) (uintptr, error) {
 	p := libc.Xmalloc(c.tls, libc.Tsize_t(size))
 	if p == 0 {
@@ -196,6 +200,7 @@ func (c *Conn) malloc(size int) (uintptr, error) {
 // address is a place outside of Go's heap, where the collector moves and frees nothing.
 func address(p uintptr) unsafe.Pointer { return *(*unsafe.Pointer)(unsafe.Pointer(&p)) }
 
+// lastError is SQLite's latest error with its extended code.
 func (c *Conn) lastError(rc int32) error {
 	text := libc.GoString(sqlite3.Xsqlite3_errstr(c.tls, rc))
 	if c.db != 0 {

@@ -20,6 +20,7 @@ type codeError struct {
 	text string
 }
 
+// Error has SQLite's text and code.
 func (e *codeError) Error() string { return fmt.Sprintf("%s (%d)", e.text, e.code) }
 
 // Code is SQLite's extended result code.

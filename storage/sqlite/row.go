@@ -32,6 +32,7 @@ func (r rawRow) Scan(dest ...any) error {
 	return nil
 }
 
+// scanOne reads one column. It knows the types that the ledger uses.
 func (r rawRow) scanOne(i int32, dest any) error {
 	null := sqlite3.Xsqlite3_column_type(r.c.tls, r.s.handle, i) == sqlite3.SQLITE_NULL
 	switch d := dest.(type) {
@@ -85,6 +86,7 @@ func (r rawRow) assign(i int32, to reflect.Value) error {
 	return nil
 }
 
+// integer reads a column as a 64-bit integer; NULL is 0.
 func (r rawRow) integer(i int32) int64 {
 	return sqlite3.Xsqlite3_column_int64(r.c.tls, r.s.handle, i)
 }

@@ -15,6 +15,8 @@ type Session struct {
 	stmts map[string]*sql.Stmt
 }
 
+// openSession takes a connection out of database/sql for good, so that its prepared statements stay
+// with it.
 func openSession(ctx context.Context, db *sql.DB) (*Session, error) {
 	conn, err := db.Conn(ctx)
 	if err != nil {
@@ -42,6 +44,7 @@ func checkPragmas(query func(string, []any, func(Row) error) error, readOnly boo
 	return nil
 }
 
+// close closes the statements, then the connection.
 func (s *Session) close() error {
 	var errs []error
 	for _, stmt := range s.stmts {
@@ -81,6 +84,7 @@ func (s *Session) prepare(ctx context.Context, query string) (*sql.Stmt, error) 
 	return stmt, nil
 }
 
+// Exec runs a statement and returns how many rows it changed.
 func (s *Session) Exec(ctx context.Context, query string, args []any) (int64, error) {
 	stmt, err := s.prepare(ctx, query)
 	if err != nil {
@@ -93,6 +97,7 @@ func (s *Session) Exec(ctx context.Context, query string, args []any) (int64, er
 	return res.RowsAffected()
 }
 
+// Query calls each for every row.
 func (s *Session) Query(ctx context.Context, query string, args []any, each func(Row) error) (err error) {
 	stmt, err := s.prepare(ctx, query)
 	if err != nil {

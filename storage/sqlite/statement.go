@@ -150,6 +150,8 @@ func (c *Conn) bindOne(stmt uintptr, i int32, arg any, at uintptr) (rc int32, us
 // sqliteStatic tells SQLite that the bytes stay where they are while it needs them.
 const sqliteStatic = 0
 
+// bindText copies a text into C memory and binds it there: SQLite does not copy it again, so it
+// must stay until the statement is reset.
 func (c *Conn) bindText(stmt uintptr, i int32, text string, at uintptr) int32 {
 	copy(unsafe.Slice((*byte)(address(at)), len(text)), text)
 	return sqlite3.Xsqlite3_bind_text(c.tls, stmt, i, at, int32(len(text)), sqliteStatic)

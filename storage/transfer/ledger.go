@@ -25,6 +25,7 @@ type place struct {
 	migrations fs.FS
 }
 
+// place parses where a ledger is: the URL of a PostgreSQL database, or a path.
 func (o Options) place(name string) (place, error) {
 	if !strings.Contains(name, "://") {
 		return place{path: name, migrations: o.SQLite}, nil
@@ -106,6 +107,7 @@ func ignoreDone(err error) error {
 	return err
 }
 
+// classify adds what SQLite's code means; PostgreSQL's errors say it themselves.
 func (p place) classify(err error) error {
 	if p.config == nil {
 		return dbfile.OrNoSpace(dbfile.Classify(err), p.path)

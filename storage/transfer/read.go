@@ -18,7 +18,8 @@ type querier interface {
 
 const (
 	// chunkRows and chunkBytes bound a chunk: what is copied again after a kill.
-	chunkRows  = 20_000
+	chunkRows = 20_000
+	// Rows may be large, so their bytes count as well.
 	chunkBytes = 8 << 20
 )
 
@@ -44,6 +45,7 @@ func eachRow(ctx context.Context, q querier, t table, part span, fn func(row []a
 	}
 }
 
+// someRows reads one query's rows, and returns how many they were and the key of the last.
 func someRows(
 	ctx context.Context, q querier, t table, query string, args []any, fn func(row []any) error,
 ) (read int, last []any, err error) {
@@ -97,6 +99,7 @@ func lastKey(ctx context.Context, q querier, t table) ([]any, error) {
 	return key, nil
 }
 
+// countRows counts a table's rows, for the progress that is shown.
 func countRows(ctx context.Context, q querier, name string) (n int64, err error) {
 	if err := q.QueryRowContext(ctx, "SELECT count(*) FROM "+name).Scan(&n); err != nil {
 		return 0, fmt.Errorf("count %s: %w", name, err)
@@ -111,8 +114,10 @@ type digest struct {
 	sum  uint64
 }
 
+// add adds a row's hash. The sum does not depend on the order of rows.
 func (d *digest) add(h uint64) { d.rows, d.sum = d.rows+1, d.sum+h }
 
+// join adds up the digests of two parts.
 func (d *digest) join(other digest) { d.rows, d.sum = d.rows+other.rows, d.sum+other.sum }
 
 // hasher makes digests that can be compared with each other.

@@ -81,11 +81,13 @@ func tablesOf(from, to map[string]found) ([]table, error) {
 	return tables, nil
 }
 
+// copied lists the columns that are copied: not those that an engine has for itself.
 func (f found) copied(name string) []string {
 	own := ownColumns()[name]
 	return slices.DeleteFunc(slices.Clone(f.columns), func(c string) bool { return slices.Contains(own, c) })
 }
 
+// keyInOrder lists the columns of the primary key by their place in it.
 func (f found) keyInOrder() []string {
 	var key []string
 	for _, place := range slices.Sorted(maps.Keys(f.key)) {

@@ -29,6 +29,8 @@ type postgresTarget struct {
 	loader *postgres.Conn // stage's
 }
 
+// openPostgresTarget prepares a schema of its own beside the real one: rows are staged there and
+// moved when all are proved.
 func openPostgresTarget(ctx context.Context, to place) (t *postgresTarget, err error) {
 	t = &postgresTarget{place: to, stage: to, real: to.config.OpenDB()}
 	config := to.config.With("search_path", stageSchema)
@@ -54,6 +56,7 @@ func openPostgresTarget(ctx context.Context, to place) (t *postgresTarget, err e
 	return t, err
 }
 
+// lock makes sure that no other copy writes to this database.
 func (t *postgresTarget) lock(ctx context.Context) (err error) {
 	if t.locked, err = t.real.Conn(ctx); err != nil {
 		return err
@@ -99,9 +102,14 @@ func (t *postgresTarget) prepare(ctx context.Context) error {
 	return err
 }
 
+// querier reads what is staged.
 func (t *postgresTarget) querier() querier { return t.db }
-func (t *postgresTarget) postgres() bool   { return true }
-func (t *postgresTarget) staged() place    { return t.stage }
+
+// postgres reports which engine it is.
+func (t *postgresTarget) postgres() bool { return true }
+
+// staged is where `pikarc verify` finds the staged ledger.
+func (t *postgresTarget) staged() place { return t.stage }
 
 // clear empties a table, and those that refer to it.
 func (t *postgresTarget) clear(ctx context.Context, which table) error {
@@ -109,6 +117,7 @@ func (t *postgresTarget) clear(ctx context.Context, which table) error {
 	return err
 }
 
+// load stages rows by COPY, which is many times faster than INSERT.
 func (t *postgresTarget) load(ctx context.Context, into table, rows [][]any) error {
 	return t.loader.CopyIn(ctx, into.name, into.columns, rows)
 }
@@ -202,6 +211,7 @@ func (t *postgresTarget) makeRoom(ctx context.Context, tx *sql.Tx) error {
 	return err
 }
 
+// close releases the locks with the connections.
 func (t *postgresTarget) close() error {
 	var errs []error
 	if t.loader != nil {

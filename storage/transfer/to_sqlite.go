@@ -26,6 +26,7 @@ type sqliteTarget struct {
 	db     *sql.DB // for reading
 }
 
+// openSQLiteTarget prepares a file beside the real one, which takes its name when all is proved.
 func openSQLiteTarget(ctx context.Context, to place) (t *sqliteTarget, err error) {
 	t = &sqliteTarget{place: to}
 	if t.place.path, err = dbfile.Locate(to.path); err != nil {
@@ -83,15 +84,22 @@ func (t *sqliteTarget) prepare(ctx context.Context) error {
 	return err
 }
 
+// querier reads what is staged.
 func (t *sqliteTarget) querier() querier { return t.db }
-func (t *sqliteTarget) postgres() bool   { return false }
-func (t *sqliteTarget) staged() place    { return t.stage }
 
+// postgres reports which engine it is.
+func (t *sqliteTarget) postgres() bool { return false }
+
+// staged is where `pikarc verify` finds the staged ledger.
+func (t *sqliteTarget) staged() place { return t.stage }
+
+// clear empties a table that an interrupted copy has begun.
 func (t *sqliteTarget) clear(ctx context.Context, which table) error {
 	_, err := t.loader.Exec(ctx, "DELETE FROM "+which.name, nil)
 	return err
 }
 
+// load stages rows in one transaction: all of a chunk, or nothing.
 func (t *sqliteTarget) load(ctx context.Context, into table, rows [][]any) (err error) {
 	if err := t.loader.Run("BEGIN IMMEDIATE"); err != nil {
 		return t.stage.classify(err)
@@ -177,6 +185,7 @@ func (t *sqliteTarget) publish(ctx context.Context) error {
 	})
 }
 
+// close releases the lock last.
 func (t *sqliteTarget) close() error {
 	var errs []error
 	if t.loader != nil {

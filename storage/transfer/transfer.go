@@ -125,6 +125,8 @@ type target interface {
 	close() error
 }
 
+// run copies the ledger: it reserves both sides, stages and compares table by table, verifies both,
+// and moves the result into place. Until the last step the target looks empty.
 func (c *copying) run(ctx context.Context) (err error) {
 	if exists, err := c.from.exists(ctx); err != nil || !exists {
 		return errors.Join(err, missing(!exists && err == nil, c.from))
@@ -164,6 +166,7 @@ func (c *copying) run(ctx context.Context) (err error) {
 	return errors.Join(c.target.publish(ctx), c.target.close())
 }
 
+// missing returns ErrNoLedger if that is so.
 func missing(is bool, p place) error {
 	if !is {
 		return nil
@@ -331,12 +334,14 @@ func (c *copying) compare(ctx context.Context) error {
 	return nil
 }
 
+// say reports progress, if somebody listens.
 func (c *copying) say(phase Phase, table string) {
 	if c.opts.Progress != nil {
 		c.opts.Progress(Progress{Phase: phase, Table: table, Done: c.done, Of: c.total})
 	}
 }
 
+// verify recomputes the counters of one side: a copy of a ledger with differences would keep them.
 func (c *copying) verify(ctx context.Context, p place) error {
 	report, err := p.verify(ctx)
 	if err != nil {
@@ -349,6 +354,7 @@ func (c *copying) verify(ctx context.Context, p place) error {
 	return nil
 }
 
+// first describes the first difference, to begin a search with.
 func first(report verify.Report) string {
 	if len(report.Differences) == 0 {
 		return ""
@@ -430,6 +436,7 @@ func (c *copying) alreadyThere(ctx context.Context) (is bool, err error) {
 	return true, nil
 }
 
+// openTarget opens the target of either engine.
 func openTarget(ctx context.Context, to place) (target, error) {
 	if to.config != nil {
 		return openPostgresTarget(ctx, to)

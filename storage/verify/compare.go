@@ -13,6 +13,8 @@ import (
 // key, what is stored and what should be, and whether that is a lower bound.
 func (b counterTable) diffTable() string { return "wrong_" + b.table }
 
+// createDiffTable returns the statement that makes a table for the differences: key, what is stored
+// and what it should be.
 func (b counterTable) createDiffTable() string {
 	return fmt.Sprintf(`CREATE TEMP TABLE %s AS SELECT %s, 0 AS at_least, %s, %s FROM %s WHERE 0 = 1`, b.diffTable(),
 		joined(b.key, "%[1]s"), joined(b.columns, "%[1]s AS was_%[1]s"), joined(b.columns, "%[1]s AS is_%[1]s"), b.table)
@@ -74,6 +76,7 @@ func (b counterTable) fix() string {
 // joined formats each name, with commas between.
 func joined(names []string, format string) string { return joinedWith(names, format, ", ") }
 
+// joinedWith formats each name and joins them.
 func joinedWith(names []string, format, between string) string {
 	all := make([]string, len(names))
 	for i, name := range names {

@@ -29,6 +29,8 @@ func invariants() []invariant {
 	return append(all, orphanInvariants()...)
 }
 
+// denialInvariants: every denial has a row, and every such row belongs to a denial. Reasons are the
+// numbers of guard.Reason.
 func denialInvariants() []invariant {
 	return []invariant{
 		{
@@ -82,6 +84,7 @@ func denialInvariants() []invariant {
 	}
 }
 
+// runInvariants: a run's status, end and counters fit each other and its steps.
 func runInvariants() []invariant {
 	return []invariant{
 		{
@@ -166,6 +169,7 @@ func stepCost(prompt, completion string) string {
 // stepUsage joins what else a step (s) has used (u).
 const stepUsage = ` LEFT JOIN step_usage u ON u.segment = s.segment AND u.run_id = s.run_id AND u.step_uuid = s.uuid `
 
+// usageInvariants: what a step has used, its prices and its cost fit each other.
 func usageInvariants() []invariant {
 	return []invariant{
 		// Usage is reported as a whole or not at all, never on a blocked step,
@@ -359,6 +363,8 @@ func signInvariants() []invariant {
 	}
 }
 
+// planInvariants: a workspace has nothing that its plan lacks, and its plan is the latest in its
+// history.
 func planInvariants() []invariant {
 	return []invariant{
 		{
@@ -385,6 +391,9 @@ func planInvariants() []invariant {
 	}
 }
 
+// orphanInvariants: every reference leads to a row of the same workspace. Hot tables have no
+// foreign keys, which would cost a look-up with each write, and a foreign key would not know of
+// workspaces.
 func orphanInvariants() []invariant {
 	const name = "orphans"
 	return []invariant{

@@ -128,6 +128,8 @@ func checkFile(ctx context.Context, path string) (report Report, err error) {
 	return report, err
 }
 
+// transaction runs a verification in one transaction, so that rows and counters are read as of one
+// moment. With repairs it also keeps writers away.
 func transaction(ctx context.Context, path, begin, end string, opts Options) (report Report, err error) {
 	started := time.Now()
 	conn, err := openAlone(ctx, path)
@@ -237,6 +239,7 @@ func (v *verification) run() error {
 	return v.conn.QueryRowContext(v.ctx, `SELECT coalesce(sum(allowed + blocked), 0) FROM ledger_starts`).Scan(&v.report.Runs)
 }
 
+// exec runs statements one after another.
 func (v *verification) exec(statements []string, args ...any) error {
 	for _, statement := range statements {
 		if _, err := v.conn.ExecContext(v.ctx, statement, args...); err != nil {
@@ -308,6 +311,7 @@ func (v *verification) pause(took time.Duration) error {
 	return dbfile.Sleep(v.ctx, took)
 }
 
+// add counts a difference, and keeps the first ones for people.
 func (r *Report) add(d Difference) {
 	r.Found++
 	if d.Repaired {
