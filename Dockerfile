@@ -9,6 +9,7 @@ WORKDIR /src/embed/dashboard
 COPY embed/dashboard/package.json embed/dashboard/package-lock.json ./
 RUN npm ci --no-audit --no-fund
 COPY server/openapi.json /src/server/
+COPY policies/ready.json /src/policies/
 COPY embed/dashboard ./
 RUN npm run --silent build
 

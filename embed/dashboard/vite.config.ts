@@ -9,7 +9,11 @@ const api = process.env.PIKARC_URL ?? 'http://localhost:8000'
 
 export default defineConfig({
   plugins: [svelte(), productionOnly(), boot(), precompress()],
-  server: { proxy: { '/v1': api, '/openapi.json': api, '/health': api } },
+  // The ready-made policies are the server's own file.
+  server: {
+    fs: { allow: ['.', '../../policies'] },
+    proxy: { '/v1': api, '/openapi.json': api, '/health': api },
+  },
   build: {
     target: 'es2022',
     // The Content-Security-Policy allows files of this server only: nothing is inlined as data:.

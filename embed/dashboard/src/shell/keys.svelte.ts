@@ -41,7 +41,7 @@ export const places: { keys: string; title: string; path: string }[] = [
   { keys: 'g v', title: 'Reviews', path: '/reviews' },
   { keys: 'g u', title: 'Users', path: '/users' },
   { keys: 'g p', title: 'Prices', path: '/prices' },
-  { keys: 'g l', title: 'Limits', path: '/limits' },
+  { keys: 'g l', title: 'Limits and policies', path: '/limits' },
   { keys: 'g d', title: 'API reference', path: '/docs' },
 ]
 

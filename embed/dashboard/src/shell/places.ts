@@ -8,7 +8,7 @@ export const mainPlaces: Place[] = [
   { path: '/usage', title: 'Usage' },
   { path: '/users', title: 'Users' },
   { path: '/prices', title: 'Prices' },
-  { path: '/limits', title: 'Limits' },
+  { path: '/limits', title: 'Limits and policies' },
 ]
 
 /** Those that the bar of small screens has room for; the rest is under More. */

@@ -85,5 +85,10 @@ test('what two versions say differently', () => {
 })
 
 test('ready-made policies begin by logging', () => {
-  expect(READY.map(({ effect }) => effect)).toEqual(['log', 'log', 'log', 'log'])
+  expect(READY.map(({ name, effect }) => `${name}: ${effect}`)).toEqual([
+    'runaway-loop: log',
+    'large-refund: log',
+    'no-writes-at-night: log',
+    'run-budget: log',
+  ])
 })

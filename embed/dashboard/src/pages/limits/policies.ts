@@ -1,4 +1,5 @@
 // What the page says of policies, and what its form sends. Whether a policy is right is the server's to tell.
+import ready from '../../../../../policies/ready.json'
 import type { Schema } from '../../api/client'
 import { decimalText, type Money } from '../../api/exact'
 import { plural } from '../../format/count'
@@ -181,41 +182,8 @@ function fields(value: unknown, at = '', found = new Map<string, string>()): Map
   return found
 }
 
-/** The ready-made policies: they begin as "only log", so that nothing changes before one has seen what they would do. */
-export const READY: Body[] = [
-  {
-    name: 'runaway-loop',
-    description: 'The same step five times in a row, or back and forth between two.',
-    match: { types: ['TOOL_CALL', 'MODEL_CALL'] },
-    limit: { measure: 'repeats', per: 'run', window: 'run', amount: 5 },
-    effect: 'log',
-    message: 'You have done exactly this several times. Try something else, or stop and say why.',
-  },
-  {
-    name: 'large-refund',
-    description: 'A refund above $100 needs a person, and so does one that does not say its amount.',
-    match: { types: ['TOOL_CALL'], tools: ['refund*'] },
-    when: '!has(input.amount) || usd(input.amount) > usd(100)',
-    effect: 'log',
-    message: 'A refund of this size needs a person’s approval.',
-  },
-  {
-    name: 'no-writes-at-night',
-    description:
-      'Tools that write, delete or send are off from 22:00 to 06:00. Put your zone in place of UTC.',
-    match: { types: ['TOOL_CALL'], tools: ['write*', 'update*', 'delete*', 'create*', 'send*'] },
-    when: 'now.getHours("UTC") >= 22 || now.getHours("UTC") < 6',
-    effect: 'log',
-    message: 'Nothing is changed between 22:00 and 06:00. Read only, or try again in the morning.',
-  },
-  {
-    name: 'run-budget',
-    description: 'A run may cost $2.',
-    limit: { measure: 'usd', per: 'run', window: 'run', amount: 2 },
-    effect: 'log',
-    message: 'This run has used its $2. Finish with what you have.',
-  },
-]
+/** The ready-made policies, as the binary has them too: they begin as "only log", so that nothing changes before one has seen what they would do. */
+export const READY: Body[] = (ready as Body[]).map((policy) => ({ ...policy, effect: 'log' }))
 
 /** Expressions to begin with. */
 export const EXAMPLES = [
