@@ -31,9 +31,18 @@ export async function saveFile(
     throw problemOf(response.status, response.headers, answer)
   }
   const name = /filename="([^"]+)"/.exec(response.headers.get('Content-Disposition') ?? '')?.[1]
+  keep(name ?? `pikarc.${format}`, file)
+}
+
+/** Saves a text that the page has made. */
+export function saveText(name: string, text: string) {
+  keep(name, new Blob([text]))
+}
+
+function keep(name: string, file: Blob) {
   const link = document.createElement('a')
   link.href = URL.createObjectURL(file)
-  link.download = name ?? `pikarc.${format}`
+  link.download = name
   link.click()
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000)
 }

@@ -1,5 +1,14 @@
 import { describe, expect, test } from 'vitest'
-import { change, dearestToday, missing, wrong, type Workspace } from './limits'
+import {
+  amountOf,
+  budgetIn,
+  change,
+  dearestToday,
+  missing,
+  refusesAtOnce,
+  wrong,
+  type Workspace,
+} from './limits'
 
 describe('what is typed', () => {
   test.each([
@@ -43,4 +52,30 @@ test('the dearest user of the day is found however little was spent', () => {
   expect(dearestToday(users(9, 10, 2))?.user_id).toBe('u1')
   expect(dearestToday(users(0, 0))).toBeUndefined()
   expect(dearestToday([])).toBeUndefined()
+})
+
+describe('what a daily budget would do', () => {
+  const days = (...spent: number[]) => spent.map((total_usd) => ({ total_usd }))
+
+  test('counts the days on which it is reached, and what lies above it', () => {
+    const had = budgetIn(days(2, 3, 5.5, 0, 3.000000001), 3)
+    expect([had.reached, String(had.over), String(had.spent)]).toEqual([3, '2.500000001', '13.500000001'])
+  })
+
+  test('a day without spend reaches no budget', () => expect(budgetIn(days(0, 0), 0).reached).toBe(0))
+
+  test('asks only where something is refused that was allowed before', () => {
+    expect(refusesAtOnce(3.18, 25, 3)).toBe(true)
+    expect(refusesAtOnce(3.18, null, 3.18)).toBe(true)
+    expect(refusesAtOnce(3.18, 25, 3.19)).toBe(false)
+    expect(refusesAtOnce(3.18, 2, 1)).toBe(false) // it is refused already
+    expect(refusesAtOnce(3.18, 25, null)).toBe(false)
+    expect(refusesAtOnce(3.18, 25, undefined)).toBe(false)
+  })
+
+  test('nothing typed is no budget, and what cannot be read is none either', () => {
+    expect(amountOf(' ')).toBeNull()
+    expect(amountOf('2,5')).toBeUndefined()
+    expect(String(amountOf('$2e-3'))).toBe('0.002')
+  })
 })

@@ -1,7 +1,7 @@
 // What the limits page sends and says. Whether the server takes it is the server's to tell; this only turns what is
 // typed into what the API takes, and what the plan lacks into a sentence.
 import type { Schema } from '../../api/client'
-import { nano } from '../../api/exact'
+import { Exact, fromNano, type Money, nano } from '../../api/exact'
 import { decimalOf } from '../../format/typed'
 
 export type Workspace = Schema<'Workspace'>
@@ -27,6 +27,35 @@ export function change(name: Name, text: string): Change {
 
 export function isMoney(name: Name): boolean {
   return name.endsWith('_usd')
+}
+
+/** The amount that is typed; null for none, undefined where it cannot be read. */
+export function amountOf(text: string): Money | null | undefined {
+  if (!text.trim()) return null
+  const decimal = decimalOf(text)
+  return decimal === null ? undefined : new Exact(decimal)
+}
+
+type Spent = Pick<Schema<'DayUsage'>, 'total_usd'>
+
+/** What a daily budget would have come to in some days. */
+export function budgetIn(days: Spent[], budget: Money): { reached: number; over: Money; spent: Money } {
+  const most = nano(budget)
+  let [reached, over, spent] = [0, 0n, 0n]
+  for (const { total_usd } of days) {
+    const used = nano(total_usd)
+    spent += used
+    if (used >= most && used > 0n) reached++
+    if (used > most) over += used - most
+  }
+  return { reached, over: fromNano(over), spent: fromNano(spent) }
+}
+
+/** Whether a budget that is saved now refuses at once what was allowed before. */
+export function refusesAtOnce(spent: Money, stored: Money | null, budget: Money | null | undefined): boolean {
+  if (budget === null || budget === undefined) return false
+  const used = nano(spent)
+  return used >= nano(budget) && (stored === null || used < nano(stored))
 }
 
 /** Why a plan's workspace cannot change something, with the plans that can; null where it can. */

@@ -1,6 +1,19 @@
 import { describe, expect, test } from 'vitest'
 import { Exact } from '../../api/exact'
-import { about, bodyOf, differences, draftOf, period, READY, type Body } from './policies'
+import {
+  about,
+  bodyOf,
+  differences,
+  draftOf,
+  fileOf,
+  hitsOf,
+  period,
+  type Policy,
+  READY,
+  scopePath,
+  usedOf,
+  type Body,
+} from './policies'
 
 const full: Body = {
   name: 'refunds',
@@ -91,4 +104,39 @@ test('ready-made policies begin by logging', () => {
     'no-writes-at-night: log',
     'run-budget: log',
   ])
+})
+
+describe('what stands in the list', () => {
+  const limit = full.limit!
+
+  test('an amount is written as what its limit measures', () => {
+    const of = (measure: typeof limit.measure, amount: number) => ({ limit: { ...limit, measure, amount } })
+    expect(usedOf(of('usd', 20), 0.008)).toBe('<$0.01')
+    expect(usedOf(of('tokens', 5), 1_200_000)).toBe('1.2 M')
+    expect(usedOf(of('calls', 5), 4)).toBe('4')
+  })
+
+  test('hits are told by what was said', () => {
+    expect(hitsOf({ hits: { denied: 0, reviewed: 6, granted: 1, logged: 0 } })).toBe(
+      '6 asked, 1 let pass by a grant',
+    )
+    expect(hitsOf({ hits: { denied: 0, reviewed: 0, granted: 0, logged: 0 } })).toBe('')
+  })
+
+  test.each([
+    ['user', 'acme/maria', '/users/acme%2Fmaria'],
+    ['tool', 'a b', '/runs?tool=a%20b&time=30d'],
+    ['tag:agent', 'billing', '/usage?by=tag%3Aagent&period=week'],
+    ['workspace', '', null],
+  ])('a limit for each %s leads to what counts in it', (per, scope, path) => {
+    expect(scopePath({ ...limit, per }, scope)).toBe(path)
+  })
+
+  test('the file holds what the policies say, and nothing of how they stand', () => {
+    const stored = { ...full, version: 3, use: [], hits: {}, changed_by: 'ana' } as unknown as Policy
+    const { policies } = JSON.parse(fileOf([stored])) as { policies: object[] }
+    expect(policies).toEqual([
+      { ...full, limit: { ...full.limit, amount: '3' }, review: { expires_seconds: 60 } },
+    ])
+  })
 })

@@ -2,9 +2,11 @@
 import ready from '../../../../../policies/ready.json'
 import type { Schema } from '../../api/client'
 import { decimalText, type Money } from '../../api/exact'
-import { plural } from '../../format/count'
-import { usd } from '../../format/money'
+import { count, plural, tokens } from '../../format/count'
+import { usd, usdBeside } from '../../format/money'
+import type { Shape } from '../../parts/Glyph.svelte'
 import { decimalOf } from '../../format/typed'
+import { userPath } from '../../shell/users'
 
 export type Policy = Schema<'Policy'>
 type Whole = Schema<'PolicyDefinition'>
@@ -146,12 +148,59 @@ export function amountOf(p: Body): string {
   return p.limit.measure === 'repeats' ? `${n} times` : plural(Number(n), p.limit.measure.replace(/s$/, ''))
 }
 
+/** An amount of what a limit measures: "$3.18", "1.2 M", "3". */
+export function usedOf(p: Pick<Body, 'limit'>, used: Money): string {
+  if (p.limit?.measure === 'usd') return usdBeside(used, p.limit.amount as Money)
+  return (p.limit?.measure === 'tokens' ? tokens : count)(Number(used))
+}
+
+/** What it did in 7 days, by what it said: "6 asked, 1 let pass by a grant". */
+export function hitsOf({ hits }: Pick<Policy, 'hits'>): string {
+  const words: [number, string][] = [
+    [hits.denied, 'denied'],
+    [hits.reviewed, 'asked'],
+    [hits.granted, 'let pass by a grant'],
+    [hits.logged, 'logged'],
+  ]
+  return words
+    .filter(([n]) => n)
+    .map(([n, word]) => `${count(n)} ${word}`)
+    .join(', ')
+}
+
+/** How many of its reviews were approved. */
+export function approvedOf({ reviews }: Pick<Policy, 'reviews'>): number {
+  return Math.round(Number(reviews.approved_share ?? 0) * reviews.count)
+}
+
+/** Where one sees what counts in a limit, for one value of its scope: a user, a run, a tag's usage. */
+export function scopePath(limit: NonNullable<Body['limit']>, scope: string): string | null {
+  const { per } = limit
+  if (!scope) return null
+  if (per === 'user') return userPath(scope)
+  if (per === 'run') return `/runs/${encodeURIComponent(scope)}`
+  if (per === 'model' || per === 'tool') return `/runs?${per}=${encodeURIComponent(scope)}&time=30d`
+  return tagPath(limit)
+}
+
+/** Where one sees what each value of the tag costs that a limit counts by. */
+export function tagPath({ per, window }: NonNullable<Body['limit']>): string | null {
+  if (!per.startsWith('tag:')) return null
+  const period = window === 'day' || window === 'month' ? window : 'week'
+  return `/usage?by=${encodeURIComponent(per)}&period=${period}`
+}
+
+/** The policies as a file that `pikarc policies apply` reads: JSON is YAML too. */
+export function fileOf(policies: Policy[]): string {
+  return JSON.stringify({ policies: policies.map((p) => bodyOf(draftOf(p))) }, null, 2) + '\n'
+}
+
 export const effectLooks = {
   deny: { word: 'Deny', shape: 'denied', tone: 'denied' },
   review: { word: 'Ask a person', shape: 'waiting', tone: 'waiting' },
   log: { word: 'Only log', shape: 'stale', tone: 'plain' },
   off: { word: 'Off', shape: 'stale', tone: 'plain' },
-} as const
+} as const satisfies Record<string, { word: string; shape: Shape; tone: string }>
 
 /** "$5.00 a day for each tag agent" without its amount. */
 export function period(limit: NonNullable<Body['limit']>): string {
