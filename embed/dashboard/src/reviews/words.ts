@@ -6,7 +6,7 @@ import { duration } from '../format/time'
 import type { Shape } from '../parts/Glyph.svelte'
 
 export type Review = Schema<'Review'>
-export type NewGrant = Schema<'NewGrant'>
+export type NewGrant = NonNullable<Schema<'NewGrant'>>
 type Resolution = NonNullable<Review['resolution']>
 /** What the page of a run knows of a review. */
 type Brief = Pick<Review, 'status' | 'resolution'>
