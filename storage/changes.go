@@ -323,3 +323,159 @@ func (s *Store) Config(ctx context.Context, ws WorkspaceKey) (c Config, err erro
 	})
 	return c, err
 }
+
+// Several nodes number their runs and fill their segments side by side. So a run
+// may be committed after one with a higher number, and a step in a segment below
+// one that others fill, when IndexRuns has passed them. Now and then it compares
+// what all nodes have committed with what is in the index.
+
+// sweepEvery is how long a run or a step that was passed may be missing from searches.
+const sweepEvery = time.Minute
+
+// indexSweep is a part of the runs and segments.
+type indexSweep struct{ fromRun, toRun, fromSegment, toSegment int64 }
+
+// beginSweep returns what may be compared: no node will commit any more of it. For
+// a moment nobody else writes, and as the version of the database is another
+// afterwards, all nodes begin new segments.
+func (s *Store) beginSweep(ctx context.Context) (part indexSweep, err error) {
+	now := s.now()
+	if !s.engine.shared() || now.Sub(s.swept).Abs() < sweepEvery {
+		return part, nil
+	}
+	err = s.write(ctx, modeCached, func(tx *Tx) error {
+		err := tx.get(`SELECT swept_run_id, (SELECT coalesce(max(id), 0) FROM runs),
+				swept_segment, (SELECT coalesce(max(segment), 0) FROM steps) FROM ledger_version`, nil,
+			&part.fromRun, &part.toRun, &part.fromSegment, &part.toSegment)
+		if err != nil {
+			return err
+		}
+		return tx.execOne(`UPDATE ledger_version SET version = version + 1`)
+	})
+	if part.toSegment < part.fromSegment { // all have expired meanwhile
+		part.fromSegment = 0
+	}
+	if err == nil {
+		s.swept = now
+	}
+	return part, err
+}
+
+// sweepIndex indexes what of a part is not in the index, and returns how many terms that were.
+func (s *Store) sweepIndex(ctx context.Context, part indexSweep) (late int, err error) {
+	const runs, segments = 20_000, 64 // are compared at once
+	for from := part.fromRun; from < part.toRun; from += runs {
+		to := min(from+runs, part.toRun)
+		n, err := s.sweepTitles(ctx, from, to)
+		if late += n; err == nil {
+			err = s.sweptTo(ctx, `UPDATE ledger_version SET swept_run_id = $1`, to)
+		}
+		if err != nil {
+			return late, err
+		}
+	}
+	for from := part.fromSegment; from < part.toSegment; from += segments {
+		to := min(from+segments, part.toSegment)
+		n, err := s.sweepSegments(ctx, from, to)
+		if late += n; err == nil {
+			err = s.sweptTo(ctx, `UPDATE ledger_version SET swept_segment = $1`, to)
+		}
+		if err != nil {
+			return late, err
+		}
+	}
+	return late, nil
+}
+
+func (s *Store) sweptTo(ctx context.Context, update string, to int64) error {
+	return s.writeIn(ctx, noWorkspace, modeCached, func(tx *Tx) error { return tx.execOne(update, to) })
+}
+
+// sweepTitles indexes the words of runs that have none in the index.
+func (s *Store) sweepTitles(ctx context.Context, from, to int64) (late int, err error) {
+	var missing []int64
+	err = s.read(ctx, func(tx *Tx) error {
+		return tx.each(`SELECT r.id FROM runs r WHERE r.id > $1 AND r.id <= $2
+			AND NOT EXISTS (SELECT 1 FROM run_terms t WHERE t.run_id = r.id AND t.kind = $3) ORDER BY r.id`,
+			[]any{from, to, int64(termWord)}, func(rows scanner) error {
+				var id int64
+				err := rows.Scan(&id)
+				missing = append(missing, id)
+				return err
+			})
+	})
+	if err != nil {
+		return 0, err
+	}
+	return len(missing), s.indexLate(ctx, len(missing), func(tx *Tx, i int) error {
+		var title, user string
+		err := tx.get(`SELECT coalesce(r.title, ''), u.external_id FROM runs r JOIN users u ON u.id = r.user_id
+			WHERE r.id = $1`, []any{missing[i]}, &title, &user)
+		if err != nil {
+			return ignoreNotFound(err)
+		}
+		return addWords(tx, missing[i], title, user)
+	})
+}
+
+// sweepSegments indexes the models and tools of steps that are not in the index.
+func (s *Store) sweepSegments(ctx context.Context, from, to int64) (late int, err error) {
+	type missingTerm struct {
+		run  int64
+		kind termKind
+		term string
+	}
+	var missing []missingTerm
+	err = s.read(ctx, func(tx *Tx) error {
+		return tx.each(`WITH terms AS (SELECT DISTINCT s.run_id, $3 + 0 AS kind, m.name AS term FROM steps s
+				JOIN models m ON m.id = s.model_id WHERE s.segment > $1 AND s.segment <= $2
+				UNION SELECT DISTINCT run_id, $4 + 0, tool_name FROM steps
+				WHERE segment > $1 AND segment <= $2 AND tool_name IS NOT NULL)
+			SELECT run_id, kind, term FROM terms n WHERE NOT EXISTS
+				(SELECT 1 FROM run_terms t WHERE t.run_id = n.run_id AND t.kind = n.kind AND t.term = n.term)`,
+			[]any{from, to, int64(termModel), int64(termTool)}, func(rows scanner) error {
+				var m missingTerm
+				err := rows.Scan(&m.run, &m.kind, &m.term)
+				missing = append(missing, m)
+				return err
+			})
+	})
+	if err != nil {
+		return 0, err
+	}
+	return len(missing), s.indexLate(ctx, len(missing), func(tx *Tx, i int) error {
+		return addTerm(tx, missing[i].run, missing[i].kind, missing[i].term)
+	})
+}
+
+// indexLate indexes some things, a few in each write. Nobody else writes meanwhile,
+// so no erasure can come between.
+func (s *Store) indexLate(ctx context.Context, n int, add func(tx *Tx, i int) error) error {
+	for i := 0; i < n; {
+		err := s.write(ctx, modeCached, func(tx *Tx) error {
+			for most := i + indexedAtOnce; i < min(most, n); i++ {
+				if err := add(tx, i); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// limitIndexPosition has the index go on where new runs and steps begin, when the
+// newest have expired: their numbers are given again.
+func limitIndexPosition(tx *Tx) error {
+	_, err := tx.exec(`UPDATE run_index SET run_id = (SELECT coalesce(max(id), 0) FROM runs)
+		WHERE id = 1 AND run_id > (SELECT coalesce(max(id), 0) FROM runs)`)
+	if err != nil {
+		return err
+	}
+	_, err = tx.exec(`UPDATE run_index SET segment = (SELECT coalesce(max(segment), 0) + 1 FROM steps)
+		WHERE id = 1 AND segment > (SELECT coalesce(max(segment), 0) + 1 FROM steps)`)
+	return err
+}

@@ -386,6 +386,7 @@ func postgresAlone() []string {
 		"TestALostAnswerToACommitIsFoundOut",
 		"TestAnOutageIsUnavailableAndOver",
 		"TestAStallOfTheNetworkIsUnavailableAndOver",
+		"TestTheIndexMissesNothingOfOtherNodes",
 		"TestANodesClockMayBeWrong",
 		"TestAWrongDatabaseIsRefusedWithoutItsPassword",
 		"TestATextWithANULHarmsNoOtherWrite",
@@ -396,4 +397,9 @@ func postgresAlone() []string {
 		"TestABatchIsRunAgainAFewTimesOnly",
 		"TestAServerThatTakesNoWritesIsUnavailableUntilItDoes",
 	}
+}
+
+// postgresFunctions lists those that speak to PostgreSQL alone, beside its engine.
+func postgresFunctions() []string {
+	return []string{"beginSweep", "sweepIndex", "sweepTitles", "sweepSegments"}
 }

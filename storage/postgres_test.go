@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/google/uuid"
+
 	"github.com/pikarc/server/embed"
 	"github.com/pikarc/server/guard"
 	"github.com/pikarc/server/storage/postgres"
@@ -179,5 +181,48 @@ func TestATextWithANULHarmsNoOtherWrite(t *testing.T) {
 	}
 	if err := <-odd.done; !errors.Is(err, postgres.ErrBadText) {
 		t.Error(err)
+	}
+}
+
+// What a node commits behind what the index has passed is found all the same: a run
+// of a lower number, and a step in a segment below one that another node fills.
+func TestTheIndexMissesNothingOfOtherNodes(t *testing.T) {
+	w := newWorld(t)
+	other, here, there := w.second(), w.unlimitedWorkspace(), w.unlimitedWorkspace()
+	caller := w.caller(there)
+	numberFrom := func(n int) { w.must(w.alter(fmt.Sprintf("ALTER TABLE runs ALTER COLUMN id RESTART WITH %d", n))) }
+	start := func(title string) uuid.UUID {
+		a, err := other.StartRun(t.Context(), caller, NewRun{UserID: "u", Metadata: []byte(`{"title":"` + title + `"}`)}, guard.Decide)
+		w.must(err)
+		return a.ID
+	}
+	step := func(run uuid.UUID, model, tool string) {
+		in := NewStep{Type: ModelCall, Model: &model, ToolName: &tool}
+		_, err := other.CreateStep(t.Context(), Caller{Workspace: there}, run, in, guard.Decide)
+		w.must(err)
+	}
+	w.index()
+	numberFrom(100)
+	early := start("early")
+	step(early, "first", "t1") // in a segment of the other node
+	w.step(here, w.start(here, "u").ID)
+	w.index() // now in one above it
+	numberFrom(50)
+	late := start("late")
+	step(late, "second", "t2")
+	if low, all := w.number(`SELECT count(*) FROM steps WHERE segment < (SELECT max(segment) FROM steps)`),
+		w.number(`SELECT count(*) FROM steps`); low != 2 || all != 3 {
+		t.Fatalf("%d of %d steps are behind the newest segment", low, all)
+	}
+	w.index()
+	w.Advance(sweepEvery)
+	w.index()
+	w.mustFind(there, RunFilter{Text: "early"}, RunFilter{Text: "late"}, RunFilter{Models: []string{"first"}},
+		RunFilter{Models: []string{"second"}}, RunFilter{Tools: []string{"t2"}})
+	step(late, "third", "t3") // goes on in a segment of its own
+	w.index()
+	w.mustFind(there, RunFilter{Models: []string{"third"}})
+	if n, err := w.IndexRuns(t.Context()); n != 0 || err != nil {
+		t.Errorf("%d were left: %v", n, err)
 	}
 }

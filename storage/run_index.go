@@ -188,6 +188,10 @@ func addWords(tx *Tx, runID int64, texts ...string) error {
 // last called, and returns how many runs and segments it has looked at. It goes
 // on where it ended, after a restart too.
 func (s *Store) IndexRuns(ctx context.Context) (done int, err error) {
+	sweep, err := s.beginSweep(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("look how far the runs of all nodes are complete: %w", err)
+	}
 	runs, err := s.indexTitles(ctx)
 	if err != nil {
 		return runs, fmt.Errorf("index the words of runs: %w", err)
@@ -199,7 +203,11 @@ func (s *Store) IndexRuns(ctx context.Context) (done int, err error) {
 	if err != nil {
 		return runs + segments, fmt.Errorf("index models and tools: %w", err)
 	}
-	return runs + segments, nil
+	late, err := s.sweepIndex(ctx, sweep)
+	if err != nil {
+		return runs + segments + late, fmt.Errorf("index what was committed late: %w", err)
+	}
+	return runs + segments + late, nil
 }
 
 // indexPosition is how far the index has come.

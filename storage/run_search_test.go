@@ -397,3 +397,36 @@ func TestTheIndexGoesOnWhereItWas(t *testing.T) {
 		t.Errorf("%d were left: %v", n, err)
 	}
 }
+
+// After a long rest all runs have expired, and numbers are given again.
+func TestTheIndexFindsWhatComesAfterAllHasExpired(t *testing.T) {
+	w := newWorld(t)
+	ws := w.unlimitedWorkspace()
+	for _, title := range []string{"one", "two", "three"} {
+		run := w.tagged(ws, "u", `{"title":"`+title+`"}`)
+		w.createModelCall(ws, run, "a model")
+		w.must(w.write(t.Context(), modeCached, func(tx *Tx) error { tx.cache.segment++; return nil }))
+		w.end(ws, run, RunCompleted)
+	}
+	w.index()
+	w.Advance(400 * 24 * time.Hour)
+	_, err := w.Expire(t.Context())
+	w.must(err)
+	w.index()
+	w.must(w.Close())
+	w.Store = openStore(t, cmp.Or(w.url, w.path), w.clock.Now)
+	w.createModelCall(ws, w.tagged(ws, "u", `{"title":"after"}`), "another model")
+	w.index()
+	w.mustFind(ws, RunFilter{Text: "after"}, RunFilter{Models: []string{"another model"}})
+}
+
+// mustFind ends the test unless each filter finds one run.
+func (w *world) mustFind(ws WorkspaceKey, filters ...RunFilter) {
+	w.t.Helper()
+	for _, f := range filters {
+		f.Limit = 2
+		if runs, _, err := w.Runs(context.Background(), ws, f); err != nil || len(runs) != 1 {
+			w.t.Errorf("%+v finds %d: %v", f, len(runs), err)
+		}
+	}
+}

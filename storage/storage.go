@@ -73,6 +73,7 @@ type Store struct {
 	erases chan struct{} // full while somebody erases users
 
 	indexed  indexedSegment // by IndexRuns, of which one runs at a time
+	swept    time.Time      // when it last looked for what other nodes have committed late
 	searched int64          // maxSearched, but in tests
 
 	watcher      atomic.Pointer[func([]Change)] // nil while nobody watches

@@ -139,7 +139,7 @@ func expireChunk(tx *Tx, r retention) (deleted int, left bool, err error) {
 			return 0, true, err
 		}
 	}
-	return 1, true, tx.execOne(`DELETE FROM runs WHERE id = $1`, runID)
+	return 1, true, errors.Join(tx.execOne(`DELETE FROM runs WHERE id = $1`, runID), limitIndexPosition(tx))
 }
 
 // The expire functions delete some rows of a run. They answer how many went

@@ -703,7 +703,10 @@ CREATE TABLE ledger_version (
   -- Another version after each batch that may have changed rows of any workspace.
   id      BIGINT PRIMARY KEY CHECK (id = 1),
   version BIGINT NOT NULL,
-  secret_check BYTEA -- of the server secret, which all nodes need: told apart by it, and not derived from it
+  secret_check BYTEA, -- of the server secret, which all nodes need: told apart by it, and not derived from it
+  -- Up to which run and segment run_terms was compared with what all nodes have committed.
+  swept_run_id  BIGINT NOT NULL DEFAULT 0,
+  swept_segment BIGINT NOT NULL DEFAULT 0
 ) WITH (fillfactor = 50);
 
 INSERT INTO ledger_version (id, version) VALUES (1, 1);
