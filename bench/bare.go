@@ -39,6 +39,7 @@ func bare(file ...string) func(context.Context, *suite, string, int) (sample, er
 	}
 }
 
+// measureBare starts the program and measures one GET, for half a window.
 func measureBare(ctx context.Context, f *suite, c proc.Command, conns int) (sample, error) {
 	p, err := proc.Start(ctx, c)
 	if err != nil {

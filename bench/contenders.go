@@ -12,6 +12,7 @@ import (
 	"github.com/pikarc/server/bench/proc"
 )
 
+// warm is how long a contender runs before it is measured.
 const warm = 300 * time.Millisecond
 
 // program is something that is measured, in a file of its own. To add one, write
@@ -76,6 +77,7 @@ type sample struct {
 	Booked    *booked    `json:"rows_and_answers,omitempty"` // equal, or the bench had failed
 }
 
+// booked counts the calls that a round was answered.
 type booked struct{ Starts, Steps, Patches, Ends int64 }
 
 // sampleOf sums up a load; kinds are those that count.
@@ -114,6 +116,7 @@ func measured(
 	return s, r, err
 }
 
+// millis converts to milliseconds with decimals.
 func millis(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
 // suite is what all contenders of a run share.
@@ -125,6 +128,7 @@ type suite struct {
 	peer     string // PocketBase's directory with its collection and no record
 }
 
+// newSuite prepares nothing yet: programs are built when their contenders are chosen.
 func newSuite(w *workDir, o options) *suite {
 	return &suite{
 		workDir: w, window: o.window,

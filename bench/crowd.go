@@ -67,6 +67,7 @@ func runCrowd(ctx context.Context, w *workDir, o options) error {
 	return c.table.Write(os.Stdout)
 }
 
+// measureAll first lets runs arrive, then measures decisions with few and with many of them open.
 func (c *crowd) measureAll(ctx context.Context, window time.Duration) error {
 	arriving := make([]load.Script, runs)
 	for i := range arriving {
@@ -106,6 +107,7 @@ func (c *crowd) keep(run string) bool {
 	return true
 }
 
+// measure adds a row to the table.
 func (c *crowd) measure(ctx context.Context, title string, o load.Options) error {
 	say("%s", title)
 	s, r, err := measured(ctx, c.process, o, agent.Start, agent.Step)

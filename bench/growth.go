@@ -42,6 +42,8 @@ type kept struct {
 // last 365 days, and still have a today or nearly so.
 const maxAge = 7 * 24 * time.Hour
 
+// runGrowth fills files of several sizes and measures each in turn, round by round, so that a slow
+// minute of the machine meets all of them.
 func runGrowth(ctx context.Context, w *workDir, o options) error {
 	f := newSuite(w, o)
 	if err := f.prepareOurs(ctx); err != nil {
@@ -130,8 +132,10 @@ func schemaAndFilling() (string, error) {
 	return hex.EncodeToString(sum.Sum(nil)[:6]), nil
 }
 
+// keptFile names the accounts of a filled file that is kept for later runs.
 const keptFile = "kept.json"
 
+// readKept reads it.
 func readKept(dir string) (k kept, err error) {
 	text, err := os.ReadFile(filepath.Join(dir, keptFile))
 	if err != nil {
@@ -297,6 +301,7 @@ func people(ctx context.Context, s agent.Server) ([]string, error) {
 	}, nil
 }
 
+// timings are the latencies of the calls that people make in the dashboard.
 func timings(r *load.Result) map[string]timing {
 	all := map[string]timing{}
 	for i, name := range peopleCalls() {

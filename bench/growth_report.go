@@ -44,6 +44,7 @@ func printGrowth(sizes []int64, samples []growth) error {
 	return t.Write(os.Stdout)
 }
 
+// ofSize selects the samples of one size.
 func ofSize(samples []growth, steps int64) []growth {
 	return slices.DeleteFunc(slices.Clone(samples), func(g growth) bool { return g.Steps != steps })
 }

@@ -43,6 +43,7 @@ type options struct {
 	steps  []int64 // sizes of the file, for growth
 }
 
+// main runs what the flags choose.
 func main() {
 	// The contenders die with the thread that started them.
 	runtime.LockOSThread()
@@ -61,6 +62,7 @@ func main() {
 	}
 }
 
+// parse reads the flags; each mode has its own.
 func parse(args []string) (o options, err error) {
 	f := flag.NewFlagSet("bench", flag.ExitOnError)
 	f.BoolVar(&o.growth, "growth", false, "measure how figures change with the size of the file")
@@ -88,6 +90,7 @@ func parse(args []string) (o options, err error) {
 	return o, err
 }
 
+// parseSizes parses a list of numbers of steps.
 func parseSizes(list string) (sizes []int64, err error) {
 	for text := range strings.SplitSeq(list, ",") {
 		var n int64
@@ -102,6 +105,7 @@ func parseSizes(list string) (sizes []int64, err error) {
 	return sizes, nil
 }
 
+// run measures in a directory that is removed afterwards.
 func run(ctx context.Context, o options) error {
 	w, err := newWorkDir()
 	if err != nil {

@@ -16,7 +16,8 @@ import (
 const (
 	// workspaces is over how many the spread decisions go, runs how many the hot ones keep busy.
 	workspaces = 64
-	runs       = 64
+	// runs is how many runs are open in the hot contenders.
+	runs = 64
 	// usersOfLife is for how many users runs are started.
 	usersOfLife = 1000
 )
@@ -54,14 +55,17 @@ func preparePikarc(ctx context.Context, s *suite) (err error) {
 type scripts func(ctx context.Context, f *suite, host string, conns int) (list []load.Script,
 	started int64, err error)
 
+// hot asks for steps in one workspace: all of them change the same counters.
 func hot(ctx context.Context, f *suite, host string, conns int) ([]load.Script, int64, error) {
 	return stepScripts(ctx, f.accounts, host, conns, 1, false)
 }
 
+// spread asks for steps in many workspaces.
 func spread(ctx context.Context, f *suite, host string, conns int) ([]load.Script, int64, error) {
 	return stepScripts(ctx, f.accounts, host, conns, workspaces, false)
 }
 
+// patched also reports each step.
 func patched(ctx context.Context, f *suite, host string, conns int) ([]load.Script, int64, error) {
 	return stepScripts(ctx, f.accounts, host, conns, 1, true)
 }
@@ -83,6 +87,7 @@ func stepScripts(
 	return list, started, nil
 }
 
+// living plays whole runs of changing users.
 func living(_ context.Context, f *suite, host string, conns int) ([]load.Script, int64, error) {
 	s := agent.Server{Host: host, Key: f.accounts[0].Key}
 	n := 0
@@ -127,6 +132,7 @@ func decisions(make scripts) func(context.Context, *suite, string, int) (sample,
 	}
 }
 
+// answersOf counts the answers that the ledger must show.
 func answersOf(r *load.Result) ledgercheck.Answers {
 	return ledgercheck.Answers{
 		Starts: r.Answers[agent.Start], Steps: r.Answers[agent.Step],

@@ -40,6 +40,7 @@ func preparePocketBase(ctx context.Context, s *suite) error {
 	return p.Stop()
 }
 
+// servePocketBase starts the peer on a free port.
 func (f *suite) servePocketBase(
 	ctx context.Context, dir string, env ...string,
 ) (*proc.Process, error) {
@@ -64,6 +65,7 @@ func creates(env ...string) func(context.Context, *suite, string, int) (sample, 
 	}
 }
 
+// measurePocketBase measures creating records, each of which is a commit.
 func measurePocketBase(
 	ctx context.Context, f *suite, dir string, conns int, env []string,
 ) (sample, error) {

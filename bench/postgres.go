@@ -52,6 +52,8 @@ type postgresServer struct {
 	as       []string // what runs a program as somebody who is not root
 }
 
+// startPostgres starts a PostgreSQL server of its own, as the user postgres if the bench runs as
+// root, which PostgreSQL refuses.
 func startPostgres(ctx context.Context) (s *postgresServer, err error) {
 	bins, _ := filepath.Glob("/usr/lib/postgresql/*/bin")
 	if len(bins) == 0 {
@@ -108,12 +110,15 @@ func startPostgres(ctx context.Context) (s *postgresServer, err error) {
 	}
 }
 
+// data is the server's data directory.
 func (s *postgresServer) data() string { return filepath.Join(s.dir, "data") }
 
+// command prefixes a program of PostgreSQL's with the switch to its user.
 func (s *postgresServer) command(name string, args ...string) []string {
 	return append(append(append([]string{}, s.as...), filepath.Join(s.bin, name)), args...)
 }
 
+// run runs such a program to its end.
 func (s *postgresServer) run(ctx context.Context, name string, args ...string) error {
 	all := s.command(name, args...)
 	cmd := exec.CommandContext(ctx, all[0], all[1:]...)
@@ -129,6 +134,7 @@ func (s *postgresServer) url() string {
 	return "postgres://pikarc@" + s.Addr + "/postgres?sslmode=disable"
 }
 
+// end kills the server and removes its data.
 func (s *postgresServer) end() error {
 	s.Kill()
 	return os.RemoveAll(s.dir)
@@ -202,6 +208,7 @@ func (f *suite) copyLedger(ctx context.Context, secretOf, from, to string) error
 	return nil
 }
 
+// serveNode starts a node on a shared database.
 func (f *suite) serveNode(ctx context.Context, dir, url string, i int) (*proc.Process, error) {
 	return proc.Start(ctx, proc.Command{
 		Path: f.binary("pikarc"),

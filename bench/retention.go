@@ -21,6 +21,7 @@ const (
 	// shorterPlan keeps history for shorterDays: moving workspaces to it makes
 	// the rest of theirs expire.
 	shorterPlan = "scale"
+	// shorterDays is the retention of the plan that the workspaces are moved to.
 	shorterDays = 90
 	// expiring is how many steps are to expire, if there are as many.
 	expiring = 1_000_000
@@ -181,6 +182,7 @@ func watch(
 	return over.Load, func() error { cancel(); return <-done }
 }
 
+// awaitNone waits until no run is older than the bound.
 func awaitNone(ctx context.Context, file string, emails []string, bound time.Time) (err error) {
 	db, err := ledgercheck.OpenLive(file)
 	if err != nil {
@@ -213,6 +215,7 @@ func awaitNone(ctx context.Context, file string, emails []string, bound time.Tim
 	return nil
 }
 
+// printRetention prints how fast expired history was deleted.
 func printRetention(e *expired) error {
 	if e == nil {
 		return nil

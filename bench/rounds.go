@@ -72,7 +72,10 @@ func choose(all []contender, only []string) (chosen []contender, err error) {
 	return chosen, nil
 }
 
-func yardstick(conns int) string   { return "bare-" + strconv.Itoa(conns) }
+// yardstick names the bare contender that others are compared with.
+func yardstick(conns int) string { return "bare-" + strconv.Itoa(conns) }
+
+// isYardstick reports whether a contender is one.
 func isYardstick(name string) bool { return name[:min(5, len(name))] == "bare-" }
 
 // round measures each contender once, in an order that turns from round to round.
@@ -111,6 +114,7 @@ func find(samples []sample, name string, round int) sample {
 	return samples[i]
 }
 
+// printRounds prints a row for each contender.
 func printRounds(chosen []contender, samples []sample) error {
 	fmt.Printf("\nRatios are to the bare GET of the same round at as many connections; " +
 		"everything else is a median.\n\n")
@@ -141,6 +145,7 @@ func printRounds(chosen []contender, samples []sample) error {
 	return t.Write(os.Stdout)
 }
 
+// orNone writes what was not measured as such.
 func orNone(v float64) float64 {
 	if v == 0 {
 		return math.NaN()
@@ -233,6 +238,7 @@ func machine() map[string]any {
 	}
 }
 
+// writeJSON writes the results for other tools; an empty path is nowhere.
 func writeJSON(path string, v any) error {
 	if path == "" {
 		return nil

@@ -15,7 +15,9 @@ import (
 )
 
 const (
+	// slowClients is how many send and read as slowly as they can.
 	slowClients = 200
+	// normalConns is how many others are measured meanwhile.
 	normalConns = 16
 )
 

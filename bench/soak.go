@@ -25,6 +25,7 @@ const (
 	// The load comes in bursts at full speed, so that the queue is really full
 	// at times and the file does not outgrow the disk.
 	burst = 2 * time.Second
+	// pause is between two looks at the metrics.
 	pause = 4 * time.Second
 	// soakLives and soakReaders are the connections of a burst.
 	soakLives, soakReaders = 48, 4
@@ -40,6 +41,7 @@ type boundedFigure struct {
 	slack  float64 // growth below this is noise of the machine
 }
 
+// boundedFigures are the metrics that must not grow, and by how much they may.
 func boundedFigures() []boundedFigure {
 	const mib = 1 << 20
 	return []boundedFigure{
@@ -137,6 +139,7 @@ func (s *soak) round(ctx context.Context, addr string, n int) error {
 	return err
 }
 
+// describeSample writes the figures on one line.
 func describeSample(sample map[string]float64) string {
 	var words []string
 	for _, f := range boundedFigures() {

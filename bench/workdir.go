@@ -21,7 +21,8 @@ import (
 
 const (
 	pikarcRoot = ".." // seen from this module's root, where go run leaves us
-	database   = "pikarc.db"
+	// database is the file's name in a data directory.
+	database = "pikarc.db"
 )
 
 // workDir is where contenders are built and run: below this module, because
@@ -33,6 +34,7 @@ type workDir struct {
 	tmp  string // of this run, removed at its end
 }
 
+// newWorkDir makes a temporary directory, and finds the cache of built programs and filled files.
 func newWorkDir() (*workDir, error) {
 	if _, err := os.Stat(filepath.Join(pikarcRoot, "storage", "storage.go")); err != nil {
 		return nil, fmt.Errorf("run the bench in its own directory, with go run: %w", err)
@@ -51,14 +53,17 @@ func newWorkDir() (*workDir, error) {
 	return w, err
 }
 
+// close removes the temporary directory.
 func (w *workDir) close() {
 	if err := os.RemoveAll(w.tmp); err != nil {
 		say("%v", err)
 	}
 }
 
+// binary is the path of a built program.
 func (w *workDir) binary(name string) string { return filepath.Join(w.bin, name) }
 
+// build builds a program from a directory.
 func (w *workDir) build(ctx context.Context, name, dir string) error {
 	return proc.Build(ctx, dir, w.binary(name))
 }
@@ -200,6 +205,7 @@ func copyDir(from, to string) error {
 	return nil
 }
 
+// copyFile copies a file's content.
 func copyFile(from, to string) (err error) {
 	in, err := os.Open(from)
 	if err != nil {
@@ -215,6 +221,7 @@ func copyFile(from, to string) (err error) {
 	return err
 }
 
+// sizeOf is a file's length.
 func sizeOf(path string) int64 {
 	info, err := os.Stat(path)
 	if err != nil {

@@ -19,6 +19,7 @@ import (
 	"github.com/pikarc/server/storage"
 )
 
+// createUserOptions are the flags of create-user.
 type createUserOptions struct {
 	email, workspace, plan string
 	passwordStdin, json    bool
@@ -78,6 +79,8 @@ func (o createUserOptions) account() (storage.NewAccount, error) {
 	return storage.NewAccount{Email: o.email, WorkspaceName: o.workspace, Plan: p.ID}, nil
 }
 
+// createUser makes an account. An email that is taken is refused before the password is asked for,
+// and again by the store, in case somebody was quicker.
 func createUser(
 	ctx context.Context, at ledgerLocation, o createUserOptions, stdin *os.File, stdout, stderr io.Writer,
 ) (err error) {
@@ -149,6 +152,7 @@ func requireFreeEmail(ctx context.Context, at ledgerLocation, email string) (err
 	}
 }
 
+// errRegistered is the error of an email that has an account.
 func errRegistered(email string) error {
 	return fmt.Errorf("%s is already registered; nothing was made", email)
 }
@@ -174,6 +178,7 @@ func readPassword(stdin *os.File, stderr io.Writer, fromStdin bool) (password st
 	return password, checkPassword(password)
 }
 
+// checkPassword applies the limits of the API. It counts characters, not bytes.
 func checkPassword(password string) error {
 	if n := utf8.RuneCountInString(password); n < server.MinPassword || n > server.MaxPassword {
 		return fmt.Errorf("a password has %d to %d characters; nothing was changed",
@@ -206,6 +211,8 @@ func withStore(ctx context.Context, at ledgerLocation, fn func(*storage.Store) e
 	return withStoreOf(ctx, at, storage.Options{}, fn)
 }
 
+// withStoreOf opens the store with options, calls fn, and closes it. The database must be there
+// already: a command never makes one by a mistyped --data-dir.
 func withStoreOf(ctx context.Context, at ledgerLocation, opts storage.Options, fn func(*storage.Store) error) (err error) {
 	if err := at.require(ctx); err != nil {
 		return err
@@ -225,6 +232,7 @@ func withWorkspace(
 	return withWorkspaceOf(ctx, at, email, storage.Options{}, fn)
 }
 
+// withWorkspaceOf is withStoreOf for a command about the workspace of one account.
 func withWorkspaceOf(
 	ctx context.Context, at ledgerLocation, email string, opts storage.Options, fn func(*storage.Store, storage.Workspace) error,
 ) error {
@@ -240,6 +248,7 @@ func withWorkspaceOf(
 	})
 }
 
+// orNoAccount turns ErrNotFound into a sentence about the email.
 func orNoAccount(err error, email string) error {
 	if errors.Is(err, storage.ErrNotFound) {
 		return fmt.Errorf("no account with the email %s: `pikarc accounts` lists them", email)
@@ -272,6 +281,8 @@ func newSetPlan() *cobra.Command {
 	return cmd
 }
 
+// setPlan moves a workspace to a plan, as an operator: no payment is asked for, and the next change
+// of a subscription may move it again.
 func setPlan(ctx context.Context, at ledgerLocation, email, planID string, stdout io.Writer) error {
 	plan, err := plans.ByID(plans.ID(planID))
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/pikarc/server/storage/dbfile"
 )
 
+// oneFile allows exactly one argument.
 func oneFile(cmd *cobra.Command, args []string) error {
 	return usage(cobra.ExactArgs(1)(cmd, args))
 }
@@ -36,6 +37,8 @@ func newBackup() *cobra.Command {
 	}
 }
 
+// backup copies the database beside a running server; dbfile.Backup checks the copy before it gets
+// its name.
 func backup(ctx context.Context, at ledgerLocation, file string, stdout io.Writer) error {
 	if err := at.requireFile("backup"); err != nil {
 		return err
@@ -79,6 +82,8 @@ func newRestore() *cobra.Command {
 	return cmd
 }
 
+// restore puts a backup in the database's place. An old database is kept under another name, which
+// is printed.
 func restore(ctx context.Context, at ledgerLocation, file string, force bool, stdout io.Writer) error {
 	if err := at.requireFile("restore"); err != nil {
 		return err

@@ -23,6 +23,8 @@ const (
 	stripeAPIURL        = "PIKARC_STRIPE_API_URL"
 )
 
+// stripeHelp is the part of `pikarc serve --help` about selling plans. Secrets have no flags, which
+// other users of the machine could read.
 const stripeHelp = "To sell plans with Stripe, set PIKARC_PUBLIC_URL and all of " +
 	"PIKARC_STRIPE_SECRET_KEY, PIKARC_STRIPE_WEBHOOK_SECRET,\n" +
 	"PIKARC_STRIPE_PRICE_PRO and PIKARC_STRIPE_PRICE_SCALE (each also _FILE, the name of a file " +
@@ -79,6 +81,7 @@ func words(list string) (all []string) {
 	return all
 }
 
+// hidden wraps secrets so that no log or error prints them.
 func hidden(all []string) (secrets []server.Hidden) {
 	for _, text := range all {
 		secrets = append(secrets, server.Hidden(text))

@@ -45,6 +45,7 @@ func loadCatalogue(dir string) (*prices.Catalogue, error) {
 	return own, nil
 }
 
+// readCatalogue reads a catalogue, and stops at maxCatalogue: the file may be anything.
 func readCatalogue(path string) (*prices.Catalogue, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -65,6 +66,7 @@ func readCatalogue(path string) (*prices.Catalogue, error) {
 	return c, nil
 }
 
+// updateOptions are the flags of prices update.
 type updateOptions struct {
 	from   string
 	accept []string
@@ -101,6 +103,8 @@ func newUpdatePrices() *cobra.Command {
 	return cmd
 }
 
+// updatePrices compares a catalogue with the one in use, and installs it with --yes. Prices that
+// look like mistakes stop it: a wrong one would be booked with every call.
 func updatePrices(ctx context.Context, at ledgerLocation, o updateOptions, stdout io.Writer) error {
 	if o.from == "" {
 		return usage(errors.New("say which catalogue: --from FILE"))
@@ -154,6 +158,7 @@ func unacceptedWarnings(changes []prices.Change, accepted []string) (lines []str
 	return lines
 }
 
+// printChanges lists which prices differ.
 func printChanges(w io.Writer, before, after *prices.Catalogue, changes []prices.Change) error {
 	fmt.Fprintf(w, "from  %s\nto    %s\n%d prices differ (USD for a million tokens, or a call)\n", before.Version(), after.Version(), len(changes))
 	out := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)

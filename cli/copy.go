@@ -21,6 +21,7 @@ import (
 	"github.com/pikarc/server/storage/transfer"
 )
 
+// copyOptions are the flags of copy.
 type copyOptions struct {
 	from, to     string
 	whileServing bool
@@ -62,6 +63,8 @@ func newCopy() *cobra.Command {
 	return cmd
 }
 
+// runCopy copies a ledger to the other engine. The secret comes from the side that is a data
+// directory, or from PIKARC_SECRET: what is sealed in the ledger could not be opened without it.
 func runCopy(ctx context.Context, o copyOptions, stdout, stderr io.Writer) error {
 	if o.from == "" || o.to == "" {
 		return usage(errors.New("say what to copy with --from, and where to with --to"))
@@ -126,6 +129,7 @@ func copySource(name string) string {
 	return databasePath(name)
 }
 
+// isURL reports whether a name is a database's URL, and not a path.
 func isURL(name string) bool { return strings.Contains(name, "://") }
 
 // secretToCopy returns the secret of the environment or of the data directory, and
@@ -156,6 +160,7 @@ type progressPrinter struct {
 	began    time.Time
 }
 
+// print is called with each chunk; it prints rarely.
 func (p *progressPrinter) print(s transfer.Progress) {
 	const interval = 2 * time.Second
 	now := time.Now()

@@ -15,6 +15,7 @@ import (
 	"github.com/pikarc/server/storage/dbfile"
 )
 
+// databaseFlag is the flag that names a PostgreSQL database.
 const databaseFlag = "database"
 
 // ledgerLocation is where a command finds the ledger: SQLite's file in the data directory, or a
@@ -35,6 +36,7 @@ func ledgerLocationOf(cmd *cobra.Command) (ledgerLocation, error) {
 	return at, err
 }
 
+// readLedgerLocation is ledgerLocationOf without the warning.
 func readLedgerLocation(cmd *cobra.Command) (ledgerLocation, error) {
 	at := ledgerLocation{dir: cmd.Flag("data-dir").Value.String()}
 	f, name := cmd.Flag(databaseFlag), settingName(databaseFlag)
@@ -58,6 +60,7 @@ func readLedgerLocation(cmd *cobra.Command) (ledgerLocation, error) {
 	return at, nil
 }
 
+// inPostgres reports whether the ledger is in PostgreSQL.
 func (at ledgerLocation) inPostgres() bool { return at.url != "" }
 
 // String names the database without its password.
@@ -101,6 +104,7 @@ func (at ledgerLocation) require(ctx context.Context) error {
 	return err
 }
 
+// errNone is the error of a command that finds no ledger, with the flag that is probably wrong.
 func (at ledgerLocation) errNone() error {
 	if at.inPostgres() {
 		return fmt.Errorf("%s holds no tables of Pikarc: is --database right?", at)

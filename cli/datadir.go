@@ -8,10 +8,13 @@ import (
 )
 
 const (
+	// defaultDataDir is relative, so that trying the binary out leaves everything in one place.
 	defaultDataDir = "./pikarc-data"
-	initHelp       = "make a new database where there is none"
+	// initHelp explains --init, which several commands have.
+	initHelp = "make a new database where there is none"
 )
 
+// databasePath is where SQLite's file is in a data directory.
 func databasePath(dir string) string { return filepath.Join(dir, "pikarc.db") }
 
 // hasDatabase reports whether a data directory holds a database. If that cannot

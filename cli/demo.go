@@ -21,8 +21,10 @@ import (
 	"github.com/pikarc/server/storage"
 )
 
+// demoEmail is the account that the demo makes.
 const demoEmail = "demo@example.com"
 
+// demoOptions are the flags of demo.
 type demoOptions struct {
 	addr string
 	seed uint64

@@ -39,6 +39,8 @@ func newDoctor() *cobra.Command {
 	return cmd
 }
 
+// doctor checks the server, and then each agent whose settings have a hook. It fails if one of them
+// is not guarded, so that scripts can use it.
 func doctor(ctx context.Context, agent string, stdout io.Writer) error {
 	if agent != "" && !slices.Contains(hook.Agents(), agent) {
 		return usage(fmt.Errorf("--agent %q: choose %s", agent,
@@ -75,6 +77,7 @@ func doctor(ctx context.Context, agent string, stdout io.Writer) error {
 	return nil
 }
 
+// anyFailed reports whether an agent is not guarded.
 func anyFailed(checks []hook.Check) bool {
 	return slices.ContainsFunc(checks, func(c hook.Check) bool { return c.Failed })
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
+// healthOptions are the flags of health: those of serve that say where it listens.
 type healthOptions struct {
 	listenOptions
 	forceTLS bool
@@ -46,8 +47,11 @@ func newHealth() *cobra.Command {
 	return cmd
 }
 
+// tls reports whether to ask by HTTPS. A container's check may not know the certificate's flags.
 func (o healthOptions) tls() bool { return o.forceTLS || o.listenOptions.tls() }
 
+// health asks each address at which this machine reaches the server. The certificate is not
+// verified: its name is not localhost.
 func health(ctx context.Context, o healthOptions, stdout io.Writer) error {
 	addresses, err := o.reachable()
 	if err != nil {
@@ -69,6 +73,7 @@ func health(ctx context.Context, o healthOptions, stdout io.Writer) error {
 	return err
 }
 
+// errNoAnswer: nothing listens, or it is too slow.
 var errNoAnswer = errors.New("the server does not answer")
 
 // ask asks the server at an address. It does not verify the certificate: the server is on this

@@ -89,6 +89,7 @@ func printUsage(cmd *cobra.Command) error {
 	return nil
 }
 
+// printFlags prints a titled group of flags, if it has any.
 func printFlags(w io.Writer, title string, flags *pflag.FlagSet) {
 	if text := flags.FlagUsagesWrapped(helpWidth); text != "" {
 		fmt.Fprintf(w, "\n%s:\n%s", title, text)

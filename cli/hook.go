@@ -28,6 +28,7 @@ type hookError struct {
 // hookTimeout is how long a hook waits for an answer, unless it is told otherwise.
 const hookTimeout = 5 * time.Second
 
+// hookOptions are the flags of a hook.
 type hookOptions struct {
 	user    string
 	timeout time.Duration
@@ -81,6 +82,8 @@ func newHookOf(agent string, stdin io.Reader) *cobra.Command {
 	return cmd
 }
 
+// answerHook answers one event within the time limit. It always ends with a decision: an agent
+// takes a hook that was broken off as consent, so a signal blocks the call.
 func answerHook(
 	ctx context.Context, agent string, o hookOptions, stdin io.Reader, stdout io.Writer,
 ) error {
@@ -112,6 +115,7 @@ func answerHook(
 	}
 }
 
+// hookOptionsOf adds what the environment says: the server, the key and where state is kept.
 func hookOptionsOf(agent string, o hookOptions) (hook.Options, error) {
 	settings, err := ask.FromEnvironment(os.Getenv)
 	if err != nil {
@@ -126,6 +130,7 @@ func hookOptionsOf(agent string, o hookOptions) (hook.Options, error) {
 		Timeout: o.timeout, Now: now}, nil
 }
 
+// installOptions are the flags of install and uninstall.
 type installOptions struct {
 	scope, user          string
 	printOnly, uninstall bool
@@ -162,6 +167,7 @@ func newHookInstall(name, short string, uninstall bool) *cobra.Command {
 	return cmd
 }
 
+// installHook adds the hook to an agent's settings, or takes it out, or prints what they would be.
 func installHook(agent string, o installOptions, stdout io.Writer) error {
 	file, err := hook.SettingsFile(agent, o.scope, os.Getenv)
 	if err != nil {

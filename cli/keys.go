@@ -71,10 +71,12 @@ func newKeyOf(label, scope, expires string) (in storage.NewKey, err error) {
 	return in, nil
 }
 
+// isScope reports whether a key can have this scope.
 func isScope(scope storage.Scope) bool {
 	return scope == storage.ScopeAgent || scope == storage.ScopeRead || scope == storage.ScopeAdmin
 }
 
+// checkLabel applies the API's limits to a label.
 func checkLabel(label string) error {
 	if n := utf8.RuneCountInString(label); n < 1 || n > server.MaxName ||
 		!utf8.ValidString(label) || strings.Contains(label, "\x00") {
@@ -119,6 +121,7 @@ func parseDays(text string) (time.Duration, error) {
 	return time.Duration(n) * day, nil
 }
 
+// createKey makes a key beside the others and prints it, the only time that it is shown.
 func createKey(
 	ctx context.Context, at ledgerLocation, email string, in storage.NewKey, asJSON bool, stdout io.Writer,
 ) error {
@@ -135,6 +138,7 @@ func createKey(
 	})
 }
 
+// printKey prints a key alone, so that a script can take it, or all about it as JSON.
 func printKey(stdout io.Writer, asJSON bool, key any, full string) error {
 	if asJSON {
 		return printJSON(stdout, key)
@@ -182,6 +186,7 @@ func newRotateKey() *cobra.Command {
 	return cmd
 }
 
+// parseOverlap parses for how long the old key stays valid.
 func parseOverlap(text string) (time.Duration, error) {
 	overlap, err := parseDays(text)
 	if err != nil || overlap < 0 || overlap > storage.MaxOverlap {
@@ -190,6 +195,7 @@ func parseOverlap(text string) (time.Duration, error) {
 	return overlap, nil
 }
 
+// rotateKey replaces the workspace's first key and prints the new one.
 func rotateKey(
 	ctx context.Context, at ledgerLocation, email string, in storage.Rotation, asJSON bool, stdout io.Writer,
 ) error {
@@ -226,6 +232,7 @@ func newKeys() *cobra.Command {
 	return cmd
 }
 
+// listKeys prints a workspace's keys page by page.
 func listKeys(ctx context.Context, at ledgerLocation, email string, asJSON bool, stdout io.Writer) error {
 	return withWorkspace(ctx, at, email, func(store *storage.Store, w storage.Workspace) error {
 		out := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
@@ -253,6 +260,7 @@ func plainText(label string) string {
 	return label
 }
 
+// endOf says when a key ends, or why it has ended.
 func endOf(k storage.APIKey) string {
 	switch {
 	case k.Active():
@@ -317,6 +325,7 @@ func newRevokeKey() *cobra.Command {
 	return cmd
 }
 
+// revokeKey ends the key with this prefix. That it had ended already is no error.
 func revokeKey(ctx context.Context, at ledgerLocation, email, prefix string, stdout io.Writer) error {
 	prefix = strings.TrimPrefix(prefix, "lg_")
 	return withWorkspace(ctx, at, email, func(store *storage.Store, w storage.Workspace) error {

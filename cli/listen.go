@@ -19,18 +19,24 @@ type listenOptions struct {
 }
 
 const (
+	// defaultAddr is reachable from this machine alone: a server that the network reaches is a
+	// decision.
 	defaultAddr = "localhost:8000"
+	// defaultPort is that of an address without one.
 	defaultPort = "8000"
 	// The ports of a server that gets its certificate by itself.
 	httpsPort = "443"
-	httpPort  = "80"
+	// httpPort redirects to HTTPS and answers ACME's challenges.
+	httpPort = "80"
 )
 
+// addrFlag defines --addr.
 func (o *listenOptions) addrFlag(f *pflag.FlagSet) {
 	f.StringVar(&o.addr, "addr", defaultAddr,
 		"address to listen on; without a port, such as 0.0.0.0, it is 8000, or 443 and 80 with --tls-domain")
 }
 
+// certificateFlags defines the flags that say which certificate is served.
 func (o *listenOptions) certificateFlags(f *pflag.FlagSet) {
 	f.StringSliceVar(&o.tlsDomains, "tls-domain", nil,
 		"domains to get a certificate for from Let's Encrypt; the address is then :443 and :80 unless set")
@@ -71,6 +77,7 @@ func splitAddr(addr string) (host, port string, ok bool) {
 	return "", "", false
 }
 
+// checkCertificates refuses flags that exclude each other.
 func (o listenOptions) checkCertificates() error {
 	switch {
 	case (o.tlsCert == "") != (o.tlsKey == ""):
@@ -82,6 +89,7 @@ func (o listenOptions) checkCertificates() error {
 	}
 }
 
+// tls reports whether the server speaks TLS.
 func (o listenOptions) tls() bool { return o.tlsCert != "" || len(o.tlsDomains) > 0 }
 
 // reachable are the addresses under which this machine reaches the server. A

@@ -23,6 +23,8 @@ func listen(ctx context.Context, flag, addr string) (net.Listener, error) {
 	return ln, nil
 }
 
+// listenOn listens on an address. localhost is both loopback addresses, since some programs try
+// only one of them; with port 0 both get the same free port.
 func listenOn(ctx context.Context, addr string) (net.Listener, error) {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil || host != "localhost" {
@@ -39,6 +41,7 @@ func listenOn(ctx context.Context, addr string) (net.Listener, error) {
 	return nil, err
 }
 
+// listenOnLoopbacks listens on 127.0.0.1 and ::1, or on the one that the machine has.
 func listenOnLoopbacks(ctx context.Context, port string) (net.Listener, error) {
 	first, err := new(net.ListenConfig).Listen(ctx, "tcp4", net.JoinHostPort("127.0.0.1", port))
 	if isUnavailable(err) {
@@ -82,11 +85,13 @@ type dualListener struct {
 	once     sync.Once
 }
 
+// acceptResult is what one of the two listeners has accepted.
 type acceptResult struct {
 	conn net.Conn
 	err  error
 }
 
+// newDualListener begins to accept from both at once.
 func newDualListener(first, second net.Listener) net.Listener {
 	p := &dualListener{Listener: first, second: second, accepted: make(chan acceptResult),
 		closed: make(chan struct{})}

@@ -20,6 +20,7 @@ import (
 	"github.com/pikarc/server/mcp"
 )
 
+// mcpOptions are the flags of mcp.
 type mcpOptions struct {
 	upstream, listen, user string
 	timeout                time.Duration
@@ -102,8 +103,10 @@ func guardMCP(
 // exitError is the exit code of a command that was run, which has said what there is to say.
 type exitError int
 
+// Error is never printed: the command's own output was.
 func (e exitError) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
 
+// serveGateway serves MCP over HTTP before an upstream server, until it is told to stop.
 func serveGateway(ctx context.Context, options mcp.Options, o mcpOptions, stdout io.Writer) error {
 	if u, err := url.Parse(o.upstream); err == nil {
 		options.Server = u.Host

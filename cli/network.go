@@ -30,6 +30,7 @@ type networkOptions struct {
 	redirectAddr                      string
 }
 
+// flags defines the flags of serve about the network, in groups as --help shows them.
 func (o *networkOptions) flags(cmd *cobra.Command) {
 	flagGroup(cmd, "Where it is reached", o.placeFlags)
 	flagGroup(cmd, "TLS", o.tlsFlags)
@@ -37,6 +38,7 @@ func (o *networkOptions) flags(cmd *cobra.Command) {
 	choices(cmd, "registration", "auto", "open", "closed")
 }
 
+// placeFlags say where the server is reached.
 func (o *networkOptions) placeFlags(f *pflag.FlagSet) {
 	o.addrFlag(f)
 	f.StringVar(&o.publicURL, "public-url", "",
@@ -46,6 +48,7 @@ func (o *networkOptions) placeFlags(f *pflag.FlagSet) {
 		"path below which a proxy shows this server, such as /pikarc; the path of --public-url unless set")
 }
 
+// tlsFlags say how it speaks TLS.
 func (o *networkOptions) tlsFlags(f *pflag.FlagSet) {
 	o.certificateFlags(f)
 	f.StringVar(&o.tlsEmail, "tls-email", "",
@@ -54,6 +57,7 @@ func (o *networkOptions) tlsFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.redirectAddr, "http-redirect-addr", "", "address that sends plain HTTP to https")
 }
 
+// limitFlags say who may reach it, and how often.
 func (o *networkOptions) limitFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.registration, "registration", "auto",
 		"who may register in the dashboard: open (anyone), closed (nobody), or auto (somebody on this machine, for the first account)")
@@ -162,6 +166,7 @@ func isLoopback(addr string) bool {
 	return err == nil && isLocal(host)
 }
 
+// isLocal reports whether a host is this machine.
 func isLocal(host string) bool {
 	ip, err := netip.ParseAddr(host)
 	return host == "localhost" || err == nil && ip.IsLoopback()
@@ -187,6 +192,7 @@ func (o networkOptions) registrationSaid(
 	return "open: somebody on this machine may make the first account", err
 }
 
+// parseProxies parses networks and single addresses.
 func parseProxies(texts []string) (all []netip.Prefix, err error) {
 	for _, text := range texts {
 		prefix, err := netip.ParsePrefix(text)
@@ -243,6 +249,7 @@ func placeFromEnvironment() string {
 // url is where the server says it is reached.
 func (o networkOptions) url(ln net.Listener) string { return o.urlAt(publicAddr(o.addr, ln)) }
 
+// urlAt is the address that people open; a domain of a certificate replaces the listener's address.
 func (o networkOptions) urlAt(at string) string {
 	scheme := "http://"
 	if o.tls() {

@@ -21,6 +21,7 @@ type notifyOptions struct {
 	smtpPort                           int
 }
 
+// flags defines the flags about notifications.
 func (o *notifyOptions) flags(f *pflag.FlagSet) {
 	f.BoolVar(&o.private, "webhook-private", false,
 		"let endpoints be on loopback, private and link-local addresses too, and on plain http")

@@ -44,6 +44,8 @@ func newSetPassword(stdin *os.File) *cobra.Command {
 	return cmd
 }
 
+// setPassword sets a password without the old one. Who can run it can read the database, so it asks
+// for nothing else.
 func setPassword(
 	ctx context.Context, at ledgerLocation, email string, ask func() (string, error), stdout io.Writer,
 ) error {
@@ -92,6 +94,7 @@ func newAccounts() *cobra.Command {
 	return cmd
 }
 
+// listAccounts prints the accounts; names of workspaces are quoted, because people chose them.
 func listAccounts(ctx context.Context, at ledgerLocation, asJSON bool, stdout io.Writer) error {
 	return withStore(ctx, at, func(store *storage.Store) error {
 		all, err := store.Accounts(ctx)

@@ -71,6 +71,7 @@ func newExportPolicies() *cobra.Command {
 	return cmd
 }
 
+// printPolicies writes policies as YAML.
 func printPolicies(w io.Writer, all []policies.Policy) error {
 	text, err := policyfile.Write(all)
 	if err == nil {
@@ -79,6 +80,7 @@ func printPolicies(w io.Writer, all []policies.Policy) error {
 	return err
 }
 
+// policiesOf reads a workspace's policies without what the server adds to them.
 func policiesOf(ctx context.Context, store *storage.Store, w storage.Workspace) ([]policies.Policy, error) {
 	stored, err := store.Policies(ctx, w.Key())
 	all := make([]policies.Policy, len(stored))
@@ -88,6 +90,7 @@ func policiesOf(ctx context.Context, store *storage.Store, w storage.Workspace) 
 	return all, err
 }
 
+// applyOptions are the flags of apply, and where it asks and prints.
 type applyOptions struct {
 	email              string
 	yes, dryRun, prune bool
@@ -139,6 +142,7 @@ func newApplyPolicies(stdin *os.File) *cobra.Command {
 	return cmd
 }
 
+// readPolicies reads a file or standard input. All mistakes are reported at once, with their lines.
 func readPolicies(name string, stdin io.Reader) ([]policies.Policy, error) {
 	in := stdin
 	if name != "-" {
@@ -166,6 +170,7 @@ type policyChanges struct {
 	remove []string
 }
 
+// applyPolicies shows what would change, asks, and changes it.
 func applyPolicies(
 	ctx context.Context, store *storage.Store, w storage.Workspace, wanted []policies.Policy, o applyOptions,
 ) error {
@@ -194,6 +199,7 @@ func applyPolicies(
 	return err
 }
 
+// tooMany reports whether the workspace would have more policies than it may.
 func tooMany(present []policies.Policy, c policyChanges) bool {
 	n := len(present) - len(c.remove)
 	for _, p := range c.save {
@@ -236,6 +242,7 @@ func comparePolicies(out io.Writer, present, wanted []policies.Policy, prune boo
 	return c
 }
 
+// printPolicyChange prints a field before and after.
 func printPolicyChange(out io.Writer, c policyfile.Change) {
 	switch {
 	case c.Before == "":
@@ -282,6 +289,7 @@ func (c policyChanges) apply(ctx context.Context, store *storage.Store, w storag
 	return nil
 }
 
+// stopped tells how far it came: each policy is changed in a transaction of its own.
 func (c policyChanges) stopped(done int, name string, err error) error {
 	return fmt.Errorf("%d of %d changes were made, the next one failed (apply the file again): %s: %w",
 		done, len(c.save)+len(c.remove), name, err)

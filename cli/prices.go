@@ -33,6 +33,7 @@ func newPrices() *cobra.Command {
 	return cmd
 }
 
+// repriceOptions are the flags of reprice.
 type repriceOptions struct {
 	email, model, since, until string
 	all, dryRun, json          bool
@@ -104,6 +105,7 @@ func parseDate(flag, text string) (time.Time, error) {
 	return t, nil
 }
 
+// reprice prices the past anew, and prints what was done also when it is stopped.
 func reprice(ctx context.Context, at ledgerLocation, o repriceOptions, in storage.Repricing, stdout io.Writer) error {
 	catalogue, err := loadCatalogue(at.dir)
 	if err != nil {
@@ -126,6 +128,7 @@ func reprice(ctx context.Context, at ledgerLocation, o repriceOptions, in storag
 	})
 }
 
+// printRepriced prints what has changed, in all and by day.
 func printRepriced(w io.Writer, r storage.Repriced, o repriceOptions) error {
 	if o.json {
 		return printJSON(w, server.RepricedOf(r, o.dryRun))

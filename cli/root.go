@@ -60,6 +60,7 @@ func Run(ctx context.Context, args []string, stdin *os.File, stdout, stderr io.W
 	return 1
 }
 
+// usage marks an error as a mistake in the command line, which exits with 2 and points to --help.
 func usage(err error) error {
 	if err == nil {
 		return nil
@@ -128,6 +129,7 @@ func readEnvironment(cmd *cobra.Command) error {
 	return fromEnvironment(cmd.Flags())
 }
 
+// noArgs allows no arguments.
 func noArgs(cmd *cobra.Command, args []string) error { return usage(cobra.NoArgs(cmd, args)) }
 
 // checkGivenSecret refuses a secret of the environment that cannot be used.
@@ -139,6 +141,7 @@ func checkGivenSecret() error {
 	return err
 }
 
+// versions lists what a bug report should name.
 func versions() string {
 	return fmt.Sprintf("pikarc %s\ncommit %s\n%s\nSQLite %s\n", version, commit, runtime.Version(),
 		storage.SQLiteVersion)
@@ -156,6 +159,7 @@ func newVersion() *cobra.Command {
 	}
 }
 
+// printJSON prints a value on one line.
 func printJSON(w io.Writer, v any) error { return json.NewEncoder(w).Encode(v) }
 
 func newMigrate() *cobra.Command {
@@ -183,8 +187,11 @@ func newMigrate() *cobra.Command {
 	return cmd
 }
 
+// migrateOptions are the flags of migrate.
 type migrateOptions struct{ status, noBackup, init bool }
 
+// migrate applies the migrations that are missing, or with --status says which. A copy is made
+// before, unless --no-backup says otherwise.
 func migrate(ctx context.Context, at ledgerLocation, o migrateOptions, stdout io.Writer) error {
 	if o.status {
 		st, err := at.schema(ctx)

@@ -79,6 +79,7 @@ func (o *serveOptions) complete(f *pflag.FlagSet) (err error) {
 	return err
 }
 
+// accountFlags say what new accounts get.
 func (o *serveOptions) accountFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.defaultPlan, "default-plan", "",
 		"plan of new workspaces: "+plans.List()+"; unless set enterprise, or basic where plans are sold")
@@ -87,6 +88,7 @@ func (o *serveOptions) accountFlags(f *pflag.FlagSet) {
 		"how long a workspace keeps its plan after a payment failed")
 }
 
+// upkeepFlags say what runs beside the requests.
 func (o *serveOptions) upkeepFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.backups.Dir, "backup-dir", "",
 		"directory for scheduled backups; none are made when empty")
@@ -100,6 +102,7 @@ func (o *serveOptions) upkeepFlags(f *pflag.FlagSet) {
 		"how often to verify the books, at 03:00 UTC when daily; 0 for never")
 }
 
+// watchFlags say how the server is watched.
 func (o *serveOptions) watchFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.logFormat, "log-format", "text", "text or json")
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
@@ -115,6 +118,7 @@ func (o *serveOptions) watchFlags(f *pflag.FlagSet) {
 	f.Lookup("held-rows").Hidden = true
 }
 
+// bodyFlags bound request bodies.
 func (o *serveOptions) bodyFlags(f *pflag.FlagSet) {
 	f.Int64Var(&o.maxBody, "max-body", server.DefaultMaxBody,
 		"largest request body, in bytes, of all calls but runs and steps")
@@ -126,6 +130,7 @@ func (o *serveOptions) bodyFlags(f *pflag.FlagSet) {
 		"what request bodies above 32 KiB may take at once, in bytes; a quarter for one workspace")
 }
 
+// serveOptions are the flags of serve.
 type serveOptions struct {
 	networkOptions
 	notify notifyOptions
@@ -267,6 +272,7 @@ func tune() (ballast []byte) {
 	return ballast
 }
 
+// serve brings the database up to date and serves until a signal.
 func serve(ctx context.Context, at ledgerLocation, o serveOptions, stdout, stderr io.Writer) (err error) {
 	defer runtime.KeepAlive(tune())
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
@@ -464,6 +470,7 @@ func (o serveOptions) endpoints(
 	return all, said, nil
 }
 
+// closeEndpoints closes the listeners of a server that does not start.
 func closeEndpoints(all []server.Endpoint) (err error) {
 	for _, e := range all {
 		err = errors.Join(err, e.Listener.Close())

@@ -29,6 +29,7 @@ func clientSettings() []string {
 	return []string{"PIKARC_API_KEY", "PIKARC_ADMIN_KEY", "PIKARC_BASE_URL", "PIKARC_JOURNAL_DIR"}
 }
 
+// serverSecret is the variable of the server secret; it has no flag.
 const serverSecret = "PIKARC_SECRET"
 
 // settingName is the variable of a flag.
@@ -89,6 +90,7 @@ func fromEnvironment(flags *pflag.FlagSet) (err error) {
 // fromEnvironmentMark annotates a flag that an environment variable has set.
 const fromEnvironmentMark = "from environment"
 
+// annotate remembers something about a flag.
 func annotate(f *pflag.Flag, mark, value string) {
 	if f.Annotations == nil {
 		f.Annotations = make(map[string][]string)
@@ -143,6 +145,8 @@ func unknownSettings(known map[string]bool, environment []string) (warnings []st
 	return warnings
 }
 
+// meantSetting guesses which setting an unknown variable was meant to be: the usual names of other
+// programs, or one that is spelled alike.
 func meantSetting(known map[string]bool, name string) string {
 	rest := strings.TrimPrefix(name, settingPrefix)
 	switch rest {

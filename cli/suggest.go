@@ -32,6 +32,7 @@ func didYouMean(names []string) string {
 	return fmt.Sprintf(". Did you mean %s?", strings.Join(names, " or "))
 }
 
+// unknownCommand is the error of a mistyped command, with the one that is spelled alike.
 func unknownCommand(root *cobra.Command, word string) error {
 	var names []string
 	for _, cmd := range root.Commands() {

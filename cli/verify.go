@@ -40,6 +40,7 @@ func newVerify() *cobra.Command {
 	return cmd
 }
 
+// runVerify verifies the ledger, and fails if differences are left.
 func runVerify(ctx context.Context, at ledgerLocation, repair, asJSON bool, stdout io.Writer) error {
 	if err := at.require(ctx); err != nil {
 		return err
@@ -60,6 +61,7 @@ func runVerify(ctx context.Context, at ledgerLocation, repair, asJSON bool, stdo
 	return nil
 }
 
+// verify opens the ledger by itself, since a broken one may not open as a store.
 func (at ledgerLocation) verify(ctx context.Context, repair bool) (verify.Report, error) {
 	if at.inPostgres() {
 		return storage.VerifyPostgres(ctx, at.url, embed.PostgresMigrations(),
@@ -69,6 +71,7 @@ func (at ledgerLocation) verify(ctx context.Context, repair bool) (verify.Report
 		verify.Options{Migrations: embed.Migrations(), Repair: repair})
 }
 
+// printReport prints differences and how many checks were made.
 func printReport(w io.Writer, r verify.Report, asJSON bool) error {
 	if asJSON {
 		return printJSON(w, map[string]any{

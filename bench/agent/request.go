@@ -37,8 +37,10 @@ func (s Server) head(method, path string) string {
 	return method + " " + path + " HTTP/1.1\r\nHost: " + s.Host + "\r\n" + authorization
 }
 
+// jsonHead ends the head of a request with a body; its length follows.
 const jsonHead = "Content-Type: application/json\r\nContent-Length: "
 
+// jsonHead is the head of a request with a JSON body.
 func (s Server) jsonHead(method, path string) string { return s.head(method, path) + jsonHead }
 
 // appendBody ends a head with a body.
@@ -73,12 +75,14 @@ func Cycle(s Server, paths []string, first int) load.Script {
 	return c
 }
 
+// Next appends the next request in turn.
 func (c *cycle) Next(buf []byte) ([]byte, int) {
 	at := c.next
 	c.next = (at + 1) % len(c.requests)
 	return append(buf, c.requests[at]...), c.kind + at
 }
 
+// Answer expects 200.
 func (c *cycle) Answer(status int, body []byte) error {
 	if status != http.StatusOK {
 		return unexpected(status, body)
@@ -99,6 +103,7 @@ func Records(s Server, run string) load.Script {
 	return &records{head: s.jsonHead("POST", "/api/collections/steps/records"), run: run}
 }
 
+// Next appends a request that creates a record with the fields of a step.
 func (r *records) Next(buf []byte) ([]byte, int) {
 	r.sequence++
 	r.body = append(r.body[:0], `{"run":"`...)
@@ -110,6 +115,7 @@ func (r *records) Next(buf []byte) ([]byte, int) {
 	return appendBody(append(buf, r.head...), r.body), Record
 }
 
+// Answer expects 200.
 func (r *records) Answer(status int, body []byte) error {
 	if status != http.StatusOK {
 		return unexpected(status, body)

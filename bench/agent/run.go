@@ -12,12 +12,14 @@ const (
 	// Model is what every step calls; it has a price.
 	Model = "gpt-4o"
 	// PromptTokens and CompletionTokens are what every PATCH reports.
-	PromptTokens     = 500
+	PromptTokens = 500
+	// CompletionTokens and PromptTokens are what each step reports.
 	CompletionTokens = 100
 	// StepsOfLife is how many steps a run of Life has.
 	StepsOfLife = 4
 )
 
+// patchBody is a report as agents send it.
 const patchBody = `{"status":"COMPLETED","duration_ms":812,"prompt_tokens":500,"completion_tokens":100}`
 
 // steps asks for steps of one run.
@@ -39,6 +41,7 @@ func Steps(s Server, run string, patched bool) load.Script {
 		head: s.jsonHead("POST", "/v1/runs/"+run+"/steps")}
 }
 
+// Next asks for a step, or reports the one that is open.
 func (s *steps) Next(buf []byte) ([]byte, int) {
 	if s.open {
 		return appendPatch(buf, s.server, s.run, s.step[:]), Patch
@@ -48,6 +51,7 @@ func (s *steps) Next(buf []byte) ([]byte, int) {
 	return appendBody(append(buf, s.head...), s.body), Step
 }
 
+// Answer keeps the step's id, for its report.
 func (s *steps) Answer(status int, body []byte) error {
 	if s.open {
 		s.open = false
@@ -72,6 +76,7 @@ func Wander(s Server, runs []string, pick func(n int) int) load.Script {
 	return &wander{server: s, runs: runs, pick: pick}
 }
 
+// Next asks for a step of a run that is picked anew each time.
 func (w *wander) Next(buf []byte) ([]byte, int) {
 	w.sequence++
 	w.body = appendStep(w.body[:0], w.sequence)
@@ -79,6 +84,7 @@ func (w *wander) Next(buf []byte) ([]byte, int) {
 	return appendBody(w.server.appendHead(buf, "POST", "/v1/runs/", run, "/steps"), w.body), Step
 }
 
+// Answer expects that it is allowed.
 func (w *wander) Answer(status int, body []byte) error { return allowed(status, body, w.step[:]) }
 
 // arrive starts runs.
@@ -92,12 +98,14 @@ func Arrive(s Server, user func() string, keep func(run string) bool) load.Scrip
 	return &arrive{life: life{server: s, user: user, kind: End, asked: StepsOfLife}, keep: keep}
 }
 
+// Next starts a run and ends it at once in its script, so that it stays open on the server.
 func (a *arrive) Next(buf []byte) ([]byte, int) {
 	buf, kind := a.life.Next(buf)
 	a.asked = StepsOfLife // none
 	return buf, kind
 }
 
+// Answer keeps the new run's id, until there are enough.
 func (a *arrive) Answer(status int, body []byte) error {
 	started := a.kind == Start
 	if err := a.life.Answer(status, body); err != nil || !started {
@@ -124,6 +132,7 @@ func Insist(s load.Script, refused *int64) load.Script {
 	return &insisting{Script: s, refused: refused}
 }
 
+// Next repeats the request that was refused.
 func (i *insisting) Next(buf []byte) ([]byte, int) {
 	if !i.again {
 		i.request, i.kind = i.Script.Next(i.request[:0])
@@ -131,6 +140,7 @@ func (i *insisting) Next(buf []byte) ([]byte, int) {
 	return append(buf, i.request...), i.kind
 }
 
+// Answer takes a 503 as a reason to ask again.
 func (i *insisting) Answer(status int, body []byte) error {
 	if i.again = status == http.StatusServiceUnavailable; i.again {
 		*i.refused++
@@ -156,6 +166,7 @@ func Life(s Server, user func() string) load.Script {
 	return &life{server: s, user: user, kind: End}
 }
 
+// Next plays a whole run: start, steps with their reports, end.
 func (l *life) Next(buf []byte) ([]byte, int) {
 	s := l.server
 	switch {
@@ -181,6 +192,7 @@ func (l *life) Next(buf []byte) ([]byte, int) {
 	}
 }
 
+// Answer moves on to what comes next.
 func (l *life) Answer(status int, body []byte) error {
 	switch l.kind {
 	case Start:
@@ -203,11 +215,13 @@ func (s Server) appendHead(buf []byte, method string, path ...string) []byte {
 	return append(buf, "\r\n"+jsonHead...)
 }
 
+// appendPatch appends a report.
 func appendPatch(buf []byte, s Server, run string, step []byte) []byte {
 	buf = s.appendHead(buf, "PATCH", "/v1/runs/", run, "/steps/", string(step))
 	return appendBody(buf, []byte(patchBody))
 }
 
+// appendStep appends the body of a question for a step.
 func appendStep(body []byte, sequence int64) []byte {
 	body = append(body, `{"type":"MODEL_CALL","sequence":`...)
 	body = strconv.AppendInt(body, sequence, 10)
@@ -228,6 +242,7 @@ func allowed(status int, body, id []byte) error {
 	return nil
 }
 
+// expect compares a status.
 func expect(want, status int, body []byte) error {
 	if status != want {
 		return unexpected(status, body)

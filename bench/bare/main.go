@@ -15,6 +15,7 @@ import (
 	"github.com/julienschmidt/httprouter"
 )
 
+// answer is as long as a decision.
 const answer = `{"id":"01936f2e-8a3b-7c4d-9e5f-0123456789ab","status":"RUNNING",` +
 	`"decision":{"outcome":"ALLOW","reason":null},"review_id":null}`
 
@@ -23,6 +24,7 @@ const (
 	fileSize = 8 << 20         // bytes; overwritten from the start again, as the WAL is
 )
 
+// main serves until it is killed.
 func main() {
 	if err := serve(os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -30,6 +32,7 @@ func main() {
 	}
 }
 
+// serve answers every request with the same text, before which it may write and sync.
 func serve(args []string) error {
 	before := func() error { return nil }
 	if len(args) > 0 {
@@ -78,6 +81,7 @@ func newFile(name string) (*file, error) {
 	return &file{File: f, data: make([]byte, written)}, f.Sync()
 }
 
+// writeAndSync writes two pages in a circle, as a small commit does, and syncs them.
 func (f *file) writeAndSync() error {
 	if f.at+written > fileSize {
 		f.at = 0

@@ -48,6 +48,7 @@ func Fill(ctx context.Context, path string, steps int64, now time.Time) error {
 	return fill(ctx, path, steps, now, runsPerBatch)
 }
 
+// fill is Fill with a batch size, which the test makes small.
 func fill(ctx context.Context, path string, steps int64, now time.Time, size int64) (err error) {
 	db, err := ledgercheck.OpenForWriting(path)
 	if err != nil {
@@ -85,6 +86,7 @@ func fill(ctx context.Context, path string, steps int64, now time.Time, size int
 	return err
 }
 
+// inTransaction runs a script as a whole or not at all.
 func inTransaction(ctx context.Context, db *sql.DB, script string) error {
 	_, err := db.ExecContext(ctx, "BEGIN IMMEDIATE;"+script+";COMMIT")
 	return err

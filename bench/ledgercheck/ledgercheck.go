@@ -42,6 +42,7 @@ func OpenForWriting(path string) (*sql.DB, error) {
 	return open(path, "_pragma=synchronous(0)&_pragma=busy_timeout(5000)")
 }
 
+// open opens a file with a large cache: whole tables are read.
 func open(path, query string) (*sql.DB, error) {
 	const cache = "&_pragma=cache_size(-131072)&_pragma=temp_store(2)"
 	db, err := sql.Open("sqlite", (&url.URL{Scheme: "file",

@@ -8,7 +8,9 @@ import (
 )
 
 var (
-	headerEnd  = []byte("\r\n\r\n")
+	// headerEnd is the empty line after the headers.
+	headerEnd = []byte("\r\n\r\n")
+	// errNotHTTP: a contender answers something else.
 	errNotHTTP = errors.New("the answer is no HTTP/1.1")
 )
 
@@ -53,6 +55,7 @@ func contentLength(header []byte) (int, error) {
 	}
 }
 
+// digits parses a length without allocating.
 func digits(text []byte) (n int, err error) {
 	for i, c := range text {
 		if c < '0' || c > '9' {

@@ -70,6 +70,7 @@ func Run(ctx context.Context, o Options) (result *Result, err error) {
 	return l.result, l.run()
 }
 
+// sockaddr resolves an IPv4 address once, before the load.
 func sockaddr(addr string) (*syscall.SockaddrInet4, error) {
 	tcp, err := net.ResolveTCPAddr("tcp4", addr)
 	if err != nil {
@@ -91,6 +92,8 @@ type conn struct {
 	have   int
 }
 
+// loop sends the load of all connections from one thread, by epoll, so that the load itself costs
+// little of the two cores.
 type loop struct {
 	Options
 	ctx     context.Context
@@ -102,6 +105,7 @@ type loop struct {
 	result  *Result
 }
 
+// open connects without blocking, and registers the connection.
 func (l *loop) open(i int, addr *syscall.SockaddrInet4) error {
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -123,6 +127,7 @@ func (l *loop) open(i int, addr *syscall.SockaddrInet4) error {
 		&syscall.EpollEvent{Events: syscall.EPOLLIN, Fd: int32(i)})
 }
 
+// close closes all connections.
 func (l *loop) close() error {
 	errs := []error{syscall.Close(l.epoll)}
 	for _, c := range l.conns {
@@ -166,6 +171,7 @@ func (l *loop) run() error {
 	return l.ctx.Err()
 }
 
+// stopped reports whether enough was sent, or somebody wants an end.
 func (l *loop) stopped() bool {
 	return l.Count > 0 && l.total >= l.Count || l.ctx.Err() != nil || l.Stop != nil && l.Stop()
 }
@@ -209,6 +215,7 @@ func (l *loop) receive(c *conn, end time.Duration) error {
 	return l.send(c, now)
 }
 
+// count adds an answer to the result; those of the warm-up are only counted, not measured.
 func (l *loop) count(c *conn, now, end time.Duration) {
 	l.total++
 	l.result.Answers[c.kind]++

@@ -20,6 +20,7 @@ import (
 	"github.com/pocketbase/pocketbase/core"
 )
 
+// main serves PocketBase, with a durable database if the environment asks for it.
 func main() {
 	config := pocketbase.Config{HideStartBanner: true}
 	if os.Getenv("BENCH_DURABLE") == "1" {

@@ -22,6 +22,7 @@ import (
 )
 
 const (
+	// A large database is checked when a server starts.
 	startTimeout = 60 * time.Second
 	stopTimeout  = 60 * time.Second
 )
@@ -128,6 +129,7 @@ func addrIn(log string) string {
 	return string(found[1])
 }
 
+// answers reports whether the server answers a path; an empty path always does.
 func answers(ctx context.Context, addr, path string) bool {
 	if path == "" {
 		return true

@@ -104,6 +104,7 @@ func (t *Table) Write(w io.Writer) error {
 	return err
 }
 
+// line writes a row: the first column to the left, numbers to the right.
 func line(row []string, widths []int) string {
 	var b strings.Builder
 	for i, cell := range row {
@@ -135,6 +136,7 @@ func Number(v float64) string {
 	}
 }
 
+// thousands writes an integer with commas.
 func thousands(v float64) string {
 	digits := fmt.Sprintf("%.0f", v)
 	for i := len(digits) - 3; i > 0 && digits[i-1] != '-'; i -= 3 {

@@ -21,17 +21,20 @@ import (
 	"github.com/pikarc/server/prices"
 )
 
+// question is a call with its tokens, as one line of JSON.
 type question struct {
 	Model, Tier                                           string
 	At                                                    time.Time
 	Prompt, Cached, Write, Write1h, Completion, Reasoning int64
 }
 
+// answer is the catalogue's entry and what the call costs, both empty for an unknown model.
 type answer struct {
 	Entry string `json:"entry,omitempty"`
 	Cost  string `json:"cost,omitempty"`
 }
 
+// main answers questions line by line; the data set's tests compare the answers.
 func main() {
 	if err := run(os.Stdin, os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "Error:", err)
@@ -39,6 +42,7 @@ func main() {
 	}
 }
 
+// run answers until the input ends.
 func run(in io.Reader, out io.Writer) error {
 	catalogue, err := prices.ParseCatalogue(embed.Catalogue())
 	if err != nil {
@@ -63,6 +67,7 @@ func run(in io.Reader, out io.Writer) error {
 	}
 }
 
+// ask prices one call.
 func ask(catalogue *prices.Catalogue, q question) (answer, error) {
 	m, ok := catalogue.Find(q.Model)
 	if !ok {

@@ -25,6 +25,7 @@ func schemas() []string {
 	}
 }
 
+// main writes the wire types of all clients below the root.
 func main() {
 	if len(os.Args) != 2 {
 		fmt.Fprintln(os.Stderr, "usage: generate ROOT")
@@ -64,6 +65,7 @@ type object struct {
 	members    []member
 }
 
+// member is a field of an object, in terms that each language can express.
 type member struct {
 	name, text string
 	kind       string // string, integer, number, boolean, strings, any, or an object's name
@@ -113,6 +115,8 @@ func (p *properties) UnmarshalJSON(raw []byte) error {
 	return nil
 }
 
+// read reads the schemas that the clients need from the OpenAPI document, and from a file with what
+// it leaves open.
 func read(document, extra string) ([]object, error) {
 	var doc struct {
 		Components struct{ Schemas map[string]schema }
@@ -170,6 +174,7 @@ func read(document, extra string) ([]object, error) {
 	return objects, nil
 }
 
+// memberOf resolves references and nullable types.
 func memberOf(all map[string]schema, s schema) (member, error) {
 	if s.Ref != "" {
 		name := filepath.Base(s.Ref)

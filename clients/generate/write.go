@@ -8,6 +8,7 @@ import (
 	"unicode"
 )
 
+// header warns people off.
 const header = "Generated from server/openapi.json by `make clients`. Do not edit."
 
 // goTypes are unexported, and of the standard library's types alone. What is null or
@@ -36,6 +37,7 @@ func goTypes(objects []object) ([]byte, error) {
 	return format.Source(b.Bytes())
 }
 
+// pythonTypes writes TypedDicts.
 func pythonTypes(objects []object) []byte {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "\"\"\"What is sent and answered. %s\"\"\"\n\nfrom __future__ import annotations\n\nfrom typing import Any, Literal, NotRequired, TypedDict\n", header)
@@ -64,6 +66,7 @@ func pythonTypes(objects []object) []byte {
 	return b.Bytes()
 }
 
+// typescriptTypes writes interfaces.
 func typescriptTypes(objects []object) []byte {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "// What is sent and answered. %s\n", header)
@@ -96,6 +99,7 @@ func typescriptTypes(objects []object) []byte {
 	return b.Bytes()
 }
 
+// docstring writes a description for Python.
 func docstring(text string) string {
 	if text == "" {
 		return ""
@@ -103,6 +107,7 @@ func docstring(text string) string {
 	return `    """` + strings.ReplaceAll(text, `"`, "'") + "\"\"\"\n\n"
 }
 
+// comment writes a description for Go.
 func comment(prefix, name, text string) string {
 	if text == "" {
 		return ""
@@ -123,4 +128,5 @@ func camel(name string) (made string) {
 	return made
 }
 
+// lower lowers a text's first letter.
 func lower(name string) string { return strings.ToLower(name[:1]) + name[1:] }

@@ -21,6 +21,7 @@ import (
 	"github.com/pikarc/server/storage"
 )
 
+// main changes a workspace from another process than the server.
 func main() {
 	if err := meddle(context.Background(), os.Args[1], os.Args[2]); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -28,6 +29,7 @@ func main() {
 	}
 }
 
+// meddle carries out commands from standard input.
 func meddle(ctx context.Context, dir, email string) error {
 	secret, err := auth.LoadSecret(dir, "")
 	if err != nil {
@@ -51,6 +53,7 @@ func meddle(ctx context.Context, dir, email string) error {
 	return store.Close()
 }
 
+// do carries out one of them.
 func do(ctx context.Context, store *storage.Store, ws storage.WorkspaceKey, words []string) (said string, err error) {
 	switch what, arg := words[0], words[1]; what {
 	case "kill":

@@ -75,6 +75,7 @@ func binaries() (string, error) {
 	return filepath.Dir(path), nil
 }
 
+// version is the major version in a path.
 func version(bin string) int {
 	n, _ := strconv.Atoi(filepath.Base(filepath.Dir(bin)))
 	return n
@@ -100,8 +101,10 @@ func (s *Server) owner() (*syscall.SysProcAttr, error) {
 	return nil, errors.New("there is no user to run PostgreSQL as: it refuses to run as root")
 }
 
+// data is the data directory.
 func (s *Server) data() string { return filepath.Join(s.dir, "data") }
 
+// command runs a program of PostgreSQL's as its user.
 func (s *Server) command(name string, args ...string) *exec.Cmd {
 	cmd := exec.Command(filepath.Join(s.bin, name), args...)
 	cmd.Dir, cmd.SysProcAttr = s.dir, s.as

@@ -72,6 +72,7 @@ func period(sub object, price string, start, end time.Time) {
 	}}}
 }
 
+// item is a subscription's only item.
 func item(sub object) object { return sub["items"].(object)["data"].([]object)[0] }
 
 // Subscribe makes a paid subscription of a customer's, as the operator can in Stripe's dashboard.
@@ -83,6 +84,7 @@ func (s *Stripe) Subscribe(customer, price string) (id string, events []Event) {
 	return sub["id"].(string), []Event{created, s.event("invoice.paid", s.invoices[sub["latest_invoice"].(string)])}
 }
 
+// subscribe makes an active subscription to a price.
 func (s *Stripe) subscribe(customer, price string) object {
 	id := s.id("sub")
 	sub := object{

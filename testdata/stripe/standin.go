@@ -62,6 +62,7 @@ func NewOn(ln net.Listener, onPay func([]Event)) *Stripe {
 	return s
 }
 
+// start serves on ln, or on a free port.
 func start(now func() time.Time, ln net.Listener) *Stripe {
 	s := &Stripe{now: now, customers: map[string]object{}, invoices: map[string]object{}, keys: map[string]replay{}}
 	s.server = httptest.NewUnstartedServer(s.handler())
@@ -93,6 +94,7 @@ func (s *Stripe) Calls() []string {
 	return slices.Clone(s.calls)
 }
 
+// handler has the calls of Stripe's API that the server uses.
 func (s *Stripe) handler() http.Handler {
 	mux := http.NewServeMux()
 	for pattern, answer := range map[string]func(*http.Request) (int, object){
@@ -115,6 +117,7 @@ func (s *Stripe) handler() http.Handler {
 	return mux
 }
 
+// payOnPage is what the customer does in the browser.
 func (s *Stripe) payOnPage(w http.ResponseWriter, r *http.Request) {
 	_, events, err := s.Pay(s.URL + r.URL.Path)
 	if err != nil {
@@ -177,6 +180,7 @@ func Refusal(kind, code, message string) map[string]any {
 	return object{"error": object{"type": kind, "code": code, "message": message}}
 }
 
+// write sends JSON.
 func write(w http.ResponseWriter, status int, v any) {
 	body, err := json.Marshal(v)
 	if err != nil {
@@ -185,6 +189,7 @@ func write(w http.ResponseWriter, status int, v any) {
 	writeRaw(w, status, body)
 }
 
+// writeRaw sends it with Stripe's headers.
 func writeRaw(w http.ResponseWriter, status int, body []byte) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Request-Id", "req_stand_in")
@@ -192,6 +197,7 @@ func writeRaw(w http.ResponseWriter, status int, body []byte) {
 	_, _ = w.Write(body) // the caller may be gone
 }
 
+// missing is Stripe's 404.
 func missing(what, id string) (int, object) {
 	return http.StatusNotFound, Refusal("invalid_request_error", "resource_missing", fmt.Sprintf("No such %s: '%s'", what, id))
 }
@@ -202,6 +208,7 @@ func (s *Stripe) id(prefix string) string {
 	return fmt.Sprintf("%s_standin%04d", prefix, s.made)
 }
 
+// createCustomer stores a customer.
 func (s *Stripe) createCustomer(r *http.Request) (int, object) {
 	id := s.id("cus")
 	s.customers[id] = object{
@@ -211,6 +218,7 @@ func (s *Stripe) createCustomer(r *http.Request) (int, object) {
 	return http.StatusOK, s.customers[id]
 }
 
+// readCustomer answers a customer.
 func (s *Stripe) readCustomer(r *http.Request) (int, object) {
 	c, found := s.customers[r.PathValue("id")]
 	if !found {
@@ -225,6 +233,7 @@ func (s *Stripe) exists(customer string) bool {
 	return found && c["deleted"] != true
 }
 
+// listSubscriptions lists those of a customer.
 func (s *Stripe) listSubscriptions(r *http.Request) (int, object) {
 	if !s.exists(r.Form.Get("customer")) {
 		return missing("customer", r.Form.Get("customer"))
@@ -240,6 +249,7 @@ func (s *Stripe) listSubscriptions(r *http.Request) (int, object) {
 	return http.StatusOK, list("/v1/subscriptions", found)
 }
 
+// listCheckouts lists those of a customer, the newest first.
 func (s *Stripe) listCheckouts(r *http.Request) (int, object) {
 	if !s.exists(r.Form.Get("customer")) {
 		return missing("customer", r.Form.Get("customer"))
@@ -253,6 +263,7 @@ func (s *Stripe) listCheckouts(r *http.Request) (int, object) {
 	return http.StatusOK, list("/v1/checkout/sessions", found)
 }
 
+// list is Stripe's form of a list, on one page.
 func list(path string, items []object) object {
 	if items == nil {
 		items = []object{}
@@ -260,6 +271,7 @@ func list(path string, items []object) object {
 	return object{"object": "list", "url": path, "has_more": false, "data": items}
 }
 
+// createCheckout opens a checkout.
 func (s *Stripe) createCheckout(r *http.Request) (int, object) {
 	if !s.exists(r.Form.Get("customer")) {
 		return missing("customer", r.Form.Get("customer"))
@@ -276,6 +288,7 @@ func (s *Stripe) createCheckout(r *http.Request) (int, object) {
 	return http.StatusOK, c
 }
 
+// expireCheckout closes it, unless it is paid.
 func (s *Stripe) expireCheckout(r *http.Request) (int, object) {
 	c := s.checkout(r.PathValue("id"))
 	switch {
@@ -288,6 +301,7 @@ func (s *Stripe) expireCheckout(r *http.Request) (int, object) {
 	return http.StatusOK, c
 }
 
+// createPortal opens the customer portal.
 func (s *Stripe) createPortal(r *http.Request) (int, object) {
 	if !s.exists(r.Form.Get("customer")) {
 		return missing("customer", r.Form.Get("customer"))
@@ -299,6 +313,7 @@ func (s *Stripe) createPortal(r *http.Request) (int, object) {
 	}
 }
 
+// checkout finds a checkout by its id.
 func (s *Stripe) checkout(id string) object {
 	for _, c := range s.checkouts {
 		if c["id"] == id {

@@ -15,6 +15,7 @@ import (
 	pikarc "github.com/pikarc/server/clients/go"
 )
 
+// question is a test of the suite: settings and the calls to make.
 type question struct {
 	BaseURL       string `json:"base_url"`
 	APIKey        string `json:"api_key"`
@@ -27,8 +28,10 @@ type question struct {
 	Metadata      string
 }
 
+// obj is a JSON object.
 type obj = map[string]any
 
+// errOwn is the error of a guarded function; its NUL must not break the report.
 var errOwn = errors.New("a\x00b")
 
 // unsaid is an answer that cannot say what it used, where it is asked by its method.
@@ -36,6 +39,7 @@ type unsaid struct {
 	Usage obj `json:"usage"`
 }
 
+// Tokens must never be called.
 func (unsaid) Tokens() (prompt, completion int64) { panic("no tokens here") }
 
 // results are what the guarded functions return, by the call's name. The others return nothing.
@@ -48,6 +52,7 @@ func results() map[string]any {
 	}
 }
 
+// answer is what came of it, for the suite to compare with the other clients.
 type answer struct {
 	Called  int    `json:"called"`
 	Error   string `json:"error"`
@@ -55,6 +60,7 @@ type answer struct {
 	Reason  string `json:"reason,omitempty"`
 }
 
+// main answers questions from standard input.
 func main() {
 	lines := bufio.NewScanner(os.Stdin)
 	for lines.Scan() {
@@ -70,6 +76,7 @@ func main() {
 	}
 }
 
+// carryOut makes a client and plays the calls.
 func carryOut(q question) (a answer) {
 	rule := pikarc.Closed
 	if q.OnUnavailable == "open" {
@@ -95,6 +102,7 @@ func carryOut(q question) (a answer) {
 	return a
 }
 
+// calls makes the calls in order.
 func (a *answer) calls(ctx context.Context, run *pikarc.Run, calls []string) (err error) {
 	for _, call := range calls {
 		result := results()[call]

@@ -16,6 +16,7 @@ import (
 	standin "github.com/pikarc/server/testdata/stripe"
 )
 
+// main serves the stand-in for experiments.
 func main() {
 	addr := flag.String("addr", "localhost:8010", "address to listen on")
 	webhook := flag.String("webhook", "http://localhost:8000/v1/billing/webhook", "where events go")
