@@ -411,68 +411,84 @@ func (tx *Tx) resolveThreshold(ws *cachedWorkspace, subject string, budget plans
 	return tx.notify(ws.key, notification{kind: BudgetThreshold, user: user, data: data})
 }
 
-// limitWindow is the alert's window of a limit that never ends or rolls.
-const limitWindow = 1
+// endlessWindow is the alert's window of a limit that never ends or rolls.
+const endlessWindow = 1
 
-// limitAlert is how much of a policy's limit one value of its scope has used.
-type limitAlert struct {
-	subject string
-	alert
-	user int64
-	data attributes
+// windowNumber is the alert's window of a limit.
+func windowNumber(l *policies.Limit, resetsAt time.Time) int64 {
+	if l.Rolling || resetsAt.IsZero() {
+		return endlessWindow
+	}
+	return resetsAt.UnixMilli()
 }
 
-// limitAlerts lists the limits of which half or more is used now.
-func limitAlerts(list []StoredPolicy) (all []limitAlert) {
-	for _, p := range list {
-		for _, u := range p.Use {
-			a := limitAlert{
-				subject: fmt.Sprintf("limit:%d:%d:%s", p.ID, p.countsFrom, u.Scope), user: u.user,
-				alert: alert{day: limitWindow, level: levelOf(u.Used, p.Limit.Amount), amount: p.Limit.Amount},
-				data: attributes{
-					"policy_name": p.Name, "measure": p.Limit.Measure.String(), "scope": u.Scope, "limit": p.Limit.Amount, "used": u.Used,
-				},
-			}
-			if u.user != 0 { // whose name is erased with them
-				a.subject = fmt.Sprintf("limit:%d:%d:%d", p.ID, p.countsFrom, u.user)
-			}
-			if p.Limit.Measure == policies.MeasureUSD {
-				a.data["limit_usd"], a.data["spent_usd"] = plans.Money(p.Limit.Amount), plans.Money(u.Used)
-				delete(a.data, "limit")
-				delete(a.data, "used")
-			}
-			if !u.ResetsAt.IsZero() && !p.Limit.Rolling {
-				a.day, a.data["resets_at"] = u.ResetsAt.UnixMilli(), shownTime(u.ResetsAt)
-			}
-			if p.Enabled && a.level > 0 {
-				all = append(all, a)
-			}
+// notifyLimit tells that half, most or all of a policy's limit is used by one value of its scope,
+// in the transaction in which it is. A limit of a run is told of when it is reached: each run
+// begins a window of its own.
+func (tx *Tx) notifyLimit(ws *cachedWorkspace, p *policies.Policy, k limitKey, resetsAt time.Time, before, after int64) error {
+	if ws.subscribed == 0 || p.Limit.Window == policies.WindowRun && after < p.Limit.Amount {
+		return nil
+	}
+	return tx.notifyThreshold(ws, threshold{
+		subject: limitSubject(k), window: windowNumber(p.Limit, resetsAt), user: limitUser(p.Limit, k.scope),
+		amount: p.Limit.Amount, before: before, after: after,
+		data: func() (attributes, error) { return limitAttributes(tx, ws.key, p, k.scope, after, resetsAt) },
+	})
+}
+
+// limitUser is the internal id of the user that a limit counts for; 0 where it counts by something else.
+func limitUser(l *policies.Limit, scope string) int64 {
+	if l.Per != "user" || l.Window == policies.WindowRun {
+		return 0
+	}
+	id, err := strconv.ParseInt(scope, 10, 64)
+	if err != nil {
+		return 0 // another policy's, from before it was changed
+	}
+	return id
+}
+
+// limitSubject is the subject of the alerts of a limit. A user is in it by the internal id.
+func limitSubject(k limitKey) string {
+	return fmt.Sprintf("limit:%d:%d:%s", k.policy, k.countsFrom, k.scope)
+}
+
+// limitAttributes are what notices say of a policy's limit.
+func limitAttributes(tx *Tx, ws WorkspaceKey, p *policies.Policy, scope string, used int64, resetsAt time.Time) (attributes, error) {
+	u := PolicyUse{Scope: scope}
+	if limitUser(p.Limit, scope) != 0 {
+		if err := u.nameUser(tx, ws); err != nil {
+			return nil, err
 		}
 	}
-	return all
+	data := attributes{"policy_name": p.Name, "measure": p.Limit.Measure.String(), "scope": u.Scope}
+	if p.Limit.Measure == policies.MeasureUSD {
+		data["limit_usd"], data["spent_usd"] = plans.Money(p.Limit.Amount), plans.Money(used)
+	} else {
+		data["limit"], data["used"] = p.Limit.Amount, used
+	}
+	if !p.Limit.Rolling && !resetsAt.IsZero() {
+		data["resets_at"] = shownTime(resetsAt)
+	}
+	return data, nil
 }
 
-// checkLimits tells of policies' limits of which half, most or all is used, once
-// each in a window, and once of the end of what was told.
-func (s *Store) checkLimits(ctx context.Context, ws WorkspaceKey) error {
-	list, err := s.policiesWithUse(ctx, ws)
-	if err != nil {
-		return err
-	}
-	now := limitAlerts(list)
-	over, err := s.toldLimits(ctx, ws)
-	for _, a := range now {
-		delete(over, a.subject)
-	}
-	for subject, name := range over {
-		now = append(now, limitAlert{subject: subject, data: attributes{"policy_name": name}})
-	}
-	for err == nil && len(now) > 0 {
-		err = s.runUpkeep(ctx, modeCached, func(tx *Tx) (bool, error) {
-			a := now[0]
-			now = now[1:]
-			return len(now) > 0, tx.checkLimit(ws, a)
-		})
-	}
+// alert is what was told of something that lasts.
+type alert struct{ day, level, amount int64 }
+
+// readAlert reads what was told; zero for nothing.
+func readAlert(tx *Tx, ws WorkspaceKey, kind EventKind, subject string) (a alert, err error) {
+	err = tx.get(`SELECT day, level, amount FROM alerts WHERE workspace_id = $1 AND event = $2 AND subject = $3`,
+		[]any{ws, int64(kind), subject}, &a.day, &a.level, &a.amount)
+	return a, ignoreNotFound(err)
+}
+
+// saveAlert remembers what the workspace was last notified of, so that a threshold is reported once
+// a day and not with every step beyond it.
+func saveAlert(tx *Tx, ws WorkspaceKey, kind EventKind, subject string, a alert) error {
+	_, err := tx.exec(`INSERT INTO alerts (workspace_id, event, subject, day, level, amount) VALUES ($1, $2, $3, $4, $5, $6)
+		ON CONFLICT (workspace_id, event, subject)
+		DO UPDATE SET day = excluded.day, level = excluded.level, amount = excluded.amount`,
+		ws, int64(kind), subject, a.day, a.level, a.amount)
 	return err
 }

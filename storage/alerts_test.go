@@ -349,36 +349,3 @@ func alertCalls(w *world, ws WorkspaceKey) error {
 	_, err2 := w.UpdateWorkspace(ctx, ws, WorkspaceChange{UserDailyBudget: &plans.Budget{}, DailyBudget: &plans.Budget{}})
 	return errors.Join(err, err2)
 }
-
-func TestALimitIsToldOnceAtHalfMostAndAllAndItsEndOnce(t *testing.T) {
-	w := newWorld(t)
-	ws := w.unlimitedWorkspace()
-	w.wants(ws, EventsOf(BudgetThreshold))
-	w.policy(ws, "ten", `{"match":{"tools":["t"]},"limit":{"measure":"calls","per":"user","window":"hour","amount":10},"effect":"deny"}`)
-	w.policy(ws, "off", `{"enabled":false,"limit":{"measure":"calls","per":"workspace","window":"hour","amount":1},"effect":"deny"}`)
-	run, check := w.start(ws, "ada").ID, func() {
-		t.Helper()
-		w.must(w.CheckAlerts(t.Context()))
-		w.must(w.CheckAlerts(t.Context()))
-	}
-	for _, calls := range []int{4, 1, 2, 1, 2, 5} { // 4, 5, 7, 8, 10, and five that are refused
-		for range calls {
-			w.ask(ws, run, "t", `{}`)
-		}
-		check()
-	}
-	w.Advance(time.Hour)
-	check()
-	wantTold(t, w.notices(ws, "status", "percent", "policy_name", "scope", "used"),
-		"budget.threshold firing 50 ten ada 5", "budget.threshold firing 80 ten ada 8", "budget.threshold firing 100 ten ada 10",
-		"budget.threshold resolved 100 ten")
-	for range 5 { // told anew in the new window
-		w.ask(ws, run, "t", `{}`)
-	}
-	check()
-	w.must(w.DeletePolicy(t.Context(), ws, "ten"))
-	check()
-	if got := w.notices(ws, "status", "percent"); len(got) != 6 || got[4] != "budget.threshold firing 50" || got[5] != "budget.threshold resolved 50" {
-		t.Errorf("told %v", got)
-	}
-}

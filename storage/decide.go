@@ -3,6 +3,7 @@ package storage
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"strconv"
 	"time"
 
@@ -242,7 +243,7 @@ func (row *stepRow) limitPostingsSince(tx *Tx, ws *cachedWorkspace, runID int64,
 	}
 	for _, l := range limits {
 		n := map[policies.Measure]int64{policies.MeasureUSD: spend, policies.MeasureTokens: used}[l.measure]
-		if err := posts.add(tx, l, n); err != nil {
+		if err := posts.add(tx, ws, l, n); err != nil {
 			return nil, err
 		}
 	}
@@ -251,20 +252,23 @@ func (row *stepRow) limitPostingsSince(tx *Tx, ws *cachedWorkspace, runID int64,
 
 // callPostings returns postings of n calls for the limits that count the step's call: -1 gives the call
 // back when a review refuses the step, 1 takes it again when the agent executed it anyway.
-func callPostings(tx *Tx, ws WorkspaceKey, segment, runID int64, step uuid.UUID, n int64) (posts limitPostings, err error) {
-	limits, err := stepLimits(tx, ws, segment, runID, step)
+func callPostings(tx *Tx, ws *cachedWorkspace, segment, runID int64, step uuid.UUID, n int64) (posts limitPostings, err error) {
+	limits, err := stepLimits(tx, ws.key, segment, runID, step)
 	for _, l := range limits {
 		if err == nil && l.measure == policies.MeasureCalls {
-			err = posts.add(tx, l, n)
+			err = posts.add(tx, ws, l, n)
 		}
 	}
 	return posts, err
 }
 
 // add posts to the counter if it is cached; otherwise it changes the stored counter at once.
-func (p *limitPostings) add(tx *Tx, l stepLimit, n int64) error {
+func (p *limitPostings) add(tx *Tx, ws *cachedWorkspace, l stepLimit, n int64) error {
 	if n == 0 {
 		return nil
+	}
+	if err := tx.notifyUsed(ws, l, n); err != nil {
+		return err
 	}
 	if counter, ok := tx.cache.limits.peek(tx, l.limitKey); ok {
 		*p = append(*p, limitPosting{counter, n})
@@ -456,4 +460,25 @@ func (s *Store) expireLimits(ctx context.Context) error {
 		})
 	}
 	return err
+}
+
+// countingPolicy returns the policy that a counter is of: nil where it is off or gone, or counts anew.
+func (w *cachedWorkspace) countingPolicy(tx *Tx, k limitKey) (*policies.Policy, error) {
+	set, err := w.policies(tx)
+	var needed *policyEvaluation
+	switch {
+	case errors.As(err, &needed): // nothing was decided yet by the policies as they are
+		name, err := policyName(tx, w.key, k.policy)
+		if err != nil {
+			return nil, err
+		}
+		list, err := readPolicies(tx, w.key, name)
+		if err != nil || len(list) == 0 || !list[0].Enabled || list[0].countsFrom != k.countsFrom {
+			return nil, err
+		}
+		return &list[0].Policy, nil
+	case err != nil || set == nil || set.countsFrom[k.policy] != k.countsFrom || set.rules[k.policy] == nil:
+		return nil, err
+	}
+	return &set.rules[k.policy].Policy, nil
 }

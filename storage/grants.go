@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -258,15 +259,22 @@ func addReviews(tx *Tx, runID int64, steps map[uuid.UUID]*Step) error {
 func addGrants(tx *Tx, runID int64, steps map[uuid.UUID]*Step) error {
 	return tx.each(`SELECT l.step_uuid, g.uuid, p.name, coalesce(g.granted_by, '')
 		FROM step_grants l JOIN grants g ON g.id = l.grant_id JOIN policies p ON p.id = g.policy_id
-		WHERE l.run_id = $1 ORDER BY p.name`, []any{runID}, func(rows scanner) error {
+		WHERE l.run_id = $1`, []any{runID}, func(rows scanner) error {
 		var id uuid.UUID
 		var g StepGrant
 		err := rows.Scan(&id, &g.ID, &g.PolicyName, &g.GrantedBy)
 		if s := steps[id]; s != nil {
 			s.Grants = append(s.Grants, g)
+			slices.SortFunc(s.Grants, func(a, b StepGrant) int { return strings.Compare(a.PolicyName, b.PolicyName) })
 		}
 		return err
 	})
+}
+
+// policyName is the name of a policy, also of one that is deleted.
+func policyName(tx *Tx, ws WorkspaceKey, id int64) (name string, err error) {
+	err = tx.get(`SELECT name FROM policies WHERE id = $1 AND workspace_id = $2`, []any{id, ws}, &name)
+	return name, err
 }
 
 // RevokeGrant ends a grant. Revoking it again changes nothing. ErrNotFound when there is none.

@@ -4,11 +4,15 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/pikarc/server/policies"
 )
 
 // notification is an event of a workspace that its endpoints may be notified of.
@@ -347,80 +351,140 @@ func (s *Store) Alert(ctx context.Context, a ServerAlert) error {
 	})
 }
 
-// toldLimits lists the alerts of policies' limits by their subject, with the policy's name.
-func (s *Store) toldLimits(ctx context.Context, ws WorkspaceKey) (told map[string]string, err error) {
-	told = make(map[string]string)
-	err = s.read(ctx, func(tx *Tx) error {
-		clear(told)
-		err := tx.each(`SELECT subject FROM alerts WHERE workspace_id = $1 AND event = $2 AND subject LIKE 'limit:%'`,
-			[]any{ws, int64(BudgetThreshold)}, func(rows scanner) error {
-				var subject string
-				err := rows.Scan(&subject)
-				told[subject] = ""
-				return err
-			})
-		for subject := range told {
-			var id int64
-			if _, scanErr := fmt.Sscanf(subject, "limit:%d:", &id); err == nil {
-				err = scanErr
-			}
-			var name string
-			if err == nil {
-				err = tx.get(`SELECT name FROM policies WHERE id = $1 AND workspace_id = $2`, []any{id, ws}, &name)
-			}
-			told[subject] = name
-		}
+// limitAlert is how much of a limit one value of its scope has used, and what was told of it.
+type limitAlert struct {
+	limitKey
+	told     alert
+	policy   *policies.Policy // nil when it is off or gone, or counts anew
+	used     int64
+	resetsAt time.Time
+}
+
+// checkLimits tells of limits that were lowered below what is used of them, and of those that an endpoint
+// is new to, for the values of their scope with the most usage; and once of the end of what was told.
+func (s *Store) checkLimits(ctx context.Context, ws WorkspaceKey) error {
+	var found []limitAlert
+	err := s.read(ctx, func(tx *Tx) (err error) {
+		found, err = limitAlerts(tx, ws)
 		return err
 	})
-	return told, err
-}
-
-// checkLimit compares what was told of a limit with what holds now; a level of 0
-// is one of which less than half is used.
-func (tx *Tx) checkLimit(key WorkspaceKey, a limitAlert) error {
-	ws, err := tx.cache.workspaces.get(tx, key)
-	if err != nil {
-		return err
+	for err == nil && len(found) > 0 {
+		err = s.runUpkeep(ctx, modeCached, func(tx *Tx) (bool, error) {
+			a := found[0]
+			found = found[1:]
+			return len(found) > 0, a.check(tx)
+		})
 	}
-	told, err := readAlert(tx, key, BudgetThreshold, a.subject)
-	if err != nil {
-		return err
-	}
-	same := told.day == a.day && told.amount == a.amount
-	switch {
-	case a.level == 0 && told.day != 0:
-		a.data["status"], a.data["percent"] = statusResolved, told.level
-		err = deleteAlert(tx, key, BudgetThreshold, a.subject)
-	case a.level > 0 && !(same && told.level >= a.level) && ws.subscribesTo(BudgetThreshold):
-		a.data["status"], a.data["percent"] = statusFiring, a.level
-		err = saveAlert(tx, key, BudgetThreshold, a.subject, a.alert)
-	default:
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return tx.notify(key, notification{kind: BudgetThreshold, user: a.user, data: a.data})
-}
-
-// alert is what was told of something that lasts.
-type alert struct{ day, level, amount int64 }
-
-// readAlert reads what was told; zero for nothing.
-func readAlert(tx *Tx, ws WorkspaceKey, kind EventKind, subject string) (a alert, err error) {
-	err = tx.get(`SELECT day, level, amount FROM alerts WHERE workspace_id = $1 AND event = $2 AND subject = $3`,
-		[]any{ws, int64(kind), subject}, &a.day, &a.level, &a.amount)
-	return a, ignoreNotFound(err)
-}
-
-// saveAlert remembers what the workspace was last notified of, so that a threshold is reported once
-// a day and not with every step beyond it.
-func saveAlert(tx *Tx, ws WorkspaceKey, kind EventKind, subject string, a alert) error {
-	_, err := tx.exec(`INSERT INTO alerts (workspace_id, event, subject, day, level, amount) VALUES ($1, $2, $3, $4, $5, $6)
-		ON CONFLICT (workspace_id, event, subject)
-		DO UPDATE SET day = excluded.day, level = excluded.level, amount = excluded.amount`,
-		ws, int64(kind), subject, a.day, a.level, a.amount)
 	return err
+}
+
+func limitAlerts(tx *Tx, ws WorkspaceKey) (found []limitAlert, err error) {
+	told, toldErr := toldLimits(tx, ws)
+	list, err := readPolicies(tx, ws, "")
+	if err == nil && len(list) > 0 {
+		err = addPolicyUse(tx, ws, list)
+	}
+	if err := errors.Join(toldErr, err); err != nil {
+		return nil, err
+	}
+	calendar, err := readCalendar(tx, ws)
+	byID := make(map[int64]*StoredPolicy, len(list))
+	for i := range list {
+		p := &list[i]
+		byID[p.ID] = p
+		for _, u := range p.Use {
+			a := limitAlert{limitKey: limitKey{ws: ws, policy: p.ID, countsFrom: p.countsFrom, scope: u.Scope}, policy: &p.Policy}
+			if u.user != 0 {
+				a.scope = strconv.FormatInt(u.user, 10)
+			}
+			if _, has := told[limitSubject(a.limitKey)]; !has && p.Enabled && levelOf(u.Used, p.Limit.Amount) > 0 {
+				a.used, a.resetsAt = u.Used, u.ResetsAt
+				found = append(found, a)
+			}
+		}
+	}
+	for subject, was := range told {
+		a := limitAlert{limitKey: limitKey{ws: ws}, told: was}
+		if err == nil {
+			err = a.parse(subject)
+		}
+		if p := byID[a.limitKey.policy]; err == nil && p != nil && p.Enabled && p.Limit != nil && p.countsFrom == a.countsFrom {
+			a.policy = &p.Policy
+			err = a.read(tx, calendar)
+		}
+		found = append(found, a)
+	}
+	return found, err
+}
+
+// parse reads what limitSubject has written.
+func (a *limitAlert) parse(subject string) error {
+	parts := strings.SplitN(subject, ":", 4)
+	if len(parts) != 4 {
+		return fmt.Errorf("%q is no subject of a limit", subject)
+	}
+	a.scope = parts[3]
+	_, err := fmt.Sscan(parts[1]+" "+parts[2], &a.limitKey.policy, &a.countsFrom)
+	return err
+}
+
+// read reads what is used of the limit in the window that is now. Of a run that has ended nothing is.
+func (a *limitAlert) read(tx *Tx, c calendar) (err error) {
+	f := policies.Facts{Now: tx.now}
+	if a.policy.Limit.Window == policies.WindowRun {
+		run, _, _ := strings.Cut(a.scope, " ")
+		id, err := uuid.Parse(run)
+		if err != nil {
+			return err
+		}
+		f.StartedAt = idTime(id)
+		_, status, err := findRun(tx, a.ws, id)
+		if err != nil || status != RunRunning {
+			return ignoreNotFound(err)
+		}
+	}
+	first, current, next := c.buckets(a.policy.Limit, &f)
+	a.bucket, a.resetsAt = current.UnixMilli(), next
+	a.used, err = usedSince(tx, a.limitKey, first.UnixMilli())
+	return err
+}
+
+// check compares what was told of the limit with what was read of it. A decision may have told more
+// meanwhile, which then stands.
+func (a *limitAlert) check(tx *Tx) error {
+	ws, err := tx.cache.workspaces.get(tx, a.ws)
+	if err != nil {
+		return err
+	}
+	told, err := readAlert(tx, a.ws, BudgetThreshold, limitSubject(a.limitKey))
+	if err != nil || told != a.told {
+		return err
+	}
+	if a.policy != nil && levelOf(a.used, a.policy.Limit.Amount) > 0 && (told.day == 0 || told.day == windowNumber(a.policy.Limit, a.resetsAt)) {
+		return tx.notifyLimit(ws, a.policy, a.limitKey, a.resetsAt, 0, a.used)
+	}
+	return a.resolve(tx)
+}
+
+func (a *limitAlert) resolve(tx *Tx) error {
+	if err := deleteAlert(tx, a.ws, BudgetThreshold, limitSubject(a.limitKey)); err != nil {
+		return err
+	}
+	n := notification{kind: BudgetThreshold}
+	var err error
+	if a.policy != nil {
+		n.user = limitUser(a.policy.Limit, a.scope)
+		n.data, err = limitAttributes(tx, a.ws, a.policy, a.scope, a.used, a.resetsAt)
+	} else {
+		var name string
+		name, err = policyName(tx, a.ws, a.limitKey.policy)
+		n.data = attributes{"policy_name": name}
+	}
+	if err != nil {
+		return err
+	}
+	n.data["status"], n.data["percent"] = statusResolved, a.told.level
+	return tx.notify(a.ws, n)
 }
 
 // deleteAlert forgets a notification: the next time it is reported again.

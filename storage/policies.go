@@ -25,7 +25,8 @@ var ErrTooManyPolicies = errors.New("too many policies")
 // policySet is the policies of a workspace, compiled.
 type policySet struct {
 	*policies.Set
-	countsFrom map[int64]int64 // by policy: the version from which its limit counts
+	countsFrom map[int64]int64          // by policy: the version from which its limit counts
+	rules      map[int64]*policies.Rule // by policy
 }
 
 // policySets holds compiled policies by workspace and version. A version never
@@ -73,6 +74,10 @@ func (s *Store) compile(ctx context.Context, ws WorkspaceKey) error {
 	}
 	if set.Set, err = policies.Compile(all); err != nil {
 		return fmt.Errorf("compile the policies: %v", err) // not %w: they were checked when they were saved
+	}
+	set.rules = make(map[int64]*policies.Rule, set.Len())
+	for _, rule := range set.Rules() {
+		set.rules[rule.ID] = rule
 	}
 	s.policySets.Add(policySetKey{ws, version}, set)
 	return nil
@@ -164,17 +169,6 @@ func (s *Store) Policy(ctx context.Context, ws WorkspaceKey, name string) (p Sto
 		return err
 	})
 	return p, err
-}
-
-// policiesWithUse lists a workspace's policies, each with what is used of its limit now.
-func (s *Store) policiesWithUse(ctx context.Context, ws WorkspaceKey) (list []StoredPolicy, err error) {
-	err = s.read(ctx, func(tx *Tx) error {
-		if list, err = readPolicies(tx, ws, ""); err != nil || len(list) == 0 {
-			return err
-		}
-		return addPolicyUse(tx, ws, list)
-	})
-	return list, err
 }
 
 // addPolicyUse adds to policies what is used of their limits now.
@@ -443,4 +437,63 @@ func readPolicy(tx *Tx, runID int64, step []byte, d *guard.Decision) error {
 	d.Policy.Message = p.Message
 	d.Policy.Money = d.Reason == guard.PolicyLimitExceeded && p.Limit != nil && p.Limit.Measure == policies.MeasureUSD
 	return nil
+}
+
+// notifyUsed is notifyLimit for what a step uses of a limit that counts it, if its window is the one
+// that is now.
+func (tx *Tx) notifyUsed(ws *cachedWorkspace, l stepLimit, n int64) error {
+	if n <= 0 || tx.reader || !ws.subscribesTo(BudgetThreshold) {
+		return nil
+	}
+	p, err := ws.countingPolicy(tx, l.limitKey)
+	if p == nil || err != nil {
+		return err
+	}
+	c, err := ws.calendar()
+	if err != nil {
+		return err
+	}
+	first, current, next := c.buckets(p.Limit, &policies.Facts{Now: tx.now, StartedAt: time.UnixMilli(l.bucket)})
+	k, used := l.limitKey, int64(0)
+	if k.bucket = current.UnixMilli(); l.bucket < first.UnixMilli() || l.bucket > k.bucket {
+		return nil
+	}
+	if p.Limit.Rolling {
+		used, err = usedSince(tx, k, first.UnixMilli())
+	} else {
+		var counter *cachedLimit
+		if counter, err = tx.cache.limit(tx, k); err == nil {
+			used = counter.used
+		}
+	}
+	if err != nil {
+		return err
+	}
+	return tx.notifyLimit(ws, p, k, next, used, used+n)
+}
+
+// count has the limit of a policy count the call itself, where it counts calls. A cached counter moves in book.
+func (p *policyCall) count(tx *Tx, asked *askedPolicy, state *guard.Policy) error {
+	if state.Counts == 0 {
+		return nil
+	}
+	err := tx.notifyLimit(p.ws, &asked.rule.Policy, asked.counter, state.ResetsAt, state.Used, state.Used+state.Counts)
+	if err == nil && asked.cached == nil {
+		err = addUsage(tx, asked.counter, state.Counts)
+	}
+	return err
+}
+
+// toldLimits lists the alerts of policies' limits by their subject.
+func toldLimits(tx *Tx, ws WorkspaceKey) (told map[string]alert, err error) {
+	told = make(map[string]alert)
+	err = tx.each(`SELECT subject, day, level, amount FROM alerts WHERE workspace_id = $1 AND event = $2 AND subject LIKE 'limit:%'`,
+		[]any{ws, int64(BudgetThreshold)}, func(rows scanner) error {
+			var subject string
+			var a alert
+			err := rows.Scan(&subject, &a.day, &a.level, &a.amount)
+			told[subject] = a
+			return err
+		})
+	return told, err
 }

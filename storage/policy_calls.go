@@ -261,10 +261,8 @@ func (p *policyCall) record(tx *Tx, segment, runID int64, step []byte, d guard.D
 		row := stepLimit{policy: asked.rule.ID}
 		if l := asked.rule.Limit; p.counts(l, d) {
 			row.limitKey, row.measure = asked.counter, l.Measure
-			if asked.cached == nil && p.states[i].Counts > 0 {
-				if err := addUsage(tx, asked.counter, 1); err != nil {
-					return err
-				}
+			if err := p.count(tx, asked, &p.states[i]); err != nil {
+				return err
 			}
 		} else {
 			asked.cached = nil
