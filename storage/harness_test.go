@@ -401,5 +401,5 @@ func postgresAlone() []string {
 
 // postgresFunctions lists those that speak to PostgreSQL alone, beside its engine.
 func postgresFunctions() []string {
-	return []string{"beginSweep", "sweepIndex", "sweepTitles", "sweepSegments"}
+	return []string{"beginSweep", "sweepIndex", "sweepTitles", "sweepSegments", "requireOlderMayServe"}
 }

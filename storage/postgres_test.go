@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -148,6 +149,11 @@ func TestAWrongDatabaseIsRefusedWithoutItsPassword(t *testing.T) {
 	if _, err := Open(t.Context(), free, Options{Migrations: embed.PostgresMigrations()}); !errors.Is(err, ErrSchemaNewer) {
 		t.Errorf("a newer schema: %v", err)
 	}
+	if err := w.Ready(t.Context()); err != nil {
+		t.Errorf("ready, beside a newer node: %v", err)
+	}
+	w.must(w.alter(`UPDATE ledger_version SET serves_from = 99999`))
+	w.probe.at = time.Time{}
 	if err := w.Ready(t.Context()); !errors.Is(err, ErrSchemaNewer) {
 		t.Errorf("ready: %v", err)
 	}

@@ -332,7 +332,22 @@ func (s *Store) requireSchema(tx *Tx) error {
 	if err != nil {
 		return err
 	}
-	return status.Err()
+	err = status.Err()
+	if errors.Is(err, ErrSchemaNewer) && s.engine.shared() {
+		return s.requireOlderMayServe(tx)
+	}
+	return err
+}
+
+// requireOlderMayServe returns ErrSchemaNewer unless nodes of this version may
+// serve on beside the newer one that has migrated the database.
+func (s *Store) requireOlderMayServe(tx *Tx) error {
+	var servesFrom int64
+	err := tx.get(`SELECT serves_from FROM ledger_version`, nil, &servesFrom)
+	if err == nil && servesFrom > s.version {
+		err = ErrSchemaNewer
+	}
+	return err
 }
 
 // writeProbe is a small write that changes nothing that matters.

@@ -3,7 +3,9 @@ package e2e_test
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"fmt"
+	"math"
 	"net/http"
 	"strings"
 	"sync"
@@ -120,6 +122,73 @@ func TestAChangeOnOneNodeHoldsForTheOthersNextRequest(t *testing.T) {
 	there.call(t, "GET", "/v1/workspace/", token, nil).want(t, http.StatusOK)
 	change.run(t).ok(t)
 	there.call(t, "GET", "/v1/workspace/", token, nil).want(t, http.StatusUnauthorized)
+	n.balanced(t)
+}
+
+// A price that is changed on one node is that of the very next report on the other.
+func TestAPriceOfOneNodeHoldsForTheOthersNextReport(t *testing.T) {
+	t.Parallel()
+	n := twoNodes(t, "enterprise")
+	here, there := n.both[0], n.both[1]
+	token := here.signIn(t, n.user.Email)
+	run := there.start(t, n.user.APIKey, "eve").ID
+	for i := range 50 {
+		price := fmt.Sprintf("0.%04d", i+1)
+		here.call(t, "PUT", "/v1/model-pricing/gpt-4o", token,
+			map[string]string{"input_cost_per_token": price, "output_cost_per_token": "0"}).want(t, http.StatusOK)
+		var step decision
+		steps := "/v1/runs/" + run + "/steps"
+		there.call(t, "POST", steps, n.user.APIKey, map[string]any{"type": "MODEL_CALL", "model": "gpt-4o", "sequence": i + 1}).
+			want(t, http.StatusCreated).into(t, &step)
+		var done struct {
+			Cost float64 `json:"cost_usd"`
+		}
+		there.call(t, "PATCH", steps+"/"+step.ID, n.user.APIKey,
+			map[string]any{"status": "COMPLETED", "prompt_tokens": 100, "completion_tokens": 0}).want(t, http.StatusOK).into(t, &done)
+		if math.Abs(done.Cost-float64(i+1)/100) > 1e-9 {
+			t.Fatalf("round %d: the price is %s, and 100 tokens cost %v", i, price, done.Cost)
+		}
+		here, there = there, here
+	}
+	n.balanced(t)
+}
+
+// An agent waits on one node for a person who answers on the other.
+func TestAVerdictOfOneNodeIsHeardOnTheOther(t *testing.T) {
+	t.Parallel()
+	n := twoNodes(t, "enterprise")
+	here, there := n.both[0], n.both[1]
+	token := here.signIn(t, n.user.Email)
+	here.call(t, "PUT", "/v1/policies/refunds", token, map[string]any{"effect": "review"}).want(t, http.StatusOK)
+	run := there.start(t, n.user.APIKey, "eve").ID
+	for i, verdict := range []string{"approve", "deny"} {
+		step, id := there.askPerson(t, n.user.APIKey, run)
+		heard := make(chan review)
+		go func() {
+			var v review
+			defer func() { heard <- v }()
+			for range 10 { // a poll ends after its wait, whatever has come
+				a, err := tell(there, "GET", "/v1/reviews/"+id+"?wait=20", n.user.APIKey, nil)
+				if err != nil || a.status != http.StatusOK || json.Unmarshal(a.body, &v) != nil || v.Status != "pending" {
+					return
+				}
+			}
+		}()
+		began := time.Now()
+		here.call(t, "POST", "/v1/reviews/"+id+"/"+verdict, token, map[string]string{"note": "seen"}).want(t, http.StatusOK)
+		v := <-heard
+		if want := []string{"approved", "denied"}[i]; v.Resolution != want {
+			t.Errorf("%s: the other node says %+v", verdict, v)
+		}
+		t.Logf("%s: heard on the other node after %v", verdict, time.Since(began))
+		var s struct{ Steps []struct{ ID, Status string } }
+		there.call(t, "GET", "/v1/runs/"+run, n.user.APIKey, nil).want(t, http.StatusOK).into(t, &s)
+		for _, listed := range s.Steps {
+			if want := []string{"RUNNING", "BLOCKED"}[i]; listed.ID == step && listed.Status != want {
+				t.Errorf("%s: the step is %s", verdict, listed.Status)
+			}
+		}
+	}
 	n.balanced(t)
 }
 

@@ -1,13 +1,17 @@
 package e2e_test
 
 import (
+	"database/sql"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	_ "github.com/jackc/pgx/v5/stdlib" // the driver, for what an administrator does
 )
 
 // newerBinary builds the binary with one migration more.
@@ -18,15 +22,17 @@ func newerBinary(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	migration := filepath.Join(dir, "newer.sql")
+	migration, ofPostgres := filepath.Join(dir, "newer.sql"), filepath.Join(dir, "newer.postgres.sql")
 	const script = "-- +goose Up\nCREATE TABLE newer (id INTEGER PRIMARY KEY) STRICT;\n"
+	const expand = "-- +goose Up\nALTER TABLE runs ADD COLUMN newer BIGINT NOT NULL DEFAULT 0;\n"
+	migrations := filepath.Join(here, "embed", "migrations")
 	overlay, err := json.Marshal(map[string]any{"Replace": map[string]string{
-		filepath.Join(here, "embed", "migrations", "09999_newer.sql"): migration,
+		filepath.Join(migrations, "09999_newer.sql"): migration, filepath.Join(migrations, "postgres", "09999_newer.sql"): ofPostgres,
 	}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, content := range map[string][]byte{migration: []byte(script), filepath.Join(dir, "overlay.json"): overlay} {
+	for name, content := range map[string][]byte{migration: []byte(script), ofPostgres: []byte(expand), filepath.Join(dir, "overlay.json"): overlay} {
 		if err := os.WriteFile(name, content, 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -100,4 +106,46 @@ func TestLinkedDatabaseHasOneServer(t *testing.T) {
 	p.start(t, u.APIKey, "someone")
 	p.stop(t)
 	balanced(t, dir)
+}
+
+// During an upgrade nodes of two versions serve together. The first new one
+// migrates; the old ones go on, and are ready, unless that migration takes away
+// what they use. None begins on a schema that it does not know.
+func TestNodesOfTwoVersionsServeTogether(t *testing.T) {
+	t.Parallel()
+	newer, url := newerBinary(t), newDatabase(t)
+	u := createUserOn(t, url, "me@example.com", "enterprise")
+	old := serveNode(t, url)
+	old.start(t, u.APIKey, "ada")
+	next := serveBinary(t, newer, []string{"PIKARC_DATABASE=" + url, sharedSecret},
+		"--addr", "127.0.0.1:0", "--data-dir", filepath.Join(t.TempDir(), "none"))
+	for range 20 {
+		for _, p := range []*process{old, next} {
+			run := p.start(t, u.APIKey, "ada")
+			p.call(t, "GET", "/v1/runs/"+run.ID, u.APIKey, nil).want(t, http.StatusOK)
+			p.call(t, "POST", "/v1/runs/"+run.ID+"/end", u.APIKey, map[string]string{"status": "COMPLETED"}).want(t, http.StatusOK)
+		}
+	}
+	ready := func(p *process) int { return p.call(t, "GET", "/health/ready", "", nil).status }
+	old.await(t, "looks at the schema, and is ready", func() bool { return ready(old) == http.StatusOK })
+	for _, args := range [][]string{{"serve", "--addr", "127.0.0.1:0"}, {"migrate"}, {"verify"}} {
+		onDatabase(url, args...).run(t).fails(t, 1, "newer pikarc", "upgrade this binary")
+	}
+	db, err := sql.Open("pgx", url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = db.ExecContext(t.Context(), `UPDATE ledger_version SET serves_from = 9999`) // as a migration does
+	if err := errors.Join(err, db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	old.await(t, "is not ready any more", func() bool { return ready(old) == http.StatusServiceUnavailable })
+	next.await(t, "is ready", func() bool { return ready(next) == http.StatusOK })
+	old.stop(t)
+	next.start(t, u.APIKey, "ada")
+	next.stop(t)
+	out := invocation{binary: newer, args: []string{"verify"}, settings: []string{"PIKARC_DATABASE=" + url, sharedSecret}}.run(t).ok(t)
+	if !strings.Contains(out.stdout, "over 42 runs") {
+		t.Errorf("the books: %s", out.stdout)
+	}
 }

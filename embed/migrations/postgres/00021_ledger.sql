@@ -706,7 +706,10 @@ CREATE TABLE ledger_version (
   secret_check BYTEA, -- of the server secret, which all nodes need: told apart by it, and not derived from it
   -- Up to which run and segment run_terms was compared with what all nodes have committed.
   swept_run_id  BIGINT NOT NULL DEFAULT 0,
-  swept_segment BIGINT NOT NULL DEFAULT 0
+  swept_segment BIGINT NOT NULL DEFAULT 0,
+  -- The oldest schema whose binaries may serve beside those of this one, during an upgrade.
+  -- A migration that takes away what they use raises it.
+  serves_from BIGINT NOT NULL DEFAULT 21
 ) WITH (fillfactor = 50);
 
 INSERT INTO ledger_version (id, version) VALUES (1, 1);
