@@ -13,7 +13,7 @@
 // pocketbase does, if it is not a binary that is installed.
 //
 // The packages: proc builds and watches processes, load sends requests over
-// epoll, agent says which, books holds the answers against the database, fill
+// epoll, agent says which, ledgercheck compares the answers with the database, fill
 // makes large databases, report prints tables.
 package main
 

@@ -1,5 +1,21 @@
-// Package cli is the commands of the pikarc binary. Its files only read flags,
-// wire the other packages together and print results.
+// Package cli is the commands of the pikarc binary. Its files read flags, wire the other packages
+// together and print results; each command calls one function.
+//
+//   - root.go: Run, exit codes, version and migrate
+//   - help.go and suggest.go: --help, and what a mistyped word was meant to be
+//   - settings.go: PIKARC_… variables, each of which is a flag
+//   - database.go, datadir.go and permission.go: where the ledger is, opening it, and why a file
+//     cannot be opened
+//   - serve.go, network.go, listen.go, notify.go, billing.go and plan.go: the server and its flags
+//   - loopbacks.go: listening on localhost
+//   - health.go: asking a running server
+//   - accounts.go, password.go and keys.go: accounts, passwords, API keys
+//   - policies.go, prices.go and catalogue.go: policies from a file, re-pricing, published prices
+//   - backup.go, copy.go and verify.go: backup and restore, moving to another engine, proving the
+//     counters
+//   - demo.go: a made-up workspace
+//   - hook.go, mcp.go and doctor.go: the binary as a client, where an agent runs
+//   - clock.go: the clock
 package cli
 
 import (

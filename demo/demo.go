@@ -1,6 +1,12 @@
-// Package demo makes a workspace that looks lived in: two weeks of history
-// written through the store, and simulated agents that go on from there over
-// HTTP, as real clients do. Everything in it is made up, from a seed.
+// Package demo makes a workspace that looks lived in: two weeks of history written through the
+// store, and simulated agents that go on from there over HTTP, as real clients do. Everything in it
+// is made up, from a seed.
+//
+//   - demo.go: Fill
+//   - catalog.go: what the agents do
+//   - script.go: one run, drawn at random
+//   - history.go: two weeks of runs
+//   - agents.go: agents that call the server
 package demo
 
 import (

@@ -1,6 +1,14 @@
-// Package hook answers the hooks of coding agents: it reads what an agent is
-// about to do, asks the server, and answers in that agent's own form. It fails
-// closed: whatever goes wrong, the call is stopped.
+// Package hook answers the hooks of coding agents: it reads what an agent is about to do, asks the
+// server, and answers in that agent's own form. It fails closed: whatever goes wrong, the call is
+// stopped.
+//
+// Each event is a process of its own, so what one must know of another is kept in files.
+//
+//   - hook.go: one event
+//   - session.go: an agent's session, which is a run
+//   - calls.go: the calls of tools that are under way
+//   - install.go: the agent's settings
+//   - doctor.go: proving that an agent is guarded
 package hook
 
 import (

@@ -1,7 +1,12 @@
-// Package mcp is a gateway before an MCP server: it asks a Pikarc server before
-// each tool call, each resource that is read and each prompt that is fetched, and
-// passes everything else on as it is, byte for byte. It fails closed: what
-// cannot be asked for, or understood, does not reach the server.
+// Package mcp is a gateway before an MCP server: it asks a Pikarc server before each tool call,
+// each resource that is read and each prompt that is fetched, and passes everything else on as it
+// is, byte for byte. It fails closed: what cannot be asked for, or understood, does not reach the
+// server.
+//
+//   - guard.go: sessions, and asking about a call
+//   - message.go: what must be read of JSON-RPC
+//   - stdio.go: between a client's standard input and a server's process
+//   - http.go: between a client and a server by streamable HTTP
 package mcp
 
 import (

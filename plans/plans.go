@@ -1,6 +1,8 @@
-// Package plans is the rule book: what each tier allows, and how money and
-// prices are written, read and multiplied. It knows no clock, database or
-// network, so every other room may rely on it.
+// Package plans is the rule book: what each tier allows, and how money and prices are written, read
+// and multiplied. It knows no clock, database or network, so every other package may use it.
+//
+//   - plans.go: the tiers and their features
+//   - money.go: nano-USD and pico-USD, exact and checked for overflow
 package plans
 
 import (

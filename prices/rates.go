@@ -1,6 +1,13 @@
-// Package prices says what a call costs: the catalogue of published prices, the
-// kinds of tokens that providers charge for, and what providers report as usage.
-// It is pure: no clock, no database, no HTTP.
+// Package prices says what a call costs: the catalogue of published prices, the kinds of tokens
+// that providers charge for, and what providers report as usage. It is pure: no clock, no database,
+// no HTTP.
+//
+//   - rates.go: the prices of a model at one moment, and what tokens cost
+//   - term.go: prices that hold for some dates or hours
+//   - catalogue.go: the catalogue's text form
+//   - find.go: which entry a model's name means
+//   - compare.go: what another catalogue would change
+//   - usage.go: the usage objects of providers
 package prices
 
 import (

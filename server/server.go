@@ -1,6 +1,40 @@
-// Package server speaks HTTP: it reads and checks what callers send, asks the
-// store, and writes the answers that the contract promises. It also runs the
-// jobs that keep the store tidy.
+// Package server speaks HTTP: it reads and checks what callers send, asks the store, and writes the
+// answers that the contract (openapi.json) promises. It also runs the jobs that keep the store
+// tidy.
+//
+// A handler is a method of Server that takes a call and returns an error, and lies in the file of
+// its resource. It never writes a status for an error: errors.go turns every error into an answer,
+// in one place. An answer that says yes or no is a 200 or 201; trouble is an error.
+//
+// What happens to every request, in this order:
+//
+//   - server.go: configuration, start and shutdown
+//   - connection.go and tls.go: the connection, its limits and certificate
+//   - basepath.go: the path below which everything is served
+//   - routes.go: the whole API, a row for each call
+//   - call.go: request id, panics, the access log and metrics
+//   - address.go and limits.go: who calls, and how often they may
+//   - authenticate.go and permissions.go: the credential, and what it may do
+//   - bodymemory.go: memory for large bodies
+//   - respond.go, errors.go and headers.go: the answer
+//
+// The resources:
+//
+//   - runs.go, steps.go and timeline.go: what agents call, and a run in detail
+//   - run_search.go and saved_views.go: lists of runs, exports, filters under a name
+//   - policies.go, backtest.go and reviews.go: the workspace's own rules, and people's verdicts
+//   - workspace.go, users.go, keys.go and endpoints.go: settings
+//   - prices.go and catalogue.go: a workspace's prices, and published ones
+//   - usage.go and burn.go: what was used, by days and by minutes
+//   - accounts.go, audit.go and billing.go: sign-in, who changed what, plans
+//   - events.go: the event stream
+//   - service.go: health, the OpenAPI document, client libraries
+//   - dashboard.go: the dashboard's files
+//
+// Beside the requests:
+//
+//   - jobs.go and backups.go: upkeep
+//   - admin.go: metrics and profiles on an address of their own
 package server
 
 import (

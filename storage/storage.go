@@ -1,7 +1,61 @@
-// Package storage is the ledger: it keeps everything in one SQLite file, and is
-// the only package that speaks SQL. A few read-only connections serve reads.
-// Every write goes through one writer (writer.go), which also makes decisions,
-// inside the transaction that records them.
+// Package storage is the ledger: it keeps everything in one SQLite file or one PostgreSQL database,
+// and is the only package that speaks SQL. Read connections serve pages and look-ups. Every write
+// goes through one writer, which also makes decisions, inside the transaction that records them.
+//
+// Exported methods of Store own a transaction. Unexported functions take a Tx, which carries the
+// time, and never begin or end one. A query has the workspace in its WHERE, also where an id alone
+// would find the row.
+//
+// The transaction, from the outside in:
+//
+//   - storage.go: opening, readiness, closing
+//   - engine_sqlite.go: the interface to a database, and SQLite behind it
+//   - engine_postgres.go: PostgreSQL behind it
+//   - writer.go: the queue, the batch, the savepoint of each job, and Tx
+//   - cache.go: the rows that the writer keeps, and when they stop being valid
+//   - cached.go: the kinds of those rows, and how each is loaded and saved
+//   - changes.go: what is published after a commit
+//
+// Decisions and what they count:
+//
+//   - decide.go: loading a guard.State, recording a denial, idempotency keys, counters of limits
+//   - runs.go: starting and ending a run, heartbeats
+//   - steps.go: creating a step, and reading steps
+//   - policies.go: storing policies, and compiling them once for each version
+//   - policy_calls.go: asking the policies about a start or a step
+//   - reviews.go: steps that wait for a person
+//   - grants.go: approvals that last, and lists of reviews
+//   - booking.go: a report of what a step used
+//   - kinds.go: the enumerations that are stored, and kinds of tokens
+//   - prices.go: which price a step gets
+//   - postings.go: the counters that a report moves
+//   - burn.go: spend by minutes and hours
+//   - reprice.go: pricing the past anew
+//
+// Who and what is guarded:
+//
+//   - accounts.go: accounts and their sessions
+//   - workspaces.go: settings of a workspace, and its calendar
+//   - keys.go and key_changes.go: API keys: finding them, and making, rotating and revoking them
+//   - users.go: the users that agents run for, blocks among them
+//   - subscriptions.go: what Stripe has sold
+//   - audit.go: who changed what
+//
+// Pages and messages:
+//
+//   - run_lists.go, run_search.go and run_index.go: runs by filter, by words, and the terms that
+//     make words quick to find
+//   - timeline.go: a long run in outline
+//   - usage.go: usage by days, models, users, keys and tags
+//   - replay.go: the past again, for backtests
+//   - alerts.go, outbox.go and endpoints.go: what to notify of, the queue, and where to
+//
+// Housekeeping:
+//
+//   - upkeep.go: retention, idle runs, expired keys
+//   - erasures.go: erasing a user
+//   - space.go: what the database takes, and the store's own histograms
+//   - values.go: days, ids, cursors, NULL and the errors that callers match
 package storage
 
 import (

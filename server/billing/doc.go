@@ -12,7 +12,7 @@
 //     event is only a reason to look: whichever it is, we list the customer's
 //     subscriptions (stripe.go), which are the truth of this moment, work out
 //     what they amount to (state.go), and record that together with the
-//     event's id and the change of plan in one transaction (storage/settle.go).
+//     event's id and the change of plan in one transaction (storage/subscriptions.go).
 //     So events may come late, twice or in any order.
 //  3. Between listing and recording another event may have got ahead of us.
 //     The subscription's row has a version; if it moved, we list again.
@@ -25,5 +25,5 @@
 //
 // Stripe decides what is paid, this server what that gives. Stripe moves a
 // plan only when what it says changes, so the operator's set-plan stands; see
-// planAfter in storage/settle.go. No call to Stripe is made inside a transaction.
+// planAfter in storage/subscriptions.go. No call to Stripe is made inside a transaction.
 package billing

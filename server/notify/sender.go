@@ -1,9 +1,14 @@
-// Package notify sends what is in the outbox to the endpoints of workspaces: as
-// webhooks, to chats, by ntfy and by email. It alone knows their formats, and
-// the library for SMTP.
+// Package notify sends what is in the outbox to the endpoints of workspaces: as webhooks, to chats,
+// by ntfy and by email. It alone knows their formats, and the library for SMTP.
 //
-// A message is sent at least once, always with the same id: what was sent is
-// recorded after the answer, and a crash between the two sends it again.
+// A message is sent at least once, always with the same id: what was sent is recorded after the
+// answer, and a crash between the two sends it again.
+//
+//   - sender.go: taking messages from the outbox, retries, and giving an endpoint up
+//   - message.go: an event in words, for people
+//   - forms.go: the request of each kind of endpoint, signatures among them
+//   - mail.go: email
+//   - dial.go: which addresses may be reached
 package notify
 
 import (

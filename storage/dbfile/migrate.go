@@ -1,5 +1,14 @@
-// Package dbfile keeps the file of a database: it migrates, backs up, restores
-// and locks it, checks its integrity and the disk that it is on.
+// Package dbfile keeps the file of a database: it migrates, backs up, restores and locks it, checks
+// its integrity and the disk that it is on.
+//
+//   - migrate.go: the schema's version, and migrations
+//   - backup.go and restore.go: copies, each checked before it gets its name
+//   - lock.go: one server at a time, and no restore under a running one
+//   - integrity.go: what SQLite can tell of a damaged file
+//   - space.go: files that can shrink
+//   - place.go and place_linux.go: where the file really is, and file systems on which locks do not
+//     work
+//   - errors.go: errors in words that an operator can act on
 package dbfile
 
 import (

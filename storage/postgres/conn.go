@@ -1,6 +1,15 @@
-// Package postgres knows PostgreSQL, and nothing of what is kept in it: the
-// connections of a writer and of readers, statements that are sent together,
-// and errors by their code.
+// Package postgres knows PostgreSQL, and nothing of what is kept in it: the connections of a writer
+// and of readers, statements that are sent together, and errors by their code.
+//
+//   - config.go: URLs, and whether a server can be used
+//   - conn.go: the writer's connection, which pipelines statements
+//   - pool.go: connections for reading
+//   - row.go: scanning rows from the binary format
+//   - bulk.go: COPY
+//   - migrate.go: migrations, one node at a time
+//   - duty.go: holding an advisory lock while a function runs
+//   - alive_unix.go: whether the server has hung up
+//   - errors.go: what an error code means
 package postgres
 
 import (

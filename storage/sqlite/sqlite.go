@@ -1,6 +1,13 @@
-// Package sqlite knows SQLite, and nothing of what is kept in it: the writer's
-// connection on the engine itself, sessions and pools for reading, the pragmas
-// of all of them, checkpoints, and errors by their code.
+// Package sqlite knows SQLite, and nothing of what is kept in it: the writer's connection on the
+// engine itself, sessions and pools for reading, the pragmas of all of them, checkpoints, and
+// errors by their code.
+//
+//   - sqlite.go: pragmas, and opening files through database/sql
+//   - conn.go and statement.go: the writer's connection, on the C interface; the only unsafe code
+//   - session.go and pool.go: readers with prepared statements
+//   - row.go: scanning rows
+//   - checkpoint.go: checkpoints beside the writer
+//   - errors.go: what an error code means
 package sqlite
 
 import (

@@ -1,10 +1,15 @@
 // Package transfer copies a whole ledger from SQLite to PostgreSQL or back.
 //
-// What is copied lies apart (a file beside the database's place, a schema beside
-// its own) until all of it is there, is the same as what was read, and its books
-// balance. Only then does it take its place, in one step: whoever looks before
-// finds nothing. It comes in pieces, in the order of each table's key, so what is
-// there already says where to go on after an end at any moment.
+// The copy is staged (in a file beside the target's, or in a schema of its own) until all of it is
+// there, is the same as what was read, and verifies. Only then does it take its place, in one step:
+// until then the target looks empty. Rows are copied in chunks, in the order of each table's key,
+// so an interrupted copy goes on after the last row that is there.
+//
+//   - transfer.go: the copy from beginning to end
+//   - ledger.go: a side of it, of either engine
+//   - tables.go: which tables and columns are copied
+//   - read.go: reading in chunks, and digests to compare
+//   - to_sqlite.go and to_postgres.go: staging, and moving into place
 package transfer
 
 import (

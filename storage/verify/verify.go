@@ -1,5 +1,13 @@
-// Package verify proves the counters of a database from its ledger: it recomputes
-// every counter and rollup, compares them, and can set right what differs.
+// Package verify proves the counters of a database from its ledger: it recomputes every counter and
+// rollup, compares them, and can set right what differs.
+//
+// It repeats in SQL what package storage computes in Go, and shares no code with it on purpose: a
+// mistake in one of them shows as a difference.
+//
+//   - verify.go: a verification of a file or a PostgreSQL database, and its report
+//   - ledger.go: the counters, each with the query that recomputes it
+//   - compare.go: comparing them table by table, and repairing
+//   - invariants.go, reviews.go and outbox.go: conditions between rows that no counter expresses
 package verify
 
 import (
