@@ -97,6 +97,10 @@ hook-bench: ## how long a coding agent waits for its hook: a thousand, p99 30 ms
 soak: ## 30 minutes of mixed load, backups and verifications; fails if memory, goroutines, files or the WAL grow
 	cd bench && go run . -soak 30m
 
+.PHONY: bench-policies
+bench-policies: ## what policies cost a decision, a backtest of a million steps, notifications a second, and how soon an approval is heard (5 minutes)
+	cd bench && go run . -policies
+
 .PHONY: bench-crowd
 bench-crowd: ## memory and speed with a million users and 100,000 open runs (5 minutes)
 	cd bench && go run . -crowd

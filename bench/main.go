@@ -32,15 +32,16 @@ import (
 
 // options are what the flags say.
 type options struct {
-	growth bool
-	crowd  bool
-	slow   bool
-	soak   time.Duration
-	rounds int
-	window time.Duration // measured, of each contender in each round
-	only   []string
-	json   string
-	steps  []int64 // sizes of the file, for growth
+	growth   bool
+	crowd    bool
+	slow     bool
+	policies bool
+	soak     time.Duration
+	rounds   int
+	window   time.Duration // measured, of each contender in each round
+	only     []string
+	json     string
+	steps    []int64 // sizes of the file, for growth
 }
 
 // main runs what the flags choose.
@@ -68,6 +69,7 @@ func parse(args []string) (o options, err error) {
 	f.BoolVar(&o.growth, "growth", false, "measure how figures change with the size of the file")
 	f.BoolVar(&o.crowd, "crowd", false, "measure a million users and 100,000 open runs")
 	f.BoolVar(&o.slow, "slow", false, "measure what slow clients do to others")
+	f.BoolVar(&o.policies, "policies", false, "measure policies, reviews and notifications")
 	f.DurationVar(&o.soak, "soak", 0, "keep a server busy for so long, and fail if it grows")
 	f.IntVar(&o.rounds, "rounds", 5, "how often each contender is measured")
 	seconds := f.Float64("seconds", 2.5, "how long each is measured in each round")
@@ -124,6 +126,9 @@ func run(ctx context.Context, o options) error {
 	}
 	if o.slow {
 		return runSlow(ctx, w, o)
+	}
+	if o.policies {
+		return runPolicies(ctx, w, o)
 	}
 	return runRounds(ctx, w, o)
 }
