@@ -47,7 +47,11 @@ func (s *Store) CreateAccount(ctx context.Context, in NewAccount) (a Account, w 
 	if in.WorkspaceName == "" {
 		in.WorkspaceName = "My workspace"
 	}
-	err = s.configure(ctx, func(tx *Tx) (auditEvent, error) {
+	scope := noWorkspace
+	if in.First {
+		scope = wholeDatabase // so that there is only one
+	}
+	err = s.configure(ctx, scope, func(tx *Tx) (auditEvent, error) {
 		plan, err := plans.ByID(in.Plan)
 		if err != nil {
 			return auditEvent{}, err
@@ -72,6 +76,7 @@ func (s *Store) CreateAccount(ctx context.Context, in NewAccount) (a Account, w 
 			return auditEvent{}, err
 		}
 		a.Workspace = w.ID
+		tx.scope = w.key // of which nobody else can know yet
 		if in.Address != "" {
 			if err := rememberAddress(tx, a.ID, in.Address); err != nil {
 				return auditEvent{}, err
@@ -167,7 +172,14 @@ func scanAccount(tx *Tx, query string, arg any) (a Account, err error) {
 // which ends every earlier token. ErrBadPassword when the hash that the caller
 // verified is no longer the one stored.
 func (s *Store) ChangePassword(ctx context.Context, account uuid.UUID, verified, replacement string) (version int64, err error) {
-	err = s.configure(ctx, func(tx *Tx) (auditEvent, error) {
+	ws, err := s.workspaceOf(ctx, account)
+	if errors.Is(err, ErrNotFound) {
+		err = ErrBadPassword
+	}
+	if err != nil {
+		return 0, err
+	}
+	err = s.configure(ctx, ws, func(tx *Tx) (auditEvent, error) {
 		var accountID int64
 		var event auditEvent
 		err := tx.get(`UPDATE accounts SET password_hash = $3, token_version = token_version + 1
@@ -211,7 +223,11 @@ func (s *Store) TokenCredential(ctx context.Context, account, workspace uuid.UUI
 // EndSession ends one session of an account, for the very next request. It is
 // remembered until its token expires.
 func (s *Store) EndSession(ctx context.Context, account uuid.UUID, session auth.SessionID, expires time.Time) error {
-	return s.configure(ctx, func(tx *Tx) (auditEvent, error) {
+	ws, err := s.workspaceOf(ctx, account)
+	if err != nil {
+		return err
+	}
+	return s.configure(ctx, ws, func(tx *Tx) (auditEvent, error) {
 		event, accountID, err := sessionEvent(tx, account, ActionSignOut)
 		if err != nil {
 			return event, err
@@ -224,7 +240,11 @@ func (s *Store) EndSession(ctx context.Context, account uuid.UUID, session auth.
 
 // EndAllSessions ends every session of an account, for the very next request.
 func (s *Store) EndAllSessions(ctx context.Context, account uuid.UUID) error {
-	return s.configure(ctx, func(tx *Tx) (auditEvent, error) {
+	ws, err := s.workspaceOf(ctx, account)
+	if err != nil {
+		return err
+	}
+	return s.configure(ctx, ws, func(tx *Tx) (auditEvent, error) {
 		event, accountID, err := sessionEvent(tx, account, ActionSignOutEverywhere)
 		if err != nil {
 			return event, err
@@ -236,7 +256,11 @@ func (s *Store) EndAllSessions(ctx context.Context, account uuid.UUID) error {
 // SetPassword replaces an account's password hash, whatever it was, and ends
 // all its sessions.
 func (s *Store) SetPassword(ctx context.Context, account uuid.UUID, hash string) error {
-	return s.configure(ctx, func(tx *Tx) (auditEvent, error) {
+	ws, err := s.workspaceOf(ctx, account)
+	if err != nil {
+		return err
+	}
+	return s.configure(ctx, ws, func(tx *Tx) (auditEvent, error) {
 		event, accountID, err := sessionEvent(tx, account, ActionSetPassword)
 		if err != nil {
 			return event, err
@@ -244,6 +268,15 @@ func (s *Store) SetPassword(ctx context.Context, account uuid.UUID, hash string)
 		return event, tx.execOne(`UPDATE accounts SET password_hash = $2, token_version = token_version + 1 WHERE id = $1`,
 			accountID, hash)
 	})
+}
+
+// workspaceOf finds an account's workspace, of which there is never another one.
+func (s *Store) workspaceOf(ctx context.Context, account uuid.UUID) (ws WorkspaceKey, err error) {
+	err = s.read(ctx, func(tx *Tx) error {
+		return tx.get(`SELECT w.id FROM workspaces w JOIN accounts a ON a.id = w.account_id WHERE a.uuid = $1`,
+			[]any{account[:]}, &ws)
+	})
+	return ws, err
 }
 
 // sessionEvent prepares the audit event of a change that ends sessions.
@@ -261,7 +294,7 @@ func sessionEvent(tx *Tx, account uuid.UUID, action Action) (event auditEvent, a
 // day later, so that a clock that is set back revives none.
 func (s *Store) expireSessions(ctx context.Context) error {
 	for more := true; more; {
-		err := s.runUpkeep(ctx, modeSQL, func(tx *Tx) (bool, error) {
+		err := s.runUpkeep(ctx, noWorkspace, modeAside, func(tx *Tx) (bool, error) {
 			n, err := tx.exec(`DELETE FROM ended_sessions WHERE session IN
 				(SELECT session FROM ended_sessions WHERE expires_at < $1 LIMIT $2)`,
 				tx.now.AddDate(0, 0, -1).UnixMilli(), upkeepChunk)
@@ -291,7 +324,14 @@ func (s *Store) SignedIn(ctx context.Context, account Account, address string, o
 	if ok {
 		actor, action = Actor{Kind: ActorAccount, Name: account.Email, Address: actor.Address}, ActionSignIn
 	}
-	return s.write(ctx, modeCached, func(tx *Tx) error {
+	ws, err := s.workspaceOf(ctx, account.ID)
+	if account.ID == uuid.Nil && errors.Is(err, ErrNotFound) {
+		ws, err = noWorkspace, nil
+	}
+	if err != nil {
+		return err
+	}
+	return s.writeIn(ctx, ws, modeCached, func(tx *Tx) error {
 		if account.ID == uuid.Nil {
 			return writeProbe(tx)
 		}
@@ -306,20 +346,18 @@ func (s *Store) SignedIn(ctx context.Context, account Account, address string, o
 
 // ChangePasswordFailed records that somebody who is signed in did not know the password.
 func (s *Store) ChangePasswordFailed(ctx context.Context, account Account) error {
-	return s.write(ctx, modeCached, func(tx *Tx) error {
+	ws, err := s.workspaceOf(ctx, account.ID)
+	if err != nil {
+		return err
+	}
+	return s.writeIn(ctx, ws, modeCached, func(tx *Tx) error {
 		return recordAccountEvent(tx, actorOf(ctx), account, ActionChangePasswordFailed)
 	})
 }
 
 // recordAccountEvent writes an entry about an account itself.
 func recordAccountEvent(tx *Tx, actor Actor, account Account, action Action) error {
-	var ws WorkspaceKey
-	err := tx.get(`SELECT w.id FROM workspaces w JOIN accounts a ON a.id = w.account_id WHERE a.uuid = $1`,
-		[]any{account.ID[:]}, &ws)
-	if err != nil {
-		return err
-	}
-	return recordAudit(tx, actor, auditEvent{ws: ws, action: action, target: account.Email, always: true})
+	return recordAudit(tx, actor, auditEvent{ws: tx.scope, action: action, target: account.Email, always: true})
 }
 
 // rememberAddress keeps the latest addresses of an account.

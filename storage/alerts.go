@@ -194,7 +194,7 @@ func (s *Store) CheckAlerts(ctx context.Context) error {
 	for _, key := range workspaces {
 		r, err := s.readRates(ctx, key)
 		if err == nil {
-			err = s.runUpkeep(ctx, modeCached, func(tx *Tx) (bool, error) { return false, checkAlerts(tx, key, r) })
+			err = s.runUpkeep(ctx, key, modeCached, func(tx *Tx) (bool, error) { return false, checkAlerts(tx, key, r) })
 		}
 		if err == nil {
 			err = s.checkUserBudgets(ctx, key)
@@ -212,14 +212,11 @@ func (s *Store) CheckAlerts(ctx context.Context) error {
 // checkUserBudgets is checkWorkspaceBudget for those of users.
 func (s *Store) checkUserBudgets(ctx context.Context, ws WorkspaceKey) error {
 	users, err := s.overForUsers(ctx, ws)
-	for err == nil && len(users) > 0 {
-		err = s.runUpkeep(ctx, modeCached, func(tx *Tx) (bool, error) {
-			user := users[0]
-			users = users[1:]
-			return len(users) > 0, tx.checkUserBudget(ws, user)
-		})
+	if err != nil {
+		return err
 	}
-	return err
+	of := func(int64) WorkspaceKey { return ws }
+	return runUpkeepEach(ctx, s, modeCached, users, of, func(tx *Tx, user int64) error { return tx.checkUserBudget(ws, user) })
 }
 
 // alertedWorkspaces lists those with an endpoint or an alert.

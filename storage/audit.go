@@ -120,13 +120,13 @@ type auditEvent struct {
 	always bool // record it even if no attribute differs
 }
 
-// configure is write for a change of configuration. The audit entry is written
-// in the same transaction, so that neither exists without the other. A call
-// that changes nothing leaves no entry. fn may change rows of its event's
-// workspace only, because only that workspace's cached rows are invalidated.
-func (s *Store) configure(ctx context.Context, fn func(*Tx) (auditEvent, error)) error {
+// configure is write for a change of a workspace's configuration. The audit entry
+// is written in the same transaction, so that neither exists without the other. A
+// call that changes nothing leaves no entry. fn may change rows of this workspace
+// only, because only its cached rows are invalidated.
+func (s *Store) configure(ctx context.Context, ws WorkspaceKey, fn func(*Tx) (auditEvent, error)) error {
 	actor := actorOf(ctx)
-	return s.write(ctx, modeSQL, func(tx *Tx) error {
+	return s.writeIn(ctx, ws, modeSQL, func(tx *Tx) error {
 		event, err := fn(tx)
 		if err != nil {
 			return err

@@ -184,7 +184,7 @@ func (s *Store) FoldMinutes(ctx context.Context) (folded int, err error) {
 	})
 	for _, ws := range due {
 		if err == nil {
-			err = s.runUpkeep(ctx, modeSQL, func(tx *Tx) (bool, error) { return false, foldMinutes(tx, ws) })
+			err = s.runUpkeep(ctx, ws, modeSQL, func(tx *Tx) (bool, error) { return false, foldMinutes(tx, ws) })
 		}
 		if err == nil {
 			folded++

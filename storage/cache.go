@@ -33,6 +33,7 @@ type cache struct {
 	known           int64                         // version of the database that valid rows were read under
 	knownOf         *lru.LRU[WorkspaceKey, int64] // and of workspaces, where the engine knows them
 	today           int64                         // day of the latest job
+	wrote           bool                          // the job has written something
 	dirty           []cacheRow
 
 	segment      int64 // the one being filled; 0 before the first step
@@ -166,6 +167,7 @@ func (c *cache) startDay(tx *Tx) error {
 
 // markDirty has the next flush write a row.
 func (c *cache) markDirty(r cacheRow) {
+	c.wrote = true
 	if e := r.entry(); !e.dirty {
 		e.dirty = true
 		c.dirty = append(c.dirty, r)

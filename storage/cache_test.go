@@ -23,7 +23,18 @@ func (w *world) mustRememberTheTruth() {
 	w.t.Helper()
 	var wrong []string
 	believed := 0
-	err := w.write(context.Background(), modeSQL, func(tx *Tx) error {
+	ctx := context.Background()
+	var all []WorkspaceKey
+	w.must(w.read(ctx, func(tx *Tx) error {
+		return tx.each(`SELECT id FROM workspaces`, nil, func(rows scanner) error {
+			var ws WorkspaceKey
+			err := rows.Scan(&ws)
+			all = append(all, ws)
+			return err
+		})
+	}))
+	// Locked one by one, so that what their versions say of them is believed.
+	err := w.Store.submit(&job{ctx: ctx, scope: noWorkspace, locks: all, mode: modeSQL, done: make(chan error, 1), fn: func(tx *Tx) error {
 		m := tx.cache
 		return errors.Join(
 			compare(tx, m.workspaces, &wrong, &believed), compare(tx, m.users, &wrong, &believed),
@@ -32,7 +43,7 @@ func (w *world) mustRememberTheTruth() {
 			compare(tx, m.days, &wrong, &believed), compare(tx, m.userDays, &wrong, &believed),
 			compare(tx, m.modelDays, &wrong, &believed), compare(tx, m.tagDays, &wrong, &believed),
 			compare(tx, m.points, &wrong, &believed), compare(tx, m.keys, &wrong, &believed), compare(tx, m.keyDays, &wrong, &believed))
-	})
+	}})
 	if err != nil || len(wrong) > 0 {
 		w.t.Errorf("of %d rows in the cache %d are wrong: %.2000v, %v", believed, len(wrong), wrong[:min(2, len(wrong))], err)
 	}
@@ -48,6 +59,7 @@ func compare[K rowKey, R cacheRow](tx *Tx, t *table[K, R], wrong *[]string, beli
 			continue
 		}
 		*believed++
+		tx.scope = key.workspace()
 		stored, err := t.load(tx, key)
 		if err != nil {
 			return fmt.Errorf("%T %v: %w", c, key, err)

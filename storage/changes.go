@@ -350,7 +350,8 @@ func (s *Store) beginSweep(ctx context.Context) (part indexSweep, err error) {
 		if err != nil {
 			return err
 		}
-		return tx.execOne(`UPDATE ledger_version SET version = version + 1`)
+		tx.cache.wrote = true // which leaves another version of the whole database
+		return nil
 	})
 	if part.toSegment < part.fromSegment { // all have expired meanwhile
 		part.fromSegment = 0
@@ -393,78 +394,47 @@ func (s *Store) sweptTo(ctx context.Context, update string, to int64) error {
 
 // sweepTitles indexes the words of runs that have none in the index.
 func (s *Store) sweepTitles(ctx context.Context, from, to int64) (late int, err error) {
-	var missing []int64
+	var missing []indexedRun
 	err = s.read(ctx, func(tx *Tx) error {
-		return tx.each(`SELECT r.id FROM runs r WHERE r.id > $1 AND r.id <= $2
+		return tx.each(`SELECT r.workspace_id, r.id FROM runs r WHERE r.id > $1 AND r.id <= $2
 			AND NOT EXISTS (SELECT 1 FROM run_terms t WHERE t.run_id = r.id AND t.kind = $3) ORDER BY r.id`,
 			[]any{from, to, int64(termWord)}, func(rows scanner) error {
-				var id int64
-				err := rows.Scan(&id)
-				missing = append(missing, id)
+				var r indexedRun
+				err := rows.Scan(&r.ws, &r.id)
+				missing = append(missing, r)
 				return err
 			})
 	})
-	if err != nil {
-		return 0, err
-	}
-	return len(missing), s.indexLate(ctx, len(missing), func(tx *Tx, i int) error {
-		var title, user string
-		err := tx.get(`SELECT coalesce(r.title, ''), u.external_id FROM runs r JOIN users u ON u.id = r.user_id
-			WHERE r.id = $1`, []any{missing[i]}, &title, &user)
-		if err != nil {
-			return ignoreNotFound(err)
+	for part := range slices.Chunk(missing, indexedAtOnce) {
+		if err == nil {
+			of := func(r indexedRun) WorkspaceKey { return r.ws }
+			err = writeIndex(ctx, s, part, of, func(tx *Tx) error { return addTitles(tx, part) })
 		}
-		return addWords(tx, missing[i], title, user)
-	})
+	}
+	return len(missing), err
 }
 
 // sweepSegments indexes the models and tools of steps that are not in the index.
 func (s *Store) sweepSegments(ctx context.Context, from, to int64) (late int, err error) {
-	type missingTerm struct {
-		run  int64
-		kind termKind
-		term string
-	}
-	var missing []missingTerm
+	var missing []runTerm
 	err = s.read(ctx, func(tx *Tx) error {
 		return tx.each(`WITH terms AS (SELECT DISTINCT s.run_id, $3 + 0 AS kind, m.name AS term FROM steps s
 				JOIN models m ON m.id = s.model_id WHERE s.segment > $1 AND s.segment <= $2
 				UNION SELECT DISTINCT run_id, $4 + 0, tool_name FROM steps
 				WHERE segment > $1 AND segment <= $2 AND tool_name IS NOT NULL)
-			SELECT run_id, kind, term FROM terms n WHERE NOT EXISTS
+			SELECT r.workspace_id, n.run_id, n.kind, n.term FROM terms n JOIN runs r ON r.id = n.run_id WHERE NOT EXISTS
 				(SELECT 1 FROM run_terms t WHERE t.run_id = n.run_id AND t.kind = n.kind AND t.term = n.term)`,
 			[]any{from, to, int64(termModel), int64(termTool)}, func(rows scanner) error {
-				var m missingTerm
-				err := rows.Scan(&m.run, &m.kind, &m.term)
+				var m runTerm
+				err := rows.Scan(&m.ws, &m.runID, &m.kind, &m.term)
 				missing = append(missing, m)
 				return err
 			})
 	})
-	if err != nil {
-		return 0, err
+	if err == nil {
+		err = s.addTerms(ctx, missing)
 	}
-	return len(missing), s.indexLate(ctx, len(missing), func(tx *Tx, i int) error {
-		return addTerm(tx, missing[i].run, missing[i].kind, missing[i].term)
-	})
-}
-
-// indexLate indexes some things, a few in each write. Nobody else writes meanwhile,
-// so no erasure can come between.
-func (s *Store) indexLate(ctx context.Context, n int, add func(tx *Tx, i int) error) error {
-	for i := 0; i < n; {
-		err := s.write(ctx, modeCached, func(tx *Tx) error {
-			for most := i + indexedAtOnce; i < min(most, n); i++ {
-				if err := add(tx, i); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+	return len(missing), err
 }
 
 // limitIndexPosition has the index go on where new runs and steps begin, when the

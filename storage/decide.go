@@ -438,26 +438,27 @@ const limitDays = 400
 
 // expireLimits deletes counters of windows that are long over.
 func (s *Store) expireLimits(ctx context.Context) error {
-	var ids []int64
+	var all []idKey
 	err := s.read(ctx, func(tx *Tx) error {
-		return tx.each(`SELECT id FROM policies`, nil, func(rows scanner) error {
-			var id int64
-			err := rows.Scan(&id)
-			ids = append(ids, id)
+		return tx.each(`SELECT workspace_id, id FROM policies`, nil, func(rows scanner) error {
+			var p idKey
+			err := rows.Scan(&p.ws, &p.id)
+			all = append(all, p)
 			return err
 		})
 	})
-	for len(ids) > 0 && err == nil {
-		err = s.runUpkeep(ctx, modeSQL, func(tx *Tx) (bool, error) {
-			n, err := tx.exec(`DELETE FROM policy_counters WHERE (workspace_id, policy_id, counts_from, scope, slice) IN
+	for len(all) > 0 && err == nil {
+		var n int64
+		err = s.runUpkeep(ctx, all[0].ws, modeSQL, func(tx *Tx) (more bool, err error) {
+			n, err = tx.exec(`DELETE FROM policy_counters WHERE (workspace_id, policy_id, counts_from, scope, slice) IN
 				(SELECT workspace_id, policy_id, counts_from, scope, slice FROM policy_counters
 				WHERE policy_id = $1 AND slice > 0 AND slice < $2 LIMIT $3)`,
-				ids[0], tx.now.AddDate(0, 0, -limitDays).UnixMilli(), upkeepChunk)
-			if n < upkeepChunk {
-				ids = ids[1:]
-			}
-			return len(ids) > 0, err
+				all[0].id, tx.now.AddDate(0, 0, -limitDays).UnixMilli(), upkeepChunk)
+			return n == upkeepChunk, err
 		})
+		if n < upkeepChunk {
+			all = all[1:]
+		}
 	}
 	return err
 }

@@ -172,7 +172,7 @@ type NewEndpoint struct {
 // that of a webhook, and is never shown again. ErrTooManyEndpoints when there
 // are MaxEndpoints.
 func (s *Store) CreateEndpoint(ctx context.Context, ws WorkspaceKey, in NewEndpoint) (e Endpoint, secret string, err error) {
-	err = s.configure(ctx, func(tx *Tx) (auditEvent, error) {
+	err = s.configure(ctx, ws, func(tx *Tx) (auditEvent, error) {
 		var n int64
 		err := tx.get(`SELECT count(*) FROM endpoints WHERE workspace_id = $1`, []any{ws}, &n)
 		if err != nil {
@@ -231,7 +231,7 @@ type EndpointChange struct {
 
 // UpdateEndpoint changes an endpoint, for what happens from now on.
 func (s *Store) UpdateEndpoint(ctx context.Context, ws WorkspaceKey, id uuid.UUID, c EndpointChange) (e Endpoint, err error) {
-	err = s.configure(ctx, func(tx *Tx) (auditEvent, error) {
+	err = s.configure(ctx, ws, func(tx *Tx) (auditEvent, error) {
 		event := auditEvent{ws: ws, action: ActionUpdateEndpoint, target: id.String()}
 		if e, err = s.endpoint(tx, ws, id); err != nil {
 			return event, err
@@ -273,7 +273,7 @@ func (s *Store) UpdateEndpoint(ctx context.Context, ws WorkspaceKey, id uuid.UUI
 func (s *Store) RollEndpointSecret(
 	ctx context.Context, ws WorkspaceKey, id uuid.UUID, overlap time.Duration,
 ) (e Endpoint, secret string, err error) {
-	err = s.configure(ctx, func(tx *Tx) (auditEvent, error) {
+	err = s.configure(ctx, ws, func(tx *Tx) (auditEvent, error) {
 		event := auditEvent{ws: ws, action: ActionRollEndpointSecret, target: id.String(), always: true}
 		if e, err = s.endpoint(tx, ws, id); err != nil {
 			return event, err
@@ -300,7 +300,7 @@ func (s *Store) RollEndpointSecret(
 // DeleteEndpoint deletes an endpoint with its deliveries: nothing is sent to it
 // any more.
 func (s *Store) DeleteEndpoint(ctx context.Context, ws WorkspaceKey, id uuid.UUID) (e Endpoint, err error) {
-	err = s.configure(ctx, func(tx *Tx) (auditEvent, error) {
+	err = s.configure(ctx, ws, func(tx *Tx) (auditEvent, error) {
 		event := auditEvent{ws: ws, action: ActionDeleteEndpoint, target: id.String()}
 		if e, err = s.endpoint(tx, ws, id); err != nil {
 			return event, err
@@ -320,7 +320,7 @@ func (s *Store) DeleteEndpoint(ctx context.Context, ws WorkspaceKey, id uuid.UUI
 // in chunks. Expire does it again for one that a crash has left.
 func (s *Store) deleteDeliveries(ctx context.Context, key EndpointKey) error {
 	for more := true; more; {
-		err := s.runUpkeep(ctx, modeCached, func(tx *Tx) (bool, error) {
+		err := s.runUpkeep(ctx, noWorkspace, modeAside, func(tx *Tx) (bool, error) {
 			n, err := tx.exec(`DELETE FROM deliveries WHERE id IN (SELECT id FROM deliveries WHERE endpoint_id = $1 LIMIT $2)`,
 				key, upkeepChunk)
 			if err != nil || n > 0 {

@@ -8,10 +8,7 @@ import (
 	"io/fs"
 	"runtime"
 	"slices"
-	"sync/atomic"
 	"time"
-
-	"github.com/google/uuid"
 
 	"github.com/pikarc/server/auth"
 	"github.com/pikarc/server/storage/dbfile"
@@ -28,32 +25,20 @@ import (
 // under which it was read is the one that is found, on however many nodes.
 type postgresEngine struct {
 	config postgres.Config
-	writer *postgres.Conn
+	writer *postgres.Writer
 	pools  [2]*postgres.Pool
 
-	id    uuid.UUID // of this writer
-	batch int64     // the latest
-
-	workspaces []int64 // that the batch has locked, in order
-	exclusive  bool    // it has locked all of them
+	workspaces []int64 // that the batch has locked
+	changed    []int64
+	listed     []postgres.Version
 	found      versions
 
-	patience time.Duration // within which the outcome of a COMMIT is found out
-
-	machine func() time.Time // this machine's clock
-	offset  atomic.Int64     // of the database's clock from it, in nanoseconds
+	options postgres.WriterOptions
 }
-
-// ledgerLock is the advisory lock of the database that batches share, and that
-// those for the whole database have alone.
-const ledgerLock int64 = 0x50696b617263 // "Pikarc"
-
-// serverMicros is the server's time, in microseconds.
-const serverMicros = `CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)`
 
 // openPostgres opens a database whose schema is current, which version returns.
 func openPostgres(ctx context.Context, config postgres.Config, opts Options) (e *postgresEngine, version int64, err error) {
-	opened := &postgresEngine{config: config, id: uuid.New(), machine: opts.machine, patience: opts.AnswerTimeout / 2}
+	opened := &postgresEngine{config: config, options: postgres.WriterOptions{Machine: opts.machine, Patience: opts.AnswerTimeout / 2}}
 	if version, err = opened.connect(ctx, opts.Migrations, opts.Secret); err != nil {
 		return nil, 0, errors.Join(opened.classify(err), opened.close())
 	}
@@ -61,13 +46,10 @@ func openPostgres(ctx context.Context, config postgres.Config, opts Options) (e 
 }
 
 func (e *postgresEngine) connect(ctx context.Context, migrations fs.FS, secret auth.Secret) (version int64, err error) {
-	if e.writer, err = postgres.Connect(ctx, e.config); err != nil {
+	if e.writer, err = postgres.ConnectWriter(ctx, e.config, e.options); err != nil {
 		return 0, err
 	}
-	if err := postgres.Check(ctx, e.writer); err != nil {
-		return 0, err
-	}
-	current, err := postgres.SchemaVersion(ctx, e.writer)
+	current, err := postgres.SchemaVersion(ctx, e.writer.Conn)
 	if err != nil {
 		return 0, err
 	}
@@ -79,13 +61,9 @@ func (e *postgresEngine) connect(ctx context.Context, migrations fs.FS, secret a
 		err = e.claim(ctx, secret)
 	}
 	if err == nil {
-		err = e.writer.Query(ctx, `SELECT 0, 0, `+serverMicros, nil, e.readVersion(e.machine()))
+		err = e.writer.Prepare(ctx)
 	}
 	if err != nil {
-		return 0, err
-	}
-	const keep = 7 * 24 * time.Hour // longer than any process asks what became of a batch
-	if _, err = e.writer.Exec(ctx, `DELETE FROM writers WHERE opened_at < $1`, []any{e.now().Add(-keep).UnixMilli()}); err != nil {
 		return 0, err
 	}
 	e.pools[forLists] = postgres.NewPool(e.config, max(4, 2*runtime.GOMAXPROCS(0)))
@@ -210,7 +188,7 @@ func (e *postgresEngine) close() error {
 
 // now is the database's time: there is one clock for all nodes.
 func (e *postgresEngine) now() time.Time {
-	return e.machine().Add(time.Duration(e.offset.Load()))
+	return e.options.Machine().Add(e.writer.Offset())
 }
 
 func (e *postgresEngine) conn() conn         { return e.writer }
@@ -218,60 +196,40 @@ func (e *postgresEngine) pipeline() pipeline { return e.writer }
 
 // begin costs one round trip.
 func (e *postgresEngine) begin(scopes []WorkspaceKey) (versions, error) {
-	ctx := context.Background()
-	e.workspaces, e.exclusive = e.workspaces[:0], false
-	for _, ws := range scopes {
-		switch ws {
-		case wholeDatabase:
-			e.exclusive = true
-		case noWorkspace:
-		default:
-			e.workspaces = append(e.workspaces, int64(ws))
-		}
-	}
-	slices.Sort(e.workspaces)
-	e.workspaces = slices.Compact(e.workspaces)
-	lock := `SELECT pg_advisory_xact_lock_shared($1)`
-	if e.exclusive {
-		lock, e.workspaces = `SELECT pg_advisory_xact_lock($1)`, e.workspaces[:0]
-	}
-	if !e.writer.Alive() {
-		if err := e.reopen(ctx); err != nil {
-			return versions{}, errors.Join(ErrUnavailable, err)
-		}
-	}
-	e.batch++
-	e.found = versions{everything: e.exclusive, of: e.found.of[:0]}
-	asked := e.machine()
-	err := errors.Join(
-		e.writer.Queue("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE", nil, false),
-		e.writer.Queue(lock, []any{ledgerLock}, false),
-		e.writer.Query(ctx, `WITH locked AS MATERIALIZED
-				(SELECT id, version FROM workspaces WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE)
-			SELECT id, version, 0 FROM locked
-			UNION ALL SELECT 0, version, `+serverMicros+` FROM ledger_version`,
-			[]any{e.workspaces}, e.readVersion(asked)))
+	alone := slices.Contains(scopes, wholeDatabase)
+	e.workspaces = workspaceIDs(e.workspaces[:0], scopes)
+	var err error
+	e.listed, err = e.writer.Begin(context.Background(), e.workspaces, alone, e.listed[:0])
 	if err != nil {
-		return versions{}, errors.Join(ErrUnavailable, fmt.Errorf("begin: %w", err), e.rollback())
+		return versions{}, errors.Join(ErrUnavailable, err)
 	}
+	e.found = versionsOf(e.listed, e.found.of[:0])
+	e.found.everything = alone
 	return e.found, nil
 }
 
-// readVersion reads a workspace with its version, or 0 with the database's and its time.
-func (e *postgresEngine) readVersion(asked time.Time) func(scanner) error {
-	return func(row scanner) error {
-		var v workspaceVersion
-		var micros int64
-		err := row.Scan(&v.ws, &v.version, &micros)
-		if v.ws != wholeDatabase {
-			e.found.of = append(e.found.of, v)
-			return err
+// workspaceIDs lists the ids of some scopes in order, each once.
+func workspaceIDs(ids []int64, scopes []WorkspaceKey) []int64 {
+	for _, ws := range scopes {
+		if ws != noWorkspace {
+			ids = append(ids, int64(ws))
 		}
-		e.found.all = v.version
-		half := e.machine().Sub(asked) / 2 // it was read somewhere between, and the lock may have taken its time
-		e.offset.Store(int64(time.UnixMicro(micros).Sub(asked.Add(half))))
-		return err
 	}
+	slices.Sort(ids)
+	return slices.Compact(ids)
+}
+
+// versionsOf takes that of the whole database from those of workspaces, which it appends to a list.
+func versionsOf(list []postgres.Version, of []workspaceVersion) (v versions) {
+	for _, read := range list {
+		if read.Workspace == postgres.Everything {
+			v.all = read.Version
+		} else {
+			of = append(of, workspaceVersion{WorkspaceKey(read.Workspace), read.Version})
+		}
+	}
+	v.of = of
+	return v
 }
 
 func (e *postgresEngine) savepoint() error  { e.writer.Savepoint(); return nil }
@@ -279,95 +237,27 @@ func (e *postgresEngine) rollbackTo() error { return e.writer.RollbackTo(context
 func (e *postgresEngine) release() error    { e.writer.Release(); return nil }
 
 // commit sends all that is queued, in one round trip.
-func (e *postgresEngine) commit() (versions, error) {
-	ctx, left := context.Background(), versions{all: e.found.all, of: e.found.of}
-	err := e.writer.Queue(`INSERT INTO writers (id, batch, opened_at) VALUES ($1, $2, $3)
-		ON CONFLICT (id) DO UPDATE SET batch = excluded.batch`, []any{e.id[:], e.batch, e.now().UnixMilli()}, true)
-	if len(e.workspaces) > 0 {
-		err = errors.Join(err, e.writer.Queue(`UPDATE workspaces SET version = version + 1 WHERE id = ANY($1)`, []any{e.workspaces}, false))
-		for i := range left.of {
+func (e *postgresEngine) commit(changed []WorkspaceKey) (versions, error) {
+	e.changed = workspaceIDs(e.changed[:0], changed)
+	if err := e.writer.Commit(context.Background(), e.changed); err != nil {
+		return versions{}, errors.Join(ErrUnavailable, err)
+	}
+	left := e.found
+	for i, w := range left.of {
+		if _, found := slices.BinarySearch(e.changed, int64(w.ws)); found {
 			left.of[i].version++
 		}
 	}
-	if e.exclusive {
-		err = errors.Join(err, e.writer.Queue(`UPDATE ledger_version SET version = version + 1`, nil, true))
+	if slices.Contains(e.changed, postgres.Everything) {
 		left.all++
 	}
-	if err == nil {
-		err = e.writer.Run(context.WithoutCancel(ctx), "COMMIT")
-	}
-	switch {
-	case err == nil:
-		e.writer.Forget()
-		return left, nil
-	case e.writer.Broken():
-		if committed, askErr := e.outcome(ctx); askErr != nil {
-			return versions{}, errors.Join(ErrUnavailable, ErrUnknownOutcome, err, askErr)
-		} else if committed {
-			return left, nil
-		}
-	}
-	return versions{}, errors.Join(ErrUnavailable, errBatchRollback, fmt.Errorf("commit: %w", err), e.rollback())
+	return left, nil
 }
 
-// outcome asks whether the latest batch was committed, after the answer to its
-// COMMIT was lost. While the old connection still works on it, it has the
-// writer's row, so to ask for that with a lock is to wait for it. A COMMIT may
-// also be on its way still: not before the old session has ended is there none.
-func (e *postgresEngine) outcome(ctx context.Context) (committed bool, err error) {
-	const pause = 100 * time.Millisecond
-	ctx, cancel := context.WithTimeout(ctx, e.patience)
-	defer cancel()
-	look := func() (latest int64, err error) {
-		err = e.writer.Query(ctx, `SELECT batch FROM writers WHERE id = $1 FOR UPDATE`, []any{e.id[:]},
-			func(row scanner) error { return row.Scan(&latest) })
-		return latest, err
-	}
-	for old := e.writer.Session(); ; {
-		var latest int64
-		if err = e.reopen(ctx); err == nil {
-			latest, err = look()
-		}
-		if err == nil && latest != e.batch {
-			if err = e.writer.End(ctx, old); err == nil {
-				latest, err = look()
-			}
-		}
-		if err == nil {
-			return latest == e.batch, nil
-		}
-		if sleepErr := dbfile.Sleep(ctx, pause); sleepErr != nil {
-			return false, errors.Join(err, sleepErr)
-		}
-	}
-}
-
-// rollback ends the transaction. A connection on which that fails is given up,
-// and the server ends the transaction with it.
-func (e *postgresEngine) rollback() error {
-	e.writer.Forget()
-	if e.writer.Broken() {
-		return nil
-	}
-	if err := e.writer.Run(context.Background(), "ROLLBACK"); err != nil {
-		return errors.Join(err, e.writer.Close())
-	}
-	return nil
-}
-
-func (e *postgresEngine) reopen(ctx context.Context) error {
-	err := e.writer.Reopen(ctx)
-	if err == nil {
-		err = postgres.Check(ctx, e.writer)
-	}
-	if err != nil { // nothing is written on a connection that was not found to be right
-		return errors.Join(err, e.writer.Close())
-	}
-	return nil
-}
+func (e *postgresEngine) rollback() error { return e.writer.Rollback() }
 
 // dutyLock is the advisory lock of the node that does the upkeep.
-const dutyLock = ledgerLock + 1
+const dutyLock = postgres.LedgerLock + 1
 
 func (e *postgresEngine) onDuty(ctx context.Context, fn func(context.Context), lost func(error)) {
 	postgres.WhileLocked(ctx, e.config, dutyLock, fn, lost)
@@ -378,22 +268,18 @@ func (e *postgresEngine) versions(ctx context.Context, of []WorkspaceKey) (found
 	for i, ws := range of {
 		ids[i] = int64(ws)
 	}
+	var list []postgres.Version
 	err = e.read(ctx, forLists, func(c conn) error {
+		list = nil
 		return c.Query(ctx, `SELECT id, version FROM workspaces WHERE id = ANY($1)
 			UNION ALL SELECT 0, version FROM ledger_version`, []any{ids}, func(row scanner) error {
-			var v workspaceVersion
-			if err := row.Scan(&v.ws, &v.version); err != nil {
-				return err
-			}
-			if v.ws == wholeDatabase {
-				found.all = v.version
-			} else {
-				found.of = append(found.of, v)
-			}
-			return nil
+			var v postgres.Version
+			err := row.Scan(&v.Workspace, &v.Version)
+			list = append(list, v)
+			return err
 		})
 	})
-	return found, e.classify(err)
+	return versionsOf(list, nil), e.classify(err)
 }
 
 func (e *postgresEngine) shared() bool { return true }

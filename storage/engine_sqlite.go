@@ -34,8 +34,9 @@ type engine interface {
 	savepoint() error
 	rollbackTo() error
 	release() error
-	// commit makes the transaction durable, and returns the versions that it leaves.
-	commit() (versions, error)
+	// commit makes the transaction durable, and returns the versions that it
+	// leaves: new ones in the scopes in which rows have changed that may be cached.
+	commit(changed []WorkspaceKey) (versions, error)
 	rollback() error
 	// committed is called after a commit, once its callers have their answers.
 	committed()
@@ -253,7 +254,7 @@ func (e *sqliteEngine) rollbackTo() error { return e.writer.Run("ROLLBACK TO job
 func (e *sqliteEngine) release() error { return e.writer.Run("RELEASE job") }
 
 // commit leaves data_version as it was: one's own commits do not count.
-func (e *sqliteEngine) commit() (versions, error) {
+func (e *sqliteEngine) commit([]WorkspaceKey) (versions, error) {
 	if err := e.writer.Run("COMMIT"); err != nil {
 		return versions{}, e.reopen(fmt.Errorf("commit: %w", err))
 	}

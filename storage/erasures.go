@@ -30,7 +30,7 @@ type Erasure struct {
 // EraseUsers does what is left, and what has failed. RUNNING runs are ended as
 // FAILED. ErrNotFound for a user never seen.
 func (s *Store) EraseUser(ctx context.Context, ws WorkspaceKey, externalID string, wait time.Duration) (e Erasure, err error) {
-	err = s.configure(ctx, func(tx *Tx) (auditEvent, error) {
+	err = s.configure(ctx, ws, func(tx *Tx) (auditEvent, error) {
 		event := auditEvent{ws: ws, action: ActionEraseUser}
 		e.Pseudonym, event.always, err = startErasure(tx, ws, externalID)
 		event.target = e.Pseudonym
@@ -105,7 +105,7 @@ func (s *Store) EraseUsers(ctx context.Context) (finished int, err error) {
 		return 0, err
 	}
 	for _, e := range begun {
-		err := s.write(ctx, modeSQL, func(tx *Tx) error {
+		err := s.writeIn(ctx, e.ws, modeSQL, func(tx *Tx) error {
 			return tx.execOne(`DELETE FROM erasures WHERE workspace_id = $1 AND user_id = $2`, e.ws, e.id)
 		})
 		if err != nil {
@@ -137,14 +137,19 @@ func (s *Store) pendingErasures(ctx context.Context) (begun []pendingErasure, er
 // eraseRuns takes from all runs of a user what was said, the newest run first.
 func (s *Store) eraseRuns(ctx context.Context, e pendingErasure) error {
 	for more := true; more; {
-		err := s.runUpkeep(ctx, modeSQL, func(tx *Tx) (bool, error) {
+		next, latest := e, (*Tx)(nil)
+		err := s.runUpkeep(ctx, e.ws, modeSQL, func(tx *Tx) (bool, error) {
+			if tx != latest { // its batch may be run again
+				next, latest = e, tx
+			}
 			var err error
-			more, err = eraseRunChunk(tx, &e)
+			more, err = eraseRunChunk(tx, &next)
 			return more, err
 		})
 		if err != nil {
 			return err
 		}
+		e = next
 	}
 	return nil
 }
@@ -215,25 +220,19 @@ func (s *Store) eraseFromAudit(ctx context.Context, e pendingErasure) error {
 		if err != nil {
 			return err
 		}
-		for len(entries) > 0 {
-			err := s.runUpkeep(ctx, modeSQL, func(tx *Tx) (bool, error) {
-				if len(entries) == 0 {
-					return false, nil
-				}
-				entry := entries[0]
-				entries = entries[1:]
-				return true, anonymize(tx, e, entry)
-			})
-			if err != nil {
-				return err
-			}
+		of := func(AuditEntry) WorkspaceKey { return e.ws }
+		err = runUpkeepEach(ctx, s, modeAside, entries, of, func(tx *Tx, entry AuditEntry) error {
+			return anonymize(tx, e, entry)
+		})
+		if err != nil {
+			return err
 		}
 		if last == after {
 			break
 		}
 		after = last
 	}
-	return s.write(ctx, modeSQL, func(tx *Tx) error {
+	return s.writeIn(ctx, e.ws, modeSQL, func(tx *Tx) error {
 		return tx.execOne(`UPDATE erasures SET external_id = NULL WHERE workspace_id = $1 AND user_id = $2`, e.ws, e.id)
 	})
 }
@@ -242,7 +241,7 @@ func (s *Store) eraseFromAudit(ctx context.Context, e pendingErasure) error {
 // told, of a user.
 func (s *Store) eraseFromOutbox(ctx context.Context, e pendingErasure) error {
 	for more := true; more; {
-		err := s.runUpkeep(ctx, modeCached, func(tx *Tx) (bool, error) {
+		err := s.runUpkeep(ctx, e.ws, modeAside, func(tx *Tx) (bool, error) {
 			n, err := tx.exec(`DELETE FROM deliveries WHERE id IN
 				(SELECT id FROM deliveries WHERE workspace_id = $1 AND user_id = $2 LIMIT $3)`, e.ws, e.id, upkeepChunk)
 			more = n == upkeepChunk

@@ -279,7 +279,7 @@ func policyName(tx *Tx, ws WorkspaceKey, id int64) (name string, err error) {
 
 // RevokeGrant ends a grant. Revoking it again changes nothing. ErrNotFound when there is none.
 func (s *Store) RevokeGrant(ctx context.Context, ws WorkspaceKey, id uuid.UUID) error {
-	return s.configure(ctx, func(tx *Tx) (auditEvent, error) {
+	return s.configure(ctx, ws, func(tx *Tx) (auditEvent, error) {
 		event := auditEvent{ws: ws, action: ActionRevokeGrant, target: id.String(), before: attributes{"revoked": false}}
 		var revoked sql.NullInt64
 		err := tx.get(`SELECT revoked_at FROM grants WHERE workspace_id = $1 AND uuid = $2`, []any{ws, id[:]}, &revoked)

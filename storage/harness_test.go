@@ -258,7 +258,7 @@ func (w *world) elsewhere(query string, args ...any) {
 	tx, err := w.otherProcess.BeginTx(ctx, nil)
 	w.must(err)
 	if w.url != "" {
-		_, err = tx.ExecContext(ctx, `SELECT pg_advisory_xact_lock($1)`, ledgerLock)
+		_, err = tx.ExecContext(ctx, `SELECT pg_advisory_xact_lock($1)`, postgres.LedgerLock)
 		w.must(err)
 		_, err = tx.ExecContext(ctx, `UPDATE ledger_version SET version = version + 1`)
 		w.must(err)
@@ -395,6 +395,8 @@ func postgresAlone() []string {
 		"TestThePostgresSchemaIsTheOneThatIsWrittenDown",
 		"TestPostgresMakesTheIdsThatSQLiteMakes",
 		"TestABatchIsRunAgainAFewTimesOnly",
+		"TestUpkeepLeavesTheVersionsOfWhatItDoesNotChange",
+		"TestAChangeLeavesAnotherVersionOfItsWorkspaceAlone",
 		"TestAServerThatTakesNoWritesIsUnavailableUntilItDoes",
 	}
 }

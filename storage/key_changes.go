@@ -1,9 +1,11 @@
 package storage
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -46,7 +48,7 @@ func recordKeyChange(tx *Tx, ws WorkspaceKey, ended bool) {
 // CreateKey makes a key beside those that there are. ErrTooManyKeys when
 // MaxKeys are active.
 func (s *Store) CreateKey(ctx context.Context, ws WorkspaceKey, in NewKey) (k APIKey, err error) {
-	err = s.configure(ctx, func(tx *Tx) (auditEvent, error) {
+	err = s.configure(ctx, ws, func(tx *Tx) (auditEvent, error) {
 		if k, err = s.insertKey(tx, ws, in); err != nil {
 			return auditEvent{}, err
 		}
@@ -70,7 +72,7 @@ func limitKeys(tx *Tx, ws WorkspaceKey) error {
 
 // RenameKey gives a key another label, also one that has ended.
 func (s *Store) RenameKey(ctx context.Context, ws WorkspaceKey, id uuid.UUID, label string) (k APIKey, err error) {
-	err = s.configure(ctx, func(tx *Tx) (auditEvent, error) {
+	err = s.configure(ctx, ws, func(tx *Tx) (auditEvent, error) {
 		stored, err := keyByID(tx, ws, id)
 		if err != nil {
 			return auditEvent{}, err
@@ -87,7 +89,7 @@ func (s *Store) RenameKey(ctx context.Context, ws WorkspaceKey, id uuid.UUID, la
 // RevokeKey ends a key, for the very next request; see KeyGrace for what it
 // may still do. One that has ended already stays as it is.
 func (s *Store) RevokeKey(ctx context.Context, ws WorkspaceKey, id uuid.UUID) (k APIKey, err error) {
-	err = s.configure(ctx, func(tx *Tx) (auditEvent, error) {
+	err = s.configure(ctx, ws, func(tx *Tx) (auditEvent, error) {
 		stored, err := keyByID(tx, ws, id)
 		if err != nil {
 			return auditEvent{}, err
@@ -113,7 +115,7 @@ type Rotation struct {
 // RotateKey replaces the workspace's first key. The old one ends for the very
 // next request, or after the overlap; the new one is an agent's.
 func (s *Store) RotateKey(ctx context.Context, ws WorkspaceKey, in Rotation) (k APIKey, err error) {
-	err = s.configure(ctx, func(tx *Tx) (auditEvent, error) {
+	err = s.configure(ctx, ws, func(tx *Tx) (auditEvent, error) {
 		event := auditEvent{ws: ws, action: ActionRotateKey}
 		var id KeyID
 		var prefix, label string
@@ -241,23 +243,21 @@ func (u *keyUse) pending(now time.Time) (list []keyUsed) {
 // it has not come to when it fails is written by the next call.
 func (s *Store) RecordKeyUse(ctx context.Context) (recorded int, err error) {
 	list := s.keyUse.pending(s.now())
-	for recorded < len(list) {
-		done := recorded
-		err := s.runUpkeep(ctx, modeSQL, func(tx *Tx) (bool, error) {
-			if done == len(list) {
-				return false, nil
-			}
-			_, err := tx.exec(`UPDATE api_keys SET last_used_at = $2 WHERE id = $1 AND coalesce(last_used_at, 0) < $2`,
-				list[done].id, list[done].minute*millisPerMinute)
-			done++
-			return err == nil, err
+	// Several nodes write at the same minute: in one order they wait for each other.
+	slices.SortFunc(list, func(a, b keyUsed) int { return cmp.Compare(a.id, b.id) })
+	for part := range slices.Chunk(list, upkeepChunk) {
+		of := func(keyUsed) WorkspaceKey { return noWorkspace }
+		err := runUpkeepEach(ctx, s, modeAside, part, of, func(tx *Tx, k keyUsed) error {
+			return tx.queue(`UPDATE api_keys SET last_used_at = $2 WHERE id = $1 AND coalesce(last_used_at, 0) < $2`,
+				k.id, k.minute*millisPerMinute)
 		})
 		if err != nil {
 			return recorded, fmt.Errorf("record when keys were used: %w", err)
 		}
-		for ; recorded < done; recorded++ {
-			list[recorded].use.written.Store(list[recorded].minute)
+		for _, k := range part {
+			k.use.written.Store(k.minute)
 		}
+		recorded += len(part)
 	}
 	return recorded, nil
 }

@@ -246,7 +246,7 @@ func (s *Store) RecordAttempt(ctx context.Context, e Endpoint, message uuid.UUID
 	default:
 		state = DeliveryPending
 	}
-	return s.writeIn(ctx, e.workspace, modeCached, func(tx *Tx) error {
+	return s.writeIn(ctx, e.workspace, modeAside, func(tx *Tx) error {
 		_, err := tx.exec(`UPDATE deliveries SET state = $3, due_at = $4, attempts = attempts + 1, attempted_at = $5, duration_ms = $6,
 				sent = $7, status = $8, answer = $9, problem = $10 WHERE endpoint_id = $1 AND uuid = $2`,
 			e.key, message[:], int64(state), nullMillis(a.Next), a.At.UnixMilli(), a.Took.Milliseconds(),
@@ -257,7 +257,7 @@ func (s *Store) RecordAttempt(ctx context.Context, e Endpoint, message uuid.UUID
 
 // SwitchOff stops sending to an endpoint, as the server's own decision.
 func (s *Store) SwitchOff(ctx context.Context, e Endpoint, reason OffReason) error {
-	return s.configure(ctx, func(tx *Tx) (auditEvent, error) {
+	return s.configure(ctx, e.workspace, func(tx *Tx) (auditEvent, error) {
 		now, err := s.endpoint(tx, e.workspace, e.ID)
 		if err != nil || !now.On() {
 			return auditEvent{ws: e.workspace}, ignoreNotFound(err)
@@ -273,7 +273,7 @@ func (s *Store) SwitchOff(ctx context.Context, e Endpoint, reason OffReason) err
 // CancelDeliveries cancels what is pending for an endpoint that is switched off.
 func (s *Store) CancelDeliveries(ctx context.Context, key EndpointKey) error {
 	for more := true; more; {
-		err := s.runUpkeep(ctx, modeCached, func(tx *Tx) (bool, error) {
+		err := s.runUpkeep(ctx, noWorkspace, modeAside, func(tx *Tx) (bool, error) {
 			n, err := tx.exec(`UPDATE deliveries SET state = $2, due_at = NULL WHERE id IN (SELECT d.id FROM endpoints e
 				JOIN deliveries d ON d.endpoint_id = e.id WHERE e.id = $1 AND e.off_at IS NOT NULL AND d.due_at IS NOT NULL LIMIT $3)`,
 				key, int64(DeliveryCancelled), upkeepChunk)
@@ -317,12 +317,12 @@ type ServerAlert struct {
 // Alert notifies the operator of a condition of the server: once when it begins, and once when it
 // is over.
 func (s *Store) Alert(ctx context.Context, a ServerAlert) error {
-	return s.write(ctx, modeCached, func(tx *Tx) error {
-		var ws WorkspaceKey
-		err := tx.get(`SELECT id FROM workspaces ORDER BY id LIMIT 1`, nil, &ws)
-		if err != nil {
-			return ignoreNotFound(err)
-		}
+	var ws WorkspaceKey
+	err := s.read(ctx, func(tx *Tx) error { return tx.get(`SELECT id FROM workspaces ORDER BY id LIMIT 1`, nil, &ws) })
+	if err != nil {
+		return ignoreNotFound(err)
+	}
+	return s.writeIn(ctx, ws, modeCached, func(tx *Tx) error {
 		told, err := readAlert(tx, ws, a.Kind, "")
 		if err != nil || a.Firing == (told.day != 0) {
 			return err
@@ -368,14 +368,11 @@ func (s *Store) checkLimits(ctx context.Context, ws WorkspaceKey) error {
 		found, err = limitAlerts(tx, ws)
 		return err
 	})
-	for err == nil && len(found) > 0 {
-		err = s.runUpkeep(ctx, modeCached, func(tx *Tx) (bool, error) {
-			a := found[0]
-			found = found[1:]
-			return len(found) > 0, a.check(tx)
-		})
+	if err != nil {
+		return err
 	}
-	return err
+	of := func(limitAlert) WorkspaceKey { return ws }
+	return runUpkeepEach(ctx, s, modeCached, found, of, func(tx *Tx, a limitAlert) error { return a.check(tx) })
 }
 
 func limitAlerts(tx *Tx, ws WorkspaceKey) (found []limitAlert, err error) {

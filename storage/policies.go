@@ -280,7 +280,7 @@ func (s *Store) SavePolicy(ctx context.Context, ws WorkspaceKey, p policies.Poli
 	if err != nil {
 		return StoredPolicy{}, fmt.Errorf("write policy %q: %w", p.Name, err)
 	}
-	err = s.configure(ctx, func(tx *Tx) (auditEvent, error) {
+	err = s.configure(ctx, ws, func(tx *Tx) (auditEvent, error) {
 		event := auditEvent{ws: ws, action: ActionSetPolicy, target: p.Name}
 		row, err := findPolicy(tx, ws, p.Name)
 		if ignoreNotFound(err) != nil {
@@ -317,7 +317,7 @@ func (s *Store) SavePolicy(ctx context.Context, ws WorkspaceKey, p policies.Poli
 
 // DeletePolicy ends a policy; its versions and denials stay. ErrNotFound when there is none.
 func (s *Store) DeletePolicy(ctx context.Context, ws WorkspaceKey, name string) error {
-	return s.configure(ctx, func(tx *Tx) (auditEvent, error) {
+	return s.configure(ctx, ws, func(tx *Tx) (auditEvent, error) {
 		event := auditEvent{ws: ws, action: ActionDeletePolicy, target: name}
 		row, err := findPolicy(tx, ws, name)
 		if err == nil && row.definition == nil {

@@ -322,9 +322,13 @@ func (d *cachedTagDay) book(tx *Tx, f amounts, runs, blockedRuns int64) {
 	tx.cache.markDirty(d)
 }
 
-// save deletes the row when an erasure has taken all of it.
+// save deletes the row when an erasure has taken all of it. Then there is room for another value.
 func (d *cachedTagDay) save(tx *Tx) error {
 	if d.spend == 0 && d.prompt == 0 && d.completion == 0 && d.runs == 0 && d.blockedRuns == 0 {
+		d.admitted = false
+		if v, ok := tx.cache.tagValues.peek(tx, d.dayKey); ok {
+			v.n--
+		}
 		_, err := tx.exec(`DELETE FROM tag_days WHERE workspace_id = $1 AND day = $2 AND key = $3 AND value = $4`,
 			d.ws, d.day, d.Key, d.Value)
 		return err

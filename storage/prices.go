@@ -73,7 +73,7 @@ func internModel(tx *Tx, ws WorkspaceKey, model *string) (int64, error) {
 
 // SetPrice sets or replaces a model's price, for usage first reported from now on.
 func (s *Store) SetPrice(ctx context.Context, ws WorkspaceKey, in ModelPrice) (out ModelPrice, err error) {
-	err = s.configure(ctx, func(tx *Tx) (auditEvent, error) {
+	err = s.configure(ctx, ws, func(tx *Tx) (auditEvent, error) {
 		event := auditEvent{ws: ws, action: ActionSetPrice, target: in.Model, after: priceAttributes(in)}
 		id, err := internModel(tx, ws, &in.Model)
 		if err != nil {

@@ -263,7 +263,7 @@ func (s *Store) repriceAll(ctx context.Context, j *repricing, found []stepPlace)
 		var done int
 		var out Repriced
 		var entry uuid.UUID
-		err := s.runChunks(ctx, modeSQL, repriceBackoff, func(tx *Tx) (more bool, err error) {
+		err := s.runChunks(ctx, j.ws, modeSQL, repriceBackoff, func(tx *Tx) (more bool, err error) {
 			done, out, entry, err = j.slice(tx, found)
 			return false, err
 		})

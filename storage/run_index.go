@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 	"unicode"
 
 	"github.com/google/uuid"
@@ -166,10 +167,9 @@ func wordsOf(text string) (words []string) {
 
 // addTerm lists a run under a term, unless the run is gone meanwhile.
 func addTerm(tx *Tx, runID int64, kind termKind, term string) error {
-	_, err := tx.exec(`INSERT INTO run_terms (run_id, kind, term, workspace_id, run_uuid)
+	return tx.queue(`INSERT INTO run_terms (run_id, kind, term, workspace_id, run_uuid)
 		SELECT $1, $2, $3, workspace_id, uuid FROM runs WHERE id = $1
 		ON CONFLICT (run_id, kind, term) DO NOTHING`, runID, int64(kind), term)
-	return err
 }
 
 // addWords adds the words of some texts to a run's terms.
@@ -216,68 +216,84 @@ func indexPosition(tx *Tx) (runID, segment int64, err error) {
 	return runID, segment, err
 }
 
-// indexedAtOnce is how many runs or reports are indexed before upkeep looks at the time.
-const indexedAtOnce = 4
+// indexedAtOnce is how many runs or steps are indexed in one write: so few that
+// decisions hardly notice it.
+const indexedAtOnce = 8
 
-// indexTitles indexes new runs. It reads them where it writes: no erasure can
-// come between. While there are none, it only reads.
+// indexedRun is a run whose words are to be indexed.
+type indexedRun struct {
+	ws WorkspaceKey
+	id int64
+}
+
+// indexTitles indexes new runs. A reader looks which are next. They are read again
+// where they are written, while nobody else writes in their workspaces: no erasure
+// can come between.
 func (s *Store) indexTitles(ctx context.Context) (done int, err error) {
-	any := func() (more bool, err error) {
-		return more, s.read(ctx, func(tx *Tx) error {
+	for {
+		var next []indexedRun
+		err := s.read(ctx, func(tx *Tx) error {
 			after, _, err := indexPosition(tx)
 			if err != nil {
 				return err
 			}
-			var id int64
-			err = tx.get(`SELECT id FROM runs WHERE id > $1 ORDER BY id LIMIT 1`, []any{after}, &id)
-			more = err == nil
-			return ignoreNotFound(err)
+			return tx.each(`SELECT workspace_id, id FROM runs WHERE id > $1 ORDER BY id LIMIT $2`,
+				[]any{after, int64(indexedAtOnce)}, func(rows scanner) error {
+					var r indexedRun
+					err := rows.Scan(&r.ws, &r.id)
+					next = append(next, r)
+					return err
+				})
 		})
-	}
-	for {
-		if more, err := any(); err != nil || !more {
+		if err != nil || len(next) == 0 {
 			return done, err
 		}
-		err := s.runUpkeep(ctx, modeCached, func(tx *Tx) (bool, error) {
-			n, err := indexTitlesChunk(tx)
-			done += n
-			return n == indexedAtOnce, err
-		})
+		of := func(r indexedRun) WorkspaceKey { return r.ws }
+		err = writeIndex(ctx, s, next, of, func(tx *Tx) error { return indexWords(tx, next) })
 		if err != nil {
 			return done, err
 		}
+		done += len(next)
 	}
 }
 
-// indexTitlesChunk adds the words of the next runs' titles and users, and moves the index's
-// position behind them in the same transaction: a crash repeats nothing and leaves nothing out.
-func indexTitlesChunk(tx *Tx) (n int, err error) {
-	after, _, err := indexPosition(tx)
-	if err != nil {
-		return 0, err
+// writeIndex has fn index some things in one write, while nobody else writes in
+// their workspaces, and then leaves the writer to others for a while.
+func writeIndex[T any](ctx context.Context, s *Store, list []T, of func(T) WorkspaceKey, fn func(*Tx) error) error {
+	locks := make([]WorkspaceKey, len(list))
+	for i, t := range list {
+		locks[i] = of(t)
 	}
-	type found struct {
-		id          int64
-		title, user string
-	}
-	var runs []found
-	err = tx.each(`SELECT r.id, coalesce(r.title, ''), u.external_id FROM runs r JOIN users u ON u.id = r.user_id
-		WHERE r.id > $1 ORDER BY r.id LIMIT $2`, []any{after, int64(indexedAtOnce)}, func(rows scanner) error {
-		var r found
-		err := rows.Scan(&r.id, &r.title, &r.user)
-		runs = append(runs, r)
-		return err
+	return backingOff(ctx, func() (rest time.Duration, err error) {
+		began := time.Now() // with the wait for others: the busier they are, the longer they are left alone
+		err = s.writeAside(ctx, locks, fn)
+		return 2 * time.Since(began), err
 	})
-	if err != nil || len(runs) == 0 {
-		return 0, err
+}
+
+// indexWords indexes runs that follow one another.
+func indexWords(tx *Tx, runs []indexedRun) error {
+	if err := addTitles(tx, runs); err != nil {
+		return err
 	}
+	_, err := tx.exec(`UPDATE run_index SET run_id = $1 WHERE id = 1`, runs[len(runs)-1].id)
+	return err
+}
+
+// addTitles adds the words of runs' titles and users.
+func addTitles(tx *Tx, runs []indexedRun) error {
 	for _, r := range runs {
-		if err := addWords(tx, r.id, r.title, r.user); err != nil {
-			return 0, err
+		var title, user string
+		err := tx.get(`SELECT coalesce(r.title, ''), u.external_id FROM runs r JOIN users u ON u.id = r.user_id WHERE r.id = $1`,
+			[]any{r.id}, &title, &user)
+		if err == nil {
+			err = addWords(tx, r.id, title, user)
+		}
+		if ignoreNotFound(err) != nil { // it may be gone
+			return err
 		}
 	}
-	_, err = tx.exec(`UPDATE run_index SET run_id = $1 WHERE id = 1`, runs[len(runs)-1].id)
-	return len(runs), err
+	return nil
 }
 
 // markUnindexed has IndexRuns look at a step again: it was reported with an error or another model.
@@ -287,22 +303,37 @@ func markUnindexed(tx *Tx, runID int64, step uuid.UUID) error {
 	return err
 }
 
-// indexReports adds the terms of steps that were reported since, chunk by chunk.
+// unindexedStep is a step that IndexRuns is to look at again.
+type unindexedStep struct {
+	ws    WorkspaceKey
+	runID int64
+	step  uuid.UUID
+}
+
+// indexReports adds the terms of steps that were reported since, some at a time.
 func (s *Store) indexReports(ctx context.Context) error {
 	for {
-		var more bool
+		var next []unindexedStep
 		err := s.read(ctx, func(tx *Tx) error {
-			var runID int64
-			err := tx.get(`SELECT run_id FROM unindexed_steps ORDER BY run_id LIMIT 1`, nil, &runID)
-			more = err == nil
-			return ignoreNotFound(err)
+			return tx.each(`SELECT r.workspace_id, q.run_id, q.step_uuid FROM unindexed_steps q JOIN runs r ON r.id = q.run_id
+				ORDER BY q.run_id, q.step_uuid LIMIT $1`, []any{int64(indexedAtOnce)}, func(rows scanner) error {
+				var u unindexedStep
+				err := rows.Scan(&u.ws, &u.runID, &u.step)
+				next = append(next, u)
+				return err
+			})
 		})
-		if err != nil || !more {
+		if err != nil || len(next) == 0 {
 			return err
 		}
-		err = s.runUpkeep(ctx, modeCached, func(tx *Tx) (bool, error) {
-			n, err := indexReportsChunk(tx)
-			return n == indexedAtOnce, err
+		of := func(u unindexedStep) WorkspaceKey { return u.ws }
+		err = writeIndex(ctx, s, next, of, func(tx *Tx) error {
+			for _, u := range next {
+				if err := indexReport(tx, u); err != nil {
+					return err
+				}
+			}
+			return nil
 		})
 		if err != nil {
 			return err
@@ -310,45 +341,32 @@ func (s *Store) indexReports(ctx context.Context) error {
 	}
 }
 
-// indexReportsChunk takes some steps off the list of unindexed ones and adds the words of their
-// errors and the names of their models.
-func indexReportsChunk(tx *Tx) (n int, err error) {
-	type report struct {
-		runID        int64
-		step         []byte
-		error, model sql.NullString
-	}
-	var all []report
-	err = tx.each(`SELECT q.run_id, q.step_uuid, substr(p.error, 1, $2),
+// indexReport takes a step off the list of unindexed ones, and adds the words of its error and
+// the name of its model.
+func indexReport(tx *Tx, u unindexedStep) error {
+	var text, model sql.NullString
+	err := tx.get(`SELECT substr(p.error, 1, $3),
 			(SELECT m.name FROM run_steps s JOIN models m ON m.id = s.model_id WHERE s.run_id = q.run_id AND s.uuid = q.step_uuid)
 		FROM unindexed_steps q LEFT JOIN step_payloads p ON p.run_id = q.run_id AND p.step_uuid = q.step_uuid
-		ORDER BY q.run_id, q.step_uuid LIMIT $1`, []any{int64(indexedAtOnce), int64(maxErrorText)}, func(rows scanner) error {
-		var r report
-		err := rows.Scan(&r.runID, &r.step, &r.error, &r.model)
-		all = append(all, r)
-		return err
-	})
+		WHERE q.run_id = $1 AND q.step_uuid = $2`, []any{u.runID, u.step[:], int64(maxErrorText)}, &text, &model)
 	if err != nil {
-		return 0, err
+		return ignoreNotFound(err)
 	}
-	for _, r := range all {
-		if err := addWords(tx, r.runID, r.error.String); err != nil {
-			return 0, err
-		}
-		if r.model.Valid {
-			if err := addTerm(tx, r.runID, termModel, r.model.String); err != nil {
-				return 0, err
-			}
-		}
-		if _, err := tx.exec(`DELETE FROM unindexed_steps WHERE run_id = $1 AND step_uuid = $2`, r.runID, r.step); err != nil {
-			return 0, err
+	if err := addWords(tx, u.runID, text.String); err != nil {
+		return err
+	}
+	if model.Valid {
+		if err := addTerm(tx, u.runID, termModel, model.String); err != nil {
+			return err
 		}
 	}
-	return len(all), nil
+	_, err = tx.exec(`DELETE FROM unindexed_steps WHERE run_id = $1 AND step_uuid = $2`, u.runID, u.step[:])
+	return err
 }
 
 // runTerm is a model or a tool of a run.
 type runTerm struct {
+	ws    WorkspaceKey
 	runID int64
 	kind  termKind
 	term  string
@@ -379,7 +397,7 @@ func (s *Store) indexSegments(ctx context.Context) (done int, err error) {
 		if s.indexed = at; last {
 			return done, nil
 		}
-		err = s.write(ctx, modeCached, func(tx *Tx) error {
+		err = s.writeAside(ctx, nil, func(tx *Tx) error {
 			_, err := tx.exec(`UPDATE run_index SET segment = $1 WHERE id = 1`, at.segment+1)
 			return err
 		})
@@ -409,20 +427,21 @@ func (s *Store) readSegment(tx *Tx) (at indexedSegment, terms []runTerm, last bo
 		return indexedSegment{}, nil, true, err
 	}
 	seen := map[runTerm]bool{}
-	add := func(runID int64, kind termKind, name sql.NullString) {
-		t := runTerm{runID, kind, name.String}
+	add := func(ws WorkspaceKey, runID int64, kind termKind, name sql.NullString) {
+		t := runTerm{ws, runID, kind, name.String}
 		if name.Valid && !seen[t] {
 			seen[t] = true
 			terms = append(terms, t)
 		}
 	}
-	err = tx.each(`SELECT s.run_id, m.name, s.tool_name FROM steps s LEFT JOIN models m ON m.id = s.model_id
-		WHERE s.segment = $1`, []any{at.segment}, func(rows scanner) error {
+	err = tx.each(`SELECT r.workspace_id, s.run_id, m.name, s.tool_name FROM steps s JOIN runs r ON r.id = s.run_id
+		LEFT JOIN models m ON m.id = s.model_id WHERE s.segment = $1`, []any{at.segment}, func(rows scanner) error {
+		var ws WorkspaceKey
 		var runID int64
 		var model, tool sql.NullString
-		err := rows.Scan(&runID, &model, &tool)
-		add(runID, termModel, model)
-		add(runID, termTool, tool)
+		err := rows.Scan(&ws, &runID, &model, &tool)
+		add(ws, runID, termModel, model)
+		add(ws, runID, termTool, tool)
 		return err
 	})
 	return at, terms, at.segment == newest, err
@@ -431,16 +450,15 @@ func (s *Store) readSegment(tx *Tx) (at indexedSegment, terms []runTerm, last bo
 // addTerms stores terms in transactions of a bounded size, so that no decision waits long behind
 // one.
 func (s *Store) addTerms(ctx context.Context, terms []runTerm) error {
-	for len(terms) > 0 {
-		err := s.runUpkeep(ctx, modeCached, func(tx *Tx) (bool, error) {
-			part := terms[:min(len(terms), indexedAtOnce*4)]
+	of := func(t runTerm) WorkspaceKey { return t.ws }
+	for part := range slices.Chunk(terms, 2*indexedAtOnce) {
+		err := writeIndex(ctx, s, part, of, func(tx *Tx) error {
 			for _, t := range part {
 				if err := addTerm(tx, t.runID, t.kind, t.term); err != nil {
-					return false, err
+					return err
 				}
 			}
-			terms = terms[len(part):]
-			return len(terms) > 0, nil
+			return nil
 		})
 		if err != nil {
 			return err

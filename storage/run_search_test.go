@@ -297,6 +297,23 @@ func TestUsageByTagIsBoundedAndProvable(t *testing.T) {
 	}
 }
 
+// The value of a tag whose last run is erased is gone, and makes room for another.
+func TestAValueThatIsErasedMakesRoom(t *testing.T) {
+	w := newVerifiedWorld(t)
+	ws := w.unlimitedWorkspace()
+	w.tagged(ws, "gone", `{"agent":"only theirs"}`)
+	w.tagged(ws, "stays", `{"agent":"another"}`)
+	if _, err := w.EraseUser(t.Context(), ws, "gone", time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	w.mustRememberTheTruth()
+	w.tagged(ws, "stays", `{"agent":"only theirs"}`)
+	w.mustRememberTheTruth()
+	if n := w.number(`SELECT count(*) FROM tag_days`); n != 2 {
+		t.Errorf("%d values have a row", n)
+	}
+}
+
 // The index forgets whoever is erased, and whatever retention deletes.
 func TestTheIndexForgetsTheErasedAndTheExpired(t *testing.T) {
 	w := newWorld(t)

@@ -6,6 +6,8 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
+	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -378,4 +380,99 @@ func (r *cachedRun) saveHistory(tx *Tx) error {
 	err := tx.queue(`INSERT INTO run_actions (run_id, history) VALUES ($1, $2)
 		ON CONFLICT (run_id) DO UPDATE SET history = excluded.history`, r.id, history)
 	return err
+}
+
+const (
+	// MaxEnds is how many runs one EndRuns ends.
+	MaxEnds = 1000
+	// endsAtOnce is how many of them share a write, so that decisions wait a moment and not longer.
+	endsAtOnce = 50
+)
+
+// EndsOfRuns says which runs of a workspace to end, and how.
+type EndsOfRuns struct {
+	IDs         []uuid.UUID // at most MaxEnds; those that are not RUNNING are left alone
+	SilentSince time.Time   // without ids: the runs whose last call was before
+	Status      RunStatus
+	By          EndedBy
+}
+
+// EndRuns ends many runs, those first that were silent longest, and returns
+// which. It stops after MaxEnds; more says that others are left. A run that
+// calls meanwhile stays, unless it was named.
+func (s *Store) EndRuns(ctx context.Context, ws WorkspaceKey, in EndsOfRuns) (ended []uuid.UUID, more bool, err error) {
+	var found []silentRun
+	if err := s.read(ctx, func(tx *Tx) (err error) { found, err = in.find(tx, ws); return err }); err != nil {
+		return nil, false, fmt.Errorf("find the runs to end: %w", err)
+	}
+	if more = len(found) > MaxEnds; more {
+		found = found[:MaxEnds]
+	}
+	for len(found) > 0 {
+		n := min(endsAtOnce, len(found))
+		var part []uuid.UUID
+		err := s.writeIn(ctx, ws, modeCached, func(tx *Tx) (err error) {
+			part, err = in.end(tx, actorOf(ctx), found[:n])
+			return err
+		})
+		if err != nil {
+			return ended, more, fmt.Errorf("end runs: %w", err)
+		}
+		ended, found = append(ended, part...), found[n:]
+	}
+	return ended, more, nil
+}
+
+// find lists the runs to end: those named, or those that have been silent. It reads one more than
+// may be ended, so that the caller can tell that there are too many.
+func (in EndsOfRuns) find(tx *Tx, ws WorkspaceKey) (found []silentRun, err error) {
+	for _, id := range in.IDs {
+		found = append(found, silentRun{key: runKey{ws, id}})
+	}
+	if in.IDs != nil {
+		return found, nil
+	}
+	return found, tx.each(`SELECT uuid, last_call_at FROM runs WHERE workspace_id = $1 AND status = $2 AND last_call_at < $3
+		ORDER BY last_call_at, uuid LIMIT $4`, []any{ws, int64(RunRunning), in.SilentSince.UnixMilli(), MaxEnds + 1}, func(rows scanner) error {
+		f := silentRun{key: runKey{ws: ws}}
+		err := rows.Scan(&f.key.id, &f.lastCallAt)
+		found = append(found, f)
+		return err
+	})
+}
+
+// end ends runs in one write, and has it in the audit log. Memory is changed
+// last, when nothing can fail any more.
+func (in EndsOfRuns) end(tx *Tx, actor Actor, found []silentRun) (ended []uuid.UUID, err error) {
+	var runs []*cachedRun
+	var ws *cachedWorkspace
+	for _, f := range found {
+		var r *cachedRun
+		if ws, r, err = f.again(tx); err != nil {
+			return nil, err
+		}
+		if r != nil && !slices.Contains(runs, r) {
+			runs, ended = append(runs, r), append(ended, f.key.id)
+		}
+	}
+	if len(runs) == 0 {
+		return nil, nil
+	}
+	event := auditEvent{ws: ws.key, action: ActionEndRuns, after: attributes{"runs": len(runs), "status": in.Status.String()}}
+	if err := recordAudit(tx, actor, event); err != nil {
+		return nil, err
+	}
+	closings := make([]reviewsClosing, len(runs))
+	for i, r := range runs {
+		if closings[i], err = closeReviews(tx, ws.key, Cancelled, ofRun, r.id); err != nil {
+			return nil, err
+		}
+	}
+	for i := range closings {
+		closings[i].apply(tx)
+	}
+	for _, r := range runs {
+		finishRun(tx, ws, r, in.Status, in.By)
+	}
+	return ended, nil
 }

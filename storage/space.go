@@ -32,7 +32,7 @@ func (s *Store) Shrink(ctx context.Context) (pages int, err error) {
 		return 0, err
 	}
 	for more := true; more; {
-		err := s.runUpkeep(ctx, modeSQL, func(tx *Tx) (bool, error) {
+		err := s.runUpkeep(ctx, noWorkspace, modeAside, func(tx *Tx) (bool, error) {
 			n, err := s.engine.shrink(tx)
 			pages, more = pages+n, n > 0
 			return more, err

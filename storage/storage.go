@@ -116,6 +116,7 @@ type Store struct {
 
 	cache      *cache         // of the writer
 	scopes     []WorkspaceKey // of the batch that is being written
+	changed    []WorkspaceKey // those in which it has written what may be in a cache
 	writerLock chan struct{}  // full while somebody writes, who alone may use the writer's fields
 	inFlight   atomic.Int64
 	queue      chan *job

@@ -111,7 +111,7 @@ func (s *Store) Billing(ctx context.Context, ws WorkspaceKey) (b Billing, err er
 // SetCustomer records that a workspace is a customer of Stripe, in the place
 // of the one it was before ("" when none). ErrOutdated when that has changed meanwhile.
 func (s *Store) SetCustomer(ctx context.Context, ws WorkspaceKey, before, customer string) error {
-	return s.write(ctx, modeSQL, func(tx *Tx) error {
+	return s.writeIn(ctx, ws, modeSQL, func(tx *Tx) error {
 		err := tx.execOne(`INSERT INTO subscriptions (workspace_id, customer, version, status, cancel_at_period_end)
 			VALUES ($1, $2, 1, $3, 0)
 			ON CONFLICT (workspace_id) DO UPDATE SET customer = excluded.customer, version = subscriptions.version + 1
@@ -176,7 +176,7 @@ type Settled struct {
 // plan that follows, in one transaction with the event that brought the news.
 // ErrOutdated: read the subscription and ask Stripe again.
 func (s *Store) Settle(ctx context.Context, in Settlement) (out Settled, err error) {
-	err = s.configure(WithActor(ctx, settler(ctx, in.Event)), func(tx *Tx) (event auditEvent, err error) {
+	err = s.configure(WithActor(ctx, settler(ctx, in.Event)), in.Read.Workspace, func(tx *Tx) (event auditEvent, err error) {
 		out, event, err = settle(tx, in)
 		return event, err
 	})
@@ -276,7 +276,7 @@ const stripeEventTTL = 90 * 24 * time.Hour
 func (s *Store) DeleteOldStripeEvents(ctx context.Context) (forgotten int, err error) {
 	const chunk = 200
 	for more := true; more; {
-		err := s.runUpkeep(ctx, modeSQL, func(tx *Tx) (bool, error) {
+		err := s.runUpkeep(ctx, noWorkspace, modeAside, func(tx *Tx) (bool, error) {
 			n, err := tx.exec(`DELETE FROM stripe_events WHERE id IN
 				(SELECT id FROM stripe_events WHERE handled_at <= $1 LIMIT $2)`, tx.now.Add(-stripeEventTTL).UnixMilli(), chunk)
 			forgotten, more = forgotten+int(n), n == chunk
@@ -388,7 +388,7 @@ func planChanges(tx *Tx, ws WorkspaceKey, limit int) (all []PlanChange, err erro
 // SetPlan moves a workspace to a plan, as the operator says, and resets what
 // that plan lacks.
 func (s *Store) SetPlan(ctx context.Context, ws WorkspaceKey, plan plans.Plan) (w Workspace, err error) {
-	err = s.configure(ctx, func(tx *Tx) (auditEvent, error) {
+	err = s.configure(ctx, ws, func(tx *Tx) (auditEvent, error) {
 		if w, err = workspace(tx, ws); err != nil {
 			return auditEvent{}, err
 		}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -38,7 +37,7 @@ func (s *Store) Expire(ctx context.Context) (runs int, err error) {
 	for _, w := range workspaces {
 		more := true
 		for more {
-			err := s.runUpkeep(ctx, modeSQL, func(tx *Tx) (bool, error) {
+			err := s.runUpkeep(ctx, w.ws, modeSQL, func(tx *Tx) (bool, error) {
 				deleted, left, err := expireChunk(tx, w)
 				if err == nil && !left {
 					left, err = expireAudit(tx, w.ws)
@@ -259,8 +258,9 @@ func recordExpired(tx *Tx, ws WorkspaceKey, startedAt, latest int64) error {
 func (s *Store) expireKeys(ctx context.Context) error {
 	const chunk = upkeepChunk
 	for more := true; more; {
-		err := s.runUpkeep(ctx, modeSQL, func(tx *Tx) (bool, error) {
-			n, err := tx.exec(`DELETE FROM idempotency_keys WHERE (workspace_id, run_id, key) IN
+		err := s.runUpkeep(ctx, noWorkspace, modeAside, func(tx *Tx) (bool, error) {
+			// Asked again of the row itself: somebody may have used the key anew.
+			n, err := tx.exec(`DELETE FROM idempotency_keys WHERE created_at <= $1 AND (workspace_id, run_id, key) IN
 				(SELECT workspace_id, run_id, key FROM idempotency_keys WHERE created_at <= $1 LIMIT $2)`,
 				tx.now.Add(-idempotencyTTL).UnixMilli(), chunk)
 			more = n == chunk
@@ -277,20 +277,44 @@ func (s *Store) expireKeys(ctx context.Context) error {
 // to do or the write has taken upkeepHold. It retries when the queue is full,
 // and backs off after the write, because nobody waits for upkeep.
 func (s *Store) runUpkeep(
-	ctx context.Context, mode txMode, chunk func(*Tx) (more bool, err error),
+	ctx context.Context, scope WorkspaceKey, mode txMode, chunk func(*Tx) (more bool, err error),
 ) error {
-	return s.runChunks(ctx, mode, upkeepBackoff, chunk)
+	return s.runChunks(ctx, scope, mode, upkeepBackoff, chunk)
+}
+
+// runUpkeepEach runs fn for each of some things, in the writes that runUpkeep
+// makes. Things of one scope that follow one another may share a write.
+func runUpkeepEach[T any](
+	ctx context.Context, s *Store, mode txMode, list []T, scope func(T) WorkspaceKey, fn func(*Tx, T) error,
+) error {
+	for len(list) > 0 {
+		of := scope(list[0])
+		var done int
+		var latest *Tx
+		err := s.runUpkeep(ctx, of, mode, func(tx *Tx) (bool, error) {
+			if tx != latest { // its batch may be run again
+				done, latest = 0, tx
+			}
+			err := fn(tx, list[done])
+			done++
+			return done < len(list) && scope(list[done]) == of, err
+		})
+		if err != nil {
+			return err
+		}
+		list = list[done:]
+	}
+	return nil
 }
 
 // runChunks is runUpkeep that backs off so many times as long as the write took.
 func (s *Store) runChunks(
-	ctx context.Context, mode txMode, backoff time.Duration, chunk func(*Tx) (more bool, err error),
+	ctx context.Context, scope WorkspaceKey, mode txMode, backoff time.Duration, chunk func(*Tx) (more bool, err error),
 ) error {
-	for {
-		var took time.Duration
-		err := s.write(ctx, mode, func(tx *Tx) error {
+	return backingOff(ctx, func() (rest time.Duration, err error) {
+		err = s.writeIn(ctx, scope, mode, func(tx *Tx) error {
 			started := time.Now() // the machine's time: how long the writer is held, not what day it is
-			defer func() { took = time.Since(started) }()
+			defer func() { rest = backoff * time.Since(started) }()
 			for {
 				more, err := chunk(tx)
 				if err != nil || !more || time.Since(started) > upkeepHold || tx.cache.nearlyFull() {
@@ -298,11 +322,20 @@ func (s *Store) runChunks(
 				}
 			}
 		})
+		return rest, err
+	})
+}
+
+// backingOff repeats a write while the queue is full, and leaves the writer to
+// others afterwards.
+func backingOff(ctx context.Context, write func() (rest time.Duration, err error)) error {
+	for {
+		rest, err := write()
 		busy := errors.Is(err, ErrBusy)
 		if err != nil && !busy {
 			return err
 		}
-		if err := dbfile.Sleep(ctx, max(backoff*took, upkeepHold)); err != nil {
+		if err := dbfile.Sleep(ctx, max(rest, upkeepHold)); err != nil {
 			return err
 		}
 		if !busy {
@@ -341,18 +374,14 @@ func (s *Store) EndIdleRuns(ctx context.Context) (ended int, err error) {
 	if err != nil {
 		return 0, fmt.Errorf("find idle runs: %w", err)
 	}
-	for len(idle) > 0 {
-		err := s.runUpkeep(ctx, modeSQL, func(tx *Tx) (bool, error) {
-			if len(idle) == 0 {
-				return false, nil
-			}
-			done, err := endIfIdle(tx, idle[0])
-			idle, ended = idle[1:], ended+int(boolInt(done))
-			return true, err
-		})
-		if err != nil {
-			return ended, fmt.Errorf("end idle runs: %w", err)
-		}
+	of := func(r silentRun) WorkspaceKey { return r.key.ws }
+	err = runUpkeepEach(ctx, s, modeSQL, idle, of, func(tx *Tx, r silentRun) error {
+		done, err := endIfIdle(tx, r)
+		ended += int(boolInt(done))
+		return err
+	})
+	if err != nil {
+		return ended, fmt.Errorf("end idle runs: %w", err)
 	}
 	return ended, nil
 }
@@ -388,99 +417,4 @@ func (f silentRun) again(tx *Tx) (*cachedWorkspace, *cachedRun, error) {
 		return ws, nil, nil
 	}
 	return ws, r, nil
-}
-
-const (
-	// MaxEnds is how many runs one EndRuns ends.
-	MaxEnds = 1000
-	// endsAtOnce is how many of them share a write, so that decisions wait a moment and not longer.
-	endsAtOnce = 50
-)
-
-// EndsOfRuns says which runs of a workspace to end, and how.
-type EndsOfRuns struct {
-	IDs         []uuid.UUID // at most MaxEnds; those that are not RUNNING are left alone
-	SilentSince time.Time   // without ids: the runs whose last call was before
-	Status      RunStatus
-	By          EndedBy
-}
-
-// EndRuns ends many runs, those first that were silent longest, and returns
-// which. It stops after MaxEnds; more says that others are left. A run that
-// calls meanwhile stays, unless it was named.
-func (s *Store) EndRuns(ctx context.Context, ws WorkspaceKey, in EndsOfRuns) (ended []uuid.UUID, more bool, err error) {
-	var found []silentRun
-	if err := s.read(ctx, func(tx *Tx) (err error) { found, err = in.find(tx, ws); return err }); err != nil {
-		return nil, false, fmt.Errorf("find the runs to end: %w", err)
-	}
-	if more = len(found) > MaxEnds; more {
-		found = found[:MaxEnds]
-	}
-	for len(found) > 0 {
-		n := min(endsAtOnce, len(found))
-		var part []uuid.UUID
-		err := s.writeIn(ctx, ws, modeCached, func(tx *Tx) (err error) {
-			part, err = in.end(tx, actorOf(ctx), found[:n])
-			return err
-		})
-		if err != nil {
-			return ended, more, fmt.Errorf("end runs: %w", err)
-		}
-		ended, found = append(ended, part...), found[n:]
-	}
-	return ended, more, nil
-}
-
-// find lists the runs to end: those named, or those that have been silent. It reads one more than
-// may be ended, so that the caller can tell that there are too many.
-func (in EndsOfRuns) find(tx *Tx, ws WorkspaceKey) (found []silentRun, err error) {
-	for _, id := range in.IDs {
-		found = append(found, silentRun{key: runKey{ws, id}})
-	}
-	if in.IDs != nil {
-		return found, nil
-	}
-	return found, tx.each(`SELECT uuid, last_call_at FROM runs WHERE workspace_id = $1 AND status = $2 AND last_call_at < $3
-		ORDER BY last_call_at, uuid LIMIT $4`, []any{ws, int64(RunRunning), in.SilentSince.UnixMilli(), MaxEnds + 1}, func(rows scanner) error {
-		f := silentRun{key: runKey{ws: ws}}
-		err := rows.Scan(&f.key.id, &f.lastCallAt)
-		found = append(found, f)
-		return err
-	})
-}
-
-// end ends runs in one write, and has it in the audit log. Memory is changed
-// last, when nothing can fail any more.
-func (in EndsOfRuns) end(tx *Tx, actor Actor, found []silentRun) (ended []uuid.UUID, err error) {
-	var runs []*cachedRun
-	var ws *cachedWorkspace
-	for _, f := range found {
-		var r *cachedRun
-		if ws, r, err = f.again(tx); err != nil {
-			return nil, err
-		}
-		if r != nil && !slices.Contains(runs, r) {
-			runs, ended = append(runs, r), append(ended, f.key.id)
-		}
-	}
-	if len(runs) == 0 {
-		return nil, nil
-	}
-	event := auditEvent{ws: ws.key, action: ActionEndRuns, after: attributes{"runs": len(runs), "status": in.Status.String()}}
-	if err := recordAudit(tx, actor, event); err != nil {
-		return nil, err
-	}
-	closings := make([]reviewsClosing, len(runs))
-	for i, r := range runs {
-		if closings[i], err = closeReviews(tx, ws.key, Cancelled, ofRun, r.id); err != nil {
-			return nil, err
-		}
-	}
-	for i := range closings {
-		closings[i].apply(tx)
-	}
-	for _, r := range runs {
-		finishRun(tx, ws, r, in.Status, in.By)
-	}
-	return ended, nil
 }

@@ -61,7 +61,7 @@ func insertUser(tx *Tx, ws WorkspaceKey, externalID string) (int64, error) {
 // BlockUser blocks a user, seen before or not. Blocking again replaces the
 // reason and keeps the time.
 func (s *Store) BlockUser(ctx context.Context, ws WorkspaceKey, externalID string, reason *string) (u User, err error) {
-	err = s.configure(ctx, func(tx *Tx) (auditEvent, error) {
+	err = s.configure(ctx, ws, func(tx *Tx) (auditEvent, error) {
 		event := auditEvent{ws: ws, action: ActionBlockUser, target: externalID, after: blockAttributes(true, reason)}
 		if event.before, err = storedBlockAttributes(tx, ws, externalID); err != nil {
 			return event, err
@@ -94,7 +94,7 @@ func blockUser(tx *Tx, ws WorkspaceKey, externalID string, reason *string) (u Us
 
 // UnblockUser lifts a block, if there is one. ErrNotFound for a user never seen.
 func (s *Store) UnblockUser(ctx context.Context, ws WorkspaceKey, externalID string) (u User, err error) {
-	err = s.configure(ctx, func(tx *Tx) (auditEvent, error) {
+	err = s.configure(ctx, ws, func(tx *Tx) (auditEvent, error) {
 		event := auditEvent{ws: ws, action: ActionUnblockUser, target: externalID, after: blockAttributes(false, nil)}
 		var id int64
 		if event.before, err = storedBlockAttributes(tx, ws, externalID); err != nil {
@@ -196,18 +196,12 @@ func (s *Store) expireUsers(ctx context.Context, kept []retention) error {
 			return err
 		}
 		after = last
-		for len(found) > 0 {
-			err := s.runUpkeep(ctx, modeSQL, func(tx *Tx) (bool, error) {
-				if len(found) == 0 {
-					return false, nil
-				}
-				u := found[0]
-				found = found[1:]
-				return true, expireUser(tx, u, tx.now.AddDate(0, 0, -int(days[u.ws])))
-			})
-			if err != nil {
-				return err
-			}
+		of := func(u unusedUser) WorkspaceKey { return u.ws }
+		err = runUpkeepEach(ctx, s, modeSQL, found, of, func(tx *Tx, u unusedUser) error {
+			return expireUser(tx, u, tx.now.AddDate(0, 0, -int(days[u.ws])))
+		})
+		if err != nil {
+			return err
 		}
 	}
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/pikarc/server/plans"
 	"github.com/pikarc/server/storage/dbfile"
+	"github.com/pikarc/server/storage/postgres"
 	"github.com/pikarc/server/storage/sqlite"
 )
 
@@ -223,7 +224,7 @@ var ErrNoBackup = errors.New("a PostgreSQL database is backed up and restored by
 var errDamaged = fmt.Errorf("%w: stop all nodes, and restore the latest backup with PostgreSQL's own tools (see docs/ops/cluster.md)", ErrCorrupt)
 
 // ErrUnknownOutcome says that nobody could say in time whether a batch was committed.
-var ErrUnknownOutcome = errors.New("the answer to a COMMIT was lost, and its outcome could not be found out")
+var ErrUnknownOutcome = postgres.ErrUnknownOutcome
 
 // ErrOtherSecret says that what one node has sealed or signed, this one could not
 // open or believe.

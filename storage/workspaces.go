@@ -211,7 +211,7 @@ func (s *Store) changeWorkspace(ctx context.Context, ws WorkspaceKey, action Act
 func (s *Store) changeWorkspaceFor(
 	ctx context.Context, ws WorkspaceKey, action Action, reason string, change func(*Workspace) error,
 ) (w Workspace, err error) {
-	err = s.configure(ctx, func(tx *Tx) (auditEvent, error) {
+	err = s.configure(ctx, ws, func(tx *Tx) (auditEvent, error) {
 		event := auditEvent{ws: ws, action: action}
 		if w, err = workspace(tx, ws); err != nil {
 			return event, err

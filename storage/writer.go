@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -27,6 +28,7 @@ type job struct {
 	ctx   context.Context
 	fn    func(*Tx) error
 	scope WorkspaceKey
+	locks []WorkspaceKey // besides
 	mode  txMode
 	done  chan error
 }
@@ -35,7 +37,7 @@ type job struct {
 // engine with several writers locks, or one of these.
 const (
 	wholeDatabase WorkspaceKey = 0  // rows of any workspace: nobody else writes meanwhile
-	noWorkspace   WorkspaceKey = -1 // rows that belong to no workspace, and that are not in the cache
+	noWorkspace   WorkspaceKey = -1 // rows that are not in the cache, whosever they are: nothing is locked
 )
 
 // txMode says how a job treats rows that may be in the cache. The writer
@@ -50,6 +52,9 @@ const (
 	modeSQL
 	// modeCached reads and changes such rows in the cache only.
 	modeCached
+	// modeAside changes rows that are never in the cache: whatever it writes, no
+	// node has to read its workspace again.
+	modeAside
 )
 
 // write has the writer run fn, and waits for the outcome. A nil error means
@@ -62,9 +67,18 @@ func (s *Store) write(ctx context.Context, mode txMode, fn func(*Tx) error) erro
 
 // writeIn is write for a job that keeps to its scope.
 func (s *Store) writeIn(ctx context.Context, scope WorkspaceKey, mode txMode, fn func(*Tx) error) error {
+	return s.submit(&job{ctx: ctx, scope: scope, mode: mode, fn: fn, done: make(chan error, 1)})
+}
+
+// writeAside is writeIn for a job that changes nothing that is ever in the cache,
+// while nobody else writes in these workspaces.
+func (s *Store) writeAside(ctx context.Context, of []WorkspaceKey, fn func(*Tx) error) error {
+	return s.submit(&job{ctx: ctx, scope: noWorkspace, locks: of, mode: modeAside, fn: fn, done: make(chan error, 1)})
+}
+
+func (s *Store) submit(j *job) error {
 	lone := s.inFlight.Add(1) == 1
 	defer s.inFlight.Add(-1)
-	j := &job{ctx: ctx, scope: scope, mode: mode, fn: fn, done: make(chan error, 1)}
 	if err := s.enqueue(j, lone); err != nil {
 		return err
 	}
@@ -177,8 +191,9 @@ func (s *Store) commitBatch(batch []*job) {
 func (s *Store) runBatch(batch []*job, results []error) error {
 	s.scopes = s.scopes[:0]
 	for _, j := range batch {
-		s.scopes = append(s.scopes, j.scope)
+		s.scopes = append(append(s.scopes, j.scope), j.locks...)
 	}
+	s.changed = s.changed[:0]
 	found, err := s.engine.begin(s.scopes)
 	if err != nil {
 		return err
@@ -192,7 +207,7 @@ func (s *Store) runBatch(batch []*job, results []error) error {
 		return errors.Join(ErrUnavailable, errBatchRollback, err, s.engine.rollback())
 	}
 	began := time.Now()
-	left, err := s.engine.commit()
+	left, err := s.engine.commit(s.changed)
 	s.stats.commits.observe(int64(time.Since(began)))
 	if err != nil {
 		s.cache.purge()
@@ -233,7 +248,7 @@ func (s *Store) runJob(j *job, result *error) error {
 	if err := s.cache.startDay(tx); err != nil {
 		return err
 	}
-	if j.mode != modeCached || s.cache.limitReads > maxLimitReads {
+	if j.mode < modeCached || s.cache.limitReads > maxLimitReads {
 		if err := s.cache.flush(tx); err != nil {
 			return err
 		}
@@ -245,6 +260,7 @@ func (s *Store) runJob(j *job, result *error) error {
 		return err
 	}
 	recorded := len(s.publisher.pending)
+	s.cache.wrote = false
 	if *result = s.engine.classify(protect(j.fn, tx)); *result != nil {
 		if s.engine.again(*result) {
 			return *result // the others, which may succeed, are run again with it
@@ -256,9 +272,11 @@ func (s *Store) runJob(j *job, result *error) error {
 		for _, undo := range tx.undo {
 			undo()
 		}
-		if j.mode != modeCached && len(s.cache.dirty) > 0 {
+		if j.mode < modeCached && len(s.cache.dirty) > 0 {
 			s.cache.purge() // only this job's rows are dirty, some of them half changed
 		}
+	} else if s.cache.wrote && j.mode != modeAside {
+		s.changed = append(s.changed, j.scope)
 	}
 	return s.engine.release()
 }
@@ -397,6 +415,9 @@ func (tx *Tx) exec(query string, args ...any) (int64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("%s: %w", sqlite.FirstWords(query), err)
 	}
+	if n > 0 {
+		tx.cache.wrote = true
+	}
 	return n, nil
 }
 
@@ -413,6 +434,7 @@ func (tx *Tx) execOne(query string, args ...any) error {
 // its whole transaction does.
 func (tx *Tx) queue(query string, args ...any) error {
 	if tx.pipeline != nil {
+		tx.cache.wrote = true
 		return tx.pipeline.Queue(query, args, false)
 	}
 	_, err := tx.exec(query, args...)
@@ -422,6 +444,7 @@ func (tx *Tx) queue(query string, args ...any) error {
 // queueOne is queue for a statement that must change a row.
 func (tx *Tx) queueOne(query string, args ...any) error {
 	if tx.pipeline != nil {
+		tx.cache.wrote = true
 		return tx.pipeline.Queue(query, args, true)
 	}
 	return tx.execOne(query, args...)
@@ -443,8 +466,11 @@ func (tx *Tx) get(query string, args []any, dest ...any) error {
 	return err
 }
 
-// each calls scan for every row of a query.
+// each calls scan for every row of a query, which may be a write that returns some.
 func (tx *Tx) each(query string, args []any, scan func(scanner) error) error {
+	if !tx.reader && !strings.HasPrefix(query, "SELECT") && !strings.HasPrefix(query, "PRAGMA") {
+		tx.cache.wrote = true
+	}
 	if err := tx.conn.Query(tx.ctx, query, args, scan); err != nil {
 		return fmt.Errorf("%s: %w", sqlite.FirstWords(query), err)
 	}

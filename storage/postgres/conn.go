@@ -1,8 +1,10 @@
-// Package postgres knows PostgreSQL, and nothing of what is kept in it: the connections of a writer
-// and of readers, statements that are sent together, and errors by their code.
+// Package postgres knows PostgreSQL, and of what is kept in it only versions and the number of a
+// batch: the connections of a writer and of readers, statements that are sent together, and errors
+// by their code.
 //
 //   - config.go: URLs, and whether a server can be used
 //   - conn.go: the writer's connection, which pipelines statements
+//   - writer.go: batches, with the versions of workspaces and the outcome of a lost COMMIT
 //   - pool.go: connections for reading
 //   - row.go: scanning rows from the binary format
 //   - bulk.go: COPY

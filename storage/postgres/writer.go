@@ -1,0 +1,207 @@
+package postgres
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"time"
+)
+
+// Writer writes batches, each in one transaction, beside those of other nodes.
+// Of the ledger it knows what they have in common: a lock, versions, and the
+// number of each writer's latest batch.
+type Writer struct {
+	*Conn
+	WriterOptions
+	id     [16]byte
+	batch  int64 // the latest
+	offset atomic.Int64
+}
+
+// WriterOptions say what a writer goes by.
+type WriterOptions struct {
+	Machine  func() time.Time // this machine's clock
+	Patience time.Duration    // within which the outcome of a COMMIT is found out
+}
+
+// Version is that of a workspace.
+type Version struct{ Workspace, Version int64 }
+
+// Everything is the Workspace of the version of the whole database.
+const Everything int64 = 0
+
+// LedgerLock is the advisory lock of the database that batches share, and that
+// those for the whole database have alone.
+const LedgerLock int64 = 0x50696b617263 // "Pikarc"
+
+// serverMicros is the server's time, in microseconds.
+const serverMicros = `CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)`
+
+// ConnectWriter opens a connection for batches, to a server that can be used.
+func ConnectWriter(ctx context.Context, config Config, opts WriterOptions) (w *Writer, err error) {
+	w = &Writer{WriterOptions: opts}
+	_, _ = rand.Read(w.id[:]) // it never fails
+	if w.Conn, err = Connect(ctx, config); err != nil {
+		return w, err
+	}
+	return w, Check(ctx, w.Conn)
+}
+
+// Prepare reads the time, and forgets the numbers of writers that nobody asks for any more.
+func (w *Writer) Prepare(ctx context.Context) error {
+	var found []Version
+	err := w.Query(ctx, `SELECT 0, 0, `+serverMicros, nil, w.readVersion(w.Machine(), &found))
+	if err != nil {
+		return err
+	}
+	const keep = 7 * 24 * time.Hour // longer than any process asks what became of a batch
+	_, err = w.Exec(ctx, `DELETE FROM writers WHERE opened_at < $1`, []any{w.now().Add(-keep).UnixMilli()})
+	return err
+}
+
+func (w *Writer) now() time.Time { return w.Machine().Add(w.Offset()) }
+
+// Offset is how far the server's clock is ahead of this machine's.
+func (w *Writer) Offset() time.Duration { return time.Duration(w.offset.Load()) }
+
+// Begin begins a batch in one round trip. It locks some workspaces, in the order
+// of their ids, or keeps all other batches away, and returns the version of each
+// and of the whole database. The list is good until the next one.
+func (w *Writer) Begin(ctx context.Context, workspaces []int64, alone bool, found []Version) ([]Version, error) {
+	if !w.Alive() {
+		if err := w.reopen(ctx); err != nil {
+			return found, err
+		}
+	}
+	lock := `SELECT pg_advisory_xact_lock_shared($1)`
+	if alone {
+		lock, workspaces = `SELECT pg_advisory_xact_lock($1)`, nil
+	}
+	w.batch++
+	err := errors.Join(
+		w.Queue("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE", nil, false),
+		w.Queue(lock, []any{LedgerLock}, false),
+		w.Query(ctx, `WITH locked AS MATERIALIZED
+				(SELECT id, version FROM workspaces WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE)
+			SELECT id, version, 0 FROM locked
+			UNION ALL SELECT 0, version, `+serverMicros+` FROM ledger_version`,
+			[]any{workspaces}, w.readVersion(w.Machine(), &found)))
+	if err != nil {
+		return found, errors.Join(fmt.Errorf("begin: %w", err), w.Rollback())
+	}
+	return found, nil
+}
+
+// readVersion reads a workspace with its version, or 0 with the database's and its time.
+func (w *Writer) readVersion(asked time.Time, found *[]Version) func(Row) error {
+	return func(row Row) error {
+		var v Version
+		var micros int64
+		err := row.Scan(&v.Workspace, &v.Version, &micros)
+		*found = append(*found, v)
+		if v.Workspace == Everything {
+			half := w.Machine().Sub(asked) / 2 // it was read somewhere between, and the lock may have taken its time
+			w.offset.Store(int64(time.UnixMicro(micros).Sub(asked.Add(half))))
+		}
+		return err
+	}
+}
+
+// Commit ends a batch in one round trip, with all that is queued. It counts up the
+// versions of the workspaces in which the batch has changed what others may
+// remember; with Everything among them, that of the whole database.
+func (w *Writer) Commit(ctx context.Context, changed []int64) error {
+	err := w.Queue(`INSERT INTO writers (id, batch, opened_at) VALUES ($1, $2, $3)
+		ON CONFLICT (id) DO UPDATE SET batch = excluded.batch`, []any{w.id[:], w.batch, w.now().UnixMilli()}, true)
+	if len(changed) > 0 {
+		err = errors.Join(err,
+			w.Queue(`UPDATE workspaces SET version = version + 1 WHERE id = ANY($1)`, []any{changed}, false))
+	}
+	if slices.Contains(changed, Everything) {
+		err = errors.Join(err, w.Queue(`UPDATE ledger_version SET version = version + 1`, nil, true))
+	}
+	if err == nil {
+		err = w.Run(context.WithoutCancel(ctx), "COMMIT")
+	}
+	switch {
+	case err == nil:
+		w.Forget()
+		return nil
+	case w.Broken():
+		if committed, askErr := w.outcome(ctx); askErr != nil {
+			return errors.Join(ErrUnknownOutcome, err, askErr)
+		} else if committed {
+			return nil
+		}
+	}
+	return errors.Join(ErrRolledBack, fmt.Errorf("commit: %w", err), w.Rollback())
+}
+
+// What became of a batch that was not committed.
+var (
+	ErrRolledBack     = errors.New("the batch was rolled back")
+	ErrUnknownOutcome = errors.New("the answer to a COMMIT was lost, and its outcome could not be found out")
+)
+
+// outcome asks whether the latest batch was committed, after the answer to its
+// COMMIT was lost. While the old connection still works on it, it has the
+// writer's row, so to ask for that with a lock is to wait for it. A COMMIT may
+// also be on its way still: not before the old session has ended is there none.
+func (w *Writer) outcome(ctx context.Context) (committed bool, err error) {
+	const pause = 100 * time.Millisecond
+	ctx, cancel := context.WithTimeout(ctx, w.Patience)
+	defer cancel()
+	look := func() (latest int64, err error) {
+		err = w.Query(ctx, `SELECT batch FROM writers WHERE id = $1 FOR UPDATE`, []any{w.id[:]},
+			func(row Row) error { return row.Scan(&latest) })
+		return latest, err
+	}
+	for old := w.Session(); ; {
+		var latest int64
+		if err = w.reopen(ctx); err == nil {
+			latest, err = look()
+		}
+		if err == nil && latest != w.batch {
+			if err = w.End(ctx, old); err == nil {
+				latest, err = look()
+			}
+		}
+		if err == nil {
+			return latest == w.batch, nil
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return false, errors.Join(err, ctx.Err())
+		case <-timer.C:
+		}
+	}
+}
+
+// Rollback ends the transaction. A connection on which that fails is given up,
+// and the server ends the transaction with it.
+func (w *Writer) Rollback() error {
+	w.Forget()
+	if w.Broken() {
+		return nil
+	}
+	if err := w.Run(context.Background(), "ROLLBACK"); err != nil {
+		return errors.Join(err, w.Close())
+	}
+	return nil
+}
+
+func (w *Writer) reopen(ctx context.Context) error {
+	err := w.Reopen(ctx)
+	if err == nil {
+		err = Check(ctx, w.Conn)
+	}
+	if err != nil { // nothing is written on a connection that was not found to be right
+		return errors.Join(err, w.Close())
+	}
+	return nil
+}
