@@ -46,6 +46,8 @@ func CheckServer(ctx context.Context, s ask.Settings, now func() time.Time) (che
 		checks,
 		Check{"server", fmt.Sprintf("%s answers, version %s", c.BaseURL(), health.Version), false},
 	)
+	// Days, months and limits begin by the server's clock. A wrong clock here is not dangerous,
+	// only confusing: what people read beside each other has different times.
 	skew := now().Sub(at).Round(time.Second)
 	if skew.Abs() > maxSkew {
 		checks = append(
@@ -67,6 +69,8 @@ func CheckServer(ctx context.Context, s ask.Settings, now func() time.Time) (che
 		Name       string
 		KillSwitch bool `json:"kill_switch"`
 	}
+	// Any call that needs the key would do. This one also says whose key it is, which is the
+	// mistake that people make most: a key of another workspace.
 	_, err = c.Read(ctx, "/v1/workspace/", &w)
 	switch {
 	case errors.Is(err, ask.ErrKey):
@@ -152,6 +156,8 @@ func findHook(agent string, files []string) (found configured, env []string, bad
 				true,
 			}
 		}
+		// The agent gives these variables to its hooks, so the doctor must run the hook with them
+		// too.
 		for name, value := range s.Env {
 			env = append(env, name+"="+value)
 		}
@@ -159,6 +165,7 @@ func findHook(agent string, files []string) (found configured, env []string, bad
 			for _, h := range g.Hooks {
 				switch {
 				case !ours(agent).MatchString(h.Command):
+				// A hook for some tools guards nothing else, and looks as if it did.
 				case !slices.Contains([]string{"", "*", ".*"}, g.Matcher):
 					partly = fmt.Sprintf(
 						"the hook in %s is asked about %q alone: give it the matcher \"*\"",
@@ -239,6 +246,7 @@ func runAs(ctx context.Context, command string, e event, env []string) (r ran) {
 			return ran{err: err}
 		}
 	}
+	// Through a shell, as agents run hooks: the command is a line of the settings with quotes.
 	cmd := exec.CommandContext(
 		ctx,
 		shell(),

@@ -123,6 +123,8 @@ func Install(settings []byte, binary, agent, user string, uninstall bool) ([]byt
 	if uninstall {
 		add = nil
 	}
+	// All events are looked at, also those that are not ours by now: an older version may have
+	// installed itself there.
 	names := hooks.names()
 	for _, name := range []string{"PreToolUse", "PostToolUse", "PostToolUseFailure", "SessionEnd"} {
 		if _, is := add[name]; is && !slices.Contains(names, name) {
@@ -130,6 +132,8 @@ func Install(settings []byte, binary, agent, user string, uninstall bool) ([]byt
 		}
 	}
 	for _, name := range names {
+		// First our own hooks are removed, whatever binary they name. Then one is added, so that
+		// installing twice leaves one.
 		groups, err := without(hooks.get(name), agent)
 		if err != nil {
 			return nil, fmt.Errorf(
@@ -186,6 +190,8 @@ func without(event json.RawMessage, agent string) ([]json.RawMessage, error) {
 			var h handler
 			return json.Unmarshal(raw, &h) == nil && ours(agent).MatchString(h.Command)
 		})
+		// A group that held only our hook is dropped. In any other, the hooks of others stay as
+		// they were written.
 		if len(others) != len(handlers) {
 			if len(others) == 0 {
 				continue

@@ -278,6 +278,7 @@ func (s *session) end(status, why string) {
 		}
 	}
 	s.mu.Unlock()
+	// Whoever asks right now still settles its call; from then on nobody adds one.
 	s.asking.Wait()
 	s.mu.Lock()
 	for _, c := range s.calls {
@@ -285,6 +286,8 @@ func (s *session) end(status, why string) {
 	}
 	clear(s.calls)
 	s.mu.Unlock()
+	// Reports that are under way should arrive before the run's end, but a server that is away must
+	// not keep the gateway from ending.
 	done := make(chan struct{})
 	go func() {
 		s.reports.Wait()
@@ -299,6 +302,8 @@ func (s *session) end(status, why string) {
 	ctx, cancel := context.WithTimeout(s.ctx, grace)
 	defer cancel()
 	s.starting.Lock()
+	// A start without an answer may have been recorded. Asked again under the same key, it answers
+	// with the run, which can then be ended.
 	if s.startKey != "" {
 		_, _ = s.start(ctx) // what cannot be asked now cannot be ended either
 	}

@@ -191,6 +191,8 @@ func (g *Gateway) post(w http.ResponseWriter, r *http.Request) {
 	}
 	r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
 	r.TransferEncoding = nil
+	// Everything that is not understood is refused here, and not passed on: the server might
+	// understand it, and the call would be unguarded.
 	m, err := parse(body)
 	id := r.Header.Get(sessionHeader)
 	switch {
@@ -221,6 +223,8 @@ func (g *Gateway) post(w http.ResponseWriter, r *http.Request) {
 			g.session(id).cancelled(cancelled)
 		}
 		g.proxy.ServeHTTP(w, r)
+	// A batch could hide a guarded call behind the answer of another one; without an id there is
+	// nobody to refuse.
 	case m.batch != nil || m.id == "":
 		answerJSON(
 			w,
@@ -254,6 +258,7 @@ func (g *Gateway) call(w http.ResponseWriter, r *http.Request, m message, id str
 		)
 		return
 	}
+	// The client may cancel while a person decides; passes tells whether the call is still wanted.
 	refusal := s.guard(ctx, m, c)
 	wanted := s.passes(key, c)
 	s.done()

@@ -33,6 +33,7 @@ func parse(body []byte) (message, error) {
 	if !json.Valid(body) {
 		return message{}, errors.New("it is no JSON")
 	}
+	// A batch, which the protocol had in one of its versions.
 	if bytes.TrimLeft(body, " \t\r\n")[0] == '[' {
 		var parts []json.RawMessage
 		if err := json.Unmarshal(body, &parts); err != nil {
@@ -58,6 +59,7 @@ func parse(body []byte) (message, error) {
 		result: members["result"],
 		failed: members["error"],
 	}
+	// 1 and 1.0 are one id to a server, and "1" is another.
 	if m.id, err = canonical(m.rawID); err != nil {
 		return message{}, err
 	}

@@ -22,6 +22,7 @@ func check(when string) (*expression, []Problem) {
 	if err != nil { // a fault of the code, which any test of an expression shows
 		return nil, []Problem{{Type: "value_error", Field: "when", Message: err.Error()}}
 	}
+	// CEL checks names and types first; what follows would be confused by a tree that has none.
 	checked, issues := env.Compile(when)
 	if issues.Err() != nil {
 		return nil, issueProblems(issues)
@@ -31,12 +32,15 @@ func check(when string) (*expression, []Problem) {
 		c.report(c.tree.Expr(), "the expression must be true or false, and this gives a "+t.String())
 	}
 	c.walk()
+	// The cost of a tree that we refuse anyway says nothing.
 	if len(c.problems) == 0 {
 		c.estimate(env, checked)
 	}
 	if len(c.problems) > 0 {
 		return nil, c.problems
 	}
+	// CostLimit stops an evaluation whose real input is worse than the estimate, and the interrupt
+	// check lets the context end it.
 	program, err := env.Program(checked,
 		cel.EvalOptions(cel.OptOptimize), cel.CostLimit(MaxCost),
 		cel.InterruptCheckFrequency(100))

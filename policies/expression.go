@@ -149,6 +149,7 @@ func (a activation) ResolveName(name string) (any, bool) {
 	case "tags":
 		return f.Tags, true
 	case "metadata":
+		// Decoded once for each call, by the first condition that reads it, and only then.
 		if f.metadata == nil {
 			f.metadata = decodeObject(f.Metadata)
 		}

@@ -58,6 +58,8 @@ func (p *parser) members(field string, raw []byte) (map[string]json.RawMessage, 
 		if err = dec.Decode(&value); err != nil {
 			break
 		}
+		// JSON leaves open which one holds. A policy that two readers understand differently is a
+		// hole.
 		if _, twice := in[name]; twice {
 			p.report("value_error", join(field, shorten(name)), "is there twice")
 		}

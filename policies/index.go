@@ -60,6 +60,7 @@ func newIndex(rules []*Rule) index {
 	}
 	x.kinds = patterns(func(r *Rule) []string { return r.Match.Types })
 	x.users = patterns(func(r *Rule) []string { return r.Match.Users })
+	// A limit by tool matches only calls that name a tool, and the same holds for models.
 	x.tools = patterns(func(r *Rule) []string { return orAny(r.Match.Tools, r.Limit, "tool") })
 	x.models = patterns(func(r *Rule) []string { return orAny(r.Match.Models, r.Limit, "model") })
 	for _, r := range rules {
@@ -69,6 +70,7 @@ func newIndex(rules []*Rule) index {
 			}
 		}
 	}
+	// Sorted, so that equal policies have an equal index.
 	slices.Sort(x.tagKeys)
 	for _, key := range x.tagKeys {
 		x.tags = append(x.tags, patterns(func(r *Rule) []string {

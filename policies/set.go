@@ -30,6 +30,8 @@ func (s *Set) With(policies []Policy) (*Set, error) {
 	if len(policies) > MaxPolicies {
 		return nil, fmt.Errorf("%d policies are more than %d", len(policies), MaxPolicies)
 	}
+	// Compiling is what costs. A change of one policy, and a backtest of a few, compile only what
+	// is new.
 	known := make(map[string]*expression)
 	if s != nil {
 		for _, r := range s.rules {
@@ -51,6 +53,7 @@ func (s *Set) With(policies []Policy) (*Set, error) {
 	slices.SortStableFunc(next.rules, func(a, b *Rule) int {
 		return cmp.Or(cmp.Compare(a.Priority, b.Priority), strings.Compare(a.Name, b.Name))
 	})
+	// From here on the order of rules is fixed: the index names them by their position.
 	next.index = newIndex(next.rules)
 	for _, r := range next.rules {
 		next.tags = next.tags || len(r.Match.Tags) > 0 || r.when.reads("tags") || r.perTag()

@@ -36,6 +36,7 @@ func TagsOf(metadata []byte) (tags map[string]string, defects []string) {
 		if json.Unmarshal(in.Tags, &values) != nil {
 			return nil, []string{"tags: is no object of texts, so there are none"}
 		}
+		// Callers from before there were tags name their agent beside them.
 	} else if in.Agent != nil {
 		values = map[string]json.RawMessage{"agent": in.Agent}
 	}
@@ -43,6 +44,7 @@ func TagsOf(metadata []byte) (tags map[string]string, defects []string) {
 	for key := range values {
 		keys = append(keys, key)
 	}
+	// Which tags are left out when there are too many must not depend on the order of a map.
 	slices.Sort(keys)
 	tags = make(map[string]string)
 	for _, key := range keys {

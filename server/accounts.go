@@ -92,10 +92,14 @@ func (s *Server) register(c *call) error {
 	if err := request.Join(emailErr, o.Err()); err != nil {
 		return err
 	}
+	// The hash is computed before the transaction: it takes tens of milliseconds on purpose, and
+	// the writer must not wait for it.
 	hash, err := s.hasher.Hash(c.ctx(), password)
 	if err != nil {
 		return err
 	}
+	// First makes the store check, within the transaction, that there is no account yet: two
+	// callers may get this far at once.
 	in := storage.NewAccount{Email: email, PasswordHash: hash, Plan: s.DefaultPlan.ID,
 		Address: addressText(limit.ClientNetwork(c.from)), First: !s.OpenRegistration}
 	if name != nil {
@@ -152,11 +156,14 @@ func (s *Server) login(c *call) error {
 	if err != nil {
 		return err
 	}
+	// A client network from which this account has signed in before has failures of its own, so
+	// that a stranger's guesses cannot lock the owner out.
 	attempt, wait := s.logins.Begin(limit.Attempt{Account: email, Version: account.TokenVersion,
 		Address: c.from, Known: known})
 	if wait > 0 {
 		return tooManyFailures(wait)
 	}
+	// Called for an unknown account too, so that both take as long.
 	ok, err := s.checkPassword(c, account, found, password)
 	if err == nil {
 		err = s.store.SignedIn(c.ctx(), account, address, ok)

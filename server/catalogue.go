@@ -223,6 +223,7 @@ func (s *Server) resolved(path storage.PricePath) resolvedJSON {
 		out.Reason = "ring"
 		return out
 	}
+	// The workspace's own entry wins over anything that is published.
 	if own := path.Own; own != nil {
 		out.Source, out.Name, out.Reason = wire.NullString(source.String()), wire.NullString(last), "own_entry"
 		out.Input, out.Output = &own.Input, &own.Output
@@ -236,6 +237,7 @@ func (s *Server) resolved(path storage.PricePath) resolvedJSON {
 		return out
 	}
 	out.Published = new(newCatalogueEntry(m, s.Now()))
+	// The price is shown all the same: it is what turning the catalogue on would give.
 	if !path.UsesCatalogue {
 		out.Reason = "catalogue_off"
 		return out

@@ -114,6 +114,7 @@ func toAPIError(err error) *apiError {
 	switch {
 	case errors.As(err, &e):
 		return e
+	// What a plan lacks is forbidden: another plan has it.
 	case errors.As(err, &feature):
 		return &apiError{status: http.StatusForbidden, detail: feature.Error()}
 	case errors.As(err, &refused):
@@ -150,6 +151,8 @@ func toAPIError(err error) *apiError {
 			status: http.StatusUnsupportedMediaType, detail: coding.Error(),
 			header: http.Header{"Accept-Encoding": {"identity"}},
 		}
+	// What follows is trouble of the server's. Each says whether anything was recorded, because the
+	// caller has to decide whether to repeat the call.
 	case errors.Is(err, request.ErrNoMemory):
 		return unavailable("The server holds as many large request bodies as its setting " +
 			"--max-body-memory (PIKARC_MAX_BODY_MEMORY) allows. Nothing was recorded; try again " +

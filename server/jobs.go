@@ -122,6 +122,7 @@ func (u *upkeep) duty(ctx context.Context) {
 		enabled = append(enabled, j)
 		u.metrics.Jobs.Enable(j.String(), true)
 	}
+	// Each job runs in a goroutine of its own, so that a slow one delays no other.
 	does := func(interval time.Duration, j job, name, things string,
 		round func(context.Context) (int, error)) {
 		enable(j)

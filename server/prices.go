@@ -121,6 +121,8 @@ func readPrices(o *request.Object, price *storage.ModelPrice) {
 			more = true
 		}
 	}
+	// A tier replaces input and output for calls with a longer prompt; what it leaves out follows
+	// from those.
 	o.Objects("tiers", maxTiers, func(item *request.Object) {
 		tier := prices.Tier{AbovePrompt: item.Int("above_prompt_tokens", 1, plans.MaxTokens)}
 		tier.Set(prices.Input, item.Price("input_cost_per_token"))
@@ -202,6 +204,7 @@ func (s *Server) reprice(c *call) error {
 		in.Model = *model
 	}
 	since, until := o.OptionalTime("since"), o.OptionalTime("until")
+	// Steps are booked on UTC days, so a price that changes at noon is applied to whole days.
 	if in.From = since.UTC().Truncate(day); since.IsZero() {
 		in.From = since
 	}

@@ -214,6 +214,7 @@ func (s *Server) endRuns(c *call) error {
 	if err := o.Err(); err != nil {
 		return err
 	}
+	// Neither would end all runs of the workspace, which nobody means by an empty body.
 	if (in.IDs == nil) == (silent == nil) {
 		return request.Invalid([]any{"body"}, "send run_ids or silent_for_seconds, and not both",
 			json.RawMessage(o.Raw()))
@@ -221,6 +222,7 @@ func (s *Server) endRuns(c *call) error {
 	if silent != nil {
 		in.SilentSince = s.Now().Add(-time.Duration(*silent) * time.Second)
 	}
+	// A run that somebody else has to end was not completed.
 	if in.Status == 0 {
 		in.Status = storage.RunFailed
 	}

@@ -243,6 +243,7 @@ func New(store *storage.Store, cfg Config) *Server {
 		Version: cfg.Version, Store: store, Jobs: jobLabels(),
 		BodyMemory: s.bodies.held.Load, BodiesRefused: s.bodies.refused.Load,
 	})
+	// Links that decide need an address that people reach, so they are made only if one is set.
 	sends := notify.Config{
 		PublicURL: cfg.PublicURL, Private: cfg.WebhookPrivate, SMTP: cfg.SMTP, Log: cfg.Log, Now: cfg.Now,
 		Attempted: func(kind storage.EndpointKind, result string) { s.metrics.Outbox.Attempted(string(kind), result) },

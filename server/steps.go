@@ -71,6 +71,7 @@ func (s *Server) updateStep(c *call) error {
 		OutputData:       o.AnyPayload("output_data"),
 		Error:            o.Text("error", maxStepError),
 	}
+	// Usage may come as counts, as the provider's usage object, or both; counts win.
 	readUsage(o, &in)
 	if err := request.Join(runErr, stepErr, o.Err()); err != nil {
 		return err
@@ -81,6 +82,8 @@ func (s *Server) updateStep(c *call) error {
 	if err != nil {
 		return orNotFound(err, "Step not found")
 	}
+	// The store finds what only it can see, such as a model that changes after usage was booked
+	// under another one.
 	for _, name := range out.Repaired.Fields() {
 		repaired = o.MarkRepaired(name)
 	}

@@ -83,6 +83,7 @@ func (s *Server) updateWorkspace(c *call) error {
 	if err != nil {
 		return err
 	}
+	// Each field is nil if it is not in the body, which leaves the setting as it is.
 	change := storage.WorkspaceChange{Name: o.PresentString("name", 1, MaxName)}
 	if budget, present := o.Budget("daily_budget_usd"); present {
 		change.DailyBudget = &budget

@@ -60,6 +60,7 @@ func (s *Store) CreateAccount(ctx context.Context, in NewAccount) (a Account, w 
 			ID: newID(tx.now), Email: in.Email, PasswordHash: in.PasswordHash, TokenVersion: 1,
 			CreatedAt: tx.now.Truncate(time.Millisecond),
 		}
+		// Inside the transaction, because two people may register at once on a new server.
 		if in.First {
 			switch has, err := hasAccounts(tx); {
 			case err != nil:
@@ -77,6 +78,7 @@ func (s *Store) CreateAccount(ctx context.Context, in NewAccount) (a Account, w 
 		}
 		a.Workspace = w.ID
 		tx.scope = w.key // of which nobody else can know yet
+		// The network that an account registers from is one that it is known to sign in from.
 		if in.Address != "" {
 			if err := rememberAddress(tx, a.ID, in.Address); err != nil {
 				return auditEvent{}, err

@@ -101,6 +101,8 @@ func (s *Store) EraseUsers(ctx context.Context) (finished int, err error) {
 			return 0, fmt.Errorf("erase a user from the outbox: %w", err)
 		}
 	}
+	// Only now are the bytes gone from the file and its logs as well. An erasure is finished after
+	// that, so a crash before repeats it.
 	if err := s.engine.scrub(ctx, s.pauseWriter); err != nil {
 		return 0, err
 	}

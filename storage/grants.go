@@ -183,6 +183,7 @@ func (s *Store) GrantUses(
 			LEFT JOIN models m ON m.id = s.model_id
 			WHERE g.grant_id = $1 AND r.workspace_id = $2 AND g.step_uuid < $3 ORDER BY g.step_uuid DESC LIMIT $4`,
 			[]any{grant, ws, before[:], limit + 1}, func(rows scanner) error {
+				// One row more was read than asked for: it proves that there is another page.
 				if int64(len(list)) == limit {
 					last := list[len(list)-1].Step
 					next = cursor(listGrantUses, grant, last[:])
@@ -471,6 +472,8 @@ func reviewStats(tx *Tx, ws WorkspaceKey, policy, version int64) (r ReviewStats,
 			default:
 				return nil
 			}
+			// Hasty are approvals in an unbroken row, the newest first: somebody who began to read
+			// stops counting as hasty.
 			t := time.Duration(decided-idMillis(id)) * time.Millisecond
 			if len(took) == hasty && as == Approved && of == version && t < hastyVerdict {
 				hasty++

@@ -204,6 +204,7 @@ func (s *Store) APIKeys(ctx context.Context, ws WorkspaceKey, f KeyFilter) (keys
 	}
 	err = s.read(ctx, func(tx *Tx) error {
 		query, args := selectKey+` AND id < $2`, []any{ws, below, f.Limit + 1}
+		// A key ends by being revoked or by its date; neither is a status that is stored.
 		if f.Active != nil {
 			args = append(args, tx.now.UnixMilli())
 			if *f.Active {

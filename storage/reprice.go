@@ -114,6 +114,8 @@ func (s *Store) Reprice(ctx context.Context, ws WorkspaceKey, in Repricing) (out
 	if !in.To.IsZero() {
 		job.to = dayOf(in.To)
 	}
+	// Reading finds what would change, without holding up the writer; writing then looks at each
+	// step again, since it may have changed meanwhile.
 	began := time.Now() // the machine's time: how long somebody waits, not what day it is
 	for more := true; more; {
 		var found []stepPlace
@@ -172,6 +174,8 @@ func (j *repricing) look(tx *Tx, after stepPlace) (found []stepPlace, last stepP
 	if tx.cache == nil {
 		tx.cache = newCache(DefaultCacheSize, j.catalogue)
 	}
+	// A dry run moves the counters in a cache of its own. Each step must see what those before it
+	// have moved, because a day that is full cuts what comes after.
 	if j.DryRun {
 		j.dry = tx.cache
 		defer func() { j.dry.dirty = nil }() // the rows stay as they were moved, and nobody writes them
@@ -186,6 +190,7 @@ func (j *repricing) look(tx *Tx, after stepPlace) (found []stepPlace, last stepP
 	}
 	left := repriceSteps
 	for _, run := range runs {
+		// The next run: from its first step.
 		if run.uuid != after.run {
 			after = stepPlace{run: run.uuid, segment: math.MinInt64}
 		}
@@ -326,12 +331,14 @@ func (j *repricing) reprice(tx *Tx, p stepPlace) (c priceChange, changes bool, e
 		return c, false, ignoreNotFound(err)
 	}
 	was, counted := row.stepProgress, row.counted()
+	// Looked at in the transaction that changes it: a report may have priced the step meanwhile.
 	if j.OnlyUnpriced && was.used.inputPrice.Valid {
 		return c, false, nil
 	}
 	if changes, err = row.reprice(tx, ws, r); err != nil || !changes {
 		return c, false, err
 	}
+	// As a report is booked, so that counters, limits and alerts follow in the same way.
 	posts, err := row.counted().since(tx, counted, j.ws, r)
 	if err != nil {
 		return c, false, err

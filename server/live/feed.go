@@ -98,6 +98,7 @@ func (h *Hub) collect(ctx context.Context, f *feed) []byte {
 	if !spend && !f.missed && len(f.events) == 0 {
 		return nil
 	}
+	// Runs are read once for all events of the round; a run with ten new steps costs one look-up.
 	var touched, asked []int64
 	if spend {
 		touched = f.latest()
@@ -112,6 +113,7 @@ func (h *Hub) collect(ctx context.Context, f *feed) []byte {
 	f.events = nil
 	var frames frames
 	if len(asked) > 0 || spend {
+		// One snapshot, so that a run and the day's spend beside it are of one moment.
 		m, err := h.store.Snapshot(ctx, f.ws, asked)
 		if err != nil {
 			h.log.Warn("read what event streams are to be sent", "error", err.Error())
@@ -177,6 +179,7 @@ func (b *frames) events(changes []storage.Change, m storage.Snapshot) {
 			b.add("config.changed", struct {
 				What string `json:"what"`
 			}{c.Part.String()})
+		// The run was deleted or erased since; there is nothing to show of it.
 		case !found:
 		case c.Kind == storage.StepDenied:
 			b.add("step.denied", struct {

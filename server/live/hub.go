@@ -220,6 +220,9 @@ func (h *Hub) run(ctx context.Context) {
 	defer backoff.Stop()
 	var round []*feed // feeds still to be published in this round
 	var began time.Time
+	// Changes are taken in as they come, and published in rounds: at most one every roundEvery, one
+	// feed after another. A publication is followed by a pause in proportion to its cost, so that
+	// streams never take more than a share of the machine from decisions.
 	for ready := false; ; {
 		select {
 		case <-ctx.Done():

@@ -229,6 +229,7 @@ func describeStep(event storage.EventKind, f facts) (title, text, page string, l
 	if run := f.text("run_id"); run != "" && event != storage.ReviewRequested {
 		page = "/runs/" + run
 	}
+	// The most telling name of what the agent wanted to do.
 	what, policy := f.text("tool_name"), ""
 	if what == "" {
 		what = f.text("model")

@@ -186,12 +186,15 @@ func (s *Sender) serve(ctx context.Context, key storage.EndpointKey) {
 	failing := s.failing[key]
 	s.mu.Unlock()
 	const batch = 16 * perEndpoint
+	// An endpoint that fails gets one message at a time: if it is down, the others would only fail
+	// as well.
 	width, most := perEndpoint, batch
 	if failing {
 		width, most = 1, 1
 	}
 	out, err := s.store.Outgoing(ctx, key, most)
 	switch {
+	// The server secret has changed since; no attempt can ever succeed.
 	case errors.Is(err, storage.ErrEndpointUnreadable):
 		err = s.store.SwitchOff(ctx, out.Endpoint, storage.OffUnreadable)
 	case errors.Is(err, storage.ErrEndpointOff):
@@ -299,6 +302,8 @@ func (s *Sender) attempt(ctx context.Context, out storage.Outgoing, d storage.De
 	if out.Target.Kind == storage.Email {
 		return s.mail(ctx, m, out.Target.Address)
 	}
+	// What is sent and what is recorded differ: the record is readable by everybody in the
+	// workspace, and its links must not decide anything.
 	r, err := form(m, out.Target, s.Now())
 	if err != nil {
 		return attempt{problem: err.Error()}

@@ -223,6 +223,7 @@ func (s *scanner) object(depth int) bool {
 		return true
 	}
 	for {
+		// A key is scanned like any text; its defects are kept apart from those of the value.
 		key := s.pos
 		if s.peek() != '"' {
 			return s.fail(s.pos, "Expecting property name enclosed in double quotes")
@@ -247,6 +248,8 @@ func (s *scanner) object(depth int) bool {
 		if !s.value(depth) {
 			return false
 		}
+		// Only the members of the outermost object are kept; all that is deeper belongs to one of
+		// them.
 		if depth == 1 {
 			s.record(s.data[key:keyEnd], s.data[value:s.pos])
 		}

@@ -59,6 +59,7 @@ func newJobMetrics(labels []string) JobMetrics {
 			Help: "Since when this server does the upkeep; 0 while another node does.",
 		}),
 	}
+	// Series from the start: without them rate() sees no first increase.
 	for _, label := range labels {
 		m.enabled.WithLabelValues(label)
 		m.runs.WithLabelValues(label, "success")

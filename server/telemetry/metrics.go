@@ -77,6 +77,7 @@ func New(from Sources) *Metrics {
 	m.registry.MustRegister(m.Jobs.collectors()...)
 	m.registry.MustRegister(m.Outbox.collectors()...)
 	m.registry.MustRegister(bodyCollectors(from)...)
+	// Fields are a fixed list, so that no caller can make series without end by inventing names.
 	for _, field := range storage.AllRepairs.Fields() {
 		m.repairs.WithLabelValues(field)
 	}

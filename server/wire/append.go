@@ -124,6 +124,7 @@ func (s Step) Append(b []byte) []byte {
 	b = appendRaw(append(b, `,"input_data":`...), s.InputData)
 	b = appendRaw(append(b, `,"output_data":`...), s.OutputData)
 	b = appendText(append(b, `,"error":`...), s.Error)
+	// Members that only some steps have are left out of the others, as omitempty would do.
 	b = AppendDecision(append(b, `,"decision":`...), s.Decision, true)
 	if s.Review != nil {
 		b = appendReview(append(b, `,"review":`...), *s.Review)
@@ -136,6 +137,7 @@ func (s Step) Append(b []byte) []byte {
 	b = appendMoney(append(b, `,"cost_usd":`...), s.Cost)
 	b = appendMoney(append(b, `,"input_cost_per_token":`...), s.InputPrice)
 	b = appendMoney(append(b, `,"output_cost_per_token":`...), s.OutputPrice)
+	// A cost of 0 may be a price of 0 or no price; this tells which.
 	b = append(append(b, `,"priced":`...), priced(s)...)
 	b = appendOrigin(b, s.Price)
 	b = appendParts(b, s.Parts)

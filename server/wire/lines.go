@@ -70,6 +70,7 @@ func decodeOrdered(dec *json.Decoder, depth int) (any, error) {
 	}
 	switch token {
 	case json.Delim('{'):
+		// A map would lose the order of members, which LineOf reads a text from.
 		var o object
 		for dec.More() {
 			name, err := dec.Token()

@@ -44,6 +44,8 @@ func Restore(ctx context.Context, file, path string, migrations fs.FS, force boo
 	case exists && !force:
 		return "", ErrExists
 	}
+	// The backup is copied beside the database and checked there; only a rename is left then, which
+	// either happens or does not.
 	c, err := copyTo(ctx, file, filepath.Dir(path), filepath.Base(path))
 	if errors.Is(err, ErrCorrupt) {
 		return "", ErrBadBackup
@@ -56,6 +58,7 @@ func Restore(ctx context.Context, file, path string, migrations fs.FS, force boo
 			os.Remove(c.name)
 		}
 	}()
+	// An older schema is fine: the server migrates it when it starts.
 	if c.version > versions[len(versions)-1] {
 		return "", ErrSchemaNewer
 	}

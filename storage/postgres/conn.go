@@ -285,6 +285,8 @@ func (c *Conn) send(ctx context.Context, query string, args []any, read func(pgx
 	if c.pg == nil || c.pg.IsClosed() {
 		return fmt.Errorf("%s: %w", FirstWords(query), errLost)
 	}
+	// The savepoint goes out with the job's first statement, and a job that only reads the cache
+	// never has one.
 	if c.savepoint == savepointDue {
 		if err := c.placeSavepoint(ctx, query); err != nil {
 			return err
@@ -294,6 +296,8 @@ func (c *Conn) send(ctx context.Context, query string, args []any, read func(pgx
 	defer cancel()
 	defer func() { err = c.orNoAnswer(ctx, within, err) }()
 	var batch pgx.Batch
+	// All queued statements travel with this one: one round trip for the whole job, however many
+	// rows it changes.
 	sent := c.queue
 	for _, q := range sent {
 		c.add(&batch, q.query, q.args)
@@ -308,6 +312,8 @@ func (c *Conn) send(ctx context.Context, query string, args []any, read func(pgx
 		if err != nil {
 			return fmt.Errorf("%s, which was queued: %w", FirstWords(q.query), err)
 		}
+		// Nobody waited for this statement, so its caller has gone on as if it had worked. The
+		// transaction is lost.
 		if q.must && tag.RowsAffected() == 0 {
 			return fmt.Errorf("%s, which was queued: %w", FirstWords(q.query), ErrNothingChanged)
 		}

@@ -61,6 +61,7 @@ func (r *row) scanOne(i int, dest any) error {
 		}
 		return d.Scan(append([]byte(nil), raw...))
 	}
+	// What is left are named types, such as an enumeration, and pointers to them.
 	to := reflect.ValueOf(dest).Elem()
 	if to.Kind() == reflect.Pointer {
 		to.SetZero()
