@@ -22,6 +22,8 @@ type argonParams struct {
 // Cost of new hashes (OWASP's first choice for argon2id) and the most that a
 // stored hash may ask for, so that a planted row cannot exhaust the machine.
 const (
+	// Memory in KiB. The second value of each pair bounds what a stored hash may ask for, so that a
+	// forged one cannot exhaust the server.
 	argonMemory, maxArgonMemory   = 19 * 1024, 64 * 1024
 	argonTime, maxArgonTime       = 2, 8
 	argonThreads, maxArgonThreads = 1, 4

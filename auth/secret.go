@@ -16,6 +16,8 @@ const redacted = "***"
 // HKDF info labels, one a purpose, so that no key serves two. A label never
 // changes: what was signed or sealed under it would be lost.
 const (
+	// Each label derives a key for one use alone. Changing a label changes the key: what was sealed
+	// or signed before is lost.
 	labelToken = "pikarc/session-token/hs256/v1"
 	labelSeal  = "pikarc/sealed-secret/aes-256-gcm/v1"
 	labelCheck = "pikarc/secret-check/v1"

@@ -37,6 +37,7 @@ import (
 
 // version and commit are set by the linker.
 var (
+	// Set by the linker.
 	version = "dev"
 	commit  = "unknown"
 )

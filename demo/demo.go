@@ -21,6 +21,7 @@ import (
 
 // Limits of the demo's workspace: some busy days reach them, most do not.
 const (
+	// Low enough that some days reach them: the demo should show denials.
 	dailyBudget     = 11 * plans.USD
 	userDailyBudget = 3 * plans.USD / 2
 	concurrentRuns  = 8

@@ -27,18 +27,28 @@ type Reason uint8
 
 // The reasons of a DENY; None is an ALLOW.
 const (
-	None                         Reason = 0
-	RunAlreadyEnded              Reason = 1
-	KillSwitchActive             Reason = 2
-	UserBlocked                  Reason = 3
+	// None is the reason of an ALLOW.
+	None Reason = 0
+	// RunAlreadyEnded: nothing more is asked for in a run that has ended, whoever ended it.
+	RunAlreadyEnded Reason = 1
+	// KillSwitchActive: somebody has stopped all agents of the workspace.
+	KillSwitchActive Reason = 2
+	// UserBlocked: the user that the agent runs for is blocked.
+	UserBlocked Reason = 3
+	// WorkspaceDailyBudgetExceeded: the workspace has spent its budget of this UTC day.
 	WorkspaceDailyBudgetExceeded Reason = 4
-	UserDailyBudgetExceeded      Reason = 5
-	MonthlyRunLimitExceeded      Reason = 6
-	MaxConcurrentRunsExceeded    Reason = 7
-	ModelNotPriced               Reason = 8
+	// UserDailyBudgetExceeded: the user has spent the budget that each user has for a UTC day.
+	UserDailyBudgetExceeded Reason = 5
+	// MonthlyRunLimitExceeded: the plan's runs of this calendar month (UTC) are used up.
+	MonthlyRunLimitExceeded Reason = 6
+	// MaxConcurrentRunsExceeded: too many runs of the workspace are open at once.
+	MaxConcurrentRunsExceeded Reason = 7
+	// ModelNotPriced: the model has no price, and the workspace allows no unpriced ones.
+	ModelNotPriced Reason = 8
 
 	// Those of policies and of the people who review; see DecidePolicies.
-	PolicyDenied        Reason = 9
+	PolicyDenied Reason = 9
+	// PolicyLimitExceeded: the limit of a policy is used up.
 	PolicyLimitExceeded Reason = 10
 	ReviewNotSupported  Reason = 11 // a person would be asked, but the client cannot wait for one
 	ReviewDenied        Reason = 12 // by a person
@@ -126,20 +136,25 @@ type Request struct {
 // State is all that a decision depends on, as it stands inside the
 // transaction that will record the decision.
 type State struct {
+	// The plan's limits of runs.
 	Plan plans.Plan
 
-	RunEnded    bool
+	// What is asked of a run; false for a start.
+	RunEnded bool
+	// Set by the workspace.
 	KillSwitch  bool
 	UserBlocked bool
 
 	UnpricedRefused bool // the step calls a model without a price, and the workspace refuses that
 
+	// Budgets that are not set object to nothing; one of 0 objects to everything.
 	DailyBudget     plans.Budget
 	SpentToday      plans.Money // by the workspace, this UTC day
 	UserDailyBudget plans.Budget
 	UserSpentToday  plans.Money
 
-	RunsThisMonth     int64 // allowed runs started this UTC month
+	RunsThisMonth int64 // allowed runs started this UTC month
+	// The counter is one of the workspace, over all users and keys.
 	RunningRuns       int64
 	MaxConcurrentRuns int64
 }

@@ -7,18 +7,23 @@ type Effect uint8
 
 // The effects. The values are those of package policies.
 const (
-	LogOnly    Effect = 1
-	AskPerson  Effect = 2
+	// LogOnly records that the policy applies, and lets the call pass.
+	LogOnly Effect = 1
+	// AskPerson makes the step wait for a person's verdict.
+	AskPerson Effect = 2
+	// DenyAction denies.
 	DenyAction Effect = 3
 )
 
 // Policy is a rule of a workspace's own that concerns a call, as it stands
 // inside the transaction that will record the decision.
 type Policy struct {
+	// Which policy it is, for the record of the decision.
 	ID, Version   int64
 	Name, Message string
-	Effect        Effect
-	Holds         bool // its condition is true, or could not be evaluated
+	// What follows if it objects.
+	Effect Effect
+	Holds  bool // its condition is true, or could not be evaluated
 
 	// A policy with a limit objects once the limit is reached.
 	HasLimit    bool

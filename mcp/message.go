@@ -201,6 +201,7 @@ func (m message) cancels() string {
 
 // The codes of JSON-RPC errors. The last is of those that servers may choose.
 const (
+	// JSON-RPC's own codes, and one of ours for a denial.
 	codeParse   = -32700
 	codeInvalid = -32600
 	codeDenied  = -32003

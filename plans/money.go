@@ -33,11 +33,16 @@ const (
 
 // Why a decimal text was refused.
 var (
-	ErrNotDecimal    = errors.New("not a decimal number")
-	ErrNotFinite     = errors.New("not a finite number")
+	// ErrNotDecimal: the text is no number at all.
+	ErrNotDecimal = errors.New("not a decimal number")
+	// ErrNotFinite: it is an infinity or NaN, which JSON has not but some encoders write.
+	ErrNotFinite = errors.New("not a finite number")
+	// ErrDecimalPlaces: rounding it would change an amount that somebody meant exactly.
 	ErrDecimalPlaces = errors.New("too many decimal places")
-	ErrNegative      = errors.New("below zero")
-	ErrTooLarge      = errors.New("too large")
+	// ErrNegative: no amount and no price is below zero.
+	ErrNegative = errors.New("below zero")
+	// ErrTooLarge: it is beyond MaxMoney or the largest price.
+	ErrTooLarge = errors.New("too large")
 )
 
 // ErrCostOverflow says that a cost is beyond what the ledger can book.

@@ -15,9 +15,12 @@ type ID string
 
 // The plans, from the smallest to the largest.
 const (
-	Basic      ID = "basic"
-	Pro        ID = "pro"
-	Scale      ID = "scale"
+	// Basic is free, and has no features beside the limits.
+	Basic ID = "basic"
+	// Pro and Scale are sold through Stripe.
+	Pro   ID = "pro"
+	Scale ID = "scale"
+	// Enterprise is agreed with the customer, or what one's own server gives everybody.
 	Enterprise ID = "enterprise"
 )
 
@@ -33,8 +36,11 @@ type Feature string
 
 // The gated features, worded as they open the sentence of a 403.
 const (
-	KillSwitch              Feature = "Kill switch"
-	UserDailyBudget         Feature = "User daily budget"
+	// KillSwitch stops all agents of a workspace at once.
+	KillSwitch Feature = "Kill switch"
+	// UserDailyBudget bounds what each user's agents may spend a day.
+	UserDailyBudget Feature = "User daily budget"
+	// ConfigurableConcurrency lets the workspace choose how many runs may be open.
 	ConfigurableConcurrency Feature = "Configurable concurrency"
 )
 

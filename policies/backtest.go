@@ -33,9 +33,10 @@ type Backtest struct {
 	starts time.Weekday
 	since  time.Time
 
-	runs    map[string]*replayedRun
-	limits  []*counters // by rule; nil without a limit that counts
-	place   map[*Rule]int
+	runs   map[string]*replayedRun
+	limits []*counters // by rule; nil without a limit that counts
+	place  map[*Rule]int
+	// Costs that are not booked yet at the time of the event: they count from their report on.
 	pending bookings
 	result  Result
 	days    map[string]*DayResult

@@ -16,13 +16,18 @@ import (
 // units, of which a comparison is one or two: at most some tens of
 // milliseconds.
 const (
-	MaxWhen        = 4096 // bytes
-	MaxCost        = 500_000
-	maxDepth       = 50 // of nested parentheses and operators
-	maxNodes       = 2_000
-	maxMacroDepth  = 2
-	maxRegexps     = 10
-	maxRegexpSize  = 500 // instructions of the compiled program
+	MaxWhen = 4096 // bytes
+	// MaxCost bounds CEL's own measure of what an evaluation costs.
+	MaxCost  = 500_000
+	maxDepth = 50 // of nested parentheses and operators
+	// maxNodes bounds the size of the syntax tree.
+	maxNodes = 2_000
+	// maxMacroDepth bounds loops within loops (all, exists, filter, map).
+	maxMacroDepth = 2
+	// maxRegexps bounds the regular expressions, which are compiled when the policy is.
+	maxRegexps    = 10
+	maxRegexpSize = 500 // instructions of the compiled program
+	// evaluationTime ends an evaluation whatever it does.
 	evaluationTime = 250 * time.Millisecond
 )
 

@@ -17,7 +17,8 @@ type Facts struct {
 	Tags                         map[string]string
 	Metadata, Input              []byte // JSON, or nil
 
-	Steps     int64 // of the run, before this one
+	Steps int64 // of the run, before this one
+	// What the run has spent before this call, in nano-USD.
 	Spent     plans.Money
 	StartedAt time.Time
 	Now       time.Time

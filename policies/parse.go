@@ -13,16 +13,19 @@ import (
 
 // The bounds of a policy, beside those of its expression and of tags.
 const (
-	MaxBody        = 64 << 10 // bytes
+	MaxBody = 64 << 10 // bytes
+	// Lengths are in characters.
 	MaxName        = 64
 	MaxDescription = 1000 // characters, of a message too
 	MaxPriority    = 1_000_000
 	MaxPatterns    = 100 // of one list
 	MaxPattern     = 255 // characters
 	maxWildcards   = 8   // in one pattern
-	MaxCount       = 1_000_000_000_000
-	MinExpiry      = 5 // seconds
-	MaxExpiry      = 86_400
+	// MaxCount is the largest limit of tokens, calls, runs or repeats.
+	MaxCount  = 1_000_000_000_000
+	MinExpiry = 5 // seconds
+	// A review waits for a day at most; an agent that waits longer has given up.
+	MaxExpiry = 86_400
 )
 
 // Parse reads a policy as the API and files write it, strictly: an unknown field

@@ -55,13 +55,17 @@ type Window uint8
 
 // The windows. A run's and the total never begin anew.
 const (
-	WindowRun    Window = 1
+	// WindowRun begins and ends with the run.
+	WindowRun Window = 1
+	// Minutes and hours are those of the clock, whatever the time zone.
 	WindowMinute Window = 2
 	WindowHour   Window = 3
-	WindowDay    Window = 4
-	WindowWeek   Window = 5
-	WindowMonth  Window = 6
-	WindowTotal  Window = 7
+	// Days, weeks and months begin by the workspace's time zone and first day of the week.
+	WindowDay   Window = 4
+	WindowWeek  Window = 5
+	WindowMonth Window = 6
+	// WindowTotal never begins anew.
+	WindowTotal Window = 7
 )
 
 // windows are the words of Window.

@@ -36,12 +36,14 @@ type Class uint8
 
 // The classes. A class without a price costs what its parent costs.
 const (
+	// Input and Output are the classes that every price per token has.
 	Input Class = iota
 	Output
 	Cached       // parent Input
 	CacheWrite   // parent Input
 	CacheWrite1h // parent CacheWrite
 	Reasoning    // parent Output
+	// classes counts them.
 	classes
 )
 

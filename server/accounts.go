@@ -20,6 +20,7 @@ import (
 
 // Password lengths, in characters.
 const (
+	// Lengths of a password, in characters.
 	MinPassword = 8
 	MaxPassword = 1024
 )

@@ -18,20 +18,25 @@ const (
 	canRead                           // read whatever the workspace has
 	// Change what decisions depend on, and who may ask for them
 	canConfigure
-	canBill                // see and change what is paid for
-	canManage              // act for the account itself: its password, its sessions
-	canRewrite             // change what is booked already
-	canInspect             // read what agents may not: where the workspace is told of what they do
-	canReview              // say, as a person, whether a step may be taken
-	public     permissions = 0
+	canBill    // see and change what is paid for
+	canManage  // act for the account itself: its password, its sessions
+	canRewrite // change what is booked already
+	canInspect // read what agents may not: where the workspace is told of what they do
+	canReview  // say, as a person, whether a step may be taken
+	// public is what needs no credential.
+	public permissions = 0
 )
 
 // What each kind of credential holds.
 const (
+	// ofAgentKey is what an agent needs: it decides nothing about its own limits.
 	ofAgentKey permissions = canDecide | canReport | canEndRun | canRead
-	ofReadKey  permissions = canRead
+	// ofReadKey is for dashboards and exports of one's own.
+	ofReadKey permissions = canRead
+	// ofAdminKey is for scripts that configure a workspace. Plans and accounts need a person.
 	ofAdminKey permissions = ofAgentKey | canConfigure | canInspect
-	ofSession  permissions = canEndRun | canRead | canConfigure | canInspect | canBill | canManage | canRewrite | canReview
+	// ofSession is a person in the dashboard, who makes no runs.
+	ofSession permissions = canEndRun | canRead | canConfigure | canInspect | canBill | canManage | canRewrite | canReview
 	// afterItsEnd is what is left of a key for a while: to finish what it began.
 	afterItsEnd permissions = canReport | canEndRun
 )

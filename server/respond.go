@@ -30,6 +30,7 @@ func (c *call) ok(v any, err error) error {
 // The header's names below are in their canonical form, so that setting them
 // asks for no check of it.
 var (
+	// Header values that answers share.
 	jsonType = []string{"application/json"}
 	htmlType = []string{"text/html; charset=utf-8"}
 )

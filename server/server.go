@@ -179,12 +179,15 @@ func (s *Server) MetricsHandler() http.Handler { return s.metrics.Handler() }
 // Server answers the API.
 type Server struct {
 	Config
-	store   *storage.Store
-	decide  storage.Decider
-	tokens  *auth.Tokens
-	hasher  *auth.Hasher
-	logins  *limit.Logins
-	hub     *live.Hub
+	store *storage.Store
+	// guard.Decide, which the store calls within its transactions.
+	decide storage.Decider
+	tokens *auth.Tokens
+	hasher *auth.Hasher
+	// Failed sign-ins, by account and by network.
+	logins *limit.Logins
+	hub    *live.Hub
+	// Memory for large request bodies.
 	bodies  *bodyMemory
 	exports exports
 	billing *billing.Service // nil when this server sells nothing

@@ -14,8 +14,10 @@ import (
 
 // Account is a person who signs in.
 type Account struct {
-	ID           uuid.UUID
-	Email        string
+	ID    uuid.UUID
+	Email string
+	// The hash is a PHC string; TokenVersion is in each session token and raised by a new password,
+	// which ends them all.
 	PasswordHash string
 	TokenVersion int64
 	CreatedAt    time.Time

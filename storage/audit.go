@@ -61,6 +61,7 @@ type Action string
 
 // The actions, in alphabetical order.
 const (
+	// Of an account: whoever signs in, or tries to.
 	ActionChangePassword       Action = "account.change_password"
 	ActionChangePasswordFailed Action = "account.change_password_failed"
 	ActionRegister             Action = "account.register"
@@ -69,29 +70,38 @@ const (
 	ActionSignInFailed         Action = "account.sign_in_failed"
 	ActionSignOut              Action = "account.sign_out"
 	ActionSignOutEverywhere    Action = "account.sign_out_everywhere"
-	ActionCreateKey            Action = "api_key.create"
-	ActionRotateKey            Action = "api_key.regenerate"
-	ActionRevokeKey            Action = "api_key.revoke"
-	ActionRenameKey            Action = "api_key.update"
-	ActionCreateEndpoint       Action = "endpoint.create"
-	ActionDeleteEndpoint       Action = "endpoint.delete"
-	ActionRollEndpointSecret   Action = "endpoint.roll_secret"
-	ActionUpdateEndpoint       Action = "endpoint.update"
-	ActionRevokeGrant          Action = "grant.revoke"
-	ActionReprice              Action = "model_price.reprice"
-	ActionSetPrice             Action = "model_price.set"
-	ActionDeletePolicy         Action = "policy.delete"
-	ActionSetPolicy            Action = "policy.set"
-	ActionApproveReview        Action = "review.approve"
-	ActionBypassReview         Action = "review.bypass"
-	ActionDenyReview           Action = "review.deny"
-	ActionEndRuns              Action = "run.end_many"
-	ActionBlockUser            Action = "user.block"
-	ActionEraseUser            Action = "user.erase"
-	ActionUnblockUser          Action = "user.unblock"
-	ActionKillSwitch           Action = "workspace.kill_switch"
-	ActionPlan                 Action = "workspace.plan"
-	ActionUpdate               Action = "workspace.update"
+	// Of API keys. The target is the key's prefix.
+	ActionCreateKey Action = "api_key.create"
+	ActionRotateKey Action = "api_key.regenerate"
+	ActionRevokeKey Action = "api_key.revoke"
+	ActionRenameKey Action = "api_key.update"
+	// Of endpoints for notifications. The target is the endpoint's id.
+	ActionCreateEndpoint     Action = "endpoint.create"
+	ActionDeleteEndpoint     Action = "endpoint.delete"
+	ActionRollEndpointSecret Action = "endpoint.roll_secret"
+	ActionUpdateEndpoint     Action = "endpoint.update"
+	// Of grants, which let calls pass without a review.
+	ActionRevokeGrant Action = "grant.revoke"
+	// Of prices. The target is the model.
+	ActionReprice  Action = "model_price.reprice"
+	ActionSetPrice Action = "model_price.set"
+	// Of policies. The target is the policy's name.
+	ActionDeletePolicy Action = "policy.delete"
+	ActionSetPolicy    Action = "policy.set"
+	// Of reviews. A bypass is recorded under the key of the agent that did not wait.
+	ActionApproveReview Action = "review.approve"
+	ActionBypassReview  Action = "review.bypass"
+	ActionDenyReview    Action = "review.deny"
+	// Of runs that were ended together. A run's own end is in the ledger.
+	ActionEndRuns Action = "run.end_many"
+	// Of users. The target is the user, until it is erased.
+	ActionBlockUser   Action = "user.block"
+	ActionEraseUser   Action = "user.erase"
+	ActionUnblockUser Action = "user.unblock"
+	// Of the workspace itself.
+	ActionKillSwitch Action = "workspace.kill_switch"
+	ActionPlan       Action = "workspace.plan"
+	ActionUpdate     Action = "workspace.update"
 )
 
 // Actions lists all of them.

@@ -13,6 +13,7 @@ import (
 
 // StepUpdate is what an agent reports of a step; nil and 0 keep what is there.
 type StepUpdate struct {
+	// Zero values and nil leave the field as it is.
 	Status           StepStatus
 	DurationMillis   *int64
 	PromptTokens     *int64 // absolute, so that repeating changes nothing
@@ -26,7 +27,8 @@ type StepUpdate struct {
 	OutputData   []byte       // JSON, or nil
 	UsageData    []byte       // JSON: the provider's usage, where not all of it could be read
 	Error        *string
-	Repairs      Repairs
+	// Repairs names the fields that the server has already changed.
+	Repairs Repairs
 }
 
 // hasUsage reports whether the update says anything of what the step has used. It decides whether

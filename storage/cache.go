@@ -67,6 +67,7 @@ type cache struct {
 // How many rows of each kind may be cached. MinCacheSize is more than a batch
 // can touch, so that no changed row is evicted before it is written.
 const (
+	// MinCacheSize is what a full batch may change, and some more.
 	MinCacheSize     = 4 * maxBatch
 	DefaultCacheSize = 20_000
 )

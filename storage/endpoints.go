@@ -69,6 +69,7 @@ type Endpoint struct {
 	Events    Events
 	CreatedAt time.Time
 	OffAt     time.Time // zero: it is on
+	// "" while it is on.
 	OffReason OffReason
 	// OldSecretUntil is until when a replaced secret signs too; zero: there is none.
 	OldSecretUntil time.Time
@@ -223,6 +224,7 @@ func (s *Store) newEndpointSecret(endpoint uuid.UUID) (secret string, sealed []b
 
 // EndpointChange names what to change; nil keeps.
 type EndpointChange struct {
+	// nil leaves a field as it is.
 	Label   *string
 	Address *string
 	Events  *Events

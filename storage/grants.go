@@ -48,6 +48,7 @@ type Grant struct {
 	Scope      GrantScope
 	Run        uuid.UUID // of GrantRun; uuid.Nil otherwise
 	ToolName   string    // of GrantTool
+	// Uses bounds how often it stands in for a person, Used counts.
 	Uses, Used int64
 	GrantedBy  string
 	ExpiresAt  time.Time
@@ -296,25 +297,27 @@ func (s *Store) RevokeGrant(ctx context.Context, ws WorkspaceKey, id uuid.UUID) 
 
 // Review is a step that waits, or waited, for a person.
 type Review struct {
-	ID, Run, Step   uuid.UUID
-	UserID          string
-	PolicyName      string
+	ID, Run, Step uuid.UUID
+	UserID        string
+	PolicyName    string
+	// The version that asked; the policy may have changed since.
 	PolicyVersion   int64
 	Message         string // of the policy: why a person is asked
 	Resolution      Resolution
 	Type            StepType
 	ToolName, Model *string
 	InputData       []byte // JSON, or nil
-	ActionHash      [sha256.Size]byte
-	ExpiresAt       time.Time
-	DecidedAt       time.Time // zero while pending
-	DecidedBy       string    // "" where nobody did
-	Note            *string
-	LastPollAt      time.Time // zero when nobody has polled
-	Grant           uuid.UUID // that the approval gave; uuid.Nil for none
-	RunTitle        string
-	RunSteps        int64 // that the run has taken until now, with the one that waits
-	RunSpend        plans.Money
+	// By the hash a grant recognizes the same action.
+	ActionHash [sha256.Size]byte
+	ExpiresAt  time.Time
+	DecidedAt  time.Time // zero while pending
+	DecidedBy  string    // "" where nobody did
+	Note       *string
+	LastPollAt time.Time // zero when nobody has polled
+	Grant      uuid.UUID // that the approval gave; uuid.Nil for none
+	RunTitle   string
+	RunSteps   int64 // that the run has taken until now, with the one that waits
+	RunSpend   plans.Money
 }
 
 // RunStartedAt is when the run has begun.

@@ -36,6 +36,7 @@ type Scope string
 // The scopes.
 const (
 	ScopeAgent Scope = "agent" // asks, reports and reads
+	// ScopeRead reads everything and changes nothing.
 	ScopeRead  Scope = "read"
 	ScopeAdmin Scope = "admin" // as agent, and also writes configuration
 )

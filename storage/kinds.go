@@ -14,10 +14,13 @@ type RunStatus uint8
 
 // The states of a run.
 const (
-	RunRunning   RunStatus = 1
+	// RunRunning: started and not ended, however long ago its last call was.
+	RunRunning RunStatus = 1
+	// RunCompleted and RunFailed are what the agent says of its own run.
 	RunCompleted RunStatus = 2
 	RunFailed    RunStatus = 3
-	RunBlocked   RunStatus = 4
+	// RunBlocked: its start was denied, or it gave up after a denial.
+	RunBlocked RunStatus = 4
 )
 
 // String is the word that the API uses.
@@ -35,9 +38,12 @@ type StepStatus uint8
 
 // The states of a step.
 const (
-	StepRunning   StepStatus = 1
+	// StepRunning: allowed, and not reported yet.
+	StepRunning StepStatus = 1
+	// StepCompleted and StepFailed are reported.
 	StepCompleted StepStatus = 2
 	StepFailed    StepStatus = 3
+	// StepBlocked: denied, by a rule, a policy or a person.
 	StepBlocked   StepStatus = 4
 	StepAbandoned StepStatus = 5 // shown, see stepRow.shown; only older versions stored it
 	StepWaiting   StepStatus = 6 // for a person's review
@@ -78,9 +84,13 @@ type EndedBy uint8
 
 // Who ends runs; 0 is nobody: the run is RUNNING, or was born BLOCKED.
 const (
-	EndedByClient    EndedBy = 1
+	// EndedByClient: the agent, or a script with a key.
+	EndedByClient EndedBy = 1
+	// EndedByDashboard: a person.
 	EndedByDashboard EndedBy = 2
-	EndedByIdle      EndedBy = 3
+	// EndedByIdle: it was silent for longer than the workspace's timeout. Its agent may still end
+	// it itself.
+	EndedByIdle EndedBy = 3
 )
 
 // String is the API's ended_reason.
@@ -326,21 +336,27 @@ type EventKind uint8
 
 // The kinds of events.
 const (
-	BudgetThreshold   EventKind = 1 // half, most or all of a budget or limit is spent
-	BudgetForecast    EventKind = 2 // at the rate of the last hour a budget will be spent today
-	SpendSpike        EventKind = 3 // more is being spent than usual
+	BudgetThreshold EventKind = 1 // half, most or all of a budget or limit is spent
+	BudgetForecast  EventKind = 2 // at the rate of the last hour a budget will be spent today
+	SpendSpike      EventKind = 3 // more is being spent than usual
+	// KillSwitchChanged: turned on or off.
 	KillSwitchChanged EventKind = 4
-	ReviewRequested   EventKind = 5
-	ReviewDecided     EventKind = 6
-	ReviewExpired     EventKind = 7
-	ReviewBypassed    EventKind = 8
+	// Of reviews: asked for, decided, run out, or not waited for.
+	ReviewRequested EventKind = 5
+	ReviewDecided   EventKind = 6
+	ReviewExpired   EventKind = 7
+	ReviewBypassed  EventKind = 8
+	// LoopDetected: an agent repeats an action more often than a policy allows.
 	LoopDetected      EventKind = 9
 	UnpricedModelUsed EventKind = 10
-	KeyRegenerated    EventKind = 11
-	SignInRefused     EventKind = 12
-	VerifyFailed      EventKind = 13 // of the server, as those below
-	BackupFailed      EventKind = 14
-	DiskLow           EventKind = 15
+	// KeyRegenerated: somebody may have to bring the new key to agents.
+	KeyRegenerated EventKind = 11
+	// SignInRefused: a sign-in to the workspace's account failed.
+	SignInRefused EventKind = 12
+	VerifyFailed  EventKind = 13 // of the server, as those below
+	// Of the server itself, told to its operator.
+	BackupFailed EventKind = 14
+	DiskLow      EventKind = 15
 	// TestEvent is sent to one endpoint when it is asked for, and cannot be chosen.
 	TestEvent EventKind = 16
 )
@@ -400,7 +416,9 @@ type DeliveryState uint8
 
 // The states of a delivery.
 const (
-	DeliveryPending   DeliveryState = 1
+	// DeliveryPending: due now or later.
+	DeliveryPending DeliveryState = 1
+	// DeliveryDelivered: the endpoint has taken it.
 	DeliveryDelivered DeliveryState = 2
 	DeliveryFailed    DeliveryState = 3 // given up
 	DeliveryCancelled DeliveryState = 4 // its endpoint was switched off

@@ -300,10 +300,15 @@ func (p *policyCall) book(tx *Tx) {
 
 // What a policy has said of a call. The values are stored: never renumber.
 const (
-	outcomePassed  = 1
-	outcomeLogged  = 2
-	outcomeReview  = 3
-	outcomeDenied  = 4
+	// outcomePassed: it matched, and did not object.
+	outcomePassed = 1
+	// outcomeLogged: it objected, and only logs.
+	outcomeLogged = 2
+	// outcomeReview: it asked a person.
+	outcomeReview = 3
+	// outcomeDenied: it objected, whether or not it was the one that decided.
+	outcomeDenied = 4
+	// outcomeGranted: a grant stood in for a person.
 	outcomeGranted = 5
 )
 

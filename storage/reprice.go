@@ -163,6 +163,8 @@ const (
 
 // How much look reads in one snapshot, so that none holds up checkpoints.
 const (
+	// How much one look reads. It holds no lock, but a long read keeps the WAL from being
+	// checkpointed.
 	repriceRuns  = 500
 	repriceSteps = 2000
 )

@@ -18,14 +18,15 @@ import (
 
 // Run is the summary of a run.
 type Run struct {
-	ID                             uuid.UUID
-	UserID                         string
-	Title                          string // the first words of what it does; "" when its metadata has none
-	Status                         RunStatus
-	DenyReason                     guard.Reason // of its start, or of its latest denied step; an ended run's only where there is no other
-	StartedAt                      time.Time
-	EndedAt                        time.Time // zero while RUNNING
-	EndedBy                        EndedBy
+	ID         uuid.UUID
+	UserID     string
+	Title      string // the first words of what it does; "" when its metadata has none
+	Status     RunStatus
+	DenyReason guard.Reason // of its start, or of its latest denied step; an ended run's only where there is no other
+	StartedAt  time.Time
+	EndedAt    time.Time // zero while RUNNING
+	EndedBy    EndedBy
+	// Counters of the run's own row, which verify recomputes from the steps.
 	StepCount, BlockedStepCount    int64
 	PromptTokens, CompletionTokens int64
 	Spend                          plans.Money // of what has a price
@@ -36,6 +37,7 @@ type Run struct {
 
 // RunFilter narrows a list of runs; zero values ask for all.
 type RunFilter struct {
+	// Zero values do not filter.
 	Status RunStatus
 	UserID string
 	Key    uuid.UUID    // that started it
@@ -52,9 +54,10 @@ type RunFilter struct {
 	Text          string   // its words begin words of the run, or it begins its id
 	Models, Tools []string // one of them
 	Tags          []Tag    // one value of each key
-	MinCost       plans.Money
-	MinDuration   time.Duration
-	Order         RunOrder
+	// What the filter asks of the run's figures; each makes the list a search (IsSearch).
+	MinCost     plans.Money
+	MinDuration time.Duration
+	Order       RunOrder
 }
 
 // selectRun reads what scanRun scans; $1 is the workspace.

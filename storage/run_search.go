@@ -34,8 +34,11 @@ type RunOrder uint8
 
 // The orders. They are part of cursors.
 const (
+	// NewestFirst needs no index of its own: run ids begin with the time.
 	NewestFirst RunOrder = iota
+	// OldestFirst reads the same index backwards.
 	OldestFirst
+	// The others sort what the filter leaves; see maxSearched.
 	CostliestFirst
 	LongestFirst
 	MostStepsFirst

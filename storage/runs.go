@@ -19,8 +19,9 @@ import (
 
 // NewRun is what an agent says when it asks to start.
 type NewRun struct {
-	UserID      string
-	Metadata    []byte // JSON object, or nil
+	UserID   string
+	Metadata []byte // JSON object, or nil
+	// What the server changed in the body, for the record.
 	Repairs     Repairs
 	Idempotency Idempotency
 

@@ -17,11 +17,13 @@ import (
 
 // NewStep is what an agent says when it asks to take a step.
 type NewStep struct {
-	Type        StepType
-	Sequence    int64
-	Model       *string
-	ToolName    *string
-	InputData   []byte // JSON object, or nil
+	Type StepType
+	// Chosen by the caller, from 1 on; steps are listed by it.
+	Sequence  int64
+	Model     *string
+	ToolName  *string
+	InputData []byte // JSON object, or nil
+	// What the server changed in the body, for the record.
 	Repairs     Repairs
 	Idempotency Idempotency
 	// Waits reports whether the client can wait for a review if a policy requires one.
@@ -239,14 +241,17 @@ func findAmongSegments(tx *Tx, newest, runID int64, step uuid.UUID) (segment int
 
 // Step is what was asked, decided and used in one action of a run.
 type Step struct {
-	ID                             uuid.UUID
-	Sequence                       int64
-	Type                           StepType
-	Status                         StepStatus
-	Model, ToolName                *string
-	InputData, OutputData          []byte // JSON, or nil
-	Error                          *string
-	Decision                       guard.Decision
+	ID uuid.UUID
+	// Steps are listed by sequence, then by id.
+	Sequence              int64
+	Type                  StepType
+	Status                StepStatus
+	Model, ToolName       *string
+	InputData, OutputData []byte // JSON, or nil
+	Error                 *string
+	// The decision as it was given, with what was compared.
+	Decision guard.Decision
+	// As booked: less than was reported if Capped.
 	PromptTokens, CompletionTokens int64
 	Booked                         bool         // usage was reported
 	Capped                         bool         // its day or run was too full to book all of it

@@ -101,6 +101,7 @@ type Options struct {
 
 // Store is an open database. Its methods may be called from any goroutine.
 type Store struct {
+	// What the ledger stands on: SQLite or PostgreSQL.
 	engine  engine
 	secret  auth.Secret
 	now     func() time.Time
@@ -109,7 +110,8 @@ type Store struct {
 	openStepTimeout time.Duration
 
 	cachedKeys *lru.Cache[string, Credential] // of API keys, by prefix
-	keyUse     keyUse
+	// When keys were last used, gathered and written once a minute.
+	keyUse keyUse
 
 	policySets     *policySets
 	reviewsDecided broadcast
@@ -118,12 +120,14 @@ type Store struct {
 	scopes     []WorkspaceKey // of the batch that is being written
 	changed    []WorkspaceKey // those in which it has written what may be in a cache
 	writerLock chan struct{}  // full while somebody writes, who alone may use the writer's fields
-	inFlight   atomic.Int64
-	queue      chan *job
-	wake       chan struct{} // full while a job is queued that the writer has not seen
-	closing    sync.RWMutex  // held for reading while a job is queued
-	closed     bool
-	drained    chan struct{}
+	// inFlight counts writes that have begun and not ended, by which a lone one is recognized.
+	inFlight atomic.Int64
+	queue    chan *job
+	wake     chan struct{} // full while a job is queued that the writer has not seen
+	closing  sync.RWMutex  // held for reading while a job is queued
+	// Guarded by closing: no job is queued once it is set.
+	closed  bool
+	drained chan struct{}
 
 	erases chan struct{} // full while somebody erases users
 

@@ -36,12 +36,17 @@ type SubscriptionStatus string
 
 // The states of a subscription.
 const (
+	// NoSubscription: never bought, or long over.
 	NoSubscription         SubscriptionStatus = "none"
 	SubscriptionIncomplete SubscriptionStatus = "incomplete" // the first payment is under way
-	SubscriptionActive     SubscriptionStatus = "active"
-	SubscriptionPastDue    SubscriptionStatus = "past_due"
-	SubscriptionPaused     SubscriptionStatus = "paused"
-	SubscriptionCanceled   SubscriptionStatus = "canceled"
+	// SubscriptionActive: paid, or in a trial.
+	SubscriptionActive SubscriptionStatus = "active"
+	// SubscriptionPastDue: a payment failed; the plan stays for a grace period.
+	SubscriptionPastDue SubscriptionStatus = "past_due"
+	// SubscriptionPaused: Stripe collects nothing.
+	SubscriptionPaused SubscriptionStatus = "paused"
+	// SubscriptionCanceled: it has ended.
+	SubscriptionCanceled SubscriptionStatus = "canceled"
 )
 
 // grantedAt is the plan that a subscription gives at a moment; empty when none.
@@ -294,8 +299,10 @@ type ChangedBy uint8
 
 // Who changes plans.
 const (
-	BySignUp      ChangedBy = 1
-	ByCommand     ChangedBy = 2 // the operator's set-plan
+	// BySignUp: the plan that a new workspace gets.
+	BySignUp  ChangedBy = 1
+	ByCommand ChangedBy = 2 // the operator's set-plan
+	// ByStripeEvent: a webhook brought the news; ByStripeCheck: the daily comparison did.
 	ByStripeEvent ChangedBy = 3
 	ByStripeCheck ChangedBy = 4 // this server asked Stripe: at a plan's end, and daily
 )

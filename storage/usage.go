@@ -250,7 +250,8 @@ type UsagePart struct {
 
 // UsageQuery asks for the UTC days from one midnight to another.
 type UsageQuery struct {
-	Group                UsageGroup
+	Group UsageGroup
+	// Whole UTC days; To is not part of the window.
 	From, To             time.Time
 	BeforeFrom, BeforeTo time.Time // the period to compare with; zero for none
 	ByDay                bool

@@ -147,6 +147,7 @@ func boolInt(b bool) int64 {
 type cursorKind byte
 
 const (
+	// The values are in cursors that clients hold: never renumber.
 	listRuns  cursorKind = 1
 	listSteps cursorKind = 2
 	listUsers cursorKind = 3
@@ -193,17 +194,24 @@ func parseCursor(l cursorKind, owner int64, text string, size int) ([]byte, erro
 // Errors that a caller can act on, together with those of packages sqlite and dbfile. Any other
 // error is a bug.
 var (
-	ErrNotFound      = errors.New("not found")
-	ErrConflict      = errors.New("already exists")
+	// ErrNotFound: no such row in the caller's workspace.
+	ErrNotFound = errors.New("not found")
+	// ErrConflict: a unique name is taken.
+	ErrConflict = errors.New("already exists")
+	// ErrBusy: nothing was written; try again.
 	ErrBusy          = errors.New("the write queue is full")
 	ErrClosed        = sqlite.ErrClosed
 	ErrUnavailable   = sqlite.ErrUnavailable
 	ErrSchemaOld     = dbfile.ErrSchemaOld
 	ErrSchemaNewer   = dbfile.ErrSchemaNewer
 	ErrAccountExists = errors.New("there is an account already")
-	ErrBadCursor     = errors.New("not a cursor of this list")
-	ErrKeyReused     = errors.New("the idempotency key was used with another body")
-	ErrStepBlocked   = errors.New("a blocked step cannot be updated")
+	// ErrBadCursor: of another list, another workspace, or mistyped.
+	ErrBadCursor = errors.New("not a cursor of this list")
+	// ErrKeyReused: a replay must repeat the body, byte for byte.
+	ErrKeyReused = errors.New("the idempotency key was used with another body")
+	// ErrStepBlocked: what was denied cannot have used anything.
+	ErrStepBlocked = errors.New("a blocked step cannot be updated")
+	// Found by the writer, after the server has accepted the key from its cache.
 	ErrKeyRevoked    = errors.New("the API key is no longer active")
 	ErrKeyExpired    = errors.New("the API key has expired")
 	ErrTooManyKeys   = errors.New("the workspace has too many active API keys")

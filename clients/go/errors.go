@@ -18,6 +18,7 @@ var (
 	ErrUnavailable      = errors.New("unavailable")           // no decision, after all attempts
 	ErrConnectionFailed = errors.New("the connection failed") // no whole answer; it is ErrUnavailable too
 
+	// Outcomes of a review, each with the step that it was about.
 	ErrReviewDenied  = errors.New("a person has refused it")
 	ErrReviewExpired = errors.New("nobody has decided in time")
 	ErrReviewPending = errors.New("a person must approve it")

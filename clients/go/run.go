@@ -13,8 +13,9 @@ import (
 
 // Run is a run, within [Client.Run]. It is safe for concurrent use.
 type Run struct {
-	client    *Client
-	id        string // "": the server could not be asked, and the run goes on without it
+	client *Client
+	id     string // "": the server could not be asked, and the run goes on without it
+	// The body and key of the start: if the server was away, it is told of the run later.
 	start     json.RawMessage
 	key       string
 	parent    *Run // the run around it, of whichever client

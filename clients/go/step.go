@@ -23,7 +23,8 @@ type OpenStep struct {
 	step     step
 	started  time.Time
 	isStream bool
-	settled  sync.Once
+	// A step is reported once, whoever is first: its function, its stream or the run's end.
+	settled sync.Once
 
 	mu    sync.Mutex
 	meter meter

@@ -16,6 +16,7 @@ import (
 
 // Where the dashboard's page of plans is, below the public URL.
 const (
+	// planPage is where the dashboard shows plans; Stripe sends the browser back there.
 	planPage         = "/plan"
 	planPageBought   = planPage + "?checkout=done"
 	planPageCanceled = planPage + "?checkout=canceled"

@@ -21,7 +21,8 @@ type Connections struct {
 	perNetwork int // 0: none
 	exempt     []netip.Prefix
 
-	mu       sync.Mutex
+	mu sync.Mutex
+	// All open connections, and those of each client network; the queues hold the same.
 	open     map[*Connection]struct{}
 	all      *queues
 	networks map[netip.Prefix]*clients

@@ -71,7 +71,8 @@ type Hub struct {
 	life sync.Mutex // held while the hub starts, stops, or a stream joins or leaves
 	stop func()     // ends the goroutine; nil while there is no stream
 
-	mu      sync.Mutex // guards what follows; never held while the store is asked
+	mu sync.Mutex // guards what follows; never held while the store is asked
+	// By workspace, while somebody streams it. Guarded by mu, with what follows.
 	feeds   map[storage.WorkspaceKey]*feed
 	streams int
 	closed  bool

@@ -8,6 +8,7 @@ import (
 
 // Why a number is no int64.
 var (
+	// A number is judged as it was written: 1e3 and 1.0 are whole, 1.5 is not.
 	errFraction = errors.New("not a whole number")
 	errTooLow   = errors.New("below every int64")
 	errTooHigh  = errors.New("above every int64")

@@ -16,8 +16,9 @@ type Object struct {
 	raw       []byte
 	members   []member
 	readNames []string
-	secrets   []string
-	found     []finding
+	// secrets are the values of fields that a problem must not repeat.
+	secrets []string
+	found   []finding
 
 	// Of a report; see report.go.
 	maxPayload int64        // 0 for what is no report

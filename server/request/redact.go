@@ -13,6 +13,8 @@ const masked = "***"
 // characters, so that a 422 stays small. (4096 also keeps every number under
 // Python's limit of 4300 digits.)
 const (
+	// maxInput is how many bytes of a wrong input an answer repeats, and cutInput how many of a
+	// longer one.
 	maxInput = 4096
 	cutInput = 256
 )

@@ -8,23 +8,25 @@ import (
 
 // Run is the summary of a run.
 type Run struct {
-	ID               uuid.UUID   `json:"id"`
-	UserID           string      `json:"user_id"`
-	Title            NullString  `json:"title"`
-	Status           string      `json:"status"`
-	DenyReason       NullString  `json:"deny_reason"`
-	StartedAt        Time        `json:"started_at"`
-	EndedAt          Time        `json:"ended_at"`
-	EndedReason      NullString  `json:"ended_reason"`
-	DurationMillis   *int64      `json:"duration_ms"`
-	StepCount        int64       `json:"step_count"`
-	BlockedStepCount int64       `json:"blocked_step_count"`
-	PromptTokens     int64       `json:"prompt_tokens"`
-	CompletionTokens int64       `json:"completion_tokens"`
-	Total            plans.Money `json:"total_usd"`
-	Unpriced         int64       `json:"unpriced_tokens"`
-	WithoutUsage     int64       `json:"calls_without_usage"`
-	LastCallAt       Time        `json:"last_call_at"`
+	ID     uuid.UUID  `json:"id"`
+	UserID string     `json:"user_id"`
+	Title  NullString `json:"title"`
+	Status string     `json:"status"`
+	// The latest denial, also of a run that went on.
+	DenyReason       NullString `json:"deny_reason"`
+	StartedAt        Time       `json:"started_at"`
+	EndedAt          Time       `json:"ended_at"`
+	EndedReason      NullString `json:"ended_reason"`
+	DurationMillis   *int64     `json:"duration_ms"`
+	StepCount        int64      `json:"step_count"`
+	BlockedStepCount int64      `json:"blocked_step_count"`
+	PromptTokens     int64      `json:"prompt_tokens"`
+	CompletionTokens int64      `json:"completion_tokens"`
+	// What is booked; unpriced tokens and calls without usage are missing in it.
+	Total        plans.Money `json:"total_usd"`
+	Unpriced     int64       `json:"unpriced_tokens"`
+	WithoutUsage int64       `json:"calls_without_usage"`
+	LastCallAt   Time        `json:"last_call_at"`
 }
 
 // RunOf makes the summary of a run.

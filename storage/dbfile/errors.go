@@ -12,18 +12,27 @@ import (
 
 // What a caller can act on. Anything else is a bug.
 var (
-	ErrSchemaOld           = errors.New("the database's schema is older than this binary: run `pikarc migrate`")
-	ErrSchemaNewer         = errors.New("the database was made by a newer pikarc: upgrade this binary; the database is unchanged")
-	ErrCorrupt             = errors.New("the database is damaged")
-	ErrNoSpace             = errors.New("no space left on")
-	ErrBadBackup           = errors.New("that file is no sound backup: choose another; nothing was changed")
-	ErrReadOnly            = errors.New("the database cannot be written: check owner and mode of the data directory and its files")
-	ErrInUse               = errors.New("the database is in use: stop the server and every other pikarc command first")
+	// ErrSchemaOld and ErrSchemaNewer: binary and file are of different releases.
+	ErrSchemaOld   = errors.New("the database's schema is older than this binary: run `pikarc migrate`")
+	ErrSchemaNewer = errors.New("the database was made by a newer pikarc: upgrade this binary; the database is unchanged")
+	// ErrCorrupt: SQLite found pages or indexes that do not fit.
+	ErrCorrupt = errors.New("the database is damaged")
+	// ErrNoSpace is completed with the directory whose disk is full.
+	ErrNoSpace = errors.New("no space left on")
+	// ErrBadBackup: the file that is to be restored is damaged itself.
+	ErrBadBackup = errors.New("that file is no sound backup: choose another; nothing was changed")
+	// ErrReadOnly: found when the server starts, and not with the first write.
+	ErrReadOnly = errors.New("the database cannot be written: check owner and mode of the data directory and its files")
+	// ErrInUse: a restore must be alone.
+	ErrInUse = errors.New("the database is in use: stop the server and every other pikarc command first")
+	// ErrServerRunning: one server serves a file, because it caches rows.
 	ErrServerRunning       = errors.New("another `pikarc serve` uses this data directory: stop it first, or choose another with --data-dir")
 	ErrOtherVersionRunning = errors.New("a server of another version runs on this database, whose schema is left as it is: use that version's own pikarc, or stop the server first")
-	ErrNetwork             = errors.New("a database on a network file system can be served by two machines at once, and answered runs get lost: choose a directory on a disk of this machine with --data-dir")
-	ErrRestoring           = errors.New("the database is being restored: try again when that is done")
-	ErrExists              = errors.New("there is a database already: with --force it is kept under another name, and replaced")
+	// ErrNetwork: locks of such file systems cannot be relied on.
+	ErrNetwork   = errors.New("a database on a network file system can be served by two machines at once, and answered runs get lost: choose a directory on a disk of this machine with --data-dir")
+	ErrRestoring = errors.New("the database is being restored: try again when that is done")
+	// ErrExists protects a database from a restore into the wrong directory.
+	ErrExists = errors.New("there is a database already: with --force it is kept under another name, and replaced")
 )
 
 // ErrDamagedFile is ErrCorrupt with what to do about a damaged file.

@@ -21,6 +21,8 @@ type Config struct {
 // What is wrong with a URL. None of them repeats it, because there may be a
 // password in it.
 var (
+	// Mistakes in the URL, found before anything is connected. None repeats the URL, which may have
+	// a password.
 	ErrNoURL      = errors.New("that is no URL of a PostgreSQL database: it begins with postgres://, as in postgres://user:password@host:5432/database?sslmode=verify-full; SQLite's file is found by --data-dir")
 	ErrBadURL     = errors.New("the database URL cannot be read: it looks like postgres://user:password@host:5432/database?sslmode=verify-full, and in a password : / ? # @ % are written as %3A %2F %3F %23 %40 %25")
 	ErrNoDatabase = errors.New("the database URL names no database: it ends in the database's name, as in postgres://user@host:5432/pikarc")
@@ -84,6 +86,7 @@ const oldest = 15
 
 // The reasons for which a server cannot be used.
 var (
+	// What a server must be like, looked at with each new connection.
 	ErrTooOld   = fmt.Errorf("the server is older than PostgreSQL %d: upgrade it", oldest)
 	ErrEncoding = errors.New("the database does not keep texts in UTF-8: make one with CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0")
 	ErrReadOnly = errors.New("the PostgreSQL server takes no writes: it is a standby, or set to read only; name the primary")

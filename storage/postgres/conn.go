@@ -44,8 +44,9 @@ const DefaultTimeout = 30 * time.Second
 //
 // It is used by one goroutine at a time.
 type Conn struct {
-	config  Config
-	pg      *pgx.Conn
+	config Config
+	pg     *pgx.Conn
+	// Statements for whose results nobody waits.
 	queue   []queued
 	known   map[string]*text // texts that are prepared
 	running bool             // a query, whose callback may not run another

@@ -22,6 +22,7 @@ var ErrNoAnswer = errors.New("PostgreSQL, or the network to it, has not answered
 
 // What the operator can do about an error of the server. Explain adds them.
 var (
+	// What an operator can mend, each with how.
 	errUser        = errors.New("PostgreSQL does not let this user in: check the user and the password of the URL (or of PGPASSFILE), what pg_hba.conf allows, and sslmode=verify-full where it asks for TLS")
 	errNoDatabase  = errors.New("there is no such database: create it (docs/ops/cluster.md), or name another in the URL")
 	errPrivilege   = errors.New("the user of the URL lacks a privilege: make it the owner of the database and its tables")

@@ -19,9 +19,10 @@ import (
 //
 // It is used by one goroutine at a time.
 type Conn struct {
-	path    string
-	tls     *libc.TLS
-	db      uintptr // sqlite3*
+	path string
+	tls  *libc.TLS
+	db   uintptr // sqlite3*
+	// Prepared statements by their text: the ledger's queries are a fixed set.
 	stmts   map[string]*statement
 	running bool    // a statement, whose callback may not run another
 	lost    bool    // it could not be opened again

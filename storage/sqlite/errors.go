@@ -9,9 +9,12 @@ import (
 
 // What a caller can act on.
 var (
+	// ErrUnavailable: another attempt may succeed.
 	ErrUnavailable = errors.New("the database cannot be written or read now")
-	ErrClosed      = errors.New("the store is closing")
-	ErrNested      = errors.New("a statement inside the callback of another, on one connection")
+	// ErrClosed: no further call can succeed.
+	ErrClosed = errors.New("the store is closing")
+	// ErrNested is a mistake of the program: SQLite's statement would see half a change.
+	ErrNested = errors.New("a statement inside the callback of another, on one connection")
 )
 
 // codeError is what SQLite says when a call fails.

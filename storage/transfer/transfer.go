@@ -30,13 +30,19 @@ import (
 
 // What a caller can act on.
 var (
-	ErrSameEngine   = errors.New("both are of one kind, for which there are better tools")
-	ErrNoLedger     = errors.New("there is no database")
-	ErrHoldsOther   = errors.New("the target holds other data, which is left as it is: choose an empty one")
-	ErrServed       = errors.New("nodes are connected to the database")
-	ErrCopying      = errors.New("another copy to this target is under way")
-	ErrDifferences  = errors.New("the books do not balance")
-	ErrNotTheSame   = errors.New("what has arrived is not what was sent")
+	// ErrSameEngine: backup and restore, or pg_dump.
+	ErrSameEngine = errors.New("both are of one kind, for which there are better tools")
+	ErrNoLedger   = errors.New("there is no database")
+	// ErrHoldsOther: the target has rows that this copy has not brought.
+	ErrHoldsOther = errors.New("the target holds other data, which is left as it is: choose an empty one")
+	// ErrServed: rows would change while they are copied.
+	ErrServed  = errors.New("nodes are connected to the database")
+	ErrCopying = errors.New("another copy to this target is under way")
+	// ErrDifferences: `pikarc verify` finds some, in the source or the copy.
+	ErrDifferences = errors.New("the books do not balance")
+	// ErrNotTheSame: the digests of a table differ.
+	ErrNotTheSame = errors.New("what has arrived is not what was sent")
+	// ErrSecret: the copy could not open what the ledger has sealed.
 	ErrSecret       = errors.New("the server secret is not the one that the source is served with")
 	errStillServing = errors.New("stop what serves it first: what it answers from now on would be left behind")
 )
