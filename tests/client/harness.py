@@ -62,11 +62,22 @@ class Server:
         self.binary = binary
         self.data_dir = directory / "data"
         self._log = directory / "stderr.log"
-        settings = ["--addr", "127.0.0.1:0", "--data-dir", self.data_dir, "--default-plan", "enterprise"]
+        self._serve("127.0.0.1:0")
+        self.http = httpx.Client(base_url=self.url, timeout=PATIENCE_SECONDS)
+
+    def kill_and_restart(self) -> None:
+        """Ends the server as a power cut would, and starts it again on the same address and data."""
+        self._process.kill()
+        self._process.wait()
+        self._process.stdout.close()
+        self._serve(self.url.removeprefix("http://"))
+
+    def _serve(self, address: str) -> None:
+        settings = ["--addr", address, "--data-dir", self.data_dir, "--default-plan", "enterprise"]
         settings += ["--webhook-private"]  # the tests receive on the loopback
-        with self._log.open("wb") as log:
+        with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [binary, "serve", *settings],
+                [self.binary, "serve", *settings],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -74,7 +85,6 @@ class Server:
                 env=environment_without_settings(),
             )
         self.url = self._read_url()
-        self.http = httpx.Client(base_url=self.url, timeout=PATIENCE_SECONDS)
 
     def _read_url(self) -> str:
         """Reads stdout up to the line that says where the server listens; a server that stays silent is killed."""
