@@ -43,6 +43,8 @@ class Case:
                 return run.model_call(self.returns(USED), "suite-model")
             case "tool":
                 return run.tool_call(self.returns("done"), "suite-tool")
+            case "reviewed":
+                return run.tool_call(self.returns("done"), "suite-reviewed")
             case "extractor raises":
                 return run.model_call(self.returns(USED), "suite-model", token_extractor=raises)
             case "floats":
@@ -56,6 +58,7 @@ class Case:
         self.done["error"] = type(exc).__name__.lstrip("_").replace("UnavailableStatus", "Unavailable")
         if isinstance(exc, Own):
             self.done["error"] = "its own"
+        self.done["error"] = self.done["error"].replace("PikarcReviewDeniedError", "ReviewDenied")
         if isinstance(exc, PikarcBlockedError):
             self.done["reason"] = exc.deny_reason
 

@@ -54,6 +54,7 @@ func newServer(t *testing.T, binary string) *server {
 	s.call("POST", "/v1/auth/login", `{"email":"ann@example.com","password":"correct horse battery staple"}`, &signedIn)
 	s.token = signedIn.AccessToken
 	s.call("PATCH", "/v1/workspace/", `{"max_concurrent_runs":100000}`, nil)
+	s.askPerson()
 	s.call("PUT", "/v1/model-pricing/suite-model", `{"input_cost_per_token":0.001,"output_cost_per_token":0.001}`, nil)
 	return s
 }
@@ -142,4 +143,56 @@ func (s *server) books(user string) (b books) {
 
 func (b books) String() string {
 	return fmt.Sprintf("runs %v, steps %v, %d tokens", b.Runs, b.Steps, b.Tokens)
+}
+
+// askPerson has a person asked about a tool of the suite.
+func (s *server) askPerson() {
+	s.call("PUT", "/v1/policies/suite", `{"match":{"tools":["suite-reviewed"]},"effect":"review","review":{"expires_seconds":5}}`, nil)
+}
+
+// review does what happens to a user's step as soon as it waits for a person. What it
+// returns waits for that, and sets right what it has changed.
+func (s *server) review(user, what string) func() {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		var list struct {
+			Items []struct {
+				ID  string
+				Run string `json:"run_id"`
+			}
+		}
+		for began := time.Now(); len(list.Items) == 0; time.Sleep(5 * time.Millisecond) {
+			if time.Since(began) > patience {
+				s.t.Error("nobody was asked")
+				return
+			}
+			s.call("GET", "/v1/reviews/?status=pending&user_id="+user, "", &list)
+		}
+		path := "/v1/reviews/" + list.Items[0].ID
+		switch what {
+		case "approve":
+			s.call("POST", path+"/approve", "", nil)
+		case "deny":
+			s.call("POST", path+"/deny", `{"note":"not this one"}`, nil)
+		case "expire": // by itself
+		case "end the run":
+			s.call("POST", "/v1/runs/"+list.Items[0].Run+"/end", `{"status":"FAILED"}`, nil)
+		case "stop all":
+			s.call("POST", "/v1/workspace/kill-switch", `{"active":true}`, nil)
+		case "change the policy":
+			s.call("DELETE", "/v1/policies/suite", "", nil)
+		case "die, then approve":
+			s.kill()
+			s.start()
+			s.call("POST", path+"/approve", "", nil)
+		default:
+			s.t.Errorf("nobody knows how to %s", what)
+		}
+	}()
+	return func() {
+		<-done
+		s.call("POST", "/v1/workspace/kill-switch", `{"active":false}`, nil)
+		s.askPerson()
+	}
 }

@@ -47,10 +47,12 @@ type testCase struct {
 	Calls         []string `json:"calls"`
 	Faults        []*fault `json:"faults"`
 	OnUnavailable string   `json:"on_unavailable"`
-	Prepare       string   `json:"prepare"`     // "kill switch", "die before the report", "refuse"
-	Timeout       float64  `json:"timeout"`     // in seconds; 0.7 unless given
-	MaxRetries    *int     `json:"max_retries"` // 1 unless given
-	Metadata      string   `json:"metadata"`
+	// Prepare is "kill switch", "die before the report", "refuse", or what happens while the
+	// agent waits for a person: "review: approve" and others; see server.review.
+	Prepare    string  `json:"prepare"`
+	Timeout    float64 `json:"timeout"`     // in seconds; 0.7 unless given
+	MaxRetries *int    `json:"max_retries"` // 1 unless given
+	Metadata   string  `json:"metadata"`
 	// Settings are in the place of the right ones; PROXY stands for the proxy's address.
 	Settings map[string]string `json:"settings"`
 	// Anew is whether another process of the client delivers the journal, after its own was killed.
@@ -156,6 +158,9 @@ func check(t *testing.T, s *server, p *proxy, d **driver, user string, c testCas
 		defer p.onReport(nil)
 	case "refuse":
 		p.refuse()
+	}
+	if what, reviewed := strings.CutPrefix(c.Prepare, "review: "); reviewed {
+		defer s.review(user, what)()
 	}
 	p.set(scaled(c.Faults))
 	got := (*d).drive(t, in)

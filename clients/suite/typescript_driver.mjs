@@ -10,6 +10,7 @@ class Own extends Error {}
 const calls = {
   model: (run, returns) => run.modelCall(returns(used), { model }),
   tool: (run, returns) => run.toolCall(returns("done"), { toolName: "suite-tool" }),
+  reviewed: (run, returns) => run.toolCall(returns("done"), { toolName: "suite-reviewed" }),
   "extractor raises": (run, returns) => run.modelCall(returns(used), { model, tokenExtractor: () => { throw new RangeError("no tokens here"); } }),
   floats: (run, returns) => run.modelCall(returns("said"), { model, tokenExtractor: () => [499.5, 100.0] }),
   "50 MB": (run, returns) => run.toolCall(returns(huge), { toolName: "suite-tool", inputData: { page: huge } }),

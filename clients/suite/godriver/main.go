@@ -116,6 +116,8 @@ func (a *answer) calls(ctx context.Context, run *pikarc.Run, calls []string) (er
 		switch call {
 		case "50 MB":
 			_, err = pikarc.ToolCall(ctx, run, "suite-tool", obj{"page": result}, fn)
+		case "reviewed":
+			_, err = pikarc.ToolCall(ctx, run, "suite-reviewed", nil, fn)
 		case "tool", "NUL":
 			_, err = pikarc.ToolCall(ctx, run, "suite-tool", nil, fn)
 		default:
@@ -135,6 +137,12 @@ func (a *answer) see(err error) {
 	case err == nil:
 	case errors.As(err, &blocked):
 		a.Error, a.Reason = "PikarcBlockedError", blocked.Reason
+		if errors.Is(err, pikarc.ErrReviewDenied) {
+			a.Error = "ReviewDenied"
+		}
+		if errors.Is(err, pikarc.ErrReviewExpired) {
+			a.Error = "ReviewExpired"
+		}
 	case errors.Is(err, errOwn):
 		a.Error = "its own"
 	case errors.Is(err, pikarc.ErrNotFound):
