@@ -95,10 +95,10 @@ func (l *Limit) dateWindow(at time.Time, weekStart time.Weekday) (start, next ti
 		day = 1
 	}
 	for {
-		start = firstInstant(year, month, day, at.Location())
+		start = StartOfDate(year, month, day, at.Location())
 		month += time.Month(months)
 		day += days
-		next = firstInstant(year, month, day, at.Location())
+		next = StartOfDate(year, month, day, at.Location())
 		// Clocks that went back over midnight show yesterday's date again; the
 		// day that has begun goes on.
 		if next.After(at) {
@@ -107,10 +107,10 @@ func (l *Limit) dateWindow(at time.Time, weekStart time.Weekday) (start, next ti
 	}
 }
 
-// firstInstant is the first moment of a date in a zone, or of the date after
+// StartOfDate is the first moment of a date in a zone, or of the date after
 // where the zone leaves it out. It is not always midnight, and midnight may come
 // twice.
-func firstInstant(year int, month time.Month, day int, zone *time.Location) time.Time {
+func StartOfDate(year int, month time.Month, day int, zone *time.Location) time.Time {
 	midnight := time.Date(year, month, day, 0, 0, 0, 0, time.UTC) // as the zone's clock shows it
 	const farthest = 36 * time.Hour                               // more than any offset from UTC
 	at := midnight.Add(-farthest)

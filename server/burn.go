@@ -191,3 +191,34 @@ func culpritOf(b storage.Burn) *culpritJSON {
 	}
 	return nil
 }
+
+// maxHours is how much can be told by the hour: three days, with an hour that a zone's clocks go back.
+const maxHours = 73 * time.Hour
+
+// hourSpendJSON is what was spent in an hour.
+type hourSpendJSON struct {
+	At    wire.Time   `json:"at"`
+	Spend plans.Money `json:"total_usd"`
+}
+
+// usageHoursJSON has nulls for hours that are no longer kept.
+type usageHoursJSON struct {
+	Hours  []hourSpendJSON `json:"hours"`
+	Before []hourSpendJSON `json:"before"`
+}
+
+func (s *Server) hoursOf(c *call, in storage.UsageQuery) (*usageHoursJSON, error) {
+	read := func(from, to time.Time) (out []hourSpendJSON, err error) {
+		hours, err := s.store.SpendByHour(c.ctx(), c.who.workspace, from, to)
+		for i, spend := range hours {
+			out = append(out, hourSpendJSON{wire.Time(from.Add(time.Duration(i) * time.Hour)), spend})
+		}
+		return out, err
+	}
+	hours, err := read(in.From, in.To)
+	if err != nil || in.BeforeFrom.IsZero() || in.BeforeTo.Sub(in.BeforeFrom) > maxHours {
+		return &usageHoursJSON{Hours: hours}, err
+	}
+	before, err := read(in.BeforeFrom, in.BeforeTo)
+	return &usageHoursJSON{hours, before}, err
+}

@@ -49,6 +49,7 @@ const (
 	twoRunsOfADay = `{"total_usd":0,"prompt_tokens":0,"completion_tokens":0,"run_count":2,"blocked_run_count":0,` +
 		`"before":{"total_usd":0,"prompt_tokens":0,"completion_tokens":0,"run_count":0,"blocked_run_count":0},` +
 		`"by_day":{"total_usd":[0],"prompt_tokens":[0],"completion_tokens":[0],"run_count":[2],"blocked_run_count":[0]}}`
+	inUTC      = `"timezone":"UTC","timezone_since":null`
 	gpt4oPrice = `{"id":"<id>","model":"gpt-4o","input_cost_per_token":0.0000025,"output_cost_per_token":0.00001,"is_active":true}`
 	newToken   = `{"access_token":"<token>","token_type":"bearer","expires_in":86400}`
 
@@ -386,7 +387,7 @@ func configurationCalls() []apiCase {
 		{
 			method: "GET", path: "/v1/usage/by?group=key", as: "token", status: http.StatusOK,
 			want: `{"items":[],"other":` + twoRuns + `,"total":` + twoRuns + `,` +
-				`"since":"2026-10-25T00:00:00.000Z","until":"2026-11-24T00:00:00.000Z"}`,
+				`"since":"2026-10-25T00:00:00.000Z","until":"2026-11-24T00:00:00.000Z",` + inUTC + `}`,
 		},
 		{
 			name: "by user", method: "GET", path: "/v1/usage/by?group=user&since=2026-11-22T23:00:00Z&until=2026-11-23T00:00:00.001Z&limit=1",
@@ -394,14 +395,19 @@ func configurationCalls() []apiCase {
 			want: `{"items":[{"value":"bob","total_usd":0,"prompt_tokens":null,"completion_tokens":null,"run_count":1,"blocked_run_count":null}],` +
 				`"other":{"total_usd":0,"prompt_tokens":null,"completion_tokens":null,"run_count":1,"blocked_run_count":null},` +
 				`"total":{"total_usd":0,"prompt_tokens":null,"completion_tokens":null,"run_count":2,"blocked_run_count":null},` +
-				`"since":"2026-11-22T00:00:00.000Z","until":"2026-11-24T00:00:00.000Z"}`,
+				`"since":"2026-11-22T00:00:00.000Z","until":"2026-11-24T00:00:00.000Z",` + inUTC + `}`,
 		},
 		{
 			name: "beside a day before", method: "GET", as: "key", status: http.StatusOK,
 			path: "/v1/usage/by?group=key&since=2026-11-23T00:00:00Z&by_day=true&before_since=2026-11-22T00:00:00Z&before_until=2026-11-23T00:00:00Z",
 			want: `{"items":[],"other":` + twoRunsOfADay + `,"total":` + twoRunsOfADay + `,` +
 				`"since":"2026-11-23T00:00:00.000Z","until":"2026-11-24T00:00:00.000Z",` +
-				`"before_since":"2026-11-22T00:00:00.000Z","before_until":"2026-11-23T00:00:00.000Z"}`,
+				`"before_since":"2026-11-22T00:00:00.000Z","before_until":"2026-11-23T00:00:00.000Z",` +
+				`"days":["2026-11-23T00:00:00.000Z"],` + inUTC + `}`,
+		},
+		{
+			name: "by the hour", method: "GET", path: "/v1/usage/by?group=model&since=2026-11-23&by_hour=true", as: "key",
+			status: http.StatusOK, // TestUsageIsOfTheWorkspacesDays
 		},
 		{
 			name: "as CSV", method: "GET", path: "/v1/usage/by?group=user&format=csv&limit=1", as: "token", status: http.StatusOK, // TestUsageFilesSayWhatIsShown

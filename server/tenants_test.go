@@ -226,7 +226,7 @@ func foreignQueries(t *testing.T, rt server.TestRoute, v watched) []string {
 		"user_id": {"canary/user"}, "model": {"canary/model"}, "q": {canary}, "cursor": v.cursors, "steps_cursor": v.cursors, "days": {"365"}, "limit": {"200"},
 		"status": {map[bool]string{true: "RUNNING", false: "pending"}[!strings.Contains(rt.Path, "endpoint")]}, "blocked": {"true"}, "denied": {"true"}, "since": {"2026-01-01T00:00:00Z"}, "until": {"9999-12-31T23:59:59Z"}, "include_inactive": {"true"},
 		"reason": {"USER_BLOCKED"}, "sort": sorts, "by": {"model"}, "action": {"user.block"},
-		"key": {v.names["{key}"]}, "active": {"true"}, "policy": {"deploys"}, "wait": {"0"}, "run_id": {v.names["{run}"]}, "group": {"key", "tag:team", "tool", "prefix"}, "by_day": {"true"}, "user_prefix": {"canary/"}, "provider": {canary},
+		"key": {v.names["{key}"]}, "active": {"true"}, "policy": {"deploys"}, "wait": {"0"}, "run_id": {v.names["{run}"]}, "group": {"key", "tag:team", "tool", "prefix"}, "by_day": {"true"}, "by_hour": {"false"}, "user_prefix": {"canary/"}, "provider": {canary},
 		"tool": {"canary tool"}, "tag": {"team:canary"}, "min_cost_usd": {"0.01"}, "min_duration_ms": {"1"}, "bucket_minutes": {"60"}, "format": {"csv", "jsonl"},
 		"steps": {v.names["{step}"]}, "steps_limit": {"0"},
 	}
@@ -359,7 +359,7 @@ func TestNoCallReachesAnotherTenant(t *testing.T) {
 	in := &intruder{w: w, watched: w.makeWatched()}
 	w.exec(`INSERT INTO expired_history SELECT id, 1, 1 FROM workspaces`)                    // as retention would
 	w.exec(`INSERT INTO erasures SELECT id, workspace_id, external_id, 1, x'00' FROM users`) // as if it could not go on
-	w.exec(`INSERT INTO spend_hours SELECT id, 0, 0 FROM workspaces`)                        // as hours that were folded
+	w.exec(`INSERT INTO spend_quarter_hours SELECT id, 0, 0 FROM workspaces`)                // as quarters that were folded
 	w.exec(`INSERT INTO capped_steps SELECT run_id, uuid, 1000, 1 FROM steps WHERE prompt_tokens = 1000`)
 	w.exec(`INSERT INTO step_usage SELECT segment, run_id, uuid, 7, 0, 0, 0, 0, NULL, 0, 0, 0, 0 FROM steps WHERE prompt_tokens = 1000`)
 	w.exec(`INSERT INTO price_points SELECT NULL, id, 2, 'canary/model', '', 'in=1 out=1', 0 FROM workspaces`)

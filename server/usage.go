@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/pikarc/server/plans"
+	"github.com/pikarc/server/policies"
 	"github.com/pikarc/server/server/request"
 	"github.com/pikarc/server/server/wire"
 	"github.com/pikarc/server/storage"
@@ -150,16 +151,23 @@ func usageGroup(q *request.Query) storage.UsageGroup {
 	return storage.UsageGroup(q.RequiredLiteral("group", append(storage.UsageGroups(), "tag:KEY")...))
 }
 
-// readUsageBy answers with whole UTC days: those that since and until touch.
+// readUsageBy answers with whole days of the workspace's zone: those that since and until touch.
 func (s *Server) readUsageBy(c *call) error {
 	q := request.ReadQuery(c.r)
 	group := usageGroup(q)
-	in := usageWindow(q, s.Now())
+	in, w, err := s.usageWindow(c, q)
+	if err != nil {
+		return err
+	}
 	in.Group, in.Limit = group, q.Int("limit", usageParts, 1, maxUsageParts)
 	if byDay := q.Bool("by_day"); byDay != nil {
 		in.ByDay = *byDay
 	}
 	format := q.Literal("format", "json", "csv", "jsonl")
+	byHour := q.Bool("by_hour")
+	if byHour != nil && *byHour && in.To.Sub(in.From) > maxHours {
+		q.Refuse("by_hour", "true", "is for at most three days")
+	}
 	if err := q.Err(); err != nil {
 		return err
 	}
@@ -167,44 +175,78 @@ func (s *Server) readUsageBy(c *call) error {
 	if err != nil {
 		return err
 	}
-	return answerUsage(c, in, r, format)
+	if format == "csv" || format == "jsonl" {
+		return usageFile(c, in, r, format)
+	}
+	out := usageByOf(in, r, w)
+	if byHour != nil && *byHour {
+		if out.ByHour, err = s.hoursOf(c, in); err != nil {
+			return err
+		}
+	}
+	c.json(http.StatusOK, out)
+	return nil
 }
 
-// usageWindow reads a period, and the one to compare it with.
-func usageWindow(q *request.Query, now time.Time) (in storage.UsageQuery) {
-	in.From, in.To = usageDays(now, q.OptionalTime("since"), q.OptionalTime("until"))
+const day = 24 * time.Hour
+
+// usageWindow reads a period of the workspace's days, and the one to compare it with.
+func (s *Server) usageWindow(c *call, q *request.Query) (in storage.UsageQuery, w storage.Workspace, err error) {
+	if w, err = s.store.Workspace(c.ctx(), c.who.workspace); err != nil {
+		return in, w, err
+	}
+	if in.Zone, err = time.LoadLocation(w.Timezone); err != nil {
+		return in, w, err
+	}
+	in.From, in.To = usageDays(s.Now(), in.Zone, queryDay(q, "since", in.Zone), queryDay(q, "until", in.Zone))
 	refuseWindow(q, "since", in.From, in.To)
-	since, until := q.OptionalTime("before_since"), q.OptionalTime("before_until")
+	since, until := queryDay(q, "before_since", in.Zone), queryDay(q, "before_until", in.Zone)
 	if since.IsZero() != until.IsZero() {
 		q.Refuse("before_since", q.String("before_since", request.MaxTimeText), "goes with before_until")
 	} else if !since.IsZero() {
-		in.BeforeFrom, in.BeforeTo = usageDays(now, since, until)
+		in.BeforeFrom, in.BeforeTo = usageDays(s.Now(), in.Zone, since, until)
 		refuseWindow(q, "before_since", in.BeforeFrom, in.BeforeTo)
 	}
-	return in
+	return in, w, nil
+}
+
+func queryDay(q *request.Query, name string, zone *time.Location) time.Time {
+	return q.OptionalDay(name, func(year int, month time.Month, day int) time.Time {
+		return policies.StartOfDate(year, month, day, zone)
+	})
 }
 
 // refuseWindow adds a problem unless from is before to and the window is a year at most.
 func refuseWindow(q *request.Query, name string, from, to time.Time) {
-	if !from.Before(to) || to.Sub(from) > maxUsageDays*day {
+	days := (to.Sub(from) + day/2) / day // some have an hour more or less
+	if !from.Before(to) || days > maxUsageDays {
 		q.Refuse(name, q.String(name, request.MaxTimeText),
 			"must be before until, and at most 365 days")
 	}
 }
 
-// day is the length of a UTC day.
-const day = 24 * time.Hour
+// startOfDay is the start of the day that an instant has in a zone, or of one so many days later.
+func startOfDay(t time.Time, zone *time.Location, later int) time.Time {
+	year, month, day := t.In(zone).Date()
+	return policies.StartOfDate(year, month, day+later, zone)
+}
 
 // usageDays are the days that a window touches, from the start of the first to
 // the end of the last: today and the 29 days before when nothing is asked for.
-func usageDays(now, since, until time.Time) (from, to time.Time) {
-	to = now.UTC().Truncate(day).Add(day)
-	if end := until.UTC().Add(day - 1).Truncate(day); !until.IsZero() && end.Before(to) {
-		to = end // nothing is used after today
+func usageDays(now time.Time, zone *time.Location, since, until time.Time) (from, to time.Time) {
+	to = startOfDay(now, zone, 1)
+	if !until.IsZero() {
+		end := startOfDay(until, zone, 0)
+		if end.Before(until) {
+			end = startOfDay(until, zone, 1)
+		}
+		if end.Before(to) { // nothing is used after today
+			to = end
+		}
 	}
-	from = to.Add(-defaultUsageDays * day)
+	from = startOfDay(to, zone, -defaultUsageDays)
 	if !since.IsZero() {
-		from = since.UTC().Truncate(day)
+		from = startOfDay(since, zone, 0)
 	}
 	return from, to
 }
@@ -288,38 +330,69 @@ func usageMoreOf(p storage.UsagePart, in storage.UsageQuery) (out usageMoreJSON)
 	return out
 }
 
-// answerUsage writes a report in the format that was asked for.
-func answerUsage(c *call, in storage.UsageQuery, r storage.UsageReport, format string) error {
-	whole := func(p storage.UsagePart) usageOtherJSON {
-		return usageOtherJSON{usageSumOf(p.UsageSums, in.Group), usageMoreOf(p, in)}
+// usageByJSON is a report.
+type usageByJSON struct {
+	Items       []usagePartJSON `json:"items"`
+	Other       usageOtherJSON  `json:"other"`
+	Total       usageOtherJSON  `json:"total"`
+	Since       wire.Time       `json:"since"`
+	Until       wire.Time       `json:"until"`
+	BeforeSince *wire.Time      `json:"before_since,omitzero"`
+	BeforeUntil *wire.Time      `json:"before_until,omitzero"`
+	Days        []wire.Time     `json:"days,omitzero"` // where they begin, with by_day
+	ByHour      *usageHoursJSON `json:"by_hour,omitzero"`
+	usageZoneJSON
+}
+
+// usageZoneJSON says how days are counted.
+type usageZoneJSON struct {
+	Timezone string  `json:"timezone"`
+	Since    *string `json:"timezone_since"` // days before are UTC days; null where all are
+}
+
+func usageZoneOf(w storage.Workspace) usageZoneJSON {
+	out := usageZoneJSON{Timezone: w.Timezone}
+	if !w.LocalFrom.IsZero() {
+		out.Since = new(w.LocalFrom.Format(time.DateOnly))
 	}
-	parts := wire.Map(r.Parts, func(p storage.UsagePart) usagePartJSON {
+	return out
+}
+
+func usageWholeOf(p storage.UsagePart, in storage.UsageQuery) usageOtherJSON {
+	return usageOtherJSON{usageSumOf(p.UsageSums, in.Group), usageMoreOf(p, in)}
+}
+
+func usagePartsOf(parts []storage.UsagePart, in storage.UsageQuery) []usagePartJSON {
+	return wire.Map(parts, func(p storage.UsagePart) usagePartJSON {
 		return usagePartJSON{p.Value, usageSumOf(p.UsageSums, in.Group), usageMoreOf(p, in)}
 	})
-	if format == "csv" || format == "jsonl" {
-		h := c.w.Header()
-		h.Set("Content-Disposition", fmt.Sprintf(`attachment; filename="pikarc-usage-%s-to-%s.%s"`,
-			in.From.Format(time.DateOnly), in.To.AddDate(0, 0, -1).Format(time.DateOnly), format))
-		if format == "csv" {
-			return usageCSV(c, in, r)
-		}
-		return usageLines(c, parts, whole(r.Other), whole(r.All))
+}
+
+func usageByOf(in storage.UsageQuery, r storage.UsageReport, w storage.Workspace) usageByJSON {
+	out := usageByJSON{
+		Items: usagePartsOf(r.Parts, in), Other: usageWholeOf(r.Other, in), Total: usageWholeOf(r.All, in),
+		Since: wire.Time(in.From), Until: wire.Time(in.To), usageZoneJSON: usageZoneOf(w),
 	}
-	out := struct {
-		Items       []usagePartJSON `json:"items"`
-		Other       usageOtherJSON  `json:"other"`
-		Total       usageOtherJSON  `json:"total"`
-		Since       wire.Time       `json:"since"`
-		Until       wire.Time       `json:"until"`
-		BeforeSince *wire.Time      `json:"before_since,omitzero"`
-		BeforeUntil *wire.Time      `json:"before_until,omitzero"`
-	}{parts, whole(r.Other), whole(r.All), wire.Time(in.From), wire.Time(in.To), nil, nil}
 	if !in.BeforeFrom.IsZero() {
 		since, until := wire.Time(in.BeforeFrom), wire.Time(in.BeforeTo)
 		out.BeforeSince, out.BeforeUntil = &since, &until
 	}
-	c.json(http.StatusOK, out)
-	return nil
+	if in.ByDay {
+		for at := in.From; at.Before(in.To); at = startOfDay(at, in.Zone, 1) {
+			out.Days = append(out.Days, wire.Time(at))
+		}
+	}
+	return out
+}
+
+// usageFile answers with a report as a file.
+func usageFile(c *call, in storage.UsageQuery, r storage.UsageReport, format string) error {
+	c.w.Header().Set("Content-Disposition", fmt.Sprintf(`attachment; filename="pikarc-usage-%s-to-%s.%s"`,
+		in.From.In(in.Zone).Format(time.DateOnly), in.To.Add(-time.Millisecond).In(in.Zone).Format(time.DateOnly), format))
+	if format == "csv" {
+		return usageCSV(c, in, r)
+	}
+	return usageLines(c, usagePartsOf(r.Parts, in), usageWholeOf(r.Other, in), usageWholeOf(r.All, in))
 }
 
 // The rows of files: parts, the rest of all, and all.
@@ -369,8 +442,8 @@ func usageCSV(c *call, in storage.UsageQuery, r storage.UsageReport) error {
 		head = append(head, "before_usd", "change_usd")
 	}
 	if in.ByDay {
-		for at := in.From; at.Before(in.To); at = at.AddDate(0, 0, 1) {
-			head = append(head, at.Format(time.DateOnly)+"_usd")
+		for at := in.From; at.Before(in.To); at = startOfDay(at, in.Zone, 1) {
+			head = append(head, at.In(in.Zone).Format(time.DateOnly)+"_usd")
 		}
 	}
 	var out bytes.Buffer

@@ -1,9 +1,11 @@
 package server_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 	"testing"
 	"time"
 
@@ -109,6 +111,69 @@ func TestTheMonthBeginsAtMidnightUTC(t *testing.T) {
 }
 
 // Files are of what is shown, and no cell of a stranger's begins a formula.
+// A workspace's usage is of its own days: dates stand for their start there, and the day on which
+// the clocks go back has 25 hours.
+func TestUsageIsOfTheWorkspacesDays(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a := w.account(plans.Basic)
+	w.call("PATCH", "/v1/workspace/", a.token, `{"timezone":"America/New_York"}`).want(http.StatusOK)
+	w.call("PUT", "/v1/model-pricing/m", a.token, `{"input_cost_per_token":1,"output_cost_per_token":0}`).want(http.StatusOK)
+	spend := func(at string, tokens int) {
+		when, err := time.Parse(time.RFC3339, at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.clock.set(when)
+		run := w.start(a, "u")
+		w.call("PATCH", w.step(a, run, "m"), a.key, fmt.Sprintf(`{"prompt_tokens":%d,"completion_tokens":0}`, tokens)).
+			want(http.StatusOK)
+		w.call("POST", "/v1/runs/"+run+"/end", a.key, `{"status":"COMPLETED"}`).want(http.StatusOK)
+	}
+	spend("2027-11-06T23:30:00-04:00", 1) // UTC's 7 November
+	spend("2027-11-07T00:10:00-04:00", 2)
+	spend("2027-11-07T23:50:00-05:00", 4)
+	spend("2027-11-08T00:00:00-05:00", 8)
+	path := "/v1/usage/by?group=model&by_day=true&by_hour=true&since=2027-11-06&until=2027-11-09&before_since=2027-11-05&before_until=2027-11-06"
+	var got struct {
+		Since, Until time.Time
+		Days         []time.Time
+		Timezone     string
+		From         string `json:"timezone_since"`
+		Total        struct {
+			ByDay struct {
+				Spend []float64 `json:"total_usd"`
+			} `json:"by_day"`
+		}
+		ByHour struct {
+			Hours []struct {
+				At    time.Time
+				Spend float64 `json:"total_usd"`
+			}
+		} `json:"by_hour"`
+	}
+	if err := json.Unmarshal(w.call("GET", path, a.key, nil).want(http.StatusOK).body, &got); err != nil {
+		t.Fatal(err)
+	}
+	if fmt.Sprint(got.Total.ByDay.Spend) != "[1 6 8]" || got.Timezone != "America/New_York" || got.From != "2026-11-23" {
+		t.Errorf("%+v", got)
+	}
+	if len(got.Days) != 3 || got.Days[2].Sub(got.Days[1]) != 25*time.Hour || !got.Until.Equal(got.Days[2].Add(day)) {
+		t.Errorf("days begin at %v, until %v", got.Days, got.Until)
+	}
+	if hours := got.ByHour.Hours; len(hours) != 73 || hours[23].Spend != 1 || hours[24].Spend != 2 || hours[48].Spend != 4 || hours[49].Spend != 8 {
+		t.Errorf("by the hour: %+v", hours)
+	}
+	csv := w.call("GET", path+"&format=csv", a.key, nil).want(http.StatusOK)
+	if head := string(csv.body); !strings.Contains(head, ",2027-11-06_usd,2027-11-07_usd,2027-11-08_usd") {
+		t.Errorf("%.200s", head)
+	}
+	for _, query := range []string{"since=2027-11-31", "since=2027-11-01&by_hour=true", "since=2026-11-06&until=2027-11-07"} {
+		w.call("GET", "/v1/usage/by?group=model&"+query, a.key, nil).want(http.StatusUnprocessableEntity)
+	}
+	w.call("GET", "/v1/usage/by?group=model&since=2026-11-07&until=2027-11-07", a.key, nil).want(http.StatusOK)
+}
+
 func TestUsageFilesSayWhatIsShown(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -200,12 +200,15 @@ type userRunsJSON struct {
 	Tags    []userTagJSON  `json:"tags"`
 }
 
-// readUsageOfUser answers with whole UTC days, as readUsageBy does. The user is
+// readUsageOfUser answers with whole days, as readUsageBy does. The user is
 // in the query, where no proxy changes it.
 func (s *Server) readUsageOfUser(c *call) error {
 	q := request.ReadQuery(c.r)
 	user := q.RequiredString("user_id", maxUserID)
-	in := usageWindow(q, s.Now())
+	in, w, err := s.usageWindow(c, q)
+	if err != nil {
+		return err
+	}
 	in.Group, in.ByDay = storage.ByUser, true
 	if err := q.Err(); err != nil {
 		return err
@@ -213,9 +216,6 @@ func (s *Server) readUsageOfUser(c *call) error {
 	r, err := s.store.UsageOfUser(c.ctx(), c.who.workspace, user, in)
 	if err != nil {
 		return orNotFound(err, "User not found")
-	}
-	sums := func(p storage.UsagePart) usageOtherJSON {
-		return usageOtherJSON{usageSumOf(p.UsageSums, in.Group), usageMoreOf(p, in)}
 	}
 	c.json(http.StatusOK, struct {
 		User     userJSON       `json:"user"`
@@ -225,10 +225,11 @@ func (s *Server) readUsageOfUser(c *call) error {
 		Policies []policyJSON   `json:"policies"`
 		Since    wire.Time      `json:"since"`
 		Until    wire.Time      `json:"until"`
+		usageZoneJSON
 	}{
-		userOf(r.User), sums(r.Usage), sums(r.All), userRunsOf(r.Runs),
+		userOf(r.User), usageWholeOf(r.Usage, in), usageWholeOf(r.All, in), userRunsOf(r.Runs),
 		wire.Map(r.Policies, func(p storage.StoredPolicy) policyJSON { return policyJSON(p) }),
-		wire.Time(in.From), wire.Time(in.To),
+		wire.Time(in.From), wire.Time(in.To), usageZoneOf(w),
 	})
 	return nil
 }

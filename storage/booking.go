@@ -247,6 +247,9 @@ func (row *stepRow) applyUsage(tx *Tx, ws *cachedWorkspace, r *cachedRun, in Ste
 	raised = row.used.applyCounts(in)
 	if !row.bookedDay.Valid {
 		row.bookedDay = sql.NullInt64{Int64: dayOf(tx.now), Valid: true}
+		if row.localDay, err = ws.localDay(tx); err != nil {
+			return 0, err
+		}
 	}
 	if err := row.findTool(tx, ws); err != nil {
 		return 0, err
@@ -287,11 +290,11 @@ func (row *stepRow) fit(tx *Tx, ws *cachedWorkspace, r *cachedRun, old usage) er
 func saveStep(tx *Tx, runID int64, row stepRow, was usage) error {
 	tokens := func(n int64) sql.NullInt64 { return sql.NullInt64{Int64: n, Valid: row.bookedDay.Valid} }
 	err := tx.queueOne(`UPDATE steps SET status = $3, completed_at = $4, duration_ms = $5, booked_day = $6,
-			prompt_tokens = $7, completion_tokens = $8, input_picos = $9, output_picos = $10, cost_nanos = $11, model_id = $13, price_id = $14
+			prompt_tokens = $7, completion_tokens = $8, input_picos = $9, output_picos = $10, cost_nanos = $11, model_id = $13, price_id = $14, local_day = $15
 		WHERE run_id = $1 AND uuid = $2 AND segment = $12`,
 		runID, row.ID[:], int64(row.status), row.completedAt, row.duration, row.bookedDay, tokens(row.used.booked.prompt),
 		tokens(row.used.booked.completion), row.used.inputPrice, row.used.outputPrice, row.used.cost, row.segment, row.model,
-		nullZero(row.used.point))
+		nullZero(row.used.point), row.localDay)
 	if err == nil {
 		err = row.saveParts(tx, runID, was)
 	}

@@ -18,11 +18,14 @@ import (
 // Money is also counted by the minute, for those who must see at once that it
 // burns. A step's cost counts in the minute of its report, so that the ledger
 // proves each minute, and a correction or a re-pricing is no burning of now.
-// After an hour or two minutes are folded into hours, which are kept as long
-// as is needed to tell what is usual.
+// After an hour or two minutes are folded into quarters of an hour, by which all
+// zones' hours can be told, and which are kept as long as is needed to tell what
+// is usual.
 const (
 	minutesPerHour = 60
 	minutesPerDay  = 24 * minutesPerHour
+	minutesPerPart = 15 // a quarter of an hour
+	partsPerHour   = minutesPerHour / minutesPerPart
 	millisPerMin   = 60_000
 
 	burnMinutes = 60 // that are told
@@ -111,10 +114,10 @@ func (b *burn) add(minute, spend int64) (known int64) {
 // minutePosting is a change of what was spent in a minute.
 type minutePosting struct {
 	at, spend int64
-	minute    *cachedMinute // nil if it is folded into its hour already
+	minute    *cachedMinute // nil if it is folded into its quarter already
 }
 
-// burn finds the minutes that a step's cost moves. What belongs to an hour that
+// burn finds the minutes that a step's cost moves. What belongs to a quarter that
 // is folded already changes that at once.
 func (p *postings) burn(tx *Tx, ws WorkspaceKey, was, now contribution) error {
 	if was.minute == now.minute {
@@ -142,18 +145,19 @@ func (p *postings) addMinute(tx *Tx, ws WorkspaceKey, minute, spend int64) error
 	case minute >= w.minutesFrom:
 		b.minute, err = tx.cache.minutes.get(tx, minuteKey{ws, minute})
 	case minute >= w.spendFrom && !tx.reader:
-		err = addToHour(tx, ws, minute/minutesPerHour, spend)
+		err = addToQuarter(tx, ws, minute/minutesPerPart, spend)
 	}
 	p.burns[p.burned] = b
 	p.burned++
 	return err
 }
 
-// addToHour adds to the sum of an hour whose minutes are no longer kept. A correction may make it
-// smaller.
-func addToHour(tx *Tx, ws WorkspaceKey, hour, spend int64) error {
-	return tx.execOne(`INSERT INTO spend_hours (workspace_id, hour, spend_nanos) VALUES ($1, $2, $3)
-		ON CONFLICT (workspace_id, hour) DO UPDATE SET spend_nanos = spend_hours.spend_nanos + excluded.spend_nanos`, ws, hour, spend)
+// addToQuarter adds to the sum of a quarter of an hour whose minutes are no longer kept. A correction
+// may make it smaller.
+func addToQuarter(tx *Tx, ws WorkspaceKey, quarter, spend int64) error {
+	return tx.execOne(`INSERT INTO spend_quarter_hours (workspace_id, quarter, spend_nanos) VALUES ($1, $2, $3)
+		ON CONFLICT (workspace_id, quarter) DO UPDATE SET spend_nanos = spend_quarter_hours.spend_nanos + excluded.spend_nanos`,
+		ws, quarter, spend)
 }
 
 // book moves the minute and what its run burns.
@@ -174,8 +178,8 @@ func (b minutePosting) book(tx *Tx, r *cachedRun) {
 	tx.cache.markDirty(m)
 }
 
-// FoldMinutes adds up minutes of more than an hour ago into their hours, and
-// forgets hours of more than 15 days ago. It returns how many workspaces had any.
+// FoldMinutes adds up minutes of more than an hour ago into their quarters, and
+// forgets quarters of more than 15 days ago. It returns how many workspaces had any.
 func (s *Store) FoldMinutes(ctx context.Context) (folded int, err error) {
 	var due []WorkspaceKey
 	err = s.read(ctx, func(tx *Tx) error {
@@ -191,7 +195,7 @@ func (s *Store) FoldMinutes(ctx context.Context) (folded int, err error) {
 		}
 	}
 	if err != nil {
-		return folded, fmt.Errorf("fold minutes into hours: %w", err)
+		return folded, fmt.Errorf("fold minutes into quarters of an hour: %w", err)
 	}
 	return folded, nil
 }
@@ -206,7 +210,7 @@ func workspacesToFold(tx *Tx) (due []WorkspaceKey, err error) {
 		all = append(all, ws)
 		return err
 	})
-	minute, hour := foldedBefore(tx.now)
+	minute, quarter := foldedBefore(tx.now)
 	for _, ws := range all {
 		if err != nil {
 			break
@@ -215,8 +219,8 @@ func workspacesToFold(tx *Tx) (due []WorkspaceKey, err error) {
 		err = ignoreNotFound(tx.get(`SELECT 1 FROM spend_minutes WHERE workspace_id = $1 AND minute < $2 LIMIT 1`,
 			[]any{ws, minute}, &old))
 		if err == nil && old == 0 {
-			err = ignoreNotFound(tx.get(`SELECT 1 FROM spend_hours WHERE workspace_id = $1 AND hour < $2 LIMIT 1`,
-				[]any{ws, hour}, &old))
+			err = ignoreNotFound(tx.get(`SELECT 1 FROM spend_quarter_hours WHERE workspace_id = $1 AND quarter < $2 LIMIT 1`,
+				[]any{ws, quarter}, &old))
 		}
 		if old == 1 {
 			due = append(due, ws)
@@ -226,45 +230,45 @@ func workspacesToFold(tx *Tx) (due []WorkspaceKey, err error) {
 }
 
 // foldedBefore is the minute from which minutes stay, the start of the hour
-// before this one, and the hour from which hours do.
-func foldedBefore(now time.Time) (minute, hour int64) {
+// before this one, and the quarter from which quarters do.
+func foldedBefore(now time.Time) (minute, quarter int64) {
 	this := floorDiv(now.UnixMilli(), millisPerMin*minutesPerHour)
-	return (this - 1) * minutesPerHour, dayOf(now)*24 - hoursKept
+	return (this - 1) * minutesPerHour, (dayOf(now)*24 - hoursKept) * partsPerHour
 }
 
 // foldMinutes never lowers what a workspace keeps from: where the clock has
-// gone back, minutes count in hours until it has caught up.
+// gone back, minutes count in quarters until it has caught up.
 func foldMinutes(tx *Tx, ws WorkspaceKey) error {
-	minute, hour := foldedBefore(tx.now)
+	minute, quarter := foldedBefore(tx.now)
 	tx.cache.invalidate(ws)
-	hours := map[int64]int64{}
+	quarters := map[int64]int64{}
 	err := tx.each(`SELECT minute, spend_nanos FROM spend_minutes WHERE workspace_id = $1 AND minute < $2`,
-		[]any{ws, minute}, sumHours(hours))
-	for _, at := range slices.Sorted(maps.Keys(hours)) {
+		[]any{ws, minute}, sumMinutes(quarters, minutesPerPart))
+	for _, at := range slices.Sorted(maps.Keys(quarters)) {
 		if err == nil {
-			err = addToHour(tx, ws, at, hours[at])
+			err = addToQuarter(tx, ws, at, quarters[at])
 		}
 	}
 	if err == nil {
 		_, err = tx.exec(`DELETE FROM spend_minutes WHERE workspace_id = $1 AND minute < $2`, ws, minute)
 	}
 	if err == nil {
-		_, err = tx.exec(`DELETE FROM spend_hours WHERE workspace_id = $1 AND hour < $2`, ws, hour)
+		_, err = tx.exec(`DELETE FROM spend_quarter_hours WHERE workspace_id = $1 AND quarter < $2`, ws, quarter)
 	}
 	if err == nil {
 		_, err = tx.exec(`UPDATE workspaces SET
 				minutes_from = CASE WHEN minutes_from < $2 THEN $2 ELSE minutes_from END,
-				spend_from = CASE WHEN spend_from < $3 THEN $3 ELSE spend_from END WHERE id = $1`, ws, minute, hour*minutesPerHour)
+				spend_from = CASE WHEN spend_from < $3 THEN $3 ELSE spend_from END WHERE id = $1`, ws, minute, quarter*minutesPerPart)
 	}
 	return err
 }
 
-// sumHours adds up rows of minutes.
-func sumHours(hours map[int64]int64) func(scanner) error {
+// sumMinutes adds up rows of minutes into spans of so many minutes.
+func sumMinutes(spans map[int64]int64, length int64) func(scanner) error {
 	return func(row scanner) error {
 		var minute, spend int64
 		err := row.Scan(&minute, &spend)
-		hours[minute/minutesPerHour] += spend
+		spans[floorDiv(minute, length)] += spend
 		return err
 	}
 }
@@ -377,16 +381,11 @@ type hourSpends struct {
 func readHours(tx *Tx, ws WorkspaceKey) (h hourSpends, err error) {
 	h.by = map[int64]int64{}
 	from := (dayOf(tx.now) - usualDays) * 24
-	err = tx.each(`SELECT hour, spend_nanos FROM spend_hours WHERE workspace_id = $1 AND hour >= $2`,
-		[]any{ws, from}, func(row scanner) error {
-			var hour, spend int64
-			err := row.Scan(&hour, &spend)
-			h.by[hour] = spend
-			return err
-		})
+	err = tx.each(`SELECT quarter * 15, spend_nanos FROM spend_quarter_hours WHERE workspace_id = $1 AND quarter >= $2`,
+		[]any{ws, from * partsPerHour}, sumMinutes(h.by, minutesPerHour))
 	if err == nil {
 		err = tx.each(`SELECT minute, spend_nanos FROM spend_minutes WHERE workspace_id = $1 AND minute >= $2`,
-			[]any{ws, from * minutesPerHour}, sumHours(h.by))
+			[]any{ws, from * minutesPerHour}, sumMinutes(h.by, minutesPerHour))
 	}
 	for hour := range h.by {
 		if h.first == 0 || hour < h.first {

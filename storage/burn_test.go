@@ -92,7 +92,7 @@ func TestCorrectionsCountInTheMinuteOfTheReport(t *testing.T) {
 		w.patch(ws, run, step, 100, 0)
 		w.mustVerify()
 	}
-	if n := w.number(`SELECT sum(spend_nanos) FROM spend_hours`); n != 100 {
+	if n := w.number(`SELECT sum(spend_nanos) FROM spend_quarter_hours`); n != 100 {
 		t.Errorf("the hour holds %d", n)
 	}
 }
@@ -125,7 +125,7 @@ func TestTheUsualIsTheMedianOfTheSameHour(t *testing.T) {
 	w.Advance(100 * 24 * time.Hour)
 	_, err := w.FoldMinutes(t.Context())
 	w.must(err)
-	if n := w.number(`SELECT count(*) FROM spend_hours`) + w.number(`SELECT count(*) FROM spend_minutes`); n != 0 {
+	if n := w.number(`SELECT count(*) FROM spend_quarter_hours`) + w.number(`SELECT count(*) FROM spend_minutes`); n != 0 {
 		t.Errorf("%d rows are kept for ever", n)
 	}
 	w.mustVerify()

@@ -87,7 +87,8 @@ type cachedWorkspace struct {
 	dates             calendar // of the two; see calendar
 	subscribed        Events   // to events, by any of its endpoints
 	minutesFrom       int64    // minute from which spend_minutes is kept
-	spendFrom         int64    // and from which spend_hours is
+	spendFrom         int64    // and from which spend_quarter_hours is
+	localFrom         int64    // UTC day from which dates of the zone are counted too; 0 for never
 }
 
 // loadWorkspace reads the settings and counters that a decision needs. The EXISTS tells whether any
@@ -100,11 +101,11 @@ func loadWorkspace(tx *Tx, ws WorkspaceKey) (*cachedWorkspace, error) {
 	var idleSeconds int64
 	err := tx.get(`SELECT plan, kill_switch, daily_budget_nanos, user_daily_budget_nanos,
 			max_concurrent_runs, price_catalogue, trust_reported_cost, refuse_unpriced, running_runs, run_idle_timeout_seconds,
-			minutes_from, spend_from, pending_reviews, policies_version, reviews_for_all, timezone, week_start,
+			minutes_from, spend_from, local_from, pending_reviews, policies_version, reviews_for_all, timezone, week_start,
 			EXISTS (SELECT 1 FROM models WHERE workspace_id = $1 AND name >= 'tool:' AND name < 'tool;' AND is_active = 1)
 		FROM workspaces WHERE id = $1`, []any{ws},
 		&planID, &w.killSwitch, &daily, &userDaily, &w.maxConcurrentRuns, &w.priceCatalogue, &w.trustsReports, &w.refusesUnpriced,
-		&w.runningRuns, &idleSeconds, &w.minutesFrom, &w.spendFrom, &w.pendingReviews, &w.policiesVersion, &w.reviewsForAll,
+		&w.runningRuns, &idleSeconds, &w.minutesFrom, &w.spendFrom, &w.localFrom, &w.pendingReviews, &w.policiesVersion, &w.reviewsForAll,
 		&w.timezone, &w.weekStart, &w.hasToolPrices)
 	if errors.Is(err, ErrNotFound) {
 		err = missingRow("a workspace that there is a key or a run of")

@@ -21,11 +21,10 @@ type Decider func(guard.Request, guard.State) guard.Decision
 // decisionState is the cached rows that a decision depends on.
 type decisionState struct {
 	ws      *cachedWorkspace
-	day     *cachedDay      // of the workspace, today
-	user    *cachedUser     // nil when the workspace has never seen the user
-	userDay *cachedUserDay  // nil with user
-	keyDay  *cachedKeyDay   // of a start, by the key that makes it; nil when none does
-	tagDays []*cachedTagDay // of a start, by the run's tags
+	day     *cachedDay     // of the workspace, today
+	user    *cachedUser    // nil when the workspace has never seen the user
+	userDay *cachedUserDay // nil with user
+	starts  [2]startDay    // that a start is counted on: today, and its date in the workspace's zone
 }
 
 // loadState loads what a decision depends on; userID is 0 for a user never seen.

@@ -86,6 +86,7 @@ func (f amounts) minus(g amounts) amounts {
 type contribution struct {
 	model        sql.NullInt64
 	bookedDay    int64
+	localDay     sql.NullInt64
 	minute       int64 // in which its cost counts; 0 for none
 	used         amounts
 	withoutUsage bool
@@ -96,7 +97,7 @@ type contribution struct {
 // queries of storage/verify/ledger.go, which compute the same from the rows.
 func (row *stepRow) counted() contribution {
 	c := contribution{
-		model: row.model, bookedDay: row.bookedDay.Int64, minute: row.minute(),
+		model: row.model, bookedDay: row.bookedDay.Int64, localDay: row.localDay, minute: row.minute(),
 		used: amounts{spend: row.used.cost.Int64, prompt: row.used.booked.prompt, completion: row.used.booked.completion},
 	}
 	if row.unpriced() && row.used.tokens() > 0 {
@@ -119,12 +120,12 @@ func (c contribution) since(tx *Tx, was contribution, ws WorkspaceKey, r *cached
 	used := c.used.minus(was.used)
 	if c.model != was.model && was.used != (amounts{}) {
 		used = c.used
-		if err := posts.add(tx, dayKey{ws, was.bookedDay}, was.model, r, amounts{}.minus(was.used)); err != nil {
+		if err := posts.addUsage(tx, ws, was, r, amounts{}.minus(was.used)); err != nil {
 			return posts, err
 		}
 	}
 	if used != (amounts{}) {
-		if err := posts.add(tx, dayKey{ws, c.bookedDay}, c.model, r, used); err != nil {
+		if err := posts.addUsage(tx, ws, c, r, used); err != nil {
 			return posts, err
 		}
 	}
@@ -143,7 +144,7 @@ func (c contribution) since(tx *Tx, was contribution, ws WorkspaceKey, r *cached
 // posting is a change of figures with every counter that it moves.
 type posting struct {
 	amounts
-	run      *cachedRun
+	run      *cachedRun // nil where another posting of the same change moves it
 	day      *cachedDay
 	userDay  *cachedUserDay
 	modelDay *cachedModelDay // nil for a step without a model
@@ -151,14 +152,26 @@ type posting struct {
 	tagDays  []*cachedTagDay // by the run's tags
 }
 
-// postings are the counter changes of one update: up to two for usage (old model, new model) and
-// up to two for a call without usage.
+// postings are the counter changes of one update: up to two for usage (old model, new model), each
+// on its UTC day and on its date in the workspace's zone, and up to two for a call without usage.
 type postings struct {
-	list   [4]posting
+	list   [6]posting
 	n      int
 	run    *cachedRun
 	burns  [2]minutePosting
 	burned int
+}
+
+// addUsage adds what a step has used to its day, and to its date in the workspace's zone.
+func (p *postings) addUsage(tx *Tx, ws WorkspaceKey, c contribution, r *cachedRun, f amounts) error {
+	err := p.add(tx, dayKey{ws, c.bookedDay}, c.model, r, f)
+	if err != nil || !c.localDay.Valid {
+		return err
+	}
+	if err = p.add(tx, dayKey{ws, localDays + c.localDay.Int64}, c.model, r, f); err == nil {
+		p.list[p.n-1].run = nil
+	}
+	return err
 }
 
 // add loads every counter that the posting will change, so that book cannot fail.
@@ -192,7 +205,7 @@ func (p *postings) add(tx *Tx, on dayKey, model sql.NullInt64, r *cachedRun, f a
 // model has no price for.
 func (p *postings) firstUnpriced() bool {
 	for _, b := range p.list[:p.n] {
-		if b.unpricedTokens > 0 {
+		if b.unpricedTokens > 0 && b.run != nil {
 			return b.modelDay != nil && b.modelDay.unpriced == 0 || b.modelDay == nil && b.day.unpricedTokens == 0
 		}
 	}
@@ -224,7 +237,9 @@ func (p *postings) book(tx *Tx) {
 // run. It cannot fail: add has loaded all of them. A row is written only if it changes, since each
 // is a page to write.
 func (b posting) book(tx *Tx) {
-	b.run.book(tx, b.amounts)
+	if b.run != nil {
+		b.run.book(tx, b.amounts)
+	}
 	b.day.spend += b.spend
 	b.day.prompt += b.prompt
 	b.day.completion += b.completion
@@ -356,3 +371,60 @@ func loadTagValues(tx *Tx, key dayKey) (*cachedTagValues, error) {
 
 // save has nothing to write: the number is that of the rows in tag_days.
 func (v *cachedTagValues) save(*Tx) error { return nil }
+
+// startDay is the counters of a day that a start moves.
+type startDay struct {
+	day     *cachedDay
+	userDay *cachedUserDay
+	keyDay  *cachedKeyDay   // by the key that makes it; nil when none does
+	tagDays []*cachedTagDay // by the run's tags
+}
+
+// loadStarts loads the counters of the day on which a run starts, and of its date in the
+// workspace's zone where dates are counted.
+func (d *decisionState) loadStarts(tx *Tx, key KeyID, r *cachedRun, local sql.NullInt64) error {
+	today := &d.starts[0]
+	today.day, today.userDay = d.day, d.userDay
+	err := today.load(tx, d.day.dayKey, key, r)
+	if err != nil || !local.Valid {
+		return err
+	}
+	date, on := &d.starts[1], dayKey{d.ws.key, localDays + local.Int64}
+	if date.day, err = tx.cache.days.get(tx, on); err != nil {
+		return err
+	}
+	if date.userDay, err = tx.cache.userDays.get(tx, partKey{on, r.userID}); err != nil {
+		return err
+	}
+	return date.load(tx, on, key, r)
+}
+
+// load loads what depends on the run.
+func (s *startDay) load(tx *Tx, on dayKey, key KeyID, r *cachedRun) (err error) {
+	if key != 0 {
+		if s.keyDay, err = tx.cache.keyDays.get(tx, partKey{on, int64(key)}); err != nil {
+			return err
+		}
+	}
+	s.tagDays, err = r.tagDays(tx, on)
+	return err
+}
+
+// count adds a start that was allowed, or one that was blocked.
+func (s *startDay) count(tx *Tx, allowed, blocked int64) {
+	s.day.runs += allowed
+	s.day.blockedRuns += blocked
+	tx.cache.markDirty(s.day)
+	if allowed > 0 {
+		s.userDay.runs += allowed
+		tx.cache.markDirty(s.userDay)
+	}
+	if s.keyDay != nil {
+		s.keyDay.runs += allowed
+		s.keyDay.blockedRuns += blocked
+		tx.cache.markDirty(s.keyDay)
+	}
+	for _, t := range s.tagDays {
+		t.book(tx, amounts{}, allowed, blocked)
+	}
+}

@@ -96,8 +96,17 @@ func eraseTags(tx *Tx, key runKey) error {
 		started.allowed, started.blocked = 0, 1
 	}
 	parts = append(parts, started)
+	var local sql.NullInt64
+	if err := tx.get(`SELECT local_day FROM runs WHERE id = $1`, []any{r.id}, &local); err != nil {
+		return err
+	}
+	if started.day = localDays + local.Int64; local.Valid {
+		parts = append(parts, started)
+	}
 	err = tx.each(`SELECT booked_day, coalesce(sum(cost_nanos), 0), sum(prompt_tokens), sum(completion_tokens)
-		FROM run_steps WHERE run_id = $1 AND booked_day IS NOT NULL GROUP BY booked_day`, []any{r.id}, func(rows scanner) error {
+		FROM run_steps WHERE run_id = $1 AND booked_day IS NOT NULL GROUP BY booked_day
+		UNION ALL SELECT local_day + $2, coalesce(sum(cost_nanos), 0), sum(prompt_tokens), sum(completion_tokens)
+		FROM run_steps WHERE run_id = $1 AND local_day IS NOT NULL GROUP BY local_day`, []any{r.id, localDays}, func(rows scanner) error {
 		var p part
 		err := rows.Scan(&p.day, &p.used.spend, &p.used.prompt, &p.used.completion)
 		parts = append(parts, p)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"database/sql"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
@@ -72,16 +73,15 @@ func startRun(tx *Tx, c Caller, in NewRun, decide Decider, e *policyEvaluation) 
 			return Answer{}, err
 		}
 	}
-	if c.Key != 0 {
-		if state.keyDay, err = tx.cache.keyDays.get(tx, partKey{state.day.dayKey, int64(c.Key)}); err != nil {
-			return Answer{}, err
-		}
-	}
-	id, run, err := insertRun(tx, c, state.user.id, in, d)
+	local, err := ws.localDay(tx)
 	if err != nil {
 		return Answer{}, err
 	}
-	if state.tagDays, err = run.tagDays(tx, state.day.dayKey); err != nil {
+	id, run, err := insertRun(tx, c, state.user.id, local, in, d)
+	if err != nil {
+		return Answer{}, err
+	}
+	if err := state.loadStarts(tx, c.Key, run, local); err != nil {
 		return Answer{}, err
 	}
 	a := Answer{ID: id, Status: run.status.String(), Decision: d}
@@ -112,18 +112,20 @@ func addUser(tx *Tx, ws *cachedWorkspace, externalID string) (decisionState, err
 
 // insertRun stores the run. A denied start is a row too, with status BLOCKED: it counts as a
 // denial, and the page of runs shows it.
-func insertRun(tx *Tx, c Caller, userID int64, in NewRun, d guard.Decision) (uuid.UUID, *cachedRun, error) {
+func insertRun(
+	tx *Tx, c Caller, userID int64, local sql.NullInt64, in NewRun, d guard.Decision,
+) (uuid.UUID, *cachedRun, error) {
 	id, now := newID(tx.now), tx.now.UnixMilli()
 	r := &cachedRun{userID: userID, keyID: c.Key, status: RunRunning, lastCallAt: now}
 	if !d.Allowed() {
 		r.status, r.denyReason, r.endedAt = RunBlocked, d.Reason, now
 	}
 	err := tx.get(`INSERT INTO runs (uuid, workspace_id, user_id, status, deny_reason, started_at, ended_at, last_call_at,
-			step_count, blocked_step_count, prompt_tokens, completion_tokens, spend_nanos, title, key_id)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $6, 0, 0, 0, 0, 0, $8, $9) RETURNING id`,
+			step_count, blocked_step_count, prompt_tokens, completion_tokens, spend_nanos, title, key_id, local_day)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $6, 0, 0, 0, 0, 0, $8, $9, $10) RETURNING id`,
 		[]any{
 			id[:], c.Workspace, userID, int64(r.status), nullZero(int64(r.denyReason)), now, nullZero(r.endedAt), nullString(in.title),
-			nullZero(int64(c.Key)),
+			nullZero(int64(c.Key)), local,
 		}, &r.id)
 	if err != nil {
 		return id, r, err
@@ -148,24 +150,16 @@ func (d decisionState) countStart(tx *Tx, runID int64, allowed bool) {
 	c := Change{Workspace: d.ws.key, Kind: RunStarted, Run: runID}
 	d.user.markSeen(tx, boolInt(allowed))
 	if allowed {
-		d.day.runs++
-		d.userDay.runs++
 		d.ws.runningRuns++
-		tx.cache.markDirty(d.userDay)
 		tx.cache.markDirty(d.ws)
 	} else {
 		c.Kind = RunDenied
-		d.day.blockedRuns++
 	}
-	if d.keyDay != nil {
-		d.keyDay.runs += boolInt(allowed)
-		d.keyDay.blockedRuns += boolInt(!allowed)
-		tx.cache.markDirty(d.keyDay)
+	for i := range d.starts {
+		if s := &d.starts[i]; s.day != nil {
+			s.count(tx, boolInt(allowed), boolInt(!allowed))
+		}
 	}
-	for _, t := range d.tagDays {
-		t.book(tx, amounts{}, boolInt(allowed), boolInt(!allowed))
-	}
-	tx.cache.markDirty(d.day)
 	tx.recordChange(c)
 }
 

@@ -404,6 +404,7 @@ type stepProgress struct {
 	completedAt sql.NullInt64
 	duration    sql.NullInt64
 	bookedDay   sql.NullInt64 // null until usage was reported
+	localDay    sql.NullInt64 // the date then in the workspace's zone, where dates are counted
 	used        usage
 }
 
@@ -419,7 +420,7 @@ func readStep(tx *Tx, segment, runID int64, id uuid.UUID) (stepRow, error) {
 	kinds, at := &s.used.parts, &s.used.partPrices
 	err := tx.get(`SELECT s.uuid, s.sequence, s.type, s.status, s.model_id, m.name, s.tool_name, p.input_data, p.output_data, p.error,
 			d.reason, d.limit_value, d.used_value, d.resets_at,
-			s.prompt_tokens, s.completion_tokens, s.cost_nanos, s.input_picos, s.output_picos, s.booked_day,
+			s.prompt_tokens, s.completion_tokens, s.cost_nanos, s.input_picos, s.output_picos, s.booked_day, s.local_day,
 			s.created_at, s.completed_at, s.duration_ms, coalesce(x.fields, 0), c.prompt_tokens, c.completion_tokens,
 			coalesce(pp.id, 0), coalesce(pp.source, 0), pp.name, pp.version, p.usage_data,
 			coalesce(y.cached_tokens, 0), coalesce(y.cache_write_tokens, 0), coalesce(y.cache_write_1h_tokens, 0),
@@ -435,7 +436,7 @@ func readStep(tx *Tx, segment, runID int64, id uuid.UUID) (stepRow, error) {
 		WHERE s.segment = $1 AND s.run_id = $2 AND s.uuid = $3`, []any{segment, runID, id[:]},
 		&s.ID, &s.Sequence, &s.Type, &s.status, &s.model, &s.Model, &s.ToolName, &input, &output, &s.Error,
 		&reason, &limit, &used, &resets,
-		&prompt, &completion, &s.used.cost, &s.used.inputPrice, &s.used.outputPrice, &s.bookedDay,
+		&prompt, &completion, &s.used.cost, &s.used.inputPrice, &s.used.outputPrice, &s.bookedDay, &s.localDay,
 		&created, &s.completedAt, &s.duration, &s.Repairs, &reportedPrompt, &reportedCompletion,
 		&s.used.point, &s.Price.Source, &entry, &version, &reportedUsage,
 		&kinds.cached, &kinds.cacheWrite, &kinds.cacheWrite1h, &kinds.reasoning, &kinds.tier, &kinds.reportedCost,

@@ -364,7 +364,10 @@ func (s *Store) UsageOfUser(ctx context.Context, ws WorkspaceKey, user string, i
 		if r.User, err = readUser(tx, ws, id.id); err != nil {
 			return err
 		}
-		u := newUsageBy(tx, ws, in)
+		u, err := newUsageBy(tx, ws, in)
+		if err != nil {
+			return err
+		}
 		if r.All, err = u.all(); err != nil {
 			return err
 		}

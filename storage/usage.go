@@ -1,10 +1,9 @@
 package storage
 
 import (
+	"cmp"
 	"context"
-	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -248,12 +247,13 @@ type UsagePart struct {
 	Days   []UsageSums // of the period, where they are asked for
 }
 
-// UsageQuery asks for the UTC days from one midnight to another.
+// UsageQuery asks for the days from the start of one to that of another.
 type UsageQuery struct {
 	Group UsageGroup
 	// Whole UTC days; To is not part of the window.
 	From, To             time.Time
-	BeforeFrom, BeforeTo time.Time // the period to compare with; zero for none
+	BeforeFrom, BeforeTo time.Time      // the period to compare with; zero for none
+	Zone                 *time.Location // of the days; nil for UTC
 	ByDay                bool
 	Limit                int64
 }
@@ -269,28 +269,34 @@ type UsageReport struct {
 type usageBy struct {
 	tx                   *Tx
 	ws                   WorkspaceKey
-	from, to             int64 // days, both included
+	from, to             int64 // dates, both included
 	beforeFrom, beforeTo int64
-	days                 int // to be listed, or 0
+	localFrom            int64 // as workspaces.local_from
+	days                 int   // to be listed, or 0
 	limit                int64
 }
 
-func newUsageBy(tx *Tx, ws WorkspaceKey, q UsageQuery) *usageBy {
-	u := usageBy{tx: tx, ws: ws, from: dayOf(q.From), to: dayOf(q.To) - 1, beforeTo: -1, limit: q.Limit}
+func newUsageBy(tx *Tx, ws WorkspaceKey, q UsageQuery) (*usageBy, error) {
+	zone := cmp.Or(q.Zone, time.UTC)
+	u := usageBy{tx: tx, ws: ws, from: dateIn(q.From, zone), to: dateIn(q.To, zone) - 1, beforeTo: -1, limit: q.Limit}
 	if !q.BeforeFrom.IsZero() {
-		u.beforeFrom, u.beforeTo = dayOf(q.BeforeFrom), dayOf(q.BeforeTo)-1
+		u.beforeFrom, u.beforeTo = dateIn(q.BeforeFrom, zone), dateIn(q.BeforeTo, zone)-1
 	}
 	if q.ByDay {
 		u.days = int(u.to - u.from + 1)
 	}
-	return &u
+	err := tx.get(`SELECT local_from FROM workspaces WHERE id = $1`, []any{ws}, &u.localFrom)
+	return &u, err
 }
 
 // UsageBy reads what a workspace used, by group: money, and what else the
 // rollup of the group keeps.
 func (s *Store) UsageBy(ctx context.Context, ws WorkspaceKey, q UsageQuery) (r UsageReport, err error) {
 	err = s.read(ctx, func(tx *Tx) error {
-		u := newUsageBy(tx, ws, q)
+		u, err := newUsageBy(tx, ws, q)
+		if err != nil {
+			return err
+		}
 		if r.All, err = u.all(); err != nil {
 			return err
 		}
@@ -344,24 +350,36 @@ func (p *UsagePart) limitTo(group UsageGroup) {
 
 // place adds a day's sums where they belong.
 func (u *usageBy) place(p *UsagePart, isBefore bool, day int64, sums UsageSums) {
+	date := dateOfDay(day)
 	if isBefore {
 		p.Before.add(sums)
 		return
 	}
 	p.add(sums)
 	if u.days > 0 {
-		p.Days[day-u.from].add(sums)
+		p.Days[date-u.from].add(sums)
 	}
 }
 
 // eachPeriod reads days of the period, and of the one before if there is one;
-// $1 to $3 are the workspace and the first and the last day.
+// $1 to $3 are the workspace and the first and the last day of a range.
 func (u *usageBy) eachPeriod(query string, use func(rows scanner, isBefore bool) error, args ...any) error {
-	err := u.tx.each(query, append([]any{u.ws, u.from, u.to}, args...), func(rows scanner) error { return use(rows, false) })
+	read := func(from, to int64, isBefore bool) error {
+		for _, r := range u.ranges(from, to) {
+			err := u.tx.each(query, append([]any{u.ws, r.first, r.last}, args...), func(rows scanner) error {
+				return use(rows, isBefore)
+			})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	err := read(u.from, u.to, false)
 	if err != nil || u.beforeTo < u.beforeFrom {
 		return err
 	}
-	return u.tx.each(query, append([]any{u.ws, u.beforeFrom, u.beforeTo}, args...), func(rows scanner) error { return use(rows, true) })
+	return read(u.beforeFrom, u.beforeTo, true)
 }
 
 func (u *usageBy) newPart(value string) UsagePart {
@@ -382,56 +400,14 @@ func (u *usageBy) all() (all UsagePart, err error) {
 	return all, err
 }
 
-// usageSource is a rollup of parts of a workspace's days.
-type usageSource struct {
-	table, id string
-	columns   [5]string // in the order of UsageSums; 0 where it has none
-	where     string    // beside the workspace and the days
-	key       []any     // a tag's
-	names     string    // selects ids with their names; "" where the id is the name
-	prefix    string    // of the names, not shown
-}
-
-func usageSourceOf(group UsageGroup) (s usageSource, err error) {
-	key, isTag := strings.CutPrefix(string(group), tagGroup)
-	switch {
-	case isTag:
-		s = usageSource{table: "tag_days", id: "value", where: " AND d.key = $4", key: []any{key}}
-	case group == ByModel:
-		s = usageSource{table: "model_days", id: "model_id", names: "SELECT id, name FROM models"}
-	case group == ByTool:
-		s = usageSource{table: "model_days", id: "model_id", names: "SELECT id, name FROM models", prefix: toolPrefix}
-		s.where = ` AND d.model_id IN (SELECT id FROM models WHERE workspace_id = $1 AND name >= 'tool:' AND name < 'tool;')`
-	case group == ByUser:
-		s = usageSource{table: "user_days", id: "user_id", names: "SELECT id, external_id FROM users"}
-	case group == ByKey:
-		s = usageSource{table: "key_days", id: "key_id", names: "SELECT id, uuid FROM api_keys"}
-	default:
-		return s, fmt.Errorf("no usage by %q", group)
-	}
-	tokens, runs, blocked := group.Keeps()
-	s.columns = [5]string{"d.spend_nanos", "0", "0", "0", "0"}
-	if tokens {
-		s.columns[1], s.columns[2] = "d.prompt_tokens", "d.completion_tokens"
-	}
-	if runs {
-		s.columns[3] = "d.run_count"
-	}
-	if blocked {
-		s.columns[4] = "d.blocked_run_count"
-	}
-	return s, nil
-}
-
 // byRollup finds the dearest parts, and reads what each was on each day by its key.
 func (u *usageBy) byRollup(s usageSource) (parts []UsagePart, err error) {
-	args := append([]any{u.ws, u.from, u.to}, s.key...)
-	limit := "$" + strconv.Itoa(len(args)+1)
+	args := append([]any{u.ws, u.limit}, s.key...)
+	days := inRanges(s.table, u.ranges(u.from, u.to), &args)
 	var ids []any
 	places := map[any]int{}
-	err = u.tx.each(`SELECT d.`+s.id+`, sum(`+strings.Join(s.columns[:], `), sum(`)+`) FROM `+s.table+` d
-		WHERE d.workspace_id = $1 AND d.day >= $2 AND d.day <= $3`+s.where+`
-		GROUP BY d.`+s.id+` ORDER BY 2 DESC, 5 DESC, 3 DESC, 1 LIMIT `+limit, append(args, u.limit), func(rows scanner) error {
+	err = u.tx.each(`SELECT d.`+s.id+`, sum(`+strings.Join(s.columns[:], `), sum(`)+`) FROM (`+days+`) d
+		WHERE d.workspace_id = $1`+s.condition(3)+` GROUP BY d.`+s.id+` ORDER BY 2 DESC, 5 DESC, 3 DESC, 1 LIMIT $2`, args, func(rows scanner) error {
 		var id any
 		p := u.newPart("")
 		err := s.scan(rows, &id, &p.Spend, &p.PromptTokens, &p.CompletionTokens, &p.Runs, &p.BlockedRuns)
@@ -455,7 +431,7 @@ func (u *usageBy) byRollup(s usageSource) (parts []UsagePart, err error) {
 		if p := &parts[places[id]]; isBefore {
 			p.Before.add(sums)
 		} else if u.days > 0 {
-			p.Days[day-u.from] = sums
+			p.Days[dateOfDay(day)-u.from].add(sums)
 		}
 	})
 }
@@ -465,7 +441,7 @@ func (u *usageBy) eachDay(s usageSource, ids []any, use func(id any, isBefore bo
 	args := append([]any{u.ws, u.from, u.to}, s.key...)
 	return u.eachPeriod(`WITH RECURSIVE days (day) AS (SELECT $2 + CAST(0 AS BIGINT) UNION ALL SELECT day + 1 FROM days WHERE day < $3)
 		SELECT d.`+s.id+`, d.day, `+strings.Join(s.columns[:], `, `)+` FROM days CROSS JOIN `+s.table+` d
-		WHERE d.workspace_id = $1 AND d.day = days.day`+s.where+` AND d.`+s.id+` IN `+placeholders(len(args), len(ids)),
+		WHERE d.workspace_id = $1 AND d.day = days.day`+s.condition(4)+` AND d.`+s.id+` IN `+placeholders(len(args), len(ids)),
 		func(rows scanner, isBefore bool) error {
 			var day int64
 			var id any

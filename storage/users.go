@@ -374,6 +374,37 @@ func (b *Burn) nearestUser(tx *Tx, w Workspace) error {
 		[]any{w.key, dayOf(tx.now), int64(u.Spend)}, &u.UserID)
 }
 
+// SpendByHour reads what was spent in each hour of a period that begins with one, as far back as that is kept;
+// nil for a period of before. Calls that were reported on a later day than they were made are in no hour.
+func (s *Store) SpendByHour(ctx context.Context, ws WorkspaceKey, from, to time.Time) (hours []plans.Money, err error) {
+	err = s.read(ctx, func(tx *Tx) error {
+		var kept int64
+		if err := tx.get(`SELECT spend_from FROM workspaces WHERE id = $1`, []any{ws}, &kept); err != nil {
+			return err
+		}
+		first, end := minuteOf(from), minuteOf(to)
+		if _, quarter := foldedBefore(tx.now); first < max(kept, quarter*minutesPerPart) {
+			return nil
+		}
+		hours = make([]plans.Money, (end-first+minutesPerHour-1)/minutesPerHour)
+		add := func(row scanner) error {
+			var minute int64
+			var spend plans.Money
+			err := row.Scan(&minute, &spend)
+			hours[(minute-first)/minutesPerHour] += spend
+			return err
+		}
+		err := tx.each(`SELECT quarter * 15, spend_nanos FROM spend_quarter_hours WHERE workspace_id = $1 AND quarter >= $2 AND quarter < $3`,
+			[]any{ws, first / minutesPerPart, end / minutesPerPart}, add)
+		if err != nil {
+			return err
+		}
+		return tx.each(`SELECT minute, spend_nanos FROM spend_minutes WHERE workspace_id = $1 AND minute >= $2 AND minute < $3`,
+			[]any{ws, first, end}, add)
+	})
+	return hours, err
+}
+
 // topUsers is how many users the usage page lists.
 const topUsers = 100
 

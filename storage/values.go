@@ -26,6 +26,16 @@ const millisPerDay = 24 * 60 * 60 * 1000
 // dayOf numbers the UTC day of an instant, from 1970-01-01.
 func dayOf(t time.Time) int64 { return floorDiv(t.UnixMilli(), millisPerDay) }
 
+// localDays is what is added to the number of a date of a workspace's own zone, so that rows by UTC
+// day and rows by its dates lie in the same tables. See docs/adr/0075.
+const localDays = 1_000_000
+
+// dateIn numbers the date that an instant has in a zone, from 1970-01-01.
+func dateIn(t time.Time, zone *time.Location) int64 {
+	_, offset := t.In(zone).Zone()
+	return floorDiv(t.UnixMilli()+int64(offset)*1000, millisPerDay)
+}
+
 // firstOfMonth numbers the first day of an instant's UTC month.
 func firstOfMonth(t time.Time) int64 {
 	y, m, _ := t.UTC().Date()
@@ -291,6 +301,55 @@ func (s *UsageSums) subtract(o UsageSums) {
 	s.add(UsageSums{-o.Spend, -o.PromptTokens, -o.CompletionTokens, -o.Runs, -o.BlockedRuns})
 }
 
+// usageSource is a rollup of parts of a workspace's days.
+type usageSource struct {
+	table, id string
+	columns   [5]string // in the order of UsageSums; 0 where it has none
+	where     string    // beside the workspace and the days, with a place for the key's parameter
+	key       []any     // a tag's
+	names     string    // selects ids with their names; "" where the id is the name
+	prefix    string    // of the names, not shown
+}
+
+// condition is where with the number of the key's parameter.
+func (s usageSource) condition(parameter int) string {
+	if s.key == nil {
+		return s.where
+	}
+	return fmt.Sprintf(s.where, parameter)
+}
+
+func usageSourceOf(group UsageGroup) (s usageSource, err error) {
+	key, isTag := strings.CutPrefix(string(group), tagGroup)
+	switch {
+	case isTag:
+		s = usageSource{table: "tag_days", id: "value", where: " AND d.key = $%d", key: []any{key}}
+	case group == ByModel:
+		s = usageSource{table: "model_days", id: "model_id", names: "SELECT id, name FROM models"}
+	case group == ByTool:
+		s = usageSource{table: "model_days", id: "model_id", names: "SELECT id, name FROM models", prefix: toolPrefix}
+		s.where = ` AND d.model_id IN (SELECT id FROM models WHERE workspace_id = $1 AND name >= 'tool:' AND name < 'tool;')`
+	case group == ByUser:
+		s = usageSource{table: "user_days", id: "user_id", names: "SELECT id, external_id FROM users"}
+	case group == ByKey:
+		s = usageSource{table: "key_days", id: "key_id", names: "SELECT id, uuid FROM api_keys"}
+	default:
+		return s, fmt.Errorf("no usage by %q", group)
+	}
+	tokens, runs, blocked := group.Keeps()
+	s.columns = [5]string{"d.spend_nanos", "0", "0", "0", "0"}
+	if tokens {
+		s.columns[1], s.columns[2] = "d.prompt_tokens", "d.completion_tokens"
+	}
+	if runs {
+		s.columns[3] = "d.run_count"
+	}
+	if blocked {
+		s.columns[4] = "d.blocked_run_count"
+	}
+	return s, nil
+}
+
 // scan reads a row that begins with an id: a number, or a text where the id is the name.
 func (s usageSource) scan(rows scanner, id *any, rest ...any) error {
 	var number int64
@@ -303,4 +362,53 @@ func (s usageSource) scan(rows scanner, id *any, rest ...any) error {
 	err := rows.Scan(append([]any{&number}, rest...)...)
 	*id = number
 	return err
+}
+
+// localDay is today's date in the workspace's zone, where dates are counted.
+func (w *cachedWorkspace) localDay(tx *Tx) (day sql.NullInt64, err error) {
+	if w.localFrom == 0 || dayOf(tx.now) < w.localFrom {
+		return day, nil
+	}
+	c, err := w.calendar()
+	if err == nil {
+		day = sql.NullInt64{Int64: dateIn(tx.now, c.zone), Valid: true}
+	}
+	return day, err
+}
+
+// dayRange are days of rollups, both included.
+type dayRange struct{ first, last int64 }
+
+// ranges are the days of rollups that hold some dates: UTC days while the workspace counted by
+// them, and its own dates since. The date in which that began may be in both.
+func (u *usageBy) ranges(from, to int64) (of []dayRange) {
+	if u.localFrom == 0 {
+		return []dayRange{{from, to}}
+	}
+	if last := min(to, u.localFrom-1); from <= last {
+		of = append(of, dayRange{from, last})
+	}
+	if first := max(from, u.localFrom-1); first <= to {
+		of = append(of, dayRange{localDays + first, localDays + to})
+	}
+	return of
+}
+
+// inRanges selects the rows of a rollup that are of one of some ranges, whose parameters it appends.
+func inRanges(table string, of []dayRange, args *[]any) string {
+	parts := make([]string, len(of))
+	for i, r := range of {
+		*args = append(*args, r.first, r.last)
+		parts[i] = fmt.Sprintf("SELECT * FROM %s WHERE workspace_id = $1 AND day >= $%d AND day <= $%d",
+			table, len(*args)-1, len(*args))
+	}
+	return strings.Join(parts, " UNION ALL ")
+}
+
+// dateOfDay is the date that a day of a rollup belongs to.
+func dateOfDay(day int64) int64 {
+	if day >= localDays {
+		return day - localDays
+	}
+	return day
 }

@@ -22,6 +22,7 @@ import (
 func (w *world) everyKind() WorkspaceKey {
 	w.t.Helper()
 	ws := w.unlimitedWorkspace()
+	w.zone(ws, "Asia/Kathmandu")
 	w.price(ws, "gpt-4o", 2_500_000, 10_000_000)
 	run, err := w.StartRun(context.Background(), w.caller(ws), NewRun{UserID: "u", Metadata: []byte(`{"agent":"a"}`)}, guard.Decide)
 	w.must(err)
@@ -320,6 +321,12 @@ func corruptions() []struct{ book, statement string } {
 		{"users.run_count", `UPDATE users SET run_count = 3`},
 		{"workspace_days", `UPDATE workspace_days SET spend_nanos = spend_nanos - 1`},
 		{"workspace_days", `UPDATE workspace_days SET prompt_tokens = 0`},
+		{"workspace_days", `UPDATE workspace_days SET spend_nanos = spend_nanos + 1 WHERE day > 1000000`},
+		{"tag_days", `DELETE FROM tag_days WHERE day > 1000000`},
+		{"user_days", `UPDATE user_days SET run_count = 0 WHERE day > 1000000`},
+		{"local_day", `UPDATE steps SET local_day = local_day + 2 WHERE local_day IS NOT NULL`},
+		{"local_day", `UPDATE steps SET booked_day = NULL WHERE local_day IS NOT NULL`},
+		{"local_day", `UPDATE runs SET local_day = local_day - 2 WHERE local_day IS NOT NULL`},
 		{"workspace_days", `UPDATE workspace_days SET completion_tokens = 0`},
 		{"workspace_days", `UPDATE workspace_days SET run_count = 30`},
 		{"workspace_days", `UPDATE workspace_days SET blocked_run_count = 0`},
@@ -334,8 +341,8 @@ func corruptions() []struct{ book, statement string } {
 		{"spend_minutes.spend_nanos", `DELETE FROM spend_minutes`},
 		{"spend_minutes.spend_nanos", `UPDATE steps SET completed_at = completed_at + 60000 WHERE cost_nanos > 0`},
 		{"spend_minutes: top run", `UPDATE spend_minutes SET top_nanos = 1`},
-		{"spend_hours.spend_nanos", `INSERT INTO spend_hours VALUES (1, 490000, 1)`},
-		{"spend_hours.spend_nanos", `UPDATE workspaces SET minutes_from = 99999999`},
+		{"spend_quarter_hours.spend_nanos", `INSERT INTO spend_quarter_hours VALUES (1, 1960000, 1)`},
+		{"spend_quarter_hours.spend_nanos", `UPDATE workspaces SET minutes_from = 99999999`},
 		{"runs: burn", `UPDATE runs SET burn_nanos = burn_nanos + 1`},
 		{"runs: burn", `UPDATE runs SET burn_before_nanos = 1`},
 		{"runs: burn", `UPDATE runs SET burn_minute = burn_minute - 1`},
@@ -434,7 +441,7 @@ func corruptions() []struct{ book, statement string } {
 		{"run_segments", `UPDATE steps SET segment = 9223372036854775807 WHERE status = 2`},
 		{"run_segments", `INSERT INTO run_segments SELECT id, 1000 FROM runs`},
 		{"run_segments", `INSERT INTO steps SELECT 77, run_id, uuid, sequence, type, status, created_at, model_id, tool_name, completed_at,
-			duration_ms, booked_day, prompt_tokens, completion_tokens, input_picos, output_picos, cost_nanos, price_id FROM steps;
+			duration_ms, booked_day, prompt_tokens, completion_tokens, input_picos, output_picos, cost_nanos, price_id, local_day FROM steps;
 			INSERT INTO run_segments SELECT DISTINCT run_id, 77 FROM steps`},
 		{"orphans", `DELETE FROM runs`},
 		{"users.erased_at", `UPDATE users SET erased_at = 1; INSERT INTO run_metadata SELECT id, '{}' FROM runs WHERE true ON CONFLICT (run_id) DO NOTHING`},

@@ -33,7 +33,8 @@ type Workspace struct {
 	TrustReportedCost bool          // what a provider says that a call cost is booked where no price is known
 	RefuseUnpriced    bool          // calls of models without a price are denied
 	RunIdleTimeout    time.Duration // whole seconds
-	Timezone          string        // IANA, by which policies count days
+	Timezone          string        // IANA, by which policies and usage count days
+	LocalFrom         time.Time     // UTC midnight since when usage counts its days; zero while it was always UTC
 	WeekStart         time.Weekday
 	ReviewsForAll     bool // clients that do not say that they wait for reviews are asked to as well
 	PendingReviews    int64
@@ -114,18 +115,21 @@ func workspace(tx *Tx, ws WorkspaceKey) (Workspace, error) {
 	w := Workspace{key: ws}
 	var planID plans.ID
 	var daily, userDaily sql.NullInt64
-	var idleSeconds, created int64
+	var idleSeconds, created, localFrom int64
 	err := tx.get(`SELECT uuid, name, slug, plan, kill_switch, daily_budget_nanos, user_daily_budget_nanos,
 			max_concurrent_runs, price_catalogue, trust_reported_cost, refuse_unpriced, run_idle_timeout_seconds,
-			timezone, week_start, reviews_for_all, pending_reviews, created_at FROM workspaces WHERE id = $1`, []any{ws},
+			timezone, local_from, week_start, reviews_for_all, pending_reviews, created_at FROM workspaces WHERE id = $1`, []any{ws},
 		&w.ID, &w.Name, &w.Slug, &planID, &w.KillSwitch, &daily, &userDaily, &w.MaxConcurrentRuns, &w.PriceCatalogue, &w.TrustReportedCost,
-		&w.RefuseUnpriced, &idleSeconds, &w.Timezone, &w.WeekStart, &w.ReviewsForAll, &w.PendingReviews, &created)
+		&w.RefuseUnpriced, &idleSeconds, &w.Timezone, &localFrom, &w.WeekStart, &w.ReviewsForAll, &w.PendingReviews, &created)
 	if err != nil {
 		return w, err
 	}
 	w.DailyBudget, w.UserDailyBudget = budgetOf(daily), budgetOf(userDaily)
 	w.RunIdleTimeout = time.Duration(idleSeconds) * time.Second
 	w.CreatedAt = time.UnixMilli(created).UTC()
+	if localFrom != 0 {
+		w.LocalFrom = dayStart(localFrom)
+	}
 	w.Plan, err = plans.ByID(planID)
 	return w, err
 }
@@ -220,6 +224,9 @@ func (s *Store) changeWorkspaceFor(
 		if err := change(&w); err != nil {
 			return event, err
 		}
+		if err := countLocalDays(tx, &w); err != nil {
+			return event, err
+		}
 		event.after = workspaceAttributes(w)
 		if reason != "" && event.before["kill_switch"] != event.after["kill_switch"] {
 			event.after["reason"] = reason
@@ -240,10 +247,33 @@ func (s *Store) changeWorkspaceFor(
 func saveWorkspace(tx *Tx, w Workspace) error {
 	return tx.execOne(`UPDATE workspaces SET name = $2, plan = $3, kill_switch = $4, daily_budget_nanos = $5,
 			user_daily_budget_nanos = $6, max_concurrent_runs = $7, run_idle_timeout_seconds = $8, price_catalogue = $9,
-			trust_reported_cost = $10, refuse_unpriced = $11, timezone = $12, week_start = $13, reviews_for_all = $14 WHERE id = $1`,
+			trust_reported_cost = $10, refuse_unpriced = $11, timezone = $12, week_start = $13, reviews_for_all = $14,
+			local_from = $15 WHERE id = $1`,
 		w.key, w.Name, string(w.Plan.ID), boolInt(w.KillSwitch), nullBudget(w.DailyBudget),
 		nullBudget(w.UserDailyBudget), w.MaxConcurrentRuns, int64(w.RunIdleTimeout/time.Second), boolInt(w.PriceCatalogue),
-		boolInt(w.TrustReportedCost), boolInt(w.RefuseUnpriced), w.Timezone, int64(w.WeekStart), boolInt(w.ReviewsForAll))
+		boolInt(w.TrustReportedCost), boolInt(w.RefuseUnpriced), w.Timezone, int64(w.WeekStart), boolInt(w.ReviewsForAll), w.localFrom())
+}
+
+// countLocalDays has usage counted by the dates of the workspace's zone as well, once it is another
+// one than UTC: from today where nothing has been counted today, and else from tomorrow, so that
+// each UTC day is counted in one way. What was counted before stays as it is.
+func countLocalDays(tx *Tx, w *Workspace) error {
+	if w.Timezone == "UTC" || !w.LocalFrom.IsZero() {
+		return nil
+	}
+	var counted int64
+	err := tx.get(`SELECT count(*) FROM workspace_days WHERE workspace_id = $1 AND day = $2`,
+		[]any{w.key, dayOf(tx.now)}, &counted)
+	w.LocalFrom = dayStart(dayOf(tx.now) + counted)
+	return err
+}
+
+// localFrom is LocalFrom as a day's number; 0 for never.
+func (w Workspace) localFrom() int64 {
+	if w.LocalFrom.IsZero() {
+		return 0
+	}
+	return dayOf(w.LocalFrom)
 }
 
 // workspaceAttributes is what the audit log says of a workspace.

@@ -88,6 +88,15 @@ func (q *Query) OptionalTime(name string) time.Time {
 	return t
 }
 
+// OptionalDay is OptionalTime that also reads a date, as its first instant in a zone.
+func (q *Query) OptionalDay(name string, start func(year int, month time.Month, day int) time.Time) time.Time {
+	text, found := q.find(name)
+	if date, err := time.Parse(time.DateOnly, text); found && err == nil {
+		return start(date.Date())
+	}
+	return q.OptionalTime(name)
+}
+
 // timeProblem is the problem of a time that is not RFC 3339.
 func timeProblem() Problem {
 	const want = "write it as RFC 3339, for example 2026-11-23T07:08:29.123Z"

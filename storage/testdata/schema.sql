@@ -379,7 +379,7 @@ CREATE VIEW run_steps AS
   -- Steps as they are found by their run.
   SELECT l.run_id, l.segment, s.uuid, s.sequence, s.type, s.status, s.created_at, s.model_id, s.tool_name,
     s.completed_at, s.duration_ms, s.booked_day, s.prompt_tokens, s.completion_tokens,
-    s.input_picos, s.output_picos, s.cost_nanos, s.price_id
+    s.input_picos, s.output_picos, s.cost_nanos, s.price_id, s.local_day
   FROM run_segments l JOIN steps s ON s.segment = l.segment AND s.run_id = l.run_id;
 
 CREATE TABLE run_tags (
@@ -424,7 +424,7 @@ CREATE TABLE runs (
   prompt_tokens      INTEGER NOT NULL,
   completion_tokens  INTEGER NOT NULL,
   spend_nanos        INTEGER NOT NULL
-, title TEXT, unpriced_tokens INTEGER NOT NULL DEFAULT 0, calls_without_usage INTEGER NOT NULL DEFAULT 0, key_id INTEGER, burn_minute INTEGER NOT NULL DEFAULT 0, burn_nanos INTEGER NOT NULL DEFAULT 0, burn_before_nanos INTEGER NOT NULL DEFAULT 0) STRICT;
+, title TEXT, unpriced_tokens INTEGER NOT NULL DEFAULT 0, calls_without_usage INTEGER NOT NULL DEFAULT 0, key_id INTEGER, burn_minute INTEGER NOT NULL DEFAULT 0, burn_nanos INTEGER NOT NULL DEFAULT 0, burn_before_nanos INTEGER NOT NULL DEFAULT 0, local_day INTEGER) STRICT;
 
 CREATE INDEX runs_key ON runs (workspace_id, key_id, uuid) WHERE key_id IS NOT NULL;
 
@@ -457,14 +457,6 @@ CREATE TABLE sign_in_addresses (
   PRIMARY KEY (account_id, address)
 ) STRICT, WITHOUT ROWID;
 
-CREATE TABLE spend_hours (
-  -- The same by hours, of the minutes that are no longer kept.
-  workspace_id INTEGER NOT NULL,
-  hour         INTEGER NOT NULL, -- since 1970-01-01
-  spend_nanos  INTEGER NOT NULL,
-  PRIMARY KEY (workspace_id, hour)
-) STRICT, WITHOUT ROWID;
-
 CREATE TABLE spend_minutes (
   -- Rollup: what the steps cost that were reported in a minute.
   workspace_id INTEGER NOT NULL,
@@ -473,6 +465,14 @@ CREATE TABLE spend_minutes (
   top_run_id   INTEGER NOT NULL, -- the run that spent most in it
   top_nanos    INTEGER NOT NULL,
   PRIMARY KEY (workspace_id, minute)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE spend_quarter_hours (
+  -- Rollup: spend_minutes by quarters of an hour, of the minutes that are no longer kept.
+  workspace_id INTEGER NOT NULL,
+  quarter      INTEGER NOT NULL, -- since 1970-01-01
+  spend_nanos  INTEGER NOT NULL,
+  PRIMARY KEY (workspace_id, quarter)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE step_grants (
@@ -547,7 +547,7 @@ CREATE TABLE steps (
   completion_tokens INTEGER,
   input_picos       INTEGER,          -- the prices used; null when the model had none
   output_picos      INTEGER,
-  cost_nanos        INTEGER, price_id INTEGER,
+  cost_nanos        INTEGER, price_id INTEGER, local_day INTEGER,
   PRIMARY KEY (segment, run_id, uuid)
 ) STRICT, WITHOUT ROWID;
 
@@ -652,5 +652,5 @@ CREATE TABLE workspaces (
   run_idle_timeout_seconds INTEGER NOT NULL,
   running_runs             INTEGER NOT NULL CHECK (running_runs >= 0), -- counter: runs that are RUNNING
   created_at               INTEGER NOT NULL
-, price_catalogue INTEGER NOT NULL DEFAULT 0, trust_reported_cost INTEGER NOT NULL DEFAULT 0, refuse_unpriced INTEGER NOT NULL DEFAULT 0, minutes_from INTEGER NOT NULL DEFAULT 0, spend_from INTEGER NOT NULL DEFAULT 0, timezone TEXT NOT NULL DEFAULT 'UTC', week_start INTEGER NOT NULL DEFAULT 1, reviews_for_all INTEGER NOT NULL DEFAULT 0, policies_version INTEGER NOT NULL DEFAULT 0, pending_reviews INTEGER NOT NULL DEFAULT 0) STRICT;
+, price_catalogue INTEGER NOT NULL DEFAULT 0, trust_reported_cost INTEGER NOT NULL DEFAULT 0, refuse_unpriced INTEGER NOT NULL DEFAULT 0, minutes_from INTEGER NOT NULL DEFAULT 0, spend_from INTEGER NOT NULL DEFAULT 0, timezone TEXT NOT NULL DEFAULT 'UTC', week_start INTEGER NOT NULL DEFAULT 1, reviews_for_all INTEGER NOT NULL DEFAULT 0, policies_version INTEGER NOT NULL DEFAULT 0, pending_reviews INTEGER NOT NULL DEFAULT 0, local_from INTEGER NOT NULL DEFAULT 0) STRICT;
 

@@ -194,7 +194,10 @@ func describe(columns []string, values []any) string {
 		case int64:
 			text = fmt.Sprint(v)
 			if name == "day" || name == "booked_day" {
-				text = time.Unix(v*24*60*60, 0).UTC().Format(time.DateOnly)
+				text = time.Unix(v%1_000_000*24*60*60, 0).UTC().Format(time.DateOnly)
+				if v >= 1_000_000 {
+					text += " in the workspace's zone"
+				}
 			}
 		default:
 			text = fmt.Sprint(v)

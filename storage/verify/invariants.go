@@ -21,6 +21,7 @@ const wholeRun = `NOT EXISTS (SELECT 1 FROM expired_history x
 func invariants() []invariant {
 	all := append(denialInvariants(), runInvariants()...)
 	all = append(all, usageInvariants()...)
+	all = append(all, localDayInvariants()...)
 	all = append(all, burnInvariants()...)
 	all = append(all, signInvariants()...)
 	all = append(all, planInvariants()...)

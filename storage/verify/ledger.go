@@ -54,27 +54,15 @@ func ledgerByDay() (create, fill []string) {
 			sum(CASE WHEN status = 4 AND ended_by IS NULL THEN 1 ELSE 0 END)
 		FROM runs WHERE id > $1 AND id <= $2
 		GROUP BY workspace_id, started_at / 86400000, user_id, key_id`,
-		`INSERT INTO ledger_usage
-		SELECT r.workspace_id, s.booked_day, r.user_id, r.key_id, s.model_id, coalesce(sum(s.cost_nanos), 0),
-			sum(s.prompt_tokens), sum(s.completion_tokens),
-			sum(CASE WHEN s.cost_nanos IS NULL THEN s.prompt_tokens + s.completion_tokens ELSE 0 END),
-			sum(CASE WHEN s.cost_nanos IS NULL AND s.prompt_tokens + s.completion_tokens > 0 THEN 1 ELSE 0 END)
-		FROM run_steps s JOIN runs r ON r.id = s.run_id
-		WHERE s.run_id > $1 AND s.run_id <= $2 AND s.booked_day IS NOT NULL
-		GROUP BY r.workspace_id, s.booked_day, r.user_id, r.key_id, s.model_id`,
-		`INSERT INTO ledger_tags
-		SELECT t.workspace_id, s.booked_day, t.key, t.value, coalesce(sum(s.cost_nanos), 0),
-			sum(s.prompt_tokens), sum(s.completion_tokens), 0, 0
-		FROM run_tags t JOIN run_steps s ON s.run_id = t.run_id
-		WHERE t.run_id > $1 AND t.run_id <= $2 AND s.booked_day IS NOT NULL
-		GROUP BY t.workspace_id, s.booked_day, t.key, t.value`,
-		`INSERT INTO ledger_tags
-		SELECT t.workspace_id, r.started_at / 86400000 AS day, t.key, t.value, 0, 0, 0,
-			sum(CASE WHEN r.status = 4 AND r.ended_by IS NULL THEN 0 ELSE 1 END),
-			sum(CASE WHEN r.status = 4 AND r.ended_by IS NULL THEN 1 ELSE 0 END)
-		FROM run_tags t JOIN runs r ON r.id = t.run_id
-		WHERE t.run_id > $1 AND t.run_id <= $2
-		GROUP BY t.workspace_id, day, t.key, t.value`,
+		`INSERT INTO ledger_starts
+		SELECT workspace_id, local_day + ` + localDays + `, user_id, key_id,
+			sum(CASE WHEN status = 4 AND ended_by IS NULL THEN 0 ELSE 1 END),
+			sum(CASE WHEN status = 4 AND ended_by IS NULL THEN 1 ELSE 0 END)
+		FROM runs WHERE id > $1 AND id <= $2 AND local_day IS NOT NULL
+		GROUP BY workspace_id, local_day, user_id, key_id`,
+		usageOf("booked_day", "0"), usageOf("local_day", localDays),
+		tagUsageOf("booked_day", "0"), tagUsageOf("local_day", localDays),
+		tagStartsOf("started_at / 86400000"), tagStartsOf("local_day + " + localDays),
 		`INSERT INTO ledger_minutes
 		SELECT workspace_id, minute, sum(spend) FROM (
 			SELECT r.workspace_id, ` + stepMinute + ` AS minute, s.cost_nanos AS spend, w.spend_from
@@ -103,6 +91,55 @@ func ledgerByDay() (create, fill []string) {
 	return create, fill
 }
 
+// localDays is added to the dates of a workspace's own zone, as storage adds it.
+const localDays = `1000000`
+
+// localDayInvariants say what the ledger's dates of a zone may be.
+func localDayInvariants() []invariant {
+	return []invariant{
+		{
+			name: "local_day", holds: "a date on which some place had the UTC day", key: 2, chunked: true,
+			query: `SELECT s.run_id, s.uuid, s.booked_day, s.local_day FROM run_steps s WHERE s.run_id > $1 AND s.run_id <= $2
+				AND s.local_day IS NOT NULL AND (s.booked_day IS NULL OR s.local_day NOT BETWEEN s.booked_day - 1 AND s.booked_day + 1)
+				UNION ALL SELECT id, uuid, started_at / 86400000, local_day FROM runs WHERE id > $1 AND id <= $2
+				AND local_day NOT BETWEEN started_at / 86400000 - 1 AND started_at / 86400000 + 1`,
+		},
+	}
+}
+
+// usageOf collects what steps used, by the day in a column of them.
+func usageOf(column, more string) string {
+	return `INSERT INTO ledger_usage
+		SELECT r.workspace_id, s.` + column + ` + ` + more + `, r.user_id, r.key_id, s.model_id, coalesce(sum(s.cost_nanos), 0),
+			sum(s.prompt_tokens), sum(s.completion_tokens),
+			sum(CASE WHEN s.cost_nanos IS NULL THEN s.prompt_tokens + s.completion_tokens ELSE 0 END),
+			sum(CASE WHEN s.cost_nanos IS NULL AND s.prompt_tokens + s.completion_tokens > 0 THEN 1 ELSE 0 END)
+		FROM run_steps s JOIN runs r ON r.id = s.run_id
+		WHERE s.run_id > $1 AND s.run_id <= $2 AND s.` + column + ` IS NOT NULL
+		GROUP BY r.workspace_id, s.` + column + `, r.user_id, r.key_id, s.model_id`
+}
+
+// tagUsageOf is usageOf for the tags of the steps' runs.
+func tagUsageOf(column, more string) string {
+	return `INSERT INTO ledger_tags
+		SELECT t.workspace_id, s.` + column + ` + ` + more + `, t.key, t.value, coalesce(sum(s.cost_nanos), 0),
+			sum(s.prompt_tokens), sum(s.completion_tokens), 0, 0
+		FROM run_tags t JOIN run_steps s ON s.run_id = t.run_id
+		WHERE t.run_id > $1 AND t.run_id <= $2 AND s.` + column + ` IS NOT NULL
+		GROUP BY t.workspace_id, s.` + column + `, t.key, t.value`
+}
+
+// tagStartsOf collects the starts of runs with tags, by a day of the run (r).
+func tagStartsOf(day string) string {
+	return `INSERT INTO ledger_tags
+		SELECT t.workspace_id, ` + day + ` AS day, t.key, t.value, 0, 0, 0,
+			sum(CASE WHEN r.status = 4 AND r.ended_by IS NULL THEN 0 ELSE 1 END),
+			sum(CASE WHEN r.status = 4 AND r.ended_by IS NULL THEN 1 ELSE 0 END)
+		FROM run_tags t JOIN runs r ON r.id = t.run_id
+		WHERE t.run_id > $1 AND t.run_id <= $2 AND ` + day + ` IS NOT NULL
+		GROUP BY t.workspace_id, ` + day + `, t.key, t.value`
+}
+
 // stepMinute is the minute in which a step (s) counts what it cost: that of its
 // completion, or until then of its creation, where that is on its day.
 const stepMinute = `CASE WHEN s.completed_at / 86400000 = s.booked_day THEN s.completed_at / 60000
@@ -118,8 +155,9 @@ const (
 const silentCall = `s.type = 1 AND s.status = 2 AND coalesce(s.prompt_tokens + s.completion_tokens, 0) = 0
 		AND coalesce(s.cost_nanos, 0) = 0`
 
-// beforeCompleteDay is the atLeast of a counter table by days.
-const beforeCompleteDay = `t.day < x.complete_from`
+// beforeCompleteDay is the atLeast of a counter table by days. A date of a zone begins on the UTC day
+// before at the earliest.
+const beforeCompleteDay = `CASE WHEN t.day < ` + localDays + ` THEN t.day ELSE t.day - ` + localDays + ` - 1 END < x.complete_from`
 
 // counterTables lists all of them. The order matters to a repair: users.run_count is
 // recomputed from user_days where the ledger is gone.
@@ -216,11 +254,11 @@ func counterTables() []counterTable {
 				WHERE minute >= ` + minutesFrom + ` GROUP BY workspace_id, minute`,
 		},
 		{
-			table: "spend_hours", key: []string{"workspace_id", "hour"}, optionalRows: true,
-			atLeast: `t.hour / 24 < x.complete_from`, columns: []string{"spend_nanos"},
-			kept: `hour * 60 >= ` + spendFrom,
-			ledger: `SELECT workspace_id, minute / 60 AS hour, sum(spend) AS spend_nanos FROM ledger_minutes
-				WHERE minute < ` + minutesFrom + ` GROUP BY workspace_id, minute / 60`,
+			table: "spend_quarter_hours", key: []string{"workspace_id", "quarter"}, optionalRows: true,
+			atLeast: `t.quarter / 96 < x.complete_from`, columns: []string{"spend_nanos"},
+			kept: `quarter * 15 >= ` + spendFrom,
+			ledger: `SELECT workspace_id, minute / 15 AS quarter, sum(spend) AS spend_nanos FROM ledger_minutes
+				WHERE minute < ` + minutesFrom + ` GROUP BY workspace_id, minute / 15`,
 		},
 		{
 			// What a step uses counts in the window in which it was asked for; one that was denied uses nothing.
@@ -249,7 +287,8 @@ func counterTables() []counterTable {
 				FROM (SELECT d.user_id, d.run_count AS n FROM user_days d
 						JOIN expired_history x ON x.workspace_id = d.workspace_id WHERE d.day < x.complete_from
 					UNION ALL SELECT s.user_id, s.allowed FROM ledger_starts s
-						LEFT JOIN expired_history x ON x.workspace_id = s.workspace_id WHERE s.day >= coalesce(x.complete_from, s.day)) e
+						LEFT JOIN expired_history x ON x.workspace_id = s.workspace_id
+						WHERE s.day >= coalesce(x.complete_from, s.day) AND s.day < ` + localDays + `) e
 				GROUP BY user_id`,
 		},
 	}

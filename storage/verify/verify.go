@@ -244,7 +244,7 @@ func (v *verification) run() error {
 		return err
 	}
 	v.report.Checks = 1 + len(counterTables()) + len(invariants()) + dbfile.FileChecks()
-	return v.conn.QueryRowContext(v.ctx, `SELECT coalesce(sum(allowed + blocked), 0) FROM ledger_starts`).Scan(&v.report.Runs)
+	return v.conn.QueryRowContext(v.ctx, `SELECT coalesce(sum(allowed + blocked), 0) FROM ledger_starts WHERE day < `+localDays).Scan(&v.report.Runs)
 }
 
 // exec runs statements one after another.

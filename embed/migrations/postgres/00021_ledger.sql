@@ -35,6 +35,7 @@ CREATE TABLE workspaces (
   refuse_unpriced          BIGINT           NOT NULL DEFAULT 0,
   minutes_from             BIGINT           NOT NULL DEFAULT 0,
   spend_from               BIGINT           NOT NULL DEFAULT 0,
+  local_from               BIGINT           NOT NULL DEFAULT 0,
   timezone                 TEXT COLLATE "C" NOT NULL DEFAULT 'UTC',
   week_start               BIGINT           NOT NULL DEFAULT 1,
   reviews_for_all          BIGINT           NOT NULL DEFAULT 0,
@@ -424,7 +425,8 @@ CREATE TABLE runs (
   key_id              BIGINT,
   burn_minute         BIGINT           NOT NULL DEFAULT 0,
   burn_nanos          BIGINT           NOT NULL DEFAULT 0,
-  burn_before_nanos   BIGINT           NOT NULL DEFAULT 0
+  burn_before_nanos   BIGINT           NOT NULL DEFAULT 0,
+  local_day           BIGINT -- its date in the workspace's zone, where dates are counted
 ) WITH (fillfactor = 80);
 
 CREATE TABLE saved_views (
@@ -446,14 +448,6 @@ CREATE TABLE sign_in_addresses (
   PRIMARY KEY (account_id, address)
 );
 
-CREATE TABLE spend_hours (
-  -- The same by hours, of the minutes that are no longer kept.
-  workspace_id BIGINT NOT NULL,
-  hour         BIGINT NOT NULL, -- since 1970-01-01
-  spend_nanos  BIGINT NOT NULL,
-  PRIMARY KEY (workspace_id, hour)
-);
-
 CREATE TABLE spend_minutes (
   -- Rollup: what the steps cost that were reported in a minute.
   workspace_id BIGINT NOT NULL,
@@ -462,6 +456,14 @@ CREATE TABLE spend_minutes (
   top_run_id   BIGINT NOT NULL, -- the run that spent most in it
   top_nanos    BIGINT NOT NULL,
   PRIMARY KEY (workspace_id, minute)
+);
+
+CREATE TABLE spend_quarter_hours (
+  -- Rollup: spend_minutes by quarters of an hour, of the minutes that are no longer kept.
+  workspace_id BIGINT NOT NULL,
+  quarter      BIGINT NOT NULL, -- since 1970-01-01
+  spend_nanos  BIGINT NOT NULL,
+  PRIMARY KEY (workspace_id, quarter)
 );
 
 CREATE TABLE step_grants (
@@ -538,6 +540,7 @@ CREATE TABLE steps (
   output_picos      BIGINT,
   cost_nanos        BIGINT,
   price_id          BIGINT,
+  local_day         BIGINT, -- booked_day's date in the workspace's zone, where dates are counted
   PRIMARY KEY (segment, run_id, uuid)
 );
 
@@ -668,7 +671,7 @@ CREATE VIEW run_steps AS
   -- Steps as they are found by their run.
   SELECT l.run_id, l.segment, s.uuid, s.sequence, s.type, s.status, s.created_at, s.model_id, s.tool_name,
     s.completed_at, s.duration_ms, s.booked_day, s.prompt_tokens, s.completion_tokens,
-    s.input_picos, s.output_picos, s.cost_nanos, s.price_id
+    s.input_picos, s.output_picos, s.cost_nanos, s.price_id, s.local_day
   FROM run_segments l JOIN steps s ON s.segment = l.segment AND s.run_id = l.run_id;
 
 CREATE INDEX run_tags_value ON run_tags (workspace_id, key, value, run_uuid);
