@@ -222,6 +222,8 @@ func TestMetricsTellWhatTheStoreHolds(t *testing.T) {
 	for series, least := range map[string]float64{
 		"pikarc_writer_queue_capacity": 77, "pikarc_writer_queue_depth": 0, "pikarc_writer_commit_seconds_count": 1,
 		"pikarc_database_file_bytes": 4096, "pikarc_database_free_bytes": 0, "pikarc_database_expiring_bytes": 0, "pikarc_database_wal_bytes": 1, "pikarc_writer_refused_total": 0,
+		"pikarc_writer_lock_seconds_count": 1, "pikarc_cache_outdated_total": 0, "pikarc_postgres_round_trips_total": 0,
+		"pikarc_postgres_reconnects_total": 0,
 	} {
 		if got := w.metric(series); got < least {
 			t.Errorf("%s is %v, want %v or more", series, got, least)

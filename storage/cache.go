@@ -30,6 +30,7 @@ type cache struct {
 	allSince        int64                         // rows of an earlier generation are invalid
 	slotSince       [workspaceSlots]int64         // the same for the workspaces of one slot
 	externalCommits int64                         // counts other processes' commits, as far as they were seen
+	outdated        uint64                        // counts how often rows that were read before became invalid by them
 	known           int64                         // version of the database that valid rows were read under
 	knownOf         *lru.LRU[WorkspaceKey, int64] // and of workspaces, where the engine knows them
 	today           int64                         // day of the latest job
@@ -101,6 +102,9 @@ func newCache(size int, catalogue *prices.Catalogue) *cache {
 func (c *cache) begin(found versions) {
 	if found.all != c.known {
 		c.externalCommits++
+		if c.known != 0 {
+			c.outdated++
+		}
 	}
 	if found.all != c.known || found.everything {
 		c.segment, c.segmentSteps = 0, 0 // so that segments only grow, whoever fills them
@@ -109,6 +113,9 @@ func (c *cache) begin(found versions) {
 	for _, w := range found.of {
 		if known, ok := c.knownOf.Get(w.ws); !ok || known != w.version {
 			c.externalCommits++
+			if ok {
+				c.outdated++
+			}
 			c.segment, c.segmentSteps = 0, 0
 			c.invalidate(w.ws)
 		}

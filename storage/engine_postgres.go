@@ -332,7 +332,9 @@ func (e *postgresEngine) scrub(ctx context.Context, _ pauseWriter) error {
 	return nil
 }
 
-func (e *postgresEngine) size() engineSize { return engineSize{} }
+func (e *postgresEngine) size() engineSize {
+	return engineSize{roundTrips: e.writer.RoundTrips(), reconnects: e.writer.Reopened()}
+}
 
 func (e *postgresEngine) classify(err error) error {
 	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {

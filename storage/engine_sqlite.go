@@ -106,10 +106,12 @@ const (
 // pauseWriter runs prepare beside the writes, and then fn while none is under way.
 type pauseWriter func(ctx context.Context, prepare func(), fn func() (bool, error)) (done bool, err error)
 
-// engineSize is how large the database's files are.
+// engineSize is how large the database's files are, and how the writer's connection has fared.
 type engineSize struct {
 	file, log int64
 	blocked   time.Duration // for how long a reader has kept the log from shrinking
+
+	roundTrips, reconnects int64 // to a server
 }
 
 // sqliteEngine keeps the ledger in one file.
@@ -399,7 +401,7 @@ func (e *sqliteEngine) truncateWAL(ctx context.Context) (done bool, err error) {
 
 // size reads the lengths of the database and its WAL from the file system.
 func (e *sqliteEngine) size() engineSize {
-	return engineSize{sizeOf(e.path), sizeOf(e.path + "-wal"), e.checkpointer.BlockedFor()}
+	return engineSize{file: sizeOf(e.path), log: sizeOf(e.path + "-wal"), blocked: e.checkpointer.BlockedFor()}
 }
 
 // sizeOf is 0 for a file that is not there.

@@ -387,6 +387,7 @@ func postgresAlone() []string {
 		"TestAnOutageIsUnavailableAndOver",
 		"TestAStallOfTheNetworkIsUnavailableAndOver",
 		"TestTheIndexMissesNothingOfOtherNodes",
+		"TestTheFiguresTellOfPostgresAndOfOtherNodes",
 		"TestANodesClockMayBeWrong",
 		"TestAWrongDatabaseIsRefusedWithoutItsPassword",
 		"TestATextWithANULHarmsNoOtherWrite",

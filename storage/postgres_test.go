@@ -190,6 +190,32 @@ func TestATextWithANULHarmsNoOtherWrite(t *testing.T) {
 	}
 }
 
+// The figures tell of the server's answers, of other nodes, and of a connection that was lost.
+func TestTheFiguresTellOfPostgresAndOfOtherNodes(t *testing.T) {
+	w := newWorld(t)
+	ws := w.unlimitedWorkspace()
+	other, before := w.second(), w.Stats()
+	for range 3 {
+		w.start(ws, "u")
+	}
+	alone := w.Stats()
+	if n := alone.RoundTrips - before.RoundTrips; n < 6 {
+		t.Errorf("3 batches cost %d round trips", n)
+	}
+	_, err := other.SetKillSwitch(t.Context(), ws, true, "")
+	w.must(err)
+	w.start(ws, "u")
+	after := w.Stats()
+	if alone.Outdated != before.Outdated || after.Outdated == alone.Outdated || after.Reconnects != 0 || len(after.Locks.Counts) == 0 {
+		t.Errorf("alone %d, beside another node %d outdated; %d reconnects", alone.Outdated, after.Outdated, after.Reconnects)
+	}
+	w.administer("SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = '" + w.name() + "'")
+	w.start(ws, "u")
+	if n := w.Stats().Reconnects; n != 1 {
+		t.Errorf("%d reconnects after a connection was ended", n)
+	}
+}
+
 // What a node commits behind what the index has passed is found all the same: a run
 // of a lower number, and a step in a segment below one that another node fills.
 func TestTheIndexMissesNothingOfOtherNodes(t *testing.T) {

@@ -145,7 +145,11 @@ type Stats struct {
 	FailedBatches uint64       // transactions that were lost as a whole
 	Batches       Distribution // writes that shared a transaction
 	Transactions  Distribution // nanoseconds from BEGIN to the end
+	Locks         Distribution // nanoseconds from BEGIN until a transaction had its locks
 	Commits       Distribution // nanoseconds of COMMIT alone: mostly the disk
+	Outdated      uint64       // times that another process had written, so that cached rows are read again
+	RoundTrips    uint64       // times that the writer has waited for PostgreSQL
+	Reconnects    uint64       // times that it has connected again
 	FileBytes     int64
 	WALBytes      int64
 	WALBlocked    time.Duration // for how long a reader has kept the WAL from being checkpointed
@@ -153,8 +157,8 @@ type Stats struct {
 
 // stats holds the writer's own counters.
 type stats struct {
-	refused, failed                atomic.Uint64
-	batches, transactions, commits *histogram
+	refused, failed, outdated             atomic.Uint64
+	batches, transactions, locks, commits *histogram
 }
 
 // newStats returns the store's histograms. Durations are in nanoseconds; their buckets are close
@@ -167,6 +171,7 @@ func newStats() *stats {
 	return &stats{
 		batches:      newHistogram(1, 2, 4, 8, 16, 32, 64, 128, maxBatch),
 		transactions: newHistogram(durations...),
+		locks:        newHistogram(durations...),
 		commits:      newHistogram(durations...),
 	}
 }
@@ -187,7 +192,8 @@ func (s *Store) Stats() Stats {
 		Queued: len(s.queue), QueueSize: cap(s.queue),
 		Refused: s.stats.refused.Load(), FailedBatches: s.stats.failed.Load(),
 		Batches: s.stats.batches.distribution(), Transactions: s.stats.transactions.distribution(),
-		Commits:   s.stats.commits.distribution(),
+		Locks: s.stats.locks.distribution(), Commits: s.stats.commits.distribution(), Outdated: s.stats.outdated.Load(),
+		RoundTrips: uint64(size.roundTrips), Reconnects: uint64(size.reconnects),
 		FileBytes: size.file, WALBytes: size.log, WALBlocked: size.blocked,
 	}
 }

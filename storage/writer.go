@@ -194,11 +194,14 @@ func (s *Store) runBatch(batch []*job, results []error) error {
 		s.scopes = append(append(s.scopes, j.scope), j.locks...)
 	}
 	s.changed = s.changed[:0]
+	began := time.Now()
 	found, err := s.engine.begin(s.scopes)
+	s.stats.locks.observe(int64(time.Since(began)))
 	if err != nil {
 		return err
 	}
 	s.cache.begin(found)
+	s.stats.outdated.Store(s.cache.outdated)
 	if s.engine.shared() {
 		s.elsewhere.begun(found)
 	}
@@ -206,7 +209,7 @@ func (s *Store) runBatch(batch []*job, results []error) error {
 		s.cache.purge()
 		return errors.Join(ErrUnavailable, errBatchRollback, err, s.engine.rollback())
 	}
-	began := time.Now()
+	began = time.Now()
 	left, err := s.engine.commit(s.changed)
 	s.stats.commits.observe(int64(time.Since(began)))
 	if err != nil {

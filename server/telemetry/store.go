@@ -15,6 +15,8 @@ type storeCollector struct {
 	queued, queueSize              *prometheus.Desc
 	refused, failed                *prometheus.Desc
 	batches, transactions, commits *prometheus.Desc
+	locks, outdated                *prometheus.Desc
+	roundTrips, reconnects         *prometheus.Desc
 	fileBytes, freeBytes           *prometheus.Desc
 	walBytes, walHeld              *prometheus.Desc
 }
@@ -38,6 +40,14 @@ func newStoreCollector(store *storage.Store) *storeCollector {
 			"Time from BEGIN to the end of a transaction."),
 		commits: desc("writer_commit_seconds",
 			"Time of COMMIT alone: mostly the disk's sync."),
+		locks: desc("writer_lock_seconds",
+			"Time until a transaction has its locks: the wait for other nodes and commands."),
+		outdated: desc("cache_outdated_total",
+			"Times that another node or command had written, so that cached rows are read again."),
+		roundTrips: desc("postgres_round_trips_total",
+			"Times that the writer has waited for PostgreSQL; two a transaction."),
+		reconnects: desc("postgres_reconnects_total",
+			"Times that the writer's connection to PostgreSQL was opened again, or tried to be."),
 		fileBytes: desc("database_file_bytes", "Size of the database: its file, or what PostgreSQL says."),
 		freeBytes: desc("database_free_bytes",
 			"Of the file, what is free for what is written next."),
@@ -51,7 +61,7 @@ func newStoreCollector(store *storage.Store) *storeCollector {
 func (c *storeCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		c.queued, c.queueSize, c.refused, c.failed, c.batches, c.transactions, c.commits,
-		c.fileBytes, c.freeBytes,
+		c.locks, c.outdated, c.roundTrips, c.reconnects, c.fileBytes, c.freeBytes,
 		c.walBytes, c.walHeld,
 	} {
 		ch <- d
@@ -77,6 +87,10 @@ func (c *storeCollector) Collect(ch chan<- prometheus.Metric) {
 	ch <- histogram(c.batches, st.Batches, 1)
 	ch <- histogram(c.transactions, st.Transactions, float64(time.Second))
 	ch <- histogram(c.commits, st.Commits, float64(time.Second))
+	ch <- histogram(c.locks, st.Locks, float64(time.Second))
+	counter(c.outdated, st.Outdated)
+	counter(c.roundTrips, st.RoundTrips)
+	counter(c.reconnects, st.Reconnects)
 	inFile := st.FileBytes > 0 // else it is PostgreSQL's, which has metrics of its own
 	if inFile {
 		gauge(c.fileBytes, float64(st.FileBytes))

@@ -52,6 +52,7 @@ type Conn struct {
 	running bool             // a query, whose callback may not run another
 	session Session          // as Check has found it
 	trips   atomic.Int64
+	lost    atomic.Int64 // connections
 
 	// A savepoint is sent only once a statement of the job is. Until then
 	// rolling back to it means to forget what was queued since.
@@ -111,6 +112,7 @@ func (c *Conn) Alive() bool {
 
 // Reopen replaces the connection, which ends any transaction that is open.
 func (c *Conn) Reopen(ctx context.Context) error {
+	c.lost.Add(1)
 	err := c.Close()
 	if openErr := c.open(ctx); openErr != nil {
 		return errors.Join(err, openErr)
@@ -379,6 +381,9 @@ var parameters = regexp.MustCompile(`\$[0-9]+`)
 // RoundTrips counts how often the connection has waited for the server, but to
 // prepare a text that is new to it.
 func (c *Conn) RoundTrips() int64 { return c.trips.Load() }
+
+// Reopened counts how often the connection was given up and opened again, or tried to be.
+func (c *Conn) Reopened() int64 { return c.lost.Load() }
 
 // Pending is how many statements wait to be sent.
 func (c *Conn) Pending() int { return len(c.queue) }

@@ -73,6 +73,9 @@ func IsUnavailable(err error) bool {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) {
 		return true
 	}
+	if errors.Is(err, ErrReadOnly) { // until a primary is there, or promoted
+		return true
+	}
 	if errors.Is(err, errLost) || errors.Is(err, ErrNoAnswer) || errors.As(err, &network) || errors.As(err, &connect) || pgconn.SafeToRetry(err) {
 		return true
 	}

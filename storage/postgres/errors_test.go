@@ -15,7 +15,7 @@ import (
 func TestALostConnectionIsUnavailable(t *testing.T) {
 	t.Parallel()
 	for _, err := range []error{
-		io.EOF, io.ErrUnexpectedEOF, net.ErrClosed, &net.OpError{Op: "read", Err: errors.New("connection reset by peer")},
+		io.EOF, io.ErrUnexpectedEOF, net.ErrClosed, postgres.ErrReadOnly, &net.OpError{Op: "read", Err: errors.New("connection reset by peer")},
 	} {
 		if !postgres.IsUnavailable(fmt.Errorf("BEGIN, which was queued: %w", errors.Join(err, err))) {
 			t.Errorf("%v is taken for a bug", err)

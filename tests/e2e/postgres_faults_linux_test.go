@@ -168,6 +168,11 @@ func TestWhatKeepsANodeFromPostgresIsSaid(t *testing.T) {
 	refused("an older server", a.older(a.url), "older than PostgreSQL 15")
 	a.restart(true)
 	refused("a standby", a.url, "standby", "name the primary")
+	p := spawnBinary(t, pikarc, []string{"PIKARC_DATABASE=" + a.url, sharedSecret}, "serve", "--addr", "127.0.0.1:0", "--wait", "60s")
+	p.await(t, "waits", func() bool { return strings.Contains(p.stderr.String(), "waiting") })
+	a.restart(false) // as one that is promoted
+	p.await(t, "serves", func() bool { return strings.Contains(p.stdout.String(), "serves") })
+	p.stop(t)
 }
 
 // fullDisk makes the database on a disk of its own, where this process may mount
