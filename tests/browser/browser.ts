@@ -79,15 +79,17 @@ export async function settled(page: Page) {
 
 const axeFile = createRequire(import.meta.url).resolve('axe-core/axe.min.js')
 
-/** What axe-core finds wrong with a page. */
-export async function violations(page: Page) {
+/** What axe-core finds wrong with a page: by all its rules, or by those that are named. */
+export async function violations(page: Page, rules: string[] = []) {
   // Through the debugger, which the Content-Security-Policy does not bind.
   const inspector = await page.context().newCDPSession(page)
-  await inspector.send('Runtime.evaluate', { expression: await readFile(axeFile, 'utf8') })
-  const { result } = await inspector.send('Runtime.evaluate', {
-    expression: 'axe.run().then((r) => r.violations.map((v) => v.id + ": " + v.nodes[0].html + v.nodes[0].any[0].message))',
-    awaitPromise: true,
-    returnByValue: true,
-  })
-  return result.value
+  const evaluate = async (expression: string) =>
+    (await inspector.send('Runtime.evaluate', { expression, awaitPromise: true, returnByValue: true })).result.value
+  if (!(await evaluate('"axe" in window'))) await evaluate((await readFile(axeFile, 'utf8')) + ';0')
+  const options = rules.length ? { runOnly: { type: 'rule', values: rules } } : {}
+  const found = await evaluate(
+    `axe.run(${JSON.stringify(options)}).then((r) => r.violations.map((v) => v.id + ": " + v.nodes[0].html + v.nodes[0].any[0].message))`,
+  )
+  await inspector.detach()
+  return found
 }

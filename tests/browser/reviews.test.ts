@@ -343,6 +343,10 @@ test('a policy has a page, which says what it did; the workspace says whom it ma
   await page.waitForURL('**/policies/large-refund')
   await page.getByText('1 asked').waitFor()
   await page.getByText(/1 of 1 review\s+approved, median/).waitFor()
+  // The row of the step names who let it run.
+  const { run_id } = await server.call(desk.account.token, 'GET', `/v1/reviews/${one.review}`)
+  await page.goto(`/runs/${run_id}`)
+  await page.getByText(`approved by ${desk.account.email} after`).waitFor()
 
   await page.goto('/account')
   await page.getByRole('button', { name: 'Those that say they can' }).click()

@@ -1,6 +1,16 @@
 import { expect, test } from 'vitest'
 import { Exact } from '../api/exact'
-import { askedFields, briefOf, fieldsOf, leftOf, lookOf, type Review, toldOf, toldOfMany } from './words'
+import {
+  askedFields,
+  briefOf,
+  fieldsOf,
+  leftOf,
+  lookOf,
+  type Review,
+  toldOf,
+  toldOfMany,
+  verdictOf,
+} from './words'
 
 const review = {
   requested_at: '2026-11-30T10:00:00Z',
@@ -76,4 +86,19 @@ test('who came second hears who was first, and that nobody waits any more', () =
   expect(toldOfMany([by('ana', 'approved'), by('ben', 'denied')], 'approve', 'ana')).toBe(
     '1 step approved. 1 had ended before, and stays as it was.',
   )
+})
+
+test('a row names who decided, and after how long', () => {
+  const decided = (resolution: Review['resolution'], account: string | null) =>
+    verdictOf({
+      ...review,
+      status: resolution === 'approved' ? 'approved' : 'denied',
+      resolution,
+      decided_at: '2026-11-30T10:00:41Z',
+      decided_by: account ? { account, channel: null } : null,
+    } as Review)
+  expect(decided('approved', 'ana@example.com')).toBe('approved by ana@example.com after 41 s')
+  expect(decided('denied', 'ben@example.com')).toBe('denied by ben@example.com after 41 s')
+  expect(decided('expired', null)).toBe('expired, nobody decided after 41 s')
+  expect(verdictOf({ ...review, status: 'pending' } as Review)).toBe('')
 })

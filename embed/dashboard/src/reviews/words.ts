@@ -67,6 +67,15 @@ export function tookOf(review: Pick<Review, 'requested_at' | 'decided_at'>): str
   return duration(Math.max(0, Date.parse(review.decided_at) - Date.parse(review.requested_at)))
 }
 
+/** Who decided and after how long, for a row: "approved by ana@example.com after 41 s". */
+export function verdictOf(review: Review): string {
+  if (review.status === 'pending') return ''
+  const by = deciderOf(review)
+  const took = tookOf(review)
+  const word = review.resolution === 'denied' ? 'denied' : lookOf(review).word.toLowerCase()
+  return [word, by && `by ${by}`, took && `after ${took}`].filter(Boolean).join(' ')
+}
+
 /** What is left of its time, in whole seconds. */
 export function leftOf({ expires_at }: Pick<Review, 'expires_at'>, now: number): number {
   return Math.max(0, Math.ceil((Date.parse(expires_at) - now) / 1000) * 1000)
