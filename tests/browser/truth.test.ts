@@ -94,7 +94,7 @@ test('the count of blocked users leads to those users', async () => {
   await block('new')
   await page.getByRole('link', { name: '3 users' }).click()
   await page.waitForURL('**/users?blocked=true')
-  await settled(page)
+  await rows(page).getByRole('link', { name: 'never/seen' }).first().waitFor()
   const names = await rows(page).locator('th a').allTextContents()
   expect(names.map((name) => name.trim()).sort()).toEqual(['never/seen', 'new', 'seen'])
   expect(troubles).toEqual([])
