@@ -65,7 +65,7 @@ type sample struct {
 	P99         float64 `json:"p99_ms"`
 	P999        float64 `json:"p999_ms"`
 	Max         float64 `json:"max_ms"`
-	CPU         float64 `json:"cpu_us_a_call"` // of the server, also while warming up
+	CPU         float64 `json:"cpu_us_a_call"` // of the server and its PostgreSQL, also while warming up
 	Memory      int64   `json:"memory_bytes"`
 	WAL         int64   `json:"wal_bytes,omitempty"` // while it still ran
 	// by which the file grew, or bytes a record

@@ -56,6 +56,19 @@ type scripts func(ctx context.Context, f *suite, host string, conns int) (list [
 	started int64, err error)
 
 // hot asks for steps in one workspace: all of them change the same counters.
+// sharded is spread, of which each host in turn gets workspaces of its own.
+func sharded() scripts {
+	next := 0
+	return func(ctx context.Context, f *suite, host string, conns int) ([]load.Script, int64, error) {
+		own := make([]account, conns)
+		for i := range own {
+			own[i] = f.accounts[(next+i)%workspaces]
+		}
+		next += conns
+		return stepScripts(ctx, own, host, conns, conns, false)
+	}
+}
+
 func hot(ctx context.Context, f *suite, host string, conns int) ([]load.Script, int64, error) {
 	return stepScripts(ctx, f.accounts, host, conns, 1, false)
 }

@@ -39,6 +39,8 @@ func pikarcOnPostgres() program {
 				onPostgres(2, hot)},
 			{"pg-random", "PostgreSQL, two nodes: one workspace, calls to either", 64,
 				overNodes(2, 2, hot)},
+			{"pg-shared-4", "PostgreSQL, four nodes: 64 workspaces, each on one of them", 64,
+				overNodes(4, 4, sharded())},
 			{"pg-spread-2", "PostgreSQL, two nodes: 64 workspaces, calls to either", 64,
 				overNodes(2, 2, spread)},
 		},
@@ -175,10 +177,19 @@ func overNodes(
 			}
 			all = append(all, p)
 		}
+		before, err := server.FamilyCPU()
+		if err != nil {
+			return s, err
+		}
 		s, answers, err := f.measureNodes(ctx, all[:called], conns, begin)
 		if err != nil {
 			return s, err
 		}
+		after, err := server.FamilyCPU()
+		if err != nil {
+			return s, err
+		}
+		s.CPU += float64((after - before).Microseconds()) / float64(s.Answers)
 		for _, p := range all {
 			if err := p.Stop(); err != nil {
 				return s, err

@@ -209,6 +209,8 @@ func goalsOf(samples []sample) []report.Goal {
 			Higher: true, Value: of("pg-spread", against("spread", speed))},
 		{Name: "two nodes, one workspace: without affinity, of that with", Unit: " ×", Goal: 0.5,
 			Floor: 0.3, Higher: true, Value: of("pg-random", against("pg-affine", speed))},
+		{Name: "processor time a decision, four nodes, of that with one", Unit: " ×", Goal: 1.2,
+			Floor: 2, Value: of("pg-shared-4", against("pg-spread", func(a, b sample) float64 { return a.CPU / b.CPU }))},
 		{Name: "hot against PocketBase's create", Unit: " ×", Goal: 7, Floor: 5, Higher: true,
 			Value: of("hot", against("pocketbase", speed))},
 		{Name: "the same where anybody may create", Unit: " ×", Goal: 7, Floor: 5, Higher: true,

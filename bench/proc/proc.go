@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -174,20 +175,74 @@ func (p *Process) Memory() (int64, error) {
 
 // CPU is how much processor time the process has used so far, to 10 ms.
 func (p *Process) CPU() (time.Duration, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
+	fields, err := stat(p.cmd.Process.Pid)
 	if err != nil {
 		return 0, err
 	}
-	// The second field is the command's name, in parentheses; the 14th and 15th are ticks.
+	return fields.sum(userTicks, systemTicks)
+}
+
+// FamilyCPU returns the processor time of the process and its children, also of those that have ended.
+func (p *Process) FamilyCPU() (all time.Duration, err error) {
+	parent, err := stat(p.cmd.Process.Pid)
+	if err != nil {
+		return 0, err
+	}
+	if all, err = parent.sum(userTicks, systemTicks, endedUserTicks, endedSystemTicks); err != nil {
+		return 0, err
+	}
+	processes, err := filepath.Glob("/proc/[0-9]*")
+	if err != nil {
+		return 0, err
+	}
+	for _, dir := range processes {
+		pid, _ := strconv.Atoi(filepath.Base(dir))
+		fields, err := stat(pid)
+		if err != nil || fields[parentPID] != strconv.Itoa(p.cmd.Process.Pid) {
+			continue // it may have ended, and is then counted by the parent
+		}
+		own, err := fields.sum(userTicks, systemTicks)
+		if err != nil {
+			return 0, err
+		}
+		all += own
+	}
+	return all, nil
+}
+
+// stats are the fields of /proc/PID/stat after the command's name, which is the second.
+type stats []string
+
+// Where fields are in stats: proc(5) counts from 1.
+const (
+	parentPID        = 4 - 3
+	userTicks        = 14 - 3
+	systemTicks      = 15 - 3
+	endedUserTicks   = 16 - 3
+	endedSystemTicks = 17 - 3
+)
+
+func stat(pid int) (stats, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return nil, err
+	}
 	_, after, _ := strings.Cut(string(text), ") ")
 	fields := strings.Fields(after)
-	const user, system, tick = 14 - 3, 15 - 3, 10 * time.Millisecond
-	if len(fields) <= system {
-		return 0, fmt.Errorf("the system tells no processor time: %q", text)
+	if len(fields) <= endedSystemTicks {
+		return nil, fmt.Errorf("the system tells no processor time: %q", text)
 	}
-	u, errUser := strconv.ParseInt(fields[user], 10, 64)
-	s, errSystem := strconv.ParseInt(fields[system], 10, 64)
-	return time.Duration(u+s) * tick, errors.Join(errUser, errSystem)
+	return fields, nil
+}
+
+// sum adds up some fields that count ticks.
+func (s stats) sum(fields ...int) (all time.Duration, err error) {
+	const tick = 10 * time.Millisecond
+	for _, i := range fields {
+		n, parseErr := strconv.ParseInt(s[i], 10, 64)
+		all, err = all+time.Duration(n)*tick, errors.Join(err, parseErr)
+	}
+	return all, err
 }
 
 // Stop asks the process to end and waits until it has.
