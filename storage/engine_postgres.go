@@ -254,7 +254,7 @@ func (e *postgresEngine) commit(changed []WorkspaceKey) (versions, error) {
 	return left, nil
 }
 
-func (e *postgresEngine) rollback() error { return e.writer.Rollback() }
+func (e *postgresEngine) rollback() error { return e.writer.Rollback(context.Background()) }
 
 // dutyLock is the advisory lock of the node that does the upkeep.
 const dutyLock = postgres.LedgerLock + 1

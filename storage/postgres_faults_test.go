@@ -127,7 +127,8 @@ func (c *cutter) answer(client, server net.Conn, cut *atomic.Int32) {
 // pause waits while the network stalls.
 func (c *cutter) pause() {
 	c.gate.RLock()
-	c.gate.RUnlock() //nolint:staticcheck // an empty section: to wait is all
+	//lint:ignore SA2001 to wait is all
+	c.gate.RUnlock()
 }
 
 // A COMMIT whose answer is lost is neither done nor undone until one has looked. In

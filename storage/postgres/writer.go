@@ -90,7 +90,7 @@ func (w *Writer) Begin(ctx context.Context, workspaces []int64, alone bool, foun
 			UNION ALL SELECT 0, version, `+serverMicros+` FROM ledger_version`,
 			[]any{workspaces}, w.readVersion(w.Machine(), &found)))
 	if err != nil {
-		return found, errors.Join(fmt.Errorf("begin: %w", err), w.Rollback())
+		return found, errors.Join(fmt.Errorf("begin: %w", err), w.Rollback(ctx))
 	}
 	return found, nil
 }
@@ -137,7 +137,7 @@ func (w *Writer) Commit(ctx context.Context, changed []int64) error {
 			return nil
 		}
 	}
-	return errors.Join(ErrRolledBack, fmt.Errorf("commit: %w", err), w.Rollback())
+	return errors.Join(ErrRolledBack, fmt.Errorf("commit: %w", err), w.Rollback(ctx))
 }
 
 // What became of a batch that was not committed.
@@ -184,12 +184,12 @@ func (w *Writer) outcome(ctx context.Context) (committed bool, err error) {
 
 // Rollback ends the transaction. A connection on which that fails is given up,
 // and the server ends the transaction with it.
-func (w *Writer) Rollback() error {
+func (w *Writer) Rollback(ctx context.Context) error {
 	w.Forget()
 	if w.Broken() {
 		return nil
 	}
-	if err := w.Run(context.Background(), "ROLLBACK"); err != nil {
+	if err := w.Run(context.WithoutCancel(ctx), "ROLLBACK"); err != nil {
 		return errors.Join(err, w.Close())
 	}
 	return nil
