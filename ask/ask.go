@@ -66,6 +66,7 @@ func New(s Settings, name string) (*Client, error) {
 			"PIKARC_BASE_URL must be the server's address alone, as in %s",
 			DefaultBaseURL,
 		)
+	// Other clients want the address with /v1, so people copy it.
 	case strings.HasSuffix(strings.TrimRight(u.Path, "/"), "/v1"):
 		return nil, errors.New("PIKARC_BASE_URL is the server's address: leave out /v1")
 	}
@@ -77,6 +78,7 @@ func New(s Settings, name string) (*Client, error) {
 				MaxIdleConnsPerHost: 50,
 				IdleConnTimeout:     90 * time.Second,
 			},
+			// A redirect would carry the key to another address, or turn a POST into a GET.
 			CheckRedirect: func(*http.Request, []*http.Request) error {
 				return http.ErrUseLastResponse
 			},
@@ -237,6 +239,8 @@ func (c *Client) send(
 		if err == nil {
 			return nil
 		}
+		// A refusal that another attempt cannot change is answered at once; the others are few and
+		// soon, because an agent waits.
 		wait := time.Duration(attempt) * 50 * time.Millisecond
 		var refused *refusal
 		if errors.As(err, &refused) {

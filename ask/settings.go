@@ -22,6 +22,7 @@ func FromEnvironment(getenv func(string) string) (Settings, error) {
 	if s.APIKey != "" {
 		return s, nil
 	}
+	// Agents that are started from a desktop have no variables of a shell.
 	file, err := settingsFile()
 	if err != nil {
 		return s, err

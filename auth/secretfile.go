@@ -38,6 +38,7 @@ func LoadSecret(dataDir, fromEnv string) (Secret, error) {
 	path := filepath.Join(dataDir, secretFile)
 	material, err := readSecretFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
+		// Two processes may start at once: the first to link its file wins, and both read that one.
 		if err := makeSecretFile(dataDir, path); err != nil {
 			return Secret{}, fmt.Errorf("make %s: %w", path, err)
 		}

@@ -74,6 +74,7 @@ func (t *Tokens) Issue(account, workspace string, version int64) (token string, 
 		return "", fmt.Errorf("issue token: %w", err)
 	}
 	issued := t.now().Truncate(time.Second)
+	// The id makes one session of the account's tokens, which can be ended alone.
 	var session SessionID
 	rand.Read(session[:])
 	token, err = jwt.NewWithClaims(jwt.SigningMethodHS256, wireClaims{

@@ -101,6 +101,7 @@ func createUser(
 	if err != nil {
 		return err
 	}
+	// Nothing is written before all input is there and valid.
 	if in.PasswordHash, err = auth.NewHasher(1).Hash(ctx, password); err != nil {
 		return err
 	}
@@ -122,6 +123,7 @@ func createUser(
 			"plan": workspace.Plan.ID, "api_key": key.Full,
 		})
 	}
+	// A new database has no accounts, so no email is taken in it.
 	if made {
 		fmt.Fprintf(stdout, "Database   %s (new)\n", at)
 	}

@@ -50,6 +50,7 @@ func stripeConfig(publicURL string, grace time.Duration) (*server.StripeConfig, 
 			missing = append(missing, name)
 		}
 	}
+	// None of them: this server sells nothing, which is the usual case. Some of them is a mistake.
 	if len(missing) == len(values) {
 		return nil, nil
 	}
@@ -98,6 +99,7 @@ func checkStripe(cfg *server.StripeConfig) error {
 			return fmt.Errorf("%s names no price", name)
 		}
 		for _, price := range prices {
+			// Stripe's dashboard shows the product's id where people look for the price's.
 			if strings.HasPrefix(price, "prod_") {
 				return fmt.Errorf("%s: %s is a product: give the id of its price (price_...)", name,
 					price)

@@ -120,6 +120,7 @@ func updatePrices(ctx context.Context, at ledgerLocation, o updateOptions, stdou
 	if err != nil {
 		return err
 	}
+	// An older catalogue is nearly always a file that was forgotten somewhere.
 	if after.Older(before) {
 		return fmt.Errorf("%s is older (%s) than the catalogue in use (%s)", o.from, after.Version(), before.Version())
 	}
@@ -177,6 +178,7 @@ func installCatalogue(from, dir string) error {
 	if err := privatefile.MkdirAll(dir); err != nil {
 		return err
 	}
+	// A server that starts now reads the old catalogue or the new one, never half of it.
 	f, err := privatefile.CreateTemp(dir, "catalogue-*")
 	if err != nil {
 		return err

@@ -72,6 +72,7 @@ func runCopy(ctx context.Context, o copyOptions, stdout, stderr io.Writer) error
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	// The target's directory is made only if it is to hold the ledger.
 	secret, dir, err := secretToCopy(o)
 	if err != nil {
 		return err
@@ -89,6 +90,7 @@ func runCopy(ctx context.Context, o copyOptions, stdout, stderr io.Writer) error
 	switch {
 	case errors.Is(err, transfer.ErrSameEngine):
 		return usage(fmt.Errorf("%w: `pikarc backup` and `pikarc restore` for a data directory, pg_dump for PostgreSQL", err))
+	// A rehearsal tells how long the real copy will take, while the service goes on.
 	case errors.Is(err, transfer.ErrServed) || errors.Is(err, dbfile.ErrServerRunning):
 		return fmt.Errorf("%w (--while-serving copies a snapshot anyway, as a rehearsal)", err)
 	case ctx.Err() != nil:

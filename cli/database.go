@@ -160,6 +160,7 @@ func (at ledgerLocation) open(
 		store, err := storage.Open(ctx, at.url, opts)
 		return store, secret, at.explain(err)
 	}
+	// PostgreSQL has a clock of its own, the same for all nodes.
 	opts.Migrations, opts.Now = embed.Migrations(), now
 	store, err := storage.Open(ctx, databasePath(at.dir), opts)
 	return store, secret, err
@@ -182,6 +183,8 @@ func (at ledgerLocation) secret(ctx context.Context) (auth.Secret, error) {
 		return auth.Secret{}, err
 	}
 	if given == "" {
+		// A database that has been served knows its secret. Making another one here would only fail
+		// later, with a worse message.
 		if at.inPostgres() && !auth.HasSecretFile(at.dir) {
 			known, err := storage.PostgresHasSecret(ctx, at.url)
 			if err == nil && known {

@@ -66,6 +66,8 @@ func runDemo(ctx context.Context, at ledgerLocation, o demoOptions, stdout, stde
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	// Listening comes first: filling the history takes seconds, and a port that is taken should be
+	// told at once.
 	ln, err := listen(ctx, "--addr", o.addr)
 	if err != nil {
 		return err
@@ -110,6 +112,7 @@ func runDemo(ctx context.Context, at ledgerLocation, o demoOptions, stdout, stde
 		version, url, demoEmail, password, key)
 	var agents sync.WaitGroup
 	defer agents.Wait()
+	// They end with ctx, before the store is closed and the directory removed.
 	agents.Go(func() { demo.Agents(ctx, url, key, o.seed) })
 	return server.New(store, cfg).Serve(ctx, ln)
 }

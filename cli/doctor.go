@@ -53,6 +53,8 @@ func doctor(ctx context.Context, agent string, stdout io.Writer) error {
 		return err
 	}
 	checks := hook.CheckServer(ctx, settings, now)
+	// An agent is looked at only behind a server that can be asked: everything else would fail for
+	// that one reason.
 	if agent != "" && !anyFailed(checks) {
 		options, err := hookOptionsOf(agent, hookOptions{timeout: hookTimeout})
 		if err != nil {

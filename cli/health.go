@@ -102,6 +102,7 @@ func (o healthOptions) ask(ctx context.Context, address string) error {
 		return err
 	case resp.StatusCode == http.StatusOK:
 		return nil
+	// What Go's server answers to plain HTTP where TLS is spoken.
 	case !o.tls() && strings.Contains(string(body), "HTTP request to an HTTPS server"):
 		return fmt.Errorf("the server on %s speaks TLS: give health its settings, such as "+
 			"PIKARC_TLS_CERT, or --tls", address)

@@ -111,6 +111,7 @@ func groups(flags *pflag.FlagSet) (all []*pflag.FlagSet) {
 				return
 			}
 		}
+		// Groups come in the order in which their first flag was defined.
 		group := pflag.NewFlagSet(titles[0], pflag.ContinueOnError)
 		group.SortFlags = false
 		group.AddFlag(f)

@@ -173,6 +173,7 @@ func installHook(agent string, o installOptions, stdout io.Writer) error {
 	if err != nil {
 		return usage(err)
 	}
+	// The settings get the whole path: an agent's hooks may run with another PATH.
 	binary, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("find this binary: %w", err)
@@ -202,6 +203,7 @@ func installHook(agent string, o installOptions, stdout io.Writer) error {
 		return nil
 	}
 	fmt.Fprintf(stdout, "%s has the hook\n", file)
+	// Until then it skips the hook, and nothing is guarded.
 	if agent == "codex" {
 		fmt.Fprintln(stdout, "Codex runs a hook once you have trusted it: open /hooks there.")
 	}

@@ -285,6 +285,7 @@ func eachKey(
 	ctx context.Context, store *storage.Store, ws storage.WorkspaceKey,
 	visit func(storage.APIKey) error,
 ) error {
+	// Pages, as the API has them; a workspace may have many ended keys.
 	const atOnce = 200
 	f := storage.KeyFilter{Limit: atOnce}
 	for {

@@ -50,6 +50,7 @@ func listenOnLoopbacks(ctx context.Context, port string) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
+	// With port 0 the second listener must get the port that the first one was given.
 	_, port, err = net.SplitHostPort(first.Addr().String())
 	if err != nil {
 		return nil, errors.Join(err, first.Close())

@@ -45,6 +45,7 @@ func newMCP(stdin io.Reader) *cobra.Command {
   pikarc mcp --upstream https://example.com/mcp --listen localhost:8010`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			switch {
+			// Exactly one of the two says which server is guarded.
 			case (len(args) == 0) == (o.upstream == ""):
 				return usage(errors.New("give either a command after --, or --upstream"))
 			case len(args) > 0 && cmd.ArgsLenAtDash() != 0:

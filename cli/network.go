@@ -92,6 +92,7 @@ func (o *networkOptions) completePlace() error {
 	if err != nil {
 		return fmt.Errorf("--public-url: %w", err)
 	}
+	// The path may be given by itself or with the public URL; given twice, both must agree.
 	flag := "--base-path"
 	if o.basePath = strings.Trim(o.basePath, "/"); o.basePath != "" {
 		o.basePath = "/" + o.basePath
@@ -121,6 +122,8 @@ func (o networkOptions) configure(cfg *server.Config) error {
 	for _, origin := range o.corsOrigins {
 		u, err := url.Parse(origin)
 		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" ||
+			// An origin is compared as text with what browsers send, so it must be written in just
+			// that form.
 			u.Scheme+"://"+u.Host != origin {
 			return fmt.Errorf("--cors-origins %q: write an origin as browsers do, such as "+
 				"https://app.example.com", origin)
@@ -146,6 +149,8 @@ func (o networkOptions) configure(cfg *server.Config) error {
 	cfg.CORSOrigins, cfg.MaxConnections, cfg.MaxPerAddress = o.corsOrigins, o.maxConns, o.maxPerAddress
 	cfg.RatePerAddress, cfg.RatePerKey = o.ratePerAddress, o.ratePerKey
 	cfg.OpenRegistration = o.registration == "open"
+	// auto lets the first account be made from this machine, if nobody else can reach the server
+	// yet.
 	cfg.LocalRegistration = o.registration == "auto" && o.private()
 	return nil
 }

@@ -43,6 +43,7 @@ func (o notifyOptions) smtp() (*server.SMTP, error) {
 		return nil, nil // a command without these settings
 	case !slices.Contains(server.SMTPModes(), o.mode):
 		return nil, fmt.Errorf("--smtp-tls %q: choose %s", o.mode, strings.Join(server.SMTPModes(), ", "))
+	// Settings without a host would be silently useless.
 	case o.smtpHost == "" && (o.smtpFrom != "" || o.smtpUser != "" || password != ""):
 		return nil, errors.New("there are SMTP settings, but no --smtp-host")
 	case o.smtpHost == "":

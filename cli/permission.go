@@ -26,6 +26,7 @@ func explainPermission(err error, cmd *cobra.Command) string {
 	switch {
 	case errors.As(err, &refused) && errors.Is(refused, fs.ErrPermission):
 		path = refused.Path
+	// Only where the error names no file is it guessed from the data directory.
 	case cmd.Flag(databaseFlag).Value.String() != "": // PostgreSQL's files are not ours
 		return ""
 	case !errors.Is(err, storage.ErrReadOnly) && !errors.Is(err, storage.ErrUnavailable):
@@ -36,6 +37,7 @@ func explainPermission(err error, cmd *cobra.Command) string {
 	if info != nil {
 		uid, _ = privatefile.Owner(info)
 	}
+	// Then the owner is not what is wrong, and advice about it would mislead.
 	if uid < 0 || me == 0 || uid == me {
 		return ""
 	}

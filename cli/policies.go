@@ -221,7 +221,9 @@ func comparePolicies(out io.Writer, present, wanted []policies.Policy, prune boo
 		switch {
 		case at < 0:
 			fmt.Fprintf(out, "+ %s\n", p.Name)
+			// Compared with the defaults, so that only what the file says is printed.
 			before = policies.Policy{Name: p.Name, Enabled: true, Priority: policies.DefaultPriority}
+		// Saving it again would make a version without a difference.
 		case policyfile.Same(present[at], p):
 			continue
 		default:

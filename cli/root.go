@@ -56,6 +56,7 @@ func Run(ctx context.Context, args []string, stdin *os.File, stdout, stderr io.W
 	if err == nil {
 		return 0
 	}
+	// A hook's exit code and message are a protocol with the agent; nothing may be added to them.
 	if h := (hookError{}); errors.As(err, &h) {
 		fmt.Fprintln(stderr, h.error)
 		return h.code
@@ -106,6 +107,7 @@ func newRoot(stdin *os.File) *cobra.Command {
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			// The audit log names the command that changed something.
 			cmd.SetContext(storage.WithActor(cmd.Context(),
 				storage.Actor{Kind: storage.ActorCommand, Name: cmd.Name()}))
 			return readEnvironment(cmd)

@@ -428,6 +428,7 @@ func serveOn(
 	}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
+	// Either end ends the other: a server without its redirect looks healthy and is not.
 	redirected := make(chan error, 1)
 	go func() {
 		defer stop()

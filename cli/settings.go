@@ -52,6 +52,7 @@ func settingNames(root *cobra.Command) map[string]bool {
 	root.PersistentFlags().VisitAll(add)
 	for _, cmd := range root.Commands() {
 		cmd.Flags().VisitAll(add)
+		// Commands have subcommands of one level.
 		for _, below := range cmd.Commands() {
 			below.Flags().VisitAll(add)
 		}

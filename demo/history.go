@@ -95,6 +95,7 @@ func (h *history) planDay(day time.Time, ago int) {
 		pace = 3
 	}
 	for hour := range 24 {
+		// By the hour: a little at night, and most around noon.
 		load := 0.08
 		if hour >= 8 && hour < 18 {
 			load = 1 - 0.12*float64(max(12-hour, hour-13, 0))
@@ -195,6 +196,7 @@ func (h *history) ask(p storage.Backfill, at time.Time, s script, run uuid.UUID,
 		return err
 	case a.Decision.Allowed():
 		h.plan(at.Add(step.took), func(p storage.Backfill, at time.Time) error { return h.report(p, at, s, run, a.ID, n) })
+	// Some agents go on after a denial, so that denials come in rows, as they do in life.
 	case s.stubborn && n+1 < len(s.acts) && a.Decision.Reason != guard.RunAlreadyEnded:
 		h.plan(at.Add(step.pause), func(p storage.Backfill, at time.Time) error { return h.ask(p, at, s, run, n+1) })
 	case a.Decision.Reason != guard.RunAlreadyEnded:

@@ -39,6 +39,7 @@ func Compare(before, after *Catalogue, at time.Time) []Change {
 		}
 		changes = append(changes, c)
 	}
+	// A price that is gone leaves steps without a price, so it is listed as well.
 	for name, rates := range was {
 		if _, known := is[name]; !known {
 			changes = append(changes, Change{Model: name, Before: rates.String()})

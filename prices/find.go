@@ -109,6 +109,7 @@ func (c *Catalogue) findQualified(key []byte) *Model {
 	if m := c.findAt(p.ID, rest); m != nil {
 		return m
 	}
+	// Some providers put the maker's name before the model's.
 	if cut, ok := route(rest); ok {
 		if m := c.findAt(p.ID, cut); m != nil {
 			return m

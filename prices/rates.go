@@ -150,6 +150,8 @@ var ErrParts = errors.New("the parts are larger than the whole")
 // Cost is the exact cost of a call, rounded up to the nano-dollar. It returns
 // ErrParts, plans.ErrNegative, or plans.ErrCostOverflow.
 func (r Rates) Cost(t Tokens) (plans.Money, error) {
+	// Counts are given with parts in them (cached tokens are prompt tokens); prices are for what is
+	// left of each.
 	counts := [classes]int64{
 		Input:        t.Prompt - t.Cached - t.CacheWrite,
 		Cached:       t.Cached,
@@ -162,6 +164,7 @@ func (r Rates) Cost(t Tokens) (plans.Money, error) {
 		return 0, plans.ErrNegative
 	}
 	table := r.At(t.Prompt)
+	// 128 bits: a price times a count does not fit 64.
 	var hi, lo uint64 // pico-USD
 	for c, n := range counts {
 		if n < 0 {
@@ -182,6 +185,7 @@ func (r Rates) Cost(t Tokens) (plans.Money, error) {
 		return 0, plans.ErrCostOverflow
 	}
 	nanos, rest := bits.Div64(hi, lo, picosPerNano)
+	// Rounded up, so that no use is free.
 	if rest > 0 {
 		nanos++
 	}

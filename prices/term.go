@@ -133,6 +133,7 @@ func parseTerm(text string) (t term, err error) {
 	}
 	head, rest, _ := strings.Cut(text, " ")
 	switch {
+	// Prices without a condition hold always.
 	case strings.Contains(head, "="):
 		rest = text
 	case strings.Contains(head, ":"):

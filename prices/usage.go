@@ -47,6 +47,7 @@ func ReadUsage(raw []byte) (u Usage, ok bool) {
 	default:
 		return u, false
 	}
+	// What all forms share comes last.
 	r.serviceTier(o)
 	r.cost(o)
 	u.clip()

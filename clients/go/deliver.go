@@ -34,6 +34,8 @@ func (c *Client) deliverOne(ctx context.Context, e entry) error {
 	if e.Kind == "request" {
 		return c.do(ctx, call{method: e.Method, path: e.Path, body: e.Body}, nil)
 	}
+	// The run was started while the server was away. The key makes a repeated delivery find the
+	// same run.
 	if e.RunID == "" {
 		var answer startedRun
 		if err := c.do(ctx, call{method: "POST", path: "/v1/runs/", body: e.Start, key: e.Key}, &answer); err != nil {
@@ -53,6 +55,8 @@ func (c *Client) deliverOne(ctx context.Context, e entry) error {
 	if e.Report != nil {
 		report = *e.Report
 	}
+	// The step is asked for although it has happened: the answer changes nothing any more, and the
+	// record is complete.
 	report.OutputData = map[string]any{"unguarded": true} // where the run's page shows it
 	err = c.do(ctx, call{method: "PATCH", path: "/v1/runs/" + e.RunID + "/steps/" + answer.ID, body: report}, nil)
 	if errors.Is(err, ErrBadRequest) { // denied afterwards: the server books nothing on what it denied

@@ -42,6 +42,7 @@ func (c *Client) Middleware(req *http.Request, next func(*http.Request) (*http.R
 		return refused(err)
 	}
 	asked, model := readRequest(req, body)
+	// Calls without a model, such as lists of files, cost nothing and are not guarded.
 	if model == "" {
 		return next(req)
 	}
@@ -63,6 +64,7 @@ func (c *Client) Middleware(req *http.Request, next func(*http.Request) (*http.R
 			panic(problem)
 		}
 	}()
+	// A provider reports a stream's usage only if it is asked to.
 	unasked := askForUsage(req, asked)
 	resp, err := next(req)
 	switch {

@@ -33,6 +33,7 @@ func (c *Client) do(ctx context.Context, r call, into any) error {
 		content = encode(r.body)
 	}
 	for attempt := 1; ; attempt++ {
+		// At random, so that many agents do not all come back at one moment.
 		wait := mathrand.N(min(5*time.Second, 100*time.Millisecond<<min(attempt, 10)))
 		said, problem := c.once(ctx, r, content, into)
 		if problem == nil {

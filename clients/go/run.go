@@ -74,6 +74,7 @@ func (c *Client) Run(ctx context.Context, userID string, metadata map[string]any
 		start.Metadata = payload(metadata)
 	}
 	run := &Run{client: c, start: encode(start), key: newKey(), open: make(map[*OpenStep]struct{})}
+	// A run inside another one is a run of its own that names it.
 	run.parent, _ = ctx.Value(runKey{}).(*Run)
 	var answer startedRun
 	err = c.do(ctx, call{method: "POST", path: "/v1/runs/", body: run.start, key: run.key}, &answer)
@@ -196,6 +197,7 @@ func (r *Run) wait(ctx context.Context, d createdStep, review string) error {
 	until := time.Now().Add(r.client.reviewTimeout)
 	for time.Now().Before(until) {
 		asked := time.Now()
+		// The server holds its answer until somebody decides; proxies cut longer waits off.
 		hold := max(time.Second, min(25*time.Second, time.Until(until)))
 		var answer struct{ Status, Resolution, Note string }
 		path := fmt.Sprintf("/v1/reviews/%s?wait=%d", review, int(hold.Seconds()))

@@ -91,6 +91,7 @@ func (m *meter) report(r *updateStepRequest, whole bool) {
 		r.PromptTokens, r.CompletionTokens = m.said[0], m.said[1]
 		return
 	case m.usage == nil:
+		// A stream that was given up told no usage. Its chunks are about as many as its tokens.
 		if !whole && m.chunks > 0 {
 			r.CompletionTokens = m.chunks
 		}

@@ -84,6 +84,7 @@ func (s *Service) checkoutURL(
 		}
 		url, err := s.tryCheckout(ctx, b, customer, plan)
 		switch {
+		// Somebody has deleted the customer in Stripe's dashboard: a new one takes its place, once.
 		case errors.Is(err, errCustomerDeleted), errors.Is(err, errCustomerUnknown):
 			if customer != b.Subscription.Customer {
 				return "", err // one that was just made

@@ -48,6 +48,7 @@ func (s *Service) TakeEvent(ctx context.Context, body []byte, signature string) 
 // readEvent checks the signature, and that it was made in the last 5
 // minutes by the machine's clock, before it looks at anything else.
 func (s *Service) readEvent(body []byte, signature string) (event, error) {
+	// Anybody can post to this address: nothing of the body is read before its signature is right.
 	err := s.config.validate(body, signature)
 	if err != nil {
 		s.log.Warn("an event without a valid signature of Stripe's was refused", "error",
@@ -135,6 +136,8 @@ func (s *Service) settle(ctx context.Context, customer, event string) (storage.S
 		if err != nil {
 			return storage.Settled{}, err
 		}
+		// Between the two reads of our state and Stripe's another event may be applied; Settle
+		// notices by the version.
 		now, err := s.ask(ctx, read)
 		if err != nil {
 			return storage.Settled{}, err

@@ -41,6 +41,7 @@ func (s *Service) Reconcile(ctx context.Context) (repaired int, err error) {
 		}
 		return err
 	}
+	// Page by page, so that the transaction that reads customers does not wait for Stripe.
 	customers, last := make([]storage.Subscription, page), storage.WorkspaceKey(0)
 	for len(customers) == page {
 		if customers, err = s.store.Customers(ctx, last, page); err != nil {

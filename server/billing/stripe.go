@@ -165,6 +165,7 @@ func subscriptionOf(sub *stripe.Subscription) subscription {
 			}
 		}
 	}
+	// Stripe says the same in two ways.
 	if sub.CancelAtPeriodEnd {
 		out.cancelAt = out.end
 	}
@@ -194,6 +195,7 @@ func (c *client) NewestCheckout(ctx context.Context, customer string) (checkout,
 
 // NewCheckout opens a checkout page for a subscription.
 func (c *client) NewCheckout(ctx context.Context, in newCheckout) (checkout, error) {
+	// On the subscription too, so that its page in Stripe's dashboard says whose it is.
 	ours := map[string]string{"pikarc_workspace": in.workspace, "pikarc_plan": string(in.plan)}
 	params := &stripe.CheckoutSessionCreateParams{
 		Mode: stripe.String("subscription"), Customer: stripe.String(in.customer),

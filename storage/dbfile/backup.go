@@ -48,6 +48,7 @@ func requireSeparate(path, file string) error {
 	if !target.Mode().IsRegular() {
 		return fmt.Errorf("%s is no file", file)
 	}
+	// Compared as files, since a link may give them another name.
 	for _, suffix := range []string{"", "-wal", "-shm", lockSuffix} {
 		if part, err := os.Stat(path + suffix); err == nil && os.SameFile(part, target) {
 			return fmt.Errorf("%s is the database itself, or a part of it", file)

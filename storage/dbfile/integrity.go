@@ -27,6 +27,8 @@ func CheckIntegrity(ctx context.Context, path string, tables ...string) (err err
 		return fmt.Errorf("read the database: %w", err)
 	}
 	checks := []string{"PRAGMA quick_check(1)"}
+	// A large file would keep the server from starting for minutes; the tables that decisions need
+	// are checked then, and the rest by `pikarc verify`.
 	if info.Size() > wholeCheckBytes {
 		checks = nil
 		for _, table := range tables {
@@ -107,6 +109,7 @@ func CheckFile(ctx context.Context, path string) (faults []Finding, made int, er
 	for _, check := range fileChecks() {
 		made++
 		faults, err = check.run(ctx, db)
+		// What was found so far is reported: it says most about what to do.
 		if sqlite.IsCorrupt(err) { // too damaged to be checked
 			return append(faults, Finding{Check: check.name, Stored: err.Error(), ShouldBe: check.shouldBe}), made, nil
 		}

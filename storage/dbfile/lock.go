@@ -66,6 +66,8 @@ func LockServer(ctx context.Context, path string, wait time.Duration) (io.Closer
 		if !errors.Is(err, ErrServerRunning) {
 			return held, err
 		}
+		// A command holds the lock for a moment, so it is worth while to wait for one. A server
+		// holds it for good.
 		limit := wait
 		if !serverRunning(path) {
 			limit = max(wait, commandWait)

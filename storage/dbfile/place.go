@@ -35,6 +35,7 @@ func resolveLinks(path string) (string, error) {
 			return "", err
 		}
 		target, err := os.Readlink(path)
+		// The file need not exist yet, but two names of it must lead to one lock.
 		if err != nil { // no link: the file is missing, or its directory
 			dir, err := filepath.EvalSymlinks(filepath.Dir(path))
 			if errors.Is(err, fs.ErrNotExist) {
