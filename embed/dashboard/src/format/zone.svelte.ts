@@ -69,4 +69,15 @@ function measure(zone: string, ms: number): number {
   return Math.round((there - ms) / 60_000)
 }
 
+/** The first instant of a date in a zone: midnight, or when the clocks skip it, the moment that comes after. */
+export function startOfDate(date: string, zone: string): number {
+  const midnight = Date.parse(date)
+  const first = midnight - aheadIn(zone, midnight) * 60_000
+  return midnight - aheadIn(zone, first) * 60_000
+}
+
+/** The date that an instant has in a zone. */
+export const dateIn = (ms: number, zone: string) =>
+  new Date(ms + aheadIn(zone, ms) * 60_000).toISOString().slice(0, 10)
+
 export const zones = new Zones()

@@ -1,6 +1,6 @@
 import { afterEach, expect, test } from 'vitest'
 import { clockOf, local, moment } from './time'
-import { aheadIn, zones } from './zone.svelte'
+import { aheadIn, zones, dateIn, startOfDate } from './zone.svelte'
 
 afterEach(() => zones.choose('mine'))
 
@@ -25,4 +25,15 @@ test('every time is told in the zone that is chosen, and names it', () => {
   expect(local(at)).toBe('1 Jan 2027, 05:00:05 UTC+5:30')
   expect(clockOf(at)).toBe('05:00 UTC+5:30')
   expect(moment(Date.parse(at))).toBe('Fri 1 Jan, 05:00:05 UTC+5:30')
+})
+
+test('a date begins at the zone’s midnight, or where the clocks skip it', () => {
+  const at = (date: string, zone: string) => new Date(startOfDate(date, zone)).toISOString()
+  expect(at('2026-11-23', 'UTC')).toBe('2026-11-23T00:00:00.000Z')
+  expect(at('2026-11-23', 'Asia/Kathmandu')).toBe('2026-11-22T18:15:00.000Z')
+  expect(at('2027-03-14', 'America/New_York')).toBe('2027-03-14T05:00:00.000Z')
+  expect(at('2027-03-15', 'America/New_York')).toBe('2027-03-15T04:00:00.000Z')
+  expect(at('2027-11-08', 'America/New_York')).toBe('2027-11-08T05:00:00.000Z')
+  expect(dateIn(Date.parse('2026-11-22T18:14:59Z'), 'Asia/Kathmandu')).toBe('2026-11-22')
+  expect(dateIn(Date.parse('2026-11-22T18:15:00Z'), 'Asia/Kathmandu')).toBe('2026-11-23')
 })

@@ -1,4 +1,5 @@
 // What of the runs one wants to see, as the address says it.
+import { startOfDate, zones } from '../format/zone.svelte'
 import type { Schema } from '../api/client'
 import { plural } from '../format/count'
 import { type DenyReason, reasons } from '../format/reasons'
@@ -74,9 +75,12 @@ export const names = [
 /** As much of a parameter as the server takes. */
 const MOST = 10
 const DAY = /^\d{4}-\d\d-\d\d$/
+// Dates are those of the workspace's zone, as on the pages of usage that lead here.
 const midnight = (day: string | null, days: number) => {
   const at = day && DAY.test(day) ? Date.parse(day) + days * 24 * HOUR : NaN
-  return Number.isNaN(at) ? undefined : new Date(at).toISOString()
+  if (Number.isNaN(at)) return undefined
+  const date = new Date(at).toISOString().slice(0, 10)
+  return new Date(startOfDate(date, zones.workspace ?? 'UTC')).toISOString()
 }
 
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i

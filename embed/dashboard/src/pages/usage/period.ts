@@ -1,4 +1,4 @@
-// The periods of the Usage page: days, weeks, months and ranges of UTC days, as rollups keep them, and what each is
+// The periods of the Usage page: days, weeks, months and ranges of days of the workspace's zone, and what each is
 // compared with.
 import { day } from '../../format/time'
 
