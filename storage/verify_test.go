@@ -141,6 +141,8 @@ func TestRepairSetsEveryFigureRightAndNothingElse(t *testing.T) {
 	w.everyKind()
 	tables := []string{"runs", "users", "workspaces", "workspace_days", "user_days", "model_days", "steps", "denials"}
 	before := w.figuresOf(tables...)
+	const minutes = `SELECT sum(spend_nanos) FROM spend_minutes`
+	spent := w.number(minutes)
 	for _, statement := range []string{
 		`UPDATE runs SET step_count = 77, spend_nanos = -3 WHERE status = 2`,
 		`UPDATE users SET run_count = 12`,
@@ -149,6 +151,7 @@ func TestRepairSetsEveryFigureRightAndNothingElse(t *testing.T) {
 		`DELETE FROM workspace_days WHERE workspace_id = 2`,
 		`UPDATE user_days SET run_count = run_count + 5`,
 		`DELETE FROM model_days`,
+		`DELETE FROM spend_minutes`, // what is added again names no run
 	} {
 		w.elsewhere(statement)
 	}
@@ -157,6 +160,9 @@ func TestRepairSetsEveryFigureRightAndNothingElse(t *testing.T) {
 		t.Errorf("looking found %+v, or changed something", looked)
 	}
 	repaired := w.verify(verify.Options{Repair: true})
+	if n := w.number(minutes); n != spent || n == 0 {
+		t.Errorf("the minutes add up to %d, and did to %d", n, spent)
+	}
 	if !repaired.Clean() || repaired.Found < 10 {
 		t.Errorf("repaired %+v", repaired)
 	}

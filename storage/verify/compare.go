@@ -63,9 +63,9 @@ func (b counterTable) together() (rows, stored, proved string) {
 // fix writes what the diffTable says that the counters should be.
 func (b counterTable) fix() string {
 	if b.optionalRows {
-		return fmt.Sprintf(`INSERT INTO %s (%s, %s) SELECT %s, %s FROM %s WHERE true ON CONFLICT (%s) DO UPDATE SET %s`,
-			b.table, joined(b.key, "%[1]s"), joined(b.columns, "%[1]s"), joined(b.key, "%[1]s"), joined(b.columns, "is_%[1]s"),
-			b.diffTable(), joined(b.key, "%[1]s"), joined(b.columns, "%[1]s = excluded.%[1]s"))
+		return fmt.Sprintf(`INSERT INTO %s (%s, %s%s) SELECT %s, %s%s FROM %s WHERE true ON CONFLICT (%s) DO UPDATE SET %s`,
+			b.table, joined(b.key, "%[1]s"), joined(b.columns, "%[1]s"), joinedWith(b.unproved, ", %[1]s", ""),
+			joined(b.key, "%[1]s"), joined(b.columns, "is_%[1]s"), strings.Repeat(", 0", len(b.unproved)), b.diffTable(), joined(b.key, "%[1]s"), joined(b.columns, "%[1]s = excluded.%[1]s"))
 	}
 	same := joinedWith(b.key, "w.%[1]s = "+b.table+".%[1]s", " AND ")
 	from := fmt.Sprintf("FROM %s w WHERE %s", b.diffTable(), same)

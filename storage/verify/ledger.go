@@ -23,6 +23,8 @@ type counterTable struct {
 	kept string
 	// optionalRows says that a missing row stands for zeros.
 	optionalRows bool
+	// unproved are columns of which the ledger says nothing: 0 in a row that a repair adds.
+	unproved []string
 }
 
 // name is what differences of the counter table are listed under.
@@ -249,7 +251,8 @@ func counterTables() []counterTable {
 		{
 			table: "spend_minutes", key: []string{"workspace_id", "minute"}, optionalRows: true,
 			atLeast: `t.minute / 1440 < x.complete_from`, columns: []string{"spend_nanos"},
-			kept: `minute >= ` + minutesFrom + ` AND minute >= ` + spendFrom,
+			unproved: []string{"top_run_id", "top_nanos"}, // the row then names no run
+			kept:     `minute >= ` + minutesFrom + ` AND minute >= ` + spendFrom,
 			ledger: `SELECT workspace_id, minute, sum(spend) AS spend_nanos FROM ledger_minutes
 				WHERE minute >= ` + minutesFrom + ` GROUP BY workspace_id, minute`,
 		},
