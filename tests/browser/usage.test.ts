@@ -1,125 +1,176 @@
 // What it cost, by whom, against last time: Monday's question, and a page a user, whatever the user is called.
-import { readFileSync } from 'node:fs'
-import type { Browser, Page } from 'playwright-core'
-import { afterAll, beforeAll, expect, test } from 'vitest'
-import { launch, settled, shown, violations, visit, type Visit } from './browser'
-import { type Account, Server } from './server'
+import { readFileSync } from "node:fs";
+import type { Browser, Page } from "playwright-core";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import {
+  launch,
+  settled,
+  shown,
+  violations,
+  visit,
+  type Visit,
+} from "./browser";
+import { type Account, Server } from "./server";
 
-const user = 'acme/a b/../😀'
+const user = "acme/a b/../😀";
 
-let server: Server
-let browser: Browser
-let account: Account
+let server: Server;
+let browser: Browser;
+let account: Account;
 
 beforeAll(async () => {
-  server = await Server.start()
-  browser = await launch()
-  account = await server.account('ada@example.com')
-  const set = (method: string, path: string, body: object) => server.call(account.token, method, path, body)
-  await set('PATCH', '/v1/workspace/', { max_concurrent_runs: 100 })
-  await set('PUT', '/v1/model-pricing/gpt-4o', { input_cost_per_token: '0.000000003', output_cost_per_token: '0' })
-  const agent = server.agent(account)
-  for (const [i, name] of [user, 'acme/b', '=1+1', 'bob'].entries()) {
-    const run = await agent.start(name, { agent: i < 2 ? 'billing' : 'support' })
-    await agent.step(run.id, 1, { model: 'gpt-4o' }, { prompt: 5 - i, completion: 0 })
-    await agent.end(run.id)
+  server = await Server.start();
+  browser = await launch();
+  account = await server.account("ada@example.com");
+  const set = (method: string, path: string, body: object) =>
+    server.call(account.token, method, path, body);
+  await set("PATCH", "/v1/workspace/", { max_concurrent_runs: 100 });
+  await set("PUT", "/v1/model-pricing/gpt-4o", {
+    input_cost_per_token: "0.000000003",
+    output_cost_per_token: "0",
+  });
+  const agent = server.agent(account);
+  for (const [i, name] of [user, "acme/b", "=1+1", "bob"].entries()) {
+    const run = await agent.start(name, {
+      agent: i < 2 ? "billing" : "support",
+    });
+    await agent.step(
+      run.id,
+      1,
+      { model: "gpt-4o" },
+      { prompt: 5 - i, completion: 0 },
+    );
+    await agent.end(run.id);
   }
-})
+});
 
 afterAll(async () => {
-  await browser?.close()
-  await server?.close()
-})
+  await browser?.close();
+  await server?.close();
+});
 
-async function open(path: string, use: (visit: Visit) => Promise<void>, options = {}) {
-  const visited = await visit(browser, server, account, options)
+async function open(
+  path: string,
+  use: (visit: Visit) => Promise<void>,
+  options = {},
+) {
+  const visited = await visit(browser, server, account, options);
   try {
-    await visited.page.goto(path)
-    await settled(visited.page)
-    await use(visited)
-    expect(visited.troubles).toEqual([])
+    await visited.page.goto(path);
+    await settled(visited.page);
+    await use(visited);
+    expect(visited.troubles).toEqual([]);
   } finally {
-    await visited.context.close()
+    await visited.context.close();
   }
 }
 
 async function saved(page: Page, name: string): Promise<string> {
-  const download = page.waitForEvent('download')
-  await page.getByRole('button', { name }).click()
-  return readFileSync(await (await download).path(), 'utf8')
+  const download = page.waitForEvent("download");
+  await page.getByRole("button", { name }).click();
+  return readFileSync(await (await download).path(), "utf8");
 }
 
 // docs/tasks.md: at most four presses.
-test('from Monday’s question to the file', () =>
-  open('/overview', async ({ page }) => {
-    await page.getByRole('link', { name: 'Usage', exact: true }).first().click() // 1
-    await page.getByRole('group', { name: 'Group by' }).getByRole('button', { name: 'User' }).click() // 2
-    await page.getByRole('link', { name: 'The week before' }).click() // 3
-    await page.getByRole('link', { name: 'The next week' }).waitFor()
-    const file = await saved(page, 'Export CSV') // 4
-    expect(file.split('\r\n')[0]).toContain('row,value,total_usd')
-    expect(file).toContain('total,,')
-  }))
+test("from Monday’s question to the file", () =>
+  open("/overview", async ({ page }) => {
+    await page
+      .getByRole("link", { name: "Usage", exact: true })
+      .first()
+      .click(); // 1
+    await page
+      .getByRole("group", { name: "Group by" })
+      .getByRole("button", { name: "User" })
+      .click(); // 2
+    await page.getByRole("link", { name: "The week before" }).click(); // 3
+    await page.getByRole("link", { name: "The next week" }).waitFor();
+    const file = await saved(page, "Export CSV"); // 4
+    expect(file.split("\r\n")[0]).toContain("row,value,total_usd");
+    expect(file).toContain("total,,");
+  }));
 
-test('the file has exactly what is shown, to the nano-dollar, and nothing begins a formula', () =>
-  open('/usage?by=user', async ({ page }) => {
-    await page.getByRole('link', { name: shown(user) }).first().waitFor()
-    const rows = (await saved(page, 'Export CSV')).trim().split('\r\n')
-    expect(rows.slice(1).map((row) => row.split(',').slice(0, 3).join())).toEqual([
+test("the file has exactly what is shown, to the nano-dollar, and nothing begins a formula", () =>
+  open("/usage?by=user", async ({ page }) => {
+    await page
+      .getByRole("link", { name: shown(user) })
+      .first()
+      .waitFor();
+    const rows = (await saved(page, "Export CSV")).trim().split("\r\n");
+    expect(
+      rows.slice(1).map((row) => row.split(",").slice(0, 3).join()),
+    ).toEqual([
       `item,${user},0.000000015`,
-      'item,acme/b,0.000000012',
+      "item,acme/b,0.000000012",
       "item,'=1+1,0.000000009",
-      'item,bob,0.000000006',
-      'other,,0',
-      'total,,0.000000042',
-    ])
-    await page.getByText('$0.000000042').first().waitFor()
-  }))
+      "item,bob,0.000000006",
+      "other,,0",
+      "total,,0.000000042",
+    ]);
+    await page.getByText("$0.000000042").first().waitFor();
+  }));
 
-test('the address says it all, and a row leads to its runs', () =>
-  open('/usage?by=prefix', async ({ page }) => {
-    await page.getByRole('link', { name: 'acme/', exact: true }).click()
-    await page.waitForURL('**/runs?user_prefix=acme*')
-    await page.getByText(/2\s+runs/).first().waitFor()
-    await page.goBack()
-    await page.getByRole('button', { name: 'Agent', exact: true }).click()
-    await page.waitForURL('**/usage?by=tag*')
-    await page.getByRole('link', { name: 'billing' }).waitFor()
-    await page.reload()
-    await page.getByRole('link', { name: 'billing' }).waitFor()
-  }))
+test("the address says it all, and a row leads to its runs", () =>
+  open("/usage?by=prefix", async ({ page }) => {
+    await page.getByRole("link", { name: "acme/", exact: true }).click();
+    await page.waitForURL("**/runs?user_prefix=acme*");
+    await page
+      .getByText(/2\s+runs/)
+      .first()
+      .waitFor();
+    await page.goBack();
+    await page.getByRole("button", { name: "Agent", exact: true }).click();
+    await page.waitForURL("**/usage?by=tag*");
+    await page.getByRole("link", { name: "billing" }).waitFor();
+    await page.reload();
+    await page.getByRole("link", { name: "billing" }).waitFor();
+  }));
 
-test('a user has a page whatever the id holds, and is blocked there', () =>
-  open('/usage?by=user', async ({ page }) => {
-    await page.getByRole('link', { name: shown(user) }).first().click()
-    await page.waitForURL('**/users/acme*')
-    await page.reload()
-    await page.getByRole('button', { name: 'Block user' }).click()
-    await page.getByLabel('Why is this user blocked?').fill('loop')
-    await page.keyboard.press('Enter')
-    await page.getByText('every run and step is denied').waitFor()
-    await page.getByText('loop', { exact: true }).waitFor()
-    expect((await server.agent(account).start(user)).decision).toMatchObject({ reason: 'USER_BLOCKED' })
-    await page.getByRole('button', { name: 'Unblock user' }).click()
-    await page.getByRole('button', { name: 'Block user' }).waitFor()
-  }))
+test("a day is drawn by the hour, in the workspace’s zone", () =>
+  open("/usage?period=day", async ({ page }) => {
+    await page.getByRole("heading", { name: "Spend by hour" }).waitFor();
+    const bars = await page.locator(".usage-chart rect:not(.before)").count();
+    expect(bars).toBeGreaterThan(0);
+    expect(await page.locator(".usage-chart .days > span").count()).toBe(24);
+  }));
+
+test("a user has a page whatever the id holds, and is blocked there", () =>
+  open("/usage?by=user", async ({ page }) => {
+    await page
+      .getByRole("link", { name: shown(user) })
+      .first()
+      .click();
+    await page.waitForURL("**/users/acme*");
+    await page.reload();
+    await page.getByRole("button", { name: "Block user" }).click();
+    await page.getByLabel("Why is this user blocked?").fill("loop");
+    await page.keyboard.press("Enter");
+    await page.getByText("every run and step is denied").waitFor();
+    await page.getByText("loop", { exact: true }).waitFor();
+    expect((await server.agent(account).start(user)).decision).toMatchObject({
+      reason: "USER_BLOCKED",
+    });
+    await page.getByRole("button", { name: "Unblock user" }).click();
+    await page.getByRole("button", { name: "Block user" }).waitFor();
+  }));
 
 test.each([
-  ['/usage?by=user', 'light'],
-  ['/usage?by=user&as=table', 'dark'],
-  ['/users/' + encodeURIComponent(user), 'light'],
-  ['/users/' + encodeURIComponent(user), 'dark'],
-] as const)('%s is clean in %s', (path, colorScheme) =>
+  ["/usage?by=user", "light"],
+  ["/usage?by=user&as=table", "dark"],
+  ["/users/" + encodeURIComponent(user), "light"],
+  ["/users/" + encodeURIComponent(user), "dark"],
+] as const)("%s is clean in %s", (path, colorScheme) =>
   open(
     path,
     async ({ page }) => {
       for (const width of [320, 390, 768, 1440]) {
-        await page.setViewportSize({ width, height: 900 })
-        const beyond = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth)
-        expect(beyond, `at ${width}`).toBeLessThanOrEqual(0)
+        await page.setViewportSize({ width, height: 900 });
+        const beyond = await page.evaluate(
+          () => document.documentElement.scrollWidth - window.innerWidth,
+        );
+        expect(beyond, `at ${width}`).toBeLessThanOrEqual(0);
       }
-      expect(await violations(page)).toEqual([])
+      expect(await violations(page)).toEqual([]);
     },
     { colorScheme },
   ),
-)
+);
