@@ -29,6 +29,8 @@ func pikarc() program {
 		contenders: []contender{
 			{"hot-1", "step decisions, one workspace", 1, decisions(hot)},
 			{"hot", "step decisions, one workspace, 64 runs", 64, decisions(hot)},
+			{"hot-300", "the same, each with 300 bytes of input", 64, decisions(hotWith(300))},
+			{"hot-1k", "the same, each with 1 KiB of input", 64, decisions(hotWith(1024))},
 			{"spread", "step decisions, 64 workspaces", 64, decisions(spread)},
 			{"streams-1000", "the same beside 1,000 event streams", 64, withStreams(1000, spread)},
 			{"hot-2000", "step decisions, one workspace, 2,000 runs", 2000, decisions(hot)},
@@ -73,6 +75,13 @@ func hot(ctx context.Context, f *suite, host string, conns int) ([]load.Script, 
 	return stepScripts(ctx, f.accounts, host, conns, 1, false)
 }
 
+// hotWith is hot whose steps have payloads of so many bytes.
+func hotWith(size int) scripts {
+	return func(ctx context.Context, f *suite, host string, conns int) ([]load.Script, int64, error) {
+		return stepScriptsWith(ctx, f.accounts, host, conns, 1, false, size)
+	}
+}
+
 // spread asks for steps in many workspaces.
 func spread(ctx context.Context, f *suite, host string, conns int) ([]load.Script, int64, error) {
 	return stepScripts(ctx, f.accounts, host, conns, workspaces, false)
@@ -87,6 +96,20 @@ func patched(ctx context.Context, f *suite, host string, conns int) ([]load.Scri
 func stepScripts(
 	ctx context.Context, accounts []account, host string, conns, among int, patched bool,
 ) (list []load.Script, started int64, err error) {
+	return stepScriptsWith(ctx, accounts, host, conns, among, patched, 0)
+}
+
+// stepScriptsWith is stepScripts whose steps have payloads of so many bytes, or none.
+func stepScriptsWith(
+	ctx context.Context, accounts []account, host string, conns, among int, patched bool, size int,
+) (list []load.Script, started int64, err error) {
+	var payloads *agent.Payloads
+	if size > 0 {
+		payloads, err = agent.NewPayloads(filepath.Join(pikarcRoot, "docs"), size, 1)
+		if err != nil {
+			return nil, 0, err
+		}
+	}
 	for i := range max(conns, runs) {
 		s := agent.Server{Host: host, Key: accounts[i%among].Key}
 		run, err := startRun(ctx, s, fmt.Sprintf("user-%d", i))
@@ -94,7 +117,7 @@ func stepScripts(
 			return nil, 0, err
 		}
 		if started++; i < conns {
-			list = append(list, agent.Steps(s, run, patched))
+			list = append(list, agent.StepsWith(s, run, patched, payloads))
 		}
 	}
 	return list, started, nil

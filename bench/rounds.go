@@ -184,6 +184,14 @@ func goalsOf(samples []sample) []report.Goal {
 	return []report.Goal{
 		{Name: "hot step decision, 64 connections", Unit: " ×bare", Value: of("hot", ratio),
 			Goal: 0.30, Floor: 0.22, Higher: true},
+		{Name: "the same with 300 bytes of input", Unit: " ×bare", Value: of("hot-300", ratio),
+			Goal: 0.30, Floor: 0.27, Higher: true},
+		{Name: "the same with 1 KiB of input", Unit: " ×bare", Value: of("hot-1k", ratio),
+			Goal: 0.24, Floor: 0.20, Higher: true},
+		{Name: "payloads of 300 bytes in the file, of those sent", Unit: " ×", Goal: 0.5, Floor: 0.6,
+			Value: of("hot-300", against("hot", payloadBytes(300)))},
+		{Name: "payloads of 1 KiB in the file, of those sent", Unit: " ×", Goal: 0.5, Floor: 0.6,
+			Value: of("hot-1k", against("hot", payloadBytes(1024)))},
 		{Name: "life of a run, 64 connections, decisions", Unit: " ×bare", Value: of("life", ratio),
 			Goal: 0.15, Floor: 0.11, Higher: true},
 		{Name: "p99 ÷ p50 of hot, 64 connections",
@@ -223,6 +231,12 @@ func goalsOf(samples []sample) []report.Goal {
 		{Name: "resident memory, the most of ours", Unit: " MiB", Value: memory, Goal: 80,
 			Floor: 150},
 	}
+}
+
+// payloadBytes is by how much the file grew for a byte of a payload: what a step
+// with one takes more than a step without.
+func payloadBytes(size float64) func(with, without sample) float64 {
+	return func(with, without sample) float64 { return (with.StepBytes - without.StepBytes) / size }
 }
 
 // measuredOf leaves out the goals that nothing was measured for: JSON has no NaN.

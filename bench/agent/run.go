@@ -32,12 +32,18 @@ type steps struct {
 	step     [idLength]byte // to be patched next
 	open     bool
 	body     []byte
+	payloads *Payloads // nil for none
 }
 
 // Steps asks for one step of a run after another. Each must be allowed. When
 // patched, each is also reported as completed, with tokens.
 func Steps(s Server, run string, patched bool) load.Script {
-	return &steps{server: s, run: run, patched: patched,
+	return StepsWith(s, run, patched, nil)
+}
+
+// StepsWith is Steps whose steps have payloads, unless they are nil.
+func StepsWith(s Server, run string, patched bool, payloads *Payloads) load.Script {
+	return &steps{server: s, run: run, patched: patched, payloads: payloads,
 		head: s.jsonHead("POST", "/v1/runs/"+run+"/steps")}
 }
 
@@ -47,7 +53,7 @@ func (s *steps) Next(buf []byte) ([]byte, int) {
 		return appendPatch(buf, s.server, s.run, s.step[:]), Patch
 	}
 	s.sequence++
-	s.body = appendStep(s.body[:0], s.sequence)
+	s.body = appendStepWith(s.body[:0], s.sequence, s.payloads)
 	return appendBody(append(buf, s.head...), s.body), Step
 }
 
@@ -223,9 +229,17 @@ func appendPatch(buf []byte, s Server, run string, step []byte) []byte {
 
 // appendStep appends the body of a question for a step.
 func appendStep(body []byte, sequence int64) []byte {
+	return appendStepWith(body, sequence, nil)
+}
+
+func appendStepWith(body []byte, sequence int64, payloads *Payloads) []byte {
 	body = append(body, `{"type":"MODEL_CALL","sequence":`...)
 	body = strconv.AppendInt(body, sequence, 10)
-	return append(body, `,"model":"`+Model+`","input_data":null}`...)
+	body = append(body, `,"model":"`+Model+`","input_data":`...)
+	if payloads == nil {
+		return append(body, "null}"...)
+	}
+	return append(payloads.Append(body), '}')
 }
 
 // idLength is that of a UUID as text.
