@@ -364,6 +364,7 @@ func TestNoCallReachesAnotherTenant(t *testing.T) {
 	w.exec(`INSERT INTO step_usage SELECT segment, run_id, uuid, 7, 0, 0, 0, 0, NULL, 0, 0, 0, 0 FROM steps WHERE prompt_tokens = 1000`)
 	w.exec(`INSERT INTO price_points SELECT NULL, id, 2, 'canary/model', '', 'in=1 out=1', 0 FROM workspaces`)
 	w.exec(`INSERT INTO alerts SELECT id, 1, '', 1, 50, 1 FROM workspaces`)
+	w.exec(`INSERT INTO step_payloads (run_id, step_uuid, input_data) SELECT run_id, uuid, '{}' FROM steps`) // as an older version has
 	looks, rows := w.look(in.watched.account), w.rowsOf(in.watched.workspace)
 	for _, rt := range w.routes {
 		for _, token := range []bool{false, true} {

@@ -102,6 +102,48 @@ func BenchmarkStepDecision(b *testing.B) {
 	}
 }
 
+// BenchmarkStepWithInput is BenchmarkStepDecision with inputs, each of its own.
+func BenchmarkStepWithInput(b *testing.B) {
+	for _, size := range []int{0, 300, 1024} {
+		w := newWorld(b)
+		ws := w.unlimitedWorkspace()
+		var live []uuid.UUID
+		for i := range 64 {
+			live = append(live, w.start(ws, fmt.Sprintf("user %d", i+1)).ID)
+		}
+		b.Run(fmt.Sprintf("bytes=%d", size), func(b *testing.B) {
+			model, callers := "gpt-4o", atomic.Int64{}
+			b.SetParallelism(32)
+			b.RunParallel(func(pb *testing.PB) {
+				caller := callers.Add(1)
+				run := live[caller%int64(len(live))]
+				for n := int64(0); pb.Next(); n++ {
+					in := NewStep{Type: 1, Sequence: 1, Model: &model, InputData: inputOf(size, caller<<32+n)}
+					if _, err := w.CreateStep(b.Context(), Caller{Workspace: ws}, run, in, guard.Decide); err != nil {
+						b.Error(err)
+						return
+					}
+				}
+			})
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "decisions/s")
+		})
+	}
+}
+
+// inputOf is an object of so many bytes, of words; nil for none.
+func inputOf(size int, seed int64) []byte {
+	if size == 0 {
+		return nil
+	}
+	words := [...]string{"order", "where", "the", "parcel", "since", "customer", "refund", "Tuesday", "address", "is", "not", "and", "please", "invoice"}
+	text := []byte(`{"messages":[{"role":"user","content":"`)
+	for random := uint64(seed); len(text) < size-5; {
+		random = random*6364136223846793005 + 1442695040888963407
+		text = append(append(text, words[random>>33%uint64(len(words))]...), ' ')
+	}
+	return append(text, `"}]}`...)
+}
+
 // BenchmarkStepDecisionBesideConfiguration is BenchmarkStepDecision for runs of
 // 400 users, while four callers keep changing another workspace's configuration.
 func BenchmarkStepDecisionBesideConfiguration(b *testing.B) {

@@ -29,6 +29,8 @@ type StepUpdate struct {
 	Error        *string
 	// Repairs names the fields that the server has already changed.
 	Repairs Repairs
+
+	packed []byte // the texts, compressed, where they are large
 }
 
 // hasUsage reports whether the update says anything of what the step has used. It decides whether
@@ -58,6 +60,7 @@ type StepUpdated struct {
 func (s *Store) UpdateStep(
 	ctx context.Context, c Caller, run, step uuid.UUID, in StepUpdate,
 ) (out StepUpdated, err error) {
+	in.packed = s.packLarge(in.texts())
 	update := func(find segmentFinder) error {
 		return s.writeIn(ctx, c.Workspace, modeCached, func(tx *Tx) (err error) {
 			out, err = updateStep(tx, c, run, step, find, in)
@@ -93,12 +96,12 @@ func updateStep(
 	if err != nil {
 		return out, err
 	}
-	row, err := r.step(tx, step, find)
+	row, err := r.step(tx, ws.key, step, find)
 	if err != nil {
 		return out, err
 	}
 	if r.erased {
-		in.OutputData, in.UsageData, in.Error = nil, nil, nil
+		in.OutputData, in.UsageData, in.Error, in.packed = nil, nil, nil, nil
 	}
 	// What the step contributed before the update is in the counters already: only the difference
 	// is booked.
@@ -120,13 +123,13 @@ func updateStep(
 	if err != nil {
 		return out, err
 	}
+	if err := row.saveReport(tx, ws, in); err != nil {
+		return out, err
+	}
 	if row.stepProgress != was {
 		if err := saveStep(tx, r.id, row, was.used); err != nil {
 			return out, err
 		}
-	}
-	if err := savePayload(tx, r.id, &row, in); err != nil {
-		return out, err
 	}
 	if err := saveRepairs(tx, r.id, row.ID[:], in.Repairs|out.Repaired); err != nil {
 		return out, err
@@ -290,11 +293,12 @@ func (row *stepRow) fit(tx *Tx, ws *cachedWorkspace, r *cachedRun, old usage) er
 func saveStep(tx *Tx, runID int64, row stepRow, was usage) error {
 	tokens := func(n int64) sql.NullInt64 { return sql.NullInt64{Int64: n, Valid: row.bookedDay.Valid} }
 	err := tx.queueOne(`UPDATE steps SET status = $3, completed_at = $4, duration_ms = $5, booked_day = $6,
-			prompt_tokens = $7, completion_tokens = $8, input_picos = $9, output_picos = $10, cost_nanos = $11, model_id = $13, price_id = $14, local_day = $15
+			prompt_tokens = $7, completion_tokens = $8, input_picos = $9, output_picos = $10, cost_nanos = $11, model_id = $13, price_id = $14, local_day = $15,
+			report_payload = $16
 		WHERE run_id = $1 AND uuid = $2 AND segment = $12`,
 		runID, row.ID[:], int64(row.status), row.completedAt, row.duration, row.bookedDay, tokens(row.used.booked.prompt),
 		tokens(row.used.booked.completion), row.used.inputPrice, row.used.outputPrice, row.used.cost, row.segment, row.model,
-		nullZero(row.used.point), row.localDay)
+		nullZero(row.used.point), row.localDay, row.payloads.report)
 	if err == nil {
 		err = row.saveParts(tx, runID, was)
 	}
@@ -309,29 +313,5 @@ func saveStep(tx *Tx, runID int64, row stepRow, was usage) error {
 	case was.capped():
 		err = tx.queue(`DELETE FROM capped_steps WHERE run_id = $1 AND step_uuid = $2`, runID, row.ID[:])
 	}
-	return err
-}
-
-// savePayload stores what lists never read apart from the step: output, error and the provider's
-// usage object. An update that leaves one out keeps the earlier one.
-func savePayload(tx *Tx, runID int64, row *stepRow, in StepUpdate) error {
-	if in.OutputData == nil && in.Error == nil && in.UsageData == nil {
-		return nil
-	}
-	if in.OutputData != nil {
-		row.OutputData = in.OutputData
-	}
-	if in.UsageData != nil {
-		row.UsageData = in.UsageData
-	}
-	if in.Error != nil {
-		row.Error = in.Error
-	}
-	err := tx.queue(`INSERT INTO step_payloads (run_id, step_uuid, output_data, error, usage_data) VALUES ($1, $2, $3, $4, $5)
-		ON CONFLICT (run_id, step_uuid) DO UPDATE SET
-			output_data = coalesce(excluded.output_data, step_payloads.output_data),
-			error = coalesce(excluded.error, step_payloads.error),
-			usage_data = coalesce(excluded.usage_data, step_payloads.usage_data)`,
-		runID, row.ID[:], nullJSON(in.OutputData), in.Error, nullJSON(in.UsageData))
 	return err
 }

@@ -37,6 +37,10 @@ type cache struct {
 	wrote           bool                          // the job has written something
 	dirty           []cacheRow
 
+	blocks    map[blockKey]*cachedBlock // of payloads, that flush is to store
+	newBlocks [newBlocks]*cachedBlock   // that it stored last
+	nextNew   int
+
 	segment      int64 // the one being filled; 0 before the first step
 	segmentSteps int64 // about how many steps it has
 
@@ -77,6 +81,7 @@ const (
 func newCache(size int, catalogue *prices.Catalogue) *cache {
 	return &cache{
 		catalogue:  catalogue,
+		blocks:     make(map[blockKey]*cachedBlock),
 		knownOf:    newLRU[WorkspaceKey, int64](size),
 		workspaces: newTable(size, loadWorkspace),
 		keys:       newTable(size, loadKey),
@@ -202,6 +207,8 @@ func (c *cache) flush(tx *Tx) error {
 // purge drops all rows, after a rollback of what was flushed or was to be flushed.
 func (c *cache) purge() {
 	c.dirty = nil
+	clear(c.blocks)
+	clear(c.newBlocks[:])
 	for _, t := range []interface{ purge() }{
 		c.workspaces, c.keys, c.users, c.userIDs, c.models, c.modelIDs, c.runs, c.days, c.userDays, c.modelDays, c.keyDays, c.tagDays,
 		c.tagValues, c.minutes, c.points, c.limits,

@@ -66,7 +66,7 @@ func compare[K rowKey, R cacheRow](tx *Tx, t *table[K, R], wrong *[]string, beli
 		}
 		*stored.entry() = *c.entry()
 		if run, ok := any(c).(*cachedRun); ok {
-			if err := compareSteps(tx, run, wrong); err != nil {
+			if err := compareSteps(tx, key.workspace(), run, wrong); err != nil {
 				return err
 			}
 			stored := any(stored).(*cachedRun)
@@ -83,7 +83,7 @@ func compare[K rowKey, R cacheRow](tx *Tx, t *table[K, R], wrong *[]string, beli
 }
 
 // compareSteps compares the steps that a run holds, and whether it is listed where it thinks so.
-func compareSteps(tx *Tx, run *cachedRun, wrong *[]string) error {
+func compareSteps(tx *Tx, ws WorkspaceKey, run *cachedRun, wrong *[]string) error {
 	var listed int64
 	err := tx.get(`SELECT count(*) FROM run_segments WHERE run_id = $1 AND segment = $2`, []any{run.id, run.segment}, &listed)
 	if err != nil {
@@ -93,7 +93,12 @@ func compareSteps(tx *Tx, run *cachedRun, wrong *[]string) error {
 		*wrong = append(*wrong, fmt.Sprintf("run %d is not listed in segment %d", run.id, run.segment))
 	}
 	for _, c := range run.openSteps {
-		stored, err := readStep(tx, c.segment, run.id, c.ID)
+		if c.InputData == nil { // it is read when it is needed
+			if err := c.payloads.read(tx, ws, &c.Step); err != nil {
+				return err
+			}
+		}
+		stored, err := readStepTexts(tx, ws, c.segment, run.id, c.ID)
 		if err != nil {
 			return fmt.Errorf("step %v: %w", c.ID, err)
 		}

@@ -89,6 +89,7 @@ type cachedWorkspace struct {
 	minutesFrom       int64    // minute from which spend_minutes is kept
 	spendFrom         int64    // and from which spend_quarter_hours is
 	localFrom         int64    // UTC day from which dates of the zone are counted too; 0 for never
+	lastBlock         int64    // of payloads
 }
 
 // loadWorkspace reads the settings and counters that a decision needs. The EXISTS tells whether any
@@ -102,11 +103,12 @@ func loadWorkspace(tx *Tx, ws WorkspaceKey) (*cachedWorkspace, error) {
 	err := tx.get(`SELECT plan, kill_switch, daily_budget_nanos, user_daily_budget_nanos,
 			max_concurrent_runs, price_catalogue, trust_reported_cost, refuse_unpriced, running_runs, run_idle_timeout_seconds,
 			minutes_from, spend_from, local_from, pending_reviews, policies_version, reviews_for_all, timezone, week_start,
-			EXISTS (SELECT 1 FROM models WHERE workspace_id = $1 AND name >= 'tool:' AND name < 'tool;' AND is_active = 1)
+			EXISTS (SELECT 1 FROM models WHERE workspace_id = $1 AND name >= 'tool:' AND name < 'tool;' AND is_active = 1),
+			(SELECT coalesce(max(number), 0) FROM payload_blocks WHERE workspace_id = $1)
 		FROM workspaces WHERE id = $1`, []any{ws},
 		&planID, &w.killSwitch, &daily, &userDaily, &w.maxConcurrentRuns, &w.priceCatalogue, &w.trustsReports, &w.refusesUnpriced,
 		&w.runningRuns, &idleSeconds, &w.minutesFrom, &w.spendFrom, &w.localFrom, &w.pendingReviews, &w.policiesVersion, &w.reviewsForAll,
-		&w.timezone, &w.weekStart, &w.hasToolPrices)
+		&w.timezone, &w.weekStart, &w.hasToolPrices, &w.lastBlock)
 	if errors.Is(err, ErrNotFound) {
 		err = missingRow("a workspace that there is a key or a run of")
 	}
@@ -219,10 +221,10 @@ const (
 	maxOpenPayload = 512 // bytes
 )
 
-// cacheStep keeps an allowed step, unless its input is large.
+// cacheStep keeps an allowed step, but for an input that is large.
 func (r *cachedRun) cacheStep(s stepRow) {
 	if len(s.InputData) > maxOpenPayload {
-		return
+		s.InputData = nil
 	}
 	if len(r.openSteps) == maxOpenSteps {
 		r.openSteps = append(r.openSteps[:0], r.openSteps[1:]...)
@@ -231,17 +233,21 @@ func (r *cachedRun) cacheStep(s stepRow) {
 }
 
 // step finds a step of the run as it is stored.
-func (r *cachedRun) step(tx *Tx, id uuid.UUID, find segmentFinder) (stepRow, error) {
+func (r *cachedRun) step(tx *Tx, ws WorkspaceKey, id uuid.UUID, find segmentFinder) (stepRow, error) {
 	for _, s := range r.openSteps {
 		if s.ID == id {
-			return s, nil
+			if s.InputData != nil {
+				return s, nil
+			}
+			err := s.payloads.read(tx, ws, &s.Step)
+			return s, err
 		}
 	}
 	segment, err := find(tx, r.id, id)
 	if err != nil {
 		return stepRow{}, err
 	}
-	return readStep(tx, segment, r.id, id)
+	return readStepTexts(tx, ws, segment, r.id, id)
 }
 
 // rememberAnswer keeps that a step was answered by another model than it was

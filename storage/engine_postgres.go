@@ -323,7 +323,7 @@ func (e *postgresEngine) scrub(ctx context.Context, _ pauseWriter) error {
 	}
 	defer func() { _ = c.Close() }()
 	for _, table := range []string{
-		"users", "runs", "run_metadata", "step_payloads", "idempotency_keys", "audit_entries", "deliveries", "erasures",
+		"users", "runs", "run_metadata", "step_payloads", "payload_blocks", "idempotency_keys", "audit_entries", "deliveries", "erasures",
 	} {
 		if err := c.Run(ctx, "VACUUM "+table); err != nil {
 			return e.classify(err)

@@ -75,6 +75,7 @@ type pendingErasure struct {
 	pseudonym string
 	began     time.Time
 	beforeRun uuid.UUID
+	after     heldPayload // of the run at hand: steps up to this one have lost their texts
 }
 
 // EraseUsers goes on with every erasure that is not finished, and returns how
@@ -172,6 +173,11 @@ func eraseRunChunk(tx *Tx, e *pendingErasure) (more bool, err error) {
 	if n, _, err := expirePayloads(tx, runID, upkeepChunk); err != nil || n > 0 {
 		return true, err
 	}
+	last, left, err := erasePayloads(tx, e.ws, runID, e.after)
+	if err != nil || left {
+		e.after = last
+		return true, err
+	}
 	// Models and tools stay with the figures.
 	n, err := tx.exec(`DELETE FROM run_terms WHERE run_id = $1 AND kind = $2 AND term IN
 		(SELECT term FROM run_terms WHERE run_id = $1 AND kind = $2 LIMIT $3)`, runID, int64(termWord), int64(upkeepChunk))
@@ -192,7 +198,7 @@ func eraseRunChunk(tx *Tx, e *pendingErasure) (more bool, err error) {
 	if _, err := tx.exec(`UPDATE runs SET title = NULL WHERE workspace_id = $1 AND id = $2 AND title IS NOT NULL`, e.ws, runID); err != nil {
 		return true, err
 	}
-	e.beforeRun = key.id
+	e.beforeRun, e.after = key.id, heldPayload{}
 	return true, tx.execOne(`UPDATE erasures SET before_run = $3 WHERE workspace_id = $1 AND user_id = $2`, e.ws, e.id, key.id[:])
 }
 
@@ -330,4 +336,46 @@ func (s *Store) pauseWriter(ctx context.Context, prepare func(), fn func() (bool
 		return false, ctx.Err()
 	}
 	return fn()
+}
+
+// Space says how much of the database file is in use.
+type Space struct {
+	FileBytes int64
+	FreeBytes int64 // unused pages of the file, filled by later writes
+	CanShrink bool  // upkeep gives free pages back to the disk
+}
+
+// Space reads how much of the file is in use.
+func (s *Store) Space(ctx context.Context) (space Space, err error) {
+	err = s.read(ctx, func(tx *Tx) error {
+		space, err = s.engine.space(tx)
+		return err
+	})
+	return space, err
+}
+
+// Shrink gives pages that are not needed soon back to the file system, and returns their number. It
+// runs as upkeep.
+func (s *Store) Shrink(ctx context.Context) (pages int, err error) {
+	space, err := s.Space(ctx)
+	if err != nil || !space.CanShrink {
+		return 0, err
+	}
+	for more := true; more; {
+		err := s.runUpkeep(ctx, noWorkspace, modeAside, func(tx *Tx) (bool, error) {
+			n, err := s.engine.shrink(tx)
+			pages, more = pages+n, n > 0
+			return more, err
+		})
+		if err != nil {
+			return pages, fmt.Errorf("shrink the file: %w", err)
+		}
+	}
+	if pages == 0 {
+		return 0, nil
+	}
+	if err := s.engine.finishShrink(ctx, s.pauseWriter); err != nil {
+		return pages, fmt.Errorf("shrink the file: %w", err)
+	}
+	return pages, nil
 }

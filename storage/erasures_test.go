@@ -343,3 +343,15 @@ func TestPayloadsAreDeletedInSmallPieces(t *testing.T) {
 		}
 	}
 }
+
+// eraseWhatWasSaid erases a user who has a run of this version, and texts of an older one.
+func (w *world) eraseWhatWasSaid(ws WorkspaceKey) error {
+	ctx, c := context.Background(), Caller{Workspace: ws}
+	run, err := w.StartRun(ctx, c, NewRun{UserID: "maria", Metadata: []byte(`{"agent":"hers"}`)}, allow)
+	w.must(err)
+	_, err = w.CreateStep(ctx, c, run.ID, NewStep{Type: 1, InputData: []byte("{}")}, allow)
+	_, err2 := w.BlockUser(ctx, ws, "maria", nil)
+	w.storeAsOnce(run.ID)
+	e, err3 := w.EraseUser(ctx, ws, "maria", time.Minute)
+	return errors.Join(err, err2, err3, atLeastOne(int(boolInt(e.Done))))
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"database/sql"
+	"errors"
 	"slices"
 	"strconv"
 	"strings"
@@ -318,28 +319,15 @@ type Review struct {
 	RunTitle   string
 	RunSteps   int64 // that the run has taken until now, with the one that waits
 	RunSpend   plans.Money
-}
 
-// RunStartedAt is when the run has begun.
-func (r Review) RunStartedAt() time.Time { return idTime(r.Run) }
-
-// RequestedAt is when the step was asked for.
-func (r Review) RequestedAt() time.Time { return idTime(r.ID) }
-
-// Waits reports whether somebody has shown lately to wait for the review.
-func (r Review) Waits(now time.Time) bool {
-	last := r.RequestedAt()
-	if r.LastPollAt.After(last) {
-		last = r.LastPollAt
-	}
-	return r.Resolution == 0 && now.Before(r.ExpiresAt) && now.Sub(last) <= waiterSilence
+	payload payloadPlace // of InputData
 }
 
 // selectReview reads what scanReview scans. Its joins find rows by their keys, and so cost the same
 // however many runs there are.
 const selectReview = `SELECT v.uuid, r.uuid, v.step_uuid, u.external_id, p.name, v.policy_version, pv.definition, v.resolution,
 		s.type, s.tool_name, m.name, y.input_data, v.action_hash, v.expires_at, coalesce(v.decided_at, 0),
-		coalesce(v.decided_by, ''), v.note, coalesce(v.last_poll_at, 0), g.uuid, coalesce(r.title, ''), r.step_count, r.spend_nanos
+		coalesce(v.decided_by, ''), v.note, coalesce(v.last_poll_at, 0), g.uuid, coalesce(r.title, ''), r.step_count, r.spend_nanos, s.input_payload
 	FROM reviews v JOIN runs r ON r.id = v.run_id JOIN users u ON u.id = r.user_id JOIN policies p ON p.id = v.policy_id
 	LEFT JOIN policy_versions pv ON pv.policy_id = v.policy_id AND pv.version = v.policy_version
 	JOIN steps s ON s.segment = v.segment AND s.run_id = v.run_id AND s.uuid = v.step_uuid
@@ -355,7 +343,7 @@ func scanReview(rows scanner) (v Review, err error) {
 	var hash, grant []byte
 	err = rows.Scan(&v.ID, &v.Run, &v.Step, &v.UserID, &v.PolicyName, &v.PolicyVersion, &definition, &v.Resolution,
 		&v.Type, &v.ToolName, &v.Model, &input, &hash, &expires, &decided,
-		&v.DecidedBy, &v.Note, &polled, &grant, &v.RunTitle, &v.RunSteps, &v.RunSpend)
+		&v.DecidedBy, &v.Note, &polled, &grant, &v.RunTitle, &v.RunSteps, &v.RunSpend, &v.payload)
 	v.InputData = jsonOf(input)
 	copy(v.ActionHash[:], hash)
 	copy(v.Grant[:], grant)
@@ -384,7 +372,10 @@ func (s *Store) Review(ctx context.Context, ws WorkspaceKey, id uuid.UUID) (v Re
 		if err == nil && !found {
 			err = ErrNotFound
 		}
-		return err
+		if err != nil {
+			return err
+		}
+		return v.readInput(tx, ws)
 	})
 	return v, err
 }
@@ -430,7 +421,7 @@ func (s *Store) Reviews(ctx context.Context, ws WorkspaceKey, f ReviewFilter) (l
 	}
 	err = s.read(ctx, func(tx *Tx) error {
 		list, next = nil, ""
-		return tx.each(query+` ORDER BY v.uuid DESC LIMIT $3`, args, func(rows scanner) error {
+		err := tx.each(query+` ORDER BY v.uuid DESC LIMIT $3`, args, func(rows scanner) error {
 			if int64(len(list)) == f.Limit {
 				last := list[len(list)-1].ID
 				next = cursor(listReviews, int64(ws), last[:])
@@ -440,6 +431,10 @@ func (s *Store) Reviews(ctx context.Context, ws WorkspaceKey, f ReviewFilter) (l
 			list = append(list, v)
 			return err
 		})
+		for i := range list {
+			err = errors.Join(err, list[i].readInput(tx, ws))
+		}
+		return err
 	})
 	return list, next, err
 }

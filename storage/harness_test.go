@@ -332,6 +332,7 @@ func sqliteAlone() []string {
 		"TestWhatIsRolledBackIsNeverTold",
 		"TestErasedUserIsGoneFromEverywhereAndFiguresStay",
 		"TestErasureGoesOnAfterARestartAndPastALongRead",
+		"TestAnErasureTakesItsPartOfABlock",
 		"TestOtherWritesGetInBetweenTheErasureOfALargeRun",
 		"TestCallThatWasRolledBackKeepsNoKey",
 		"TestAnEndpointIsToldFromItsVeryFirstMomentToItsLast",

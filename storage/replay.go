@@ -80,7 +80,8 @@ type replayedStep struct {
 	cost, tokens int64
 
 	tool, model, input sql.NullString
-	isLarge            bool // the input is read when the step is told
+	payload            payloadPlace // of the input
+	isLarge            bool         // the input is read when the step is told
 }
 
 // replayedSpan is a segment, and when its first step was asked for. Of segment 0,
@@ -168,15 +169,16 @@ func (r *replaying) loadRuns(tx *Tx, before uuid.UUID) error {
 
 // loadSteps reads the steps of a span, and emits them in the order in which they were asked for.
 func (r *replaying) loadSteps(span replayedSpan) error {
-	input, join := `NULL, 0`, ``
+	input, join := `NULL, 0, NULL`, ``
 	args := []any{span.segment, span.fromRun, span.toRun, r.from, r.to, int64(StepBlocked)}
 	if r.needsInput() {
-		input = `CASE WHEN length(p.input_data) <= $7 THEN p.input_data END, coalesce(length(p.input_data), 0)`
+		input = `CASE WHEN length(p.input_data) <= $7 THEN p.input_data END, coalesce(length(p.input_data), 0), s.input_payload`
 		join = `LEFT JOIN step_payloads p ON p.run_id = s.run_id AND p.step_uuid = s.uuid`
 		args = append(args, int64(largeReplayed))
 	}
 	return r.store.read(r.ctx, func(tx *Tx) error {
-		return tx.each(`SELECT s.run_id, s.uuid, s.created_at, s.type, s.tool_name, m.name,
+		var steps []replayedStep
+		err := tx.each(`SELECT s.run_id, s.uuid, s.created_at, s.type, s.tool_name, m.name,
 				coalesce(s.cost_nanos, 0), coalesce(s.prompt_tokens, 0) + coalesce(s.completion_tokens, 0),
 				CASE WHEN s.booked_day IS NULL THEN 0 ELSE coalesce(s.completed_at, s.created_at) END, `+input+`
 			FROM steps s LEFT JOIN models m ON m.id = s.model_id `+join+`
@@ -186,15 +188,31 @@ func (r *replaying) loadSteps(span replayedSpan) error {
 				var s replayedStep
 				var run, length int64
 				err := rows.Scan(&run, &s.id, &s.at, &s.kind, &s.tool, &s.model, &s.cost, &s.tokens, &s.booked,
-					&s.input, &length)
+					&s.input, &length, &s.payload)
 				if s.run = r.runs[run]; s.run == nil || err != nil {
 					return err // of another workspace
 				}
 				s.isLarge = length > largeReplayed
-				heap.Push(&r.pending, s)
+				steps = append(steps, s)
 				return nil
 			})
+		for _, s := range steps {
+			if s.payload.Valid && err == nil {
+				s.input, err = r.input(tx, s.payload)
+				if s.isLarge = len(s.input.String) > largeReplayed; s.isLarge {
+					s.input = sql.NullString{}
+				}
+			}
+			heap.Push(&r.pending, s)
+		}
+		return err
 	})
+}
+
+// input reads an input from its block.
+func (r *replaying) input(tx *Tx, at payloadPlace) (sql.NullString, error) {
+	texts, err := tx.payload(r.ws, at)
+	return sql.NullString{String: string(texts.Input), Valid: texts.Input != nil}, err
 }
 
 // needsInput reports whether the steps' inputs are needed: for a condition, or to recognize
@@ -252,9 +270,7 @@ func (r *replaying) emitStep(s *replayedStep) error {
 		return err
 	}
 	if s.isLarge {
-		s.input, err = r.payload(`SELECT input_data FROM step_payloads WHERE run_id = $1 AND step_uuid = $2`,
-			s.run.id, s.id[:])
-		if err != nil {
+		if s.input, err = r.largeInput(s); err != nil {
 			return err
 		}
 	}
@@ -274,6 +290,25 @@ func (r *replaying) emitStep(s *replayedStep) error {
 		e.Action = shortHash(actionHash(action))
 	}
 	return r.each(e)
+}
+
+// largeInput reads an input that was too large to be held; nothing when it is gone by now.
+func (r *replaying) largeInput(s *replayedStep) (input sql.NullString, err error) {
+	if !s.payload.Valid {
+		return r.payload(`SELECT input_data FROM step_payloads WHERE run_id = $1 AND step_uuid = $2`, s.run.id, s.id[:])
+	}
+	err = r.store.read(r.ctx, func(tx *Tx) error {
+		var at payloadPlace
+		err := tx.get(`SELECT input_payload FROM run_steps WHERE run_id = $1 AND uuid = $2`, []any{s.run.id, s.id[:]}, &at)
+		if err == nil && at.Valid {
+			input, err = r.input(tx, at)
+		}
+		return ignoreNotFound(err)
+	})
+	if err != nil {
+		return input, fmt.Errorf("replay a payload: %w", err)
+	}
+	return input, nil
 }
 
 // payload reads one that was too large to be held; nothing when it is gone by now.

@@ -465,3 +465,18 @@ func (row *stepRow) reportUnapproved(tx *Tx, ws *cachedWorkspace, r *cachedRun, 
 		ws: ws.key, action: ActionBypassReview, target: row.ID.String(), always: true, after: attributes{"run_id": p.run},
 	})
 }
+
+// RunStartedAt is when the run has begun.
+func (r Review) RunStartedAt() time.Time { return idTime(r.Run) }
+
+// RequestedAt is when the step was asked for.
+func (r Review) RequestedAt() time.Time { return idTime(r.ID) }
+
+// Waits reports whether somebody has shown lately to wait for the review.
+func (r Review) Waits(now time.Time) bool {
+	last := r.RequestedAt()
+	if r.LastPollAt.After(last) {
+		last = r.LastPollAt
+	}
+	return r.Resolution == 0 && now.Before(r.ExpiresAt) && now.Sub(last) <= waiterSilence
+}

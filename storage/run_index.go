@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/google/uuid"
 
@@ -354,12 +355,21 @@ func (s *Store) indexReports(ctx context.Context) error {
 // the name of its model.
 func indexReport(tx *Tx, u unindexedStep) error {
 	var text, model sql.NullString
+	var report payloadPlace
 	err := tx.get(`SELECT substr(p.error, 1, $3),
-			(SELECT m.name FROM run_steps s JOIN models m ON m.id = s.model_id WHERE s.run_id = q.run_id AND s.uuid = q.step_uuid)
+			(SELECT m.name FROM run_steps s JOIN models m ON m.id = s.model_id WHERE s.run_id = q.run_id AND s.uuid = q.step_uuid),
+			(SELECT s.report_payload FROM run_steps s WHERE s.run_id = q.run_id AND s.uuid = q.step_uuid)
 		FROM unindexed_steps q LEFT JOIN step_payloads p ON p.run_id = q.run_id AND p.step_uuid = q.step_uuid
-		WHERE q.run_id = $1 AND q.step_uuid = $2`, []any{u.runID, u.step[:], int64(maxErrorText)}, &text, &model)
+		WHERE q.run_id = $1 AND q.step_uuid = $2`, []any{u.runID, u.step[:], int64(maxErrorText)}, &text, &model, &report)
 	if err != nil {
 		return ignoreNotFound(err)
+	}
+	texts, err := tx.payload(u.ws, report)
+	if err != nil {
+		return err
+	}
+	if texts.Error != nil {
+		text.String = firstCharacters(texts.Error, maxErrorText)
 	}
 	if err := addWords(tx, u.runID, text.String); err != nil {
 		return err
@@ -371,6 +381,17 @@ func indexReport(tx *Tx, u unindexedStep) error {
 	}
 	_, err = tx.exec(`DELETE FROM unindexed_steps WHERE run_id = $1 AND step_uuid = $2`, u.runID, u.step[:])
 	return err
+}
+
+// firstCharacters cuts a text that is longer.
+func firstCharacters(text []byte, most int) string {
+	if n := len(text); n > most*utf8.UTFMax {
+		text = text[:most*utf8.UTFMax]
+	}
+	if all := []rune(string(text)); len(all) > most {
+		return string(all[:most])
+	}
+	return string(text)
 }
 
 // runTerm is a model or a tool of a run.

@@ -318,7 +318,7 @@ func (s *Store) RunWithSteps(ctx context.Context, ws WorkspaceKey, id uuid.UUID,
 				return err
 			}
 		}
-		d.Steps, d.NextSteps, err = readSteps(tx, runID, d.Status, stepsCursor, most)
+		d.Steps, d.NextSteps, err = readSteps(tx, ws, runID, d.Status, stepsCursor, most)
 		return err
 	})
 	return d, err

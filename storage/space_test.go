@@ -2,11 +2,12 @@ package storage
 
 import (
 	"context"
+	"crypto/rand"
 	"database/sql"
+	"encoding/base64"
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -25,7 +26,9 @@ func (w *world) ballast(ws WorkspaceKey, mib int) {
 	for i := range mib {
 		run := w.start(ws, fmt.Sprint("u", i)).ID
 		for range 8 {
-			in := NewStep{Type: 1, Sequence: 1, InputData: []byte(`{"x":"` + strings.Repeat("x", 1<<17) + `"}`)}
+			random := make([]byte, 1<<17) // which does not get smaller
+			_, _ = rand.Read(random)
+			in := NewStep{Type: 1, Sequence: 1, InputData: []byte(`{"x":"` + base64.StdEncoding.EncodeToString(random) + `"}`)}
 			_, err := w.CreateStep(ctx, c, run, in, guard.Decide)
 			w.must(err)
 		}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/pikarc/server/guard"
 	"github.com/pikarc/server/plans"
+	"github.com/pikarc/server/storage/payload"
 )
 
 // NewStep is what an agent says when it asks to take a step.
@@ -26,6 +27,7 @@ type NewStep struct {
 	// What the server changed in the body, for the record.
 	Repairs     Repairs
 	Idempotency Idempotency
+	packed      []byte // InputData, compressed, where it is large
 	// Waits reports whether the client can wait for a review if a policy requires one.
 	Waits bool
 }
@@ -33,6 +35,7 @@ type NewStep struct {
 // CreateStep decides whether a run may take a step, and records it: RUNNING,
 // BLOCKED, or WAITING for a person.
 func (s *Store) CreateStep(ctx context.Context, c Caller, run uuid.UUID, in NewStep, decide Decider) (a Answer, err error) {
+	in.packed = s.packLarge(payload.Texts{Input: in.InputData})
 	err = s.decideWithPolicies(ctx, c, func(tx *Tx, e *policyEvaluation) error {
 		a, err = createStep(tx, c, run, in, decide, e)
 		return err
@@ -61,7 +64,7 @@ func createStep(tx *Tx, c Caller, run uuid.UUID, in NewStep, decide Decider, e *
 			return Answer{}, err
 		}
 	}
-	row, err := insertStep(tx, c.Workspace, r, in, d)
+	row, err := insertStep(tx, ws, r, in, d)
 	if err != nil {
 		return Answer{}, err
 	}
@@ -113,11 +116,12 @@ func recordStepChange(tx *Tx, ws WorkspaceKey, runID int64, id, review uuid.UUID
 	tx.recordChange(c)
 }
 
-// insertStep stores the step's row, and its input apart from it. The input of a user who was erased
+// insertStep stores the step's row, and puts its input into a block. The input of a user who was erased
 // is not stored.
-func insertStep(tx *Tx, ws WorkspaceKey, r *cachedRun, in NewStep, d guard.Decision) (row stepRow, err error) {
+func insertStep(tx *Tx, w *cachedWorkspace, r *cachedRun, in NewStep, d guard.Decision) (row stepRow, err error) {
+	ws := w.key
 	if r.erased {
-		in.InputData = nil
+		in.InputData, in.packed = nil, nil
 	}
 	row.Step = Step{
 		ID: newID(tx.now), Sequence: in.Sequence, Type: in.Type, Model: in.Model, ToolName: in.ToolName, InputData: in.InputData,
@@ -141,18 +145,14 @@ func insertStep(tx *Tx, ws WorkspaceKey, r *cachedRun, in NewStep, d guard.Decis
 	if row.segment, err = r.assignSegment(tx); err != nil {
 		return row, err
 	}
-	err = tx.queue(`INSERT INTO steps (segment, run_id, uuid, sequence, type, status, created_at, model_id, tool_name)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`, row.segment,
-		r.id, row.ID[:], in.Sequence, int64(in.Type), int64(row.status), tx.now.UnixMilli(), row.model, in.ToolName)
+	row.payloads.input = tx.addPayload(w, payload.Texts{Input: in.InputData}, in.packed)
+	err = tx.queue(`INSERT INTO steps (segment, run_id, uuid, sequence, type, status, created_at, model_id, tool_name, input_payload)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`, row.segment, r.id, row.ID[:], in.Sequence, int64(in.Type),
+		int64(row.status), tx.now.UnixMilli(), row.model, in.ToolName, row.payloads.input)
 	if err != nil {
 		return row, err
 	}
-	if err := saveRepairs(tx, r.id, row.ID[:], in.Repairs); err != nil || in.InputData == nil {
-		return row, err
-	}
-	err = tx.queue(`INSERT INTO step_payloads (run_id, step_uuid, input_data) VALUES ($1, $2, $3)`,
-		r.id, row.ID[:], string(in.InputData))
-	return row, err
+	return row, saveRepairs(tx, r.id, row.ID[:], in.Repairs)
 }
 
 // countStep counts a step on its run. A denied step's reason becomes the run's, except that
@@ -303,7 +303,7 @@ type stepKey struct {
 // readSteps lists a page of a run's steps in the callers' order, and the
 // cursor of the next page. It orders the keys alone, and then reads step by
 // step, so that sorting never carries payloads.
-func readSteps(tx *Tx, runID int64, run RunStatus, after string, limit int) (steps []Step, next string, err error) {
+func readSteps(tx *Tx, ws WorkspaceKey, runID int64, run RunStatus, after string, limit int) (steps []Step, next string, err error) {
 	from := stepKey{sequence: math.MinInt64}
 	if after != "" {
 		if from, err = parseStepKey(runID, after); err != nil {
@@ -331,7 +331,7 @@ func readSteps(tx *Tx, runID int64, run RunStatus, after string, limit int) (ste
 			next = stepCursor(runID, last)
 			break
 		}
-		row, err := readStep(tx, p.segment, runID, p.id)
+		row, err := readStepTexts(tx, ws, p.segment, runID, p.id)
 		if err != nil {
 			return nil, "", err
 		}
@@ -406,9 +406,20 @@ type stepProgress struct {
 	bookedDay   sql.NullInt64 // null until usage was reported
 	localDay    sql.NullInt64 // the date then in the workspace's zone, where dates are counted
 	used        usage
+	payloads    payloadsOf
 }
 
-// readStep reads everything about one step. The columns and the destinations of the scan are in the
+// readStepTexts is readStep with the step's texts.
+func readStepTexts(tx *Tx, ws WorkspaceKey, segment, runID int64, id uuid.UUID) (stepRow, error) {
+	row, err := readStep(tx, segment, runID, id)
+	if err == nil {
+		err = row.payloads.read(tx, ws, &row.Step)
+	}
+	return row, err
+}
+
+// readStep reads everything about one step but the texts that are in blocks: those that an
+// older version has stored are read. The columns and the destinations of the scan are in the
 // same order, table by table: steps (s), models (m), step_payloads (p), denials (d), repairs (x),
 // capped_steps (c), price_points (pp) and step_usage (y).
 func readStep(tx *Tx, segment, runID int64, id uuid.UUID) (stepRow, error) {
@@ -425,7 +436,8 @@ func readStep(tx *Tx, segment, runID int64, id uuid.UUID) (stepRow, error) {
 			coalesce(pp.id, 0), coalesce(pp.source, 0), pp.name, pp.version, p.usage_data,
 			coalesce(y.cached_tokens, 0), coalesce(y.cache_write_tokens, 0), coalesce(y.cache_write_1h_tokens, 0),
 			coalesce(y.reasoning_tokens, 0), coalesce(y.service_tier, 0), y.reported_nanos, coalesce(y.cached_picos, 0),
-			coalesce(y.cache_write_picos, 0), coalesce(y.cache_write_1h_picos, 0), coalesce(y.reasoning_picos, 0)
+			coalesce(y.cache_write_picos, 0), coalesce(y.cache_write_1h_picos, 0), coalesce(y.reasoning_picos, 0),
+			s.input_payload, s.report_payload
 		FROM steps s LEFT JOIN models m ON m.id = s.model_id
 		LEFT JOIN capped_steps c ON c.run_id = s.run_id AND c.step_uuid = s.uuid
 		LEFT JOIN step_payloads p ON p.run_id = s.run_id AND p.step_uuid = s.uuid
@@ -440,7 +452,7 @@ func readStep(tx *Tx, segment, runID int64, id uuid.UUID) (stepRow, error) {
 		&created, &s.completedAt, &s.duration, &s.Repairs, &reportedPrompt, &reportedCompletion,
 		&s.used.point, &s.Price.Source, &entry, &version, &reportedUsage,
 		&kinds.cached, &kinds.cacheWrite, &kinds.cacheWrite1h, &kinds.reasoning, &kinds.tier, &kinds.reportedCost,
-		&at.cached, &at.cacheWrite, &at.cacheWrite1h, &at.reasoning)
+		&at.cached, &at.cacheWrite, &at.cacheWrite1h, &at.reasoning, &s.payloads.input, &s.payloads.report)
 	s.Price.Name, s.Price.Version = entry.String, version.String
 	switch {
 	case s.used.inputPrice.Valid && s.used.point == 0 && s.Model != nil:

@@ -26,6 +26,7 @@
 //   - reviews.go: steps that wait for a person
 //   - grants.go: approvals that last, and lists of reviews
 //   - booking.go: a report of what a step used
+//   - payloads.go: what steps carry along, in blocks
 //   - kinds.go: the enumerations that are stored, and kinds of tokens
 //   - prices.go: which price a step gets
 //   - postings.go: the counters that a report moves
@@ -53,9 +54,8 @@
 // Housekeeping:
 //
 //   - upkeep.go: retention, idle runs, expired keys
-//   - erasures.go: erasing a user
-//   - space.go: what the database takes, and the store's own histograms
-//   - values.go: days, ids, cursors, NULL and the errors that callers match
+//   - erasures.go: erasing a user, and giving space back
+//   - values.go: days, ids, cursors, NULL, histograms and the errors that callers match
 package storage
 
 import (
@@ -75,6 +75,7 @@ import (
 	"github.com/pikarc/server/auth"
 	"github.com/pikarc/server/prices"
 	"github.com/pikarc/server/storage/dbfile"
+	"github.com/pikarc/server/storage/payload"
 	"github.com/pikarc/server/storage/postgres"
 	"github.com/pikarc/server/storage/sqlite"
 	"github.com/pikarc/server/storage/verify"
@@ -113,6 +114,7 @@ type Store struct {
 	// When keys were last used, gathered and written once a minute.
 	keyUse keyUse
 
+	payloads       *payload.Codec
 	policySets     *policySets
 	reviewsDecided broadcast
 
@@ -175,6 +177,9 @@ func Open(ctx context.Context, database string, opts Options) (*Store, error) {
 	var err error
 	if s.cachedKeys, err = lru.New[string, Credential](opts.CacheSize); err != nil {
 		return nil, fmt.Errorf("hold %d rows: %w", opts.CacheSize, err)
+	}
+	if s.payloads, err = payload.NewCodec(); err != nil {
+		return nil, err
 	}
 	if err := s.openEngine(ctx, database, opts); err != nil {
 		return nil, err
@@ -245,7 +250,7 @@ func (s *Store) read(ctx context.Context, fn func(*Tx) error) error {
 // readFrom runs fn in a snapshot, once a connection of a pool is free.
 func (s *Store) readFrom(ctx context.Context, pool readPool, fn func(*Tx) error) error {
 	return s.engine.read(ctx, pool, func(c conn) error {
-		return s.engine.classify(fn(&Tx{conn: c, ctx: ctx, now: s.now(), reader: true}))
+		return s.engine.classify(fn(&Tx{conn: c, ctx: ctx, now: s.now(), payloads: s.payloads, reader: true}))
 	})
 }
 
@@ -414,4 +419,65 @@ func writeProbe(tx *Tx) error {
 	_, err := tx.exec(`INSERT INTO probes (id, checked_at) VALUES (1, $1)
 		ON CONFLICT (id) DO UPDATE SET checked_at = excluded.checked_at`, tx.now.UnixMilli())
 	return err
+}
+
+// Stats are the store's figures since it was opened, for metrics.
+type Stats struct {
+	Queued        int          // writes that wait now
+	QueueSize     int          // how many may
+	Refused       uint64       // writes that found the queue full
+	FailedBatches uint64       // transactions that were lost as a whole
+	Batches       Distribution // writes that shared a transaction
+	Transactions  Distribution // nanoseconds from BEGIN to the end
+	Locks         Distribution // nanoseconds from BEGIN until a transaction had its locks
+	Commits       Distribution // nanoseconds of COMMIT alone: mostly the disk
+	Outdated      uint64       // times that another process had written, so that cached rows are read again
+	RoundTrips    uint64       // times that the writer has waited for PostgreSQL
+	Reconnects    uint64       // times that it has connected again
+	FileBytes     int64
+	WALBytes      int64
+	WALBlocked    time.Duration // for how long a reader has kept the WAL from being checkpointed
+}
+
+// stats holds the writer's own counters.
+type stats struct {
+	refused, failed, outdated             atomic.Uint64
+	batches, transactions, locks, commits *histogram
+}
+
+// newStats returns the store's histograms. Durations are in nanoseconds; their buckets are close
+// together around the usual commit of about a millisecond.
+func newStats() *stats {
+	const us, ms = int64(time.Microsecond), int64(time.Millisecond)
+	durations := []int64{
+		100 * us, 250 * us, 500 * us, 1 * ms, 2500 * us, 5 * ms, 10 * ms, 25 * ms, 50 * ms, 100 * ms, 250 * ms, 1000 * ms, 5000 * ms,
+	}
+	return &stats{
+		batches:      newHistogram(1, 2, 4, 8, 16, 32, 64, 128, maxBatch),
+		transactions: newHistogram(durations...),
+		locks:        newHistogram(durations...),
+		commits:      newHistogram(durations...),
+	}
+}
+
+// batch counts a transaction of the writer.
+func (s *stats) batch(jobs int, took time.Duration, err error) {
+	s.batches.observe(int64(jobs))
+	s.transactions.observe(int64(took))
+	if err != nil {
+		s.failed.Add(1)
+	}
+}
+
+// Stats reads the figures. It does not use the database, so it works even if that does not answer.
+func (s *Store) Stats() Stats {
+	size := s.engine.size()
+	return Stats{
+		Queued: len(s.queue), QueueSize: cap(s.queue),
+		Refused: s.stats.refused.Load(), FailedBatches: s.stats.failed.Load(),
+		Batches: s.stats.batches.distribution(), Transactions: s.stats.transactions.distribution(),
+		Locks: s.stats.locks.distribution(), Commits: s.stats.commits.distribution(), Outdated: s.stats.outdated.Load(),
+		RoundTrips: uint64(size.roundTrips), Reconnects: uint64(size.reconnects),
+		FileBytes: size.file, WALBytes: size.log, WALBlocked: size.blocked,
+	}
 }

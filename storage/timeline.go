@@ -31,6 +31,8 @@ type StepOutline struct {
 	Reason                         guard.Reason // of its denial
 	// Input is equal for equal inputs, and "" where none was sent.
 	Input string
+
+	payload payloadPlace // of its input
 }
 
 const (
@@ -64,7 +66,7 @@ func (s *Store) Outline(ctx context.Context, ws WorkspaceKey, run uuid.UUID, aft
 				next, steps = stepCursor(runID, stepKey{last.Sequence, last.ID}), steps[:i]
 				return nil
 			}
-			n, err := steps[i].readInput(tx, runID)
+			n, err := steps[i].readInput(tx, ws, runID)
 			if err != nil {
 				return err
 			}
@@ -78,7 +80,7 @@ func (s *Store) Outline(ctx context.Context, ws WorkspaceKey, run uuid.UUID, aft
 // outlineAfter reads one step more than asked for, which tells whether there are more.
 func outlineAfter(tx *Tx, runID int64, run RunStatus, from stepKey, limit int) (steps []StepOutline, err error) {
 	err = tx.each(`SELECT s.uuid, s.sequence, s.type, s.status, m.name, s.tool_name, s.created_at, s.completed_at, s.duration_ms,
-			s.prompt_tokens, s.completion_tokens, s.cost_nanos, d.reason
+			s.prompt_tokens, s.completion_tokens, s.cost_nanos, d.reason, s.input_payload
 		FROM (SELECT * FROM run_steps WHERE run_id = $1 AND (sequence, uuid) > ($2, $3) ORDER BY sequence, uuid LIMIT $4) s
 		LEFT JOIN models m ON m.id = s.model_id
 		LEFT JOIN denials d ON d.run_id = s.run_id AND d.step_uuid = s.uuid ORDER BY s.sequence, s.uuid`,
@@ -88,7 +90,7 @@ func outlineAfter(tx *Tx, runID int64, run RunStatus, from stepKey, limit int) (
 			var created int64
 			var completed, duration, prompt, completion, cost, reason sql.NullInt64
 			err := rows.Scan(&o.ID, &o.Sequence, &o.Type, &o.Status, &model, &tool, &created, &completed, &duration,
-				&prompt, &completion, &cost, &reason)
+				&prompt, &completion, &cost, &reason, &o.payload)
 			if o.Status == StepRunning && run != RunRunning {
 				o.Status = StepAbandoned
 			}
@@ -114,16 +116,20 @@ func modelShown(kind StepType, model, tool string) string {
 }
 
 // readInput fills in what tells equal inputs, and returns how much was read for it.
-func (o *StepOutline) readInput(tx *Tx, runID int64) (int, error) {
-	var input sql.NullString
-	err := tx.get(`SELECT input_data FROM step_payloads WHERE run_id = $1 AND step_uuid = $2`, []any{runID, o.ID[:]}, &input)
-	if err != nil || !input.Valid {
+func (o *StepOutline) readInput(tx *Tx, ws WorkspaceKey, runID int64) (int, error) {
+	var old sql.NullString
+	texts, err := tx.payload(ws, o.payload)
+	if err == nil && !o.payload.Valid {
+		err = tx.get(`SELECT input_data FROM step_payloads WHERE run_id = $1 AND step_uuid = $2`, []any{runID, o.ID[:]}, &old)
+		texts.Input = jsonOf(old)
+	}
+	if err != nil || texts.Input == nil {
 		return 0, ignoreNotFound(err)
 	}
 	const enough = 8
-	sum := sha256.Sum256([]byte(input.String))
+	sum := sha256.Sum256(texts.Input)
 	o.Input = base64.RawURLEncoding.EncodeToString(sum[:enough])
-	return len(input.String), nil
+	return len(texts.Input), nil
 }
 
 // findRun returns a run's internal id and status: ErrNotFound if it belongs to another workspace.
@@ -148,22 +154,43 @@ func (s *Store) StepTexts(ctx context.Context, ws WorkspaceKey, run uuid.UUID, i
 			return err
 		}
 		for _, id := range ids {
-			t := StepTexts{ID: id}
-			var input, output, trouble sql.NullString
-			err := tx.get(`SELECT input_data, output_data, error FROM step_payloads WHERE run_id = $1 AND step_uuid = $2`,
-				[]any{runID, id[:]}, &input, &output, &trouble)
+			t, err := stepTexts(tx, ws, runID, id)
 			if errors.Is(err, ErrNotFound) {
 				continue
 			}
 			if err != nil {
 				return err
 			}
-			t.Input, t.Output, t.Error = jsonOf(input), jsonOf(output), trouble.String
 			texts = append(texts, t)
 		}
 		return nil
 	})
 	return texts, err
+}
+
+// stepTexts returns ErrNotFound for a step that has none.
+func stepTexts(tx *Tx, ws WorkspaceKey, runID int64, id uuid.UUID) (t StepTexts, err error) {
+	var places payloadsOf
+	var s Step
+	var input, output sql.NullString
+	err = tx.get(`SELECT s.input_payload, s.report_payload, p.input_data, p.output_data, p.error FROM run_steps s
+		LEFT JOIN step_payloads p ON p.run_id = s.run_id AND p.step_uuid = s.uuid WHERE s.run_id = $1 AND s.uuid = $2`,
+		[]any{runID, id[:]}, &places.input, &places.report, &input, &output, &s.Error)
+	if err != nil {
+		return t, err
+	}
+	s.InputData, s.OutputData = jsonOf(input), jsonOf(output)
+	if err := places.read(tx, ws, &s); err != nil {
+		return t, err
+	}
+	t = StepTexts{ID: id, Input: s.InputData, Output: s.OutputData}
+	if s.Error != nil {
+		t.Error = *s.Error
+	}
+	if t.Input == nil && t.Output == nil && s.Error == nil && !places.report.Valid {
+		return t, ErrNotFound
+	}
+	return t, nil
 }
 
 // Step reads one step of a run.
@@ -177,7 +204,7 @@ func (s *Store) Step(ctx context.Context, ws WorkspaceKey, run, id uuid.UUID) (s
 		if err := tx.get(`SELECT segment FROM run_steps WHERE run_id = $1 AND uuid = $2`, []any{runID, id[:]}, &segment); err != nil {
 			return err
 		}
-		row, err := readStep(tx, segment, runID, id)
+		row, err := readStepTexts(tx, ws, segment, runID, id)
 		if err != nil {
 			return err
 		}

@@ -110,8 +110,11 @@ func expireChunk(tx *Tx, r retention) (deleted int, left bool, err error) {
 	}
 	tx.cache.runs.remove(key) // which knows segments that may be gone in a moment
 	latest := startedAt
+	steps := func(tx *Tx, runID, chunk int64) (n, latest int64, err error) {
+		return expireSteps(tx, r.ws, runID, chunk)
+	}
 	for _, expire := range []func(tx *Tx, runID, chunk int64) (n, latest int64, err error){
-		expirePayloads, expireTerms, expireRepairs, expireDenials, expireSteps,
+		expirePayloads, expireTerms, expireRepairs, expireDenials, steps,
 	} {
 		n, counted, err := expire(tx, runID, chunk)
 		latest = max(latest, counted)
@@ -144,7 +147,8 @@ func expireChunk(tx *Tx, r retention) (deleted int, left bool, err error) {
 // The expire functions delete some rows of a run. They answer how many went
 // (as many as asked for, when there may be more), and the latest instant at which one of them counts in the books.
 
-// expirePayloads goes by bytes too: a large payload is many pages to overwrite.
+// expirePayloads deletes texts that an older version has stored. It goes by bytes
+// too: a large payload is many pages to overwrite.
 func expirePayloads(tx *Tx, runID, limit int64) (n, latest int64, err error) {
 	var last []byte
 	var total int64
@@ -204,26 +208,31 @@ func expireDenials(tx *Tx, runID, limit int64) (n, latest int64, err error) {
 	return n, latest, err
 }
 
-// expireSteps deletes segment by segment, each from the run's list when it is done.
-func expireSteps(tx *Tx, runID, limit int64) (n, latest int64, err error) {
+// expireSteps deletes segment by segment, with their payloads, each from the run's list when it is done.
+func expireSteps(tx *Tx, ws WorkspaceKey, runID, limit int64) (n, latest int64, err error) {
 	for n < limit {
 		var segment int64
 		err := tx.get(`SELECT segment FROM run_segments WHERE run_id = $1 ORDER BY segment LIMIT 1`, []any{runID}, &segment)
 		if err != nil {
 			return n, latest, ignoreNotFound(err)
 		}
+		some, err := dropOldestPayloads(tx, ws, segment, runID, limit-n)
+		if err != nil {
+			return n, latest, err
+		}
+		enough := some < limit-n
 		const oldest = `(SELECT uuid FROM steps WHERE segment = $1 AND run_id = $2 ORDER BY uuid LIMIT $3)`
 		for _, of := range []string{
 			`capped_steps WHERE`, `step_usage WHERE segment = $1 AND`, `step_policies WHERE segment = $1 AND`, `step_grants WHERE`,
 		} {
-			_, err = tx.exec(`DELETE FROM `+of+` run_id = $2 AND step_uuid IN `+oldest, segment, runID, limit-n)
+			_, err = tx.exec(`DELETE FROM `+of+` run_id = $2 AND step_uuid IN `+oldest, segment, runID, some)
 			if err != nil {
 				return n, latest, err
 			}
 		}
 		err = tx.each(`DELETE FROM steps WHERE segment = $1 AND run_id = $2 AND uuid IN `+oldest+`
 			RETURNING created_at, coalesce(booked_day, 0), coalesce(completed_at, 0)`,
-			[]any{segment, runID, limit - n}, func(rows scanner) error {
+			[]any{segment, runID, some}, func(rows scanner) error {
 				var created, booked, completed int64
 				err := rows.Scan(&created, &booked, &completed)
 				n, latest = n+1, max(latest, created, booked*millisPerDay, completed)
@@ -236,6 +245,9 @@ func expireSteps(tx *Tx, runID, limit int64) (n, latest int64, err error) {
 			AND NOT EXISTS (SELECT 1 FROM steps WHERE segment = $2 AND run_id = $1)`, runID, segment)
 		if err != nil {
 			return n, latest, err
+		}
+		if enough {
+			return limit, latest, nil
 		}
 	}
 	return n, latest, nil

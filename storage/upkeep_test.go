@@ -200,12 +200,17 @@ func (w *world) history(ws WorkspaceKey, at time.Time, ended bool) (id uuid.UUID
 // rowsOf counts a run's rows by table; the run itself comes first.
 func (w *world) rowsOf(runID int64) (counts []int64) {
 	w.t.Helper()
-	for _, table := range []string{"runs", "steps", "step_payloads", "denials", "run_metadata", "idempotency_keys"} {
+	for _, table := range []string{
+		"runs", "steps", "run_steps WHERE input_payload IS NOT NULL AND", "denials", "run_metadata", "idempotency_keys",
+	} {
 		key := "run_id"
 		if table == "runs" {
 			key = "id"
 		}
-		counts = append(counts, w.number(fmt.Sprintf(`SELECT count(*) FROM %s WHERE %s = $1`, table, key), runID))
+		if !strings.HasSuffix(table, "AND") {
+			table += " WHERE"
+		}
+		counts = append(counts, w.number(fmt.Sprintf(`SELECT count(*) FROM %s %s = $1`, table, key), runID))
 	}
 	return counts
 }

@@ -8,8 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -411,4 +413,40 @@ func dateOfDay(day int64) int64 {
 		return day - localDays
 	}
 	return day
+}
+
+// Distribution counts observations by size. Counts has one more element than
+// Bounds, for what is above all of them.
+type Distribution struct {
+	Bounds []int64
+	Counts []uint64
+	Sum    int64
+}
+
+// histogram makes a Distribution. Observing costs two atomic additions.
+type histogram struct {
+	bounds []int64
+	counts []atomic.Uint64
+	sum    atomic.Int64
+}
+
+// newHistogram returns a histogram with these upper bounds, and a last bucket for everything above.
+func newHistogram(bounds ...int64) *histogram {
+	return &histogram{bounds: bounds, counts: make([]atomic.Uint64, len(bounds)+1)}
+}
+
+// observe counts one value. It takes no lock; a scrape may see the count before the sum.
+func (h *histogram) observe(n int64) {
+	i, _ := slices.BinarySearch(h.bounds, n)
+	h.counts[i].Add(1)
+	h.sum.Add(n)
+}
+
+// distribution returns a copy for the metrics.
+func (h *histogram) distribution() Distribution {
+	d := Distribution{Bounds: h.bounds, Counts: make([]uint64, len(h.counts)), Sum: h.sum.Load()}
+	for i := range h.counts {
+		d.Counts[i] = h.counts[i].Load()
+	}
+	return d
 }

@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/google/uuid"
 
+	"github.com/pikarc/server/storage/payload"
 	"github.com/pikarc/server/storage/sqlite"
 )
 
@@ -240,7 +242,10 @@ func (s *Store) runJobs(batch []*job, results []error) error {
 // transaction returns a Tx on the writer's connection. Its context never ends: a job that has begun
 // is finished, see write.
 func (s *Store) transaction() *Tx {
-	return &Tx{conn: s.engine.conn(), pipeline: s.engine.pipeline(), ctx: context.Background(), now: s.now().UTC(), cache: s.cache, publisher: &s.publisher}
+	return &Tx{
+		conn: s.engine.conn(), pipeline: s.engine.pipeline(), ctx: context.Background(), now: s.now().UTC(),
+		cache: s.cache, publisher: &s.publisher, payloads: s.payloads,
+	}
 }
 
 // runJob runs one job inside a savepoint. Its own error goes to result; the
@@ -272,7 +277,7 @@ func (s *Store) runJob(j *job, result *error) error {
 		if err := s.engine.rollbackTo(); err != nil {
 			return errors.Join(*result, err)
 		}
-		for _, undo := range tx.undo {
+		for _, undo := range slices.Backward(tx.undo) {
 			undo()
 		}
 		if j.mode < modeCached && len(s.cache.dirty) > 0 {
@@ -408,7 +413,9 @@ type Tx struct {
 	cache     *cache     // the writer's; nil on a reader, or one of its own
 	publisher *publisher // the writer's; nil on a reader
 	undo      []func()   // drops from the cache what a failed job has put there
-	reader    bool       // it can write nothing
+	payloads  *payload.Codec
+	blocks    map[blockKey]*payload.Block // that a reader has read
+	reader    bool                        // it can write nothing
 	scope     WorkspaceKey
 }
 

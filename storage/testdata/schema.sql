@@ -232,6 +232,16 @@ CREATE TABLE models (
 
 CREATE UNIQUE INDEX models_name ON models (workspace_id, name);
 
+CREATE TABLE payload_blocks (
+  -- What went in and came out of steps: the texts of a commit, packed together. A
+  -- table with a rowid, so that a block is appended, and not put into an index's pages.
+  workspace_id INTEGER NOT NULL,
+  number       INTEGER NOT NULL, -- counts per workspace
+  payloads     INTEGER NOT NULL, -- places that steps have in it
+  data         BLOB    NOT NULL, -- as package payload packs it
+  PRIMARY KEY (workspace_id, number)
+) STRICT;
+
 CREATE TABLE plan_changes (
   -- Every change of a workspace's plan, beginning with the plan that it was made with.
   id                        INTEGER PRIMARY KEY,
@@ -379,7 +389,7 @@ CREATE VIEW run_steps AS
   -- Steps as they are found by their run.
   SELECT l.run_id, l.segment, s.uuid, s.sequence, s.type, s.status, s.created_at, s.model_id, s.tool_name,
     s.completed_at, s.duration_ms, s.booked_day, s.prompt_tokens, s.completion_tokens,
-    s.input_picos, s.output_picos, s.cost_nanos, s.price_id, s.local_day
+    s.input_picos, s.output_picos, s.cost_nanos, s.price_id, s.local_day, s.input_payload, s.report_payload
   FROM run_segments l JOIN steps s ON s.segment = l.segment AND s.run_id = l.run_id;
 
 CREATE TABLE run_tags (
@@ -547,7 +557,7 @@ CREATE TABLE steps (
   completion_tokens INTEGER,
   input_picos       INTEGER,          -- the prices used; null when the model had none
   output_picos      INTEGER,
-  cost_nanos        INTEGER, price_id INTEGER, local_day INTEGER,
+  cost_nanos        INTEGER, price_id INTEGER, local_day INTEGER, input_payload INTEGER, report_payload INTEGER,
   PRIMARY KEY (segment, run_id, uuid)
 ) STRICT, WITHOUT ROWID;
 

@@ -506,10 +506,10 @@ func TestATextWithANULIsNotCopied(t *testing.T) {
 	w := newWorld(t)
 	db, err := sqlite.OpenExisting(w.file)
 	w.must(err)
-	w.exec(db, `UPDATE step_payloads SET error = 'o' || char(0) || 'dd' WHERE step_uuid = (SELECT max(step_uuid) FROM step_payloads)`)
+	w.exec(db, `UPDATE runs SET title = 'o' || char(0) || 'dd' WHERE id = (SELECT max(id) FROM runs)`)
 	w.must(db.Close())
 	_, err = transfer.Copy(t.Context(), w.file, w.url, w.opts)
-	if err == nil || !strings.Contains(err.Error(), "step_payloads") || !strings.Contains(err.Error(), "NUL") {
+	if err == nil || !strings.Contains(err.Error(), "runs") || !strings.Contains(err.Error(), "NUL") {
 		t.Error(err)
 	}
 	w.must(mustBeNothing(w.url))

@@ -27,6 +27,7 @@ func invariants() []invariant {
 	all = append(all, planInvariants()...)
 	all = append(all, outboxInvariants()...)
 	all = append(all, reviewInvariants()...)
+	all = append(all, payloadInvariants()...)
 	return append(all, orphanInvariants()...)
 }
 
@@ -471,6 +472,8 @@ func orphanInvariants() []invariant {
 				WHERE u.erased_at IS NOT NULL AND NOT EXISTS (SELECT 1 FROM erasures e WHERE e.user_id = u.id)
 				AND (r.title IS NOT NULL OR EXISTS (SELECT 1 FROM run_metadata m WHERE m.run_id = r.id)
 					OR EXISTS (SELECT 1 FROM run_tags t WHERE t.run_id = r.id)
+					OR EXISTS (SELECT 1 FROM run_steps s WHERE s.run_id = r.id
+						AND (s.input_payload IS NOT NULL OR s.report_payload IS NOT NULL))
 					OR EXISTS (SELECT 1 FROM step_payloads p WHERE p.run_id = r.id))`,
 		},
 		{

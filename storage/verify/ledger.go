@@ -48,6 +48,7 @@ func ledgerByDay() (create, fill []string) {
 			spend BIGINT, prompt BIGINT, completion BIGINT, allowed BIGINT, blocked BIGINT)`,
 		`CREATE TEMP TABLE ledger_minutes (workspace_id BIGINT, minute BIGINT, spend BIGINT)`,
 		`CREATE TEMP TABLE ledger_denials (workspace_id BIGINT, day BIGINT, reason BIGINT, n BIGINT)`,
+		`CREATE TEMP TABLE ledger_payloads (workspace_id BIGINT, number BIGINT, n BIGINT)`,
 	}
 	fill = []string{
 		`INSERT INTO ledger_starts
@@ -77,6 +78,8 @@ func ledgerByDay() (create, fill []string) {
 		FROM run_steps s JOIN runs r ON r.id = s.run_id
 		WHERE s.run_id > $1 AND s.run_id <= $2 AND ` + silentCall + `
 		GROUP BY r.workspace_id, day, s.model_id`,
+		`INSERT INTO ledger_payloads
+		SELECT workspace_id, number, count(*) FROM (` + payloadPlaces + `) p GROUP BY workspace_id, number`,
 		// A start is denied on the day of the run's start, a step on that of its creation;
 		// a denial without its step proves no day.
 		`INSERT INTO ledger_denials

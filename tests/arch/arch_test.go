@@ -90,10 +90,14 @@ func rooms() map[string]room {
 			never:   []string{"database/sql", "log", "os"},
 		},
 		"storage": {
-			uses: []string{"storage/sqlite", "storage/postgres", "storage/dbfile", "storage/verify", "auth", "guard", "plans",
+			uses: []string{"storage/sqlite", "storage/postgres", "storage/dbfile", "storage/payload", "storage/verify", "auth", "guard", "plans",
 				"policies", "prices"},
 			modules: []string{"github.com/google/uuid", "github.com/hashicorp/golang-lru/v2"},
 			never:   []string{"net/http"},
+		},
+		"storage/payload": { // it alone compresses
+			modules: []string{"github.com/klauspost/compress"},
+			never:   []string{"database/sql", "net/http", "log", "os"},
 		},
 		"storage/postgres": { // it alone knows PostgreSQL's library
 			modules: []string{"github.com/jackc/pgx/v5", "github.com/pressly/goose/v3"},
