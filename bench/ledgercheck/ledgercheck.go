@@ -115,7 +115,7 @@ func queries(script string) (list []string) {
 	return list
 }
 
-// differences returns an error for each row of a query, at maxDifferences five.
+// differences returns an error for each row of a query, at most five.
 func differences(ctx context.Context, db *sql.DB, query string) (diffs []error, err error) {
 	const maxDifferences = 5
 	rows, err := db.QueryContext(ctx, query)
