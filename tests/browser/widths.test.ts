@@ -71,6 +71,12 @@ function flaws(): string[] {
     }
     if (row.getBoundingClientRect().height > 240) found.push(`${name(row)} fills ${Math.round(row.getBoundingClientRect().height)} px`)
   }
+  // Of a rule each part has a column that it fits: a figure is not broken by its digits, nor a sentence by its letters.
+  for (const cell of document.querySelectorAll('main .rule-line > :not(.number)')) {
+    const text = (cell as HTMLElement).innerText?.trim() ?? ''
+    const { width } = cell.getBoundingClientRect()
+    if (width > 0 && text && width < (text.length > 12 ? 40 : 24)) found.push(`${name(cell)} has ${Math.round(width)} px`)
+  }
   // Every time says its zone, in its words or, for ages, in its title. Examples of code have their own.
   for (const time of document.querySelectorAll('main time')) {
     if (!/UTC/.test(time.textContent + (time.getAttribute('title') ?? ''))) found.push(`${name(time)} has no zone`)
