@@ -27,7 +27,7 @@ func printGrowth(sizes []int64, samples []growth) error {
 		t.Add(cells...)
 	}
 	row("hot decisions /s", func(g growth) float64 { return g.PerSecond })
-	row("  against the smallest file", against(sizes[0], samples))
+	row("  against the smallest file", ratioToSmallest(sizes[0], samples))
 	row("  p50 ms", func(g growth) float64 { return g.P50 })
 	row("  p99 ms", func(g growth) float64 { return g.P99 })
 	row("  p99.9 ms", func(g growth) float64 { return g.P999 })
@@ -49,8 +49,8 @@ func ofSize(samples []growth, steps int64) []growth {
 	return slices.DeleteFunc(slices.Clone(samples), func(g growth) bool { return g.Steps != steps })
 }
 
-// against divides by what the smallest file did in the same round.
-func against(smallest int64, samples []growth) func(growth) float64 {
+// ratioToSmallest divides the decisions per second by what the smallest file did in the same round.
+func ratioToSmallest(smallest int64, samples []growth) func(growth) float64 {
 	return func(g growth) float64 {
 		for _, other := range samples {
 			if other.Round == g.Round && other.Steps == smallest {
@@ -83,7 +83,7 @@ func growthGoals(sizes []int64, samples []growth, e *expired) []report.Goal {
 	at := " at " + report.Number(float64(largest)) + " steps"
 	return []report.Goal{
 		{Name: "hot decisions" + at, Unit: " ×smallest",
-			Value: report.Median(mine, against(sizes[0], samples)), Goal: 0.97, Floor: 0.9,
+			Value: report.Median(mine, ratioToSmallest(sizes[0], samples)), Goal: 0.97, Floor: 0.9,
 			Higher: true},
 		{Name: "p99 of the slowest call" + at, Unit: " ms",
 			Value: slowest(func(g growth, name string) timing { return g.Alone[name] }), Goal: 20,

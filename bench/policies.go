@@ -90,7 +90,7 @@ func runPolicies(ctx context.Context, w *workDir, o options) error {
 	if err := t.Write(os.Stdout); err != nil {
 		return err
 	}
-	return f.figures(ctx)
+	return f.printSingleMeasurements(ctx)
 }
 
 // withPolicies measures decisions in a workspace with the contender's policies.
@@ -119,8 +119,8 @@ func (f *suite) withPolicies(ctx context.Context, c policyContender) (s sample, 
 	return s, errors.Join(err, p.Stop(), f.verifyCounters(ctx, dir))
 }
 
-// figures prints what is measured once.
-func (f *suite) figures(ctx context.Context) error {
+// printSingleMeasurements prints what is measured once, not in rounds.
+func (f *suite) printSingleMeasurements(ctx context.Context) error {
 	t := report.Table{Columns: []string{"", "measured", "goal"}}
 	for _, one := range []struct {
 		title, goal string
@@ -245,13 +245,13 @@ func ask(ctx context.Context, key agent.Server, run string, sequence int, into a
 	return call(ctx, key, "POST", "/v1/runs/"+run+"/steps", body, into)
 }
 
-// inParallel does n things, so many at a time.
-func inParallel(at, n int, do func(i int) error) error {
+// inParallel calls do n times, from so many workers at once. A worker stops at its first error.
+func inParallel(workers, n int, do func(i int) error) error {
 	var group sync.WaitGroup
-	errs := make([]error, at)
-	for worker := range at {
+	errs := make([]error, workers)
+	for worker := range workers {
 		group.Go(func() {
-			for i := worker; i < n && errs[worker] == nil; i += at {
+			for i := worker; i < n && errs[worker] == nil; i += workers {
 				errs[worker] = do(i)
 			}
 		})

@@ -64,7 +64,7 @@ func (a *agent) run(ctx context.Context, s script) error {
 		return err
 	}
 	status := s.status
-	for n, step := range s.acts {
+	for n, step := range s.steps {
 		allowed, err := a.step(ctx, run.ID, n, step)
 		if err != nil {
 			return err
@@ -81,7 +81,7 @@ func (a *agent) run(ctx context.Context, s script) error {
 }
 
 // step asks, takes its time, and reports.
-func (a *agent) step(ctx context.Context, run string, n int, s act) (allowed bool, err error) {
+func (a *agent) step(ctx context.Context, run string, n int, s scriptStep) (allowed bool, err error) {
 	in := map[string]any{"type": s.kind, "sequence": n + 1, "input_data": s.input}
 	if s.model != "" {
 		in["model"] = s.model

@@ -6,11 +6,11 @@ type trade struct {
 	weight   int
 	tasks    []string // with %s for a subject
 	subjects []string
-	acts     []move // in this order; the last model call answers
+	moves    []move // in this order; the last model call answers
 	answers  []string
 }
 
-// move is an act that a trade consists of.
+// move is a call that a kind of agent makes: to a tool or to a model.
 type move struct {
 	tool  string // or
 	model string
@@ -27,7 +27,7 @@ func trades() []trade {
 			agent: "support-triage", weight: 9,
 			tasks:    []string{"Answer ticket %s: charged twice in November", "Answer ticket %s: cannot sign in after the update", "Answer ticket %s: wants to change the delivery address", "Answer ticket %s: export stops at 10,000 rows"},
 			subjects: []string{"#48210", "#48233", "#48291", "#48310", "#48377", "#48402", "#48419", "#48466"},
-			acts: []move{
+			moves: []move{
 				{model: "gpt-4o-mini", asks: "Which team should answer this ticket?", size: 600},
 				{tool: "search_knowledge_base", asks: "billing, duplicate charge", says: "3 articles found", times: 2},
 				{tool: "get_customer", asks: "customer of the ticket", says: "plan: team, since: 2024-03-11, open invoices: 1"},
@@ -40,7 +40,7 @@ func trades() []trade {
 			agent: "research", weight: 4,
 			tasks:    []string{"Compare the three largest suppliers of %s", "What changed in the rules for %s this year?", "Find prices of %s in Germany and Poland"},
 			subjects: []string{"solid-state batteries", "heat pumps", "industrial 3D printers", "recycled aluminium", "grid storage"},
-			acts: []move{
+			moves: []move{
 				{model: "claude-sonnet-4", asks: "Plan the research.", size: 900},
 				{tool: "web_search", asks: "suppliers, market share, 2026", says: "10 results", times: 4},
 				{tool: "fetch_page", asks: "https://example.com/report", says: "12,400 characters", times: 3},
@@ -53,7 +53,7 @@ func trades() []trade {
 			agent: "code-review", weight: 5,
 			tasks:    []string{"Review pull request %s: retry on 503", "Review pull request %s: move the job queue to PostgreSQL", "Review pull request %s: new date picker"},
 			subjects: []string{"#312", "#318", "#325", "#331", "#340", "#352"},
-			acts: []move{
+			moves: []move{
 				{tool: "read_diff", asks: "changed files", says: "14 files, +412 −97"},
 				{model: "claude-sonnet-4", asks: "Find bugs in this change.", times: 2, size: 5200},
 				{tool: "run_tests", asks: "go test ./...", says: "ok, 318 tests in 21 s"},
@@ -66,7 +66,7 @@ func trades() []trade {
 			agent: "invoice-extraction", weight: 7,
 			tasks:    []string{"Extract the line items of invoice %s", "Match invoice %s with its purchase order"},
 			subjects: []string{"INV-20931", "INV-20944", "INV-20958", "INV-20977", "INV-21002", "INV-21013"},
-			acts: []move{
+			moves: []move{
 				{tool: "ocr", asks: "page 1 of 2", says: "318 words", times: 2},
 				{model: "gemini-2.5-flash", asks: "Return the line items as JSON.", times: 2, size: 3100},
 				{tool: "check_totals", asks: "sum of the lines against the total", says: "equal"},
@@ -77,7 +77,7 @@ func trades() []trade {
 			agent: "data-analyst", weight: 3,
 			tasks:    []string{"Why did sign-ups fall in %s?", "Which customers are likely to leave in %s?", "Forecast support load for %s"},
 			subjects: []string{"week 44", "week 45", "week 46", "October", "the last quarter"},
-			acts: []move{
+			moves: []move{
 				{model: "gpt-4o", asks: "Write the SQL.", times: 2, size: 1900},
 				{tool: "run_sql", asks: "SELECT week, count(*) FROM signups GROUP BY week", says: "26 rows", times: 3},
 				{model: "gpt-4o", asks: "Explain the figures to a manager.", size: 3300},
@@ -88,7 +88,7 @@ func trades() []trade {
 			agent: "meeting-notes", weight: 4,
 			tasks:    []string{"Summarise the call with %s", "List what we promised %s"},
 			subjects: []string{"Northwind", "Contoso", "Fabrikam", "Tailspin Toys", "Wide World Importers"},
-			acts: []move{
+			moves: []move{
 				{tool: "transcribe", asks: "recording, 42 min", says: "6,210 words"},
 				{model: "text-embedding-3-small", asks: "index the transcript", size: 6900},
 				{model: "meta-llama/llama-3.3-70b-instruct", asks: "Who promised what, until when?", times: 2, size: 5600},

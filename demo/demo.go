@@ -30,9 +30,9 @@ const (
 // Plan is the plan that the demo's workspace has: one with every feature.
 const Plan = plans.Scale
 
-// Fill gives a fresh workspace its limits and two weeks of history up to now.
-// What it costs is for the store's catalogue to say: all of its models are there
-// but one, which the dashboard should ask a price for. The same seed and the same now make the same history.
+// Fill gives a fresh workspace its limits and two weeks of history up to now. What it costs is for
+// the store's catalogue to say: all of its models are there but one, which the dashboard should ask
+// a price for. The same seed and the same now make the same history.
 func Fill(ctx context.Context, store *storage.Store, ws storage.WorkspaceKey, seed uint64, now time.Time) error {
 	most := int64(concurrentRuns)
 	_, err := store.UpdateWorkspace(ctx, ws, storage.WorkspaceChange{

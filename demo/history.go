@@ -175,13 +175,13 @@ func (h *history) start(p storage.Backfill, at time.Time, s script) error {
 	if err != nil || !a.Decision.Allowed() {
 		return err
 	}
-	h.plan(at.Add(s.acts[0].pause), func(p storage.Backfill, at time.Time) error { return h.ask(p, at, s, a.ID, 0) })
+	h.plan(at.Add(s.steps[0].pause), func(p storage.Backfill, at time.Time) error { return h.ask(p, at, s, a.ID, 0) })
 	return nil
 }
 
 // ask asks for a step, and plans what follows from the answer.
 func (h *history) ask(p storage.Backfill, at time.Time, s script, run uuid.UUID, n int) error {
-	step := s.acts[n]
+	step := s.steps[n]
 	input, err := json.Marshal(step.input)
 	if err != nil {
 		return err
@@ -197,7 +197,7 @@ func (h *history) ask(p storage.Backfill, at time.Time, s script, run uuid.UUID,
 	case a.Decision.Allowed():
 		h.plan(at.Add(step.took), func(p storage.Backfill, at time.Time) error { return h.report(p, at, s, run, a.ID, n) })
 	// Some agents go on after a denial, so that denials come in rows, as they do in life.
-	case s.stubborn && n+1 < len(s.acts) && a.Decision.Reason != guard.RunAlreadyEnded:
+	case s.stubborn && n+1 < len(s.steps) && a.Decision.Reason != guard.RunAlreadyEnded:
 		h.plan(at.Add(step.pause), func(p storage.Backfill, at time.Time) error { return h.ask(p, at, s, run, n+1) })
 	case a.Decision.Reason != guard.RunAlreadyEnded:
 		h.plan(at.Add(step.pause), func(p storage.Backfill, at time.Time) error {
@@ -209,7 +209,7 @@ func (h *history) ask(p storage.Backfill, at time.Time, s script, run uuid.UUID,
 
 // report reports how a step ended and what it used.
 func (h *history) report(p storage.Backfill, at time.Time, s script, run, step uuid.UUID, n int) error {
-	done := s.acts[n]
+	done := s.steps[n]
 	took := done.took.Milliseconds()
 	in := storage.StepUpdate{Status: storage.StepCompleted, DurationMillis: &took}
 	if done.failure != "" {
@@ -229,7 +229,7 @@ func (h *history) report(p storage.Backfill, at time.Time, s script, run, step u
 		return err
 	}
 	switch next := n + 1; {
-	case next < len(s.acts):
+	case next < len(s.steps):
 		h.plan(at.Add(done.pause), func(p storage.Backfill, at time.Time) error { return h.ask(p, at, s, run, next) })
 	case s.status == "":
 		h.plan(at.Add(storage.DefaultRunIdleTimeout), func(p storage.Backfill, at time.Time) error {
@@ -244,7 +244,7 @@ func (h *history) report(p storage.Backfill, at time.Time, s script, run, step u
 // end ends a run.
 func (h *history) end(p storage.Backfill, at time.Time, s script, run uuid.UUID) error {
 	if s.stubborn { // and has not noticed that it is over
-		h.plan(at.Add(time.Second), func(p storage.Backfill, at time.Time) error { return h.ask(p, at, s, run, len(s.acts)-1) })
+		h.plan(at.Add(time.Second), func(p storage.Backfill, at time.Time) error { return h.ask(p, at, s, run, len(s.steps)-1) })
 	}
 	return p.EndRun(at, h.ws, run, storage.ParseRunStatus(s.status), storage.EndedByClient)
 }

@@ -7,17 +7,17 @@ import (
 	"time"
 )
 
-// script is a run as its agent means to do it.
+// script is one run, as its agent plans it.
 type script struct {
 	user     string
 	metadata map[string]any
-	acts     []act
+	steps    []scriptStep
 	status   string // COMPLETED or FAILED; "" when the agent crashes and never ends it
 	stubborn bool   // asks again after a denial, and after its own end
 }
 
-// act is one step of a script.
-type act struct {
+// scriptStep is one step of a script.
+type scriptStep struct {
 	kind, model, tool  string // of the API
 	input, output      any
 	prompt, completion int64
@@ -32,24 +32,24 @@ func draw(rng *rand.Rand) script {
 	task := fmt.Sprintf(t.tasks[rng.IntN(len(t.tasks))], t.subjects[rng.IntN(len(t.subjects))])
 	s := script{user: drawUser(rng), status: "COMPLETED", stubborn: rng.IntN(60) == 0}
 	s.metadata = map[string]any{"agent": t.agent, "task": task, "version": fmt.Sprintf("1.%d.%d", rng.IntN(4), rng.IntN(9))}
-	s.acts = append(s.acts, act{kind: "INPUT", input: map[string]any{"task": task}, took: 5 * time.Millisecond, pause: between(rng, 20, 90)})
-	for _, m := range t.acts {
+	s.steps = append(s.steps, scriptStep{kind: "INPUT", input: map[string]any{"task": task}, took: 5 * time.Millisecond, pause: between(rng, 20, 90)})
+	for _, m := range t.moves {
 		for n := range 1 + rng.IntN(max(1, m.times)) {
-			s.acts = append(s.acts, perform(rng, m, t, task, n))
+			s.steps = append(s.steps, perform(rng, m, t, task, n))
 		}
 	}
 	if rng.IntN(3) == 0 {
-		s.acts = append(s.acts, act{kind: "OUTPUT", input: map[string]any{"format": "text"}, took: 3 * time.Millisecond})
+		s.steps = append(s.steps, scriptStep{kind: "OUTPUT", input: map[string]any{"format": "text"}, took: 3 * time.Millisecond})
 	}
 	switch n := rng.IntN(100); {
 	case n < 5: // something breaks, and the run with it
-		s.acts = s.acts[:1+rng.IntN(len(s.acts))]
-		last := &s.acts[len(s.acts)-1]
+		s.steps = s.steps[:1+rng.IntN(len(s.steps))]
+		last := &s.steps[len(s.steps)-1]
 		last.output, last.completion = nil, 0
 		last.failure = []string{"upstream timed out after 30 s", "429 from the model's provider", "tool returned no JSON: unexpected end of input"}[rng.IntN(3)]
 		s.status = "FAILED"
 	case n < 7:
-		s.acts, s.status = s.acts[:1+rng.IntN(len(s.acts))], ""
+		s.steps, s.status = s.steps[:1+rng.IntN(len(s.steps))], ""
 	}
 	return s
 }
@@ -76,14 +76,14 @@ func drawUser(rng *rand.Rand) string {
 }
 
 // perform turns a move into a step with times, texts and usage.
-func perform(rng *rand.Rand, m move, t trade, task string, n int) act {
+func perform(rng *rand.Rand, m move, t trade, task string, n int) scriptStep {
 	if m.tool != "" {
-		return act{
+		return scriptStep{
 			kind: "TOOL_CALL", tool: m.tool, took: between(rng, 90, 1400), pause: between(rng, 30, 400),
 			input: map[string]any{"query": m.asks, "page": n + 1}, output: map[string]any{"result": m.says},
 		}
 	}
-	a := act{
+	a := scriptStep{
 		kind: "MODEL_CALL", model: m.model, pause: between(rng, 30, 300),
 		prompt: m.size/2 + rng.Int64N(m.size), completion: 60 + rng.Int64N(m.size/5+40),
 		input: map[string]any{"messages": []map[string]string{

@@ -21,7 +21,8 @@ const USD Money = 1_000_000_000
 const (
 	// MaxMoney bounds what a caller may enter: a billion dollars.
 	MaxMoney = 1_000_000_000 * USD
-	// MaxPrice bounds a price a token: a million dollars, as far as int64 pico-USD reach in round figures.
+	// MaxPrice bounds a price a token: a million dollars, as far as int64 pico-USD reach in round
+	// figures.
 	MaxPrice Price = 1_000_000 * 1_000_000_000_000
 	// MaxTokens bounds each token count of one step.
 	MaxTokens = 1_000_000_000_000

@@ -18,7 +18,8 @@ type Change struct {
 	Doubt         string // why a person should look at it; empty where nothing is suspicious
 }
 
-// most is how many times its price a model may cost from one catalogue to the next before it is doubted.
+// most is how many times its price a model may cost from one catalogue to the next before it is
+// doubted.
 const most = 3
 
 // LikelyPerToken is what no model's token costs, and many a million of them do: $0.01.

@@ -192,7 +192,8 @@ func culpritOf(b storage.Burn) *culpritJSON {
 	return nil
 }
 
-// maxHours is how much can be told by the hour: three days, with an hour that a zone's clocks go back.
+// maxHours is how much can be told by the hour: three days, with an hour that a zone's clocks go
+// back.
 const maxHours = 73 * time.Hour
 
 // hourSpendJSON is what was spent in an hour.

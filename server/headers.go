@@ -22,7 +22,7 @@ func (s *Server) secureHeaders(c *call) {
 	}
 }
 
-// pageHeaders are those of the dashboard's pages and files besides: a page may
+// pageHeaders sets the headers that pages and files of the dashboard have in addition: a page may
 // load and call this server alone.
 func pageHeaders(h http.Header) {
 	h.Set("Content-Security-Policy",

@@ -131,7 +131,7 @@ func (s *Server) readRunTotals(c *call) error {
 const (
 	maxExports    = 2
 	exportTimeout = 10 * time.Minute
-	exportPiece   = 32 << 10 // bytes between two looks at whether somebody reads
+	exportChunk   = 32 << 10 // bytes between two looks at whether somebody reads
 )
 
 // exports are those under way.
@@ -213,7 +213,7 @@ func (s *Server) exportRuns(c *call) error {
 	h["Content-Type"] = to.contentType
 	h.Set("Content-Disposition", fmt.Sprintf(`attachment; filename="pikarc-runs-%s.%s"`,
 		s.Now().UTC().Format(time.DateOnly), format))
-	out := &pieces{c: c, conn: http.NewResponseController(c.w)}
+	out := &chunkWriter{c: c, conn: http.NewResponseController(c.w)}
 	if c.r.Method == http.MethodHead {
 		return out.flush()
 	}
@@ -236,30 +236,30 @@ func (s *Server) exportRuns(c *call) error {
 	return err
 }
 
-// pieces collects what is written and sends it in pieces, each of which must be
+// chunkWriter collects what is written and sends it in chunks, each of which must be
 // taken in the time that an answer may take.
-type pieces struct {
+type chunkWriter struct {
 	c    *call
 	conn *http.ResponseController
 	b    []byte
 }
 
 // Write gathers rows, so that an export is not sent row by row.
-func (p *pieces) Write(b []byte) (int, error) {
+func (p *chunkWriter) Write(b []byte) (int, error) {
 	p.b = append(p.b, b...)
-	if len(p.b) < exportPiece {
+	if len(p.b) < exportChunk {
 		return len(b), nil
 	}
 	return len(b), p.flush()
 }
 
-// pieceTimeout is how long a reader may take for a piece.
-const pieceTimeout = 30 * time.Second
+// chunkTimeout is how long a reader may take for a chunk.
+const chunkTimeout = 30 * time.Second
 
-// flush sends what was gathered. Each piece has a deadline of its own: an export may take as long
+// flush sends what was gathered. Each chunk has a deadline of its own: an export may take as long
 // as it makes progress.
-func (p *pieces) flush() error {
-	err := p.conn.SetWriteDeadline(time.Now().Add(pieceTimeout))
+func (p *chunkWriter) flush() error {
+	err := p.conn.SetWriteDeadline(time.Now().Add(chunkTimeout))
 	if err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return err
 	}

@@ -433,7 +433,8 @@ func (tx *Tx) notifyLimit(ws *cachedWorkspace, p *policies.Policy, k limitKey, r
 	})
 }
 
-// limitUser is the internal id of the user that a limit counts for; 0 where it counts by something else.
+// limitUser is the internal id of the user that a limit counts for; 0 where it counts by something
+// else.
 func limitUser(l *policies.Limit, scope string) int64 {
 	if l.Per != "user" || l.Window == policies.WindowRun {
 		return 0

@@ -152,8 +152,8 @@ func (p *postings) addMinute(tx *Tx, ws WorkspaceKey, minute, spend int64) error
 	return err
 }
 
-// addToQuarter adds to the sum of a quarter of an hour whose minutes are no longer kept. A correction
-// may make it smaller.
+// addToQuarter adds to the sum of a quarter of an hour whose minutes are no longer kept. A
+// correction may make it smaller.
 func addToQuarter(tx *Tx, ws WorkspaceKey, quarter, spend int64) error {
 	return tx.execOne(`INSERT INTO spend_quarter_hours (workspace_id, quarter, spend_nanos) VALUES ($1, $2, $3)
 		ON CONFLICT (workspace_id, quarter) DO UPDATE SET spend_nanos = spend_quarter_hours.spend_nanos + excluded.spend_nanos`,

@@ -229,8 +229,8 @@ type limitPosting struct {
 	n       int64
 }
 
-// limitPostingsSince returns the postings that turn the step's usage from was into now in the counters of
-// its limits. Rolling counters are not cached and change at once, by SQL.
+// limitPostingsSince returns the postings that turn the step's usage from was into now in the
+// counters of its limits. Rolling counters are not cached and change at once, by SQL.
 func (row *stepRow) limitPostingsSince(tx *Tx, ws *cachedWorkspace, runID int64, was, now usage) (posts limitPostings, err error) {
 	spend, used := now.cost.Int64-was.cost.Int64, now.tokens()-was.tokens()
 	if ws.policiesVersion == 0 || spend == 0 && used == 0 {
@@ -249,8 +249,8 @@ func (row *stepRow) limitPostingsSince(tx *Tx, ws *cachedWorkspace, runID int64,
 	return posts, nil
 }
 
-// callPostings returns postings of n calls for the limits that count the step's call: -1 gives the call
-// back when a review refuses the step, 1 takes it again when the agent executed it anyway.
+// callPostings returns postings of n calls for the limits that count the step's call: -1 gives the
+// call back when a review refuses the step, 1 takes it again when the agent executed it anyway.
 func callPostings(tx *Tx, ws *cachedWorkspace, segment, runID int64, step uuid.UUID, n int64) (posts limitPostings, err error) {
 	limits, err := stepLimits(tx, ws.key, segment, runID, step)
 	for _, l := range limits {
@@ -462,7 +462,8 @@ func (s *Store) expireLimits(ctx context.Context) error {
 	return err
 }
 
-// countingPolicy returns the policy that a counter is of: nil where it is off or gone, or counts anew.
+// countingPolicy returns the policy that a counter is of: nil where it is off or gone, or counts
+// anew.
 func (w *cachedWorkspace) countingPolicy(tx *Tx, k limitKey) (*policies.Policy, error) {
 	set, err := w.policies(tx)
 	var needed *policyEvaluation

@@ -241,8 +241,8 @@ func (u *usage) counts() prices.Tokens {
 	}
 }
 
-// applyCounts applies an update's counts. A total below the sum of its parts is raised to that sum, so
-// that all usage is charged; raised names such totals.
+// applyCounts applies an update's counts. A total below the sum of its parts is raised to that sum,
+// so that all usage is charged; raised names such totals.
 func (u *usage) applyCounts(in StepUpdate) (raised Repairs) {
 	set := func(to *int64, n *int64) {
 		if n != nil {

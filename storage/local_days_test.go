@@ -238,7 +238,7 @@ func TestErasureTakesTagsFromLocalDays(t *testing.T) {
 	}
 }
 
-// Hours are told by the quarters that they are made of, also where a zone's hours begin within those of UTC.
+// An hour is the sum of its quarters, also where the hours of a zone begin within those of UTC.
 func TestSpendByHourOfAnyZone(t *testing.T) {
 	w := newVerifiedWorld(t)
 	ws := w.burning()

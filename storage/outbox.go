@@ -73,8 +73,8 @@ func (n notification) encode() (string, error) {
 	return string(text), err
 }
 
-// auditNotification returns the event for a change of the configuration. ok is false for most changes,
-// of which endpoints are not notified.
+// auditNotification returns the event for a change of the configuration. ok is false for most
+// changes, of which endpoints are not notified.
 func auditNotification(actor Actor, e auditEvent) (n notification, ok bool) {
 	n.data = attributes{"by": attributes{"kind": actor.Kind, "name": nullString(actor.Name).String}}
 	switch was, is := e.before["kill_switch"], e.after["kill_switch"]; {
@@ -360,8 +360,9 @@ type limitAlert struct {
 	resetsAt time.Time
 }
 
-// checkLimits tells of limits that were lowered below what is used of them, and of those that an endpoint
-// is new to, for the values of their scope with the most usage; and once of the end of what was told.
+// checkLimits tells of limits that were lowered below what is used of them, and of those that an
+// endpoint is new to, for the values of their scope with the most usage; and once of the end of
+// what was told.
 func (s *Store) checkLimits(ctx context.Context, ws WorkspaceKey) error {
 	var found []limitAlert
 	err := s.read(ctx, func(tx *Tx) (err error) {
@@ -425,7 +426,8 @@ func (a *limitAlert) parse(subject string) error {
 	return err
 }
 
-// read reads what is used of the limit in the window that is now. Of a run that has ended nothing is.
+// read reads what is used of the limit in the window that is now. Of a run that has ended nothing
+// is.
 func (a *limitAlert) read(tx *Tx, c calendar) (err error) {
 	f := policies.Facts{Now: tx.now}
 	if a.policy.Limit.Window == policies.WindowRun {

@@ -439,8 +439,8 @@ func readPolicy(tx *Tx, runID int64, step []byte, d *guard.Decision) error {
 	return nil
 }
 
-// notifyUsed is notifyLimit for what a step uses of a limit that counts it, if its window is the one
-// that is now.
+// notifyUsed is notifyLimit for what a step uses of a limit that counts it, if its window is the
+// one that is now.
 func (tx *Tx) notifyUsed(ws *cachedWorkspace, l stepLimit, n int64) error {
 	if n <= 0 || tx.reader || !ws.subscribesTo(BudgetThreshold) {
 		return nil
@@ -472,7 +472,8 @@ func (tx *Tx) notifyUsed(ws *cachedWorkspace, l stepLimit, n int64) error {
 	return tx.notifyLimit(ws, p, k, next, used, used+n)
 }
 
-// count has the limit of a policy count the call itself, where it counts calls. A cached counter moves in book.
+// count has the limit of a policy count the call itself, where it counts calls. A cached counter
+// moves in book.
 func (p *policyCall) count(tx *Tx, asked *askedPolicy, state *guard.Policy) error {
 	if state.Counts == 0 {
 		return nil

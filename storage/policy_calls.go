@@ -18,9 +18,9 @@ import (
 // This file evaluates a workspace's policies for a start or a step, inside the transaction that
 // decides, and records what counts towards their limits.
 //
-// Conditions (CEL) may take milliseconds, so they are evaluated outside the writer. A job that needs
-// them fails with a *policyEvaluation. decideWithPolicies evaluates it and runs the job again, which
-// checks that the results still apply.
+// Conditions (CEL) may take milliseconds, so they are evaluated outside the writer. A job that
+// needs them fails with a *policyEvaluation. decideWithPolicies evaluates it and runs the job
+// again, which checks that the results still apply.
 
 // policyEvaluation is what a decision needs from outside of the writer: compiled
 // policies, or whether the conditions of some hold.
@@ -385,8 +385,8 @@ func (p *policyCall) recordStep(tx *Tx, r *cachedRun, row stepRow) (review uuid.
 	}
 }
 
-// notifyLoops notifies the workspace's endpoints that the run repeats itself: once when the limit is
-// reached, not again for each further repeat.
+// notifyLoops notifies the workspace's endpoints that the run repeats itself: once when the limit
+// is reached, not again for each further repeat.
 func (p *policyCall) notifyLoops(tx *Tx, r *cachedRun, row stepRow) error {
 	for i := range p.states {
 		l := p.asked[i].rule.Limit

@@ -80,9 +80,9 @@ func (f amounts) minus(g amounts) amounts {
 	}
 }
 
-// contribution is a step's contribution to the counters. A model call that is COMPLETED without tokens
-// or cost counts on the day it completed, since it has no booking day. Reporting its usage later
-// takes that back.
+// contribution is a step's contribution to the counters. A model call that is COMPLETED without
+// tokens or cost counts on the day it completed, since it has no booking day. Reporting its usage
+// later takes that back.
 type contribution struct {
 	model        sql.NullInt64
 	bookedDay    int64
@@ -212,7 +212,8 @@ func (p *postings) firstUnpriced() bool {
 	return false
 }
 
-// firstCapped reports whether neither the day nor the run was full before: this update is the first cut.
+// firstCapped reports whether neither the day nor the run was full before: this update is the first
+// cut.
 func (p *postings) firstCapped() bool {
 	return p.n > 0 && !isFull(p.list[0].day.spend, p.list[0].day.prompt, p.list[0].day.completion) &&
 		!isFull(p.list[0].run.spend, p.list[0].run.promptTokens, p.list[0].run.completionTokens)

@@ -270,7 +270,8 @@ type cachedModel struct {
 	price  pricePoint // where priced
 	// published is the catalogue's entry, where the price is the catalogue's.
 	published *prices.Model
-	// The price is that of the moments from one to before the other; zero where there is no such bound.
+	// The price is that of the moments from one to before the other; zero where there is no such
+	// bound.
 	from, until time.Time
 }
 
@@ -395,8 +396,8 @@ func (c *cache) price(tx *Tx, model idKey) (*pricePoint, error) {
 	return &found.price, nil
 }
 
-// chargedRates returns the prices that the step was charged. It is nil if the step has no price, or only
-// the input and output prices that its own row stores.
+// chargedRates returns the prices that the step was charged. It is nil if the step has no price, or
+// only the input and output prices that its own row stores.
 func (row *stepRow) chargedRates(tx *Tx, ws WorkspaceKey) (*prices.Rates, error) {
 	if row.used.point == 0 {
 		return nil, nil

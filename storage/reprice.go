@@ -29,7 +29,8 @@ type Repricing struct {
 	From, To     time.Time // UTC midnights between which their usage is booked; zero for no bound
 	OnlyUnpriced bool      // leave those that have a price
 	DryRun       bool      // change nothing, and say what would change
-	// Wait is about how long a call takes before it returns with a cursor; 0 for as long as it needs.
+	// Wait is about how long a call takes before it returns with a cursor; 0 for as long as it
+	// needs.
 	Wait   time.Duration
 	Cursor string // of the call before; "" at the beginning
 }

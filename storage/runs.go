@@ -225,7 +225,8 @@ func (r *cachedRun) setStatus(tx *Tx, status RunStatus, by EndedBy) {
 	tx.cache.markDirty(r)
 }
 
-// finishRun takes a run out of RUNNING: its slot is free again, and its open steps are abandoned by that.
+// finishRun takes a run out of RUNNING: its slot is free again, and its open steps are abandoned by
+// that.
 func finishRun(tx *Tx, ws *cachedWorkspace, r *cachedRun, status RunStatus, by EndedBy) {
 	r.openSteps = nil // few are reported on any more
 	r.setStatus(tx, status, by)

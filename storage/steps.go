@@ -116,8 +116,8 @@ func recordStepChange(tx *Tx, ws WorkspaceKey, runID int64, id, review uuid.UUID
 	tx.recordChange(c)
 }
 
-// insertStep stores the step's row, and puts its input into a block. The input of a user who was erased
-// is not stored.
+// insertStep stores the step's row, and puts its input into a block. The input of a user who was
+// erased is not stored.
 func insertStep(tx *Tx, w *cachedWorkspace, r *cachedRun, in NewStep, d guard.Decision) (row stepRow, err error) {
 	ws := w.key
 	if r.erased {
@@ -289,8 +289,8 @@ type StepGrant struct {
 const (
 	// MaxSteps is how many steps come with a run at most.
 	MaxSteps = 500
-	// stepsPageBytes ends a page before the step that would carry it beyond, so that large inputs and
-	// outputs do not add up in memory. A step that is larger by itself is a page of its own.
+	// stepsPageBytes ends a page before the step that would carry it beyond, so that large inputs
+	// and outputs do not add up in memory. A step that is larger by itself is a page of its own.
 	stepsPageBytes = 4 << 20
 )
 

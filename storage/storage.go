@@ -92,9 +92,11 @@ type Options struct {
 	QueueSize  int               // writes that may wait; 4096 when 0
 	CacheSize  int               // rows of each kind; DefaultCacheSize when 0, at least MinCacheSize
 	Catalogue  *prices.Catalogue // of published prices, for workspaces that use it; nil for none
-	// OpenStepTimeout is how long a run with an open step may make no call; DefaultOpenStepTimeout when 0.
+	// OpenStepTimeout is how long a run with an open step may make no call; DefaultOpenStepTimeout
+	// when 0.
 	OpenStepTimeout time.Duration
-	// AnswerTimeout is how long PostgreSQL may take for a statement; postgres.DefaultTimeout when 0.
+	// AnswerTimeout is how long PostgreSQL may take for a statement; postgres.DefaultTimeout when
+	// 0.
 	AnswerTimeout time.Duration
 
 	machine func() time.Time // this machine's clock, of which PostgreSQL's is so far ahead; time.Now when nil
@@ -284,9 +286,9 @@ type probe struct {
 	fill byte  // of what it writes: SQLite does not write what has not changed
 }
 
-// Ready proves that the schema is the one this binary knows, that the writer
-// commits, and that the disk has room for what a run's start writes; it asks at most once a second, and repeats the answer in
-// between. ErrSchemaOld, ErrSchemaNewer, ErrBusy or ErrUnavailable otherwise.
+// Ready proves that the schema is the one this binary knows, that the writer commits, and that the
+// disk has room for what a run's start writes; it asks at most once a second, and repeats the
+// answer in between. ErrSchemaOld, ErrSchemaNewer, ErrBusy or ErrUnavailable otherwise.
 func (s *Store) Ready(ctx context.Context) error {
 	s.probe.Lock()
 	defer s.probe.Unlock()

@@ -42,8 +42,8 @@ const (
 	outlinePageBytes = 64 << 20
 )
 
-// Outline lists so many of a run's steps in the callers' order, MaxOutline at
-// most, and the cursor of the next page. Inputs are read one by one, so that sorting never carries them.
+// Outline lists so many of a run's steps in the callers' order, MaxOutline at most, and the cursor
+// of the next page. Inputs are read one by one, so that sorting never carries them.
 func (s *Store) Outline(ctx context.Context, ws WorkspaceKey, run uuid.UUID, after string, limit int) (steps []StepOutline, next string, err error) {
 	err = s.read(ctx, func(tx *Tx) error {
 		runID, status, err := findRun(tx, ws, run)

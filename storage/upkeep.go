@@ -144,8 +144,8 @@ func expireChunk(tx *Tx, r retention) (deleted int, left bool, err error) {
 	return 1, true, errors.Join(tx.execOne(`DELETE FROM runs WHERE id = $1`, runID), limitIndexPosition(tx))
 }
 
-// The expire functions delete some rows of a run. They answer how many went
-// (as many as asked for, when there may be more), and the latest instant at which one of them counts in the books.
+// The expire functions delete some rows of a run. They answer how many went (as many as asked for,
+// when there may be more), and the latest instant at which one of them counts in the books.
 
 // expirePayloads deletes texts that an older version has stored. It goes by bytes
 // too: a large payload is many pages to overwrite.
@@ -208,7 +208,8 @@ func expireDenials(tx *Tx, runID, limit int64) (n, latest int64, err error) {
 	return n, latest, err
 }
 
-// expireSteps deletes segment by segment, with their payloads, each from the run's list when it is done.
+// expireSteps deletes segment by segment, with their payloads, each from the run's list when it is
+// done.
 func expireSteps(tx *Tx, ws WorkspaceKey, runID, limit int64) (n, latest int64, err error) {
 	for n < limit {
 		var segment int64

@@ -374,8 +374,9 @@ func (b *Burn) nearestUser(tx *Tx, w Workspace) error {
 		[]any{w.key, dayOf(tx.now), int64(u.Spend)}, &u.UserID)
 }
 
-// SpendByHour reads what was spent in each hour of a period that begins with one, as far back as that is kept;
-// nil for a period of before. Calls that were reported on a later day than they were made are in no hour.
+// SpendByHour reads what was spent in each hour of a period that begins with one, as far back as
+// that is kept; nil for a period of before. Calls that were reported on a later day than they were
+// made are in no hour.
 func (s *Store) SpendByHour(ctx context.Context, ws WorkspaceKey, from, to time.Time) (hours []plans.Money, err error) {
 	err = s.read(ctx, func(tx *Tx) error {
 		var kept int64

@@ -396,7 +396,8 @@ func (u *usageBy) ranges(from, to int64) (of []dayRange) {
 	return of
 }
 
-// inRanges selects the rows of a rollup that are of one of some ranges, whose parameters it appends.
+// inRanges selects the rows of a rollup that are of one of some ranges, whose parameters it
+// appends.
 func inRanges(table string, of []dayRange, args *[]any) string {
 	parts := make([]string, len(of))
 	for i, r := range of {

@@ -182,7 +182,8 @@ func (p *Process) CPU() (time.Duration, error) {
 	return fields.sum(userTicks, systemTicks)
 }
 
-// FamilyCPU returns the processor time of the process and its children, also of those that have ended.
+// FamilyCPU returns the processor time of the process and its children, also of those that have
+// ended.
 func (p *Process) FamilyCPU() (all time.Duration, err error) {
 	parent, err := stat(p.cmd.Process.Pid)
 	if err != nil {

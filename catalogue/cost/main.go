@@ -1,11 +1,11 @@
 // Command cost answers, a line each, what the calls on its standard input cost by
 // the catalogue, so that others' arithmetic can be compared with ours:
 //
-//	{"model":"openai/gpt-4o","at":"2026-11-01T00:00:00Z","tier":"batch","prompt":500,"completion":100}
-//	{"entry":"openai/gpt-4o","cost":"0.001125"}
+//	{"model":"openai/gpt-4o","at":"2026-11-01T00:00:00Z","prompt":500,"completion":100}
+//	{"entry":"openai/gpt-4o","cost":"0.00225"}
 //
-// The other counts are cached, write, write1h and reasoning. A model without an
-// entry is answered with {}.
+// A call may name its service tier ("tier":"batch"). The other counts are cached, write, write1h
+// and reasoning. A model without an entry is answered with {}.
 package main
 
 import (

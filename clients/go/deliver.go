@@ -29,7 +29,8 @@ func (c *Client) deliver(ctx context.Context, look bool) (count int) {
 	return count
 }
 
-// deliverOne delivers one report. Requests are repeated with their first keys: what has reached the server is no double.
+// deliverOne delivers one report. Requests are repeated with their first keys: what has reached the
+// server is no double.
 func (c *Client) deliverOne(ctx context.Context, e entry) error {
 	if e.Kind == "request" {
 		return c.do(ctx, call{method: e.Method, path: e.Path, body: e.Body}, nil)

@@ -124,7 +124,8 @@ func (e *BlockedError) Explain() string {
 	return text
 }
 
-// ForModel is a sentence for a model that asked for the call, so that it does not try again at once.
+// ForModel is a sentence for a model that asked for the call, so that it does not try again at
+// once.
 func (e *BlockedError) ForModel() string {
 	return "This call was not executed: it is not allowed. " + e.Explain() + " Do not repeat it; go on without it or stop."
 }

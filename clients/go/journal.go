@@ -34,7 +34,7 @@ const (
 	// maxJournal bounds all files of the journal together, in bytes. A full journal takes no more
 	// reports.
 	maxJournal   = 64 << 20
-	scanInterval = 30 * time.Second // between looks for what other processes have left
+	scanInterval = 30 * time.Second // between scans for what other processes have left
 )
 
 // journal keeps undelivered reports in files. Whoever writes or delivers a file locks it, so the
@@ -43,18 +43,18 @@ const (
 // files in a format of their own.
 type journal struct {
 	dir, owner string
-	most       int64 // bytes of all its files
+	maxBytes   int64 // of all its files together
 	now        func() time.Time
 
-	mu     sync.Mutex
-	path   string    // the file this process writes to; "" for a new one
-	left   bool      // whether it has kept something that is not delivered
-	looked time.Time // when the directory was last looked at
+	mu       sync.Mutex
+	path     string    // the file this process writes to; "" for a new one
+	pending  bool      // whether it has kept something that is not delivered
+	lastScan time.Time // when the directory was last looked at
 }
 
 // newJournal returns a journal in dir, whose files carry the name of the owner.
 func newJournal(dir, owner string) *journal {
-	return &journal{dir: dir, owner: owner, most: maxJournal, now: time.Now}
+	return &journal{dir: dir, owner: owner, maxBytes: maxJournal, now: time.Now}
 }
 
 // append keeps reports, and reports whether it could. Reports that are lost are logged; nothing
@@ -66,7 +66,7 @@ func (j *journal) append(entries ...entry) bool {
 		slog.Error("pikarc: reports could be neither delivered nor kept: they are lost", "count", len(entries), "err", err)
 		return false
 	}
-	j.left = true
+	j.pending = true
 	return true
 }
 
@@ -89,8 +89,8 @@ func (j *journal) write(entries []entry) (err error) {
 	if err != nil {
 		return err
 	}
-	if j.size()+int64(len(lines)) > j.most {
-		return fmt.Errorf("the journal in %s is full (%d bytes)", j.dir, j.most)
+	if j.size()+int64(len(lines)) > j.maxBytes {
+		return fmt.Errorf("the journal in %s is full (%d bytes)", j.dir, j.maxBytes)
 	}
 	if _, err := f.Write(lines); err != nil { // half a line would spoil the next one too
 		return errors.Join(err, f.Truncate(info.Size()))
@@ -106,13 +106,13 @@ func (j *journal) open() (*os.File, error) {
 	}
 	for {
 		if j.path == "" {
-			j.path = filepath.Join(j.dir, strings.ToLower(newKey()[:16])+j.ending())
+			j.path = filepath.Join(j.dir, strings.ToLower(newKey()[:16])+j.suffix())
 		}
 		f, err := os.OpenFile(j.path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
 		if err != nil {
 			return nil, err
 		}
-		if lock(f) && isAt(f, j.path) {
+		if lock(f) && isSameFile(f, j.path) {
 			return f, nil
 		}
 		f.Close()
@@ -120,8 +120,8 @@ func (j *journal) open() (*os.File, error) {
 	}
 }
 
-// isAt reports whether an open file is still the one at this path.
-func isAt(f *os.File, name string) bool {
+// isSameFile reports whether an open file is still the one at this path.
+func isSameFile(f *os.File, name string) bool {
 	open, err := f.Stat()
 	if err != nil {
 		return false
@@ -134,11 +134,11 @@ func isAt(f *os.File, name string) bool {
 func (j *journal) maybePending() bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if j.left {
+	if j.pending {
 		return true
 	}
-	if now := j.now(); j.looked.IsZero() || now.Sub(j.looked) >= scanInterval {
-		j.looked = now
+	if now := j.now(); j.lastScan.IsZero() || now.Sub(j.lastScan) >= scanInterval {
+		j.lastScan = now
 		return j.size() > 0
 	}
 	return false
@@ -147,7 +147,7 @@ func (j *journal) maybePending() bool {
 // drain passes the kept reports to deliver, a file at a time. deliver returns those to keep.
 func (j *journal) drain(deliver func([]entry) []entry) {
 	j.mu.Lock()
-	j.left = false
+	j.pending = false
 	j.mu.Unlock()
 	for _, path := range j.files() {
 		if !j.drainFile(path, deliver) {
@@ -164,7 +164,7 @@ func (j *journal) drainFile(path string, deliver func([]entry) []entry) bool {
 		return true
 	}
 	defer f.Close()
-	if !lock(f) || !isAt(f, path) {
+	if !lock(f) || !isSameFile(f, path) {
 		return true
 	}
 	kept := deliver(read(f))
@@ -188,13 +188,13 @@ func (j *journal) length() (n int) {
 }
 
 // suffix ends the names of this client's own files.
-func (j *journal) ending() string { return "-" + j.owner + ".go.jsonl" }
+func (j *journal) suffix() string { return "-" + j.owner + ".go.jsonl" }
 
 // files lists the owner's files, those of other processes too.
 func (j *journal) files() (paths []string) {
 	entries, _ := os.ReadDir(j.dir) // there may be none yet
 	for _, entry := range entries {
-		if strings.HasSuffix(entry.Name(), j.ending()) {
+		if strings.HasSuffix(entry.Name(), j.suffix()) {
 			paths = append(paths, filepath.Join(j.dir, entry.Name()))
 		}
 	}

@@ -141,9 +141,9 @@ func TestALineThatACrashHasCutShortCostsNoOther(t *testing.T) {
 
 func TestAJournalIsBounded(t *testing.T) {
 	j := newJournal(t.TempDir(), "o")
-	j.most = 1000
+	j.maxBytes = 1000
 	other := newJournal(j.dir, j.owner) // of another process
-	other.most = j.most
+	other.maxBytes = j.maxBytes
 	large := entry{Kind: "request", Body: json.RawMessage(`"` + strings.Repeat("x", 500) + `"`)}
 	if !j.append(large) || j.append(large) || other.append(large) || j.length() != 1 {
 		t.Errorf("%d reports are kept", j.length())

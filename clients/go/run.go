@@ -255,7 +255,8 @@ func (r *Run) end(ctx context.Context, status string) {
 	r.send(ctx, "POST", "/v1/runs/"+r.id+"/end", endRunRequest{Status: status})
 }
 
-// named begins a report: it names the run by its id, or by the request that starts it, which is sent again.
+// named begins a report: it names the run by its id, or by the request that starts it, which is
+// sent again.
 func (r *Run) named(kind string) entry {
 	e := entry{Kind: kind, RunID: r.id, At: time.Now()}
 	if r.id == "" {

@@ -109,7 +109,8 @@ func (m *meter) report(r *updateStepRequest, whole bool) {
 	}
 }
 
-// find returns the usage object of an answer, whose members Go's libraries may have named their own way.
+// find returns the usage object of an answer, whose members Go's libraries may have named their own
+// way.
 func find(answer map[string]any, depth int) map[string]any {
 	if depth > 2 || answer == nil {
 		return nil

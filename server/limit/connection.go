@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// Connection is an open one, and what stopping and making room must know of it.
+// Connection is an open connection, with what closing the idle ones and making room must know.
 type Connection struct {
 	net.Conn
 	network netip.Prefix // not valid when it counts for none
@@ -82,14 +82,14 @@ func (p *Connection) CountLength() { p.lengths++ }
 // HidesLength reports whether more such headers came in than requests showed.
 func (p *Connection) HidesLength() bool { return p.names.n.Load() > p.lengths }
 
-// cutPatience is how long a client who keeps a stop waiting may make no progress.
-const cutPatience = 250 * time.Millisecond
+// stallTimeout is how long a client who keeps a stop waiting may make no progress.
+const stallTimeout = 250 * time.Millisecond
 
 // CloseIdle closes, until the context ends, connections that keep a server from
 // stopping and do nothing: those that have sent no request, those whose body does not
 // come and whose caller nobody knows, and those that do not read their answer.
 func (c *Connections) CloseIdle(ctx context.Context) {
-	look := time.NewTicker(cutPatience)
+	look := time.NewTicker(stallTimeout)
 	defer look.Stop()
 	written := make(map[*Connection]uint64)
 	for {

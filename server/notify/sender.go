@@ -44,9 +44,11 @@ const (
 	maxAnswer = 2 << 10
 	// maxSent is how much is kept of what was sent.
 	maxSent = 16 << 10
-	// perEndpoint is how many messages an endpoint is sent at once. One that fails is sent one at a time.
+	// perEndpoint is how many messages an endpoint is sent at once. One that fails is sent one at a
+	// time.
 	perEndpoint = 4
-	// pollEvery is how often the outbox is looked at that nobody says was written: by other processes.
+	// pollEvery is how often the outbox is looked at that nobody says was written: by other
+	// processes.
 	pollEvery = 5 * time.Second
 	// pollSharedEvery is the same where other nodes write to the outbox too.
 	pollSharedEvery = time.Second
@@ -74,7 +76,8 @@ type Config struct {
 	SMTP      *SMTP  // nil: no email is sent
 	Log       *slog.Logger
 	Now       func() time.Time
-	// Actions makes the links by which the reader of a message decides; nil, or nil of it, for none.
+	// Actions makes the links by which the reader of a message decides; nil, or nil of it, for
+	// none.
 	Actions func(context.Context, storage.Endpoint, storage.Delivery) (*Actions, error)
 	// Attempted counts an attempt: delivered, retry, failed or gone.
 	Attempted func(kind storage.EndpointKind, result string)

@@ -95,8 +95,8 @@ func (m JobMetrics) SetOnDuty(does bool) {
 	}
 }
 
-// Finished counts a finished round of the job with this label. Its end is told by the
-// machine's clock, as whoever reads the metric takes the time.
+// Finished counts a finished round of the job with this label. It takes the time of its end from
+// this machine's clock, with which Prometheus compares it.
 func (m JobMetrics) Finished(label string, began time.Time, handled int, err error) {
 	m.seconds.WithLabelValues(label).Set(time.Since(began).Seconds())
 	m.handled.WithLabelValues(label).Add(float64(handled))

@@ -197,7 +197,8 @@ func appendOrigin(b []byte, o storage.PriceOrigin) []byte {
 	return appendText(append(b, `,"price_version":`...), &o.Version)
 }
 
-// appendParts writes what was used beside prompt and completion: nothing where there is nothing of it.
+// appendParts writes what was used beside prompt and completion: nothing where there is nothing of
+// it.
 func appendParts(b []byte, p storage.Parts) []byte {
 	for _, part := range []struct {
 		name   string

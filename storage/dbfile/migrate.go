@@ -167,7 +167,8 @@ func ignoreOld(err error) error {
 
 // migrateUp applies the migrations that the file lacks, each in a transaction of its own.
 func migrateUp(ctx context.Context, path string, migrations fs.FS) (err error) {
-	// Before all else: it can only be set while there is nothing in the file, not even a journal mode.
+	// Before all else: it can only be set while there is nothing in the file, not even a journal
+	// mode.
 	all := append([]sqlite.Pragma{sqlite.IncrementalVacuum()}, sqlite.Pragmas(false)...)
 	db, err := sqlite.OpenImmediate(path, all...)
 	if err != nil {

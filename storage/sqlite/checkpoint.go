@@ -59,7 +59,8 @@ func NewCheckpointer(path string, writer *Conn) (*Checkpointer, error) {
 	return c, nil
 }
 
-// Close ends the goroutine. The connection that closes last, the writer's, checkpoints what is left.
+// Close ends the goroutine. The connection that closes last, the writer's, checkpoints what is
+// left.
 func (c *Checkpointer) Close() error {
 	close(c.wake)
 	<-c.done

@@ -218,8 +218,8 @@ func (c *Conn) Run(query string) error {
 	return c.rows(query, nil, func(Row) error { return nil })
 }
 
-// Exec runs a statement and returns how many rows it changed. The context is not looked at: what the writer
-// has begun it ends.
+// Exec runs a statement and returns how many rows it changed. The context is not looked at: what
+// the writer has begun it ends.
 func (c *Conn) Exec(_ context.Context, query string, args []any) (changed int64, err error) {
 	err = c.rows(query, args, func(Row) error { return nil })
 	if err != nil {

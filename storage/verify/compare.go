@@ -22,9 +22,9 @@ func (b counterTable) createDiffTable() string {
 
 // compare selects the rows of a counter table that differ, in the columns of its diffTable.
 func (b counterTable) compare() string {
-	rows, stored, proved := b.beside()
+	rows, stored, proved := b.joinedToLedger()
 	if b.optionalRows {
-		rows, stored, proved = b.together()
+		rows, stored, proved = b.summedByKey()
 	}
 	bound, history := "0 = 1", ""
 	if b.atLeast != "" {
@@ -37,8 +37,8 @@ func (b counterTable) compare() string {
 		rows, history, joinedWith(b.columns, differs, " OR "))
 }
 
-// beside puts what the ledger says beside each row of the table.
-func (b counterTable) beside() (rows, stored, proved string) {
+// joinedToLedger joins to each row of the table what the ledger says.
+func (b counterTable) joinedToLedger() (rows, stored, proved string) {
 	table := b.table
 	if b.chunked {
 		table = fmt.Sprintf(`(SELECT * FROM %s WHERE id > $1 AND id <= $2)`, b.table)
@@ -47,9 +47,9 @@ func (b counterTable) beside() (rows, stored, proved string) {
 	return fmt.Sprintf("%s t LEFT JOIN (%s) l ON %s", table, b.ledger, on), "t.%[1]s", "coalesce(l.%[1]s, 0)"
 }
 
-// together adds both up by their key, so that a row may be missing on either
+// summedByKey adds both up by their key, so that a row may be missing on either
 // side. It is a sort, where a full join would look for every row in all others.
-func (b counterTable) together() (rows, stored, proved string) {
+func (b counterTable) summedByKey() (rows, stored, proved string) {
 	key, kept := joined(b.key, "%[1]s"), ""
 	if b.kept != "" {
 		kept = " WHERE " + b.kept
@@ -139,7 +139,7 @@ func (v *verification) reportRows(is, should, query string, args ...any) error {
 	})
 }
 
-// difference reads a row of wrong.
+// difference reads a row of the diffTable.
 func (b counterTable) difference(values []any, repaired bool) Difference {
 	d := Difference{Check: b.name(), Row: describe(b.key, values[:len(b.key)]), Repaired: repaired}
 	atLeast, values := values[len(b.key)] == int64(1), values[len(b.key)+1:]

@@ -230,7 +230,7 @@ func usageInvariants() []invariant {
 				AND s.cost_nanos <> ` + stepCost("s.prompt_tokens", "s.completion_tokens") + `
 				AND NOT EXISTS (SELECT 1 FROM capped_steps c WHERE c.run_id = s.run_id AND c.step_uuid = s.uuid)`,
 		},
-		// Beyond 64 bits PostgreSQL counts on, and SQLite with floating-point numbers, which are near enough for a bound.
+		// Beyond 64 bits PostgreSQL counts on, SQLite in floating point: near enough for a bound.
 		{
 			name: "capped_steps", holds: "a step of which less is booked than was reported", key: 2, chunked: true,
 			query: `SELECT run_id, uuid, prompt_tokens, reported_prompt, completion_tokens, reported_completion, cost_nanos, whole_cost

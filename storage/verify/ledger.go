@@ -160,8 +160,8 @@ const (
 const silentCall = `s.type = 1 AND s.status = 2 AND coalesce(s.prompt_tokens + s.completion_tokens, 0) = 0
 		AND coalesce(s.cost_nanos, 0) = 0`
 
-// beforeCompleteDay is the atLeast of a counter table by days. A date of a zone begins on the UTC day
-// before at the earliest.
+// beforeCompleteDay is the atLeast of a counter table by days. A date of a zone begins on the UTC
+// day before at the earliest.
 const beforeCompleteDay = `CASE WHEN t.day < ` + localDays + ` THEN t.day ELSE t.day - ` + localDays + ` - 1 END < x.complete_from`
 
 // counterTables lists all of them. The order matters to a repair: users.run_count is
@@ -267,7 +267,8 @@ func counterTables() []counterTable {
 				WHERE minute < ` + minutesFrom + ` GROUP BY workspace_id, minute / 15`,
 		},
 		{
-			// What a step uses counts in the window in which it was asked for; one that was denied uses nothing.
+			// What a step uses counts in the window in which it was asked for; one that was denied
+			// uses nothing.
 			table: "policy_counters", key: []string{"workspace_id", "policy_id", "counts_from", "scope", "slice"},
 			optionalRows: true, atLeast: `t.slice < x.complete_from * 86400000`, columns: []string{"used"},
 			ledger: `SELECT r.workspace_id, a.policy_id, a.counts_from, a.scope, a.slice,

@@ -7,7 +7,8 @@
 //   - verify.go: a verification of a file or a PostgreSQL database, and its report
 //   - ledger.go: the counters, each with the query that recomputes it
 //   - compare.go: comparing them table by table, and repairing
-//   - invariants.go, reviews.go, payloads.go and outbox.go: conditions between rows that no counter expresses
+//   - invariants.go, reviews.go, payloads.go and outbox.go: conditions between rows that no
+//     counter expresses
 package verify
 
 import (

@@ -1,7 +1,8 @@
 // Command run serves the stand-in for Stripe, for people and browsers: what is
 // paid on its pages is told to a server's webhook.
 //
-//	go run ./testdata/stripe/run -addr localhost:8010 -webhook http://localhost:8000/v1/billing/webhook
+//	go run ./testdata/stripe/run -addr localhost:8010 \
+//		-webhook http://localhost:8000/v1/billing/webhook
 //
 // It prints the settings with which `pikarc serve` takes it for Stripe.
 package main
