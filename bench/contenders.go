@@ -101,6 +101,8 @@ func sampleOf(conns int, r *load.Result, kinds ...int) sample {
 func measured(
 	ctx context.Context, p *proc.Process, o load.Options, kinds ...int,
 ) (sample, *load.Result, error) {
+	// Processor time is read before and after, so it also has what warming up cost; it is
+	// divided by all answers, those of that while included.
 	o.Addr = p.Addr
 	before, err := p.CPU()
 	if err != nil {
@@ -140,6 +142,7 @@ func newSuite(w *workDir, o options) *suite {
 func (s *suite) prepare(ctx context.Context, chosen []contender) error {
 	for _, p := range programs() {
 		isChosen := func(c contender) bool {
+			// By name, since a contender holds a function and cannot be compared.
 			return slices.ContainsFunc(p.contenders, func(own contender) bool {
 				return own.name == c.name
 			})

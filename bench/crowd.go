@@ -75,6 +75,7 @@ func (c *crowd) measureAll(ctx context.Context, window time.Duration) error {
 	}
 	const forEver = time.Hour
 	arrived := func() bool { return c.users >= crowdUsers && len(c.open) >= crowdRuns }
+	// Until all users have come, however long that takes.
 	err := c.measure(ctx, "a million users, each starting a run",
 		load.Options{Scripts: arriving, For: forEver, Stop: arrived})
 	if err != nil {
@@ -82,7 +83,9 @@ func (c *crowd) measureAll(ctx context.Context, window time.Duration) error {
 	}
 	few, many := make([]load.Script, runs), make([]load.Script, runs)
 	for i := range runs {
+		// One connection stays with one run, whose row the writer keeps in memory.
 		few[i] = agent.Steps(c.server, c.open[i], false)
+		// Each step is of another run, which the writer mostly reads from the file first.
 		many[i] = agent.Wander(c.server, c.open, rand.New(rand.NewPCG(1, uint64(i))).IntN)
 	}
 	return errors.Join(

@@ -63,6 +63,7 @@ func runGrowth(ctx context.Context, w *workDir, o options) error {
 	for round := range o.rounds {
 		say("round %d of %d", round+1, o.rounds)
 		for i := range sizes {
+			// Each round begins with another size, so that none always comes first.
 			s := sizes[(i+round)%len(sizes)]
 			g, err := f.grown(ctx, s, round)
 			if err != nil {
@@ -71,6 +72,7 @@ func runGrowth(ctx context.Context, w *workDir, o options) error {
 			samples = append(samples, g)
 		}
 	}
+	// Last, because it deletes a good part of the largest file.
 	retention, err := f.retention(ctx, sizes[len(sizes)-1])
 	if err != nil {
 		return fmt.Errorf("retention: %w", err)
@@ -96,6 +98,8 @@ func (f *suite) size(ctx context.Context, steps int64) (*size, error) {
 	}
 	from := filepath.Join(f.kept, fmt.Sprintf("%d-%s", steps, version))
 	k, err := readKept(from)
+	// Any error means that there is no such file, or none that can be used: it is filled
+	// anew.
 	if err != nil || time.Since(k.At) > maxAge {
 		if k, err = f.fill(ctx, from, steps); err != nil {
 			return nil, err
@@ -121,6 +125,7 @@ func schemaAndFilling() (string, error) {
 		return "", err
 	}
 	sum := sha256.New()
+	// A file that was filled by other scripts, or for another schema, has another name.
 	sum.Write(fill.Version())
 	for _, name := range names {
 		text, err := os.ReadFile(name)
@@ -160,6 +165,7 @@ func (f *suite) fill(ctx context.Context, dir string, steps int64) (k kept, err 
 	if err := copyDir(f.template, tmp); err != nil {
 		return k, err
 	}
+	// The history ends now, and begins fill.Days before.
 	k = kept{Accounts: f.accounts, At: time.Now()}
 	if err := fill.Fill(ctx, filepath.Join(tmp, database), steps, k.At); err != nil {
 		return k, err
@@ -171,6 +177,8 @@ func (f *suite) fill(ctx context.Context, dir string, steps int64) (k kept, err 
 	if err := os.WriteFile(filepath.Join(tmp, keptFile), text, 0o600); err != nil {
 		return k, err
 	}
+	// Renamed when it is whole: a filling that was interrupted leaves nothing that looks
+	// kept.
 	return k, os.Rename(tmp, dir)
 }
 
@@ -218,6 +226,8 @@ func (f *suite) grown(ctx context.Context, s *size, round int) (growth, error) {
 		}
 		return r, err
 	}
+	// Calls of people alone, decisions alone, then both: what each costs the other is the
+	// difference.
 	alone, err := measure(reading)
 	if err != nil {
 		return growth{}, err
@@ -238,6 +248,8 @@ func (f *suite) grown(ctx context.Context, s *size, round int) (growth, error) {
 	if err := f.finish(p, file, &g.sample); err != nil {
 		return g, err
 	}
+	// The runs that the steps are in were started before the load, and are in the file as
+	// well.
 	s.answers.Starts += started
 	return g, s.verify(ctx, file)
 }

@@ -64,6 +64,8 @@ func ratioToSmallest(smallest int64, samples []growth) func(growth) float64 {
 // growthGoals are the promises that hold at the largest size.
 func growthGoals(sizes []int64, samples []growth, e *expired) []report.Goal {
 	largest := sizes[len(sizes)-1]
+	// The promises are about large files; smaller ones show whether figures grow with the
+	// size.
 	mine := ofSize(samples, largest)
 	// slowest is the p99 of the call that takes longest.
 	slowest := func(f func(g growth, name string) timing) float64 {
@@ -77,6 +79,8 @@ func growthGoals(sizes []int64, samples []growth, e *expired) []report.Goal {
 		return most
 	}
 	meanwhile := math.NaN()
+	// Without history beyond the shorter plan there was nothing to delete: the goal is not
+	// measured.
 	if e != nil {
 		meanwhile = e.Meanwhile.P99 / e.Before.P99
 	}

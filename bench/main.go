@@ -115,6 +115,7 @@ func run(ctx context.Context, o options) error {
 	}
 	defer w.close()
 	say("building the contenders")
+	// One mode a run. Without any, all contenders are measured in rounds.
 	if o.soak > 0 {
 		return runSoak(ctx, w, o)
 	}

@@ -42,6 +42,7 @@ func overload(ctx context.Context, f *suite, dir string, conns int) (s sample, e
 		return s, err
 	}
 	var answers ledgercheck.Answers
+	// A new load of 64 connections, before and after: the p99 of decisions.
 	few := func() (float64, error) {
 		few, r, err := measured(ctx, p, load.Options{Scripts: scripts[:runs], For: afterwards},
 			agent.Step)
@@ -54,6 +55,7 @@ func overload(ctx context.Context, f *suite, dir string, conns int) (s sample, e
 	if told.Before, err = few(); err != nil {
 		return s, err
 	}
+	// Insist counts refusals as answers, and asks again at once.
 	crowd := make([]load.Script, conns)
 	for i := range crowd {
 		crowd[i] = agent.Insist(scripts[i], &told.Refused)
@@ -63,11 +65,14 @@ func overload(ctx context.Context, f *suite, dir string, conns int) (s sample, e
 	if err != nil {
 		return s, err
 	}
+	// Of the steps that were answered, those that were refused are in no book.
 	taken := answersOf(r)
 	taken.Steps -= told.Refused
 	answers = answers.Plus(taken)
 	s.PerSecond *= float64(taken.Steps) / float64(taken.Steps+told.Refused)
 	s.Overload = &told
+	// A faster server would need a larger crowd. The figure must not go on being reported as
+	// one of an overload.
 	if told.Refused == 0 {
 		return s, fmt.Errorf("%d connections are no overload: nothing was refused", conns)
 	}

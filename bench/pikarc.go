@@ -57,7 +57,6 @@ func preparePikarc(ctx context.Context, s *suite) (err error) {
 type scripts func(ctx context.Context, f *suite, host string, conns int) (list []load.Script,
 	started int64, err error)
 
-// hot asks for steps in one workspace: all of them change the same counters.
 // sharded is spread, of which each host in turn gets workspaces of its own.
 func sharded() scripts {
 	next := 0
@@ -71,6 +70,7 @@ func sharded() scripts {
 	}
 }
 
+// hot asks for steps in one workspace: all of them change the same counters.
 func hot(ctx context.Context, f *suite, host string, conns int) ([]load.Script, int64, error) {
 	return stepScripts(ctx, f.accounts, host, conns, 1, false)
 }
@@ -110,6 +110,8 @@ func stepScriptsWith(
 			return nil, 0, err
 		}
 	}
+	// At least as many runs are open as in the other contenders, so that one connection
+	// decides in a workspace of the same size.
 	for i := range max(conns, runs) {
 		s := agent.Server{Host: host, Key: accounts[i%among].Key}
 		run, err := startRun(ctx, s, fmt.Sprintf("user-%d", i))
@@ -126,6 +128,7 @@ func stepScriptsWith(
 // living plays whole runs of changing users.
 func living(_ context.Context, f *suite, host string, conns int) ([]load.Script, int64, error) {
 	s := agent.Server{Host: host, Key: f.accounts[0].Key}
+	// All scripts share the counter. The load calls them from one thread.
 	n := 0
 	user := func() string { n++; return fmt.Sprintf("user-%d", n%usersOfLife) }
 	list := make([]load.Script, conns)

@@ -76,6 +76,7 @@ func measurePocketBase(
 	if err != nil {
 		return sample{}, err
 	}
+	// Making its directory has left the token of a user there.
 	server := agent.Server{Key: string(token)}
 	if slices.Contains(env, "BENCH_OPEN=1") {
 		server.Key = ""
@@ -99,6 +100,7 @@ func measurePocketBase(
 	if err := f.finish(p, file, &s); err != nil {
 		return sample{}, err
 	}
+	// The template's own bytes are taken off; what is left is what the records take.
 	s.StepBytes = float64(sizeOf(file)-sizeOf(filepath.Join(f.peer,
 		"data.db"))) / float64(r.Answers[agent.Record])
 	return s, nil

@@ -30,6 +30,8 @@ type policyContender struct {
 	policies    []string // definitions
 }
 
+// policyContenders are the sets of policies that are compared. Limits are so high, and
+// conditions so chosen, that every step is allowed: only the evaluation is measured.
 func policyContenders() []policyContender {
 	many := func(n int, definition string) (all []string) {
 		for i := range n {
@@ -76,6 +78,7 @@ func runPolicies(ctx context.Context, w *workDir, o options) error {
 	t := report.Table{Columns: []string{"64 runs of one workspace", "ratio", "decisions/s", "p50 ms", "p99 ms", "p99 ratio", "goal"}}
 	goals := map[string]string{"none-100": "ratio >= 0.95", "limits-3": "ratio >= 0.85", "cel-20": "p99 <= 2 x"}
 	for _, c := range all {
+		// Both have one sample a round, in the order of the rounds.
 		mine, base := samples[c.name], samples["without"]
 		var ratios, slower []float64
 		for i := range mine {
@@ -149,6 +152,8 @@ func (f *suite) printSingleMeasurements(ctx context.Context) error {
 // backtestSteps is so many that one of two workspaces has a million.
 const backtestSteps = 1_430_000
 
+// backtest measures one call that decides a year of steps anew. Its policies have
+// limits, conditions and patterns of several kinds.
 func (f *suite) backtest(ctx context.Context) (string, error) {
 	dir := filepath.Join(f.tmp, "backtest")
 	defer os.RemoveAll(dir)
@@ -200,6 +205,8 @@ func (f *suite) reviewing(ctx context.Context, dir string, flags ...string) (p *
 		call(ctx, person, "PUT", "/v1/policies/ask", `{"effect":"review"}`, nil))
 }
 
+// notifications measures how fast messages go out to webhooks that answer at once: from
+// the first event to the last message.
 func (f *suite) notifications(ctx context.Context) (string, error) {
 	const events, endpoints = 2000, 4
 	var received atomic.Int64
@@ -240,6 +247,7 @@ func (f *suite) notifications(ctx context.Context) (string, error) {
 	return report.Number(events*endpoints/time.Since(began).Seconds()) + "/s", p.Stop()
 }
 
+// ask asks for a step that a person must decide.
 func ask(ctx context.Context, key agent.Server, run string, sequence int, into any) error {
 	body := fmt.Sprintf(`{"type":"TOOL_CALL","sequence":%d,"tool_name":"refund"}`, sequence)
 	return call(ctx, key, "POST", "/v1/runs/"+run+"/steps", body, into)

@@ -70,6 +70,7 @@ func startPostgres(ctx context.Context) (s *postgresServer, err error) {
 			err = errors.Join(err, os.RemoveAll(s.dir))
 		}
 	}()
+	// setpriv is in util-linux, and unlike sudo needs no configuration.
 	if os.Getuid() == 0 {
 		s.as = []string{"setpriv", "--reuid", "postgres", "--regid", "postgres", "--clear-groups"}
 		if out, err := exec.CommandContext(ctx, "chown", "postgres:", s.dir).CombinedOutput(); err != nil {
@@ -100,6 +101,7 @@ func startPostgres(ctx context.Context) (s *postgresServer, err error) {
 	if err != nil {
 		return nil, err
 	}
+	// The address is open before the server takes connections, so pg_isready decides.
 	const patience, pause = 30 * time.Second, 50 * time.Millisecond
 	for began := time.Now(); ; time.Sleep(pause) {
 		if err = s.run(ctx, "pg_isready", "-q", "-h", host, "-p", port); err == nil {
@@ -177,6 +179,7 @@ func overNodes(
 			}
 			all = append(all, p)
 		}
+		// PostgreSQL does its work in a process for each connection, so all of them count.
 		before, err := server.FamilyCPU()
 		if err != nil {
 			return s, err
@@ -195,6 +198,7 @@ func overNodes(
 				return s, err
 			}
 		}
+		// They have ended: nothing is left to kill.
 		all = nil
 		back := filepath.Join(dir, "back")
 		if err := f.copyLedger(ctx, dir, server.url(), back); err != nil {
@@ -274,6 +278,7 @@ func joined(a, b sample) sample {
 	sum.PerSecond, sum.Calls = a.PerSecond+b.PerSecond, a.Calls+b.Calls
 	sum.P50, sum.P99 = max(a.P50, b.P50), max(a.P99, b.P99)
 	sum.P999, sum.Max = max(a.P999, b.P999), max(a.Max, b.Max)
+	// A mean over calls: the busier node weighs more.
 	sum.CPU = (a.CPU*float64(a.Answers) + b.CPU*float64(b.Answers)) / float64(sum.Answers)
 	return sum
 }

@@ -47,6 +47,7 @@ func (f *suite) retention(ctx context.Context, s *size) (*expired, error) {
 	}
 	say("measuring decisions before and while steps are deleted")
 	out := &expired{}
+	// Runs of the first workspace, which keeps its plan and its history.
 	busy, err := f.startRuns(ctx, s)
 	if err != nil {
 		return nil, err
@@ -64,6 +65,7 @@ func (f *suite) retention(ctx context.Context, s *size) (*expired, error) {
 	if out.Steps, err = stepsBefore(ctx, file, emails, bound); err != nil {
 		return nil, err
 	}
+	// Watched from outside, in the file itself: asking the server would be a load of its own.
 	gone, stop := watch(ctx, file, emails, bound)
 	started := time.Now()
 	out.Meanwhile, err = f.decideUntil(ctx, s, busy, retentionTimeout, gone)
@@ -109,6 +111,7 @@ func (f *suite) decideUntil(
 	if err != nil {
 		return sample{}, err
 	}
+	// The time ran out before everything was deleted.
 	if stop != nil && !stop() {
 		return sample{}, fmt.Errorf("it was not over after %v", most)
 	}
@@ -191,6 +194,8 @@ func awaitNone(ctx context.Context, file string, emails []string, bound time.Tim
 	defer func() { err = errors.Join(err, db.Close()) }()
 	const query = `SELECT EXISTS (SELECT 1 FROM accounts a JOIN workspaces w ON w.account_id = a.id
 		JOIN runs r ON r.workspace_id = w.id WHERE a.email = $1 AND r.uuid < $2)`
+	// Runs are found by their ids, which have an index with the workspace, and so a look is
+	// cheap in a file of any size.
 	var floor [16]byte // UUIDv7: the first 48 bits are the milliseconds
 	for i, ms := 5, bound.UnixMilli(); i >= 0; i, ms = i-1, ms>>8 {
 		floor[i] = byte(ms)

@@ -26,6 +26,7 @@ func runRounds(ctx context.Context, w *workDir, o options) error {
 		return err
 	}
 	f := newSuite(w, o)
+	// Building and filling are not measured, and are done before the first round.
 	if err := f.prepare(ctx, chosen); err != nil {
 		return err
 	}
@@ -82,6 +83,7 @@ func isYardstick(name string) bool { return name[:min(5, len(name))] == "bare-" 
 func (f *suite) round(ctx context.Context, round int, chosen []contender) ([]sample, error) {
 	var samples []sample
 	for i := range chosen {
+		// No contender always follows the same one, whose dirty pages may still go to the disk.
 		c := chosen[(i+round)%len(chosen)]
 		dir := filepath.Join(f.tmp, "data")
 		s, err := c.measure(ctx, f, dir, c.conns)
@@ -94,6 +96,7 @@ func (f *suite) round(ctx context.Context, round int, chosen []contender) ([]sam
 		s.Name, s.Round = c.name, round
 		samples = append(samples, s)
 	}
+	// Ratios come last: the yardstick of the round may have been measured after a contender.
 	for i := range samples {
 		s := &samples[i]
 		if bare := find(samples, yardstick(s.Connections), round); bare.PerSecond > 0 {
@@ -175,6 +178,7 @@ func goalsOf(samples []sample) []report.Goal {
 	}
 	ratio := func(s sample) float64 { return s.Ratio }
 	speed := func(a, b sample) float64 { return a.PerSecond / b.PerSecond }
+	// Those that are like ordinary use. Thousands of connections take memory of their own.
 	memory := math.Inf(-1)
 	for _, name := range []string{"hot-1", "hot", "spread", "patched", "life-1", "life",
 		"life-256"} {

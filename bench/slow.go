@@ -44,6 +44,7 @@ func runSlow(ctx context.Context, w *workDir, o options) error {
 			samples = append(samples, s)
 		}
 	}
+	// Compared within a round: machines differ from minute to minute.
 	ratio := func(s sample) float64 { return s.P99 / find(samples, "alone", s.Round).P99 }
 	var beside []sample
 	t := report.Table{Columns: []string{"round", "p99 ms alone", "beside slow clients", "ratio",
@@ -89,6 +90,7 @@ func besideSlow(
 			return nil, 0, err
 		}
 	}
+	// A second longer than the load, so that all of it is measured beside them.
 	go dribble(slow, time.Now().Add(warm+f.window+time.Second))
 	return list, started, nil
 }

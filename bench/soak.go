@@ -67,6 +67,7 @@ func runSoak(ctx context.Context, w *workDir, o options) (err error) {
 	if s.accounts, err = w.makeAccounts(ctx, s.dir, 4); err != nil {
 		return err
 	}
+	// Metrics have an address of their own, so that scraping waits behind none of the load.
 	if s.metrics, err = proc.FreeAddr(); err != nil {
 		return err
 	}
@@ -102,6 +103,7 @@ func (s *soak) round(ctx context.Context, addr string, n int) error {
 	scripts := make([]load.Script, 0, soakLives+soakReaders)
 	for i := range soakLives {
 		seen := 0
+		// Users come scattered, so that caches meet old and new ones.
 		user := func() string { seen++; return fmt.Sprintf("user-%d", (i*7919+seen*31)%2000) }
 		scripts = append(scripts, agent.Life(agent.Server{Host: addr,
 			Key: s.accounts[i%len(s.accounts)].Key}, user))
@@ -117,6 +119,8 @@ func (s *soak) round(ctx context.Context, addr string, n int) error {
 		return err
 	}
 	s.answers = s.answers.Plus(answersOf(r))
+	// Between bursts, since both read the whole file; beside the server, as an operator
+	// would.
 	if n%chores == 0 {
 		if err := s.verifyCounters(ctx, s.dir); err != nil {
 			return err
@@ -131,6 +135,7 @@ func (s *soak) round(ctx context.Context, addr string, n int) error {
 		return ctx.Err()
 	case <-time.After(pause):
 	}
+	// After the pause: what a burst has left is freed by then, and only what is kept counts.
 	sample, err := scrape(ctx, s.metrics)
 	s.samples = append(s.samples, sample)
 	if n%chores == 1 {
@@ -163,6 +168,7 @@ func scrape(ctx context.Context, addr string) (map[string]float64, error) {
 	lines := bufio.NewScanner(res.Body)
 	for lines.Scan() {
 		name, value, _ := strings.Cut(lines.Text(), " ")
+		// Comments do not parse. A name with labels is a key that nobody asks for.
 		if f, err := strconv.ParseFloat(value, 64); err == nil {
 			all[name] = f
 		}
@@ -174,6 +180,8 @@ func scrape(ctx context.Context, addr string) (map[string]float64, error) {
 // its first third, and fails where it is higher.
 func (s *soak) report() error {
 	steady := s.samples[len(s.samples)/6:]
+	// Compared by their medians: one sample may fall into a collection of garbage or a
+	// checkpoint.
 	third := len(steady) / 3
 	if third == 0 {
 		return errors.New("too short to compare anything")

@@ -28,6 +28,7 @@ func withStreams(
 	streams int, scripts scripts,
 ) func(context.Context, *suite, string, int) (sample, error) {
 	return func(ctx context.Context, f *suite, dir string, conns int) (sample, error) {
+		// The streams are opened before the load begins, by the function that makes its scripts.
 		var a streamReaders
 		s, err := decisions(func(ctx context.Context, f *suite, host string,
 			conns int) ([]load.Script, int64, error) {

@@ -128,6 +128,7 @@ func (w *workDir) makeAccounts(ctx context.Context, dir string, n int) ([]accoun
 			return nil, fmt.Errorf("read what create-key prints: %w", err)
 		}
 	}
+	// The rest has no command: it is set by the API, with the admin key.
 	p, err := w.serve(ctx, dir)
 	if err != nil {
 		return nil, err
@@ -139,6 +140,7 @@ func (w *workDir) makeAccounts(ctx context.Context, dir string, n int) ([]accoun
 			nil); err != nil {
 			return nil, err
 		}
+		// With a price, each report also computes and books a cost, as in real use.
 		const price = `{"input_cost_per_token":0.0000025,"output_cost_per_token":0.00001}`
 		if err := call(ctx, s, "PUT", "/v1/model-pricing/"+agent.Model, price, nil); err != nil {
 			return nil, err
@@ -154,6 +156,7 @@ func startRun(ctx context.Context, s agent.Server, user string) (string, error) 
 		&answer); err != nil {
 		return "", err
 	}
+	// A denied run would be answered fast, and be no load at all.
 	if answer.Status != "RUNNING" {
 		return "", fmt.Errorf("a run was started as %s", answer.Status)
 	}

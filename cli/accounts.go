@@ -26,6 +26,8 @@ type createUserOptions struct {
 	init                   bool
 }
 
+// newCreateUser is how the first account is made on a server that is closed to
+// registration, and how scripts make accounts.
 func newCreateUser(stdin *os.File) *cobra.Command {
 	var o createUserOptions
 	cmd := &cobra.Command{
@@ -88,6 +90,7 @@ func createUser(
 	if err != nil {
 		return err
 	}
+	// made reports that the ledger is yet to be made: open makes it, further down.
 	made, err := at.requireOrInit(ctx, o.init)
 	if err != nil {
 		return err
@@ -111,6 +114,7 @@ func createUser(
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
 	account, workspace, key, err := store.CreateAccount(ctx, in)
+	// Somebody has registered the email while the password was typed.
 	if errors.Is(err, storage.ErrConflict) {
 		return errRegistered(in.Email)
 	}
@@ -164,9 +168,11 @@ func readPassword(stdin *os.File, stderr io.Writer, fromStdin bool) (password st
 	switch {
 	case fromStdin:
 		password, err = bufio.NewReader(stdin).ReadString('\n')
+		// A file without a newline at its end, as printf writes it.
 		if errors.Is(err, io.EOF) {
 			err = nil
 		}
+		// Only the end of the line goes: spaces may be part of a password.
 		password = strings.TrimRight(password, "\r\n")
 	case term.IsTerminal(int(stdin.Fd())):
 		password, err = askPassword(stdin, stderr)
@@ -258,6 +264,8 @@ func orNoAccount(err error, email string) error {
 	return err
 }
 
+// newSetPlan is the operator's way to a plan, for servers that sell none and for
+// exceptions.
 func newSetPlan() *cobra.Command {
 	var email string
 	cmd := &cobra.Command{

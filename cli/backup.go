@@ -17,6 +17,8 @@ func oneFile(cmd *cobra.Command, args []string) error {
 	return usage(cobra.ExactArgs(1)(cmd, args))
 }
 
+// newBackup is for backups that the operator schedules. A server makes its own with
+// --backup-dir.
 func newBackup() *cobra.Command {
 	return &cobra.Command{
 		Use:   "backup FILE",
@@ -44,6 +46,7 @@ func backup(ctx context.Context, at ledgerLocation, file string, stdout io.Write
 		return err
 	}
 	bytes, err := dbfile.Backup(ctx, databasePath(at.dir), file)
+	// A missing database gets the error that names the flag, whatever Backup says of it.
 	if !hasDatabase(at.dir) {
 		return at.errNone()
 	}
@@ -54,6 +57,7 @@ func backup(ctx context.Context, at ledgerLocation, file string, stdout io.Write
 	return err
 }
 
+// newRestore replaces the database as a whole, so nothing may have it open meanwhile.
 func newRestore() *cobra.Command {
 	var force bool
 	cmd := &cobra.Command{

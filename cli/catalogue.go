@@ -39,6 +39,7 @@ func loadCatalogue(dir string) (*prices.Catalogue, error) {
 		return embedded, nil
 	case err != nil:
 		return nil, fmt.Errorf("%w; mend the file, or remove it to use the catalogue in the binary", err)
+	// A new binary brings newer prices than the file that an operator once put there.
 	case own.Older(embedded):
 		return embedded, nil
 	}
@@ -73,6 +74,8 @@ type updateOptions struct {
 	yes    bool
 }
 
+// newUpdatePrices makes the command for prices that are newer than the release. The
+// server downloads none by itself.
 func newUpdatePrices() *cobra.Command {
 	var o updateOptions
 	cmd := &cobra.Command{
@@ -152,6 +155,7 @@ func updatePrices(ctx context.Context, at ledgerLocation, o updateOptions, stdou
 // unacceptedWarnings lists the suspicious changes that --accept does not name.
 func unacceptedWarnings(changes []prices.Change, accepted []string) (lines []string) {
 	for _, c := range changes {
+		// The prices of a service tier are listed as MODEL@TIER; --accept names the model.
 		if model, _, _ := strings.Cut(c.Model, "@"); c.Doubt != "" && !slices.Contains(accepted, model) {
 			lines = append(lines, fmt.Sprintf("  %s %s: %s → %s", c.Model, c.Doubt, cmp.Or(c.Before, "none"), c.After))
 		}

@@ -27,6 +27,8 @@ type copyOptions struct {
 	whileServing bool
 }
 
+// newCopy moves an installation between the two engines. Within one, backups or pg_dump
+// do.
 func newCopy() *cobra.Command {
 	var o copyOptions
 	cmd := &cobra.Command{
@@ -46,6 +48,9 @@ func newCopy() *cobra.Command {
   pikarc copy --from postgres://pikarc@db.internal/pikarc --to ./pikarc-data`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			// Every command has these two flags, and here it would not be clear which side they
+			// mean. From the environment they are no mistake: a container sets them for all
+			// commands.
 			for _, name := range []string{"data-dir", databaseFlag} {
 				f := cmd.Flag(name)
 				if f.Changed && len(f.Annotations[fromEnvironmentMark]) == 0 {
@@ -168,6 +173,7 @@ func (p *progressPrinter) print(s transfer.Progress) {
 	now := time.Now()
 	if s.Phase != p.phase {
 		p.phase, p.printed, p.began, p.firstRow = s.Phase, now, now, s.Done
+		// The other phases do not go row by row.
 		if s.Phase != transfer.Copying && s.Phase != transfer.Comparing {
 			fmt.Fprintln(p.out, s.Phase)
 			return

@@ -41,6 +41,8 @@ func readLedgerLocation(cmd *cobra.Command) (ledgerLocation, error) {
 	at := ledgerLocation{dir: cmd.Flag("data-dir").Value.String()}
 	f, name := cmd.Flag(databaseFlag), settingName(databaseFlag)
 	at.url = f.Value.String()
+	// Not from the command line: read anew, since the flag knows nothing of the _FILE
+	// variable.
 	if !f.Changed || len(f.Annotations[fromEnvironmentMark]) > 0 {
 		given, err := setting(name)
 		if err != nil {
@@ -154,6 +156,7 @@ func (at ledgerLocation) open(
 			return nil, auth.Secret{}, err
 		}
 	}
+	// The store seals with it what must be shown again, such as keys and endpoints' secrets.
 	opts.Secret = secret
 	if at.inPostgres() {
 		opts.Migrations = embed.PostgresMigrations()

@@ -30,6 +30,7 @@ type demoOptions struct {
 	seed uint64
 }
 
+// newDemo shows the product without any setting up.
 func newDemo() *cobra.Command {
 	var o demoOptions
 	cmd := &cobra.Command{
@@ -56,6 +57,7 @@ func newDemo() *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&o.addr, "addr", defaultAddr,
 		"address to listen on; without a port it is "+defaultPort)
+	// It hides the flag of all commands: the usual default is the operator's own data.
 	f.String("data-dir", "", "where to keep the demo's data; a throw-away directory when empty")
 	f.Uint64Var(&o.seed, "seed", 1, "random seed of the made-up data")
 	return cmd
@@ -77,6 +79,7 @@ func runDemo(ctx context.Context, at ledgerLocation, o demoOptions, stdout, stde
 		return err
 	}
 	if at.dir == "" {
+		// Its removal is deferred before the store's Close, and so comes after it.
 		if at.dir, err = os.MkdirTemp("", "pikarc-demo-"); err != nil {
 			return fmt.Errorf("make a directory for the demo: %w", err)
 		}
@@ -110,6 +113,7 @@ func runDemo(ctx context.Context, at ledgerLocation, o demoOptions, stdout, stde
 	fmt.Fprintf(stdout, "Pikarc %s serves a demo: %s/\nEmail     %s\nPassword  %s\nAPI key   "+
 		"%s\nCtrl-C ends it.\n",
 		version, url, demoEmail, password, key)
+	// They call over HTTP, as any client: what the dashboard shows has come in by the API.
 	var agents sync.WaitGroup
 	defer agents.Wait()
 	// They end with ctx, before the store is closed and the directory removed.

@@ -16,6 +16,7 @@ import (
 	"github.com/pikarc/server/hook"
 )
 
+// newDoctor runs where the agents run. health is the command for the server's machine.
 func newDoctor() *cobra.Command {
 	agent := ""
 	cmd := &cobra.Command{

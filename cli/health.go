@@ -20,6 +20,7 @@ type healthOptions struct {
 	timeout  time.Duration
 }
 
+// newHealth is for the health check of a container, which has no curl.
 func newHealth() *cobra.Command {
 	var o healthOptions
 	cmd := &cobra.Command{
@@ -96,6 +97,7 @@ func (o healthOptions) ask(ctx context.Context, address string) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", errNoAnswer, err)
 	}
+	// Whatever listens there may answer anything, of any length.
 	body, err := io.ReadAll(io.LimitReader(resp.Body, 4096))
 	switch err = errors.Join(err, resp.Body.Close()); {
 	case err != nil:
@@ -106,6 +108,7 @@ func (o healthOptions) ask(ctx context.Context, address string) error {
 	case !o.tls() && strings.Contains(string(body), "HTTP request to an HTTPS server"):
 		return fmt.Errorf("the server on %s speaks TLS: give health its settings, such as "+
 			"PIKARC_TLS_CERT, or --tls", address)
+	// Another program has the port.
 	case resp.Header.Get("Content-Type") != "application/json":
 		return fmt.Errorf("%s answers %s, which is not Pikarc", url, resp.Status)
 	default:

@@ -34,6 +34,7 @@ type hookOptions struct {
 	timeout time.Duration
 }
 
+// newHook groups the hooks, one a coding agent, and the commands that install them.
 func newHook(stdin *os.File) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "hook",
@@ -64,6 +65,8 @@ func newHook(stdin *os.File) *cobra.Command {
 	return cmd
 }
 
+// newHookOf makes the command that the agent runs before and after each of its tool
+// calls, and at the end of a session.
 func newHookOf(agent string, stdin io.Reader) *cobra.Command {
 	var o hookOptions
 	cmd := &cobra.Command{
@@ -93,6 +96,7 @@ func answerHook(
 		code int
 		err  error
 	}
+	// With room for one: after a signal nobody receives.
 	ended := make(chan end, 1)
 	go func() { // what it does with files cannot be broken off
 		options, err := hookOptionsOf(agent, o)
@@ -136,6 +140,8 @@ type installOptions struct {
 	printOnly, uninstall bool
 }
 
+// newHookInstall makes install and uninstall, which differ in what they leave in the
+// settings.
 func newHookInstall(name, short string, uninstall bool) *cobra.Command {
 	o := installOptions{uninstall: uninstall}
 	cmd := &cobra.Command{
@@ -191,6 +197,7 @@ func installHook(agent string, o installOptions, stdout io.Writer) error {
 		return err
 	}
 	if !o.uninstall {
+		// First the key, then the hook: a hook without a key would block every call.
 		if err := keepSettings(stdout); err != nil {
 			return err
 		}
@@ -217,6 +224,7 @@ func keepSettings(stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
+	// New checks the settings and asks nothing; the client itself is not needed.
 	if _, err := ask.New(settings, "hook/1"); err != nil {
 		return err
 	}

@@ -17,6 +17,8 @@ import (
 	"github.com/pikarc/server/storage"
 )
 
+// newCreateKey makes the command for further keys. A workspace's first key comes with its
+// account, and rotate-key replaces it.
 func newCreateKey() *cobra.Command {
 	var email, label, scope, expires string
 	var asJSON bool
@@ -100,6 +102,7 @@ func parseExpiry(text string, now time.Time) (t time.Time, err error) {
 			return t, errors.New("write 90d, 12h, 2027-01-31 or 2027-01-31T18:00:00Z")
 		}
 	}
+	// RFC 3339, in which the API writes times, has years of four digits.
 	const lastYear = 9999
 	if !t.After(now) || t.Year() > lastYear {
 		return t, errors.New("that is not in the future")
@@ -147,6 +150,8 @@ func printKey(stdout io.Writer, asJSON bool, key any, full string) error {
 	return err
 }
 
+// newRotateKey replaces the first key only. Others are replaced by create-key and
+// revoke-key, in the order and at the time that suit their agents.
 func newRotateKey() *cobra.Command {
 	var email string
 	var in storage.Rotation
@@ -208,6 +213,7 @@ func rotateKey(
 	})
 }
 
+// newKeys lists keys by their prefixes, the name by which revoke-key takes one.
 func newKeys() *cobra.Command {
 	var email string
 	var asJSON bool
@@ -304,6 +310,8 @@ func eachKey(
 	}
 }
 
+// newRevokeKey works beside a running server, for a key that has leaked: the server sees
+// it with the key's next request.
 func newRevokeKey() *cobra.Command {
 	var email string
 	cmd := &cobra.Command{
@@ -328,6 +336,7 @@ func newRevokeKey() *cobra.Command {
 
 // revokeKey ends the key with this prefix. That it had ended already is no error.
 func revokeKey(ctx context.Context, at ledgerLocation, email, prefix string, stdout io.Writer) error {
+	// People copy the beginning of the key as they see it, with what all keys begin with.
 	prefix = strings.TrimPrefix(prefix, "lg_")
 	return withWorkspace(ctx, at, email, func(store *storage.Store, w storage.Workspace) error {
 		var found storage.APIKey
@@ -343,6 +352,7 @@ func revokeKey(ctx context.Context, at ledgerLocation, email, prefix string, std
 		case found.Prefix == "":
 			return fmt.Errorf("no API key of %s has that prefix: pikarc keys --email %[1]s lists "+
 				"them", email)
+		// Nobody can use the key, which is what was asked for.
 		case !found.Active():
 			_, err = fmt.Fprintf(stdout, "%s (%s) had ended already\n", found.Prefix,
 				plainText(found.Label))

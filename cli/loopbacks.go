@@ -57,6 +57,7 @@ func listenOnLoopbacks(ctx context.Context, port string) (net.Listener, error) {
 	}
 	second, err := new(net.ListenConfig).Listen(ctx, "tcp6", net.JoinHostPort("::1", port))
 	switch {
+	// A machine without IPv6.
 	case isUnavailable(err):
 		return first, nil
 	case err != nil:

@@ -27,6 +27,8 @@ type mcpOptions struct {
 	origins                []string
 }
 
+// newMCP makes the gateway's command. With stdio it is written before the server's
+// command in an MCP client's settings, and takes over its standard input and output.
 func newMCP(stdin io.Reader) *cobra.Command {
 	var o mcpOptions
 	cmd := &cobra.Command{
@@ -94,6 +96,7 @@ func guardMCP(
 		return serveGateway(ctx, options, o, stdout)
 	}
 	options.Server = filepath.Base(command[0])
+	// The client sees the exit code of its server, not ours.
 	code, err := mcp.Stdio(ctx, options, command, stdin, stdout, stderr)
 	if err == nil && code != 0 {
 		return exitError(code)
@@ -116,6 +119,8 @@ func serveGateway(ctx context.Context, options mcp.Options, o mcpOptions, stdout
 	if err != nil {
 		return usage(err)
 	}
+	// Settings are checked before the port is taken, and the line below is printed once it
+	// is.
 	ln, err := listen(ctx, "--listen", o.listen)
 	if err != nil {
 		return err

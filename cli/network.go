@@ -77,6 +77,8 @@ func (o *networkOptions) limitFlags(f *pflag.FlagSet) {
 
 // complete sets what follows from other options.
 func (o *networkOptions) complete(f *pflag.FlagSet) {
+	// With a certificate of its own, and no port named, the server has 443 and 80 to itself:
+	// the second one redirects.
 	host, chosen := o.completeAddr(f)
 	if len(o.tlsDomains) > 0 && !chosen && !f.Changed("http-redirect-addr") {
 		o.redirectAddr = net.JoinHostPort(host, httpPort)
@@ -108,6 +110,7 @@ func (o *networkOptions) completePlace() error {
 	if public.Path != "" && public.Path != o.basePath {
 		return fmt.Errorf("--base-path %s is not the path of --public-url %s: leave one of them out", o.basePath, o.publicURL)
 	}
+	// From here on the public URL has the path, and no slash at its end.
 	public.Path = o.basePath
 	o.publicURL = public.String()
 	return nil
@@ -190,6 +193,7 @@ func (o networkOptions) registrationSaid(
 	case !o.private():
 		return "closed, because others can reach this address; " + ways, nil
 	}
+	// What is left is auto, on a server that only this machine reaches.
 	has, err := store.HasAccounts(ctx)
 	if has {
 		return "closed, because there is an account; " + ways, err
@@ -207,6 +211,7 @@ func parseProxies(texts []string) (all []netip.Prefix, err error) {
 				return nil, fmt.Errorf("--trusted-proxies %q: write a network as 10.0.0.0/8, or "+
 					"an address", text)
 			}
+			// A single address is a network of one.
 			prefix = netip.PrefixFrom(addr, addr.BitLen())
 		}
 		all = append(all, prefix.Masked())

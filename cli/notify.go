@@ -61,6 +61,7 @@ func (o notifyOptions) smtp() (*server.SMTP, error) {
 	}
 	return &server.SMTP{
 		Host: o.smtpHost, Port: port, TLS: o.mode, Username: o.smtpUser, From: o.smtpFrom,
+		// A function, so that the password is in no value that a log might print.
 		Password: func() string { return strings.TrimSpace(password) },
 	}, nil
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/pikarc/server/storage"
 )
 
+// newSetPassword is for the operator: the server sends no mail about forgotten passwords.
 func newSetPassword(stdin *os.File) *cobra.Command {
 	var email string
 	var fromStdin bool
@@ -74,6 +75,7 @@ func setPassword(
 	})
 }
 
+// newAccounts lists all accounts, because other commands name one by its email.
 func newAccounts() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{

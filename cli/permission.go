@@ -43,6 +43,7 @@ func explainPermission(err error, cmd *cobra.Command) string {
 	}
 	text := fmt.Sprintf("%s belongs to %s and has mode %04o; this process runs as %s.",
 		path, userName(uid), info.Mode().Perm(), userName(me))
+	// Commands are offered only for files of ours: chown -R elsewhere could do harm.
 	if dir := absolute(dataDir); path == dir || strings.HasPrefix(path,
 		dir+string(filepath.Separator)) {
 		text += fmt.Sprintf("\n"+

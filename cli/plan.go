@@ -10,6 +10,7 @@ import (
 // defaultPlan returns the plan of a new workspace: the configured one, else
 // enterprise, or the free plan if plans are sold.
 func defaultPlan(flag, chosen string, sells bool) (plans.Plan, error) {
+	// Where nothing is sold, nobody should meet the limits of a plan.
 	if chosen == "" {
 		chosen = string(plans.Enterprise)
 		if sells {

@@ -18,6 +18,8 @@ import (
 	"github.com/pikarc/server/storage"
 )
 
+// newPolicies groups the commands for policies that are kept in a file, under version
+// control.
 func newPolicies(stdin *os.File) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "policies",
@@ -37,6 +39,7 @@ func newPolicies(stdin *os.File) *cobra.Command {
 	return cmd
 }
 
+// newExportPolicies writes what apply reads: applying an export changes nothing.
 func newExportPolicies() *cobra.Command {
 	var email string
 	var ready bool
@@ -98,6 +101,8 @@ type applyOptions struct {
 	stdout             io.Writer
 }
 
+// newApplyPolicies makes apply, which leaves alone what its file does not name: several
+// files may each hold a part of the policies. Only --prune takes one file for all.
 func newApplyPolicies(stdin *os.File) *cobra.Command {
 	o := applyOptions{stdin: stdin}
 	cmd := &cobra.Command{
@@ -116,6 +121,7 @@ func newApplyPolicies(stdin *os.File) *cobra.Command {
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.stdout = cmd.OutOrStdout()
+			// Before the file is read, which may be standard input itself.
 			if !o.yes && !o.dryRun && !term.IsTerminal(int(stdin.Fd())) {
 				return usage(errors.New("standard input is not a terminal, so it cannot ask: " +
 					"use --yes or --dry-run"))
@@ -153,6 +159,7 @@ func readPolicies(name string, stdin io.Reader) ([]policies.Policy, error) {
 		defer func() { _ = file.Close() }()
 		in = file
 	}
+	// One byte more than is allowed, so that Read can tell a file that is too large.
 	text, err := io.ReadAll(io.LimitReader(in, policyfile.MaxFile+1))
 	if err != nil {
 		return nil, fmt.Errorf("read the policies: %w", err)
@@ -183,6 +190,7 @@ func applyPolicies(
 	case len(c.save)+len(c.remove) == 0:
 		_, err = fmt.Fprintln(o.stdout, "Nothing changes.")
 		return err
+	// The store refuses it too, but only after it has saved some of them.
 	case len(present)+len(wanted) > policies.MaxPolicies && tooMany(present, c):
 		return fmt.Errorf("nothing was changed: a workspace has at most %d policies", policies.MaxPolicies)
 	case o.dryRun:
@@ -277,6 +285,7 @@ func (o applyOptions) confirm() (bool, error) {
 func (c policyChanges) apply(ctx context.Context, store *storage.Store, w storage.Workspace) error {
 	done := 0
 	for _, name := range c.remove {
+		// Somebody else may have deleted it since it was compared.
 		if err := store.DeletePolicy(ctx, w.Key(), name); err != nil && !errors.Is(err, storage.ErrNotFound) {
 			return c.stopped(done, name, err)
 		}

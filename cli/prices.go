@@ -15,6 +15,8 @@ import (
 	"github.com/pikarc/server/storage"
 )
 
+// newPrices groups what concerns prices of models. A workspace's own prices are set by
+// the API.
 func newPrices() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "prices",
@@ -39,6 +41,7 @@ type repriceOptions struct {
 	all, dryRun, json          bool
 }
 
+// newReprice is for calls that were booked without a price, or with one that was wrong.
 func newReprice() *cobra.Command {
 	var o repriceOptions
 	cmd := &cobra.Command{
@@ -85,6 +88,7 @@ func (o repriceOptions) repricing() (in storage.Repricing, err error) {
 		return in, err
 	}
 	if !in.To.IsZero() {
+		// The flag names the last day; the store takes the day after it.
 		in.To = in.To.AddDate(0, 0, 1)
 	}
 	if !in.From.IsZero() && !in.To.IsZero() && !in.From.Before(in.To) {
@@ -111,6 +115,7 @@ func reprice(ctx context.Context, at ledgerLocation, o repriceOptions, in storag
 	if err != nil {
 		return err
 	}
+	// The store looks prices up in it, as the server does, with the operator's own first.
 	opts := storage.Options{Catalogue: catalogue}
 	return withWorkspaceOf(ctx, at, o.email, opts, func(store *storage.Store, w storage.Workspace) error {
 		out, err := store.Reprice(ctx, w.Key(), in)

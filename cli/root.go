@@ -61,6 +61,7 @@ func Run(ctx context.Context, args []string, stdin *os.File, stdout, stderr io.W
 		fmt.Fprintln(stderr, h.error)
 		return h.code
 	}
+	// The command behind `pikarc mcp` has said itself what went wrong.
 	if code := exitError(0); errors.As(err, &code) {
 		return int(code)
 	}
@@ -69,6 +70,7 @@ func Run(ctx context.Context, args []string, stdin *os.File, stdout, stderr io.W
 		fmt.Fprintln(stderr, help)
 	}
 	if wrong := (usageError{}); errors.As(err, &wrong) {
+		// A wrong value may come from the environment, which --help does not show.
 		if names := variablesUsed(cmd.Flags()); len(names) > 0 {
 			fmt.Fprintln(stderr, "Set by the environment:", strings.Join(names, ", "))
 		}
@@ -105,6 +107,7 @@ func newRoot(stdin *os.File) *cobra.Command {
 			}
 			return nil
 		},
+		// Without a command there is nothing to do: the help says what there is.
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
 			// The audit log names the command that changed something.
@@ -118,6 +121,8 @@ func newRoot(stdin *os.File) *cobra.Command {
 	root.PersistentFlags().String(databaseFlag, "",
 		"URL of a PostgreSQL database (postgres://…) that holds the ledger instead of SQLite's file. "+
 			"One with a password belongs in PIKARC_DATABASE or PIKARC_DATABASE_FILE")
+	// Cobra's own texts are replaced: ours guess what a mistyped flag was meant to be, and
+	// show flags in groups.
 	root.SetFlagErrorFunc(flagError)
 	root.SetHelpFunc(printHelp)
 	root.SetUsageFunc(printUsage)
@@ -166,6 +171,7 @@ func versions() string {
 		storage.SQLiteVersion)
 }
 
+// newVersion prints the same as --version, for who expects a command.
 func newVersion() *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
@@ -181,6 +187,8 @@ func newVersion() *cobra.Command {
 // printJSON prints a value on one line.
 func printJSON(w io.Writer, v any) error { return json.NewEncoder(w).Encode(v) }
 
+// newMigrate is for operators who bring the schema up to date in a step of its own,
+// before the new binary serves. serve migrates too.
 func newMigrate() *cobra.Command {
 	var o migrateOptions
 	cmd := &cobra.Command{
@@ -219,6 +227,8 @@ func migrate(ctx context.Context, at ledgerLocation, o migrateOptions, stdout io
 		}
 		fmt.Fprintf(stdout, "schema version %d, newest %d, pending %d\n", st.Current, st.Newest,
 			len(st.Pending))
+		// A schema that is behind is what was asked about. One that is newer than the binary is
+		// an error, because nothing that this binary does brings the two together.
 		if errors.Is(st.Err(), storage.ErrSchemaNewer) {
 			return st.Err()
 		}

@@ -29,6 +29,7 @@ import (
 	"github.com/pikarc/server/storage/dbfile"
 )
 
+// newServe turns flags and environment into serveOptions; serve does the rest.
 func newServe() *cobra.Command {
 	var o serveOptions
 	cmd := &cobra.Command{
@@ -289,6 +290,7 @@ func serve(ctx context.Context, at ledgerLocation, o serveOptions, stdout, stder
 	if err := checkGivenSecret(); err != nil { // before the lock makes its files
 		return err
 	}
+	// From here on no other server uses the file; commands still may.
 	isNew, serving, err := o.occupy(ctx, at, cfg.Log)
 	if err != nil {
 		return ignoreIfEnded(ctx, err)
@@ -299,6 +301,7 @@ func serve(ctx context.Context, at ledgerLocation, o serveOptions, stdout, stder
 		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
+	// PostgreSQL's clock, where it holds the ledger: nodes must agree on the time.
 	cfg.Secret, cfg.Now = secret, store.Time
 	if at.inPostgres() {
 		cfg.Node = cmp.Or(o.node, rand.Text()[:8])

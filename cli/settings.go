@@ -60,7 +60,9 @@ func settingNames(root *cobra.Command) map[string]bool {
 	for _, name := range secretSettings() {
 		names[name], names[name+"_FILE"] = true, true
 	}
+	// Not a secret, and without a flag: it is for tests.
 	names[stripeAPIURL] = true
+	// The URL has a flag, and may hold a password, so it may also come from a file.
 	names[settingName(databaseFlag)+"_FILE"] = true
 	return names
 }
@@ -79,6 +81,8 @@ func fromEnvironment(flags *pflag.FlagSet) (err error) {
 				"which would be part of its value", name))
 			return
 		}
+		// Set marks the flag as changed, just as the command line would: further on nobody can
+		// tell the two apart, except by the annotation.
 		if setErr := flags.Set(f.Name, value); setErr != nil {
 			err = usage(fmt.Errorf("environment variable %s: %w", name, setErr))
 			return
@@ -159,6 +163,7 @@ func meantSetting(known map[string]bool, name string) string {
 		return didYouMean([]string{settingName(databaseFlag)})
 	}
 	var candidates []string
+	// All names share the prefix, so only what follows it is compared.
 	for other := range maps.Keys(known) {
 		candidates = append(candidates, strings.TrimPrefix(other, settingPrefix))
 	}
@@ -179,6 +184,8 @@ func setting(name string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("read %s_FILE: %w", name, err)
 	}
+	// An empty file is a secret that was never written. Taken as unset, it would let the
+	// server make a secret of its own, and start.
 	if len(bytes.TrimSpace(content)) == 0 {
 		return "", fmt.Errorf("%s_FILE: %s is empty", name, path)
 	}

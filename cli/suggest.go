@@ -26,6 +26,7 @@ func closest(word string, names []string) []string {
 func didYouMean(names []string) string {
 	const most = 3
 	names = slices.Compact(slices.Sorted(slices.Values(names)))
+	// More than three are no help: then nothing is really near.
 	if len(names) == 0 || len(names) > most {
 		return ""
 	}

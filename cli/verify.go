@@ -13,6 +13,7 @@ import (
 	"github.com/pikarc/server/storage/verify"
 )
 
+// newVerify makes by hand the check that a server makes every day, unless told otherwise.
 func newVerify() *cobra.Command {
 	var repair, asJSON bool
 	cmd := &cobra.Command{
@@ -55,6 +56,7 @@ func runVerify(ctx context.Context, at ledgerLocation, repair, asJSON bool, stdo
 	if report.Corrupt() {
 		return dbfile.ErrDamagedFile // only a file is checked for that
 	}
+	// A repair that has mended all of them has succeeded.
 	if left := report.Found - report.Repaired; left > 0 {
 		return fmt.Errorf("%d differences are left: see docs/ops/verify.md", left)
 	}

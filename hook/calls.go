@@ -44,6 +44,8 @@ func (s *session) askIn(ctx context.Context, run string, e event) (d ask.Decisio
 	question := ask.Step{
 		Tool: e.Tool, Input: e.ToolInput, Sequence: since(run, at), Key: rand.Text(),
 	}
+	// Written before the question is sent: a hook that is killed now leaves a file with the
+	// question and its key, and the next hook finds out by them what became of it.
 	o := open{Run: run, Question: &question, Until: at.Add(s.Timeout + Grace), At: at}
 	if err := writeFile(file, o); err != nil {
 		return d, err
@@ -54,8 +56,11 @@ func (s *session) askIn(ctx context.Context, run string, e event) (d ask.Decisio
 		if err = writeFile(file, o); err == nil {
 			return d, nil
 		}
+		// Allowed, but its end could never be reported: the call is stopped instead.
 		o.Ended = &outcome{Failed: true, Error: "not executed: the hook cannot keep its state"}
 	}
+	// The server may have allowed it and the answer was lost. What it has refused needs no
+	// end.
 	if err != nil && !errors.Is(err, ask.ErrRefused) {
 		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), Grace)
 		defer cancel()
@@ -77,6 +82,7 @@ func (s *session) settle(ctx context.Context, e event, end outcome) error {
 	if err != nil {
 		return err
 	}
+	// The time that the agent took: from the question to now.
 	o.Ended, o.Took = &end, s.Now().Sub(o.At)
 	if err := s.report(ctx, o); err != nil {
 		return errors.Join(
@@ -98,12 +104,15 @@ func (s *session) settleLeft(ctx context.Context, atEnd bool) error {
 		if err := readFile(file, &o); err != nil {
 			continue // removed by a hook that runs beside this one
 		}
+		// Until then the hook that has asked may still be waiting for its answer.
 		isLeft := o.Ended != nil || o.Question != nil && (atEnd || s.Now().After(o.Until))
 		if isLeft {
 			if err := s.report(ctx, o); err != nil {
 				return err
 			}
 		}
+		// A call without an end, in a session that is over, is left to the server, which settles
+		// it: nobody here knows how it went.
 		if isLeft || atEnd {
 			if err := remove(file); err != nil {
 				return err
@@ -118,6 +127,7 @@ func (s *session) report(ctx context.Context, o open) error {
 	if o.Question != nil {
 		step, d, err := s.client.Step(ctx, o.Run, *o.Question)
 		switch {
+		// A question that the server does not take has left nothing open there.
 		case errors.Is(err, ask.ErrRefused):
 			return nil
 		case err != nil:
@@ -141,6 +151,7 @@ func (s *session) stepFile(e event) string {
 	if name == "" {
 		name = e.Tool + "\n" + string(e.ToolInput)
 	}
+	// A name of fixed length, whatever the agent calls it: it becomes part of a file's name.
 	sum := sha256.Sum256([]byte(name))
 	return s.files + "-" + hex.EncodeToString(sum[:8]) + ".json"
 }

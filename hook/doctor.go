@@ -36,6 +36,8 @@ func CheckServer(ctx context.Context, s ask.Settings, now func() time.Time) (che
 		return []Check{{"settings", err.Error(), true}}
 	}
 	var health struct{ Version string }
+	// It needs no key, so an error here is about the address, not the key. at is the server's
+	// time, from the answer's Date header.
 	at, err := c.Read(ctx, "/health", &health)
 	if err != nil {
 		return []Check{
@@ -102,6 +104,7 @@ func CheckAgent(ctx context.Context, o Options, files []string) (checks []Check)
 	if user := userIn(found.command); user != "" {
 		o.User = user
 	}
+	// A session of its own, so that the agent's real sessions are not touched.
 	session := "pikarc-doctor-" + rand.Text()[:10]
 	if err := makeDenied(ctx, o, session); err != nil {
 		return append(checks, Check{"denial", "none could be made to try: " + err.Error(), true})
@@ -199,6 +202,7 @@ func makeDenied(ctx context.Context, o Options, id string) error {
 		return err
 	}
 	s := openSession(o, c, id)
+	// A hook asks in so many runs before it gives up, so as many are ended beforehand.
 	k := kept{}
 	for range runsAsked {
 		next, d, err := s.start(ctx, k)
@@ -287,6 +291,7 @@ func (r ran) stopped() (reason string, is bool) {
 	switch {
 	case r.err != nil:
 		return "", false
+	// The exit code alone would do; but a model that is told nothing tries again.
 	case r.code == Blocked && strings.TrimSpace(r.stderr) != "":
 		return strings.TrimSpace(r.stderr), true
 	case r.code == 0 && json.Unmarshal([]byte(r.stdout), &answer) == nil &&
@@ -344,6 +349,7 @@ func SettingsFiles(agent string, getenv func(string) string) (files []string, er
 		}
 		files = append(files, file)
 	}
+	// What an administrator sets for all users of a machine, as Claude Code's manual has it.
 	managed := map[string]string{
 		"linux":   "/etc/claude-code",
 		"darwin":  "/Library/Application Support/ClaudeCode",
@@ -357,6 +363,7 @@ func SettingsFiles(agent string, getenv func(string) string) (files []string, er
 
 // userIn finds the user that a hook's command names.
 func userIn(command string) string {
+	// The inverse of quote.
 	found := regexp.MustCompile(`--user '((?:[^']|'\\'')*)'`).FindStringSubmatch(command)
 	if found == nil {
 		return ""

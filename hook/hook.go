@@ -65,6 +65,7 @@ func Run(ctx context.Context, o Options, stdin io.Reader, stdout io.Writer) (cod
 	switch {
 	case err == nil:
 		return 0, nil
+	// The call has been made. Exit code 1 only shows the error to the user.
 	case slices.Contains([]string{"PostToolUse", "PostToolUseFailure", "SessionEnd"}, e.Name):
 		return 1, err
 	default:
@@ -93,6 +94,7 @@ func answer(ctx context.Context, o Options, e event, stdout io.Writer) error {
 		return s.settle(ctx, e, outcome{})
 	case "PostToolUseFailure":
 		failed := outcome{Failed: true, Error: e.Error}
+		// The user has stopped the call, and the agent gives no reason of its own.
 		if e.Interrupt {
 			failed.Error = "cancelled"
 		}
@@ -111,6 +113,7 @@ func readEvent(ctx context.Context, stdin io.Reader) (e event, err error) {
 	read := make(chan error, 1)
 	go func() { // reading cannot be broken off
 		var err error
+		// One byte more than is taken, so that a larger event is seen to be one.
 		content, err = io.ReadAll(io.LimitReader(stdin, maxEvent+1))
 		read <- err
 	}()

@@ -29,6 +29,7 @@ func SettingsFile(agent, scope string, getenv func(string) string) (string, erro
 		return "", fmt.Errorf("find the user's home directory: %w", err)
 	}
 	claude, codex := getenv("CLAUDE_CONFIG_DIR"), getenv("CODEX_HOME")
+	// Both agents can be told to keep the user's settings elsewhere.
 	if claude == "" {
 		claude = filepath.Join(home, ".claude")
 	}
@@ -62,6 +63,8 @@ func Command(binary, agent, user string, stops bool) string {
 	if user != "" {
 		line += " --user " + quote(user)
 	}
+	// A shell's own failures (127 for a binary that is not there, 137 for one that was
+	// killed) would let the call go on: agents take only 2 as a denial.
 	if stops {
 		line += " || { echo 'Pikarc has made no decision: the call was not executed.' >&2; " +
 			"exit 2; }"
@@ -119,6 +122,7 @@ func Install(settings []byte, binary, agent, user string, uninstall bool) ([]byt
 			err,
 		)
 	}
+	// Uninstalling is installing nothing: what is ours is taken away first in both cases.
 	add := wanted(binary, agent, user)
 	if uninstall {
 		add = nil
@@ -148,6 +152,7 @@ func Install(settings []byte, binary, agent, user string, uninstall bool) ([]byt
 				return nil, err
 			}
 			g := group{Hooks: []json.RawMessage{one}}
+			// Events about tools have a matcher, which must name all of them. The others have none.
 			if strings.HasSuffix(name, "ToolUse") || strings.HasSuffix(name, "Failure") {
 				g.Matcher = new("*")
 			}
@@ -188,6 +193,7 @@ func without(event json.RawMessage, agent string) ([]json.RawMessage, error) {
 		}
 		others := slices.DeleteFunc(slices.Clone(handlers), func(raw json.RawMessage) bool {
 			var h handler
+			// A handler that cannot be read as one is somebody else's.
 			return json.Unmarshal(raw, &h) == nil && ours(agent).MatchString(h.Command)
 		})
 		// A group that held only our hook is dropped. In any other, the hooks of others stay as
@@ -238,6 +244,7 @@ func readObject(raw []byte) (o object, err error) {
 		var v any
 		return nil, json.Unmarshal(raw, &v)
 	}
+	// Token by token, because a map would lose the order of the members.
 	d := json.NewDecoder(bytes.NewReader(raw))
 	if t, err := d.Token(); err != nil || t != json.Delim('{') {
 		return nil, errors.Join(err, errors.New("it does not begin with {"))
@@ -247,6 +254,7 @@ func readObject(raw []byte) (o object, err error) {
 		if err != nil {
 			return nil, err
 		}
+		// The value keeps its text: numbers and escapes are written back as they were.
 		m := member{name: fmt.Sprint(name)}
 		if err := d.Decode(&m.value); err != nil {
 			return nil, err

@@ -74,6 +74,7 @@ func (s *session) ask(ctx context.Context, e event) (d ask.Decision, err error) 
 				return d, err
 			}
 		}
+		// The run may have ended meanwhile: by its idle limit, or in the dashboard.
 		d, err = s.askIn(ctx, k.Run, e)
 		if err != nil || d.Reason != ask.RunEnded {
 			return d, err
@@ -89,6 +90,8 @@ func (s *session) ask(ctx context.Context, e event) (d ask.Decision, err error) 
 // start starts the session's run, or gets to know it.
 func (s *session) start(ctx context.Context, k kept) (kept, ask.Decision, error) {
 	s.removeOld()
+	// Written first: a hook that is killed while it starts the run leaves word that there may
+	// be one, and end asks for it with the same key.
 	k.Starting = true
 	if err := s.write(k); err != nil {
 		return k, ask.Decision{}, err
@@ -153,6 +156,8 @@ func since(run string, at time.Time) int64 {
 	for _, b := range raw {
 		started = started<<8 | int64(b)
 	}
+	// From 1, because the API takes no other sequence; the clocks of agent and server may
+	// differ.
 	return min(max(1, at.UnixMilli()-started), 1<<31-1)
 }
 

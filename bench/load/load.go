@@ -117,6 +117,7 @@ func (l *loop) open(i int, addr *syscall.SockaddrInet4) error {
 	if err := syscall.SetsockoptInt(fd, syscall.IPPROTO_TCP, syscall.TCP_NODELAY, 1); err != nil {
 		return err
 	}
+	// Connecting may wait; only reads and writes are non-blocking.
 	if err := syscall.Connect(fd, addr); err != nil {
 		return err
 	}
@@ -155,6 +156,7 @@ func (l *loop) run() error {
 			return fmt.Errorf("epoll: %w", err)
 		}
 		now := time.Since(l.start)
+		// No request is sent from now on. What is out is still waited for.
 		if end > now && l.stopped() {
 			end = now
 		}

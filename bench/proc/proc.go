@@ -79,6 +79,8 @@ func Start(ctx context.Context, c Command) (*Process, error) {
 	cmd := exec.Command(c.Path, c.Args...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.Env = append(Environment(), c.Env...)
+	// A bench that is killed leaves no server behind. Ctrl-C reaches the bench alone, which
+	// stops its servers itself.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	started := time.Now()
 	if err := cmd.Start(); err != nil {
@@ -223,6 +225,8 @@ const (
 	endedSystemTicks = 17 - 3
 )
 
+// stat reads the figures of a process. Its name stands in parentheses before them, and
+// may hold spaces.
 func stat(pid int) (stats, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -238,6 +242,7 @@ func stat(pid int) (stats, error) {
 
 // sum adds up some fields that count ticks.
 func (s stats) sum(fields ...int) (all time.Duration, err error) {
+	// USER_HZ, which is 100 on every architecture that this runs on.
 	const tick = 10 * time.Millisecond
 	for _, i := range fields {
 		n, parseErr := strconv.ParseInt(s[i], 10, 64)

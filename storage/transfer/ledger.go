@@ -86,6 +86,8 @@ func (p place) snapshot(ctx context.Context) (l *ledger, err error) {
 	var db *sql.DB
 	var opts sql.TxOptions
 	if p.config != nil {
+		// PostgreSQL takes its snapshot at the first statement of such a transaction. SQLite's
+		// readers have one by themselves.
 		db, opts = p.config.OpenDB(), sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true}
 	} else if db, err = sqlite.OpenReaders(p.path); err != nil {
 		return l, err
@@ -138,6 +140,8 @@ func (p place) schema(ctx context.Context) (status dbfile.Schema, err error) {
 // catalogue lists the tables of a database with their columns and keys. In
 // PostgreSQL a sequence that is no column's own is in it too: nobody would set it.
 func catalogue(ctx context.Context, q querier, inPostgres bool) (tables map[string]found, err error) {
+	// Both queries give a row for each column: the table, the column, and its place in the
+	// primary key, 0 when it is not in it.
 	query := `SELECT m.name, c.name, c.pk FROM sqlite_master m, pragma_table_info(m.name) c
 		WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite^_%' ESCAPE '^' ORDER BY m.name, c.cid`
 	if inPostgres {
@@ -238,6 +242,7 @@ func (p place) exists(ctx context.Context) (bool, error) {
 	db := p.config.OpenDB()
 	defer func() { err = errors.Join(err, db.Close()) }()
 	tables, err := catalogue(ctx, db, true)
+	// Any one of them will do for the message.
 	for name := range tables {
 		return false, fmt.Errorf("%w: it has a table %s", ErrHoldsOther, name)
 	}

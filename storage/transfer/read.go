@@ -33,6 +33,8 @@ type chunk struct {
 // string, []byte and nil, whatever the engine, and belong to fn.
 func eachRow(ctx context.Context, q querier, t table, part span, fn func(row []any) error) error {
 	for {
+		// A query for each chunk, so that no cursor stays open and memory is bounded: the next
+		// one begins behind the last key.
 		query, args := t.selectRows(part, chunkRows)
 		read, last, err := someRows(ctx, q, t, query, args, fn)
 		if err != nil {
@@ -56,6 +58,7 @@ func someRows(
 	defer func() { err = errors.Join(err, rows.Close(), rows.Err()) }()
 	into := make([]any, len(t.columns))
 	for rows.Next() {
+		// A new slice for each row: fn keeps it until its chunk is written.
 		row := make([]any, len(t.columns))
 		for i := range row {
 			into[i] = &row[i]

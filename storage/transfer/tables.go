@@ -58,6 +58,8 @@ var ErrUnknownTable = fmt.Errorf("nothing is copied, because something would be 
 // tablesOf orders what is copied from one database to another. Both have to have
 // the same tables with the same columns, but for those that are known to be one's own.
 func tablesOf(from, to map[string]found) ([]table, error) {
+	// Checked first: a table that a migration has added, and nobody has added here, must not
+	// be left behind in silence.
 	names := copied()
 	for _, side := range []map[string]found{from, to} {
 		for _, name := range slices.Sorted(maps.Keys(side)) {
@@ -69,11 +71,14 @@ func tablesOf(from, to map[string]found) ([]table, error) {
 	var tables []table
 	for _, name := range names {
 		a, b := from[name].copied(name), to[name].copied(name)
+		// Their order may differ: a column that was added later is the last one in one engine
+		// alone.
 		if len(a) == 0 || !slices.Equal(slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b))) {
 			return nil, fmt.Errorf("%w: %s has the columns %s here and %s there", ErrUnknownTable, name,
 				strings.Join(a, ", "), strings.Join(b, ", "))
 		}
 		t := table{name: name, columns: a, key: from[name].keyInOrder()}
+		// Without the same key, neither would rows come in one order nor could a copy be resumed.
 		if len(t.key) == 0 || !slices.Equal(t.key, to[name].keyInOrder()) {
 			return nil, fmt.Errorf("%w: %s has not the same primary key in both", ErrUnknownTable, name)
 		}
@@ -115,6 +120,7 @@ func (t table) selectRows(s span, limit int) (query string, args []any) {
 		}
 		where = append(where, "("+quoted(t.key)+") "+op+" ("+strings.Join(marks, ", ")+")")
 	}
+	// Row values, which both engines compare column by column and look up in the key's index.
 	bound(">", s.after)
 	bound("<=", s.upTo)
 	query = "SELECT " + quoted(t.columns) + " FROM " + t.name

@@ -33,6 +33,8 @@ type postgresTarget struct {
 // moved when all are proved.
 func openPostgresTarget(ctx context.Context, to place) (t *postgresTarget, err error) {
 	t = &postgresTarget{place: to, stage: to, real: to.config.OpenDB()}
+	// The same statements and migrations then work on the stage, since none of them names a
+	// schema.
 	config := to.config.With("search_path", stageSchema)
 	t.stage.config, t.db = &config, config.OpenDB()
 	defer func() {
@@ -41,6 +43,7 @@ func openPostgresTarget(ctx context.Context, to place) (t *postgresTarget, err e
 			t = nil
 		}
 	}()
+	// An advisory lock goes with its session, so a copy that was killed leaves none behind.
 	if err := t.lock(ctx); err != nil {
 		return t, err
 	}
@@ -69,6 +72,7 @@ func (t *postgresTarget) lock(ctx context.Context) (err error) {
 		return err
 	case !got:
 		return ErrCopying
+	// An unusual search_path. Made up silently, a schema would not be where nodes look.
 	case !schema.Valid:
 		return errors.New("no schema of the search_path exists")
 	}
@@ -88,6 +92,7 @@ func (t *postgresTarget) prepare(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		// Of this version: what is in it is compared with the source, and kept.
 		if status.Err() == nil {
 			return nil
 		}
@@ -125,9 +130,12 @@ func (t *postgresTarget) load(ctx context.Context, into table, rows [][]any) err
 // finish sets the sequences behind what was copied, tells the nodes to come which
 // secret they need, and has PostgreSQL know its new tables.
 func (t *postgresTarget) finish(ctx context.Context, secretCheck []byte) error {
+	// A node with another secret is refused by it when it starts.
 	if _, err := t.db.ExecContext(ctx, `UPDATE ledger_version SET secret_check = $1`, secretCheck); err != nil {
 		return err
 	}
+	// Rows have come with their ids, of which the sequences know nothing: they would begin at
+	// 1.
 	identities, err := names(ctx, t.db, `SELECT c.relname || '.' || a.attname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
 		WHERE c.relnamespace = current_schema()::regnamespace AND a.attidentity <> '' AND c.relname <> 'goose_db_version' ORDER BY 1`)
 	if err != nil {
@@ -142,6 +150,7 @@ func (t *postgresTarget) finish(ctx context.Context, secretCheck []byte) error {
 			return fmt.Errorf("set the sequence of %s: %w", table, err)
 		}
 	}
+	// Without statistics the first queries would be planned as for empty tables.
 	for _, name := range copied() {
 		if _, err := t.db.ExecContext(ctx, "VACUUM (ANALYZE) "+name); err != nil {
 			return fmt.Errorf("vacuum %s: %w", name, err)
@@ -156,11 +165,13 @@ func (t *postgresTarget) publish(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	// In one transaction: whoever looks sees no ledger, or all of it.
 	tx, err := t.real.BeginTx(ctx, nil)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, ignoreDone(tx.Rollback())) }()
+	// Once more, because the copy may have taken hours.
 	if err := refuseNodes(ctx, tx); err != nil {
 		return err
 	}
@@ -197,6 +208,7 @@ func (t *postgresTarget) makeRoom(ctx context.Context, tx *sql.Tx) error {
 		drop = append(drop, postgres.Quoted(t.schema)+"."+name)
 	}
 	slices.Sort(drop)
+	// Nobody may write to them between the look and the drop.
 	if _, err := tx.ExecContext(ctx, "LOCK TABLE "+strings.Join(drop, ", ")); err != nil {
 		return err
 	}
@@ -204,6 +216,7 @@ func (t *postgresTarget) makeRoom(ctx context.Context, tx *sql.Tx) error {
 	if empty, err := l.isEmpty(ctx); err != nil || !empty {
 		return errors.Join(err, ErrHoldsOther)
 	}
+	// The view reads tables that are about to go, and PostgreSQL would refuse to drop them.
 	if _, err := tx.ExecContext(ctx, "DROP VIEW IF EXISTS "+postgres.Quoted(t.schema)+".run_steps"); err != nil {
 		return err
 	}

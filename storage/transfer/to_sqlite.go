@@ -40,6 +40,8 @@ func openSQLiteTarget(ctx context.Context, to place) (t *sqliteTarget, err error
 			t = nil
 		}
 	}()
+	// The lock of a server, on the staged file: two copies exclude each other as two servers
+	// do.
 	t.lock, err = dbfile.LockServer(ctx, t.stage.path, 0)
 	if errors.Is(err, dbfile.ErrServerRunning) {
 		return t, ErrCopying
@@ -109,6 +111,8 @@ func (t *sqliteTarget) load(ctx context.Context, into table, rows [][]any) (err 
 			err = t.stage.classify(errors.Join(err, t.loader.Run("ROLLBACK")))
 		}
 	}()
+	// As many rows a statement as its parameters allow, so that its text stays the same and
+	// the prepared statement is used again.
 	together := max(1, maxParameters/len(into.columns))
 	args := make([]any, 0, together*len(into.columns))
 	for len(rows) > 0 {
@@ -129,6 +133,7 @@ func (t *sqliteTarget) load(ctx context.Context, into table, rows [][]any) (err 
 			return err
 		}
 	}
+	// Asked before the commit: Exec itself does not look at the context.
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -168,6 +173,7 @@ func (t *sqliteTarget) publish(ctx context.Context) error {
 	if err := errors.Join(t.loader.Close(), t.db.Close()); err != nil {
 		return err
 	}
+	// Install holds the locks of the place while it asks whether there is something to lose.
 	return dbfile.Install(ctx, t.stage.path, t.place.path, func() error {
 		exists, err := t.place.exists(ctx)
 		if err != nil || !exists {

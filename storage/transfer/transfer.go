@@ -99,9 +99,11 @@ func Copy(ctx context.Context, from, to string, opts Options) (report Report, er
 	if err != nil {
 		return report, err
 	}
+	// A config is only there for PostgreSQL, so this compares the engines.
 	if (source.config == nil) == (target.config == nil) {
 		return report, ErrSameEngine
 	}
+	// One seed for both sides: digests are only compared within a copy, and never kept.
 	c := &copying{opts: opts, from: source, to: target, hash: hasher{maphash.MakeSeed()}}
 	c.report.From, c.report.To = source.String(), target.String()
 	err = c.run(ctx)
@@ -146,6 +148,8 @@ func (c *copying) run(ctx context.Context) (err error) {
 	switch {
 	case err == nil:
 		defer func() { err = errors.Join(err, held.Close()) }()
+	// A rehearsal goes on without the reservation: its snapshot is consistent, but what is
+	// booked from now on is not in it.
 	case !errors.Is(err, ErrServed) && !errors.Is(err, dbfile.ErrServerRunning):
 		return err
 	case !c.opts.WhileServing:
@@ -158,6 +162,7 @@ func (c *copying) run(ctx context.Context) (err error) {
 	if err := c.checkSecret(ctx); err != nil {
 		return err
 	}
+	// A copy that has succeeded and is called again changes nothing, and says so.
 	if there, err := c.alreadyThere(ctx); err != nil || there {
 		c.report.AlreadyThere = there
 		return err
@@ -169,6 +174,7 @@ func (c *copying) run(ctx context.Context) (err error) {
 	if c.target, err = openTarget(ctx, c.to); err != nil {
 		return fmt.Errorf("prepare %s: %w", c.to, err)
 	}
+	// An error leaves the stage as it is: the next attempt goes on from there.
 	err = c.fill(ctx)
 	if err != nil {
 		return errors.Join(err, c.target.close())
@@ -242,6 +248,7 @@ func (c *copying) copyTable(ctx context.Context, t table) error {
 	}
 	var have digest
 	if last != nil {
+		// What the source has up to the last row that has arrived.
 		have, err = c.hash.digestOf(ctx, c.source.tx, t, span{upTo: last}, func() {})
 		if err != nil {
 			return err
@@ -250,6 +257,7 @@ func (c *copying) copyTable(ctx context.Context, t table) error {
 		if err != nil {
 			return err
 		}
+		// Rows were changed or deleted since the earlier attempt.
 		if have != there {
 			if err := c.target.clear(ctx, t); err != nil {
 				return fmt.Errorf("empty %s: %w", t.name, err)
@@ -257,11 +265,13 @@ func (c *copying) copyTable(ctx context.Context, t table) error {
 			have, last = digest{}, nil
 		}
 	}
+	// Its first row comes with the migrations, not from an earlier copy.
 	if t.name != seeded {
 		c.report.Resumed += have.rows
 	}
 	c.done += have.rows
 	sent, err := c.send(ctx, t, last)
+	// Without a new row, the digests above have compared all of the table already.
 	c.same[t.name] = sent.rows == 0
 	have.join(sent)
 	c.digests[t.name] = have
@@ -271,10 +281,13 @@ func (c *copying) copyTable(ctx context.Context, t table) error {
 // send copies the rows of a table after a key. One goroutine reads while another writes.
 func (c *copying) send(ctx context.Context, t table, after []any) (sent digest, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	pieces, written := make(chan chunk, 1), make(chan error, 1)
+	// One chunk waits while another is written and a third is read: about 24 MiB at most.
+	// Only the writing goroutine changes c.done until it has ended.
+	chunks, written := make(chan chunk, 1), make(chan error, 1)
 	go func() {
 		var err error
-		for p := range pieces {
+		// After an error it goes on receiving, so that the reader is never left waiting.
+		for p := range chunks {
 			if err == nil {
 				if err = c.target.load(ctx, t, p.rows); err != nil {
 					cancel(err) // the reader need not go on
@@ -291,7 +304,7 @@ func (c *copying) send(ctx context.Context, t table, after []any) (sent digest, 
 			return nil
 		}
 		select {
-		case pieces <- p:
+		case chunks <- p:
 			p = chunk{}
 			return nil
 		case <-ctx.Done():
@@ -309,7 +322,7 @@ func (c *copying) send(ctx context.Context, t table, after []any) (sent digest, 
 	if err == nil {
 		err = flush()
 	}
-	close(pieces)
+	close(chunks)
 	if writeErr := <-written; writeErr != nil {
 		err = writeErr // the reader's is a consequence
 	}
@@ -327,6 +340,7 @@ func (c *copying) compare(ctx context.Context) error {
 		want := c.digests[t.name]
 		if !c.same[t.name] || want.rows == 0 {
 			seen := func() {
+				// Saying it for each row would take longer than reading the row.
 				if c.done++; c.done%chunkRows == 0 {
 					c.say(Comparing, t.name)
 				}
@@ -387,10 +401,12 @@ func (c *copying) checkSecret(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("read what is known of the secret: %w", err)
 		}
+		// A ledger that no node has served yet knows no secret.
 		if known != nil && !bytes.Equal(known, check) {
 			return ErrSecret
 		}
 	}
+	// The newest one: older keys may have been sealed before a secret was replaced.
 	rows, err := c.source.tx.QueryContext(ctx, `SELECT uuid, sealed FROM api_keys ORDER BY id DESC LIMIT 1`)
 	if err != nil {
 		return fmt.Errorf("read the API keys: %w", err)
@@ -426,6 +442,8 @@ func (c *copying) alreadyThere(ctx context.Context) (is bool, err error) {
 	if err != nil || empty {
 		return false, err
 	}
+	// It holds rows. They may be those of an earlier copy that has succeeded, so all is
+	// compared.
 	tables, err := tablesOf(c.source.tables, there.tables)
 	if err != nil {
 		return false, err
