@@ -15,6 +15,8 @@ import (
 )
 
 const (
+	// All servers are on the loopback and end with the trial, so fixed passwords do. The
+	// server secret is given, because both nodes must have the same one.
 	databasePassword = "the-database-of-make-ha"
 	accountPassword  = "correct horse battery staple"
 	serverSecret     = "a secret that both nodes of make ha have"
@@ -52,6 +54,9 @@ type node struct {
 	run  *process
 }
 
+// newCluster names the parts and finds a free port for each; start runs them. Nothing
+// holds the ports until then, so another program could take one: that start fails, and
+// its log says so.
 func newCluster(dir, docs, pikarc string) (*cluster, error) {
 	bins, _ := filepath.Glob("/usr/lib/postgresql/*/bin")
 	if len(bins) == 0 {
@@ -87,6 +92,8 @@ func (c *cluster) substituted(name string, pairs ...string) (string, error) {
 		return "", err
 	}
 	for i := 0; i < len(pairs); i += 2 {
+		// A text that the file no longer has would leave an address of the example in it. Whoever
+		// changes the file changes the trial too.
 		if !bytes.Contains(text, []byte(pairs[i])) {
 			return "", fmt.Errorf("%s has no %q", name, pairs[i])
 		}
@@ -94,6 +101,8 @@ func (c *cluster) substituted(name string, pairs ...string) (string, error) {
 	return strings.NewReplacer(pairs...).Replace(string(text)), nil
 }
 
+// start starts everything, in the order in which the parts need each other. An error
+// leaves what runs already; end ends it.
 func (c *cluster) start(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{c.startEtcd, c.startPostgres, c.startHAProxy, c.startNodes} {
 		if err := step(ctx); err != nil {
@@ -103,6 +112,8 @@ func (c *cluster) start(ctx context.Context) error {
 	return nil
 }
 
+// startEtcd starts one etcd. It is where Patroni keeps who is primary, and it is never
+// killed here: its own loss is not what is tried.
 func (c *cluster) startEtcd(context.Context) error {
 	peer, err := freePort()
 	if err != nil {
@@ -115,6 +126,9 @@ func (c *cluster) startEtcd(context.Context) error {
 	return err
 }
 
+// startPostgres starts the three servers, and makes the role and the database that the
+// nodes use. Patroni's times are shorter than those in docs/ops, so that a round is
+// short.
 func (c *cluster) startPostgres(ctx context.Context) error {
 	owner, err := somebody()
 	if err != nil {
@@ -141,6 +155,8 @@ func (c *cluster) startPostgres(ctx context.Context) error {
 		if err := errors.Join(os.Mkdir(home, 0o700), os.WriteFile(s.config, []byte(text), 0o644)); err != nil {
 			return err
 		}
+		// Patroni runs as this user too, so it must be able to read its configuration and to make
+		// the data directory.
 		if owner != nil {
 			if err := errors.Join(os.Chown(home, int(owner.Uid), int(owner.Gid)), os.Chown(s.config, int(owner.Uid), int(owner.Gid))); err != nil {
 				return err
@@ -157,6 +173,7 @@ func (c *cluster) startPostgres(ctx context.Context) error {
 	if err := c.whole(ctx, 60*time.Second); err != nil {
 		return err
 	}
+	// Any server may have become primary, so they are made where the primary is by now.
 	for _, sql := range []string{
 		"CREATE ROLE pikarc LOGIN PASSWORD '" + databasePassword + "'", "CREATE DATABASE pikarc OWNER pikarc",
 	} {
@@ -169,6 +186,8 @@ func (c *cluster) startPostgres(ctx context.Context) error {
 	return nil
 }
 
+// startPatroni starts a server's Patroni, which starts PostgreSQL. killPrimary calls it
+// again: the former primary then follows the new one.
 func (c *cluster) startPatroni(s *server) error {
 	owner, err := somebody()
 	if err != nil {
@@ -207,6 +226,7 @@ func (c *cluster) whole(ctx context.Context, within time.Duration) error {
 			switch {
 			case s.is("/primary"):
 				primaries++
+			// A synchronous standby answers /replica with yes as well, so this is asked first.
 			case s.is("/sync"):
 				sync++
 				replicas++
@@ -218,6 +238,8 @@ func (c *cluster) whole(ctx context.Context, within time.Duration) error {
 	})
 }
 
+// startHAProxy starts HAProxy with two jobs: it passes agents' calls to the nodes that
+// are ready, and the nodes' connections to the server that Patroni calls primary.
 func (c *cluster) startHAProxy(ctx context.Context) error {
 	front, err := freePort()
 	if err != nil {
@@ -246,6 +268,8 @@ func (c *cluster) startHAProxy(ctx context.Context) error {
 	return err
 }
 
+// startNodes starts the nodes one after another: the first one makes the tables. Each has
+// a link of its own to PostgreSQL, so that one can be cut off alone.
 func (c *cluster) startNodes(ctx context.Context) (err error) {
 	for _, n := range c.nodes {
 		if n.link, err = newLink(fmt.Sprint("127.0.0.1:", c.primary)); err != nil {
@@ -261,14 +285,20 @@ func (c *cluster) startNodes(ctx context.Context) (err error) {
 	return nil
 }
 
+// environment is what each of our processes is given. HAProxy stands before the nodes, so
+// they take the address of a client from what it forwards.
 func (c *cluster) environment(database string) []string {
 	return []string{"PIKARC_DATABASE=" + database, "PIKARC_SECRET=" + serverSecret, "PIKARC_TRUSTED_PROXIES=127.0.0.1"}
 }
 
+// database is the URL of the database at a port of the loopback: HAProxy's, or that of a
+// link.
 func database(port string) string {
 	return "postgres://pikarc:" + databasePassword + "@127.0.0.1:" + port + "/pikarc?sslmode=disable"
 }
 
+// startNode starts a node, the first time or after it was killed: with the same port, so
+// that HAProxy finds it again, and with the same directory.
 func (c *cluster) startNode(n *node) (err error) {
 	_, port, _ := strings.Cut(n.link.Addr().String(), ":")
 	n.run, err = c.launcher.start(n.name, nil, c.environment(database(port)), c.pikarc, "serve",
@@ -276,6 +306,7 @@ func (c *cluster) startNode(n *node) (err error) {
 	return err
 }
 
+// ready asks the node itself, as HAProxy's check does.
 func (n *node) ready() bool {
 	client := http.Client{Timeout: time.Second}
 	answer, err := client.Get(fmt.Sprint("http://127.0.0.1:", n.port, "/health/ready"))
@@ -321,6 +352,7 @@ func (c *cluster) workspace(ctx context.Context, l *load, email string) (key str
 	if err := json.Unmarshal(text, &session); err != nil {
 		return "", err
 	}
+	// No agent is to be denied: the load takes a denial for a broken promise.
 	status, text, err = l.call(ctx, session.Token, "PATCH", "/v1/workspace/", "", map[string]any{"max_concurrent_runs": 10_000})
 	if err != nil || status != http.StatusOK {
 		return "", fmt.Errorf("set the limits: %d %s: %w", status, text, err)
@@ -328,7 +360,7 @@ func (c *cluster) workspace(ctx context.Context, l *load, email string) (key str
 	return made.Key, nil
 }
 
-// end ends all that was started.
+// end ends all that was started. Patroni goes first: it would start its PostgreSQL again.
 func (c *cluster) end() {
 	for _, s := range c.servers {
 		if s.patroni != nil {

@@ -18,6 +18,8 @@ type link struct {
 	open map[net.Conn]bool
 }
 
+// newLink listens on a free port of the loopback, and passes each connection on to an
+// address.
 func newLink(to string) (*link, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -30,6 +32,8 @@ func newLink(to string) (*link, error) {
 	return n, nil
 }
 
+// accept takes connections while the link is cut, too: to a node, a network that is down
+// does not look like a port that is closed.
 func (n *link) accept() {
 	for {
 		client, err := n.Accept()
@@ -40,6 +44,8 @@ func (n *link) accept() {
 	}
 }
 
+// pass connects a client with the address behind the link, and ends when either side
+// does.
 func (n *link) pass(client net.Conn) {
 	<-n.whole()
 	server, err := (&net.Dialer{}).DialContext(context.Background(), "tcp", n.to)
@@ -60,6 +66,7 @@ func (n *link) carry(to, from net.Conn) {
 	defer func() { _, _ = to.Close(), from.Close() }()
 	buf := make([]byte, 64<<10)
 	for {
+		// What is read while the link is cut waits below until it is mended.
 		read, err := from.Read(buf)
 		<-n.whole()
 		if read > 0 {
@@ -73,6 +80,7 @@ func (n *link) carry(to, from net.Conn) {
 	}
 }
 
+// note keeps the list of open connections, which those who mend the link end.
 func (n *link) note(c net.Conn, open bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -83,6 +91,8 @@ func (n *link) note(c net.Conn, open bool) {
 	}
 }
 
+// whole returns a channel that is closed while the link is whole. Each cut makes a new
+// one, so it is asked for before each use.
 func (n *link) whole() <-chan struct{} {
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -39,6 +39,8 @@ type book struct {
 	runs []*bookedRun
 }
 
+// bookedRun is a run as its agent knows it. A step has 0 tokens until its PATCH is
+// answered: by then the server may have booked it, or not.
 type bookedRun struct {
 	id     string
 	steps  map[string]int64 // prompt tokens that a PATCH was answered for, by the step
@@ -46,6 +48,8 @@ type bookedRun struct {
 	denied bool
 }
 
+// newLoad makes a load without agents. A call has less time than HAProxy gives it, so
+// that an agent itself finds out which calls got no answer.
 func newLoad(url string) *load {
 	const limit = 85 * time.Second // HAProxy's is 90
 	return &load{
@@ -57,6 +61,7 @@ func newLoad(url string) *load {
 // begin has so many agents work with a key.
 func (l *load) begin(ctx context.Context, key string, agents int) {
 	for i := range agents {
+		// Only its own agent writes to a book while the load goes on; check reads them after end.
 		b := &book{key: key, name: fmt.Sprint("agent", len(l.books), "-", i)}
 		l.books = append(l.books, b)
 		l.group.Go(func() {
@@ -70,6 +75,7 @@ func (l *load) begin(ctx context.Context, key string, agents int) {
 	}
 }
 
+// stopped reports whether the agents should start no other run.
 func (l *load) stopped() bool {
 	select {
 	case <-l.stopping:
@@ -85,6 +91,8 @@ func (l *load) end() {
 	l.group.Wait()
 }
 
+// complain records a broken promise. The trial goes on: prove reports all of them at the
+// end.
 func (l *load) complain(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -126,6 +134,7 @@ func (l *load) run(ctx context.Context, b *book, n int) error {
 			return fmt.Errorf("two calls were answered with step %s", step.ID)
 		}
 		tokens := int64(100 + n%50 + i)
+		// Booked before it is reported: a PATCH that gets no answer may still have been made.
 		r.steps[step.ID] = 0
 		err = l.insist(ctx, b, "PATCH", "/v1/runs/"+r.id+"/steps/"+step.ID, "",
 			map[string]any{"status": "COMPLETED", "prompt_tokens": tokens, "completion_tokens": 10}, http.StatusOK, nil)
@@ -170,6 +179,7 @@ func (l *load) insist(ctx context.Context, b *book, method, path, unique string,
 	}
 }
 
+// kindOf says why there was no answer, in few words: the report counts calls by them.
 func kindOf(err error) string {
 	var timeout interface{ Timeout() bool }
 	if errors.As(err, &timeout) && timeout.Timeout() {
@@ -178,6 +188,8 @@ func kindOf(err error) string {
 	return "connection lost"
 }
 
+// refuse counts a call that was not answered. A 503 is allowed at any time: it tells the
+// agent to try again. Anything else is allowed only while nodes are killed.
 func (l *load) refuse(kind string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -194,12 +206,15 @@ func (l *load) enter(phase string) {
 	l.phase = phase
 }
 
+// noteDuration keeps the longest call: the report names it, and no promise is about it.
 func (l *load) noteDuration(d time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.slowest = max(l.slowest, d)
 }
 
+// call makes one call, once. key is an API key or a session's token; unique is the
+// Idempotency-Key, "" for none. err means that there was no answer.
 func (l *load) call(ctx context.Context, key, method, path, unique string, body any) (status int, text []byte, err error) {
 	var sent io.Reader
 	if body != nil {
@@ -245,12 +260,16 @@ func (l *load) check(ctx context.Context) (runs, steps int, err error) {
 			}
 		}
 	}
+	// What is lost is often lost for all agents at once; ten lines are enough to find out
+	// why.
 	if len(faults) > 10 {
 		faults = append(faults[:10], fmt.Errorf("and %d more", len(faults)-10))
 	}
 	return runs, steps, errors.Join(faults...)
 }
 
+// checkRun checks that a run has exactly the steps that were answered, each once, with
+// the tokens that were reported for it, and that its total is their sum.
 func (l *load) checkRun(ctx context.Context, b *book, r *bookedRun) error {
 	status, text, err := l.call(ctx, b.key, "GET", "/v1/runs/"+r.id, "", nil)
 	if err != nil || status != http.StatusOK {

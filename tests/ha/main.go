@@ -19,6 +19,7 @@ import (
 	"time"
 )
 
+// options are the flags; `make ha` runs with the defaults.
 type options struct {
 	pikarc, docs string
 	rounds       int // of each kind of kill
@@ -44,6 +45,8 @@ func main() {
 	fmt.Println("every promise was kept")
 }
 
+// run starts the cluster, breaks it under load, and proves that nothing was lost. It
+// proves that after a failed round too: what was lost says more than the round.
 func run(ctx context.Context, o options) (err error) {
 	dir, err := os.MkdirTemp("", "pikarc-ha-")
 	if err != nil {
@@ -83,6 +86,9 @@ func run(ctx context.Context, o options) (err error) {
 	return errors.Join(err, t.prove(ctx))
 }
 
+// fill makes four workspaces, puts four agents to work in each, and returns once
+// decisions are answered. HAProxy sends all calls with one key to one node, so there are
+// several keys.
 func (l *load) fill(ctx context.Context, c *cluster) error {
 	for i := range 4 {
 		key, err := c.workspace(ctx, l, fmt.Sprintf("ann%d@example.com", i))
@@ -95,6 +101,7 @@ func (l *load) fill(ctx context.Context, c *cluster) error {
 	return err
 }
 
+// say prints a line of the report.
 func say(format string, args ...any) { fmt.Printf(format+"\n", args...) }
 
 // afterNewPrimary is within which time decisions go on.
@@ -115,6 +122,8 @@ const (
 	linkCut       = "the network is cut"
 )
 
+// all runs every kind of round, and stops at the first that fails: the cluster is not
+// what the next one expects then.
 func (t *trial) all(ctx context.Context) error {
 	t.load.enter(primaryKilled)
 	for round := range t.rounds {
@@ -139,6 +148,8 @@ func (t *trial) all(ctx context.Context) error {
 
 // killPrimary ends the primary and its Patroni at once, as the loss of its machine does.
 func (t *trial) killPrimary(ctx context.Context, round int) error {
+	// Without a synchronous standby nobody could take over, and the round would prove
+	// nothing.
 	if err := t.whole(ctx, 90*time.Second); err != nil {
 		return err
 	}
@@ -166,9 +177,11 @@ func (t *trial) killPrimary(ctx context.Context, round int) error {
 	}
 	say("primary killed, round %d: %s after %s is primary in %.1f s, the next decision %.1f s later", round, next.name, old.name,
 		chosen.Seconds(), took.Seconds())
+	// The next round needs two standbys again.
 	return t.startPatroni(old)
 }
 
+// killNode ends a node at once, and starts it again once the other node has answered.
 func (t *trial) killNode(ctx context.Context, round int) error {
 	n := t.nodes[round%len(t.nodes)]
 	if err := eventually(ctx, 60*time.Second, "both nodes are ready", t.bothReady); err != nil {
@@ -194,6 +207,7 @@ func (t *trial) killNode(ctx context.Context, round int) error {
 	return nil
 }
 
+// bothReady reports whether a node can be lost without losing both.
 func (t *trial) bothReady() bool { return t.nodes[0].ready() && t.nodes[1].ready() }
 
 // cutLink cuts one node off the primary: the other one goes on.
@@ -231,6 +245,7 @@ func (t *trial) cutLink(ctx context.Context, round int) error {
 	return nil
 }
 
+// verified matches the last line of `pikarc verify`, if it has found nothing.
 var verified = regexp.MustCompile(`checks over (\d+) runs in \S+ s: 0 differences`)
 
 // prove compares all that was answered with what there is.
@@ -246,6 +261,8 @@ func (t *trial) prove(ctx context.Context) error {
 		return errors.Join(err, verifyErr)
 	}
 	fmt.Print(out)
+	// Agents repeat each start until it is answered, so a run that no book has was made
+	// twice.
 	found := verified.FindStringSubmatch(out)
 	if found == nil || found[1] != strconv.Itoa(runs) {
 		err = errors.Join(err, fmt.Errorf("%d runs were answered, and the books have %v", runs, found))

@@ -34,6 +34,7 @@ type launcher struct {
 
 // start starts a program, as somebody else where as is given.
 func (l *launcher) start(name string, as *syscall.Credential, env []string, args ...string) (*process, error) {
+	// A program that is started again writes on in its old log.
 	log, err := os.OpenFile(filepath.Join(l.dir, name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return nil, err
@@ -41,6 +42,8 @@ func (l *launcher) start(name string, as *syscall.Credential, env []string, args
 	p := &process{name: name, log: log, ended: make(chan struct{}), cmd: exec.Command(args[0], args[1:]...)}
 	p.cmd.Stdout, p.cmd.Stderr, p.cmd.Dir = log, log, l.dir
 	p.cmd.Env = append(os.Environ(), env...)
+	// In a process group of its own, which kill ends as a whole, and which Ctrl-C of this
+	// program does not reach.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: as, Setpgid: true}
 	if err := p.cmd.Start(); err != nil {
 		return nil, errors.Join(fmt.Errorf("start %s: %w", name, err), log.Close())
@@ -62,6 +65,7 @@ func (p *process) kill() {
 	<-p.ended
 }
 
+// killAll ends all programs. Those that have ended already are no error.
 func (l *launcher) killAll() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -99,6 +103,7 @@ func killPostgres(data string) {
 	}
 }
 
+// childrenOf lists the processes that a process has started, from Linux's /proc.
 func childrenOf(parent int) (children []int) {
 	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
 	for _, stat := range stats {
@@ -106,6 +111,7 @@ func childrenOf(parent int) (children []int) {
 		if err != nil {
 			continue // it has ended
 		}
+		// The program's name stands in parentheses before the fields, and may hold spaces.
 		_, rest, _ := bytes.Cut(text, []byte(") "))
 		fields := strings.Fields(string(rest)) // state, parent …
 		if len(fields) > 1 && fields[1] == strconv.Itoa(parent) {
