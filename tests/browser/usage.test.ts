@@ -133,6 +133,45 @@ test("a day is drawn by the hour, in the workspace’s zone", () =>
     expect(await page.locator(".usage-chart .days > span").count()).toBe(24);
   }));
 
+test("an hour’s figure is told where it has the focus, and its name is whole on a phone", () =>
+  open(
+    "/usage?period=day",
+    async ({ page }) => {
+      const last = page.locator(".usage-chart .days > span").last();
+      await last.focus();
+      await page
+        .locator(".usage-chart figcaption", { hasText: "23:00" })
+        .waitFor();
+      expect(await last.getAttribute("aria-label")).toMatch(/23:00: \$/);
+      const name = page.locator(".usage-chart .axis > span").last();
+      expect(await name.textContent()).toBe("23:00");
+      const beyond = await name.evaluate(
+        (word) =>
+          word.getBoundingClientRect().right -
+          word.parentElement!.getBoundingClientRect().right,
+      );
+      expect(beyond).toBeLessThanOrEqual(0);
+      await page.getByText("Days are counted in UTC").waitFor();
+    },
+    { viewport: { width: 390, height: 844 } },
+  ));
+
+test("all that chooses stands in one line on a wide screen", () =>
+  open(
+    "/usage",
+    async ({ page }) => {
+      const tops = await page
+        .getByRole("group", { name: /^(Period|Group by)$/ })
+        .evaluateAll((all) => all.map((one) => one.getBoundingClientRect().top));
+      expect(new Set(tops).size).toBe(1);
+      const heights = await page
+        .getByRole("button", { name: /^(Copy link|Export CSV|JSONL)/ })
+        .evaluateAll((all) => all.map((one) => one.clientHeight));
+      expect(new Set(heights).size).toBe(1);
+    },
+    { viewport: { width: 1440, height: 900 } },
+  ));
+
 test("a user has a page whatever the id holds, and is blocked there", () =>
   open("/usage?by=user", async ({ page }) => {
     await page
@@ -155,6 +194,7 @@ test("a user has a page whatever the id holds, and is blocked there", () =>
 
 test.each([
   ["/usage?by=user", "light"],
+  ["/usage?period=custom&since=2026-11-01&until=2026-11-20", "light"],
   ["/usage?by=user&as=table", "dark"],
   ["/users/" + encodeURIComponent(user), "light"],
   ["/users/" + encodeURIComponent(user), "dark"],

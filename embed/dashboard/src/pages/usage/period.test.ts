@@ -1,5 +1,15 @@
 import { expect, test } from 'vitest'
-import { around, beforeInWords, comparedWith, datesOf, inWords, moved, periodOf, titleOf } from './period'
+import {
+  around,
+  beforeInWords,
+  comparedWith,
+  datesOf,
+  daysInWords,
+  inWords,
+  moved,
+  periodOf,
+  titleOf,
+} from './period'
 
 const of = (text: string, today = '2026-11-29') => periodOf(new URLSearchParams(text), today, 'monday')
 
@@ -69,4 +79,9 @@ test('titles are short and say the year', () => {
   expect(titleOf(of('period=day'))).toBe('Sun 29 Nov 2026')
   expect(datesOf({ kind: 'week', since: '2026-12-28', until: '2027-01-04' })).toBe('28 Dec 2026 – 3 Jan 2027')
   expect(titleOf(around('week', '2027-01-01', 'monday'))).toContain('week 53')
+})
+
+test('a single day is said once', () => {
+  expect(daysInWords(of('period=day'))).toBe('29 Nov')
+  expect(daysInWords(of(''))).toBe('23 Nov to 29 Nov')
 })

@@ -114,6 +114,12 @@ export function datesOf({ since, until }: Period): string {
   return `${day(since)} – ${day(last)} ${year}`
 }
 
+/** `23 Nov to 29 Nov`, `29 Nov`. */
+export function daysInWords({ since, until }: Pick<Period, 'since' | 'until'>): string {
+  const last = plus(until, -1)
+  return since === last ? day(since) : `${day(since)} to ${day(last)}`
+}
+
 /** What stands between the arrows. */
 export function titleOf(period: Period): string {
   if (period.kind === 'month') {
