@@ -41,6 +41,7 @@ type agent struct {
 
 // work does one run after another.
 func (a *agent) work(ctx context.Context) {
+	// The first pause is short, so that something moves as soon as the dashboard is open.
 	for pause := between(a.rng, 0, 3000); sleep(ctx, pause); pause = between(a.rng, 1000, 40_000) {
 		if err := a.run(ctx, draw(a.rng)); err != nil && !sleep(ctx, backOff) {
 			return
@@ -60,6 +61,7 @@ type answer struct {
 func (a *agent) run(ctx context.Context, s script) error {
 	var run answer
 	err := a.call(ctx, http.MethodPost, "/v1/runs/", map[string]any{"user_id": s.user, "metadata": s.metadata}, &run)
+	// A denied start is part of the picture, and no error.
 	if err != nil || run.Decision.Outcome != "ALLOW" {
 		return err
 	}
@@ -100,6 +102,7 @@ func (a *agent) step(ctx context.Context, run string, n int, s scriptStep) (allo
 	if s.output != nil {
 		out["output_data"] = s.output
 	}
+	// A failed step still reports what it has used up to then.
 	if s.failure != "" {
 		out["status"], out["error"] = "FAILED", s.failure
 	}

@@ -72,6 +72,7 @@ func (h *history) plan(at time.Time, do func(storage.Backfill, time.Time) error)
 // workspace.
 func newHistory(ws storage.WorkspaceKey, rng *rand.Rand, now time.Time) *history {
 	h := &history{ws: ws, rng: rng, now: now.UTC().Truncate(time.Millisecond)}
+	// The hour keeps a block of today in the past.
 	for _, b := range blocks() {
 		h.plan(h.now.AddDate(0, 0, -b.daysAgo).Add(-time.Hour), func(p storage.Backfill, at time.Time) error {
 			return p.BlockUser(at, h.ws, b.user, &b.reason)
@@ -120,10 +121,13 @@ func (h *history) planDay(day time.Time, ago int) {
 // planRun plans a run of a random script. Runs that would still be open end before now: nobody goes
 // on with them.
 func (h *history) planRun(at time.Time) {
+	// Drawn before anything is decided, so that the runs of other days do not depend on the
+	// hour at which the demo is started.
 	s := draw(h.rng)
 	if at.Before(h.now.AddDate(0, 0, -days)) || at.After(h.now.Add(-quietBefore)) {
 		return
 	}
+	// It would still be open now, with no agent behind it.
 	if s.status == "" && at.After(h.now.Add(-2*storage.DefaultRunIdleTimeout)) {
 		s.status = "FAILED"
 	}
@@ -133,6 +137,7 @@ func (h *history) planRun(at time.Time) {
 // write plays everything that is due, a piece in each write.
 func (h *history) write(ctx context.Context, store *storage.Store) error {
 	for h.due.Len() > 0 {
+		// Many events a write, because each write is a commit.
 		err := store.WriteBackfill(ctx, func(p storage.Backfill) error {
 			for n := 0; n < piece && h.due.Len() > 0; n++ {
 				e := heap.Pop(&h.due).(event)

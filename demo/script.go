@@ -29,6 +29,8 @@ type scriptStep struct {
 // draw makes up a script.
 func draw(rng *rand.Rand) script {
 	t := drawTrade(rng)
+	// Everything is drawn from one source in a fixed order: the same seed makes the same
+	// script.
 	task := fmt.Sprintf(t.tasks[rng.IntN(len(t.tasks))], t.subjects[rng.IntN(len(t.subjects))])
 	s := script{user: drawUser(rng), status: "COMPLETED", stubborn: rng.IntN(60) == 0}
 	s.metadata = map[string]any{"agent": t.agent, "task": task, "version": fmt.Sprintf("1.%d.%d", rng.IntN(4), rng.IntN(9))}
@@ -48,6 +50,7 @@ func draw(rng *rand.Rand) script {
 		last.output, last.completion = nil, 0
 		last.failure = []string{"upstream timed out after 30 s", "429 from the model's provider", "tool returned no JSON: unexpected end of input"}[rng.IntN(3)]
 		s.status = "FAILED"
+	// The agent crashes: its run stays open until the server ends it as idle.
 	case n < 7:
 		s.steps, s.status = s.steps[:1+rng.IntN(len(s.steps))], ""
 	}
@@ -92,9 +95,11 @@ func perform(rng *rand.Rand, m move, t trade, task string, n int) scriptStep {
 		}},
 		output: map[string]any{"role": "assistant", "content": t.answers[rng.IntN(len(t.answers))]},
 	}
+	// An embedding has no completion.
 	if strings.HasPrefix(m.model, "text-embedding") {
 		a.completion, a.output = 0, map[string]any{"dimensions": 1536}
 	}
+	// Models write about a hundred tokens a second, after a third of a second.
 	a.took = time.Duration(350+a.completion*9+rng.Int64N(900)) * time.Millisecond
 	return a
 }

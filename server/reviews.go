@@ -45,6 +45,7 @@ func waitsForReviews(c *call) bool {
 	return false
 }
 
+// reviewJSON is a review as the API shows it, to the agent that waits and to people.
 type reviewJSON struct {
 	ID            uuid.UUID       `json:"id"`
 	Run           uuid.UUID       `json:"run_id"`
@@ -76,6 +77,7 @@ type soFarJSON struct {
 	Spent     plans.Money     `json:"spent_usd"`
 }
 
+// actionJSON is what the agent wants to do.
 type actionJSON struct {
 	Type      string          `json:"type"`
 	ToolName  *string         `json:"tool_name"`
@@ -83,11 +85,13 @@ type actionJSON struct {
 	InputData json.RawMessage `json:"input_data"`
 }
 
+// deciderJSON has one of the two: an account's email, or the channel of a link.
 type deciderJSON struct {
 	Account wire.NullString `json:"account"`
 	Channel wire.NullString `json:"channel"`
 }
 
+// waiterJSON says whether the agent still asks for the answer.
 type waiterJSON struct {
 	LastPollAt wire.Time `json:"last_poll_at"`
 	Alive      bool      `json:"alive"`
@@ -96,6 +100,7 @@ type waiterJSON struct {
 // channelPrefix begins the name of a channel, which no email begins with.
 const channelPrefix = "channel:"
 
+// reviewOf converts a review for the API.
 func (s *Server) reviewOf(v storage.Review) reviewJSON {
 	out := reviewJSON{
 		ID: v.ID, Run: v.Run, Step: v.Step, UserID: v.UserID,
@@ -132,11 +137,13 @@ func (s *Server) readReview(c *call) error {
 		return err
 	}
 	read := s.store.Review
+	// A key is an agent's: its reading is recorded, and shows people that somebody waits.
 	if c.who.key != 0 {
 		read = s.store.PollReview
 	}
 	deadline := time.Now().Add(time.Duration(wait) * time.Second)
 	for {
+		// Taken before the review is read, so that a verdict between the two is not missed.
 		decided := s.store.ReviewsDecided()
 		v, err := read(c.ctx(), c.who.workspace, id)
 		left := time.Until(deadline)
@@ -147,12 +154,14 @@ func (s *Server) readReview(c *call) error {
 		if s.store.Shared() {
 			again = lookElsewhere
 		}
+		// Also when the review expires, which nobody announces.
 		look := time.NewTimer(min(left, max(v.ExpiresAt.Sub(s.Now()), time.Millisecond), again))
 		select {
 		case <-decided:
 		case <-look.C:
 		case <-c.ctx().Done():
 		case <-s.ending:
+			// The server stops: it reads once more, and answers what it finds.
 			deadline = time.Time{}
 		}
 		look.Stop()
@@ -162,6 +171,7 @@ func (s *Server) readReview(c *call) error {
 	}
 }
 
+// listReviews answers GET /v1/reviews/, the newest first.
 func (s *Server) listReviews(c *call) error {
 	q := request.ReadQuery(c.r)
 	f := storage.ReviewFilter{
@@ -181,6 +191,8 @@ func (s *Server) approveReview(c *call) error { return s.decideReview(c, true) }
 
 func (s *Server) denyReview(c *call) error { return s.decideReview(c, false) }
 
+// decideReview gives one verdict. A second one changes nothing: the answer shows the
+// first.
 func (s *Server) decideReview(c *call, approve bool) error {
 	id, pathErr := c.pathID("review_id")
 	o, err := s.optionalObject(c)
@@ -289,6 +301,7 @@ func (s *Server) reviewActions(
 	return &notify.Actions{Approve: base + approve, Deny: base + deny}, err
 }
 
+// decidable reports whether a verdict on the review would still count.
 func (s *Server) decidable(v storage.Review) bool {
 	return v.Resolution == 0 && s.Now().Before(v.ExpiresAt)
 }
@@ -309,6 +322,7 @@ type linkRefused struct {
 
 func (e *linkRefused) Error() string { return e.title }
 
+// linkGone refuses a link that was good once.
 func linkGone(title, text string) error {
 	return &linkRefused{http.StatusGone, title, strings.TrimSpace(text + " Nothing was changed.")}
 }
@@ -448,6 +462,7 @@ func questionPage(a linkedReview) links.Page {
 	return p
 }
 
+// refusePage shows why a link decides nothing. Other errors are answered as everywhere.
 func refusePage(c *call, err error) error {
 	var refused *linkRefused
 	if !errors.As(err, &refused) {

@@ -91,6 +91,7 @@ func (s *Server) readLines(c *call) error {
 	for word := range strings.SplitSeq(text, ",") {
 		step, err := uuid.Parse(word)
 		if err != nil || len(word) != idLength {
+			// An empty list was refused already, as missing.
 			if text != "" {
 				q.Refuse("steps", text, "send at most 100 ids of steps, with commas between them")
 			}
@@ -175,6 +176,7 @@ func (s *Server) breakDownRun(c *call) error {
 		return orNotFound(err, "Run not found")
 	}
 	var other *runPartJSON
+	// Models and tools beyond the largest are one row, which is null where there are none.
 	if b.Other.Steps > 0 {
 		other = new(runPartOf(b.Other))
 	}

@@ -175,6 +175,7 @@ func (s *Server) readUsageBy(c *call) error {
 	if err != nil {
 		return err
 	}
+	// Files have no hours: their columns are days.
 	if format == "csv" || format == "jsonl" {
 		return usageFile(c, in, r, format)
 	}
@@ -210,6 +211,7 @@ func (s *Server) usageWindow(c *call, q *request.Query) (in storage.UsageQuery, 
 	return in, w, nil
 }
 
+// queryDay reads a day or a time. A day begins when it does in the workspace's zone.
 func queryDay(q *request.Query, name string, zone *time.Location) time.Time {
 	return q.OptionalDay(name, func(year int, month time.Month, day int) time.Time {
 		return policies.StartOfDate(year, month, day, zone)
@@ -350,6 +352,8 @@ type usageZoneJSON struct {
 	Since    *string `json:"timezone_since"` // days before are UTC days; null where all are
 }
 
+// usageZoneOf says since when days are those of the zone: earlier ones are kept as UTC
+// days.
 func usageZoneOf(w storage.Workspace) usageZoneJSON {
 	out := usageZoneJSON{Timezone: w.Timezone}
 	if !w.LocalFrom.IsZero() {

@@ -45,6 +45,8 @@ func openPostgres(ctx context.Context, config postgres.Config, opts Options) (e 
 	return opened, version, nil
 }
 
+// connect opens the writer's connection, checks schema and secret on it, and then opens
+// the pools for reading. close closes what it has opened, also after an error.
 func (e *postgresEngine) connect(ctx context.Context, migrations fs.FS, secret auth.Secret) (version int64, err error) {
 	if e.writer, err = postgres.ConnectWriter(ctx, e.config, e.options); err != nil {
 		return 0, err
@@ -78,6 +80,7 @@ func (e *postgresEngine) claim(ctx context.Context, secret auth.Secret) error {
 	if err != nil {
 		return err
 	}
+	// Only one of several first nodes finds NULL; the others compare with what it wrote.
 	_, err = e.writer.Exec(ctx, `UPDATE ledger_version SET secret_check = $1 WHERE secret_check IS NULL`, []any{check})
 	if err != nil {
 		return err
@@ -110,6 +113,7 @@ func PostgresHasSecret(ctx context.Context, url string) (known bool, err error) 
 	err = onPostgresOnce(ctx, config, func(c *postgres.Conn) error {
 		err := c.Query(ctx, `SELECT count(*) FROM ledger_version WHERE secret_check IS NOT NULL`, nil,
 			func(row scanner) error { return row.Scan(&known) })
+		// A database without tables has no secret yet.
 		if postgres.IsUndefinedTable(err) {
 			return nil
 		}
@@ -161,6 +165,7 @@ func PostgresSchema(ctx context.Context, url string, migrations fs.FS) (dbfile.S
 	return postgresSchema(ctx, config, migrations)
 }
 
+// postgresSchema is PostgresSchema for a URL that was parsed.
 func postgresSchema(ctx context.Context, config postgres.Config, migrations fs.FS) (status dbfile.Schema, err error) {
 	err = onPostgresOnce(ctx, config, func(c *postgres.Conn) error {
 		current, err := postgres.SchemaVersion(ctx, c)
@@ -173,6 +178,7 @@ func postgresSchema(ctx context.Context, config postgres.Config, migrations fs.F
 	return status, err
 }
 
+// close closes what was opened. After an error of connect some of it is missing.
 func (e *postgresEngine) close() error {
 	var errs []error
 	for _, pool := range e.pools {
@@ -196,6 +202,8 @@ func (e *postgresEngine) pipeline() pipeline { return e.writer }
 
 // begin costs one round trip.
 func (e *postgresEngine) begin(scopes []WorkspaceKey) (versions, error) {
+	// Slices are used again in the next batch: there is one writer, and it allocates nothing
+	// here.
 	alone := slices.Contains(scopes, wholeDatabase)
 	e.workspaces = workspaceIDs(e.workspaces[:0], scopes)
 	var err error
@@ -242,6 +250,8 @@ func (e *postgresEngine) commit(changed []WorkspaceKey) (versions, error) {
 	if err := e.writer.Commit(context.Background(), e.changed); err != nil {
 		return versions{}, errors.Join(ErrUnavailable, err)
 	}
+	// The locks are held until the commit, so nobody else has raised these versions
+	// meanwhile.
 	left := e.found
 	for i, w := range left.of {
 		if _, found := slices.BinarySearch(e.changed, int64(w.ws)); found {
@@ -254,15 +264,20 @@ func (e *postgresEngine) commit(changed []WorkspaceKey) (versions, error) {
 	return left, nil
 }
 
+// rollback ends the batch, and with it the locks.
 func (e *postgresEngine) rollback() error { return e.writer.Rollback(context.Background()) }
 
 // dutyLock is the advisory lock of the node that does the upkeep.
 const dutyLock = postgres.LedgerLock + 1
 
+// onDuty runs fn while this node has the lock, which PostgreSQL frees when the node is
+// gone.
 func (e *postgresEngine) onDuty(ctx context.Context, fn func(context.Context), lost func(error)) {
 	postgres.WhileLocked(ctx, e.config, dutyLock, fn, lost)
 }
 
+// versions reads the versions without locks: they may be old by the time they are
+// compared.
 func (e *postgresEngine) versions(ctx context.Context, of []WorkspaceKey) (found versions, err error) {
 	ids := make([]int64, len(of))
 	for i, ws := range of {
@@ -285,6 +300,7 @@ func (e *postgresEngine) versions(ctx context.Context, of []WorkspaceKey) (found
 func (e *postgresEngine) shared() bool { return true }
 func (e *postgresEngine) committed()   {} // PostgreSQL has checkpoints of its own
 
+// read runs fn on a session of a pool, in one snapshot.
 func (e *postgresEngine) read(ctx context.Context, from readPool, fn func(conn) error) error {
 	pool := e.pools[from]
 	session, err := pool.Begin(ctx)
@@ -304,6 +320,7 @@ func (e *postgresEngine) read(ctx context.Context, from readPool, fn func(conn) 
 	return err
 }
 
+// space knows the size alone: what is free inside is vacuum's business.
 func (e *postgresEngine) space(tx *Tx) (space Space, err error) {
 	err = tx.get(`SELECT pg_database_size(current_database())`, nil, &space.FileBytes)
 	return space, err
@@ -332,10 +349,13 @@ func (e *postgresEngine) scrub(ctx context.Context, _ pauseWriter) error {
 	return nil
 }
 
+// size has no files to measure. It counts what PostgreSQL's distance costs instead.
 func (e *postgresEngine) size() engineSize {
 	return engineSize{roundTrips: e.writer.RoundTrips(), reconnects: e.writer.Reopened()}
 }
 
+// classify joins ErrUnavailable to errors that come from the environment, and errDamaged
+// as well where files are damaged. Others, such as a broken constraint, stay as they are.
 func (e *postgresEngine) classify(err error) error {
 	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return err
@@ -350,8 +370,10 @@ func (e *postgresEngine) classify(err error) error {
 	return errors.Join(ErrUnavailable, e.explain(err))
 }
 
+// again reports whether the batch may simply be run again, as after a deadlock.
 func (e *postgresEngine) again(err error) bool { return postgres.IsRetryable(err) }
 
+// explain adds what an operator can do.
 func (e *postgresEngine) explain(err error) error {
 	if postgres.IsFull(err) && !errors.Is(err, ErrNoSpace) {
 		return fmt.Errorf("%w the PostgreSQL server: free some: %w", ErrNoSpace, err)
@@ -359,8 +381,10 @@ func (e *postgresEngine) explain(err error) error {
 	return postgres.Explain(err)
 }
 
+// backup is for PostgreSQL's own tools.
 func (e *postgresEngine) backup(context.Context, string) (int64, error) { return 0, ErrNoBackup }
 
+// verify is gentle: it runs beside decisions.
 func (e *postgresEngine) verify(ctx context.Context) (verify.Report, error) {
 	return verifyPostgres(ctx, e.config, verify.Options{Gentle: true})
 }
@@ -379,6 +403,7 @@ func VerifyPostgres(ctx context.Context, url string, migrations fs.FS, opts veri
 	return verifyPostgres(ctx, config, opts)
 }
 
+// verifyPostgres opens connections of its own, so that it takes none of the pools'.
 func verifyPostgres(ctx context.Context, config postgres.Config, opts verify.Options) (report verify.Report, err error) {
 	db := config.OpenDB()
 	defer func() { err = errors.Join(err, db.Close()) }()

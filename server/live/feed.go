@@ -53,11 +53,13 @@ func (f *feed) add(c storage.Change) {
 		f.recheck = true
 	}
 	if c.Kind == storage.RunProgressed || c.Kind == storage.StepDenied {
+		// The older half goes: only the latest maxRuns of them will be sent.
 		if len(f.touched) == maxTouched {
 			f.touched = append(f.touched[:0], f.touched[maxTouched/2:]...)
 		}
 		f.touched = append(f.touched, c.Run)
 	}
+	// More than a page could show. It is told to read everything again instead.
 	if len(f.events) > maxPending {
 		f.events, f.missed = nil, true
 	}
@@ -95,6 +97,7 @@ func (h *Hub) collect(ctx context.Context, f *feed) []byte {
 		f.missed, f.elsewhere, f.told = true, false, time.Now()
 	}
 	spend := f.spend && time.Since(f.published) >= spendEvery
+	// Figures change with every step, so they are only due once in spendEvery.
 	if !spend && !f.missed && len(f.events) == 0 {
 		return nil
 	}
@@ -149,6 +152,7 @@ func (h *Hub) compareConfig(ctx context.Context, f *feed) {
 	if now.Keys != was.Keys {
 		changed(storage.PartAPIKey)
 	}
+	// An event of its own, and then no difference of the workspace any more.
 	if now.Workspace.Plan != was.Workspace.Plan {
 		changed(storage.PartPlan)
 		was.Workspace.Plan = now.Workspace.Plan

@@ -53,7 +53,9 @@ func webhook(m message, to string, secrets []string, now time.Time) (request, er
 	if err != nil {
 		return r, err
 	}
+	// The time of the attempt, not of the event: receivers refuse what was signed long ago.
 	seconds := strconv.FormatInt(now.Unix(), 10)
+	// While a secret is replaced there are two, and either may verify.
 	signatures := make([]string, len(secrets))
 	for i, secret := range secrets {
 		if signatures[i], err = sign(secret, m.id, seconds, r.body); err != nil {
@@ -112,6 +114,7 @@ func discord(m message, to string) (request, error) {
 			"title": escapeDiscord(m.title), "description": description, "url": m.link, "color": colours[m.level],
 			"timestamp": m.at.UTC().Format(time.RFC3339),
 		}},
+		// An empty list allows none, whatever the escaping has missed.
 		"allowed_mentions": object{"parse": []string{}},
 	})
 }
@@ -168,6 +171,7 @@ func ntfy(m message, to string) (request, error) {
 	if err != nil {
 		return request{}, err
 	}
+	// Published as JSON, a message names its topic in the body, and goes to the URL above it.
 	topic := path.Base(u.Path)
 	u.Path, u.RawPath = path.Dir(u.Path), ""
 	priorities := map[level]int{levelInfo: 3, levelGood: 3, levelWarn: 4, levelBad: 5}
@@ -180,6 +184,7 @@ func ntfy(m message, to string) (request, error) {
 	}
 	if m.actions != nil {
 		post := func(label, link string) object {
+			// The app sends the POST itself, so a tap decides, without a page that asks again.
 			return object{"action": "http", "label": label, "url": link, "method": "POST", "clear": true}
 		}
 		body["actions"] = []object{post("Approve", m.actions.Approve), post("Deny", m.actions.Deny)}
@@ -197,6 +202,7 @@ func CheckURL(text string, kind storage.EndpointKind, private bool) error {
 		return errPlainHTTP
 	case u.Scheme != "http" && u.Scheme != "https":
 		return errBadURL
+	// It would be shown with the address, and a password belongs in no list.
 	case u.User != nil:
 		return errUserInfo
 	case kind == storage.Ntfy && strings.Trim(u.Path, "/") == "":

@@ -39,6 +39,7 @@ func newMail(m message, from, to string) (*mail.Msg, string, error) {
 	if err != nil {
 		return nil, "", fmt.Errorf("address an email: %w", err)
 	}
+	// The id ends with the sender's domain, as mail servers expect.
 	_, domain, _ := strings.Cut(from, "@")
 	msg.Subject("[Pikarc] " + m.title)
 	msg.SetMessageIDWithValue(m.id + "@" + strings.Trim(domain, "> "))
@@ -51,6 +52,8 @@ func newMail(m message, from, to string) (*mail.Msg, string, error) {
 // send hands an email to the SMTP server.
 func (s *SMTP) send(ctx context.Context, msg *mail.Msg, timeout time.Duration) error {
 	opts := []mail.Option{mail.WithPort(s.Port), mail.WithTimeout(timeout)}
+	// Where encryption is asked for it is demanded, not only tried: a server that does not
+	// offer it gets no message.
 	switch s.TLS {
 	case "tls":
 		opts = append(opts, mail.WithSSL())
@@ -66,6 +69,7 @@ func (s *SMTP) send(ctx context.Context, msg *mail.Msg, timeout time.Duration) e
 	if err != nil {
 		return fmt.Errorf("set up SMTP: %w", err)
 	}
+	// A connection for each message: there are few, and servers end idle ones.
 	if err := client.DialAndSendWithContext(ctx, msg); err != nil {
 		return fmt.Errorf("send by SMTP: %w", err)
 	}

@@ -169,6 +169,8 @@ func (s *Sender) start(ctx context.Context, key storage.EndpointKey) {
 	default:
 		return
 	}
+	// One goroutine an endpoint at a time, so that this process sends no message twice at
+	// once.
 	s.busy[key] = true
 	s.group.Go(func() {
 		s.serve(ctx, key)
@@ -177,6 +179,7 @@ func (s *Sender) start(ctx context.Context, key storage.EndpointKey) {
 		s.mu.Unlock()
 		<-lane
 		select {
+		// Full means that a round is due already.
 		case s.idle <- struct{}{}:
 		default:
 		}
@@ -263,6 +266,7 @@ func (s *Sender) deliver(ctx context.Context, out storage.Outgoing, d storage.De
 	default:
 		result = "failed"
 	}
+	// Recorded even while the server stops: a message that was taken should not come again.
 	err := s.store.RecordAttempt(context.WithoutCancel(ctx), out.Endpoint, d.ID, record)
 	if err == nil && result == "gone" {
 		err = s.store.SwitchOff(context.WithoutCancel(ctx), out.Endpoint, storage.OffGone)
@@ -365,6 +369,7 @@ func (s *Sender) post(ctx context.Context, r request) (a attempt) {
 	case answer.StatusCode/100 != 2:
 		a.problem = fmt.Sprintf("answered %d", answer.StatusCode)
 		a.retryAfter = retryAfter(answer.Header.Get("Retry-After"))
+	// A 2xx whose body breaks off has been taken all the same.
 	case err != nil && !errors.Is(err, io.ErrUnexpectedEOF):
 		a.problem = reasonOf(err)
 	}

@@ -38,6 +38,7 @@ func traceEndpoint(getenv func(string) string) (string, error) {
 	}
 	endpoint := own
 	if endpoint == "" {
+		// The specification's default, where only OTEL_TRACES_EXPORTER=otlp is set.
 		if base == "" {
 			base = "http://localhost:4318"
 		}
@@ -167,6 +168,7 @@ func otlp(spans []sdk.ReadOnlySpan) any {
 
 // otlpSpan converts a span as the OTLP's JSON encoding has it: ids in hexadecimal, times as text.
 func otlpSpan(s sdk.ReadOnlySpan) members {
+	// SPAN_KIND_SERVER: all spans of this process are requests that it answers.
 	const server = 2
 	o := members{
 		"traceId": s.SpanContext().TraceID().String(), "spanId": s.SpanContext().SpanID().String(),
@@ -179,6 +181,7 @@ func otlpSpan(s sdk.ReadOnlySpan) members {
 		o["parentSpanId"] = s.Parent().SpanID().String()
 	}
 	if s.Status().Code == codes.Error {
+		// STATUS_CODE_ERROR.
 		const failed = 2
 		o["status"] = members{"code": failed}
 	}

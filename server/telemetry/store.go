@@ -97,6 +97,7 @@ func (c *storeCollector) Collect(ch chan<- prometheus.Metric) {
 		gauge(c.walBytes, float64(st.WALBytes))
 		gauge(c.walHeld, st.WALBlocked.Seconds())
 	}
+	// The size needs a query, which must not hold up the scrape of everything else.
 	ctx, cancel := context.WithTimeout(context.Background(), spaceTimeout)
 	defer cancel()
 	switch space, err := c.store.Space(ctx); {
@@ -113,9 +114,12 @@ func histogram(desc *prometheus.Desc, d storage.Distribution, unit float64) prom
 	var total uint64
 	buckets := make(map[float64]uint64, len(d.Bounds))
 	for i, bound := range d.Bounds {
+		// Prometheus counts in each bucket all that is below its bound; the store counts between
+		// two.
 		total += d.Counts[i]
 		buckets[float64(bound)/unit] = total
 	}
+	// The last count is of what lies above all bounds.
 	total += d.Counts[len(d.Bounds)]
 	return prometheus.MustNewConstHistogram(desc, total, float64(d.Sum)/unit, buckets)
 }
