@@ -68,6 +68,7 @@ func newSession(ctx context.Context, o Options) *session {
 func (s *session) begin(id string, cancel context.CancelFunc) (c *call, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	// Answers are told apart by the id alone, so two at once could not be.
 	if _, twice := s.calls[id]; twice || s.closed {
 		return nil, false
 	}
@@ -132,6 +133,7 @@ func (s *session) running(
 			return "", 0, d, err
 		}
 	}
+	// Steps are numbered as they are asked for. Another run of the session goes on counting.
 	s.sequence++
 	return s.run, s.sequence, ask.Allowed(), nil
 }
@@ -139,6 +141,8 @@ func (s *session) running(
 // start starts the run. Where its answer never comes the server may have started it
 // all the same, and says so to the next one. starting is held.
 func (s *session) start(ctx context.Context) (ask.Decision, error) {
+	// Kept until there is an answer: asked again with it, the server says which run it has
+	// started.
 	if s.startKey == "" {
 		s.startKey = rand.Text()
 	}
@@ -227,6 +231,7 @@ func (s *session) answered(m message) {
 func (s *session) close(id string, failed bool, why string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	// While a call is being asked for it is not the server's, and passes settles it.
 	if c := s.calls[id]; c != nil && c.cancel == nil {
 		delete(s.calls, id)
 		s.settle(c, failed, why)

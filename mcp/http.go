@@ -349,6 +349,7 @@ func (p *pending) found(raw []byte) {
 	if err != nil {
 		return
 	}
+	// Without a session, the request's key has more than the id in it.
 	if p.key != "" && m.isResponse() && m.id == p.id {
 		m.id = p.key
 	}
@@ -379,6 +380,8 @@ func (b *watched) Read(p []byte) (int, error) {
 // see keeps what is needed of the server's answer: whole JSON, or the lines of an event stream. It
 // never holds the answer up, and gives up on one that is too large.
 func (b *watched) see(part []byte) {
+	// Beyond that, in bytes, the answer still passes on; only how the call ended stays
+	// unknown.
 	const most = 256 << 20
 	if b.over = b.over || len(b.data)+len(b.line)+len(part) > most; b.over {
 		b.data, b.line = nil, nil
@@ -414,6 +417,7 @@ func (g *Gateway) session(id string) *session {
 	defer g.mu.Unlock()
 	k := g.sessions[id]
 	if k == nil {
+		// Clients may leave without a word, so sessions would gather for ever.
 		if len(g.sessions) >= maxSessions {
 			g.dropOldest()
 		}
@@ -432,6 +436,7 @@ func (g *Gateway) dropOldest() {
 			oldest, first = id, false
 		}
 	}
+	// Beside what goes on: it waits for reports, and mu is held here.
 	go g.sessions[oldest].end("COMPLETED", "the session was given up")
 	delete(g.sessions, oldest)
 }

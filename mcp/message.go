@@ -83,6 +83,7 @@ func parseLine(line []byte) (message, error) {
 
 // membersOf reads an object's members of these names.
 func membersOf(raw []byte, names ...string) (map[string]json.RawMessage, error) {
+	// Decoding into a struct would take names in any capitals, and the last of two.
 	d := json.NewDecoder(bytes.NewReader(raw))
 	if t, err := d.Token(); err != nil || t != json.Delim('{') {
 		return nil, errors.New("no JSON object")
@@ -98,6 +99,7 @@ func membersOf(raw []byte, names ...string) (map[string]json.RawMessage, error) 
 		if err := d.Decode(&value); err != nil {
 			return nil, err
 		}
+		// Other members are the server's business, and pass as they are.
 		i := slices.IndexFunc(
 			names,
 			func(known string) bool { return strings.EqualFold(known, name) },
@@ -125,6 +127,7 @@ func canonical(raw json.RawMessage) (string, error) {
 	switch v := v.(type) {
 	case string:
 		return "s" + v, nil
+	// encoding/json reads numbers so, and they lose digits above 2^53.
 	case float64:
 		if _, err := strconv.ParseInt(string(raw), 10, 64); err == nil {
 			return "n" + string(raw), nil // exact, where a float64 is not
@@ -178,6 +181,8 @@ func (m message) asked() (tool string, input json.RawMessage, err error) {
 	if m.method == "tools/call" {
 		return name, members["arguments"], nil
 	}
+	// A resource or a prompt has no name that policies would match, so its method is the
+	// tool.
 	return m.method, m.params, nil
 }
 
@@ -192,6 +197,7 @@ func (m message) cancels() string {
 	if json.Unmarshal(m.params, &params) != nil {
 		return ""
 	}
+	// An id of another form cancels nothing here; the notification passes on all the same.
 	id, err := canonical(params.RequestID)
 	if err != nil {
 		return ""

@@ -72,6 +72,7 @@ func Stdio(
 	if err := cmd.Start(); err != nil {
 		return 1, fmt.Errorf("start the MCP server: %w", err)
 	}
+	// Not ctx itself: a signal asks the command to end, and its last calls are still decided.
 	asks, stopAsking := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopAsking()
 	r := &relay{
@@ -105,6 +106,7 @@ func Stdio(
 			_ = cmd.Process.Kill()
 		}
 	}()
+	// It returns once the command has closed its output, which is nearly always its end.
 	r.fromServer(output)
 	err = cmd.Wait()
 	close(stopped)
@@ -128,6 +130,7 @@ func within(done <-chan struct{}, d time.Duration) bool {
 // finish ends the run, and tells the exit code.
 func (r *relay) finish(err error, asked bool) (int, error) {
 	var exit *exec.ExitError
+	// A command that a signal of ours has ended did what it was told.
 	if err == nil || asked {
 		r.end("COMPLETED", "the session has ended")
 		return 0, nil
@@ -244,6 +247,7 @@ func (r *relay) fromServer(output io.Reader) {
 	for {
 		line, err := out.ReadBytes('\n')
 		if len(line) > 0 {
+			// Nobody waits: then the line need not be understood, and costs no parsing.
 			if r.observed() {
 				if m, err := parse(line); err == nil {
 					r.answered(m)
@@ -266,6 +270,7 @@ var errTooLong = errors.New("the line is too long")
 // readLine reads a line with its end. One that is too long is read to its end and not kept.
 func readLine(in *bufio.Reader, most int) (line []byte, err error) {
 	for {
+		// The slice is the reader's own buffer, so it is copied before the next read.
 		part, err := in.ReadSlice('\n')
 		if len(line)+len(part) > most {
 			for errors.Is(err, bufio.ErrBufferFull) {

@@ -19,6 +19,7 @@ type Endpoint struct {
 // DebugHandler serves Go's profiles. It shows the inside of the process, so it
 // belongs on a loopback address only.
 func DebugHandler() http.Handler {
+	// Not the default mux, on which any imported package could show more.
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
@@ -33,6 +34,7 @@ func DebugHandler() http.Handler {
 func (s *Server) serveEndpoints(ctx context.Context, endpoints []Endpoint) (stop func()) {
 	var servers []*http.Server
 	for _, e := range endpoints {
+		// No write timeout: a profile takes as long as was asked for.
 		hs := &http.Server{
 			Handler: e.Handler, ReadHeaderTimeout: s.Timeouts.Header, ReadTimeout: s.Timeouts.Read,
 			IdleTimeout:    s.Timeouts.Idle,

@@ -14,6 +14,7 @@ import (
 func (c *call) actor() storage.Actor {
 	a := storage.Actor{Kind: storage.ActorNobody, Address: c.remote()}
 	switch {
+	// Asked first, because the holder of a key has an account too.
 	case c.who.byKey():
 		a.Kind, a.Name = storage.ActorKey, c.who.prefix
 	case c.who.account != uuid.Nil:

@@ -78,6 +78,7 @@ func readBacktested(o *request.Object) (list []policies.Policy, err error) {
 func (s *Server) replay(
 	ctx context.Context, ws storage.WorkspaceKey, set *policies.Set, since, until time.Time,
 ) (policies.Result, error) {
+	// Of no time, which is a question about the policies alone.
 	if !since.Before(until) {
 		return policies.NewBacktest(set, time.UTC, time.Monday, since).Result(), nil
 	}
@@ -109,6 +110,7 @@ func (s *Server) replayAlone(
 	}
 	defer s.backtests.Release(1)
 	test := policies.NewBacktest(set, zone, weekStart, since)
+	// It may be earlier than since: limits need to know what was used of their window before.
 	from := set.From(since, zone, weekStart)
 	err := s.store.Replay(ctx, ws, from, until, set, func(e *policies.Event) error { return test.Add(ctx, e) })
 	return test.Result(), err

@@ -55,6 +55,7 @@ func (s *Server) answer(rt route) httprouter.Handle {
 			w: w, r: r, params: params, route: rt, id: requestID(r), started: time.Now(),
 			from: clientAddress(r, s.TrustedProxies), metrics: metrics,
 		}
+		// Set first, so that every answer has it, errors and panics included.
 		w.Header()["X-Request-Id"] = []string{c.id}
 		var span *telemetry.Span
 		if s.Tracing != nil {
@@ -75,6 +76,8 @@ func (s *Server) answer(rt route) httprouter.Handle {
 		// Who called need not wait for the log; who is gone does not matter
 		_ = http.NewResponseController(w).Flush()
 		s.logAccess(c, took)
+		// net/http then closes the connection, which is how a client learns that a body is not
+		// whole.
 		if c.cutOff {
 			panic(http.ErrAbortHandler)
 		}
@@ -90,6 +93,7 @@ func (c *call) counted(d guard.Decision) {
 // handle turns a panic into an error, as any other bug.
 func (s *Server) handle(c *call) (err error) {
 	defer func() {
+		// Also after a panic: the memory of a large body is shared by all calls.
 		if c.release != nil {
 			c.release()
 		}
@@ -108,6 +112,8 @@ func (s *Server) handle(c *call) (err error) {
 	if err := s.limitKey(c); err != nil {
 		return err
 	}
+	// Only changes of the configuration are recorded with who made them. Agents' calls save
+	// the context.
 	if c.route.configures() {
 		c.r = c.r.WithContext(storage.WithActor(c.ctx(), c.actor()))
 	}
@@ -115,6 +121,7 @@ func (s *Server) handle(c *call) (err error) {
 	if v := (*request.ValidationError)(nil); c.who.ended != nil && errors.As(err, &v) {
 		err = c.who.ended // a bad credential is reported before a bad body
 	}
+	// Recorded only now: the writer may have found that the key has ended.
 	if c.who.cached && !keyEnded(err) {
 		s.store.KeyUsed(c.who.key)
 	}

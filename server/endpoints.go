@@ -132,11 +132,13 @@ func (s *Server) createEndpoint(c *call) error {
 		Address: o.String("url", 1, maxEndpointURL),
 		Events:  eventsOf(o.Literals("events", eventWords()...)),
 	}
+	// Without a label an endpoint is named by its kind.
 	in.Label = string(in.Kind)
 	if label := o.OptionalString("label", 1, MaxName); label != nil {
 		in.Label = *label
 	}
 	o.RefuseUnknown()
+	// Else one of them was refused already, and the address cannot be checked.
 	if in.Kind != "" && in.Address != "" {
 		s.checkAddress(o, in.Kind, in.Address)
 	}
@@ -197,6 +199,7 @@ func (s *Server) updateEndpoint(c *call) error {
 		in.Events = new(eventsOf(o.Literals("events", eventWords()...)))
 	}
 	o.RefuseUnknown()
+	// Which addresses are good depends on the kind, which cannot be changed.
 	if in.Address != nil && idErr == nil {
 		e, err := s.store.Endpoint(c.ctx(), c.who.workspace, id)
 		if err != nil {

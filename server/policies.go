@@ -37,6 +37,7 @@ func (p policyJSON) MarshalJSON() ([]byte, error) {
 		p.Version, wire.Time(p.ChangedAt), wire.NullString(p.ChangedBy), policyUses(storage.StoredPolicy(p)),
 		policyHitsJSON(p.Hits), reviewStatsOf(p.Reviewed),
 	})
+	// One object out of two: without the last brace of the one and the first of the other.
 	return append(append(definition[:len(definition)-1], ','), more[1:]...), nil
 }
 
@@ -221,6 +222,7 @@ func (s *Server) listGrants(c *call) error {
 	})}, err)
 }
 
+// grantUseJSON is a step that a grant has let pass.
 type grantUseJSON struct {
 	Run       uuid.UUID `json:"run_id"`
 	Step      uuid.UUID `json:"step_id"`

@@ -131,6 +131,7 @@ func readPrices(o *request.Object, price *storage.ModelPrice) {
 		rates.Tiers = append(rates.Tiers, tier)
 		more = true
 	})
+	// In ascending order, as prices are looked up; callers may send them in any.
 	slices.SortStableFunc(rates.Tiers, func(a, b prices.Tier) int { return cmp.Compare(a.AbovePrompt, b.AbovePrompt) })
 	for i := 1; i < len(rates.Tiers); i++ {
 		if rates.Tiers[i].AbovePrompt == rates.Tiers[i-1].AbovePrompt {

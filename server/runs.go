@@ -51,6 +51,7 @@ func (s *Server) startRun(c *call) error {
 // this call repeats it.
 func (c *call) decided(a storage.Answer, encode func(storage.Answer) []byte, r storage.Repairs) {
 	body := a.Replay
+	// A repeated call was counted the first time.
 	if body == nil {
 		body = encode(a)
 		c.counted(a.Decision)

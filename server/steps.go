@@ -114,6 +114,7 @@ func readUsage(o *request.Object, in *storage.StepUpdate) {
 	}
 	usage, ok := prices.ReadUsage(raw)
 	if !ok || len(usage.Unread) > 0 {
+		// Kept as it came, so that people can see what was not understood.
 		in.UsageData = raw
 		o.MarkRepaired("usage")
 	}

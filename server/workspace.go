@@ -119,6 +119,7 @@ const maxTimezone = 64
 // readCalendar reads by which days and weeks policies count.
 func readCalendar(o *request.Object, change *storage.WorkspaceChange) {
 	if zone := o.PresentString("timezone", 1, maxTimezone); zone != nil {
+		// "Local" is the machine's zone, which says nothing on another one.
 		if _, err := time.LoadLocation(*zone); err != nil || *zone == "Local" {
 			o.Refuse("timezone", "is no IANA time zone, such as Europe/Berlin")
 		}
@@ -186,6 +187,7 @@ func (s *Server) readSpace(c *call) error {
 		return err
 	}
 	answer := spaceJSON{Expiring: expiringJSON{int64(expiringWithin / time.Hour), e.Runs, e.Bytes}}
+	// Where plans are sold, how full the file is tells a tenant about the others.
 	if !s.billingEnabled() {
 		space, err := s.store.Space(c.ctx())
 		if err != nil {

@@ -88,6 +88,7 @@ func insertGrant(tx *Tx, ws WorkspaceKey, p pendingReview, g NewGrant, by string
 	if err != nil {
 		return err
 	}
+	// The review keeps which grant came of it, so that people can find and revoke it.
 	return tx.execOne(`UPDATE reviews SET grant_id = $2 WHERE id = $1`, p.id, grantID)
 }
 
@@ -95,6 +96,7 @@ func insertGrant(tx *Tx, ws WorkspaceKey, p pendingReview, g NewGrant, by string
 func (p *policyCall) findGrants(tx *Tx) error {
 	for i := range p.states {
 		state := &p.states[i]
+		// A grant stands in for a person. What a policy denies it does not allow.
 		if state.Effect != guard.AskPerson || !state.Objects() {
 			continue
 		}

@@ -93,6 +93,7 @@ const largeReplayed = 16 << 10
 
 // load reads which runs there are, and which segments.
 func (r *replaying) load() (spans []replayedSpan, err error) {
+	// Ids of runs begin with the time of their start, so runs of later are left out by them.
 	before := idFloor(time.UnixMilli(r.to).UTC())
 	err = r.store.read(r.ctx, func(tx *Tx) error {
 		if err := r.loadRuns(tx, before); err != nil {
@@ -128,6 +129,7 @@ func (r *replaying) loadSpans(tx *Tx, before uuid.UUID, add func(replayedSpan)) 
 	return tx.each(`SELECT r.id, r.started_at `+ofRuns+` AND l.segment = 0`, args, func(rows scanner) error {
 		var span replayedSpan
 		err := rows.Scan(&span.fromRun, &span.first)
+		// A span of one run, because segment 0 may hold millions of steps.
 		span.toRun = span.fromRun
 		add(span)
 		return err
@@ -160,6 +162,7 @@ func (r *replaying) loadRuns(tx *Tx, before uuid.UUID) error {
 				run.metadata = jsonOf(metadata)
 			}
 			r.runs[run.id] = run
+			// A run that began before is known by its steps, but its start is not replayed.
 			if run.started >= r.from {
 				r.starts = append(r.starts, run)
 			}
@@ -203,6 +206,8 @@ func (r *replaying) loadSteps(span replayedSpan) error {
 					s.input = sql.NullString{}
 				}
 			}
+			// Steps of the next segments may be older than some of these, so they are sorted in the
+			// heap.
 			heap.Push(&r.pending, s)
 		}
 		return err
@@ -223,6 +228,7 @@ func (r *replaying) needsInput() bool { return r.needs.NeedsInput() || r.needs.N
 func (r *replaying) emit(until int64) error {
 	for len(r.pending) > 0 && r.pending[0].at < until {
 		step, _ := heap.Pop(&r.pending).(replayedStep)
+		// A run starts before its steps, also where both are of one millisecond.
 		if err := r.emitStarts(step.at + 1); err != nil {
 			return err
 		}
@@ -278,6 +284,7 @@ func (r *replaying) emitStep(s *replayedStep) error {
 	if s.tool.Valid {
 		action.ToolName = &s.tool.String
 	}
+	// The entry that prices a tool is no model that a caller has named.
 	if s.model.Valid && s.model.String != toolPrefix+s.tool.String {
 		action.Model, e.Model = &s.model.String, s.model.String
 	}
@@ -344,6 +351,7 @@ func (s *replayedSteps) Push(x any) {
 func (s *replayedSteps) Pop() any {
 	last := len(*s) - 1
 	one := (*s)[last]
+	// So that its input can be freed.
 	(*s)[last] = replayedStep{}
 	*s = (*s)[:last]
 	return one

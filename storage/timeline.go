@@ -91,6 +91,7 @@ func outlineAfter(tx *Tx, runID int64, run RunStatus, from stepKey, limit int) (
 			var completed, duration, prompt, completion, cost, reason sql.NullInt64
 			err := rows.Scan(&o.ID, &o.Sequence, &o.Type, &o.Status, &model, &tool, &created, &completed, &duration,
 				&prompt, &completion, &cost, &reason, &o.payload)
+			// Steps of a run that has ended are abandoned without a write to each of them.
 			if o.Status == StepRunning && run != RunRunning {
 				o.Status = StepAbandoned
 			}
@@ -118,6 +119,7 @@ func modelShown(kind StepType, model, tool string) string {
 // readInput fills in what tells equal inputs, and returns how much was read for it.
 func (o *StepOutline) readInput(tx *Tx, ws WorkspaceKey, runID int64) (int, error) {
 	var old sql.NullString
+	// Inputs are in blocks; those of older versions lie in step_payloads.
 	texts, err := tx.payload(ws, o.payload)
 	if err == nil && !o.payload.Valid {
 		err = tx.get(`SELECT input_data FROM step_payloads WHERE run_id = $1 AND step_uuid = $2`, []any{runID, o.ID[:]}, &old)
@@ -126,6 +128,8 @@ func (o *StepOutline) readInput(tx *Tx, ws WorkspaceKey, runID int64) (int, erro
 	if err != nil || texts.Input == nil {
 		return 0, ignoreNotFound(err)
 	}
+	// Eight bytes of the hash: among 5,000 steps two different inputs hardly ever look the
+	// same.
 	const enough = 8
 	sum := sha256.Sum256(texts.Input)
 	o.Input = base64.RawURLEncoding.EncodeToString(sum[:enough])
@@ -200,6 +204,7 @@ func (s *Store) Step(ctx context.Context, ws WorkspaceKey, run, id uuid.UUID) (s
 		if err != nil {
 			return err
 		}
+		// The segment says where all that belongs to the step lies.
 		var segment int64
 		if err := tx.get(`SELECT segment FROM run_steps WHERE run_id = $1 AND uuid = $2`, []any{runID, id[:]}, &segment); err != nil {
 			return err
@@ -218,9 +223,9 @@ func (s *Store) Step(ctx context.Context, ws WorkspaceKey, run, id uuid.UUID) (s
 
 // Breakdown is what a run's steps add up to, by model and by tool.
 type Breakdown struct {
-	Parts []RunPart // dearest first, then those called most; at most maxParts
+	Parts []RunPart // most expensive first, then those called most; at most maxParts
 	Other RunPart   // the rest together
-	// The first step that was denied, the first that failed, and the dearest; nil for none.
+	// The first step that was denied, the first that failed, and the most expensive; nil for none.
 	FirstDenied, FirstFailed, Dearest *uuid.UUID
 }
 
@@ -253,6 +258,8 @@ func (s *Store) Breakdown(ctx context.Context, ws WorkspaceKey, run uuid.UUID) (
 		}
 		const first = `SELECT uuid FROM run_steps WHERE run_id = $1 AND status = $2 ORDER BY sequence, uuid LIMIT 1`
 		const dearest = `SELECT uuid FROM run_steps WHERE run_id = $1 AND cost_nanos > $2 ORDER BY cost_nanos DESC, sequence, uuid LIMIT 1`
+		// Only where the sums say that there is one: else the query would read all steps for
+		// nothing.
 		find := func(there bool, query string, value int64, into **uuid.UUID) error {
 			if !there {
 				return nil
@@ -325,6 +332,7 @@ func (s *Store) Neighbours(ctx context.Context, ws WorkspaceKey, run uuid.UUID) 
 			return err
 		}
 		const newer = `SELECT uuid FROM runs WHERE workspace_id = $1 AND uuid > $2 ORDER BY uuid LIMIT 1`
+		// The same in the other direction. Ids of runs are in the order of their starts.
 		older := strings.NewReplacer("uuid >", "uuid <", "ORDER BY uuid", "ORDER BY uuid DESC").Replace(newer)
 		var err error
 		if n.Newer, err = oneID(tx, newer, ws, run); err != nil {
@@ -363,8 +371,8 @@ type RunsOfUser struct {
 	Runs, Blocked, Denied int64
 	Spend                 plans.Money
 	More                  bool
-	Parts                 []RunPart // dearest first; at most maxParts
-	Tags                  []TagPart // dearest first; at most maxParts
+	Parts                 []RunPart // most expensive first; at most maxParts
+	Tags                  []TagPart // most expensive first; at most maxParts
 }
 
 // TagPart is what the runs with a tag are of RunsOfUser.

@@ -71,6 +71,7 @@ func insertWorkspace(tx *Tx, accountID int64, name string, plan plans.Plan) (Wor
 			return w, err
 		}
 		id := uuid.New()
+		// Four random bytes make a clash unlikely; the loop would try again.
 		w.Slug = fmt.Sprintf("%s-%x", slug(name), id[:4])
 	}
 }
@@ -235,6 +236,7 @@ func (s *Store) changeWorkspaceFor(
 		if err := saveWorkspace(tx, w); err != nil || !w.KillSwitch {
 			return event, err
 		}
+		// With the kill switch on, no agent may go on, whatever a person would have said.
 		closing, err := closeReviews(tx, ws, Cancelled, `v.workspace_id = $2`, ws)
 		closing.apply(tx)
 		return event, err
@@ -258,6 +260,7 @@ func saveWorkspace(tx *Tx, w Workspace) error {
 // one than UTC: from today where nothing has been counted today, and else from tomorrow, so that
 // each UTC day is counted in one way. What was counted before stays as it is.
 func countLocalDays(tx *Tx, w *Workspace) error {
+	// Once it is set it stays, also when the zone changes again.
 	if w.Timezone == "UTC" || !w.LocalFrom.IsZero() {
 		return nil
 	}

@@ -49,8 +49,10 @@ func fields(p policies.Policy) (list []Change) {
 
 // collect lists the members of a JSON value with their paths, such as match.tools.
 func collect(field string, value json.RawMessage, list *[]Change) {
+	// Token by token, so that fields come in the order in which they are written.
 	dec := json.NewDecoder(bytes.NewReader(value))
 	if open, err := dec.Token(); err != nil || open != json.Delim('{') {
+		// Empty is the same as left out.
 		if text := string(value); text != `""` && text != "null" {
 			*list = append(*list, Change{Field: field, After: text})
 		}

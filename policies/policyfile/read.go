@@ -38,6 +38,7 @@ func Read(text []byte) ([]policies.Policy, error) {
 	for _, item := range items {
 		p, err := one(item)
 		if err != nil {
+			// The others are read on, so that a file is mended in one go.
 			wrong = append(wrong, err)
 			continue
 		}
@@ -69,6 +70,7 @@ func list(text []byte) ([]*yaml.Node, error) {
 	}
 	top := doc.Content[0].Content
 	for i := 0; i < len(top); i += 2 {
+		// Content has keys and values in turn.
 		if top[i].Value != "policies" || i > 0 {
 			return nil, fmt.Errorf("line %d: %s, and nothing else", top[i].Line, form)
 		}
@@ -100,6 +102,7 @@ func one(item *yaml.Node) (policies.Policy, error) {
 
 // writeJSON writes a YAML value as JSON, its numbers as they are written.
 func writeJSON(out *bytes.Buffer, n *yaml.Node, depth int) error {
+	// No policy is nested so deeply; a file that is may be meant to exhaust the stack.
 	const deepest = 20
 	switch {
 	case depth > deepest:
@@ -158,6 +161,7 @@ func writeScalar(out *bytes.Buffer, n *yaml.Node) error {
 		}
 		fmt.Fprint(out, b)
 	case "!!int", "!!float":
+		// As it is written: a float64 would lose digits of an amount.
 		if number := strings.TrimPrefix(n.Value, "+"); json.Valid([]byte(number)) {
 			out.WriteString(number)
 			return nil
