@@ -200,6 +200,7 @@ func askPassword(terminal *os.File, stderr io.Writer) (string, error) {
 	ask := func(prompt string) (string, error) {
 		fmt.Fprint(stderr, prompt)
 		typed, err := term.ReadPassword(int(terminal.Fd()))
+		// The terminal has not shown the line break that was typed.
 		fmt.Fprintln(stderr)
 		return string(typed), err
 	}

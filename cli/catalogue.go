@@ -112,6 +112,7 @@ func updatePrices(ctx context.Context, at ledgerLocation, o updateOptions, stdou
 	if o.from == "" {
 		return usage(errors.New("say which catalogue: --from FILE"))
 	}
+	// A mistyped --data-dir would otherwise get a catalogue that no server reads.
 	if err := at.require(ctx); err != nil {
 		return err
 	}

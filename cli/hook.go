@@ -129,6 +129,7 @@ func hookOptionsOf(agent string, o hookOptions) (hook.Options, error) {
 	if err != nil {
 		return hook.Options{}, err
 	}
+	// USERNAME is what Windows sets. Budgets and blocks are by this name.
 	user := cmp.Or(o.user, os.Getenv("USER"), os.Getenv("USERNAME"), "unknown")
 	return hook.Options{Agent: agent, User: user, StateDir: state, Settings: settings,
 		Timeout: o.timeout, Now: now}, nil
@@ -188,6 +189,7 @@ func installHook(agent string, o installOptions, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
+	// With slashes on Windows too, because agents run hooks with a POSIX shell.
 	after, err := hook.Install(before, filepath.ToSlash(binary), agent, o.user, o.uninstall)
 	if err != nil {
 		return fmt.Errorf("%s: %w", file, err)

@@ -70,6 +70,7 @@ func splitAddr(addr string) (host, port string, ok bool) {
 	if host, port, err := net.SplitHostPort(addr); err == nil {
 		return host, port, true
 	}
+	// An IPv6 address has colons, with and without a port; only brackets tell them apart.
 	bare := strings.TrimSuffix(strings.TrimPrefix(addr, "["), "]")
 	if _, err := netip.ParseAddr(bare); err == nil || !strings.ContainsAny(addr, ":[]") {
 		return bare, "", true

@@ -97,6 +97,7 @@ type acceptResult struct {
 func newDualListener(first, second net.Listener) net.Listener {
 	p := &dualListener{Listener: first, second: second, accepted: make(chan acceptResult),
 		closed: make(chan struct{})}
+	// Each hands its connections over one at a time, so neither can crowd out the other.
 	go p.acceptFrom(first)
 	go p.acceptFrom(second)
 	return p

@@ -162,6 +162,7 @@ func (o networkOptions) configure(cfg *server.Config) error {
 // trusted speaks for others, and a public URL is told to others.
 func (o networkOptions) private() bool {
 	public, err := url.Parse(o.publicURL)
+	// An address that cannot be read is taken for one that others reach.
 	if err != nil || o.publicURL != "" && !isLocal(public.Hostname()) {
 		return false
 	}
@@ -267,6 +268,7 @@ func (o networkOptions) urlAt(at string) string {
 	}
 	if len(o.tlsDomains) > 0 {
 		_, port, _ := net.SplitHostPort(at)
+		// Browsers leave the usual port out, and so do the addresses that are shown.
 		at = strings.TrimSuffix(net.JoinHostPort(o.tlsDomains[0], port), ":443")
 	}
 	return scheme + at + o.basePath

@@ -54,6 +54,7 @@ func setPassword(
 		return usage(errors.New("--email is required"))
 	}
 	return withStore(ctx, at, func(store *storage.Store) error {
+		// Before the password is asked for: a mistyped email should not cost typing it.
 		account, err := store.AccountByEmail(ctx, email)
 		if err != nil {
 			return orNoAccount(err, email)

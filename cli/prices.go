@@ -119,6 +119,7 @@ func reprice(ctx context.Context, at ledgerLocation, o repriceOptions, in storag
 	opts := storage.Options{Catalogue: catalogue}
 	return withWorkspaceOf(ctx, at, o.email, opts, func(store *storage.Store, w storage.Workspace) error {
 		out, err := store.Reprice(ctx, w.Key(), in)
+		// What is done by then stays done, and is worth printing.
 		stopped := errors.Is(err, context.Canceled)
 		if err != nil && !stopped {
 			return err

@@ -50,6 +50,7 @@ func runVerify(ctx context.Context, at ledgerLocation, repair, asJSON bool, stdo
 	if err != nil {
 		return err
 	}
+	// Printed first, also when the command then fails.
 	if err := printReport(stdout, report, asJSON); err != nil {
 		return err
 	}

@@ -12,8 +12,8 @@ import (
 //
 // Its text has one model a line: names, a tab, terms. A name with a slash before it counts only
 // behind its provider's ("azure/gpt-4o"). One that ends in -#, @#, -## or -0 is for snapshots with
-// a date (20250929), a date with signs (2025-09-29) or a version of three digits, one that ends in *
-// for all of these and more. Terms are separated by "; ", and the last that holds wins: Rates, a
+// a date (20250929), a date with signs (2025-09-29) or a version of three digits, one that ends in
+// * for all of these and more. Terms are separated by "; ", and the last that holds wins: Rates, a
 // date from which they hold or the hours of a day in which they do before them, and a service tier
 // that they are for before that.
 //

@@ -209,6 +209,7 @@ func (s *Server) readUsageOfUser(c *call) error {
 	if err != nil {
 		return err
 	}
+	// The page draws a column for each day.
 	in.Group, in.ByDay = storage.ByUser, true
 	if err := q.Err(); err != nil {
 		return err

@@ -97,6 +97,8 @@ func (p *properties) UnmarshalJSON(raw []byte) error {
 	if err := json.Unmarshal(raw, &p.byName); err != nil {
 		return err
 	}
+	// A second time, token by token: a map has lost the order, in which clients should list
+	// them.
 	d := json.NewDecoder(bytes.NewReader(raw))
 	if _, err := d.Token(); err != nil {
 		return err
@@ -140,6 +142,7 @@ func read(document, extra string) ([]object, error) {
 		return nil, errors.New("the document has no schema Decision with properties")
 	}
 	for _, name := range more.Decision.names {
+		// Once the document names it, its description there is the one that counts.
 		if _, named := decision.Properties.byName[name]; named {
 			return nil, fmt.Errorf("the document names Decision.%s by now: take it out of extra.json", name)
 		}
@@ -182,6 +185,7 @@ func memberOf(all map[string]schema, s schema) (member, error) {
 		if !there {
 			return member{}, fmt.Errorf("there is no %s", s.Ref)
 		}
+		// An object stays a type of its own; other references stand for what they name.
 		if target.Type == "object" {
 			if !slices.Contains(schemas(), name) {
 				return member{}, fmt.Errorf("%s is not among the schemas that are generated", name)
@@ -199,6 +203,7 @@ func memberOf(all map[string]schema, s schema) (member, error) {
 	switch s.Type {
 	case "string", "integer", "number", "boolean":
 		m.kind = s.Type
+	// An object without a name is the caller's own data, of any form.
 	case "", "object":
 		m.kind = "any"
 	case "array":

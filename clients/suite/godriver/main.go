@@ -88,11 +88,13 @@ func carryOut(q question) (a answer) {
 		return answer{Error: "setting"}
 	}
 	ctx := context.Background()
+	// A case without calls is about what an earlier process has left in the journal.
 	if len(q.Calls) == 0 {
 		client.Flush(ctx)
 	} else {
 		var metadata obj
 		if q.Metadata != "" {
+			// What no JSON can say: the run must start all the same.
 			metadata = obj{"made": func() {}, "not": math.NaN()}
 			metadata["itself"] = metadata
 		}
