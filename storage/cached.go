@@ -232,14 +232,14 @@ func (r *cachedRun) cacheStep(s stepRow) {
 	r.openSteps = append(r.openSteps, s)
 }
 
-// step finds a step of the run as it is stored.
+// step finds a step of the run as it is stored, for a report.
 func (r *cachedRun) step(tx *Tx, ws WorkspaceKey, id uuid.UUID, find segmentFinder) (stepRow, error) {
 	for _, s := range r.openSteps {
 		if s.ID == id {
 			if s.InputData != nil {
 				return s, nil
 			}
-			err := s.payloads.read(tx, ws, &s.Step)
+			err := s.payloads.readToReport(tx, ws, &s.Step)
 			return s, err
 		}
 	}
@@ -247,7 +247,11 @@ func (r *cachedRun) step(tx *Tx, ws WorkspaceKey, id uuid.UUID, find segmentFind
 	if err != nil {
 		return stepRow{}, err
 	}
-	return readStepTexts(tx, ws, segment, r.id, id)
+	s, err := readStep(tx, segment, r.id, id)
+	if err == nil {
+		err = s.payloads.readToReport(tx, ws, &s.Step)
+	}
+	return s, err
 }
 
 // rememberAnswer keeps that a step was answered by another model than it was

@@ -1,12 +1,10 @@
 package storage
 
 import (
-	"context"
 	"database/sql"
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/google/uuid"
 
@@ -116,26 +114,51 @@ func (tx *Tx) addPayload(w *cachedWorkspace, texts payload.Texts, packed []byte)
 		tx.cache.markDirty(b)
 	}
 	number := b.Add(place)
-	tx.undo = append(tx.undo, func() { b.Set(number, nil) })
+	if number > 0 {
+		b.packed = nil // it is of the first place alone
+	}
+	tx.undo = append(tx.undo, func() {
+		b.packed = nil
+		b.Set(number, nil)
+	})
 	return payloadPlace{Int64: b.number*payload.MaxPlaces + int64(number), Valid: true}
 }
 
-// changePayload replaces texts where they are.
-func (tx *Tx) changePayload(ws WorkspaceKey, at payloadPlace, texts payload.Texts) error {
-	key, number := blockOf(ws, at)
+// changePayload replaces texts, and returns where they are now: elsewhere when they would make a
+// block that others share larger than a block is to be. Each change writes the whole block anew.
+func (tx *Tx) changePayload(
+	w *cachedWorkspace, at payloadPlace, texts payload.Texts, packed []byte,
+) (payloadPlace, error) {
+	key, number := blockOf(w.key, at)
+	place := texts.Place()
+	outgrows := func(b *payload.Block) bool {
+		return b.Used() > 1 && b.Size()+len(place)-len(b.Place(number)) > payload.BlockSize
+	}
 	if b := tx.unsavedBlock(key); b != nil {
-		before := b.Place(number)
+		before, moves := b.Place(number), outgrows(&b.Block)
 		b.packed = nil
-		b.Set(number, texts.Place())
-		tx.undo = append(tx.undo, func() { b.Set(number, before) })
-		return nil
+		tx.undo = append(tx.undo, func() {
+			b.packed = nil
+			b.Set(number, before)
+		})
+		if moves {
+			b.Set(number, nil)
+			return tx.addPayload(w, texts, packed), nil
+		}
+		b.Set(number, place)
+		return at, nil
 	}
 	b, err := tx.readBlock(key)
 	if err != nil {
-		return err
+		return at, err
 	}
-	b.Set(number, texts.Place())
-	return tx.storeBlock(key, b)
+	if outgrows(b) {
+		b.Set(number, nil)
+		at = tx.addPayload(w, texts, packed)
+	} else {
+		b.Set(number, place)
+	}
+	return at, tx.storeBlock(key, b)
 }
 
 func blockOf(ws WorkspaceKey, at payloadPlace) (key blockKey, place int) {
@@ -171,9 +194,9 @@ func (tx *Tx) storeBlock(key blockKey, b *payload.Block) error {
 	tx.cache.forgetBlock(key)
 	used := int64(b.Used())
 	if used == 0 {
-		return tx.execOne(`DELETE FROM payload_blocks WHERE workspace_id = $1 AND number = $2`, key.ws, key.number)
+		return tx.queueOne(`DELETE FROM payload_blocks WHERE workspace_id = $1 AND number = $2`, key.ws, key.number)
 	}
-	return tx.execOne(`UPDATE payload_blocks SET payloads = $3, data = $4 WHERE workspace_id = $1 AND number = $2`,
+	return tx.queueOne(`UPDATE payload_blocks SET payloads = $3, data = $4 WHERE workspace_id = $1 AND number = $2`,
 		key.ws, key.number, used, tx.payloads.Encode(b))
 }
 
@@ -212,13 +235,34 @@ type payloadsOf struct{ input, report payloadPlace }
 
 // read reads the texts of a step over those that an older version has stored.
 func (p payloadsOf) read(tx *Tx, ws WorkspaceKey, s *Step) error {
-	input, err := tx.payload(ws, p.input)
-	if err != nil {
+	if err := p.readInput(tx, ws, s); err != nil {
 		return err
 	}
-	if p.input.Valid {
-		s.InputData = input.Input
+	return p.readReport(tx, ws, s)
+}
+
+// readToReport is read for a report, which is booked whatever has become of texts: those that are
+// damaged are left out, for verify to find, and what is reported goes elsewhere.
+func (p *payloadsOf) readToReport(tx *Tx, ws WorkspaceKey, s *Step) error {
+	if err := p.readInput(tx, ws, s); err != nil && !errors.Is(err, ErrCorrupt) {
+		return err
 	}
+	err := p.readReport(tx, ws, s)
+	if errors.Is(err, ErrCorrupt) {
+		p.report, err = payloadPlace{}, nil
+	}
+	return err
+}
+
+func (p payloadsOf) readInput(tx *Tx, ws WorkspaceKey, s *Step) error {
+	texts, err := tx.payload(ws, p.input)
+	if err == nil && p.input.Valid {
+		s.InputData = texts.Input
+	}
+	return err
+}
+
+func (p payloadsOf) readReport(tx *Tx, ws WorkspaceKey, s *Step) error {
 	report, err := tx.payload(ws, p.report)
 	if err != nil || !p.report.Valid {
 		return err
@@ -248,7 +292,7 @@ func (in *StepUpdate) texts() payload.Texts {
 }
 
 // saveReport stores the texts that an update reports, with those of earlier updates.
-func (row *stepRow) saveReport(tx *Tx, w *cachedWorkspace, in StepUpdate) error {
+func (row *stepRow) saveReport(tx *Tx, w *cachedWorkspace, in StepUpdate) (err error) {
 	if in.OutputData == nil && in.Error == nil && in.UsageData == nil {
 		return nil
 	}
@@ -260,7 +304,8 @@ func (row *stepRow) saveReport(tx *Tx, w *cachedWorkspace, in StepUpdate) error 
 	row.OutputData, row.UsageData, row.Error = in.OutputData, in.UsageData, in.Error
 	texts := in.texts()
 	if row.payloads.report.Valid {
-		return tx.changePayload(w.key, row.payloads.report, texts)
+		row.payloads.report, err = tx.changePayload(w, row.payloads.report, texts, in.packed)
+		return err
 	}
 	row.payloads.report = tx.addPayload(w, texts, in.packed)
 	return nil
@@ -275,27 +320,74 @@ func laterText(before, now, packed []byte) (text, stillPacked []byte) {
 	return now, packed
 }
 
-// dropPayloads takes texts out of their blocks. The steps must forget where they were, or go.
+// blocksAtOnce is how many blocks upkeep writes anew before it looks at the time: each is read,
+// compressed and written again. A block of which nothing is left just goes.
+const blocksAtOnce = 8
+
+// heldPayload is a step with texts in blocks.
+type heldPayload struct {
+	segment int64
+	step    uuid.UUID
+	payloadsOf
+	inputShares, reportShares sql.NullInt64 // of how many texts their blocks are
+}
+
+// payloadDrop counts which texts leave which blocks.
+type payloadDrop struct {
+	places  []int64
+	left    map[int64]int64 // by the number of a block: how many texts stay in it
+	rewrite int             // how many blocks others stay in
+}
+
+func (d *payloadDrop) add(at payloadPlace, shares sql.NullInt64) {
+	if !at.Valid {
+		return
+	}
+	number := at.Int64 / payload.MaxPlaces
+	before, touched := d.left[number]
+	if !touched {
+		before = shares.Int64 // 0 where there is no such block, which is then found out
+	} else if before > 0 {
+		d.rewrite--
+	}
+	if d.left[number] = before - 1; before > 1 {
+		d.rewrite++
+	}
+	d.places = append(d.places, at.Int64)
+}
+
+// dropSome takes the texts of the first steps out of their blocks, of so many steps that no more
+// than blocksAtOnce blocks are written anew, and returns how many. The steps must forget where
+// their texts were, or go.
+func dropSome(tx *Tx, ws WorkspaceKey, steps []heldPayload) (n int, err error) {
+	var places int
+	d := payloadDrop{left: make(map[int64]int64)}
+	for i, s := range steps {
+		d.add(s.input, s.inputShares)
+		d.add(s.report, s.reportShares)
+		if i == 0 || d.rewrite <= blocksAtOnce {
+			n, places = i+1, len(d.places)
+		}
+	}
+	whole := payloadDrop{left: make(map[int64]int64)}
+	for _, s := range steps[:n] {
+		whole.add(s.input, s.inputShares)
+		whole.add(s.report, s.reportShares)
+	}
+	return n, dropPayloads(tx, ws, d.places[:places], whole.left)
+}
+
+// dropPayloads takes texts out of their blocks; left says how many others each block has.
 // A block that cannot be read is deleted: nobody can tell what of it is to stay.
-func dropPayloads(tx *Tx, ws WorkspaceKey, places []int64) error {
+func dropPayloads(tx *Tx, ws WorkspaceKey, places []int64, left map[int64]int64) error {
 	slices.Sort(places)
 	for len(places) > 0 {
 		key, _ := blockOf(ws, payloadPlace{Int64: places[0]})
-		n := 0
-		b, err := tx.readBlock(key)
-		for ; n < len(places) && places[n]/payload.MaxPlaces == key.number; n++ {
-			if err == nil {
-				b.Set(int(places[n]%payload.MaxPlaces), nil)
-			}
+		n := 1
+		for n < len(places) && places[n]/payload.MaxPlaces == key.number {
+			n++
 		}
-		switch {
-		case err == nil:
-			err = tx.storeBlock(key, b)
-		case errors.Is(err, ErrCorrupt):
-			tx.cache.forgetBlock(key)
-			_, err = tx.exec(`DELETE FROM payload_blocks WHERE workspace_id = $1 AND number = $2`, key.ws, key.number)
-		}
-		if err != nil {
+		if err := dropFromBlock(tx, key, places[:n], left[key.number] == 0); err != nil {
 			return err
 		}
 		places = places[n:]
@@ -303,54 +395,52 @@ func dropPayloads(tx *Tx, ws WorkspaceKey, places []int64) error {
 	return nil
 }
 
-// blocksAtOnce is how many blocks upkeep changes before it looks at the time:
-// each is read, compressed and written again.
-const blocksAtOnce = 2
-
-// heldPayload is a step with texts in blocks.
-type heldPayload struct {
-	segment int64
-	step    uuid.UUID
-	payloadsOf
-}
-
-// placesOfSome are those of the first steps, so many that they are in blocksAtOnce blocks.
-func placesOfSome(steps []heldPayload) (places []int64, n int) {
-	blocks := make(map[int64]bool)
-	for n < len(steps) && len(blocks) < blocksAtOnce {
-		for _, at := range []payloadPlace{steps[n].input, steps[n].report} {
-			if at.Valid {
-				places = append(places, at.Int64)
-				blocks[at.Int64/payload.MaxPlaces] = true
-			}
-		}
-		n++
+func dropFromBlock(tx *Tx, key blockKey, places []int64, all bool) error {
+	if all {
+		return tx.storeBlock(key, &payload.Block{})
 	}
-	return places, n
+	b, err := tx.readBlock(key)
+	if errors.Is(err, ErrCorrupt) {
+		tx.cache.forgetBlock(key)
+		_, err = tx.exec(`DELETE FROM payload_blocks WHERE workspace_id = $1 AND number = $2`, key.ws, key.number)
+		return err
+	}
+	if err != nil {
+		return err
+	}
+	for _, at := range places {
+		b.Set(int(at%payload.MaxPlaces), nil)
+	}
+	return tx.storeBlock(key, b)
 }
+
+// joinBlocks joins the blocks of a step's texts: $1 is the workspace, $2 payload.MaxPlaces.
+const joinBlocks = `LEFT JOIN payload_blocks i ON i.workspace_id = $1 AND i.number = s.input_payload / $2
+		LEFT JOIN payload_blocks r ON r.workspace_id = $1 AND r.number = s.report_payload / $2`
 
 // erasePayloads takes the texts from some steps of a run that come after one, and
 // returns the last of them; more says whether to go on from there.
 func erasePayloads(tx *Tx, ws WorkspaceKey, runID int64, after heldPayload) (last heldPayload, more bool, err error) {
 	var steps []heldPayload
-	err = tx.each(`SELECT segment, uuid, input_payload, report_payload FROM run_steps
-		WHERE run_id = $1 AND segment >= $2 AND (segment, uuid) > ($2, $3)
-			AND (input_payload IS NOT NULL OR report_payload IS NOT NULL) ORDER BY segment, uuid LIMIT $4`,
-		[]any{runID, after.segment, after.step[:], int64(upkeepChunk)}, func(rows scanner) error {
+	err = tx.each(`SELECT s.segment, s.uuid, s.input_payload, s.report_payload, i.payloads, r.payloads FROM run_steps s
+		`+joinBlocks+`
+		WHERE s.run_id = $3 AND s.segment >= $4 AND (s.segment, s.uuid) > ($4, $5)
+			AND (s.input_payload IS NOT NULL OR s.report_payload IS NOT NULL) ORDER BY s.segment, s.uuid LIMIT $6`,
+		[]any{ws, int64(payload.MaxPlaces), runID, after.segment, after.step[:], int64(upkeepChunk)}, func(rows scanner) error {
 			var s heldPayload
-			err := rows.Scan(&s.segment, &s.step, &s.input, &s.report)
+			err := rows.Scan(&s.segment, &s.step, &s.input, &s.report, &s.inputShares, &s.reportShares)
 			steps = append(steps, s)
 			return err
 		})
 	if err != nil || len(steps) == 0 {
 		return after, false, err
 	}
-	places, n := placesOfSome(steps)
-	if err := dropPayloads(tx, ws, places); err != nil {
+	n, err := dropSome(tx, ws, steps)
+	if err != nil {
 		return after, true, err
 	}
 	for _, s := range steps[:n] {
-		err := tx.execOne(`UPDATE steps SET input_payload = NULL, report_payload = NULL
+		err := tx.queueOne(`UPDATE steps SET input_payload = NULL, report_payload = NULL
 			WHERE segment = $1 AND run_id = $2 AND uuid = $3`, s.segment, runID, s.step[:])
 		if err != nil {
 			return after, true, err
@@ -363,76 +453,20 @@ func erasePayloads(tx *Tx, ws WorkspaceKey, runID int64, after heldPayload) (las
 // about to be deleted. It returns of how many steps: fewer when that was enough at once.
 func dropOldestPayloads(tx *Tx, ws WorkspaceKey, segment, runID, limit int64) (n int64, err error) {
 	var steps []heldPayload
-	err = tx.each(`SELECT uuid, input_payload, report_payload FROM steps WHERE segment = $1 AND run_id = $2
-		ORDER BY uuid LIMIT $3`, []any{segment, runID, limit}, func(rows scanner) error {
-		var s heldPayload
-		err := rows.Scan(&s.step, &s.input, &s.report)
-		steps = append(steps, s)
-		return err
-	})
+	err = tx.each(`SELECT s.uuid, s.input_payload, s.report_payload, i.payloads, r.payloads FROM steps s `+joinBlocks+`
+		WHERE s.segment = $3 AND s.run_id = $4 ORDER BY s.uuid LIMIT $5`,
+		[]any{ws, int64(payload.MaxPlaces), segment, runID, limit}, func(rows scanner) error {
+			var s heldPayload
+			err := rows.Scan(&s.step, &s.input, &s.report, &s.inputShares, &s.reportShares)
+			steps = append(steps, s)
+			return err
+		})
 	if err != nil {
 		return 0, err
 	}
-	places, some := placesOfSome(steps)
+	some, err := dropSome(tx, ws, steps)
 	if some == len(steps) {
 		some = int(limit)
 	}
-	return int64(some), dropPayloads(tx, ws, places)
-}
-
-// Expiring is how much retention will delete soon.
-type Expiring struct {
-	Runs  int64
-	Bytes int64 // estimated from the oldest runs
-}
-
-// Expiring estimates what retention will delete from a workspace within that time.
-func (s *Store) Expiring(ctx context.Context, ws WorkspaceKey, within time.Duration) (e Expiring, err error) {
-	err = s.read(ctx, func(tx *Tx) error {
-		w, err := workspace(tx, ws)
-		if err != nil {
-			return err
-		}
-		e, err = expiring(tx, ws, tx.now.Add(within).AddDate(0, 0, -int(w.Plan.RetentionDays)))
-		return err
-	})
-	return e, err
-}
-
-// expiring counts the runs that began before a time, and estimates their size from the oldest.
-func expiring(tx *Tx, ws WorkspaceKey, before time.Time) (e Expiring, err error) {
-	const sample, stepBytes, runBytes = 100, 100, 300 // a row with its part of the indexes
-	bound := idFloor(before)
-	err = tx.get(`SELECT count(*) FROM runs WHERE workspace_id = $1 AND uuid < $2`, []any{ws, bound[:]}, &e.Runs)
-	if err != nil || e.Runs == 0 {
-		return e, err
-	}
-	var runs, bytes, payloadBytes int64
-	err = tx.get(`SELECT coalesce(sum(octet_length(data)) / sum(payloads), 0) FROM payload_blocks WHERE workspace_id = $1
-		AND number < $2 + (SELECT min(number) FROM payload_blocks WHERE workspace_id = $1)`, []any{ws, sample}, &payloadBytes)
-	if err != nil {
-		return e, err
-	}
-	err = tx.get(`SELECT count(*), coalesce(sum(r.step_count * $4 + $5
-			+ coalesce((SELECT octet_length(m.metadata) FROM run_metadata m WHERE m.run_id = r.id), 0)
-			+ coalesce((SELECT sum(coalesce(octet_length(p.input_data), 0) + coalesce(octet_length(p.output_data), 0)
-				+ coalesce(octet_length(p.error), 0)) FROM step_payloads p WHERE p.run_id = r.id), 0)
-			+ (SELECT count(s.input_payload) + count(s.report_payload) FROM run_steps s WHERE s.run_id = r.id) * $6), 0)
-		FROM (SELECT id, step_count FROM runs WHERE workspace_id = $1 AND uuid < $2 ORDER BY uuid LIMIT $3) r`,
-		[]any{ws, bound[:], sample, stepBytes, runBytes, payloadBytes}, &runs, &bytes)
-	e.Bytes = bytes / max(1, runs) * e.Runs
-	return e, err
-}
-
-// TotalExpiring is Expiring of all workspaces together.
-func (s *Store) TotalExpiring(ctx context.Context, within time.Duration) (all Expiring, err error) {
-	workspaces, err := s.retentions(ctx)
-	for _, w := range workspaces {
-		e, readErr := s.Expiring(ctx, w.ws, within)
-		if readErr != nil {
-			return all, readErr
-		}
-		all.Runs, all.Bytes = all.Runs+e.Runs, all.Bytes+e.Bytes
-	}
-	return all, err
+	return int64(some), err
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/pikarc/server/guard"
 	"github.com/pikarc/server/plans"
 	"github.com/pikarc/server/policies"
+	"github.com/pikarc/server/storage/payload"
 )
 
 // together has some calls share a batch.
@@ -340,32 +341,127 @@ func TestRetentionTakesItsPartOfABlock(t *testing.T) {
 	w.mustVerify()
 }
 
-// Upkeep rewrites few blocks before it looks at the time.
+// Upkeep rewrites few blocks before it looks at the time, and deletes those that nobody shares.
 func TestPayloadsLeaveBlocksInSmallPieces(t *testing.T) {
 	w := newWorld(t)
 	ws := w.unlimitedWorkspace()
-	run := w.start(ws, maria).ID
-	for range 10 { // a block each
+	const shared, alone = 3 * blocksAtOnce, 10
+	run, other := w.start(ws, maria).ID, w.start(ws, "ann").ID
+	for range shared {
+		w.together(w.taking(ws, run, []byte(`{"a":1}`), new(uuid.UUID)), w.taking(ws, other, []byte(`{"b":1}`), new(uuid.UUID)))
+	}
+	for range alone {
 		w.must(w.taking(ws, run, []byte(`{"a":1}`), new(uuid.UUID))())
 	}
 	id := w.internal(run)
-	w.must(w.write(t.Context(), modeSQL, func(tx *Tx) error {
-		last, more, err := erasePayloads(tx, ws, id, heldPayload{})
-		if last.segment == 0 || !more {
-			t.Errorf("after the first piece: %+v, %v", last, more)
+	var last heldPayload
+	for _, want := range []int64{2 * blocksAtOnce, blocksAtOnce, 0} {
+		more := false
+		w.must(w.write(t.Context(), modeSQL, func(tx *Tx) (err error) {
+			last, more, err = erasePayloads(tx, ws, id, last)
+			return err
+		}))
+		if n := w.number(`SELECT count(*) FROM payload_blocks WHERE payloads = 2`); n != want || !more {
+			t.Errorf("after a piece %d blocks are shared, want %d; more: %v", n, want, more)
 		}
-		return err
-	}))
-	if n := w.number(blocks); n != 10-blocksAtOnce {
-		t.Errorf("after the first piece %d blocks are left", n)
+	}
+	if n := w.number(blocks); n != shared {
+		t.Errorf("%d blocks are left", n)
 	}
 	w.must(w.write(t.Context(), modeSQL, func(tx *Tx) error {
-		n, err := dropOldestPayloads(tx, ws, w.number(`SELECT max(segment) FROM steps`), id, upkeepChunk)
-		if n != 2*blocksAtOnce { // those that have no texts any more, and as many that have
+		n, err := dropOldestPayloads(tx, ws, w.number(`SELECT max(segment) FROM steps`), w.internal(other), upkeepChunk)
+		if n != upkeepChunk { // all of them: their blocks are their own by now
 			t.Errorf("%d steps may be deleted", n)
 		}
 		return err
 	}))
+	if n := w.number(blocks); n != 0 {
+		t.Errorf("%d blocks are left", n)
+	}
+}
+
+// A later report writes its block anew: so it may not make one that others share large.
+func TestLaterReportsLeaveABlockThatTheyOutgrow(t *testing.T) {
+	w := newWorld(t)
+	ws := w.unlimitedWorkspace()
+	const steps = 20
+	run := w.start(ws, "u").ID
+	ids := make([]uuid.UUID, steps)
+	for i := range ids {
+		w.must(w.taking(ws, run, nil, &ids[i])())
+	}
+	report := func(text func(i int) string) (all []func() error) {
+		for i := range ids {
+			all = append(all, w.reporting(ws, run, ids[i], StepUpdate{OutputData: []byte(text(i))}))
+		}
+		return all
+	}
+	random := make([]byte, steps*payload.BlockSize/2)
+	_, _ = rand.Read(random)
+	long := func(i int) string {
+		return `"` + base64.StdEncoding.EncodeToString(random[i*payload.BlockSize/2:][:payload.BlockSize/2]) + `"`
+	}
+	w.together(report(func(int) string { return `"working"` })...)
+	if n := w.number(blocks); n != 1 {
+		t.Fatalf("the first reports are in %d blocks", n)
+	}
+	for _, call := range report(long) {
+		w.must(call())
+	}
+	w.together(append(report(func(int) string { return `"short"` }), report(long)...)...)
+	if n := w.number(`SELECT max(octet_length(data)) FROM payload_blocks`); n > 2*payload.BlockSize {
+		t.Errorf("a block has %d bytes", n)
+	}
+	w.mustRememberTheTruth()
+	w.mustVerify()
+	for i := range ids {
+		w.mustHaveTexts(ws, run, ids[i], "", long(i), "")
+	}
+}
+
+// A large text is compressed before its job is done; when that fails, its block is the next one's.
+func TestALargeTextOfAJobThatFailsIsNotStored(t *testing.T) {
+	w := newWorld(t)
+	ws := w.unlimitedWorkspace()
+	run := w.start(ws, "u").ID
+	large := []byte(`{"never":"` + strings.Repeat("x", 3*payload.BlockSize) + `"}`)
+	broken := errors.New("broken")
+	var step uuid.UUID
+	w.together(func() error {
+		in := NewStep{Type: 1, InputData: large, packed: w.packLarge(payload.Texts{Input: large})}
+		err := w.writeIn(context.Background(), ws, modeCached, func(tx *Tx) error {
+			of, err := tx.cache.workspaces.get(tx, ws)
+			w.must(err)
+			r, err := tx.cache.runs.get(tx, runKey{ws, run})
+			w.must(err)
+			_, err = insertStep(tx, of, r, in, guard.Decision{})
+			return errors.Join(err, broken)
+		})
+		if !errors.Is(err, broken) {
+			return fmt.Errorf("the job did not fail: %w", err)
+		}
+		return nil
+	}, w.taking(ws, run, []byte(`{"small":1}`), &step))
+	w.mustHaveTexts(ws, run, step, `{"small":1}`, "", "")
+	w.mustVerify()
+}
+
+// The average size of texts is an integer on both engines.
+func TestExpiringIsEstimatedFromBlocksOfAnySize(t *testing.T) {
+	w := newWorld(t)
+	ws := w.unlimitedWorkspace()
+	run := w.start(ws, "u").ID
+	for i := range 3 {
+		w.together(w.taking(ws, run, fmt.Appendf(nil, `{"a":%d}`, i), new(uuid.UUID)),
+			w.taking(ws, run, []byte(`{"a":"`+strings.Repeat("y", i)+`"}`), new(uuid.UUID)),
+			w.taking(ws, run, []byte(`{"b":"`+strings.Repeat("z", 7*i)+`"}`), new(uuid.UUID)))
+	}
+	w.end(ws, run, RunCompleted)
+	e, err := w.Expiring(t.Context(), ws, 400*24*time.Hour)
+	w.must(err)
+	if e.Runs != 1 || e.Bytes < 900 {
+		t.Errorf("%+v", e)
+	}
 }
 
 // storeAsOnce gives the steps of a run texts as an older version has stored them.
@@ -449,7 +545,7 @@ func TestInputsAreReplayedFromTheirBlocks(t *testing.T) {
 func TestADamagedBlockIsReportedAndErased(t *testing.T) {
 	w := newWorld(t)
 	ws := w.unlimitedWorkspace()
-	runs, _ := w.saidTogether(ws, maria, "ann")
+	runs, steps := w.saidTogether(ws, maria, "ann")
 	w.elsewhere(w.bytesIn(`UPDATE payload_blocks SET data = x'0205616263'`))
 	if _, err := w.Run(t.Context(), ws, runs[1], ""); !errors.Is(err, ErrCorrupt) {
 		t.Errorf("the run is read: %v", err)
@@ -465,5 +561,13 @@ func TestADamagedBlockIsReportedAndErased(t *testing.T) {
 	}
 	if _, err := w.Run(t.Context(), ws, runs[1], ""); !errors.Is(err, ErrCorrupt) {
 		t.Errorf("the other's run is read: %v", err)
+	}
+	// The other's usage is booked all the same, and the index goes on.
+	w.must(w.reporting(ws, runs[1], steps[1], StepUpdate{OutputData: []byte(`"later"`), PromptTokens: new(int64(7))})())
+	if n := w.number(`SELECT prompt_tokens FROM run_steps WHERE run_id = $1`, w.internal(runs[1])); n != 7 {
+		t.Errorf("%d tokens are booked", n)
+	}
+	if _, err := w.IndexRuns(t.Context()); err != nil {
+		t.Errorf("the index: %v", err)
 	}
 }

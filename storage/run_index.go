@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -365,7 +366,7 @@ func indexReport(tx *Tx, u unindexedStep) error {
 		return ignoreNotFound(err)
 	}
 	texts, err := tx.payload(u.ws, report)
-	if err != nil {
+	if err != nil && !errors.Is(err, ErrCorrupt) { // what is damaged has no words, and holds up no other
 		return err
 	}
 	if texts.Error != nil {

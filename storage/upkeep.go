@@ -431,3 +431,60 @@ func (f silentRun) again(tx *Tx) (*cachedWorkspace, *cachedRun, error) {
 	}
 	return ws, r, nil
 }
+
+// Expiring is how much retention will delete soon.
+type Expiring struct {
+	Runs  int64
+	Bytes int64 // estimated from the oldest runs
+}
+
+// Expiring estimates what retention will delete from a workspace within that time.
+func (s *Store) Expiring(ctx context.Context, ws WorkspaceKey, within time.Duration) (e Expiring, err error) {
+	err = s.read(ctx, func(tx *Tx) error {
+		w, err := workspace(tx, ws)
+		if err != nil {
+			return err
+		}
+		e, err = expiring(tx, ws, tx.now.Add(within).AddDate(0, 0, -int(w.Plan.RetentionDays)))
+		return err
+	})
+	return e, err
+}
+
+// expiring counts the runs that began before a time, and estimates their size from the oldest.
+func expiring(tx *Tx, ws WorkspaceKey, before time.Time) (e Expiring, err error) {
+	const sample, stepBytes, runBytes = 100, 100, 300 // a row with its part of the indexes
+	bound := idFloor(before)
+	err = tx.get(`SELECT count(*) FROM runs WHERE workspace_id = $1 AND uuid < $2`, []any{ws, bound[:]}, &e.Runs)
+	if err != nil || e.Runs == 0 {
+		return e, err
+	}
+	var runs, bytes, payloadBytes int64
+	err = tx.get(`SELECT coalesce(sum(octet_length(data)) / CAST(sum(payloads) AS BIGINT), 0) FROM payload_blocks WHERE workspace_id = $1
+		AND number < $2 + (SELECT min(number) FROM payload_blocks WHERE workspace_id = $1)`, []any{ws, sample}, &payloadBytes)
+	if err != nil {
+		return e, err
+	}
+	err = tx.get(`SELECT count(*), coalesce(sum(r.step_count * $4 + $5
+			+ coalesce((SELECT octet_length(m.metadata) FROM run_metadata m WHERE m.run_id = r.id), 0)
+			+ coalesce((SELECT sum(coalesce(octet_length(p.input_data), 0) + coalesce(octet_length(p.output_data), 0)
+				+ coalesce(octet_length(p.error), 0)) FROM step_payloads p WHERE p.run_id = r.id), 0)
+			+ (SELECT count(s.input_payload) + count(s.report_payload) FROM run_steps s WHERE s.run_id = r.id) * $6), 0)
+		FROM (SELECT id, step_count FROM runs WHERE workspace_id = $1 AND uuid < $2 ORDER BY uuid LIMIT $3) r`,
+		[]any{ws, bound[:], sample, stepBytes, runBytes, payloadBytes}, &runs, &bytes)
+	e.Bytes = bytes / max(1, runs) * e.Runs
+	return e, err
+}
+
+// TotalExpiring is Expiring of all workspaces together.
+func (s *Store) TotalExpiring(ctx context.Context, within time.Duration) (all Expiring, err error) {
+	workspaces, err := s.retentions(ctx)
+	for _, w := range workspaces {
+		e, readErr := s.Expiring(ctx, w.ws, within)
+		if readErr != nil {
+			return all, readErr
+		}
+		all.Runs, all.Bytes = all.Runs+e.Runs, all.Bytes+e.Bytes
+	}
+	return all, err
+}
