@@ -125,6 +125,30 @@ test("the address says it all, and a row leads to its runs", () =>
     await page.getByRole("link", { name: "billing" }).waitFor();
   }));
 
+test("any tag is grouped by, from a button, and its rows lead to their runs", () =>
+  open("/usage", async ({ page }) => {
+    const agent = server.agent(account);
+    const run = await agent.start("bob", { tags: { team: "blue" } });
+    await agent.end(run.id);
+    await page.getByRole("button", { name: "Tag", exact: true }).click();
+    await page.getByLabel("Key of the tag").fill("team");
+    await page.keyboard.press("Enter");
+    await page.waitForURL("**/usage?by=tag%3Ateam");
+    await page
+      .getByRole("button", { name: "team", exact: true, pressed: true })
+      .waitFor();
+    await page.getByRole("link", { name: "blue" }).click();
+    await page.waitForURL("**/runs?tag=team%3Ablue*");
+  }));
+
+test("a user’s share and change stand in the list", () =>
+  open("/users", async ({ page }) => {
+    const row = page.getByRole("row").filter({ hasText: "acme/b" });
+    // 4 of 14 tokens, and nobody spent anything the month before.
+    await row.getByRole("cell", { name: "28.6 %" }).waitFor();
+    await row.getByRole("cell", { name: "–", exact: true }).waitFor();
+  }));
+
 test("a day is drawn by the hour, in the workspace’s zone", () =>
   open("/usage?period=day", async ({ page }) => {
     await page.getByRole("heading", { name: "Spend by hour" }).waitFor();
