@@ -339,6 +339,13 @@ type payloadDrop struct {
 	rewrite int             // how many blocks others stay in
 }
 
+func newPayloadDrop() *payloadDrop { return &payloadDrop{left: make(map[int64]int64)} }
+
+func (d *payloadDrop) addStep(s heldPayload) {
+	d.add(s.input, s.inputShares)
+	d.add(s.report, s.reportShares)
+}
+
 func (d *payloadDrop) add(at payloadPlace, shares sql.NullInt64) {
 	if !at.Valid {
 		return
@@ -360,21 +367,18 @@ func (d *payloadDrop) add(at payloadPlace, shares sql.NullInt64) {
 // than blocksAtOnce blocks are written anew, and returns how many. The steps must forget where
 // their texts were, or go.
 func dropSome(tx *Tx, ws WorkspaceKey, steps []heldPayload) (n int, err error) {
-	var places int
-	d := payloadDrop{left: make(map[int64]int64)}
+	all := newPayloadDrop()
 	for i, s := range steps {
-		d.add(s.input, s.inputShares)
-		d.add(s.report, s.reportShares)
-		if i == 0 || d.rewrite <= blocksAtOnce {
-			n, places = i+1, len(d.places)
+		all.addStep(s)
+		if i == 0 || all.rewrite <= blocksAtOnce {
+			n = i + 1
 		}
 	}
-	whole := payloadDrop{left: make(map[int64]int64)}
+	first := newPayloadDrop()
 	for _, s := range steps[:n] {
-		whole.add(s.input, s.inputShares)
-		whole.add(s.report, s.reportShares)
+		first.addStep(s)
 	}
-	return n, dropPayloads(tx, ws, d.places[:places], whole.left)
+	return n, dropPayloads(tx, ws, first.places, first.left)
 }
 
 // dropPayloads takes texts out of their blocks; left says how many others each block has.
