@@ -103,6 +103,10 @@ func (s *session) ask(
 		if run, sequence, d, err = s.running(ctx); err != nil || !d.Allowed() {
 			return d, err
 		}
+		// Cancelled meanwhile: a step of which the server has never heard needs no settling.
+		if err = ctx.Err(); err != nil {
+			return d, err
+		}
 		c.at = s.Now()
 		asked := ask.Step{Tool: tool, Input: input, Sequence: sequence, Key: rand.Text()}
 		var step string

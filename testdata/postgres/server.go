@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -26,7 +27,8 @@ type Server struct {
 	port int
 	as   *syscall.SysProcAttr
 	bin  string
-	cmd  *exec.Cmd
+	cmd  *exec.Cmd    // nil while none runs
+	gone chan error   // how cmd has ended
 	made atomic.Int64 // databases
 	log  bytes.Buffer
 
@@ -82,9 +84,9 @@ func version(bin string) int {
 }
 
 // owner gives the directory to somebody who is not root, as whom a server would
-// not run. The child ends with the thread that has made it.
+// not run.
 func (s *Server) owner() (*syscall.SysProcAttr, error) {
-	as := &syscall.SysProcAttr{Pdeathsig: syscall.SIGQUIT}
+	as := new(syscall.SysProcAttr)
 	if os.Getuid() != 0 {
 		return as, nil
 	}
@@ -131,12 +133,36 @@ func (s *Server) Run() error {
 	}, s.settings...) {
 		args = append(args, "-c", set)
 	}
-	s.cmd = s.command("postgres", args...)
-	s.cmd.Stdout, s.cmd.Stderr = &s.log, &s.log
-	if err := s.cmd.Start(); err != nil {
+	cmd := s.command("postgres", args...)
+	cmd.Stdout, cmd.Stderr = &s.log, &s.log
+	if err := s.start(cmd); err != nil {
 		return err
 	}
 	return s.wait()
+}
+
+// start starts the server, which ends with this process. The kernel has it end with the
+// thread that made it, so that thread is kept for as long as the server runs: one of the
+// runtime's may end before, when a test has locked it.
+func (s *Server) start(cmd *exec.Cmd) error {
+	as := *s.as
+	as.Pdeathsig = syscall.SIGQUIT
+	cmd.SysProcAttr = &as
+	started, gone := make(chan error, 1), make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			gone <- cmd.Wait()
+		}
+	}()
+	if err := <-started; err != nil {
+		return err
+	}
+	s.cmd, s.gone = cmd, gone
+	return nil
 }
 
 // wait returns once the server answers.
@@ -183,7 +209,7 @@ func (s *Server) Drop(name string) error {
 func (s *Server) Kill() error {
 	// SIGQUIT: the children are ended too, and nothing is written any more.
 	err := s.cmd.Process.Signal(syscall.SIGQUIT)
-	_ = s.cmd.Wait() // it ends with an error, as it was told to
+	<-s.gone // it ends with an error, as it was told to
 	s.cmd = nil
 	return err
 }
@@ -191,7 +217,7 @@ func (s *Server) Kill() error {
 // Shutdown ends the server as its operator does: sessions are told, and all is written.
 func (s *Server) Shutdown() error {
 	err := s.cmd.Process.Signal(syscall.SIGINT)
-	err = errors.Join(err, s.cmd.Wait())
+	err = errors.Join(err, <-s.gone)
 	s.cmd = nil
 	return err
 }
@@ -226,7 +252,7 @@ func (s *Server) Own(file string) error {
 // Stop ends the server and removes its files.
 func (s *Server) Stop() error {
 	var errs []error
-	if s.cmd != nil && s.cmd.Process != nil {
+	if s.cmd != nil {
 		errs = append(errs, s.Kill())
 	}
 	return errors.Join(append(errs, os.RemoveAll(s.dir))...)

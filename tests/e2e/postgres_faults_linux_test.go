@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -303,5 +304,37 @@ func TestANodeOutlivesWhatHappensToPostgres(t *testing.T) {
 	}
 	if out := onDatabase(a.url, "verify").run(t).ok(t).stdout; !strings.Contains(out, fmt.Sprintf("over %d runs", allowed)) {
 		t.Errorf("%d runs were allowed; the books: %s", allowed, out)
+	}
+}
+
+// A test that ends a thread of the runtime's must not end the server that others share.
+func TestThePostgresOfTestsOutlivesTheThreadThatAskedForIt(t *testing.T) {
+	t.Parallel()
+	var server *testpostgres.Server
+	var err error
+	done := make(chan struct{})
+	var start func()
+	start = func() {
+		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+		if syscall.Gettid() == syscall.Getpid() {
+			go start() // the first thread alone never ends: another one it is
+			<-done
+			return
+		}
+		defer close(done)
+		server, err = testpostgres.Start()
+	}
+	go start()
+	<-done
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range 5 { // the thread ends a moment later
+		if _, err := server.Create(""); err != nil {
+			t.Fatalf("database %d: %v", n, err)
+		}
+	}
+	if err := server.Stop(); err != nil {
+		t.Error(err)
 	}
 }
