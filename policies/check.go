@@ -39,16 +39,19 @@ func check(when string) (*expression, []Problem) {
 	if len(c.problems) > 0 {
 		return nil, c.problems
 	}
-	// CostLimit stops an evaluation whose real input is worse than the estimate, and the interrupt
-	// check lets the context end it.
-	program, err := env.Program(checked,
-		cel.EvalOptions(cel.OptOptimize), cel.CostLimit(MaxCost),
-		cel.InterruptCheckFrequency(100))
+	options := []cel.ProgramOption{cel.EvalOptions(cel.OptOptimize)}
+	if !c.isSimple() {
+		// CostLimit stops an evaluation whose real input is worse than the estimate, and the
+		// interrupt check lets the context end it. Both watch each step of it, which takes longer
+		// than the steps of a simple one.
+		options = append(options, cel.CostLimit(MaxCost), cel.InterruptCheckFrequency(100))
+	}
+	program, err := env.Program(checked, options...)
 	if err != nil {
 		c.report(c.tree.Expr(), err.Error())
 		return nil, c.problems
 	}
-	return &expression{program: program, used: c.used}, nil
+	return &expression{program: program, used: c.used, simple: c.isSimple()}, nil
 }
 
 // issueProblems words what CEL has found, at most the first ten.
@@ -76,7 +79,13 @@ type checker struct {
 	used     map[string]bool
 	problems []Problem
 	regexps  int
+	loops    bool
+	cost     uint64 // at most, as estimated
 }
+
+// isSimple reports whether an evaluation passes each part of the expression once, and no part
+// takes longer than reading a text of the payload does.
+func (c *checker) isSimple() bool { return !c.loops && c.regexps == 0 && c.cost <= simpleCost }
 
 // report adds a problem at an expression's line and column, both counted from 1.
 func (c *checker) report(at ast.Expr, message string) {
@@ -102,6 +111,7 @@ func (c *checker) walk() {
 		c.used[reference.Name] = true
 	}
 	ast.PostOrderVisit(c.tree.Expr(), ast.NewExprVisitor(func(e ast.Expr) {
+		c.loops = c.loops || e.Kind() == ast.ComprehensionKind
 		if e.Kind() == ast.CallKind {
 			c.call(e)
 		} else {

@@ -40,7 +40,7 @@ func (c *checker) estimate(env *cel.Env, checked *cel.Ast) {
 		c.report(c.tree.Expr(), "its cost cannot be told: "+err.Error())
 		return
 	}
-	if total.Max <= MaxCost {
+	if c.cost = total.Max; c.cost <= MaxCost {
 		return
 	}
 	c.report(c.dearest(), fmt.Sprintf(

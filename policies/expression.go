@@ -10,6 +10,7 @@ import (
 
 	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/common/types"
+	"cel.dev/cel-go/common/types/ref"
 )
 
 // The bounds of an expression. What MaxCost bounds is counted in CEL's own
@@ -18,8 +19,10 @@ import (
 const (
 	MaxWhen = 4096 // bytes
 	// MaxCost bounds CEL's own measure of what an evaluation costs.
-	MaxCost  = 500_000
-	maxDepth = 50 // of nested parentheses and operators
+	MaxCost = 500_000
+	// simpleCost is what a simple expression may cost: some microseconds.
+	simpleCost = 500
+	maxDepth   = 50 // of nested parentheses and operators
 	// maxNodes bounds the size of the syntax tree.
 	maxNodes = 2_000
 	// maxMacroDepth bounds loops within loops (all, exists, filter, map).
@@ -35,6 +38,7 @@ const (
 type expression struct {
 	program cel.Program
 	used    map[string]bool // variables; of run.steps both itself and run
+	simple  bool            // see checker.isSimple
 	err     error           // why there is no program
 }
 
@@ -97,15 +101,22 @@ func compile(when string) *expression {
 
 // Holds reports whether the expression of the rule is true of the facts. On an
 // error the caller objects with the rule's own effect: nobody knows that it does
-// not hold. It may take some milliseconds, so it is no work for a writer.
+// not hold. Unless it is Simple it may take some milliseconds, so it is no work for a writer.
 func (r *Rule) Holds(ctx context.Context, f *Facts) (bool, error) {
 	if !r.HasWhen() {
 		return true, nil
+	}
+	if r.when.simple {
+		return r.holds(ctx, f)
 	}
 	ctx, cancel := context.WithTimeout(ctx, evaluationTime)
 	defer cancel()
 	return r.holds(ctx, f)
 }
+
+// Simple reports whether Holds takes some microseconds, and how long the payload takes to read
+// where the expression looks into it.
+func (r *Rule) Simple() bool { return !r.HasWhen() || r.when.simple }
 
 // holds is Holds without a deadline of its own.
 func (r *Rule) holds(ctx context.Context, f *Facts) (bool, error) {
@@ -124,7 +135,13 @@ var errNoBool = errors.New("the expression gave neither true nor false")
 
 // evaluate evaluates the condition. Its cost was bounded when it was saved; ctx bounds its time.
 func (e *expression) evaluate(ctx context.Context, f *Facts) (bool, error) {
-	value, _, err := e.program.ContextEval(ctx, activation{f})
+	var value ref.Val
+	var err error
+	if e.simple {
+		value, _, err = e.program.Eval(activation{f})
+	} else {
+		value, _, err = e.program.ContextEval(ctx, activation{f})
+	}
 	if err != nil {
 		return false, fmt.Errorf("evaluate: %w", err)
 	}

@@ -266,3 +266,35 @@ func TestASetKnowsWhatItNeeds(t *testing.T) {
 		t.Error("a limit per tag needs tags alone")
 	}
 }
+
+// What passes each part of itself once is evaluated by a writer; all else is watched.
+func TestSimpleConditionsHaveNoLoopsAndNoRegularExpressions(t *testing.T) {
+	t.Parallel()
+	for when, want := range map[string]bool{
+		"":                   true,
+		`input.amount > 100`: true,
+		`model != 'other' && input.?amount.orValue(0.0) > 100.0`:        true,
+		`run.spent_usd > usd(2) && now.getHours("Europe/Berlin") >= 22`: true,
+		`tags.agent.startsWith("b") || user in ["a", "b"]`:              true,
+		`[1].all(n, n > run.steps)`:                                     false,
+		`input.items.exists(i, i.price > 20)`:                           false,
+		`tool.matches("^a")`:                                            false,
+		`input.a.contains(input.b)`:                                     false,
+	} {
+		body, err := json.Marshal(map[string]string{"effect": "deny", "when": when})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := policies.Parse("x", body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		set, err := policies.Compile([]policies.Policy{p})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := set.Rules()[0].Simple(); got != want {
+			t.Errorf("%q: %v, want %v", when, got, want)
+		}
+	}
+}

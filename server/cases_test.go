@@ -111,7 +111,7 @@ func (w *world) addReview(f fixture) {
 		`INSERT INTO policy_counters SELECT workspace_id, id, 1, '', 7, 0 FROM policies WHERE workspace_id = WS`,
 		`INSERT INTO policy_days SELECT workspace_id, 0, id, 3, 1 FROM policies WHERE workspace_id = WS`,
 		`INSERT INTO steps (segment, run_id, uuid, sequence, type, status, created_at, tool_name) VALUES (0, RUN, STEP, 1, 2, 4, 1000, 'deploy')`,
-		`INSERT INTO step_policies (segment, run_id, step_uuid, policy_id, outcome) SELECT 0, RUN, STEP, id, 3 FROM policies WHERE workspace_id = WS`,
+		`UPDATE steps SET policies = (SELECT json_array(json_array(id, 3)) FROM policies WHERE workspace_id = WS) WHERE uuid = STEP`,
 		`INSERT INTO run_actions VALUES (RUN, x'0000000000000000')`,
 		`INSERT INTO reviews (uuid, workspace_id, run_id, segment, step_uuid, policy_id, policy_version, resolution, action_hash,
 				expires_at, decided_at)

@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/pikarc/server/guard"
+	"github.com/pikarc/server/policies"
 )
 
 const stepsPerRun = 100
@@ -324,4 +325,51 @@ func (c *callers) during(fn func()) (all timings) {
 	over.Store(true)
 	wait.Wait()
 	return all
+}
+
+// BenchmarkStepWithPolicies is BenchmarkStepDecision in a workspace with policies of which none
+// objects.
+func BenchmarkStepWithPolicies(b *testing.B) {
+	for _, c := range []struct {
+		name        string
+		n           int
+		definitions []string
+	}{
+		{"none", 0, nil},
+		{"limits=3", 1, []string{
+			`{"limit":{"measure":"calls","per":"workspace","window":"day","amount":1000000000},"effect":"deny"}`,
+			`{"limit":{"measure":"calls","per":"user","window":"hour","amount":1000000000},"effect":"deny"}`,
+			`{"limit":{"measure":"tokens","per":"model","window":"week","amount":1000000000},"effect":"deny"}`,
+		}},
+		{"conditions=20", 20, []string{`{"when":"input.?amount.orValue(0.0) > 100.0 && model != 'other'","effect":"deny"}`}},
+	} {
+		w := newWorld(b)
+		ws := w.unlimitedWorkspace()
+		for i := range c.n {
+			for k, definition := range c.definitions {
+				p, err := policies.Parse(fmt.Sprintf("p%d-%d", i, k), []byte(definition))
+				w.must(err)
+				_, err = w.SavePolicy(b.Context(), ws, p)
+				w.must(err)
+			}
+		}
+		var live []uuid.UUID
+		for i := range 64 {
+			live = append(live, w.start(ws, fmt.Sprintf("user %d", i+1)).ID)
+		}
+		b.Run(c.name, func(b *testing.B) {
+			model, callers := "gpt-4o", atomic.Int64{}
+			b.SetParallelism(32)
+			b.RunParallel(func(pb *testing.PB) {
+				run := live[callers.Add(1)%int64(len(live))]
+				for pb.Next() {
+					a, err := w.CreateStep(b.Context(), Caller{Workspace: ws}, run, NewStep{Type: 1, Sequence: 1, Model: &model}, guard.Decide)
+					if err != nil || !a.Decision.Allowed() {
+						b.Errorf("%+v, %v", a, err)
+						return
+					}
+				}
+			})
+		})
+	}
 }

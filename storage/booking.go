@@ -119,7 +119,7 @@ func updateStep(
 	if err != nil {
 		return out, err
 	}
-	limits, err := row.limitPostingsSince(tx, ws, r.id, was.used, row.used)
+	limits, err := row.limitPostingsSince(tx, ws, was.used, row.used)
 	if err != nil {
 		return out, err
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/pikarc/server/guard"
 	"github.com/pikarc/server/plans"
 	"github.com/pikarc/server/policies"
+	"github.com/pikarc/server/storage/outcomes"
 )
 
 // Decider decides, inside the transaction that records the decision. It is
@@ -187,36 +188,18 @@ func reasonUsage(tx *Tx, ws WorkspaceKey, today int64) (usage []ReasonUsage, err
 // stepLimit is the counter of a limit that a step is counted on.
 type stepLimit struct {
 	limitKey
-	policy  int64
-	measure policies.Measure // 0 when the step is not counted
+	measure policies.Measure
 }
 
-// insert records what a policy said of a step. If a limit counts the step, the row keeps which
-// counter and bucket, so that a later cost is added to the same one.
-func (l stepLimit) insert(tx *Tx, segment, runID int64, step []byte, outcome int64) error {
-	var from, bucket sql.NullInt64
-	var scope sql.NullString
-	if l.measure != 0 {
-		from, bucket = sql.NullInt64{Int64: l.countsFrom, Valid: true}, sql.NullInt64{Int64: l.bucket, Valid: true}
-		scope = sql.NullString{String: l.scope, Valid: true}
+// stepLimits lists the counters that a step is counted on, of what its policies have said.
+func stepLimits(ws WorkspaceKey, said string) (list []stepLimit, err error) {
+	all, err := outcomes.Decode(said)
+	for _, o := range all {
+		if o.Measure != 0 {
+			key := limitKey{ws: ws, policy: o.Policy, countsFrom: o.CountsFrom, scope: o.Scope, bucket: o.Bucket}
+			list = append(list, stepLimit{key, policies.Measure(o.Measure)})
+		}
 	}
-	err := tx.queue(`INSERT INTO step_policies (segment, run_id, step_uuid, policy_id, outcome, measure, counts_from, scope, slice)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
-		segment, runID, step, l.policy, outcome, nullZero(int64(l.measure)), from, scope, bucket)
-	return err
-}
-
-// stepLimits lists the counters that a step is counted on.
-func stepLimits(tx *Tx, ws WorkspaceKey, segment, runID int64, step uuid.UUID) (list []stepLimit, err error) {
-	err = tx.each(`SELECT policy_id, measure, counts_from, scope, slice FROM step_policies
-		WHERE segment = $1 AND run_id = $2 AND step_uuid = $3 AND measure IS NOT NULL`, []any{segment, runID, step[:]},
-		func(rows scanner) error {
-			l := stepLimit{limitKey: limitKey{ws: ws}}
-			err := rows.Scan(&l.policy, &l.measure, &l.countsFrom, &l.scope, &l.bucket)
-			l.limitKey.policy = l.policy
-			list = append(list, l)
-			return err
-		})
 	return list, err
 }
 
@@ -231,12 +214,12 @@ type limitPosting struct {
 
 // limitPostingsSince returns the postings that turn the step's usage from was into now in the
 // counters of its limits. Rolling counters are not cached and change at once, by SQL.
-func (row *stepRow) limitPostingsSince(tx *Tx, ws *cachedWorkspace, runID int64, was, now usage) (posts limitPostings, err error) {
+func (row *stepRow) limitPostingsSince(tx *Tx, ws *cachedWorkspace, was, now usage) (posts limitPostings, err error) {
 	spend, used := now.cost.Int64-was.cost.Int64, now.tokens()-was.tokens()
 	if ws.policiesVersion == 0 || spend == 0 && used == 0 {
 		return nil, nil
 	}
-	limits, err := stepLimits(tx, ws.key, row.segment, runID, row.ID)
+	limits, err := stepLimits(ws.key, row.said.String)
 	if err != nil {
 		return nil, err
 	}
@@ -251,8 +234,8 @@ func (row *stepRow) limitPostingsSince(tx *Tx, ws *cachedWorkspace, runID int64,
 
 // callPostings returns postings of n calls for the limits that count the step's call: -1 gives the
 // call back when a review refuses the step, 1 takes it again when the agent executed it anyway.
-func callPostings(tx *Tx, ws *cachedWorkspace, segment, runID int64, step uuid.UUID, n int64) (posts limitPostings, err error) {
-	limits, err := stepLimits(tx, ws.key, segment, runID, step)
+func callPostings(tx *Tx, ws *cachedWorkspace, said string, n int64) (posts limitPostings, err error) {
+	limits, err := stepLimits(ws.key, said)
 	for _, l := range limits {
 		if err == nil && l.measure == policies.MeasureCalls {
 			err = posts.add(tx, ws, l, n)

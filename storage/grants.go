@@ -14,6 +14,7 @@ import (
 
 	"github.com/pikarc/server/guard"
 	"github.com/pikarc/server/plans"
+	"github.com/pikarc/server/storage/outcomes"
 )
 
 // GrantScope is what a grant allows. The values are stored: never renumber.
@@ -205,38 +206,41 @@ func (s *Store) GrantUses(
 	return list, next, err
 }
 
-// addPolicies adds to a page of a run's steps, which lie in the segments from first to last, which
-// policies were asked of them, who has reviewed them and what has let them pass.
-func addPolicies(tx *Tx, runID, first, last int64, steps []Step) error {
-	byID := make(map[uuid.UUID]*Step, len(steps))
+// addPolicies adds to a page of a run's steps which policies were asked of them, who has reviewed
+// them and what has let them pass. said is what the policies said of each.
+func addPolicies(tx *Tx, runID int64, steps []Step, said []string) error {
+	byID, names := make(map[uuid.UUID]*Step, len(steps)), make(map[int64]string)
+	var reviewed, granted bool
 	for i := range steps {
-		byID[steps[i].ID] = &steps[i]
-	}
-	said := map[int64]bool{} // outcomes
-	err := tx.each(`SELECT a.step_uuid, p.name, a.outcome FROM run_segments l
-			JOIN step_policies a ON a.segment = l.segment AND a.run_id = l.run_id JOIN policies p ON p.id = a.policy_id
-		WHERE l.run_id = $1 AND l.segment >= $2 AND l.segment <= $3`,
-		[]any{runID, first, last}, func(rows scanner) error {
-			var id uuid.UUID
-			var name string
-			var outcome int64
-			err := rows.Scan(&id, &name, &outcome)
-			if s := byID[id]; s != nil {
-				s.Decision.Policies = append(s.Decision.Policies, name)
-				said[outcome] = true
-			}
+		s := &steps[i]
+		byID[s.ID] = s
+		all, err := outcomes.Decode(said[i])
+		if err != nil {
 			return err
-		})
-	for i := range steps {
-		slices.Sort(steps[i].Decision.Policies)
+		}
+		for _, o := range all {
+			name, known := names[o.Policy]
+			if !known {
+				if err := tx.get(`SELECT name FROM policies WHERE id = $1`, []any{o.Policy}, &name); err != nil {
+					return err
+				}
+				names[o.Policy] = name
+			}
+			s.Decision.Policies = append(s.Decision.Policies, name)
+			reviewed = reviewed || o.Outcome == outcomeReview
+			granted = granted || o.Outcome == outcomeGranted
+		}
+		slices.Sort(s.Decision.Policies)
 	}
-	if err == nil && said[outcomeReview] {
-		err = addReviews(tx, runID, byID)
+	if reviewed {
+		if err := addReviews(tx, runID, byID); err != nil {
+			return err
+		}
 	}
-	if err == nil && said[outcomeGranted] {
-		err = addGrants(tx, runID, byID)
+	if granted {
+		return addGrants(tx, runID, byID)
 	}
-	return err
+	return nil
 }
 
 func addReviews(tx *Tx, runID int64, steps map[uuid.UUID]*Step) error {

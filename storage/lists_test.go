@@ -280,7 +280,7 @@ func seedSteps(t *testing.T, w *world, ws WorkspaceKey, run uuid.UUID, n int) (i
 	w.must(w.write(t.Context(), modeBulkSQL, func(tx *Tx) error {
 		for i := range n {
 			in := NewStep{Type: 1, Sequence: int64(i * 7919 % 100)}
-			row, err := insertStep(tx, &cachedWorkspace{key: ws}, r, in, guard.Decision{})
+			row, err := insertStep(tx, &cachedWorkspace{key: ws}, r, in, guard.Decision{}, "")
 			if err != nil {
 				return err
 			}

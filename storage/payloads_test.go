@@ -122,7 +122,7 @@ func TestTextsOfABatchShareABlock(t *testing.T) {
 					w.must(err)
 					r, err := tx.cache.runs.get(tx, runKey{ws, runs[i]})
 					w.must(err)
-					_, err = insertStep(tx, of, r, NewStep{Type: 1, InputData: []byte(`{"never":1}`)}, guard.Decision{})
+					_, err = insertStep(tx, of, r, NewStep{Type: 1, InputData: []byte(`{"never":1}`)}, guard.Decision{}, "")
 					return errors.Join(err, broken)
 				})
 				if !errors.Is(err, broken) {
@@ -434,7 +434,7 @@ func TestALargeTextOfAJobThatFailsIsNotStored(t *testing.T) {
 			w.must(err)
 			r, err := tx.cache.runs.get(tx, runKey{ws, run})
 			w.must(err)
-			_, err = insertStep(tx, of, r, in, guard.Decision{})
+			_, err = insertStep(tx, of, r, in, guard.Decision{}, "")
 			return errors.Join(err, broken)
 		})
 		if !errors.Is(err, broken) {

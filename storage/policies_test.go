@@ -36,10 +36,23 @@ func (w *world) ask(ws WorkspaceKey, run uuid.UUID, tool, input string) Answer {
 	return a
 }
 
+// where returns a simple condition, which the writer evaluates, and one that says the same and is
+// evaluated outside of it.
+func where(simple, loop string) map[string]string {
+	return map[string]string{"by the writer": simple, "outside": loop}
+}
+
 func TestAPolicyDeniesWhereItMatchesAndItsConditionHolds(t *testing.T) {
+	for name, when := range where(`input.amount > 100`, `[100].all(n, input.amount > n)`) {
+		t.Run(name, func(t *testing.T) { policyDenies(t, when) })
+	}
+}
+
+// policyDenies has a policy deny where its condition holds: that input.amount is above 100.
+func policyDenies(t *testing.T, when string) {
 	w := newVerifiedWorld(t)
 	ws := w.unlimitedWorkspace()
-	w.policy(ws, "large-refunds", `{"match":{"tools":["refund*"]},"when":"input.amount > 100","effect":"deny","message":"ask a person"}`)
+	w.policy(ws, "large-refunds", `{"match":{"tools":["refund*"]},"when":"`+when+`","effect":"deny","message":"ask a person"}`)
 	run := w.start(ws, "u").ID
 	small, large, other := w.ask(ws, run, "refund", `{"amount":100}`), w.ask(ws, run, "refund_all", `{"amount":101}`), w.ask(ws, run, "search", `{"amount":999}`)
 	if !small.Decision.Allowed() || !other.Decision.Allowed() {
@@ -59,7 +72,7 @@ func TestAPolicyDeniesWhereItMatchesAndItsConditionHolds(t *testing.T) {
 		t.Errorf("recorded as %+v", got)
 	}
 	// It is in force, and out of it, for the very next decision.
-	w.policy(ws, "large-refunds", `{"enabled":false,"match":{"tools":["refund*"]},"when":"input.amount > 100","effect":"deny"}`)
+	w.policy(ws, "large-refunds", `{"enabled":false,"match":{"tools":["refund*"]},"when":"`+when+`","effect":"deny"}`)
 	if a := w.ask(ws, run, "refund", `{"amount":101}`); !a.Decision.Allowed() {
 		t.Errorf("disabled: %+v", a.Decision)
 	}
@@ -286,9 +299,16 @@ func slowAllows(history []slowStep, s slowStep, tool, per, window string, amount
 }
 
 func TestAConditionOnTheRunIsEvaluatedOnTheRunAsItIs(t *testing.T) {
+	for name, when := range where(`run.steps >= 5`, `[5].all(n, run.steps >= n)`) {
+		t.Run(name, func(t *testing.T) { fiveStepsAreAllowed(t, when) })
+	}
+}
+
+// fiveStepsAreAllowed races forty steps for five: when holds of a run with five steps.
+func fiveStepsAreAllowed(t *testing.T, when string) {
 	w := newVerifiedWorld(t)
 	ws := w.unlimitedWorkspace()
-	w.policy(ws, "five-steps", `{"when":"run.steps >= 5","effect":"deny"}`)
+	w.policy(ws, "five-steps", `{"when":"`+when+`","effect":"deny"}`)
 	run := w.start(ws, "u").ID
 	var group sync.WaitGroup
 	var mu sync.Mutex

@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"encoding/binary"
 	"errors"
+	"slices"
 	"strconv"
 
 	"github.com/google/uuid"
@@ -13,13 +14,14 @@ import (
 	"github.com/pikarc/server/guard"
 	"github.com/pikarc/server/plans"
 	"github.com/pikarc/server/policies"
+	"github.com/pikarc/server/storage/outcomes"
 )
 
 // This file evaluates a workspace's policies for a start or a step, inside the transaction that
 // decides, and records what counts towards their limits.
 //
-// Conditions (CEL) may take milliseconds, so they are evaluated outside the writer. A job that
-// needs them fails with a *policyEvaluation. decideWithPolicies evaluates it and runs the job
+// Conditions (CEL) may take milliseconds, so those that are not simple are evaluated outside the
+// writer. A job that needs them fails with a *policyEvaluation. decideWithPolicies evaluates it and runs the job
 // again, which checks that the results still apply.
 
 // policyEvaluation is what a decision needs from outside of the writer: compiled
@@ -37,6 +39,18 @@ type policyEvaluation struct {
 // Error makes a policyEvaluation an error, so that it rolls the job back like any other. No caller
 // of Store ever sees it.
 func (*policyEvaluation) Error() string { return "a policy is to be evaluated" }
+
+// What the writer evaluates at once: it takes no longer than running the job again would.
+const (
+	maxQuickRules   = 50
+	maxQuickPayload = 4 << 10
+)
+
+// isQuick reports whether the writer may evaluate the rules by itself.
+func (e *policyEvaluation) isQuick() bool {
+	return len(e.rules) <= maxQuickRules && len(e.facts.Input)+len(e.facts.Metadata) <= maxQuickPayload &&
+		!slices.ContainsFunc(e.rules, func(r *policies.Rule) bool { return !r.Simple() })
+}
 
 // maxEvaluations is how often a decision is put off because the run has moved on
 // meanwhile. After that the writer evaluates by itself.
@@ -202,7 +216,7 @@ func (p *policyCall) conditions(ctx context.Context, rules []*policies.Rule) (fu
 		if e != nil {
 			again.attempts = e.attempts
 		}
-		if again.attempts < maxEvaluations {
+		if again.attempts < maxEvaluations && !again.isQuick() {
 			return nil, again
 		}
 		again.evaluate(ctx)
@@ -252,31 +266,33 @@ func (p *policyCall) scope(l *policies.Limit) string {
 	return scope
 }
 
-// record stores which policies were evaluated, and which of their limits count the call (unless it
-// is denied). step is empty for a run's start. Cached counters change in book, after the last
-// statement that can fail.
-func (p *policyCall) record(tx *Tx, segment, runID int64, step []byte, d guard.Decision) error {
+// record counts what the policies said of the call, also on those of their limits that count it
+// (unless it is denied), and returns it for the call's own row. Cached counters change in book,
+// after the last statement that can fail.
+func (p *policyCall) record(tx *Tx, d guard.Decision) (said string, err error) {
+	if p == nil || len(p.asked) == 0 {
+		return "", nil
+	}
+	all := make([]outcomes.Outcome, len(p.asked))
 	for i := range p.asked {
-		asked := &p.asked[i]
-		row := stepLimit{policy: asked.rule.ID}
+		asked, o := &p.asked[i], &all[i]
+		o.Policy, o.Outcome = asked.rule.ID, p.outcome(i, d)
 		if l := asked.rule.Limit; p.counts(l, d) {
-			row.limitKey, row.measure = asked.counter, l.Measure
+			k := asked.counter
+			o.Measure, o.CountsFrom, o.Scope, o.Bucket = int64(l.Measure), k.countsFrom, k.scope, k.bucket
 			if err := p.count(tx, asked, &p.states[i]); err != nil {
-				return err
+				return "", err
 			}
 		} else {
 			asked.cached = nil
 		}
-		outcome := p.outcome(i, d)
-		err := row.insert(tx, segment, runID, step, outcome)
-		if err == nil && outcome != outcomePassed {
-			err = countHit(tx, p.ws.key, row.policy, outcome)
-		}
-		if err != nil {
-			return err
+		if o.Outcome != outcomePassed {
+			if err := countHit(tx, p.ws.key, o.Policy, o.Outcome); err != nil {
+				return "", err
+			}
 		}
 	}
-	return nil
+	return outcomes.Encode(all), nil
 }
 
 // counts reports whether a limit counts the call.
@@ -365,12 +381,9 @@ func (p *policyCall) rule(id int64) *policies.Rule {
 	return nil
 }
 
-// recordStep records what the policies decided about a step that was just inserted, and creates a
-// review if one of them requires it.
-func (p *policyCall) recordStep(tx *Tx, r *cachedRun, row stepRow) (review uuid.UUID, err error) {
-	if err := p.record(tx, row.segment, r.id, row.ID[:], row.Decision); err != nil {
-		return review, err
-	}
+// followStep does what follows for a step that was just inserted: loops are told of, a review is
+// created if a policy requires it, and grants are used up.
+func (p *policyCall) followStep(tx *Tx, r *cachedRun, row stepRow) (review uuid.UUID, err error) {
 	if err := p.notifyLoops(tx, r, row); err != nil {
 		return review, err
 	}

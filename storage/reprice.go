@@ -346,7 +346,7 @@ func (j *repricing) reprice(tx *Tx, p stepPlace) (c priceChange, changes bool, e
 	if err != nil {
 		return c, false, err
 	}
-	limits, err := row.limitPostingsSince(tx, ws, r.id, was.used, row.used)
+	limits, err := row.limitPostingsSince(tx, ws, was.used, row.used)
 	if err != nil {
 		return c, false, err
 	}

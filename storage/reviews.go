@@ -2,6 +2,7 @@ package storage
 
 import (
 	"context"
+	"database/sql"
 	"sync"
 	"time"
 
@@ -185,7 +186,13 @@ func (c *reviewsClosing) resolve(tx *Tx, p pendingReview, as Resolution, by stri
 	status := StepRunning
 	if as != Approved && as != Bypassed {
 		status = StepBlocked
-		if closing.limits, err = callPostings(tx, c.ws, p.segment, p.runID, p.step, -1); err != nil {
+		var said sql.NullString
+		err := tx.get(`SELECT policies FROM steps WHERE segment = $1 AND run_id = $2 AND uuid = $3`,
+			[]any{p.segment, p.runID, p.step[:]}, &said)
+		if err != nil {
+			return err
+		}
+		if closing.limits, err = callPostings(tx, c.ws, said.String, -1); err != nil {
 			return err
 		}
 		if err := denyReviewed(tx, c.ws.key, p, as.reason()); err != nil {
@@ -447,7 +454,7 @@ func (row *stepRow) reportUnapproved(tx *Tx, ws *cachedWorkspace, r *cachedRun, 
 	} else {
 		err = tx.execOne(`UPDATE reviews SET resolution = $2 WHERE id = $1`, p.id, int64(Bypassed))
 		if err == nil {
-			closing.calls, err = callPostings(tx, ws, p.segment, p.runID, p.step, 1)
+			closing.calls, err = callPostings(tx, ws, row.said.String, 1)
 		}
 		if err == nil {
 			err = p.tell(tx, ws.key, r.userID, Bypassed, "", nil)

@@ -77,7 +77,11 @@ func startRun(tx *Tx, c Caller, in NewRun, decide Decider, e *policyEvaluation) 
 	if err != nil {
 		return Answer{}, err
 	}
-	id, run, err := insertRun(tx, c, state.user.id, local, in, d)
+	said, err := call.record(tx, d)
+	if err != nil {
+		return Answer{}, err
+	}
+	id, run, err := insertRun(tx, c, state.user.id, local, in, d, said)
 	if err != nil {
 		return Answer{}, err
 	}
@@ -85,11 +89,6 @@ func startRun(tx *Tx, c Caller, in NewRun, decide Decider, e *policyEvaluation) 
 		return Answer{}, err
 	}
 	a := Answer{ID: id, Status: run.status.String(), Decision: d}
-	if call != nil {
-		if err := call.record(tx, 0, run.id, []byte{}, d); err != nil {
-			return Answer{}, err
-		}
-	}
 	if err := saveAnswer(tx, ws.key, 0, in.Idempotency, a); err != nil {
 		return Answer{}, err
 	}
@@ -111,9 +110,9 @@ func addUser(tx *Tx, ws *cachedWorkspace, externalID string) (decisionState, err
 }
 
 // insertRun stores the run. A denied start is a row too, with status BLOCKED: it counts as a
-// denial, and the page of runs shows it.
+// denial, and the page of runs shows it. said is what policies have said of it.
 func insertRun(
-	tx *Tx, c Caller, userID int64, local sql.NullInt64, in NewRun, d guard.Decision,
+	tx *Tx, c Caller, userID int64, local sql.NullInt64, in NewRun, d guard.Decision, said string,
 ) (uuid.UUID, *cachedRun, error) {
 	id, now := newID(tx.now), tx.now.UnixMilli()
 	r := &cachedRun{userID: userID, keyID: c.Key, status: RunRunning, lastCallAt: now}
@@ -121,11 +120,12 @@ func insertRun(
 		r.status, r.denyReason, r.endedAt = RunBlocked, d.Reason, now
 	}
 	err := tx.get(`INSERT INTO runs (uuid, workspace_id, user_id, status, deny_reason, started_at, ended_at, last_call_at,
-			step_count, blocked_step_count, prompt_tokens, completion_tokens, spend_nanos, title, key_id, local_day)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $6, 0, 0, 0, 0, 0, $8, $9, $10) RETURNING id`,
+			step_count, blocked_step_count, prompt_tokens, completion_tokens, spend_nanos, title, key_id, local_day,
+			policies)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $6, 0, 0, 0, 0, 0, $8, $9, $10, $11) RETURNING id`,
 		[]any{
 			id[:], c.Workspace, userID, int64(r.status), nullZero(int64(r.denyReason)), now, nullZero(r.endedAt), nullString(in.title),
-			nullZero(int64(c.Key)), local,
+			nullZero(int64(c.Key)), local, nullString(said),
 		}, &r.id)
 	if err != nil {
 		return id, r, err

@@ -125,7 +125,7 @@ func TestAStepThatFailsListsNothing(t *testing.T) {
 	err := w.write(t.Context(), modeCached, func(tx *Tx) error {
 		r, err := tx.cache.runs.get(tx, runKey{ws, run})
 		if err == nil {
-			_, err = insertStep(tx, &cachedWorkspace{key: ws}, r, NewStep{Type: 1}, guard.Decision{})
+			_, err = insertStep(tx, &cachedWorkspace{key: ws}, r, NewStep{Type: 1}, guard.Decision{}, "")
 		}
 		return errors.Join(err, broken)
 	})

@@ -64,13 +64,17 @@ func createStep(tx *Tx, c Caller, run uuid.UUID, in NewStep, decide Decider, e *
 			return Answer{}, err
 		}
 	}
-	row, err := insertStep(tx, ws, r, in, d)
+	said, err := call.record(tx, d)
+	if err != nil {
+		return Answer{}, err
+	}
+	row, err := insertStep(tx, ws, r, in, d, said)
 	if err != nil {
 		return Answer{}, err
 	}
 	a := Answer{ID: row.ID, Status: row.status.String(), Decision: d}
 	if call != nil {
-		if a.Review, err = call.recordStep(tx, r, row); err != nil {
+		if a.Review, err = call.followStep(tx, r, row); err != nil {
 			return Answer{}, err
 		}
 	}
@@ -117,8 +121,8 @@ func recordStepChange(tx *Tx, ws WorkspaceKey, runID int64, id, review uuid.UUID
 }
 
 // insertStep stores the step's row, and puts its input into a block. The input of a user who was
-// erased is not stored.
-func insertStep(tx *Tx, w *cachedWorkspace, r *cachedRun, in NewStep, d guard.Decision) (row stepRow, err error) {
+// erased is not stored. said is what policies have said of it.
+func insertStep(tx *Tx, w *cachedWorkspace, r *cachedRun, in NewStep, d guard.Decision, said string) (row stepRow, err error) {
 	ws := w.key
 	if r.erased {
 		in.InputData, in.packed = nil, nil
@@ -127,6 +131,7 @@ func insertStep(tx *Tx, w *cachedWorkspace, r *cachedRun, in NewStep, d guard.De
 		ID: newID(tx.now), Sequence: in.Sequence, Type: in.Type, Model: in.Model, ToolName: in.ToolName, InputData: in.InputData,
 		Decision: d, CreatedAt: tx.now.Truncate(time.Millisecond),
 	}
+	row.said = nullString(said)
 	row.status = StepRunning
 	if d.Review {
 		row.status = StepWaiting
@@ -146,9 +151,10 @@ func insertStep(tx *Tx, w *cachedWorkspace, r *cachedRun, in NewStep, d guard.De
 		return row, err
 	}
 	row.payloads.input = tx.addPayload(w, payload.Texts{Input: in.InputData}, in.packed)
-	err = tx.queue(`INSERT INTO steps (segment, run_id, uuid, sequence, type, status, created_at, model_id, tool_name, input_payload)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`, row.segment, r.id, row.ID[:], in.Sequence, int64(in.Type),
-		int64(row.status), tx.now.UnixMilli(), row.model, in.ToolName, row.payloads.input)
+	err = tx.queue(`INSERT INTO steps (segment, run_id, uuid, sequence, type, status, created_at, model_id, tool_name, input_payload,
+			policies)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`, row.segment, r.id, row.ID[:], in.Sequence, int64(in.Type),
+		int64(row.status), tx.now.UnixMilli(), row.model, in.ToolName, row.payloads.input, row.said)
 	if err != nil {
 		return row, err
 	}
@@ -325,7 +331,7 @@ func readSteps(tx *Tx, ws WorkspaceKey, runID int64, run RunStatus, after string
 	if err != nil {
 		return nil, "", err
 	}
-	size, last := 0, from
+	size, last, said := 0, from, make([]string, 0, limit)
 	for i, p := range places {
 		if i == limit {
 			next = stepCursor(runID, last)
@@ -340,16 +346,9 @@ func readSteps(tx *Tx, ws WorkspaceKey, runID int64, run RunStatus, after string
 			next = stepCursor(runID, last)
 			break
 		}
-		steps, last = append(steps, s), p.stepKey
+		steps, said, last = append(steps, s), append(said, row.said.String), p.stepKey
 	}
-	if len(steps) == 0 {
-		return nil, "", nil
-	}
-	oldest, newest := places[0].segment, places[0].segment
-	for _, p := range places {
-		oldest, newest = min(oldest, p.segment), max(newest, p.segment)
-	}
-	return steps, next, addPolicies(tx, runID, oldest, newest, steps)
+	return steps, next, addPolicies(tx, runID, steps, said)
 }
 
 // size is about how many bytes of JSON a step takes, and never fewer.
@@ -394,6 +393,7 @@ func parseStepKey(runID int64, text string) (k stepKey, err error) {
 type stepRow struct {
 	Step
 	segment int64
+	said    sql.NullString // what policies said of it, as package outcomes writes it
 	stepProgress
 }
 
@@ -437,7 +437,7 @@ func readStep(tx *Tx, segment, runID int64, id uuid.UUID) (stepRow, error) {
 			coalesce(y.cached_tokens, 0), coalesce(y.cache_write_tokens, 0), coalesce(y.cache_write_1h_tokens, 0),
 			coalesce(y.reasoning_tokens, 0), coalesce(y.service_tier, 0), y.reported_nanos, coalesce(y.cached_picos, 0),
 			coalesce(y.cache_write_picos, 0), coalesce(y.cache_write_1h_picos, 0), coalesce(y.reasoning_picos, 0),
-			s.input_payload, s.report_payload
+			s.input_payload, s.report_payload, s.policies
 		FROM steps s LEFT JOIN models m ON m.id = s.model_id
 		LEFT JOIN capped_steps c ON c.run_id = s.run_id AND c.step_uuid = s.uuid
 		LEFT JOIN step_payloads p ON p.run_id = s.run_id AND p.step_uuid = s.uuid
@@ -452,7 +452,7 @@ func readStep(tx *Tx, segment, runID int64, id uuid.UUID) (stepRow, error) {
 		&created, &s.completedAt, &s.duration, &s.Repairs, &reportedPrompt, &reportedCompletion,
 		&s.used.point, &s.Price.Source, &entry, &version, &reportedUsage,
 		&kinds.cached, &kinds.cacheWrite, &kinds.cacheWrite1h, &kinds.reasoning, &kinds.tier, &kinds.reportedCost,
-		&at.cached, &at.cacheWrite, &at.cacheWrite1h, &at.reasoning, &s.payloads.input, &s.payloads.report)
+		&at.cached, &at.cacheWrite, &at.cacheWrite1h, &at.reasoning, &s.payloads.input, &s.payloads.report, &s.said)
 	s.Price.Name, s.Price.Version = entry.String, version.String
 	switch {
 	case s.used.inputPrice.Valid && s.used.point == 0 && s.Model != nil:

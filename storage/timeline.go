@@ -204,7 +204,6 @@ func (s *Store) Step(ctx context.Context, ws WorkspaceKey, run, id uuid.UUID) (s
 		if err != nil {
 			return err
 		}
-		// The segment says where all that belongs to the step lies.
 		var segment int64
 		if err := tx.get(`SELECT segment FROM run_steps WHERE run_id = $1 AND uuid = $2`, []any{runID, id[:]}, &segment); err != nil {
 			return err
@@ -214,7 +213,7 @@ func (s *Store) Step(ctx context.Context, ws WorkspaceKey, run, id uuid.UUID) (s
 			return err
 		}
 		one := []Step{row.shown(status)}
-		err = addPolicies(tx, runID, segment, segment, one)
+		err = addPolicies(tx, runID, one, []string{row.said.String})
 		step = one[0]
 		return err
 	})

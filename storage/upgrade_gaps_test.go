@@ -3,6 +3,8 @@ package storage
 import (
 	"context"
 	"database/sql"
+	"errors"
+	"io/fs"
 	"path/filepath"
 	"testing"
 	"time"
@@ -85,5 +87,61 @@ func TestUpgradeCountsWhatIsMissingInTheSpendOfBefore(t *testing.T) {
 	}
 	if _, err := s.StartRun(ctx, Caller{Workspace: 1}, NewRun{UserID: "u"}, guard.Decide); err != nil {
 		t.Errorf("a write after the upgrade: %v", err)
+	}
+}
+
+// policiesInRows adds to sixthVersion what version 27 knew of two policies: a row for each that a
+// step or a start was asked of, and the counters that they prove.
+const policiesInRows = `
+INSERT INTO policies (id, workspace_id, name, version, counts_from, is_deleted) VALUES (3, 1, 'a', 1, 1, 0), (4, 1, 'b', 2, 2, 0);
+INSERT INTO policy_versions (policy_id, version, definition, changed_at) VALUES (3, 1, '{"effect":"log"}', 0), (4, 2, '{"effect":"log"}', 0);
+INSERT INTO step_policies VALUES
+  (0, 1, x'', 4, 1, 4, 2, '1', 1763164800000),
+  (0, 1, x'019a879f000070008000000000000001', 3, 2, NULL, NULL, NULL, NULL),
+  (0, 1, x'019a879f000070008000000000000001', 4, 1, 1, 2, 'a "b"', 1763164800000),
+  (0, 1, x'019a879f000070008000000000000002', 4, 1, 3, 2, '', -1);
+INSERT INTO policy_counters (workspace_id, policy_id, counts_from, scope, slice, used) VALUES
+  (1, 4, 2, '1', 1763164800000, 1), (1, 4, 2, 'a "b"', 1763164800000, 100), (1, 4, 2, '', -1, 1);
+INSERT INTO policy_days (workspace_id, day, policy_id, outcome, hit_count) VALUES (1, 20407, 3, 2, 1);
+`
+
+func TestUpgradeMovesWhatPoliciesSaidIntoTheSteps(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "pikarc.db")
+	query := func(what func(*sql.DB) error) {
+		t.Helper()
+		db, err := sql.Open("sqlite", "file:"+path)
+		if err == nil {
+			err = errors.Join(what(db), db.Close())
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	migrate := func(migrations fs.FS) {
+		t.Helper()
+		if _, err := dbfile.Migrate(t.Context(), path, migrations); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, version := range []struct{ number, rows string }{{"00006", sixthVersion}, {"00027", policiesInRows}} {
+		migrate(upTo(t, version.number))
+		query(func(db *sql.DB) error {
+			_, err := db.ExecContext(t.Context(), version.rows)
+			return err
+		})
+	}
+	migrate(embed.Migrations())
+	if found, err := verified(path); err != nil || len(found) > 0 {
+		t.Errorf("books after the upgrade: %+v, %v", found, err)
+	}
+	var all string
+	query(func(db *sql.DB) error {
+		return db.QueryRowContext(t.Context(), `SELECT (SELECT policies FROM runs) || (SELECT group_concat(coalesce(policies, '-'), ' ')
+			FROM (SELECT policies FROM steps ORDER BY uuid))`).Scan(&all)
+	})
+	const want = `[[4,1,4,2,"1",1763164800000]][[3,2],[4,1,1,2,"a \"b\"",1763164800000]] [[4,1,3,2,"",-1]] - - - -`
+	if all != want {
+		t.Errorf("got %s, want %s", all, want)
 	}
 }

@@ -135,7 +135,7 @@ func expireChunk(tx *Tx, r retention) (deleted int, left bool, err error) {
 	}
 	for _, of := range []string{
 		`run_tags WHERE run_id = $1`, `run_metadata WHERE run_id = $1`, `run_actions WHERE run_id = $1`,
-		`step_policies WHERE segment = 0 AND run_id = $1`, `reviews WHERE run_id = $1`,
+		`reviews WHERE run_id = $1`,
 	} {
 		if _, err := tx.exec(`DELETE FROM `+of, runID); err != nil {
 			return 0, true, err
@@ -224,7 +224,7 @@ func expireSteps(tx *Tx, ws WorkspaceKey, runID, limit int64) (n, latest int64, 
 		enough := some < limit-n
 		const oldest = `(SELECT uuid FROM steps WHERE segment = $1 AND run_id = $2 ORDER BY uuid LIMIT $3)`
 		for _, of := range []string{
-			`capped_steps WHERE`, `step_usage WHERE segment = $1 AND`, `step_policies WHERE segment = $1 AND`, `step_grants WHERE`,
+			`capped_steps WHERE`, `step_usage WHERE segment = $1 AND`, `step_grants WHERE`,
 		} {
 			_, err = tx.exec(`DELETE FROM `+of+` run_id = $2 AND step_uuid IN `+oldest, segment, runID, some)
 			if err != nil {

@@ -81,7 +81,7 @@ func TestBooksNoticeEveryKindOfDifference(t *testing.T) {
 			_, err := conn.ExecContext(t.Context(), statement)
 			w.must(err)
 		}
-		report, err := verify.Compare(t.Context(), conn, 1)
+		report, err := verify.Compare(t.Context(), conn, verify.SQLite, 1)
 		w.must(err)
 		if !slices.ContainsFunc(report.Differences, func(d verify.Difference) bool { return d.Check == c.book }) {
 			t.Errorf("%s: no difference in %s, only %+v", c.statement, c.book, report.Differences)
@@ -306,7 +306,7 @@ func corruptions() []struct{ book, statement string } {
 		{"workspaces", `UPDATE workspaces SET running_runs = 0`},
 		{"workspaces", `UPDATE workspaces SET pending_reviews = 0`},
 		{"policy_counters.used", `UPDATE policy_counters SET used = used + 1`},
-		{"policy_counters.used", `DELETE FROM step_policies`},
+		{"policy_counters.used", `UPDATE steps SET policies = NULL`},
 		{"below zero", `UPDATE policy_counters SET used = -1`},
 		{"policy_days.hit_count", `UPDATE policy_days SET hit_count = hit_count + 1`},
 		{"policy_days.hit_count", `DELETE FROM policy_days`},
@@ -314,8 +314,8 @@ func corruptions() []struct{ book, statement string } {
 		{"reviews", `UPDATE reviews SET resolution = 2 WHERE resolution = 1`},
 		{"reviews", `UPDATE reviews SET decided_at = NULL`},
 		{"reviews", `UPDATE grants SET used = uses + 1`},
-		{"orphans", `UPDATE step_policies SET segment = segment + 1`},
-		{"orphans", `UPDATE step_policies SET segment = 0, run_id = 99`},
+		{"orphans", `UPDATE steps SET policies = '[[999,1]]'`},
+		{"orphans", `UPDATE runs SET policies = '[[999,1]]'`},
 		{"orphans", `UPDATE reviews SET segment = segment + 1`},
 		{"workspaces", `UPDATE runs SET status = 2, ended_at = 1, ended_by = 1 WHERE status = 1`},
 		{"runs", `UPDATE runs SET step_count = step_count - 1 WHERE step_count > 0`},
@@ -448,7 +448,7 @@ func corruptions() []struct{ book, statement string } {
 		{"run_segments", `INSERT INTO run_segments SELECT id, 1000 FROM runs`},
 		{"run_segments", `INSERT INTO steps SELECT 77, run_id, uuid, sequence, type, status, created_at, model_id, tool_name, completed_at,
 			duration_ms, booked_day, prompt_tokens, completion_tokens, input_picos, output_picos, cost_nanos, price_id, local_day,
-			input_payload, report_payload FROM steps;
+			input_payload, report_payload, policies FROM steps;
 			INSERT INTO run_segments SELECT DISTINCT run_id, 77 FROM steps`},
 		{"orphans", `DELETE FROM runs`},
 		{"users.erased_at", `UPDATE users SET erased_at = 1; INSERT INTO run_metadata SELECT id, '{}' FROM runs WHERE true ON CONFLICT (run_id) DO NOTHING`},

@@ -434,7 +434,7 @@ CREATE TABLE runs (
   prompt_tokens      INTEGER NOT NULL,
   completion_tokens  INTEGER NOT NULL,
   spend_nanos        INTEGER NOT NULL
-, title TEXT, unpriced_tokens INTEGER NOT NULL DEFAULT 0, calls_without_usage INTEGER NOT NULL DEFAULT 0, key_id INTEGER, burn_minute INTEGER NOT NULL DEFAULT 0, burn_nanos INTEGER NOT NULL DEFAULT 0, burn_before_nanos INTEGER NOT NULL DEFAULT 0, local_day INTEGER) STRICT;
+, title TEXT, unpriced_tokens INTEGER NOT NULL DEFAULT 0, calls_without_usage INTEGER NOT NULL DEFAULT 0, key_id INTEGER, burn_minute INTEGER NOT NULL DEFAULT 0, burn_nanos INTEGER NOT NULL DEFAULT 0, burn_before_nanos INTEGER NOT NULL DEFAULT 0, local_day INTEGER, policies TEXT) STRICT;
 
 CREATE INDEX runs_key ON runs (workspace_id, key_id, uuid) WHERE key_id IS NOT NULL;
 
@@ -505,20 +505,6 @@ CREATE TABLE step_payloads (
   PRIMARY KEY (run_id, step_uuid)
 ) STRICT, WITHOUT ROWID;
 
-CREATE TABLE step_policies (
-  -- The policies that a step was asked of. Rows lie as their steps do; those of a run's start in segment 0.
-  segment     INTEGER NOT NULL,
-  run_id      INTEGER NOT NULL,
-  step_uuid   BLOB    NOT NULL, -- empty for the run's start
-  policy_id   INTEGER NOT NULL,
-  outcome     INTEGER NOT NULL, -- 1 did not object, 2 logged, 3 asked for a review, 4 denied, 5 passed by a grant
-  measure     INTEGER,          -- where its limit counts the step: 1 usd, 2 tokens, 3 calls, 4 runs
-  counts_from INTEGER,          -- and the key of the counter
-  scope       TEXT,
-  slice       INTEGER,
-  PRIMARY KEY (segment, run_id, step_uuid, policy_id)
-) STRICT, WITHOUT ROWID;
-
 CREATE TABLE step_usage (
   -- What a step has used beside the whole of its prompt and its completion. Rows
   -- lie as their steps do, so that a commit dirties few pages.
@@ -557,7 +543,7 @@ CREATE TABLE steps (
   completion_tokens INTEGER,
   input_picos       INTEGER,          -- the prices used; null when the model had none
   output_picos      INTEGER,
-  cost_nanos        INTEGER, price_id INTEGER, local_day INTEGER, input_payload INTEGER, report_payload INTEGER,
+  cost_nanos        INTEGER, price_id INTEGER, local_day INTEGER, input_payload INTEGER, report_payload INTEGER, policies TEXT,
   PRIMARY KEY (segment, run_id, uuid)
 ) STRICT, WITHOUT ROWID;
 

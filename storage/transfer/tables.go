@@ -17,7 +17,7 @@ func copied() []string {
 		"idempotency_keys", "key_days", "model_days", "payload_blocks", "repairs", "reviews", "run_actions", "run_index", "run_metadata",
 		"run_segments", "run_tags", "run_terms", "runs", "spend_minutes", "spend_quarter_hours",
 		"step_grants", "step_payloads",
-		"step_policies", "step_usage", "steps", "stripe_events", "tag_days", "unindexed_steps", "user_days", "workspace_days",
+		"step_usage", "steps", "stripe_events", "tag_days", "unindexed_steps", "user_days", "workspace_days",
 	}
 }
 

@@ -215,10 +215,8 @@ func fitting(table, column string, row int) string {
 		return "1"
 	case table == "capped_steps" && strings.HasSuffix(column, "_tokens"):
 		return "1000000000"
-	case table == "step_policies" && column == "measure", table == "step_usage" && column == "reported_nanos":
+	case table == "step_usage" && column == "reported_nanos", column == "policies":
 		return "NULL"
-	case table == "step_policies" && column == "outcome":
-		return "1" // it did not object, so it counts as no hit
 	case table == "policy_days" && column == "hit_count":
 		return "0"
 	}

@@ -1,5 +1,7 @@
 package verify
 
+import "fmt"
+
 // The counters are figures that are kept beside the ledger (runs, steps, denials)
 // in the transactions that write it: counters that decisions read, and rollups
 // that usage pages read. This file says, for each of them, how the ledger
@@ -35,11 +37,46 @@ func (b counterTable) name() string {
 	return b.table
 }
 
+// Engine is whose SQL is spoken.
+type Engine int
+
+// The engines.
+const (
+	SQLite Engine = iota
+	PostgreSQL
+)
+
+// elements returns a table of a JSON array's elements, and the type of an integer.
+func (e Engine) elements(array string) (table, integer string) {
+	if e == PostgreSQL {
+		return `json_array_elements(` + array + `::json)`, `BIGINT`
+	}
+	return `json_each(` + array + `)`, `INTEGER`
+}
+
+// policiesOf makes a view with a row for each policy that a step or a start was asked of: what it
+// said (1 did not object, 2 logged, 3 asked for a review, 4 denied, 5 passed by a grant), and where
+// its limit counts the call, what it counts (1 usd, 2 tokens, 3 calls, 4 runs) and on which counter.
+func (e Engine) policiesOf(view, columns, from, policies string) string {
+	table, integer := e.elements(policies)
+	for i, name := range []string{"policy_id", "outcome", "measure", "counts_from", "scope", "slice"} {
+		value := fmt.Sprintf(`a.value ->> %d`, i)
+		if name != "scope" {
+			value = `CAST(` + value + ` AS ` + integer + `)`
+		}
+		columns += `, ` + value + ` AS ` + name
+	}
+	return `CREATE TEMP VIEW ` + view + ` AS ` + columns + ` FROM ` + from + `, ` + table + ` a WHERE ` + policies + ` IS NOT NULL`
+}
+
 // ledgerByDay collects, chunk by chunk ($1 < id <= $2), what the days' counters
 // are recomputed from. A run was born BLOCKED when its status is 4 and nobody
 // ended it: a client may end a run as BLOCKED too.
-func ledgerByDay() (create, fill []string) {
+func (e Engine) ledgerByDay() (create, fill []string) {
 	create = []string{
+		e.policiesOf("step_policies", `SELECT s.run_id, s.uuid AS step_uuid, s.created_at, s.status, s.prompt_tokens, s.completion_tokens,
+			s.cost_nanos`, `run_segments l JOIN steps s ON s.segment = l.segment AND s.run_id = l.run_id`, `s.policies`),
+		e.policiesOf("run_policies", `SELECT r.id AS run_id, r.workspace_id, r.started_at`, `runs r`, `r.policies`),
 		`CREATE TEMP TABLE ledger_starts (workspace_id BIGINT, day BIGINT, user_id BIGINT, key_id BIGINT, allowed BIGINT, blocked BIGINT)`,
 		`CREATE TEMP TABLE ledger_usage (workspace_id BIGINT, day BIGINT, user_id BIGINT, key_id BIGINT, model_id BIGINT,
 			spend BIGINT, prompt BIGINT, completion BIGINT, unpriced BIGINT, unpriced_steps BIGINT)`,
@@ -48,6 +85,8 @@ func ledgerByDay() (create, fill []string) {
 			spend BIGINT, prompt BIGINT, completion BIGINT, allowed BIGINT, blocked BIGINT)`,
 		`CREATE TEMP TABLE ledger_minutes (workspace_id BIGINT, minute BIGINT, spend BIGINT)`,
 		`CREATE TEMP TABLE ledger_denials (workspace_id BIGINT, day BIGINT, reason BIGINT, n BIGINT)`,
+		`CREATE TEMP TABLE ledger_limits (workspace_id BIGINT, policy_id BIGINT, counts_from BIGINT, scope TEXT, slice BIGINT, used BIGINT)`,
+		`CREATE TEMP TABLE ledger_hits (workspace_id BIGINT, day BIGINT, policy_id BIGINT, outcome BIGINT, n BIGINT)`,
 		`CREATE TEMP TABLE ledger_payloads (workspace_id BIGINT, number BIGINT, n BIGINT)`,
 	}
 	fill = []string{
@@ -92,6 +131,28 @@ func ledgerByDay() (create, fill []string) {
 		FROM run_steps s JOIN runs r ON r.id = s.run_id JOIN denials d ON d.run_id = s.run_id AND d.step_uuid = s.uuid
 		WHERE s.run_id > $1 AND s.run_id <= $2
 		GROUP BY r.workspace_id, day, d.reason`,
+		// What a step uses counts in the window in which it was asked for; one that was denied
+		// uses nothing.
+		`INSERT INTO ledger_limits
+		SELECT r.workspace_id, a.policy_id, a.counts_from, a.scope, a.slice,
+			sum(CASE a.measure WHEN 1 THEN coalesce(a.cost_nanos, 0)
+				WHEN 2 THEN coalesce(a.prompt_tokens + a.completion_tokens, 0) ELSE 1 END)
+		FROM step_policies a JOIN runs r ON r.id = a.run_id
+		WHERE a.run_id > $1 AND a.run_id <= $2 AND a.measure IS NOT NULL AND a.status <> 4
+		GROUP BY r.workspace_id, a.policy_id, a.counts_from, a.scope, a.slice`,
+		`INSERT INTO ledger_limits
+		SELECT workspace_id, policy_id, counts_from, scope, slice, count(*) FROM run_policies
+		WHERE run_id > $1 AND run_id <= $2 AND measure IS NOT NULL
+		GROUP BY workspace_id, policy_id, counts_from, scope, slice`,
+		`INSERT INTO ledger_hits
+		SELECT r.workspace_id, a.created_at / 86400000 AS day, a.policy_id, a.outcome, count(*)
+		FROM step_policies a JOIN runs r ON r.id = a.run_id
+		WHERE a.run_id > $1 AND a.run_id <= $2 AND a.outcome > 1
+		GROUP BY r.workspace_id, day, a.policy_id, a.outcome`,
+		`INSERT INTO ledger_hits
+		SELECT workspace_id, started_at / 86400000 AS day, policy_id, outcome, count(*) FROM run_policies
+		WHERE run_id > $1 AND run_id <= $2 AND outcome > 1
+		GROUP BY workspace_id, day, policy_id, outcome`,
 	}
 	return create, fill
 }
@@ -267,26 +328,16 @@ func counterTables() []counterTable {
 				WHERE minute < ` + minutesFrom + ` GROUP BY workspace_id, minute / 15`,
 		},
 		{
-			// What a step uses counts in the window in which it was asked for; one that was denied
-			// uses nothing.
 			table: "policy_counters", key: []string{"workspace_id", "policy_id", "counts_from", "scope", "slice"},
 			optionalRows: true, atLeast: `t.slice < x.complete_from * 86400000`, columns: []string{"used"},
-			ledger: `SELECT r.workspace_id, a.policy_id, a.counts_from, a.scope, a.slice,
-					sum(CASE a.measure WHEN 1 THEN coalesce(s.cost_nanos, 0)
-						WHEN 2 THEN coalesce(s.prompt_tokens + s.completion_tokens, 0) ELSE 1 END) AS used
-				FROM step_policies a JOIN runs r ON r.id = a.run_id
-				LEFT JOIN steps s ON s.segment = a.segment AND s.run_id = a.run_id AND s.uuid = a.step_uuid
-				WHERE a.measure IS NOT NULL AND coalesce(s.status, 1) <> 4
-				GROUP BY r.workspace_id, a.policy_id, a.counts_from, a.scope, a.slice`,
+			ledger: `SELECT workspace_id, policy_id, counts_from, scope, slice, sum(used) AS used
+				FROM ledger_limits GROUP BY workspace_id, policy_id, counts_from, scope, slice`,
 		},
 		{
 			table: "policy_days", key: []string{"workspace_id", "day", "policy_id", "outcome"}, optionalRows: true, atLeast: beforeCompleteDay,
 			columns: []string{"hit_count"},
-			ledger: `SELECT r.workspace_id, coalesce(s.created_at, r.started_at) / 86400000 AS day, a.policy_id, a.outcome,
-					count(*) AS hit_count
-				FROM step_policies a JOIN runs r ON r.id = a.run_id
-				LEFT JOIN steps s ON s.segment = a.segment AND s.run_id = a.run_id AND s.uuid = a.step_uuid
-				WHERE a.outcome > 1 GROUP BY r.workspace_id, day, a.policy_id, a.outcome`,
+			ledger: `SELECT workspace_id, day, policy_id, outcome, sum(n) AS hit_count
+				FROM ledger_hits GROUP BY workspace_id, day, policy_id, outcome`,
 		},
 		{
 			table: "users", key: []string{"id"}, columns: []string{"run_count"},

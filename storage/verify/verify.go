@@ -111,7 +111,7 @@ func inPostgres(ctx context.Context, db *sql.DB, repair bool, opts Options) (rep
 	if err != nil {
 		return report, fmt.Errorf("begin to verify: %w", err)
 	}
-	v := verification{ctx: ctx, conn: tx, report: &report, chunk: runsPerChunk, repair: repair, gentle: opts.Gentle}
+	v := verification{ctx: ctx, conn: tx, engine: PostgreSQL, report: &report, chunk: runsPerChunk, repair: repair, gentle: opts.Gentle}
 	if repair { // LOCK takes no snapshot, so the one to come has all that was committed
 		err = v.exec([]string{`LOCK TABLE ledger_version IN ACCESS EXCLUSIVE MODE`, `UPDATE ledger_version SET version = version + 1`})
 	}
@@ -164,8 +164,8 @@ func transaction(ctx context.Context, path, begin, end string, opts Options) (re
 
 // Compare makes all checks but SQLite's own inside a transaction that the
 // caller has begun, looking at so many runs at a time. It repairs nothing.
-func Compare(ctx context.Context, conn Querier, runs int) (report Report, err error) {
-	v := verification{ctx: ctx, conn: conn, report: &report, chunk: runs}
+func Compare(ctx context.Context, conn Querier, engine Engine, runs int) (report Report, err error) {
+	v := verification{ctx: ctx, conn: conn, engine: engine, report: &report, chunk: runs}
 	err = v.run()
 	return report, err
 }
@@ -209,6 +209,7 @@ func (a alone) Close() error { return errors.Join(a.Conn.Close(), a.db.Close()) 
 type verification struct {
 	ctx    context.Context
 	conn   Querier
+	engine Engine
 	report *Report
 	chunk  int // runs
 	repair bool
@@ -225,7 +226,7 @@ type Querier interface {
 // run makes every check. Books come before invariants, so that these judge what a
 // repair has left.
 func (v *verification) run() error {
-	create, fill := ledgerByDay()
+	create, fill := v.engine.ledgerByDay()
 	for _, b := range counterTables() {
 		create = append(create, b.createDiffTable())
 	}

@@ -90,11 +90,12 @@ func rooms() map[string]room {
 			never:   []string{"database/sql", "log", "os"},
 		},
 		"storage": {
-			uses: []string{"storage/sqlite", "storage/postgres", "storage/dbfile", "storage/payload", "storage/verify", "auth", "guard", "plans",
-				"policies", "prices"},
+			uses: []string{"storage/sqlite", "storage/postgres", "storage/dbfile", "storage/payload", "storage/outcomes", "storage/verify", "auth", "guard",
+				"plans", "policies", "prices"},
 			modules: []string{"github.com/google/uuid", "github.com/hashicorp/golang-lru/v2"},
 			never:   []string{"net/http"},
 		},
+		"storage/outcomes": {never: []string{"database/sql", "net/http", "log", "os"}},
 		"storage/payload": { // it alone compresses
 			modules: []string{"github.com/klauspost/compress"},
 			never:   []string{"database/sql", "net/http", "log", "os"},

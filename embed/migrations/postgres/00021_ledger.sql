@@ -437,7 +437,8 @@ CREATE TABLE runs (
   burn_minute         BIGINT           NOT NULL DEFAULT 0,
   burn_nanos          BIGINT           NOT NULL DEFAULT 0,
   burn_before_nanos   BIGINT           NOT NULL DEFAULT 0,
-  local_day           BIGINT -- its date in the workspace's zone, where dates are counted
+  local_day           BIGINT, -- its date in the workspace's zone, where dates are counted
+  policies            TEXT COLLATE "C" -- the same as of steps, of its start
 ) WITH (fillfactor = 80);
 
 CREATE TABLE saved_views (
@@ -497,20 +498,6 @@ CREATE TABLE step_payloads (
   PRIMARY KEY (run_id, step_uuid)
 );
 
-CREATE TABLE step_policies (
-  -- The policies that a step was asked of. Rows lie as their steps do; those of a run's start in segment 0.
-  segment     BIGINT           NOT NULL,
-  run_id      BIGINT           NOT NULL,
-  step_uuid   BYTEA            NOT NULL, -- empty for the run's start
-  policy_id   BIGINT           NOT NULL,
-  outcome     BIGINT           NOT NULL, -- 1 did not object, 2 logged, 3 asked for a review, 4 denied, 5 passed by a grant
-  measure     BIGINT, -- where its limit counts the step: 1 usd, 2 tokens, 3 calls, 4 runs
-  counts_from BIGINT, -- and the key of the counter
-  scope       TEXT COLLATE "C",
-  slice       BIGINT,
-  PRIMARY KEY (segment, run_id, step_uuid, policy_id)
-);
-
 CREATE TABLE step_usage (
   -- What a step has used beside the whole of its prompt and its completion. Rows
   -- lie as their steps do, so that a commit dirties few pages.
@@ -554,6 +541,7 @@ CREATE TABLE steps (
   local_day         BIGINT, -- booked_day's date in the workspace's zone, where dates are counted
   input_payload     BIGINT, -- where its input is: the number of a block of the workspace * 256 + the place in it
   report_payload    BIGINT, -- the same of its output, its error, and the provider's usage where not all of it could be read
+  policies          TEXT COLLATE "C", -- JSON, what the policies asked said: [[policy, outcome], [policy, outcome, measure, counts_from, scope, slice], …]
   PRIMARY KEY (segment, run_id, uuid)
 );
 
