@@ -9,6 +9,8 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/pikarc/server/plans"
+	"github.com/pikarc/server/policies"
+	"github.com/pikarc/server/storage/outcomes"
 )
 
 // StepUpdate is what an agent reports of a step; nil and 0 keep what is there.
@@ -314,4 +316,89 @@ func saveStep(tx *Tx, runID int64, row stepRow, was usage) error {
 		err = tx.queue(`DELETE FROM capped_steps WHERE run_id = $1 AND step_uuid = $2`, runID, row.ID[:])
 	}
 	return err
+}
+
+// stepLimit is the counter of a limit that a step is counted on.
+type stepLimit struct {
+	limitKey
+	measure policies.Measure
+}
+
+// stepLimits lists the counters that a step is counted on, of what its policies have said.
+func stepLimits(ws WorkspaceKey, said string) (list []stepLimit, err error) {
+	all, err := outcomes.Decode(said)
+	for _, o := range all {
+		if o.Measure != 0 {
+			key := limitKey{ws: ws, policy: o.Policy, countsFrom: o.CountsFrom, scope: o.Scope, bucket: o.Bucket}
+			list = append(list, stepLimit{key, policies.Measure(o.Measure)})
+		}
+	}
+	return list, err
+}
+
+// limitPostings are pending changes of limit counters.
+type limitPostings []limitPosting
+
+// limitPosting is a change of one limit's counter.
+type limitPosting struct {
+	counter *cachedLimit
+	n       int64
+}
+
+// limitPostingsSince returns the postings that turn the step's usage from was into now in the
+// counters of its limits. Rolling counters are not cached and change at once, by SQL.
+func (row *stepRow) limitPostingsSince(tx *Tx, ws *cachedWorkspace, was, now usage) (posts limitPostings, err error) {
+	spend, used := now.cost.Int64-was.cost.Int64, now.tokens()-was.tokens()
+	if ws.policiesVersion == 0 || spend == 0 && used == 0 {
+		return nil, nil
+	}
+	limits, err := stepLimits(ws.key, row.said.String)
+	if err != nil {
+		return nil, err
+	}
+	for _, l := range limits {
+		n := map[policies.Measure]int64{policies.MeasureUSD: spend, policies.MeasureTokens: used}[l.measure]
+		if err := posts.add(tx, ws, l, n); err != nil {
+			return nil, err
+		}
+	}
+	return posts, nil
+}
+
+// callPostings returns postings of n calls for the limits that count the step's call: -1 gives the
+// call back when a review refuses the step, 1 takes it again when the agent executed it anyway.
+func callPostings(tx *Tx, ws *cachedWorkspace, said string, n int64) (posts limitPostings, err error) {
+	limits, err := stepLimits(ws.key, said)
+	for _, l := range limits {
+		if err == nil && l.measure == policies.MeasureCalls {
+			err = posts.add(tx, ws, l, n)
+		}
+	}
+	return posts, err
+}
+
+// add posts to the counter if it is cached; otherwise it changes the stored counter at once.
+func (p *limitPostings) add(tx *Tx, ws *cachedWorkspace, l stepLimit, n int64) error {
+	if n == 0 {
+		return nil
+	}
+	if err := tx.notifyUsed(ws, l, n); err != nil {
+		return err
+	}
+	if counter, ok := tx.cache.limits.peek(tx, l.limitKey); ok {
+		*p = append(*p, limitPosting{counter, n})
+		return nil
+	}
+	if tx.reader {
+		return nil // a dry run, which nobody asks for limits
+	}
+	return addUsage(tx, l.limitKey, n)
+}
+
+// book moves the counters.
+func (p limitPostings) book(tx *Tx) {
+	for _, post := range p {
+		post.counter.used += post.n
+		tx.cache.markDirty(post.counter)
+	}
 }

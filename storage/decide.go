@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"slices"
 	"strconv"
 	"time"
 
@@ -12,7 +13,6 @@ import (
 	"github.com/pikarc/server/guard"
 	"github.com/pikarc/server/plans"
 	"github.com/pikarc/server/policies"
-	"github.com/pikarc/server/storage/outcomes"
 )
 
 // Decider decides, inside the transaction that records the decision. It is
@@ -183,91 +183,6 @@ func reasonUsage(tx *Tx, ws WorkspaceKey, today int64) (usage []ReasonUsage, err
 		return err
 	})
 	return usage, err
-}
-
-// stepLimit is the counter of a limit that a step is counted on.
-type stepLimit struct {
-	limitKey
-	measure policies.Measure
-}
-
-// stepLimits lists the counters that a step is counted on, of what its policies have said.
-func stepLimits(ws WorkspaceKey, said string) (list []stepLimit, err error) {
-	all, err := outcomes.Decode(said)
-	for _, o := range all {
-		if o.Measure != 0 {
-			key := limitKey{ws: ws, policy: o.Policy, countsFrom: o.CountsFrom, scope: o.Scope, bucket: o.Bucket}
-			list = append(list, stepLimit{key, policies.Measure(o.Measure)})
-		}
-	}
-	return list, err
-}
-
-// limitPostings are pending changes of limit counters.
-type limitPostings []limitPosting
-
-// limitPosting is a change of one limit's counter.
-type limitPosting struct {
-	counter *cachedLimit
-	n       int64
-}
-
-// limitPostingsSince returns the postings that turn the step's usage from was into now in the
-// counters of its limits. Rolling counters are not cached and change at once, by SQL.
-func (row *stepRow) limitPostingsSince(tx *Tx, ws *cachedWorkspace, was, now usage) (posts limitPostings, err error) {
-	spend, used := now.cost.Int64-was.cost.Int64, now.tokens()-was.tokens()
-	if ws.policiesVersion == 0 || spend == 0 && used == 0 {
-		return nil, nil
-	}
-	limits, err := stepLimits(ws.key, row.said.String)
-	if err != nil {
-		return nil, err
-	}
-	for _, l := range limits {
-		n := map[policies.Measure]int64{policies.MeasureUSD: spend, policies.MeasureTokens: used}[l.measure]
-		if err := posts.add(tx, ws, l, n); err != nil {
-			return nil, err
-		}
-	}
-	return posts, nil
-}
-
-// callPostings returns postings of n calls for the limits that count the step's call: -1 gives the
-// call back when a review refuses the step, 1 takes it again when the agent executed it anyway.
-func callPostings(tx *Tx, ws *cachedWorkspace, said string, n int64) (posts limitPostings, err error) {
-	limits, err := stepLimits(ws.key, said)
-	for _, l := range limits {
-		if err == nil && l.measure == policies.MeasureCalls {
-			err = posts.add(tx, ws, l, n)
-		}
-	}
-	return posts, err
-}
-
-// add posts to the counter if it is cached; otherwise it changes the stored counter at once.
-func (p *limitPostings) add(tx *Tx, ws *cachedWorkspace, l stepLimit, n int64) error {
-	if n == 0 {
-		return nil
-	}
-	if err := tx.notifyUsed(ws, l, n); err != nil {
-		return err
-	}
-	if counter, ok := tx.cache.limits.peek(tx, l.limitKey); ok {
-		*p = append(*p, limitPosting{counter, n})
-		return nil
-	}
-	if tx.reader {
-		return nil // a dry run, which nobody asks for limits
-	}
-	return addUsage(tx, l.limitKey, n)
-}
-
-// book moves the counters.
-func (p limitPostings) book(tx *Tx) {
-	for _, post := range p {
-		post.counter.used += post.n
-		tx.cache.markDirty(post.counter)
-	}
 }
 
 // limitKey names the counter of a limit: one policy, one scope, one bucket of its window.
@@ -465,4 +380,82 @@ func (w *cachedWorkspace) countingPolicy(tx *Tx, k limitKey) (*policies.Policy, 
 		return nil, err
 	}
 	return &set.rules[k.policy].Policy, nil
+}
+
+// Conditions (CEL) may take milliseconds, so those that are not simple are evaluated outside the
+// writer. A job that needs them fails with a *policyEvaluation. decideWithPolicies evaluates it and
+// runs the job again, which checks that the results still apply.
+
+// policyEvaluation is what a decision needs from outside of the writer: compiled
+// policies, or whether the conditions of some hold.
+type policyEvaluation struct {
+	ws       WorkspaceKey
+	set      *policySet // nil: to be compiled first
+	facts    policies.Facts
+	rules    []*policies.Rule // to be evaluated
+	holds    map[int64]bool   // by policy; what was evaluated
+	usesRun  bool
+	attempts int
+}
+
+// Error makes a policyEvaluation an error, so that it rolls the job back like any other. No caller
+// of Store ever sees it.
+func (*policyEvaluation) Error() string { return "a policy is to be evaluated" }
+
+// What the writer evaluates at once: it takes no longer than running the job again would.
+const (
+	maxQuickRules   = 50
+	maxQuickPayload = 4 << 10
+)
+
+// isQuick reports whether the writer may evaluate the rules by itself.
+func (e *policyEvaluation) isQuick() bool {
+	return len(e.rules) <= maxQuickRules && len(e.facts.Input)+len(e.facts.Metadata) <= maxQuickPayload &&
+		!slices.ContainsFunc(e.rules, func(r *policies.Rule) bool { return !r.Simple() })
+}
+
+// maxEvaluations is how often a decision is put off because the run has moved on
+// meanwhile. After that the writer evaluates by itself.
+const maxEvaluations = 3
+
+// decideWithPolicies runs a job that decides, as often as it needs something from outside.
+func (s *Store) decideWithPolicies(ctx context.Context, c Caller, job func(*Tx, *policyEvaluation) error) error {
+	var e *policyEvaluation
+	for {
+		err := s.writeIn(ctx, c.Workspace, modeCached, func(tx *Tx) error { return job(tx, e) })
+		if err == nil {
+			return nil
+		}
+		var needed *policyEvaluation
+		if !errors.As(err, &needed) {
+			return err
+		}
+		if needed.set == nil {
+			if err := s.compile(ctx, needed.ws); err != nil {
+				return err
+			}
+			continue
+		}
+		needed.evaluate(ctx)
+		e = needed
+	}
+}
+
+// evaluate works out which of the rules hold. One that cannot be evaluated
+// holds: it objects with its own effect.
+func (e *policyEvaluation) evaluate(ctx context.Context) {
+	e.holds = make(map[int64]bool, len(e.rules))
+	for _, rule := range e.rules {
+		holds, err := rule.Holds(ctx, &e.facts)
+		e.holds[rule.ID] = holds || err != nil
+		e.usesRun = e.usesRun || rule.UsesRun()
+	}
+	e.attempts++
+}
+
+// answers reports whether an evaluation still applies: the policies are the same, and so are the
+// run's steps and spend if a condition reads them.
+func (e *policyEvaluation) answers(set *policySet, facts *policies.Facts) bool {
+	return e != nil && e.set == set &&
+		(!e.usesRun || e.facts.Steps == facts.Steps && e.facts.Spent == facts.Spent)
 }

@@ -5,8 +5,6 @@ import (
 	"crypto/sha256"
 	"database/sql"
 	"encoding/binary"
-	"errors"
-	"slices"
 	"strconv"
 
 	"github.com/google/uuid"
@@ -20,83 +18,7 @@ import (
 // This file evaluates a workspace's policies for a start or a step, inside the transaction that
 // decides, and records what counts towards their limits.
 //
-// Conditions (CEL) may take milliseconds, so those that are not simple are evaluated outside the
-// writer. A job that needs them fails with a *policyEvaluation. decideWithPolicies evaluates it and runs the job
-// again, which checks that the results still apply.
-
-// policyEvaluation is what a decision needs from outside of the writer: compiled
-// policies, or whether the conditions of some hold.
-type policyEvaluation struct {
-	ws       WorkspaceKey
-	set      *policySet // nil: to be compiled first
-	facts    policies.Facts
-	rules    []*policies.Rule // to be evaluated
-	holds    map[int64]bool   // by policy; what was evaluated
-	usesRun  bool
-	attempts int
-}
-
-// Error makes a policyEvaluation an error, so that it rolls the job back like any other. No caller
-// of Store ever sees it.
-func (*policyEvaluation) Error() string { return "a policy is to be evaluated" }
-
-// What the writer evaluates at once: it takes no longer than running the job again would.
-const (
-	maxQuickRules   = 50
-	maxQuickPayload = 4 << 10
-)
-
-// isQuick reports whether the writer may evaluate the rules by itself.
-func (e *policyEvaluation) isQuick() bool {
-	return len(e.rules) <= maxQuickRules && len(e.facts.Input)+len(e.facts.Metadata) <= maxQuickPayload &&
-		!slices.ContainsFunc(e.rules, func(r *policies.Rule) bool { return !r.Simple() })
-}
-
-// maxEvaluations is how often a decision is put off because the run has moved on
-// meanwhile. After that the writer evaluates by itself.
-const maxEvaluations = 3
-
-// decideWithPolicies runs a job that decides, as often as it needs something from outside.
-func (s *Store) decideWithPolicies(ctx context.Context, c Caller, job func(*Tx, *policyEvaluation) error) error {
-	var e *policyEvaluation
-	for {
-		err := s.writeIn(ctx, c.Workspace, modeCached, func(tx *Tx) error { return job(tx, e) })
-		if err == nil {
-			return nil
-		}
-		var needed *policyEvaluation
-		if !errors.As(err, &needed) {
-			return err
-		}
-		if needed.set == nil {
-			if err := s.compile(ctx, needed.ws); err != nil {
-				return err
-			}
-			continue
-		}
-		needed.evaluate(ctx)
-		e = needed
-	}
-}
-
-// evaluate works out which of the rules hold. One that cannot be evaluated
-// holds: it objects with its own effect.
-func (e *policyEvaluation) evaluate(ctx context.Context) {
-	e.holds = make(map[int64]bool, len(e.rules))
-	for _, rule := range e.rules {
-		holds, err := rule.Holds(ctx, &e.facts)
-		e.holds[rule.ID] = holds || err != nil
-		e.usesRun = e.usesRun || rule.UsesRun()
-	}
-	e.attempts++
-}
-
-// answers reports whether an evaluation still applies: the policies are the same, and so are the
-// run's steps and spend if a condition reads them.
-func (e *policyEvaluation) answers(set *policySet, facts *policies.Facts) bool {
-	return e != nil && e.set == set &&
-		(!e.usesRun || e.facts.Steps == facts.Steps && e.facts.Spent == facts.Spent)
-}
+// What has to be evaluated outside the writer is in decide.go: policyEvaluation.
 
 // policies returns the workspace's compiled policies: nil when it has none, and
 // a *policyEvaluation when they are not compiled.

@@ -18,14 +18,15 @@
 //
 // Decisions and what they count:
 //
-//   - decide.go: loading a guard.State, recording a denial, idempotency keys, counters of limits
+//   - decide.go: loading a guard.State, recording a denial, idempotency keys, counters of limits,
+//     conditions that are evaluated outside the writer
 //   - runs.go: starting and ending a run, heartbeats
 //   - steps.go: creating a step, and reading steps
 //   - policies.go: storing policies, and compiling them once for each version
 //   - policy_calls.go: asking the policies about a start or a step
 //   - reviews.go: steps that wait for a person
 //   - grants.go: approvals that last, and lists of reviews
-//   - booking.go: a report of what a step used
+//   - booking.go: a report of what a step used, and the limits that count it
 //   - payloads.go: what steps carry along, in blocks
 //   - kinds.go: the enumerations that are stored, and kinds of tokens
 //   - prices.go: which price a step gets

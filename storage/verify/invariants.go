@@ -431,17 +431,6 @@ func orphanInvariants() []invariant {
 				WHERE s.segment = u.segment AND s.run_id = u.run_id AND s.uuid = u.step_uuid)`,
 		},
 		{
-			name: name, holds: "the policies that a step was asked of are the workspace's", key: 2, chunked: true,
-			query: `SELECT a.run_id, a.step_uuid, a.policy_id FROM step_policies a JOIN runs r ON r.id = a.run_id
-				WHERE a.run_id > $1 AND a.run_id <= $2
-				AND NOT EXISTS (SELECT 1 FROM policies p WHERE p.id = a.policy_id AND p.workspace_id = r.workspace_id)`,
-		},
-		{
-			name: name, holds: "the policies that a start was asked of are the workspace's", key: 1, chunked: true,
-			query: `SELECT a.run_id, a.policy_id FROM run_policies a WHERE a.run_id > $1 AND a.run_id <= $2
-				AND NOT EXISTS (SELECT 1 FROM policies p WHERE p.id = a.policy_id AND p.workspace_id = a.workspace_id)`,
-		},
-		{
 			name: name, holds: "the review's step exists, in a run of the workspace", key: 1,
 			query: `SELECT v.id, v.run_id, v.step_uuid FROM reviews v WHERE NOT EXISTS (SELECT 1 FROM steps s
 					WHERE s.segment = v.segment AND s.run_id = v.run_id AND s.uuid = v.step_uuid)

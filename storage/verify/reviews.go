@@ -1,6 +1,7 @@
 package verify
 
-// reviewInvariants are what holds between steps, their reviews and grants.
+// reviewInvariants are what holds between steps, the policies that they were asked of, their
+// reviews and grants.
 func reviewInvariants() []invariant {
 	const name = "reviews"
 	return []invariant{
@@ -24,6 +25,17 @@ func reviewInvariants() []invariant {
 		{
 			name: name, holds: "no grant used more often than it allows", key: 1,
 			query: `SELECT id AS grant_id, used, uses FROM grants WHERE used > uses OR used < 0`,
+		},
+		{
+			name: "orphans", holds: "the policies that a step was asked of are the workspace's", key: 2, chunked: true,
+			query: `SELECT a.run_id, a.step_uuid, a.policy_id FROM step_policies a JOIN runs r ON r.id = a.run_id
+				WHERE a.run_id > $1 AND a.run_id <= $2
+				AND NOT EXISTS (SELECT 1 FROM policies p WHERE p.id = a.policy_id AND p.workspace_id = r.workspace_id)`,
+		},
+		{
+			name: "orphans", holds: "the policies that a start was asked of are the workspace's", key: 1, chunked: true,
+			query: `SELECT a.run_id, a.policy_id FROM run_policies a WHERE a.run_id > $1 AND a.run_id <= $2
+				AND NOT EXISTS (SELECT 1 FROM policies p WHERE p.id = a.policy_id AND p.workspace_id = a.workspace_id)`,
 		},
 	}
 }
