@@ -71,8 +71,9 @@ func TestBooksNoticeEveryKindOfDifference(t *testing.T) {
 	w.everyGap(ws)
 	w.everyReview(ws)
 	conn, noticed := w.conn(), map[string]bool{}
-	unchecked := []string{`PRAGMA foreign_keys = 0`, `BEGIN IMMEDIATE`}
+	engine, unchecked := verify.SQLite, []string{`PRAGMA foreign_keys = 0`, `BEGIN IMMEDIATE`}
 	if w.url != "" {
+		engine = verify.PostgreSQL
 		unchecked = []string{`SET session_replication_role = replica`, `BEGIN ISOLATION LEVEL REPEATABLE READ`}
 	}
 	for _, c := range corruptions() {
@@ -81,7 +82,7 @@ func TestBooksNoticeEveryKindOfDifference(t *testing.T) {
 			_, err := conn.ExecContext(t.Context(), statement)
 			w.must(err)
 		}
-		report, err := verify.Compare(t.Context(), conn, verify.SQLite, 1)
+		report, err := verify.Compare(t.Context(), conn, engine, 1)
 		w.must(err)
 		if !slices.ContainsFunc(report.Differences, func(d verify.Difference) bool { return d.Check == c.book }) {
 			t.Errorf("%s: no difference in %s, only %+v", c.statement, c.book, report.Differences)
