@@ -28,6 +28,7 @@ func TestWhatIsNoPolicyIsRefused(t *testing.T) {
 		"an amount of 1e400":    {"x", limited(`"day"`, `1e400`), "amount", "must be at most"},
 		"an amount of -1e400":   {"x", limited(`"day"`, `-1e400`), "amount", "must be 0 or more"},
 		"a name with a space":   {"a%20b", `{"effect":"deny"}`, "name", "letters, digits"},
+		"a name with a slash":   {"a%2Fb", `{"effect":"deny"}`, "name", "letters, digits"},
 		"a name of 300":         {strings.Repeat("n", 300), `{"effect":"deny"}`, "name", "64"},
 		"a tag with NUL":        {"x", `{"effect":"deny","match":{"tags":{"a\u0000":"b"}}}`, "tags", "invisible"},
 		"a value with NUL":      {"x", `{"effect":"deny","match":{"tags":{"a":"\u0000"}}}`, "tags", "invisible"},

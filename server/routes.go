@@ -2,6 +2,7 @@ package server
 
 import (
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -168,8 +169,27 @@ func (s *Server) Handler() http.Handler {
 			handle(w, r, nil)
 			return
 		}
+		if handle, params := lookUpEscaped(router, r); handle != nil {
+			handle(w, r, params)
+			return
+		}
 		router.ServeHTTP(w, r)
 	}))
+}
+
+// lookUpEscaped finds the route of a path in which a slash is escaped, as it is part of a name and
+// ends none. The router knows decoded paths alone.
+func lookUpEscaped(router *httprouter.Router, r *http.Request) (httprouter.Handle, httprouter.Params) {
+	if !strings.Contains(r.URL.RawPath, "%2F") && !strings.Contains(r.URL.RawPath, "%2f") {
+		return nil, nil
+	}
+	handle, params, _ := router.Lookup(r.Method, r.URL.RawPath)
+	for i := range params {
+		if text, err := url.PathUnescape(params[i].Value); err == nil {
+			params[i].Value = text
+		}
+	}
+	return handle, params
 }
 
 // methodNotAllowed answers with the router's Allow header, of which OPTIONS is
