@@ -11,6 +11,7 @@ import (
 	"github.com/pikarc/server/plans"
 	"github.com/pikarc/server/policies"
 	"github.com/pikarc/server/storage/outcomes"
+	"github.com/pikarc/server/storage/payload"
 )
 
 // StepUpdate is what an agent reports of a step; nil and 0 keep what is there.
@@ -287,6 +288,43 @@ func (row *stepRow) fit(tx *Tx, ws *cachedWorkspace, r *cachedRun, old usage) er
 		row.Price = PriceOrigin{Source: PriceReported}
 	}
 	return nil
+}
+
+func (in *StepUpdate) texts() payload.Texts {
+	texts := payload.Texts{Output: in.OutputData, Usage: in.UsageData}
+	if in.Error != nil {
+		texts.Error = []byte(*in.Error)
+	}
+	return texts
+}
+
+// saveReport stores the texts that an update reports, with those of earlier updates.
+func (row *stepRow) saveReport(tx *Tx, w *cachedWorkspace, in StepUpdate) (err error) {
+	if in.OutputData == nil && in.Error == nil && in.UsageData == nil {
+		return nil
+	}
+	in.OutputData, in.packed = laterText(row.OutputData, in.OutputData, in.packed)
+	in.UsageData, in.packed = laterText(row.UsageData, in.UsageData, in.packed)
+	if in.Error == nil && row.Error != nil {
+		in.Error, in.packed = row.Error, nil
+	}
+	row.OutputData, row.UsageData, row.Error = in.OutputData, in.UsageData, in.Error
+	texts := in.texts()
+	if row.payloads.report.Valid {
+		row.payloads.report, err = tx.changePayload(w, row.payloads.report, texts, in.packed)
+		return err
+	}
+	row.payloads.report = tx.addPayload(w, texts, in.packed)
+	return nil
+}
+
+// laterText is what an update says, or else what was said before: then it is not
+// as it was packed.
+func laterText(before, now, packed []byte) (text, stillPacked []byte) {
+	if now == nil && before != nil {
+		return before, nil
+	}
+	return now, packed
 }
 
 // saveStep writes the step's columns. What was reported but not booked, because a day or the run is

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -75,7 +76,7 @@ type pendingErasure struct {
 	pseudonym string
 	began     time.Time
 	beforeRun uuid.UUID
-	after     heldPayload // of the run at hand: steps up to this one have lost their texts
+	after     erasedStep // of the run at hand: steps up to this one have lost their texts
 }
 
 // EraseUsers goes on with every erasure that is not finished, and returns how
@@ -94,6 +95,9 @@ func (s *Store) EraseUsers(ctx context.Context) (finished int, err error) {
 	for _, e := range begun {
 		if err := s.eraseRuns(ctx, e); err != nil {
 			return 0, fmt.Errorf("erase what runs of a user have said: %w", err)
+		}
+		if err := s.sweepPayloads(ctx, e.ws); err != nil {
+			return 0, err
 		}
 		if err := s.eraseFromAudit(ctx, e); err != nil {
 			return 0, fmt.Errorf("erase a user from the audit log: %w", err)
@@ -198,8 +202,42 @@ func eraseRunChunk(tx *Tx, e *pendingErasure) (more bool, err error) {
 	if _, err := tx.exec(`UPDATE runs SET title = NULL WHERE workspace_id = $1 AND id = $2 AND title IS NOT NULL`, e.ws, runID); err != nil {
 		return true, err
 	}
-	e.beforeRun, e.after = key.id, heldPayload{}
+	e.beforeRun, e.after = key.id, erasedStep{}
 	return true, tx.execOne(`UPDATE erasures SET before_run = $3 WHERE workspace_id = $1 AND user_id = $2`, e.ws, e.id, key.id[:])
+}
+
+// erasedStep is where a step is in its run, whose texts were erased.
+type erasedStep struct {
+	segment int64
+	step    uuid.UUID
+}
+
+// erasePayloads drops the texts of some steps of a run that come after one, and
+// returns the last of them; more says whether to go on from there.
+func erasePayloads(tx *Tx, ws WorkspaceKey, runID int64, after erasedStep) (last erasedStep, more bool, err error) {
+	var steps []erasedStep
+	var texts []payloadsOf
+	err = tx.each(`SELECT segment, uuid, input_payload, report_payload FROM run_steps
+		WHERE run_id = $1 AND segment >= $2 AND (segment, uuid) > ($2, $3)
+			AND (input_payload IS NOT NULL OR report_payload IS NOT NULL) ORDER BY segment, uuid LIMIT $4`,
+		[]any{runID, after.segment, after.step[:], int64(upkeepChunk)}, func(rows scanner) error {
+			var s erasedStep
+			var p payloadsOf
+			err := rows.Scan(&s.segment, &s.step, &p.input, &p.report)
+			steps, texts = append(steps, s), append(texts, p)
+			return err
+		})
+	if err != nil || len(steps) == 0 {
+		return after, false, err
+	}
+	for i, s := range steps {
+		err := errors.Join(texts[i].drop(tx, ws), tx.queueOne(`UPDATE steps SET input_payload = NULL, report_payload = NULL
+			WHERE segment = $1 AND run_id = $2 AND uuid = $3`, s.segment, runID, s.step[:]))
+		if err != nil {
+			return after, true, err
+		}
+	}
+	return steps[len(steps)-1], true, nil
 }
 
 // endErased ends a run of an erased user that is still RUNNING.

@@ -437,6 +437,11 @@ func (s *Store) Reviews(ctx context.Context, ws WorkspaceKey, f ReviewFilter) (l
 			list = append(list, v)
 			return err
 		})
+		inputs := make([]payloadPlace, len(list))
+		for i := range list {
+			inputs[i] = list[i].payload
+		}
+		tx.expectPayloads(ws, inputs...)
 		for i := range list {
 			err = errors.Join(err, list[i].readInput(tx, ws))
 		}

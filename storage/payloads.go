@@ -1,12 +1,11 @@
 package storage
 
 import (
+	"context"
 	"database/sql"
 	"errors"
 	"fmt"
 	"slices"
-
-	"github.com/google/uuid"
 
 	"github.com/pikarc/server/storage/payload"
 )
@@ -200,9 +199,6 @@ func (tx *Tx) storeBlock(key blockKey, b *payload.Block) error {
 		key.ws, key.number, used, tx.payloads.Encode(b))
 }
 
-// blocksKept is how many blocks a reader keeps, so that steps that share one read it once.
-const blocksKept = 32
-
 // payload reads texts. One that was just written, and is not stored yet, is read too.
 func (tx *Tx) payload(ws WorkspaceKey, at payloadPlace) (texts payload.Texts, err error) {
 	if !at.Valid {
@@ -215,19 +211,103 @@ func (tx *Tx) payload(ws WorkspaceKey, at payloadPlace) (texts payload.Texts, er
 	if b := tx.newBlock(key); b != nil {
 		return payload.Parse(b.Place(number))
 	}
-	b := tx.blocks[key]
-	if b == nil {
-		if b, err = tx.readBlock(key); err != nil {
-			return texts, err
-		}
-		if tx.reader && b.Size() <= payload.BlockSize {
-			if len(tx.blocks) >= blocksKept || tx.blocks == nil {
-				tx.blocks = make(map[blockKey]*payload.Block)
-			}
-			tx.blocks[key] = b
-		}
+	if texts, ok, err := tx.expected.read(tx, at.Int64); ok || err != nil {
+		return texts, err
+	}
+	b, err := tx.readBlock(key)
+	if err != nil {
+		return texts, err
 	}
 	return payload.Parse(b.Place(number))
+}
+
+// expectedPayloads are the texts of a page that is about to be read, in whatever order: their
+// blocks are read a few at a time, and each once.
+type expectedPayloads struct {
+	ws     WorkspaceKey
+	places []int64                 // that were not read yet, in order
+	texts  map[int64]payload.Texts // that were read with another one, by their place
+}
+
+// blocksTogether is how many blocks one query reads.
+const blocksTogether = 8
+
+// expectPayloads says which texts of a workspace payload will be asked for.
+func (tx *Tx) expectPayloads(ws WorkspaceKey, places ...payloadPlace) {
+	e := &expectedPayloads{ws: ws, texts: make(map[int64]payload.Texts)}
+	for _, at := range places {
+		if at.Valid {
+			e.places = append(e.places, at.Int64)
+		}
+	}
+	slices.Sort(e.places)
+	tx.expected = e
+}
+
+// read returns a text that is expected, and false for others.
+func (e *expectedPayloads) read(tx *Tx, at int64) (texts payload.Texts, ok bool, err error) {
+	if e == nil {
+		return texts, false, nil
+	}
+	if texts, ok = e.texts[at]; ok {
+		delete(e.texts, at)
+		return texts, true, nil
+	}
+	if _, ok = slices.BinarySearch(e.places, at); !ok {
+		return texts, false, nil
+	}
+	if err := e.readBlocks(tx, at/payload.MaxPlaces); err != nil {
+		return texts, false, err
+	}
+	texts, ok = e.texts[at]
+	delete(e.texts, at)
+	return texts, ok, nil
+}
+
+// readBlocks reads the texts of the block with a number, and of those that come next. What cannot
+// be read is left out: it is an error once it is asked for.
+func (e *expectedPayloads) readBlocks(tx *Tx, number int64) error {
+	numbers := e.blocksFrom(number)
+	args := []any{e.ws}
+	for i := range blocksTogether {
+		args = append(args, numbers[min(i, len(numbers)-1)])
+	}
+	err := tx.each(`SELECT number, data FROM payload_blocks WHERE workspace_id = $1 AND number IN ($2, $3, $4, $5, $6, $7, $8, $9)`,
+		args, func(rows scanner) error {
+			var number int64
+			var data []byte
+			if err := rows.Scan(&number, &data); err != nil {
+				return err
+			}
+			b, err := tx.payloads.Decode(data)
+			if err != nil {
+				return nil
+			}
+			i, _ := slices.BinarySearch(e.places, number*payload.MaxPlaces)
+			for ; i < len(e.places) && e.places[i]/payload.MaxPlaces == number; i++ {
+				if texts, err := payload.Parse(b.Place(int(e.places[i] % payload.MaxPlaces))); err == nil {
+					e.texts[e.places[i]] = texts
+				}
+			}
+			return nil
+		})
+	e.places = slices.DeleteFunc(e.places, func(at int64) bool { return slices.Contains(numbers, at/payload.MaxPlaces) })
+	return err
+}
+
+// blocksFrom are the next blocks to read: one with a number, and then from there on.
+func (e *expectedPayloads) blocksFrom(number int64) (numbers []int64) {
+	from, _ := slices.BinarySearch(e.places, number*payload.MaxPlaces)
+	for i := range e.places {
+		next := e.places[(from+i)%len(e.places)] / payload.MaxPlaces
+		if len(numbers) == 0 || numbers[len(numbers)-1] != next {
+			if len(numbers) == blocksTogether {
+				break
+			}
+			numbers = append(numbers, next)
+		}
+	}
+	return numbers
 }
 
 // payloadsOf are where the texts of a step are.
@@ -283,194 +363,122 @@ func (r *Review) readInput(tx *Tx, ws WorkspaceKey) error {
 	return err
 }
 
-func (in *StepUpdate) texts() payload.Texts {
-	texts := payload.Texts{Output: in.OutputData, Usage: in.UsageData}
-	if in.Error != nil {
-		texts.Error = []byte(*in.Error)
-	}
-	return texts
-}
+// To drop a text is to say where it is in dropped_payloads, in the transaction in which its step
+// goes or forgets it. Nothing reads it from then on. sweepPayloads takes the texts out of their
+// blocks: one write for a block, whatever the runs whose texts leave it.
 
-// saveReport stores the texts that an update reports, with those of earlier updates.
-func (row *stepRow) saveReport(tx *Tx, w *cachedWorkspace, in StepUpdate) (err error) {
-	if in.OutputData == nil && in.Error == nil && in.UsageData == nil {
+// dropPayload has a text leave its block with the next sweep.
+func (tx *Tx) dropPayload(ws WorkspaceKey, at payloadPlace) error {
+	if !at.Valid {
 		return nil
 	}
-	in.OutputData, in.packed = laterText(row.OutputData, in.OutputData, in.packed)
-	in.UsageData, in.packed = laterText(row.UsageData, in.UsageData, in.packed)
-	if in.Error == nil && row.Error != nil {
-		in.Error, in.packed = row.Error, nil
-	}
-	row.OutputData, row.UsageData, row.Error = in.OutputData, in.UsageData, in.Error
-	texts := in.texts()
-	if row.payloads.report.Valid {
-		row.payloads.report, err = tx.changePayload(w, row.payloads.report, texts, in.packed)
-		return err
-	}
-	row.payloads.report = tx.addPayload(w, texts, in.packed)
-	return nil
+	return tx.queue(`INSERT INTO dropped_payloads (workspace_id, place) VALUES ($1, $2)
+		ON CONFLICT (workspace_id, place) DO NOTHING`, ws, at.Int64)
 }
 
-// laterText is what an update says, or else what was said before: then it is not
-// as it was packed.
-func laterText(before, now, packed []byte) (text, stillPacked []byte) {
-	if now == nil && before != nil {
-		return before, nil
-	}
-	return now, packed
+// drop drops the texts of a step.
+func (p payloadsOf) drop(tx *Tx, ws WorkspaceKey) error {
+	return errors.Join(tx.dropPayload(ws, p.input), tx.dropPayload(ws, p.report))
 }
 
 // blocksAtOnce is how many blocks upkeep writes anew before it looks at the time: each is read,
 // compressed and written again. A block of which nothing is left just goes.
 const blocksAtOnce = 8
 
-// heldPayload is a step with texts in blocks.
-type heldPayload struct {
-	segment int64
-	step    uuid.UUID
-	payloadsOf
-	inputShares, reportShares sql.NullInt64 // of how many texts their blocks are
-}
-
-// payloadDrop counts which texts leave which blocks.
-type payloadDrop struct {
-	places  []int64
-	left    map[int64]int64 // by the number of a block: how many texts stay in it
-	rewrite int             // how many blocks others stay in
-}
-
-func newPayloadDrop() *payloadDrop { return &payloadDrop{left: make(map[int64]int64)} }
-
-func (d *payloadDrop) addStep(s heldPayload) {
-	d.add(s.input, s.inputShares)
-	d.add(s.report, s.reportShares)
-}
-
-func (d *payloadDrop) add(at payloadPlace, shares sql.NullInt64) {
-	if !at.Valid {
-		return
-	}
-	number := at.Int64 / payload.MaxPlaces
-	before, touched := d.left[number]
-	if !touched {
-		before = shares.Int64 // 0 where there is no such block, which is then found out
-	} else if before > 0 {
-		d.rewrite--
-	}
-	if d.left[number] = before - 1; before > 1 {
-		d.rewrite++
-	}
-	d.places = append(d.places, at.Int64)
-}
-
-// dropSome takes the texts of the first steps out of their blocks, of so many steps that no more
-// than blocksAtOnce blocks are written anew, and returns how many. The steps must forget where
-// their texts were, or go.
-func dropSome(tx *Tx, ws WorkspaceKey, steps []heldPayload) (n int, err error) {
-	all := newPayloadDrop()
-	for i, s := range steps {
-		all.addStep(s)
-		if i == 0 || all.rewrite <= blocksAtOnce {
-			n = i + 1
+// sweepPayloads takes what was dropped out of the workspace's blocks.
+func (s *Store) sweepPayloads(ctx context.Context, ws WorkspaceKey) error {
+	after := int64(-1)
+	for more := true; more; {
+		next, latest := after, (*Tx)(nil)
+		err := s.runUpkeep(ctx, ws, modeSQL, func(tx *Tx) (_ bool, err error) {
+			if tx != latest { // its batch may be run again
+				next, latest = after, tx
+			}
+			next, more, err = sweepBlocks(tx, ws, next)
+			return more, err
+		})
+		if err != nil {
+			return fmt.Errorf("take payloads out of their blocks: %w", err)
 		}
-	}
-	first := newPayloadDrop()
-	for _, s := range steps[:n] {
-		first.addStep(s)
-	}
-	return n, dropPayloads(tx, ws, first.places, first.left)
-}
-
-// dropPayloads takes texts out of their blocks; left says how many others each block has.
-// A block that cannot be read is deleted: nobody can tell what of it is to stay.
-func dropPayloads(tx *Tx, ws WorkspaceKey, places []int64, left map[int64]int64) error {
-	slices.Sort(places)
-	for len(places) > 0 {
-		key, _ := blockOf(ws, payloadPlace{Int64: places[0]})
-		n := 1
-		for n < len(places) && places[n]/payload.MaxPlaces == key.number {
-			n++
-		}
-		if err := dropFromBlock(tx, key, places[:n], left[key.number] == 0); err != nil {
-			return err
-		}
-		places = places[n:]
+		after = next
 	}
 	return nil
 }
 
-func dropFromBlock(tx *Tx, key blockKey, places []int64, all bool) error {
-	if all {
-		return tx.storeBlock(key, &payload.Block{})
-	}
-	b, err := tx.readBlock(key)
-	if errors.Is(err, ErrCorrupt) {
-		tx.cache.forgetBlock(key)
-		_, err = tx.exec(`DELETE FROM payload_blocks WHERE workspace_id = $1 AND number = $2`, key.ws, key.number)
-		return err
-	}
-	if err != nil {
-		return err
-	}
-	for _, at := range places {
-		b.Set(int(at%payload.MaxPlaces), nil)
-	}
-	return tx.storeBlock(key, b)
+// sparseBlock is a block that texts leave.
+type sparseBlock struct {
+	blockKey
+	places          []int64 // theirs
+	payloads, bytes int64   // of the block as it is stored; 0 when it is gone
 }
 
-// joinBlocks joins the blocks of a step's texts: $1 is the workspace, $2 payload.MaxPlaces.
-const joinBlocks = `LEFT JOIN payload_blocks i ON i.workspace_id = $1 AND i.number = s.input_payload / $2
-		LEFT JOIN payload_blocks r ON r.workspace_id = $1 AND r.number = s.report_payload / $2`
-
-// erasePayloads takes the texts from some steps of a run that come after one, and
-// returns the last of them; more says whether to go on from there.
-func erasePayloads(tx *Tx, ws WorkspaceKey, runID int64, after heldPayload) (last heldPayload, more bool, err error) {
-	var steps []heldPayload
-	err = tx.each(`SELECT s.segment, s.uuid, s.input_payload, s.report_payload, i.payloads, r.payloads FROM run_steps s
-		`+joinBlocks+`
-		WHERE s.run_id = $3 AND s.segment >= $4 AND (s.segment, s.uuid) > ($4, $5)
-			AND (s.input_payload IS NOT NULL OR s.report_payload IS NOT NULL) ORDER BY s.segment, s.uuid LIMIT $6`,
-		[]any{ws, int64(payload.MaxPlaces), runID, after.segment, after.step[:], int64(upkeepChunk)}, func(rows scanner) error {
-			var s heldPayload
-			err := rows.Scan(&s.segment, &s.step, &s.input, &s.report, &s.inputShares, &s.reportShares)
-			steps = append(steps, s)
-			return err
-		})
-	if err != nil || len(steps) == 0 {
+// sweepBlocks takes the texts that were dropped out of the next few blocks that have some after a
+// place, and returns the last of their places.
+func sweepBlocks(tx *Tx, ws WorkspaceKey, after int64) (last int64, more bool, err error) {
+	list, more, err := sparseBlocks(tx, ws, after)
+	if err != nil || len(list) == 0 {
 		return after, false, err
 	}
-	n, err := dropSome(tx, ws, steps)
-	if err != nil {
-		return after, true, err
-	}
-	for _, s := range steps[:n] {
-		err := tx.queueOne(`UPDATE steps SET input_payload = NULL, report_payload = NULL
-			WHERE segment = $1 AND run_id = $2 AND uuid = $3`, s.segment, runID, s.step[:])
-		if err != nil {
+	n, rewritten, size := 0, 0, int64(0)
+	for n < len(list) && rewritten < blocksAtOnce && size < upkeepBytes {
+		b := list[n]
+		n, size = n+1, size+b.bytes
+		if int64(len(b.places)) < b.payloads {
+			rewritten++
+		}
+		if err := b.sweep(tx); err != nil {
 			return after, true, err
 		}
 	}
-	return steps[n-1], true, nil
+	swept := list[n-1].places
+	last = swept[len(swept)-1]
+	_, err = tx.exec(`DELETE FROM dropped_payloads WHERE workspace_id = $1 AND place > $2 AND place <= $3`, ws, after, last)
+	return last, more || n < len(list), err
 }
 
-// dropOldestPayloads takes the texts of a run's oldest steps in a segment, which are
-// about to be deleted. It returns of how many steps: fewer when that was enough at once.
-func dropOldestPayloads(tx *Tx, ws WorkspaceKey, segment, runID, limit int64) (n int64, err error) {
-	var steps []heldPayload
-	err = tx.each(`SELECT s.uuid, s.input_payload, s.report_payload, i.payloads, r.payloads FROM steps s `+joinBlocks+`
-		WHERE s.segment = $3 AND s.run_id = $4 ORDER BY s.uuid LIMIT $5`,
-		[]any{ws, int64(payload.MaxPlaces), segment, runID, limit}, func(rows scanner) error {
-			var s heldPayload
-			err := rows.Scan(&s.step, &s.input, &s.report, &s.inputShares, &s.reportShares)
-			steps = append(steps, s)
+// sparseBlocks lists blocks that have dropped texts after a place; more tells of others.
+func sparseBlocks(tx *Tx, ws WorkspaceKey, after int64) (list []sparseBlock, more bool, err error) {
+	const limit = payload.MaxPlaces + 1 // so that all of the first one's are there
+	places := 0
+	err = tx.each(`SELECT d.place, coalesce(b.payloads, 0), coalesce(octet_length(b.data), 0) FROM dropped_payloads d
+		LEFT JOIN payload_blocks b ON b.workspace_id = d.workspace_id AND b.number = d.place / $4
+		WHERE d.workspace_id = $1 AND d.place > $2 ORDER BY d.place LIMIT $3`,
+		[]any{ws, after, int64(limit), int64(payload.MaxPlaces)}, func(rows scanner) error {
+			var at int64
+			var b sparseBlock
+			err := rows.Scan(&at, &b.payloads, &b.bytes)
+			b.blockKey, _ = blockOf(ws, payloadPlace{Int64: at})
+			if len(list) == 0 || list[len(list)-1].blockKey != b.blockKey {
+				list = append(list, b)
+			}
+			of := &list[len(list)-1]
+			of.places, places = append(of.places, at), places+1
 			return err
 		})
+	if places == limit { // the last block may have more of them
+		return list[:len(list)-1], true, err
+	}
+	return list, false, err
+}
+
+// sweep takes the texts out of the block. One that cannot be read is deleted: nobody can tell what
+// of it is to stay.
+func (s sparseBlock) sweep(tx *Tx) error {
+	if s.payloads == 0 {
+		return nil
+	}
+	if s.payloads == int64(len(s.places)) {
+		return tx.storeBlock(s.blockKey, &payload.Block{})
+	}
+	b, err := tx.readBlock(s.blockKey)
+	if errors.Is(err, ErrCorrupt) {
+		return tx.storeBlock(s.blockKey, &payload.Block{})
+	}
 	if err != nil {
-		return 0, err
+		return err
 	}
-	some, err := dropSome(tx, ws, steps)
-	if some == len(steps) {
-		some = int(limit)
+	for _, at := range s.places {
+		b.Set(int(at%payload.MaxPlaces), nil)
 	}
-	return int64(some), err
+	return tx.storeBlock(s.blockKey, b)
 }

@@ -253,9 +253,18 @@ func (w *world) stored(where string, args ...any) (pieces [][]byte) {
 	return pieces
 }
 
-// left counts the pieces that are in the store's files.
+// left counts the pieces that are in the store's files, or in rows of PostgreSQL.
 func (w *world) left(pieces [][]byte) (n int) {
 	w.t.Helper()
+	if w.url != "" {
+		now := bytes.Join(w.stored(""), nil)
+		for _, piece := range pieces {
+			if bytes.Contains(now, piece) {
+				n++
+			}
+		}
+		return n
+	}
 	for _, suffix := range []string{"", "-wal"} {
 		content, err := os.ReadFile(w.path + suffix)
 		w.must(err)
@@ -341,43 +350,56 @@ func TestRetentionTakesItsPartOfABlock(t *testing.T) {
 	w.mustVerify()
 }
 
-// Upkeep rewrites few blocks before it looks at the time, and deletes those that nobody shares.
-func TestPayloadsLeaveBlocksInSmallPieces(t *testing.T) {
+// countingConn counts the queries for blocks.
+type countingConn struct {
+	conn
+	queries, blocks int
+}
+
+func (c *countingConn) Query(ctx context.Context, query string, args []any, each func(scanner) error) error {
+	if !strings.Contains(query, "FROM payload_blocks") {
+		return c.conn.Query(ctx, query, args, each)
+	}
+	c.queries++
+	return c.conn.Query(ctx, query, args, func(rows scanner) error { c.blocks++; return each(rows) })
+}
+
+// The steps of a page share blocks, in no order: each is read once, and some by one query.
+func TestAPageReadsEachOfItsBlocksOnce(t *testing.T) {
 	w := newWorld(t)
 	ws := w.unlimitedWorkspace()
-	const shared, alone = 3 * blocksAtOnce, 10
-	run, other := w.start(ws, maria).ID, w.start(ws, "ann").ID
-	for range shared {
-		w.together(w.taking(ws, run, []byte(`{"a":1}`), new(uuid.UUID)), w.taking(ws, other, []byte(`{"b":1}`), new(uuid.UUID)))
+	const steps, shared = 120, 40 // blocks
+	run := w.start(ws, "u").ID
+	ids, asked := make([]uuid.UUID, steps), make([]func() error, steps)
+	for i := range ids {
+		asked[i] = w.taking(ws, run, fmt.Appendf(nil, `{"n":%d}`, i), &ids[i])
 	}
-	for range alone {
-		w.must(w.taking(ws, run, []byte(`{"a":1}`), new(uuid.UUID))())
-	}
-	id := w.internal(run)
-	var last heldPayload
-	for _, want := range []int64{2 * blocksAtOnce, blocksAtOnce, 0} {
-		more := false
-		w.must(w.write(t.Context(), modeSQL, func(tx *Tx) (err error) {
-			last, more, err = erasePayloads(tx, ws, id, last)
-			return err
-		}))
-		if n := w.number(`SELECT count(*) FROM payload_blocks WHERE payloads = 2`); n != want || !more {
-			t.Errorf("after a piece %d blocks are shared, want %d; more: %v", n, want, more)
+	w.together(asked...)
+	for block := range shared { // steps 0, 40 and 80, then 1, 41 and 81
+		var all []func() error
+		for i := block; i < steps; i += shared {
+			all = append(all, w.reporting(ws, run, ids[i], StepUpdate{OutputData: fmt.Appendf(nil, `"of %d"`, i)}))
 		}
+		w.together(all...)
 	}
-	if n := w.number(blocks); n != shared {
-		t.Errorf("%d blocks are left", n)
-	}
-	w.must(w.write(t.Context(), modeSQL, func(tx *Tx) error {
-		n, err := dropOldestPayloads(tx, ws, w.number(`SELECT max(segment) FROM steps`), w.internal(other), upkeepChunk)
-		if n != upkeepChunk { // all of them: their blocks are their own by now
-			t.Errorf("%d steps may be deleted", n)
+	w.must(w.read(t.Context(), func(tx *Tx) error {
+		count := &countingConn{conn: tx.conn}
+		tx.conn = count
+		page, next, err := readSteps(tx, ws, w.internal(run), RunRunning, "", MaxSteps)
+		if len(page) != steps || next != "" {
+			t.Errorf("%d steps, and more: %q", len(page), next)
+		}
+		for _, s := range page {
+			i := slices.Index(ids, s.ID)
+			if string(s.InputData) != fmt.Sprintf(`{"n":%d}`, i) || string(s.OutputData) != fmt.Sprintf(`"of %d"`, i) {
+				t.Errorf("step %d has %s and %s", i, s.InputData, s.OutputData)
+			}
+		}
+		if want := shared/blocksTogether + 1; count.blocks != shared+1 || count.queries != want {
+			t.Errorf("%d blocks were read %d times, by %d queries", shared+1, count.blocks, count.queries)
 		}
 		return err
 	}))
-	if n := w.number(blocks); n != 0 {
-		t.Errorf("%d blocks are left", n)
-	}
 }
 
 // A later report writes its block anew: so it may not make one that others share large.
@@ -546,7 +568,11 @@ func TestADamagedBlockIsReportedAndErased(t *testing.T) {
 	w := newWorld(t)
 	ws := w.unlimitedWorkspace()
 	runs, steps := w.saidTogether(ws, maria, "ann")
-	w.elsewhere(w.bytesIn(`UPDATE payload_blocks SET data = x'0205616263'`))
+	whole, _ := w.saidTogether(ws, "bob")
+	w.elsewhere(w.bytesIn(`UPDATE payload_blocks SET data = x'0205616263' WHERE payloads > 1`))
+	if d := w.detail(ws, whole[0]); string(d.Steps[0].InputData) != saysOf("bob") {
+		t.Errorf("another run is %+v", d.Steps)
+	}
 	if _, err := w.Run(t.Context(), ws, runs[1], ""); !errors.Is(err, ErrCorrupt) {
 		t.Errorf("the run is read: %v", err)
 	}
@@ -556,7 +582,7 @@ func TestADamagedBlockIsReportedAndErased(t *testing.T) {
 	if d := w.detail(ws, runs[0]); d.Steps[0].InputData != nil || d.Steps[0].Error != nil {
 		t.Errorf("there is left %+v", d.Steps)
 	}
-	if n := w.number(blocks); n != 0 {
+	if n := w.number(blocks); n != 2 {
 		t.Errorf("%d blocks are left", n)
 	}
 	if _, err := w.Run(t.Context(), ws, runs[1], ""); !errors.Is(err, ErrCorrupt) {

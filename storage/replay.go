@@ -199,6 +199,11 @@ func (r *replaying) loadSteps(span replayedSpan) error {
 				steps = append(steps, s)
 				return nil
 			})
+		inputs := make([]payloadPlace, len(steps))
+		for i := range steps {
+			inputs[i] = steps[i].payload
+		}
+		tx.expectPayloads(r.ws, inputs...)
 		for _, s := range steps {
 			if s.payload.Valid && err == nil {
 				s.input, err = r.input(tx, s.payload)

@@ -321,16 +321,19 @@ func readSteps(tx *Tx, ws WorkspaceKey, runID int64, run RunStatus, after string
 		segment int64
 	}
 	var places []place
-	err = tx.each(`SELECT sequence, uuid, segment FROM run_steps WHERE run_id = $1 AND (sequence, uuid) > ($2, $3)
+	var texts []payloadPlace
+	err = tx.each(`SELECT sequence, uuid, segment, input_payload, report_payload FROM run_steps WHERE run_id = $1 AND (sequence, uuid) > ($2, $3)
 		ORDER BY sequence, uuid LIMIT $4`, []any{runID, from.sequence, from.id[:], limit + 1}, func(rows scanner) error {
 		var p place
-		err := rows.Scan(&p.sequence, &p.id, &p.segment)
-		places = append(places, p)
+		var input, report payloadPlace
+		err := rows.Scan(&p.sequence, &p.id, &p.segment, &input, &report)
+		places, texts = append(places, p), append(texts, input, report)
 		return err
 	})
 	if err != nil {
 		return nil, "", err
 	}
+	tx.expectPayloads(ws, texts[:2*min(limit, len(places))]...)
 	size, last, said := 0, from, make([]string, 0, limit)
 	for i, p := range places {
 		if i == limit {

@@ -59,6 +59,11 @@ func (s *Store) Outline(ctx context.Context, ws WorkspaceKey, run uuid.UUID, aft
 		if steps, err = outlineAfter(tx, runID, status, from, limit); err != nil {
 			return err
 		}
+		inputs := make([]payloadPlace, min(limit, len(steps)))
+		for i := range inputs {
+			inputs[i] = steps[i].payload
+		}
+		tx.expectPayloads(ws, inputs...)
 		read := 0
 		for i := range steps {
 			if i == limit || read > outlinePageBytes {
@@ -157,44 +162,61 @@ func (s *Store) StepTexts(ctx context.Context, ws WorkspaceKey, run uuid.UUID, i
 		if err != nil {
 			return err
 		}
+		var found []storedTexts
+		var places []payloadPlace
 		for _, id := range ids {
-			t, err := stepTexts(tx, ws, runID, id)
+			t, err := findTexts(tx, runID, id)
 			if errors.Is(err, ErrNotFound) {
 				continue
 			}
 			if err != nil {
 				return err
 			}
-			texts = append(texts, t)
+			found, places = append(found, t), append(places, t.places.input, t.places.report)
+		}
+		tx.expectPayloads(ws, places...)
+		for _, t := range found {
+			if err := t.places.read(tx, ws, &t.step); err != nil {
+				return err
+			}
+			if t.any() {
+				texts = append(texts, t.shown())
+			}
 		}
 		return nil
 	})
 	return texts, err
 }
 
-// stepTexts returns ErrNotFound for a step that has none.
-func stepTexts(tx *Tx, ws WorkspaceKey, runID int64, id uuid.UUID) (t StepTexts, err error) {
-	var places payloadsOf
-	var s Step
+// storedTexts is where the texts of a step are, and those of them that an older version has stored.
+type storedTexts struct {
+	step   Step
+	places payloadsOf
+}
+
+// findTexts returns ErrNotFound for what is no step of the run.
+func findTexts(tx *Tx, runID int64, id uuid.UUID) (t storedTexts, err error) {
+	t.step.ID = id
 	var input, output sql.NullString
 	err = tx.get(`SELECT s.input_payload, s.report_payload, p.input_data, p.output_data, p.error FROM run_steps s
 		LEFT JOIN step_payloads p ON p.run_id = s.run_id AND p.step_uuid = s.uuid WHERE s.run_id = $1 AND s.uuid = $2`,
-		[]any{runID, id[:]}, &places.input, &places.report, &input, &output, &s.Error)
-	if err != nil {
-		return t, err
+		[]any{runID, id[:]}, &t.places.input, &t.places.report, &input, &output, &t.step.Error)
+	t.step.InputData, t.step.OutputData = jsonOf(input), jsonOf(output)
+	return t, err
+}
+
+// any reports whether something was said, be it an empty error.
+func (t storedTexts) any() bool {
+	s := t.step
+	return s.InputData != nil || s.OutputData != nil || s.Error != nil || t.places.report.Valid
+}
+
+func (t storedTexts) shown() StepTexts {
+	out := StepTexts{ID: t.step.ID, Input: t.step.InputData, Output: t.step.OutputData}
+	if t.step.Error != nil {
+		out.Error = *t.step.Error
 	}
-	s.InputData, s.OutputData = jsonOf(input), jsonOf(output)
-	if err := places.read(tx, ws, &s); err != nil {
-		return t, err
-	}
-	t = StepTexts{ID: id, Input: s.InputData, Output: s.OutputData}
-	if s.Error != nil {
-		t.Error = *s.Error
-	}
-	if t.Input == nil && t.Output == nil && s.Error == nil && !places.report.Valid {
-		return t, ErrNotFound
-	}
-	return t, nil
+	return out
 }
 
 // Step reads one step of a run.

@@ -52,6 +52,9 @@ func (s *Store) Expire(ctx context.Context) (runs int, err error) {
 				return runs, fmt.Errorf("delete expired runs: %w", err)
 			}
 		}
+		if err := s.sweepPayloads(ctx, w.ws); err != nil {
+			return runs, err
+		}
 	}
 	if err := s.expireUsers(ctx, workspaces); err != nil {
 		return runs, fmt.Errorf("delete unused users: %w", err)
@@ -208,8 +211,8 @@ func expireDenials(tx *Tx, runID, limit int64) (n, latest int64, err error) {
 	return n, latest, err
 }
 
-// expireSteps deletes segment by segment, with their payloads, each from the run's list when it is
-// done.
+// expireSteps deletes segment by segment, each from the run's list when it is done, and drops the
+// steps' payloads.
 func expireSteps(tx *Tx, ws WorkspaceKey, runID, limit int64) (n, latest int64, err error) {
 	for n < limit {
 		var segment int64
@@ -217,28 +220,28 @@ func expireSteps(tx *Tx, ws WorkspaceKey, runID, limit int64) (n, latest int64, 
 		if err != nil {
 			return n, latest, ignoreNotFound(err)
 		}
-		some, err := dropOldestPayloads(tx, ws, segment, runID, limit-n)
-		if err != nil {
-			return n, latest, err
-		}
-		enough := some < limit-n
 		const oldest = `(SELECT uuid FROM steps WHERE segment = $1 AND run_id = $2 ORDER BY uuid LIMIT $3)`
 		for _, of := range []string{
 			`capped_steps WHERE`, `step_usage WHERE segment = $1 AND`, `step_grants WHERE`,
 		} {
-			_, err = tx.exec(`DELETE FROM `+of+` run_id = $2 AND step_uuid IN `+oldest, segment, runID, some)
+			_, err = tx.exec(`DELETE FROM `+of+` run_id = $2 AND step_uuid IN `+oldest, segment, runID, limit-n)
 			if err != nil {
 				return n, latest, err
 			}
 		}
+		var texts []payloadsOf
 		err = tx.each(`DELETE FROM steps WHERE segment = $1 AND run_id = $2 AND uuid IN `+oldest+`
-			RETURNING created_at, coalesce(booked_day, 0), coalesce(completed_at, 0)`,
-			[]any{segment, runID, some}, func(rows scanner) error {
+			RETURNING created_at, coalesce(booked_day, 0), coalesce(completed_at, 0), input_payload, report_payload`,
+			[]any{segment, runID, limit - n}, func(rows scanner) error {
 				var created, booked, completed int64
-				err := rows.Scan(&created, &booked, &completed)
-				n, latest = n+1, max(latest, created, booked*millisPerDay, completed)
+				var p payloadsOf
+				err := rows.Scan(&created, &booked, &completed, &p.input, &p.report)
+				n, latest, texts = n+1, max(latest, created, booked*millisPerDay, completed), append(texts, p)
 				return err
 			})
+		for _, p := range texts {
+			err = errors.Join(err, p.drop(tx, ws))
+		}
 		if err != nil {
 			return n, latest, err
 		}
@@ -246,9 +249,6 @@ func expireSteps(tx *Tx, ws WorkspaceKey, runID, limit int64) (n, latest int64, 
 			AND NOT EXISTS (SELECT 1 FROM steps WHERE segment = $2 AND run_id = $1)`, runID, segment)
 		if err != nil {
 			return n, latest, err
-		}
-		if enough {
-			return limit, latest, nil
 		}
 	}
 	return n, latest, nil

@@ -286,10 +286,10 @@ func TestVerifyEndsWithItsContext(t *testing.T) {
 	w.everyKind()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	opts := verify.Options{Migrations: embed.Migrations(), Gentle: true}
-	if _, err := verify.File(ctx, w.path, opts); !errors.Is(err, context.Canceled) {
+	if _, err := w.verification(ctx, verify.Options{Gentle: true}); !errors.Is(err, context.Canceled) {
 		t.Errorf("err %v", err)
 	}
+	opts := verify.Options{Migrations: embed.Migrations(), Gentle: true} // a file that is not there is not made
 	if _, err := verify.File(t.Context(), w.path+"x", opts); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("no file: %v", err)
 	}
@@ -460,6 +460,8 @@ func corruptions() []struct{ book, statement string } {
 		{"orphans", `UPDATE steps SET report_payload = 256000000 WHERE report_payload IS NULL`},
 		{"payload_blocks.payloads", `UPDATE payload_blocks SET payloads = payloads + 1`},
 		{"payload_blocks.payloads", `UPDATE steps SET input_payload = NULL`},
+		{"payload_blocks.payloads", `INSERT INTO dropped_payloads SELECT workspace_id, number * 256 + 255 FROM payload_blocks`},
+		{"orphans", `INSERT INTO dropped_payloads VALUES (1, 256000000)`},
 		{"payload_blocks.payloads", `INSERT INTO payload_blocks SELECT workspace_id, number + 1000, 1, data FROM payload_blocks`},
 		{"users.erased_at", `UPDATE runs SET title = NULL; DELETE FROM run_metadata; DELETE FROM run_tags; UPDATE users SET erased_at = 1`},
 		{"orphans", `INSERT INTO run_metadata VALUES (0, '{}')`},

@@ -414,8 +414,8 @@ type Tx struct {
 	publisher *publisher // the writer's; nil on a reader
 	undo      []func()   // drops from the cache what a failed job has put there
 	payloads  *payload.Codec
-	blocks    map[blockKey]*payload.Block // that a reader has read
-	reader    bool                        // it can write nothing
+	expected  *expectedPayloads // that are about to be read
+	reader    bool              // it can write nothing
 	scope     WorkspaceKey
 }
 

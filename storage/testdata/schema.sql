@@ -114,6 +114,13 @@ CREATE TABLE denials (
   PRIMARY KEY (run_id, step_uuid)
 ) STRICT, WITHOUT ROWID;
 
+CREATE TABLE dropped_payloads (
+  -- Texts that steps no longer have, until upkeep takes them out of their blocks.
+  workspace_id INTEGER NOT NULL,
+  place        INTEGER NOT NULL, -- as in steps.input_payload
+  PRIMARY KEY (workspace_id, place)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE ended_sessions (
   -- Sessions that were signed out before their token expires.
   session    BLOB    PRIMARY KEY NOT NULL, -- the token's id, 16 bytes

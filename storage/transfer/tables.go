@@ -13,7 +13,7 @@ func copied() []string {
 		"accounts", "ended_sessions", "sign_in_addresses",
 		"workspaces", "users", "api_keys", "models", "price_points", "plan_changes", "subscriptions", "saved_views",
 		"alerts", "policies", "policy_versions", "policy_counters", "policy_days", "endpoints", "deliveries",
-		"audit_entries", "capped_steps", "denial_days", "denials", "erasures", "expired_history", "grants",
+		"audit_entries", "capped_steps", "denial_days", "denials", "dropped_payloads", "erasures", "expired_history", "grants",
 		"idempotency_keys", "key_days", "model_days", "payload_blocks", "repairs", "reviews", "run_actions", "run_index", "run_metadata",
 		"run_segments", "run_tags", "run_terms", "runs", "spend_minutes", "spend_quarter_hours",
 		"step_grants", "step_payloads",

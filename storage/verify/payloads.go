@@ -15,9 +15,17 @@ func payloadInvariants() []invariant {
 				(SELECT 1 FROM payload_blocks b WHERE b.workspace_id = p.workspace_id AND b.number = p.number)`,
 		},
 		{
-			name: "payload_blocks.payloads", holds: "as many as steps have there", key: 2,
+			name: "orphans", holds: "the block of what was dropped exists", key: 2,
+			query: `SELECT d.workspace_id, d.place FROM dropped_payloads d WHERE NOT EXISTS
+				(SELECT 1 FROM payload_blocks b WHERE b.workspace_id = d.workspace_id AND b.number = d.place / 256)`,
+		},
+		{
+			name: "payload_blocks.payloads", holds: "as many as steps have there, and were dropped", key: 2,
 			query: `SELECT b.workspace_id, b.number, b.payloads, coalesce(l.n, 0) FROM payload_blocks b
-				LEFT JOIN (SELECT workspace_id, number, sum(n) AS n FROM ledger_payloads GROUP BY workspace_id, number) l
+				LEFT JOIN (SELECT a.workspace_id, a.number, sum(a.n) AS n FROM
+						(SELECT workspace_id, number, n FROM ledger_payloads
+						UNION ALL SELECT workspace_id, place / 256, 1 FROM dropped_payloads) a
+					GROUP BY a.workspace_id, a.number) l
 					ON l.workspace_id = b.workspace_id AND l.number = b.number
 				WHERE b.payloads <> coalesce(l.n, 0)`,
 		},

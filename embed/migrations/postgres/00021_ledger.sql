@@ -158,6 +158,13 @@ CREATE TABLE denials (
   PRIMARY KEY (run_id, step_uuid)
 );
 
+CREATE TABLE dropped_payloads (
+  -- Texts that steps no longer have, until upkeep takes them out of their blocks.
+  workspace_id BIGINT NOT NULL,
+  place        BIGINT NOT NULL, -- as in steps.input_payload
+  PRIMARY KEY (workspace_id, place)
+);
+
 CREATE TABLE ended_sessions (
   -- Sessions that were signed out before their token expires.
   session    BYTEA  PRIMARY KEY NOT NULL, -- the token's id, 16 bytes
