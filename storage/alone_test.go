@@ -37,7 +37,7 @@ func TestWritesBesideALoneOneShareTheNextCommit(t *testing.T) {
 			t.Fatal("a write was done while another one was under way")
 		}
 		commits := 0
-		w.onCommit(func() int32 { commits++; return 0 })
+		w.onCommit(func() bool { commits++; return true })
 		close(freed)
 		for range 5 {
 			w.must(<-ended)
@@ -79,7 +79,7 @@ func TestCloseWaitsForALoneWrite(t *testing.T) {
 func TestAPanicOutsideOfAJobEndsTheProcess(t *testing.T) {
 	const child = "PIKARC_TEST_PANIC"
 	if os.Getenv(child) == "" {
-		cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$")
+		cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-engine="+*engineAsked)
 		cmd.Env = append(os.Environ(), child+"=1")
 		if out, err := cmd.CombinedOutput(); err == nil || !bytes.Contains(out, []byte("panic: a bug")) {
 			t.Errorf("the process ends with %v:\n%s", err, out)
@@ -87,7 +87,7 @@ func TestAPanicOutsideOfAJobEndsTheProcess(t *testing.T) {
 		return
 	}
 	w := newWorld(t)
-	w.onCommit(func() int32 { panic("a bug") })
+	w.onCommit(func() bool { panic("a bug") })
 	defer func() { _ = recover() }()
 	_ = w.write(t.Context(), modeBulkSQL, add("a"))
 }

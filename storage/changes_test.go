@@ -155,7 +155,7 @@ func TestWhatIsRolledBackIsNeverTold(t *testing.T) {
 		t.Errorf("changes of a batch in which some writes failed (-want +got):\n%s", diff)
 	}
 
-	w.onCommit(func() int32 { return 1 })
+	w.onCommit(func() bool { return false })
 	if _, err := w.StartRun(t.Context(), Caller{Workspace: ws}, NewRun{UserID: "u"}, guard.Decide); !errors.Is(err, ErrUnavailable) {
 		t.Fatalf("the commit did not fail: %v", err)
 	}
@@ -260,7 +260,7 @@ func TestAChangeElsewhereOutlivesACommitThatFails(t *testing.T) {
 	w.must(err)
 	_, err = w.otherProcess.ExecContext(t.Context(), `INSERT INTO probes (id, checked_at) VALUES (1, 0) ON CONFLICT (id) DO UPDATE SET checked_at = probes.checked_at + 1`)
 	w.must(err)
-	w.onCommit(func() int32 { return 1 })
+	w.onCommit(func() bool { return false })
 	if _, err := w.ChangedElsewhere(t.Context(), []WorkspaceKey{1}); err == nil {
 		t.Fatal("the commit did not fail")
 	}

@@ -94,7 +94,9 @@ func (h *hammer) mustHaveMet() {
 		"price sources":    {3, `SELECT count(DISTINCT p.source) FROM steps s JOIN price_points p ON p.id = s.price_id`},
 		"unpriced refused": {5, `SELECT count(*) FROM denials WHERE reason = 8`},
 	} {
-		if n := h.number(c.query); n < c.least {
+		n := h.number(c.query)
+		h.t.Logf("%s: %d", what, n)
+		if n < c.least {
 			h.t.Errorf("%s: %d, want %d at least", what, n, c.least)
 		}
 	}

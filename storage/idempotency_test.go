@@ -224,7 +224,7 @@ func TestCallThatWasRolledBackKeepsNoKey(t *testing.T) {
 	run := w.start(ws, "u")
 	before := w.ledger()
 
-	w.onCommit(func() int32 { return 1 }) // all of it is done, and then lost
+	w.onCommit(func() bool { return false }) // all of it is done, and then lost
 	if _, err := w.tryStart(ws, once("k", "body")); !errors.Is(err, ErrUnavailable) {
 		t.Errorf("start: %v", err)
 	}

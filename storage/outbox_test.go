@@ -80,7 +80,7 @@ func TestAnEndpointIsToldFromItsVeryFirstMomentToItsLast(t *testing.T) {
 		w.must(s.write(t.Context(), modeCached, func(tx *Tx) error { return tx.notify(ws, notification{kind: ReviewRequested}) }))
 	}
 	raise(w.Store) // caches the workspace
-	other := openStore(t, w.path, w.Now)
+	other := w.second()
 	in := NewEndpoint{Kind: Slack, Address: "https://hooks.example.com", Events: EventsOf(ReviewRequested)}
 	e, _, err := other.CreateEndpoint(t.Context(), ws, in) // by another process
 	w.must(err)

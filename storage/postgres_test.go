@@ -1,7 +1,6 @@
 package storage
 
 import (
-	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -76,9 +75,6 @@ func TestPostgresHasTheTablesOfSQLite(t *testing.T) {
 		t.Errorf("in PostgreSQL alone: %q", here)
 	}
 }
-
-// second is another node on the same database.
-func (w *world) second() *Store { return openStore(w.t, cmp.Or(w.url, w.path), w.clock.Now) }
 
 // What one node has committed holds for the very next decision of another.
 func TestWhatOneNodeChangesHoldsForTheOthersNextDecision(t *testing.T) {

@@ -383,7 +383,7 @@ func TestTheIndexGoesOnWhereItWas(t *testing.T) {
 	run := w.tagged(ws, "u", `{"title":"one"}`)
 	w.createModelCall(ws, run, "first model")
 	w.index()
-	other := openStore(t, w.path, w.clock.Now)
+	other := w.second()
 	err := other.WriteBackfill(t.Context(), func(p Backfill) error {
 		for range 3 * segmentSteps {
 			if _, err := p.CreateStep(noon(), ws, run, NewStep{Type: ModelCall, Model: new("of another process")}, allow); err != nil {
@@ -398,8 +398,7 @@ func TestTheIndexGoesOnWhereItWas(t *testing.T) {
 	step := w.createModelCall(ws, run, "asked for")
 	w.report(ws, run, step, StepUpdate{Model: new("answered by")})
 	w.tool(ws, run, "a tool")
-	w.must(w.Close())
-	w.Store = openStore(t, w.path, w.clock.Now)
+	w.reopen()
 	w.index()
 	for _, f := range []RunFilter{
 		{Text: "one"}, {Tools: []string{"a tool"}}, {Models: []string{"first model"}}, {Models: []string{"second model"}},

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/pikarc/server/auth"
 	"github.com/pikarc/server/embed"
 	"github.com/pikarc/server/storage/dbfile"
 )
@@ -57,22 +59,125 @@ func queryStrings(t *testing.T, path, query string) (all []string) {
 	return all
 }
 
+// migrationsOf are the binary's migrations for the engine that the tests run on.
+func migrationsOf() fs.FS {
+	if onPostgres != nil {
+		return embed.PostgresMigrations()
+	}
+	return embed.Migrations()
+}
+
 // migrationsPlusOne returns the binary's migrations and one newer.
 func migrationsPlusOne(t *testing.T) fs.FS {
 	t.Helper()
-	files := fstest.MapFS{"00999_next.sql": {Data: []byte("-- +goose Up\nCREATE TABLE next (id INTEGER PRIMARY KEY) STRICT;\n")}}
-	names, err := fs.Glob(embed.Migrations(), "*.sql")
+	files := fstest.MapFS{"00999_next.sql": {Data: []byte("-- +goose Up\nCREATE TABLE next (id INTEGER PRIMARY KEY);\n")}}
+	names, err := fs.Glob(migrationsOf(), "*.sql")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range names {
-		data, err := fs.ReadFile(embed.Migrations(), name)
+		data, err := fs.ReadFile(migrationsOf(), name)
 		if err != nil {
 			t.Fatal(err)
 		}
 		files[name] = &fstest.MapFile{Data: data}
 	}
 	return files
+}
+
+// unopened is a database that no store has opened: a file, or one in PostgreSQL.
+type unopened struct {
+	t    *testing.T
+	name string // its path, or its URL
+}
+
+// newUnopened makes a database without tables; a file that is not there yet.
+func newUnopened(t *testing.T) unopened {
+	t.Helper()
+	if onPostgres == nil {
+		return unopened{t, filepath.Join(t.TempDir(), "pikarc.db")}
+	}
+	name, err := onPostgres.Create("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := onPostgres.Drop(name); err != nil {
+			t.Error(err)
+		}
+	})
+	return unopened{t, onPostgres.URL(name)}
+}
+
+func (u unopened) migrate(to fs.FS) ([]int64, error) {
+	if onPostgres != nil {
+		return MigratePostgres(context.Background(), u.name, to)
+	}
+	return dbfile.Migrate(context.Background(), u.name, to)
+}
+
+func (u unopened) status(of fs.FS) (dbfile.Schema, error) {
+	if onPostgres != nil {
+		return PostgresSchema(u.t.Context(), u.name, of)
+	}
+	return dbfile.SchemaStatus(u.t.Context(), u.name, of)
+}
+
+func (u unopened) open(migrations fs.FS) error {
+	secret, err := auth.LoadSecret(u.t.TempDir(), "a secret that only tests of the store use")
+	if err != nil {
+		u.t.Fatal(err)
+	}
+	s, err := Open(u.t.Context(), u.name, Options{Migrations: migrations, Secret: secret})
+	if err == nil {
+		err = s.Close()
+	}
+	return err
+}
+
+// schema is what the database consists of.
+func (u unopened) schema() string {
+	u.t.Helper()
+	if onPostgres == nil {
+		return schemaOf(u.t, u.name)
+	}
+	db, err := sql.Open("pgx", u.name)
+	if err != nil {
+		u.t.Fatal(err)
+	}
+	text := postgresSchemaOf(u.t, db)
+	if err := db.Close(); err != nil {
+		u.t.Fatal(err)
+	}
+	return text
+}
+
+// content is all that there is: files, or columns and the versions that were applied.
+func (u unopened) content() map[string]string {
+	u.t.Helper()
+	if onPostgres == nil {
+		return readAllFiles(u.t, filepath.Dir(u.name))
+	}
+	db, err := sql.Open("pgx", u.name)
+	if err != nil {
+		u.t.Fatal(err)
+	}
+	all := map[string]string{}
+	for name, query := range map[string]string{
+		"columns":  `SELECT coalesce(string_agg(c::text, '' ORDER BY c::text), '') FROM information_schema.columns c WHERE table_schema = 'public'`,
+		"versions": `SELECT query_to_xml('SELECT * FROM goose_db_version', true, false, '')::text`,
+		"state":    `SELECT query_to_xml('SELECT * FROM ledger_version', true, false, '')::text`,
+	} {
+		var text string
+		if err := db.QueryRowContext(u.t.Context(), query).Scan(&text); err != nil && name == "columns" {
+			u.t.Fatal(err)
+		}
+		all[name] = text
+	}
+	if err := db.Close(); err != nil {
+		u.t.Fatal(err)
+	}
+	return all
 }
 
 func migrated(t *testing.T, migrations fs.FS) (path string) {
@@ -103,8 +208,12 @@ func readAllFiles(t *testing.T, dir string) map[string]string {
 }
 
 func TestSchemaIsTheGoldenOne(t *testing.T) {
-	const golden = "testdata/schema.sql"
-	got := schemaOf(t, migrated(t, embed.Migrations()))
+	golden, got := "testdata/schema.sql", ""
+	if w := newWorld(t); w.url != "" {
+		golden, got = "testdata/schema.postgres.txt", postgresSchemaOf(t, w.otherProcess)
+	} else {
+		got = schemaOf(t, w.path)
+	}
 	if *update {
 		if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
 			t.Fatal(err)
@@ -115,98 +224,121 @@ func TestSchemaIsTheGoldenOne(t *testing.T) {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("the schema changed: if that is meant, run go test ./storage -update (-golden +now):\n%s", diff)
+		t.Errorf("the schema changed: if that is meant, run go test ./storage -run TestSchemaIsTheGoldenOne -args -update, "+
+			"and the same with -engine postgres (-golden +now):\n%s", diff)
 	}
 }
 
-func TestEveryTableIsStrictAndSaysWhatItIs(t *testing.T) {
-	path := migrated(t, embed.Migrations())
-	const ours = ` FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%' AND name <> 'goose_db_version'`
-	tables := queryStrings(t, path, `SELECT sql`+ours)
-	if len(tables) == 0 {
-		t.Fatal("no tables")
-	}
-	for _, table := range tables {
-		if _, body, _ := strings.Cut(table, "("); !strings.HasPrefix(strings.TrimSpace(body), "-- ") {
-			t.Errorf("no comment says what this table is:\n%s", table)
+func TestEveryTableSaysWhatItIs(t *testing.T) {
+	var all strings.Builder
+	if onPostgres == nil {
+		all.WriteString(schemaOf(t, migrated(t, embed.Migrations())))
+		lax := queryStrings(t, migrated(t, embed.Migrations()), `SELECT name FROM pragma_table_list
+			WHERE strict = 0 AND name NOT LIKE 'sqlite%' AND name <> 'goose_db_version' AND type = 'table'`)
+		if len(lax) != 0 {
+			t.Errorf("not STRICT: %v", lax)
+		}
+	} else {
+		files, err := fs.Glob(embed.PostgresMigrations(), "*.sql")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range files {
+			text, err := fs.ReadFile(embed.PostgresMigrations(), name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			all.Write(text)
 		}
 	}
-	lax := queryStrings(t, path, `SELECT name FROM pragma_table_list WHERE strict = 0 AND name IN (SELECT name`+ours+`)`)
-	if len(lax) != 0 {
-		t.Errorf("not STRICT: %v", lax)
+	tables := regexp.MustCompile(`(?m)^CREATE TABLE "?(\w+)"? \(\s*(.*)`).FindAllStringSubmatch(all.String(), -1)
+	if len(tables) < 40 {
+		t.Fatalf("only %d tables", len(tables))
+	}
+	for _, table := range tables {
+		if !strings.HasPrefix(table[2], "-- ") {
+			t.Errorf("no comment says what this table is: %s", table[1])
+		}
 	}
 }
 
-func TestNewerSchemaIsRefusedAndNotAByteChanges(t *testing.T) {
-	for _, mode := range []string{"wal", "delete"} { // a copy by VACUUM INTO is not in WAL mode
+func TestNewerSchemaIsRefusedAndNothingChanges(t *testing.T) {
+	modes := []string{"wal", "delete"} // a copy by VACUUM INTO is not in WAL mode
+	if onPostgres != nil {
+		modes = []string{""}
+	}
+	for _, mode := range modes {
 		t.Run(mode, func(t *testing.T) {
-			path := migrated(t, migrationsPlusOne(t))
-			queryStrings(t, path, `PRAGMA journal_mode = `+mode)
-			before := readAllFiles(t, filepath.Dir(path))
-			if _, err := Open(t.Context(), path, Options{Migrations: embed.Migrations()}); !errors.Is(err, ErrSchemaNewer) {
+			u := newUnopened(t)
+			if _, err := u.migrate(migrationsPlusOne(t)); err != nil {
+				t.Fatal(err)
+			}
+			if mode != "" {
+				queryStrings(t, u.name, `PRAGMA journal_mode = `+mode)
+			}
+			before := u.content()
+			if err := u.open(migrationsOf()); !errors.Is(err, ErrSchemaNewer) {
 				t.Errorf("Open: %v", err)
 			}
-			if applied, err := dbfile.Migrate(t.Context(), path, embed.Migrations()); !errors.Is(err, ErrSchemaNewer) || applied != nil {
+			if applied, err := u.migrate(migrationsOf()); !errors.Is(err, ErrSchemaNewer) || applied != nil {
 				t.Errorf("Migrate: applied %v, %v", applied, err)
 			}
-			status, err := dbfile.SchemaStatus(t.Context(), path, embed.Migrations())
+			status, err := u.status(migrationsOf())
 			if err != nil || !errors.Is(status.Err(), ErrSchemaNewer) || status.Current != 999 {
 				t.Errorf("SchemaStatus: %+v, %v", status, err)
 			}
-			if after := readAllFiles(t, filepath.Dir(path)); !cmp.Equal(before, after) {
-				t.Error("the file changed")
+			if after := u.content(); !cmp.Equal(before, after) {
+				t.Error("the database changed")
 			}
 		})
 	}
 }
 
 func TestOlderSchemaIsRefusedByOpenUntilMigrated(t *testing.T) {
-	path, newer := migrated(t, embed.Migrations()), migrationsPlusOne(t)
-	before := readAllFiles(t, filepath.Dir(path))
-	if _, err := Open(t.Context(), path, Options{Migrations: newer}); !errors.Is(err, ErrSchemaOld) {
+	u, newer := newUnopened(t), migrationsPlusOne(t)
+	if _, err := u.migrate(migrationsOf()); err != nil {
+		t.Fatal(err)
+	}
+	before := u.content()
+	if err := u.open(newer); !errors.Is(err, ErrSchemaOld) {
 		t.Errorf("Open: %v", err)
 	}
-	status, err := dbfile.SchemaStatus(t.Context(), path, newer)
+	status, err := u.status(newer)
 	if err != nil || !cmp.Equal(status.Pending, []int64{999}) {
 		t.Errorf("SchemaStatus: %+v, %v", status, err)
 	}
-	if after := readAllFiles(t, filepath.Dir(path)); !cmp.Equal(before, after) {
-		t.Error("looking at the file changed it")
+	if after := u.content(); !cmp.Equal(before, after) {
+		t.Error("looking at the database changed it")
 	}
-	if applied, err := dbfile.Migrate(t.Context(), path, newer); err != nil || !cmp.Equal(applied, []int64{999}) {
+	if applied, err := u.migrate(newer); err != nil || !cmp.Equal(applied, []int64{999}) {
 		t.Errorf("Migrate: applied %v, %v", applied, err)
 	}
-	if applied, err := dbfile.Migrate(t.Context(), path, newer); err != nil || len(applied) != 0 {
+	if applied, err := u.migrate(newer); err != nil || len(applied) != 0 {
 		t.Errorf("Migrate again: applied %v, %v", applied, err)
 	}
-	s, err := Open(t.Context(), path, Options{Migrations: newer})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Close(); err != nil {
+	if err := u.open(newer); err != nil {
 		t.Error(err)
 	}
 }
 
-func TestStatusOfAMissingOrEmptyFileWritesNothing(t *testing.T) {
-	dir := t.TempDir()
-	path := filepath.Join(dir, "pikarc.db")
-	for _, file := range []string{"missing", "empty"} {
-		if file == "empty" {
-			if err := os.WriteFile(path, nil, 0o600); err != nil {
+func TestStatusOfAMissingOrEmptyDatabaseWritesNothing(t *testing.T) {
+	u := newUnopened(t)
+	for _, kind := range []string{"missing", "empty"} { // in PostgreSQL it is there, and empty
+		if kind == "empty" && onPostgres == nil {
+			if err := os.WriteFile(u.name, nil, 0o600); err != nil {
 				t.Fatal(err)
 			}
 		}
-		before := readAllFiles(t, dir)
-		status, err := dbfile.SchemaStatus(t.Context(), path, embed.Migrations())
+		before := u.content()
+		status, err := u.status(migrationsOf())
 		if err != nil || status.Current != 0 || len(status.Pending) == 0 || !errors.Is(status.Err(), ErrSchemaOld) {
-			t.Errorf("%s: %+v, %v", file, status, err)
+			t.Errorf("%s: %+v, %v", kind, status, err)
 		}
-		if _, err := Open(t.Context(), path, Options{Migrations: embed.Migrations()}); !errors.Is(err, ErrSchemaOld) {
-			t.Errorf("Open, %s: %v", file, err)
+		if err := u.open(migrationsOf()); !errors.Is(err, ErrSchemaOld) {
+			t.Errorf("Open, %s: %v", kind, err)
 		}
-		if after := readAllFiles(t, dir); !cmp.Equal(before, after) {
-			t.Errorf("%s: left %v behind", file, after)
+		if after := u.content(); !cmp.Equal(before, after) {
+			t.Errorf("%s: left %v behind", kind, after)
 		}
 	}
 }
@@ -240,20 +372,23 @@ func TestPathMayHoldAnyCharacter(t *testing.T) {
 }
 
 func TestMigrationsThatStartAtOnceAllSucceed(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "pikarc.db")
+	u, alone := newUnopened(t), newUnopened(t)
 	var wg sync.WaitGroup
-	for range 10 {
+	for range 5 {
 		wg.Go(func() {
-			if _, err := dbfile.Migrate(context.Background(), path, embed.Migrations()); err != nil {
+			if _, err := u.migrate(migrationsOf()); err != nil {
 				t.Error(err)
 			}
 		})
 	}
 	wg.Wait()
-	if got, want := schemaOf(t, path), schemaOf(t, migrated(t, embed.Migrations())); got != want {
-		t.Error("ten migrations at once made another schema than one alone")
+	if _, err := alone.migrate(migrationsOf()); err != nil {
+		t.Error(err)
 	}
-	status, err := dbfile.SchemaStatus(t.Context(), path, embed.Migrations())
+	if got, want := u.schema(), alone.schema(); got != want || got == "" {
+		t.Error("five migrations at once made another schema than one alone")
+	}
+	status, err := u.status(migrationsOf())
 	if err != nil || status.Err() != nil {
 		t.Errorf("%+v, %v", status, err)
 	}

@@ -103,8 +103,7 @@ func TestSegmentsGoOnWhereTheyEnded(t *testing.T) {
 	run := w.start(ws, "u").ID
 	for i := range 3 {
 		w.step(ws, run)
-		w.must(w.Close())
-		w.Store = openStore(t, w.path, w.clock.Now)
+		w.reopen()
 		if n := w.number(`SELECT max(segment) FROM steps`); n != int64(i+1) {
 			t.Errorf("segment %d after %d starts", n, i+1)
 		}

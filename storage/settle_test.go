@@ -242,21 +242,37 @@ func TestADowngradeLeavesWhatRunsAndWhatIsRememberedForNow(t *testing.T) {
 	}
 }
 
-// A workspace that is older than the history of plans has none, until its plan changes.
-func TestWorkspacesFromBeforeTheHistoryWork(t *testing.T) {
+// storeFromBeforeTheHistory has a workspace that a release without plan_changes has made, in a file;
+// PostgreSQL has such ones where they were copied to it.
+func storeFromBeforeTheHistory(t *testing.T) *Store {
+	t.Helper()
+	const account = `INSERT INTO accounts (id, uuid, email, email_key, password_hash, token_version, created_at)
+		VALUES (7, x'01', 'a@example.com', 'a@example.com', 'x', 1, 0)`
+	const columns = `INSERT INTO workspaces (id, uuid, account_id, name, slug, plan, kill_switch, max_concurrent_runs, run_idle_timeout_seconds,
+			running_runs, created_at`
+	const values = ` VALUES (7, x'00112233445566778899aabbccddeeff', 7, 'old', 'old', 'scale', 1, 9, 3600, 0, 0`
+	if onPostgres != nil {
+		w := newWorld(t)
+		w.elsewhere(w.bytesIn(account))
+		w.elsewhere(w.bytesIn(columns + `)` + values + `)`))
+		return w.Store
+	}
 	first, err := fs.ReadFile(embed.Migrations(), "00001_guard.sql")
 	if err != nil {
 		t.Fatal(err)
 	}
 	path := migrated(t, fstest.MapFS{"00001_guard.sql": {Data: first}})
-	queryStrings(t, path, `INSERT INTO accounts (id, uuid, email, email_key, password_hash, token_version, created_at)
-		VALUES (7, x'01', 'a@example.com', 'a@example.com', 'x', 1, 0)`)
-	queryStrings(t, path, `INSERT INTO workspaces (id, uuid, account_id, name, slug, plan, kill_switch, max_concurrent_runs, run_idle_timeout_seconds,
-			running_runs, created_at) VALUES (7, x'00112233445566778899aabbccddeeff', 7, 'old', 'old', 'scale', 1, 9, 3600, 0, 0)`)
+	queryStrings(t, path, account)
+	queryStrings(t, path, columns+`)`+values+`)`)
 	if _, err := dbfile.Migrate(t.Context(), path, embed.Migrations()); err != nil {
 		t.Fatal(err)
 	}
-	s := openStore(t, path, noon)
+	return openStore(t, path, noon)
+}
+
+// A workspace that is older than the history of plans has none, until its plan changes.
+func TestWorkspacesFromBeforeTheHistoryWork(t *testing.T) {
+	s := storeFromBeforeTheHistory(t)
 	b, err := s.Billing(t.Context(), 7)
 	if err != nil || len(b.Changes) != 0 || b.Subscription.Status != NoSubscription || b.Workspace.Plan.ID != plans.Scale {
 		t.Fatalf("%+v, %v", b, err)

@@ -90,7 +90,7 @@ func TestOtherWritesGetInWhileTheFileShrinks(t *testing.T) {
 	w.Advance(25 * time.Hour)
 	w.expire()
 	commits := 0
-	w.onCommit(func() int32 { commits++; return 0 })
+	w.onCommit(func() bool { commits++; return true })
 	n, err := w.Shrink(t.Context())
 	w.must(err)
 	if n < 1000 || commits < 10 {

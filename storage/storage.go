@@ -85,6 +85,9 @@ import (
 // SQLiteVersion is that of the library inside.
 const SQLiteVersion = sqlite.Version
 
+// DefaultAnswerTimeout is how long PostgreSQL may take for a statement.
+const DefaultAnswerTimeout = postgres.DefaultTimeout
+
 // Options of a store. The zero value of each field but Migrations has a sensible meaning.
 type Options struct {
 	Migrations fs.FS             // the engine's goose migrations; they say which schema is current
@@ -96,8 +99,7 @@ type Options struct {
 	// OpenStepTimeout is how long a run with an open step may make no call; DefaultOpenStepTimeout
 	// when 0.
 	OpenStepTimeout time.Duration
-	// AnswerTimeout is how long PostgreSQL may take for a statement; postgres.DefaultTimeout when
-	// 0.
+	// AnswerTimeout is how long PostgreSQL may take for a statement; DefaultAnswerTimeout when 0.
 	AnswerTimeout time.Duration
 
 	machine func() time.Time // this machine's clock, of which PostgreSQL's is so far ahead; time.Now when nil
@@ -204,7 +206,7 @@ func (s *Store) openEngine(ctx context.Context, database string, opts Options) (
 	if err != nil {
 		return err
 	}
-	opts.AnswerTimeout = cmp.Or(opts.AnswerTimeout, postgres.DefaultTimeout)
+	opts.AnswerTimeout = cmp.Or(opts.AnswerTimeout, DefaultAnswerTimeout)
 	config = config.WithTimeout(opts.AnswerTimeout)
 	e, version, err := openPostgres(ctx, config, opts)
 	if err != nil {

@@ -340,7 +340,7 @@ func TestOtherWritesGetInBetweenTheDeletionOfALargeRun(t *testing.T) {
 		w := newWorld(t)
 		ws := w.unlimitedWorkspace()
 		run := w.start(ws, "u")
-		const steps = 5_000
+		const steps = 2_000
 		seedSteps(t, w, ws, run.ID, steps)
 		w.end(ws, run.ID, RunCompleted)
 		w.Advance(91 * 24 * time.Hour)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/pikarc/server/guard"
+	"github.com/pikarc/server/storage/postgres"
 	"github.com/pikarc/server/storage/sqlite"
 )
 
@@ -60,71 +61,6 @@ func (w *world) hold() (release func()) {
 		w.must(<-j.done)
 	}
 }
-
-// hooked is the writer's connection with what a test puts in between. It is
-// set while the writer is idle, or inside a write.
-type hooked struct {
-	writerConn
-	onCommit func() int32
-	onRun    func(query string) error // before it, and instead of it when there is an error
-	onReopen func() error
-	onExec   func(query string) error           // before it, and instead of it when there is an error
-	onQuery  func(query string, rows int) error // after it
-}
-
-func (h *hooked) Run(query string) error {
-	if query == "COMMIT" && h.onCommit != nil && h.onCommit() != 0 {
-		// As when SQLite's own commit hook objects.
-		return errors.Join(errors.New("the commit is refused"), h.writerConn.Run("ROLLBACK"))
-	}
-	if h.onRun != nil {
-		if err := h.onRun(query); err != nil {
-			return err
-		}
-	}
-	return h.writerConn.Run(query)
-}
-
-func (h *hooked) Reopen() error {
-	if err := h.writerConn.Reopen(); err != nil || h.onReopen == nil {
-		return err
-	}
-	return h.onReopen()
-}
-
-func (h *hooked) Exec(ctx context.Context, query string, args []any) (int64, error) {
-	if h.onExec != nil {
-		if err := h.onExec(query); err != nil {
-			return 0, err
-		}
-	}
-	return h.writerConn.Exec(ctx, query, args)
-}
-
-func (h *hooked) Query(ctx context.Context, query string, args []any, each func(scanner) error) error {
-	rows := 0
-	err := h.writerConn.Query(ctx, query, args, func(row scanner) error {
-		rows++
-		return each(row)
-	})
-	if h.onQuery != nil {
-		err = errors.Join(err, h.onQuery(query, rows))
-	}
-	return err
-}
-
-func (w *world) hooks() *hooked {
-	e := w.file()
-	h, ok := e.writer.(*hooked)
-	if !ok {
-		h = &hooked{writerConn: e.writer}
-		e.writer = h
-	}
-	return h
-}
-
-// onCommit calls hook before each commit; what is not 0 makes the commit fail.
-func (w *world) onCommit(hook func() int32) { w.hooks().onCommit = hook }
 
 func TestFailedOrPanickedWriteHarmsNoOtherInItsBatch(t *testing.T) {
 	w := newWorld(t)
@@ -193,12 +129,12 @@ func TestAnswerComesOnlyAfterTheCommit(t *testing.T) {
 	release := w.hold()
 	committed := false
 	first := w.submit(t.Context(), func(tx *Tx) error {
-		w.onCommit(func() int32 {
+		w.onCommit(func() bool {
 			committed = true
 			if w.rows("row") != 0 {
 				t.Error("another connection sees the row before the commit")
 			}
-			return 0
+			return true
 		})
 		return add("row")(tx)
 	})
@@ -222,9 +158,9 @@ func TestWhatIsQueuedSharesOneCommit(t *testing.T) {
 	w := newWorld(t)
 	var commits []int64
 	ran := int64(0) // of the queued writes; none of them is in the holder's commit
-	w.onCommit(func() int32 {
+	w.onCommit(func() bool {
 		commits = append(commits, ran)
-		return 0
+		return true
 	})
 	release := w.hold()
 	queued := make([]*job, jobs)
@@ -309,10 +245,17 @@ func TestCloseAnswersWhatIsQueuedAndRefusesTheRest(t *testing.T) {
 }
 
 func TestLockOfAnotherProcessIsUnavailableUntilReleased(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
+	lock, unlock, patience := "BEGIN IMMEDIATE", "ROLLBACK", sqlite.BusyTimeout
+	inBubble := synctest.Test // where a file's patience takes no time
+	if onPostgres != nil {
+		patience = 200 * time.Millisecond
+		lock, unlock = fmt.Sprintf(`SELECT pg_advisory_lock(%d)`, postgres.LedgerLock), `SELECT pg_advisory_unlock_all()`
+		inBubble = func(t *testing.T, f func(*testing.T)) { f(t) }
+	}
+	inBubble(t, func(t *testing.T) {
+		w := newWorld(t, func(o *Options) { o.AnswerTimeout = patience })
 		other := w.conn()
-		_, err := other.ExecContext(t.Context(), "BEGIN IMMEDIATE")
+		_, err := other.ExecContext(t.Context(), lock)
 		w.must(err)
 		started := time.Now()
 		release := make(chan error, 2)
@@ -324,10 +267,10 @@ func TestLockOfAnotherProcessIsUnavailableUntilReleased(t *testing.T) {
 				t.Errorf("write under another's lock: %v", err)
 			}
 		}
-		if waited := time.Since(started); waited < sqlite.BusyTimeout || waited > 2*sqlite.BusyTimeout {
+		if waited := time.Since(started); waited < patience || onPostgres == nil && waited > 2*patience {
 			t.Errorf("gave up after %v", waited)
 		}
-		_, err = other.ExecContext(t.Context(), "ROLLBACK")
+		_, err = other.ExecContext(t.Context(), unlock)
 		w.must(err)
 		w.must(w.write(t.Context(), modeBulkSQL, add("c")))
 		if n := w.number(countRows); n != 1 {
@@ -338,19 +281,27 @@ func TestLockOfAnotherProcessIsUnavailableUntilReleased(t *testing.T) {
 
 func TestFailedCommitIsUnavailableToTheWholeBatch(t *testing.T) {
 	for name, breakIt := range map[string]func(*world) *job{
-		// SQLite keeps the transaction open ...
+		// The database finds something only then: SQLite keeps the transaction open ...
 		"left open": func(w *world) *job {
+			if w.url != "" {
+				_, err := w.otherProcess.ExecContext(w.t.Context(), `ALTER TABLE api_keys ALTER CONSTRAINT api_keys_workspace_id_fkey
+					DEFERRABLE INITIALLY DEFERRED`)
+				w.must(err)
+			}
 			return w.submit(w.t.Context(), func(tx *Tx) error {
-				_, err := tx.exec(`PRAGMA defer_foreign_keys = 1`)
-				_, err2 := tx.exec(`INSERT INTO api_keys (uuid, workspace_id, prefix, hash, sealed, label, created_at)
-					VALUES (x'', 404, '', x'', x'', '', 0)`)
+				var err error
+				if w.url == "" {
+					_, err = tx.exec(`PRAGMA defer_foreign_keys = 1`)
+				}
+				_, err2 := tx.exec(w.bytesIn(`INSERT INTO api_keys (uuid, workspace_id, prefix, hash, sealed, label, created_at, is_first)
+					VALUES (x'', 404, '', x'', x'', '', 0, 0)`))
 				return errors.Join(err, err2)
 			})
 		},
-		// ... or has rolled it back itself.
+		// ... or the transaction is rolled back already.
 		"rolled back": func(w *world) *job {
 			return w.submit(w.t.Context(), func(tx *Tx) error {
-				w.onCommit(func() int32 { return 1 })
+				w.onCommit(func() bool { return false })
 				return add("breaks")(tx)
 			})
 		},

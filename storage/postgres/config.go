@@ -122,5 +122,5 @@ func Check(ctx context.Context, c *Conn) error {
 			WHERE current_setting('synchronous_commit') IN ('off', 'local');
 		SELECT set_config('tcp_keepalives_idle', '4', false), set_config('tcp_keepalives_interval', '2', false),
 			set_config('tcp_keepalives_count', '3', false), set_config('tcp_user_timeout', '10000', false),
-			set_config('idle_in_transaction_session_timeout', '5000', false), set_config('idle_session_timeout', '0', false)`)
+			set_config('idle_in_transaction_session_timeout', '3000', false), set_config('idle_session_timeout', '0', false)`)
 }
