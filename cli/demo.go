@@ -94,7 +94,8 @@ func runDemo(ctx context.Context, at ledgerLocation, o demoOptions, stdout, stde
 		maxBodyMemory: server.DefaultMaxBodyMemory,
 		tokenTTL:      24 * time.Hour, paymentGrace: server.DefaultPaymentGrace,
 		cacheRows: storage.DefaultCacheSize, openStepTimeout: storage.DefaultOpenStepTimeout,
-		backups: server.Backups{Every: 24 * time.Hour, Keep: 7},
+		databaseTimeout: storage.DefaultAnswerTimeout,
+		backups:         server.Backups{Every: 24 * time.Hour, Keep: 7},
 	}.config(at.dir, stderr)
 	if err != nil {
 		return err

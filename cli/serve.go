@@ -97,6 +97,8 @@ func (o *serveOptions) upkeepFlags(f *pflag.FlagSet) {
 	f.IntVar(&o.backups.Keep, "backup-keep", 7, "how many scheduled backups to keep")
 	f.DurationVar(&o.wait, "wait", 0,
 		"how long to wait for another server on the same data directory to end, or for PostgreSQL to answer")
+	f.DurationVar(&o.databaseTimeout, "database-timeout", storage.DefaultAnswerTimeout,
+		"how long PostgreSQL, or the network to it, may take for a statement; then calls get a 503")
 	f.DurationVar(&o.openStepTimeout, "open-step-timeout", storage.DefaultOpenStepTimeout,
 		"after how long without a call a run is idle although a step of it is open")
 	f.DurationVar(&o.verifyEvery, "verify-every", 24*time.Hour,
@@ -140,7 +142,7 @@ type serveOptions struct {
 	node                             string
 
 	tokenTTL, paymentGrace, verifyEvery, wait time.Duration
-	openStepTimeout                           time.Duration
+	openStepTimeout, databaseTimeout          time.Duration
 	cacheRows                                 int
 	maxBody, maxRunBody, maxPayload           int64
 	maxBodyMemory                             int64
@@ -230,12 +232,15 @@ func (o serveOptions) checkSizes() error {
 // store is what the options say of the store.
 func (o serveOptions) store(catalogue *prices.Catalogue) storage.Options {
 	return storage.Options{CacheSize: o.cacheRows, OpenStepTimeout: o.openStepTimeout,
-		Catalogue: catalogue}
+		AnswerTimeout: o.databaseTimeout, Catalogue: catalogue}
 }
 
 // checkUpkeep checks what concerns backups, verification and watching.
 func (o serveOptions) checkUpkeep() error {
 	switch {
+	// With half as much for the outcome of a COMMIT, before a call's minute is over.
+	case o.databaseTimeout < time.Second || o.databaseTimeout > 40*time.Second:
+		return fmt.Errorf("--database-timeout %s: must be from 1s to 40s", o.databaseTimeout)
 	case o.openStepTimeout < time.Minute:
 		return fmt.Errorf("--open-step-timeout %s: must be a minute or more", o.openStepTimeout)
 	case o.backups.Every < time.Minute:

@@ -150,6 +150,8 @@ func TestServeRefusesWrongFlagValues(t *testing.T) {
 		"--backup-keep=0":          "1 or more",
 		"--verify-every=1s":        "0 or a minute or more",
 		"--open-step-timeout=1s":   "must be a minute or more",
+		"--database-timeout=10ms":  "must be from 1s to 40s",
+		"--database-timeout=1m":    "must be from 1s to 40s",
 	} {
 		dir := filepath.Join(t.TempDir(), "data")
 		name, _, _ := strings.Cut(flag, "=")
