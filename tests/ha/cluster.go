@@ -3,13 +3,16 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/csv"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -34,6 +37,7 @@ type cluster struct {
 	nodes   []*node
 	url     string // HAProxy's, for agents
 	primary int    // HAProxy's port for nodes
+	stats   string // HAProxy's socket
 	etcd    int
 }
 
@@ -257,6 +261,8 @@ func (c *cluster) startHAProxy(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	c.stats = filepath.Join(c.dir, "haproxy.sock")
+	text = strings.Replace(text, "global\n", "global\n\tstats socket "+c.stats+"\n", 1)
 	config := filepath.Join(c.dir, "haproxy.cfg")
 	if err := os.WriteFile(config, []byte(text), 0o644); err != nil {
 		return err
@@ -266,6 +272,40 @@ func (c *cluster) startHAProxy(ctx context.Context) error {
 	}
 	_, err = c.launcher.start("haproxy", nil, nil, "haproxy", "-db", "-f", config)
 	return err
+}
+
+// bothInUse reports whether both nodes are ready and HAProxy knows it: it learns that from
+// checks of its own, which a busy machine delays.
+func (c *cluster) bothInUse() bool {
+	up, err := c.serversUp()
+	return err == nil && up == len(c.nodes) && c.nodes[0].ready() && c.nodes[1].ready()
+}
+
+// serversUp asks HAProxy to how many nodes it sends calls.
+func (c *cluster) serversUp() (up int, err error) {
+	conn, err := net.DialTimeout("unix", c.stats, time.Second)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = conn.Close() }()
+	err = errors.Join(conn.SetDeadline(time.Now().Add(time.Second)), func() error {
+		_, err := conn.Write([]byte("show stat\n"))
+		return err
+	}())
+	if err != nil {
+		return 0, err
+	}
+	rows, err := csv.NewReader(conn).ReadAll()
+	if err != nil || len(rows) == 0 {
+		return 0, errors.Join(errors.New("HAProxy tells nothing"), err)
+	}
+	proxy, server, status := slices.Index(rows[0], "# pxname"), slices.Index(rows[0], "svname"), slices.Index(rows[0], "status")
+	for _, row := range rows[1:] {
+		if row[proxy] == "nodes" && strings.HasPrefix(row[server], "node") && strings.HasPrefix(row[status], "UP") {
+			up++
+		}
+	}
+	return up, nil
 }
 
 // startNodes starts the nodes one after another: the first one makes the tables. Each has
