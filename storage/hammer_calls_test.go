@@ -37,8 +37,11 @@ func (a *actor) step() {
 		return
 	}
 	in := NewStep{Type: StepType(1 + a.IntN(6)), Sequence: 1 + a.Int64N(5)}
-	if a.chance(40) {
+	switch n := a.IntN(100); {
+	case n < 40:
 		in.Type = ModelCall
+	case n < 65:
+		in.Type = ToolCall
 	}
 	if a.chance(70) {
 		in.Model = new(a.model())
@@ -106,7 +109,7 @@ func (a *actor) report() {
 // reportParts adds kinds of tokens, a service tier and a reported cost, of
 // which the parts may be larger than their whole.
 func (a *actor) reportParts(in *StepUpdate, most int64) {
-	if a.chance(50) {
+	if a.chance(30) {
 		return
 	}
 	for _, part := range []**int64{&in.CachedTokens, &in.CacheWriteTokens, &in.CacheWrite1hTokens, &in.ReasoningTokens} {

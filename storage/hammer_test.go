@@ -62,6 +62,8 @@ func newHammer(t *testing.T, tick time.Duration, all ...plans.ID) *hammer {
 		h.price(ws, "model 0", 2_500_000, 10_000_001)
 		h.priceAll(ws, "model 1", classed)
 		h.priceAll(ws, toolPrefix+"search", "in=0 out=0 call=0.005")
+		_, err := h.SetPrice(context.Background(), ws, ModelPrice{Model: "model 3", SameAs: "model 0", Active: true})
+		h.must(err)
 		made := &tenant{ws: ws}
 		made.key.Store(int64(h.caller(ws).Key))
 		h.tenants = append(h.tenants, made)
