@@ -437,11 +437,7 @@ func (s *Store) Reviews(ctx context.Context, ws WorkspaceKey, f ReviewFilter) (l
 			list = append(list, v)
 			return err
 		})
-		inputs := make([]payloadPlace, len(list))
-		for i := range list {
-			inputs[i] = list[i].payload
-		}
-		tx.expectPayloads(ws, inputs...)
+		tx.expectPayloads(ws, len(list), func(i int) payloadPlace { return list[i].payload })
 		for i := range list {
 			err = errors.Join(err, list[i].readInput(tx, ws))
 		}

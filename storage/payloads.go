@@ -232,11 +232,11 @@ type expectedPayloads struct {
 // blocksTogether is how many blocks one query reads.
 const blocksTogether = 8
 
-// expectPayloads says which texts of a workspace payload will be asked for.
-func (tx *Tx) expectPayloads(ws WorkspaceKey, places ...payloadPlace) {
+// expectPayloads says which texts of a workspace payload will be asked for: so many, by their number.
+func (tx *Tx) expectPayloads(ws WorkspaceKey, n int, place func(i int) payloadPlace) {
 	e := &expectedPayloads{ws: ws, texts: make(map[int64]payload.Texts)}
-	for _, at := range places {
-		if at.Valid {
+	for i := range n {
+		if at := place(i); at.Valid {
 			e.places = append(e.places, at.Int64)
 		}
 	}

@@ -199,11 +199,7 @@ func (r *replaying) loadSteps(span replayedSpan) error {
 				steps = append(steps, s)
 				return nil
 			})
-		inputs := make([]payloadPlace, len(steps))
-		for i := range steps {
-			inputs[i] = steps[i].payload
-		}
-		tx.expectPayloads(r.ws, inputs...)
+		tx.expectPayloads(r.ws, len(steps), func(i int) payloadPlace { return steps[i].payload })
 		for _, s := range steps {
 			if s.payload.Valid && err == nil {
 				s.input, err = r.input(tx, s.payload)

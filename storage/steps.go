@@ -333,7 +333,7 @@ func readSteps(tx *Tx, ws WorkspaceKey, runID int64, run RunStatus, after string
 	if err != nil {
 		return nil, "", err
 	}
-	tx.expectPayloads(ws, texts[:2*min(limit, len(places))]...)
+	tx.expectPayloads(ws, 2*min(limit, len(places)), func(i int) payloadPlace { return texts[i] })
 	size, last, said := 0, from, make([]string, 0, limit)
 	for i, p := range places {
 		if i == limit {

@@ -59,11 +59,7 @@ func (s *Store) Outline(ctx context.Context, ws WorkspaceKey, run uuid.UUID, aft
 		if steps, err = outlineAfter(tx, runID, status, from, limit); err != nil {
 			return err
 		}
-		inputs := make([]payloadPlace, min(limit, len(steps)))
-		for i := range inputs {
-			inputs[i] = steps[i].payload
-		}
-		tx.expectPayloads(ws, inputs...)
+		tx.expectPayloads(ws, min(limit, len(steps)), func(i int) payloadPlace { return steps[i].payload })
 		read := 0
 		for i := range steps {
 			if i == limit || read > outlinePageBytes {
@@ -174,7 +170,7 @@ func (s *Store) StepTexts(ctx context.Context, ws WorkspaceKey, run uuid.UUID, i
 			}
 			found, places = append(found, t), append(places, t.places.input, t.places.report)
 		}
-		tx.expectPayloads(ws, places...)
+		tx.expectPayloads(ws, len(places), func(i int) payloadPlace { return places[i] })
 		for _, t := range found {
 			if err := t.places.read(tx, ws, &t.step); err != nil {
 				return err
