@@ -20,7 +20,6 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/pikarc/server/auth/privatefile"
 	"github.com/pikarc/server/embed"
 	"github.com/pikarc/server/plans"
 	"github.com/pikarc/server/prices"
@@ -96,7 +95,7 @@ func (o *serveOptions) upkeepFlags(f *pflag.FlagSet) {
 	f.DurationVar(&o.backups.Every, "backup-every", 24*time.Hour, "how often to back up")
 	f.IntVar(&o.backups.Keep, "backup-keep", 7, "how many scheduled backups to keep")
 	f.DurationVar(&o.wait, "wait", 0,
-		"how long to wait for another server on the same data directory to end, or for PostgreSQL to answer")
+		"how long to wait for another server on the same data directory to end, or for PostgreSQL to take writes")
 	f.DurationVar(&o.databaseTimeout, "database-timeout", storage.DefaultAnswerTimeout,
 		"how long PostgreSQL, or the network to it, may take for a statement; then calls get a 503")
 	f.DurationVar(&o.openStepTimeout, "open-step-timeout", storage.DefaultOpenStepTimeout,
@@ -143,6 +142,7 @@ type serveOptions struct {
 
 	tokenTTL, paymentGrace, verifyEvery, wait time.Duration
 	openStepTimeout, databaseTimeout          time.Duration
+	waitUntil                                 time.Time // the end of wait
 	cacheRows                                 int
 	maxBody, maxRunBody, maxPayload           int64
 	maxBodyMemory                             int64
@@ -292,6 +292,7 @@ func serve(ctx context.Context, at ledgerLocation, o serveOptions, stdout, stder
 		return err
 	}
 	o.warn(at, cfg.Log)
+	o.waitUntil = time.Now().Add(o.wait)
 	if err := checkGivenSecret(); err != nil { // before the lock makes its files
 		return err
 	}
@@ -301,13 +302,17 @@ func serve(ctx context.Context, at ledgerLocation, o serveOptions, stdout, stder
 		return ignoreIfEnded(ctx, err)
 	}
 	defer func() { err = errors.Join(err, serving.Close()) }() // after the store's
-	store, secret, err := at.open(ctx, true, o.store(cfg.Catalogue), dbfile.AsServer)
-	if err != nil {
+	var store *storage.Store
+	err = o.await(ctx, at, cfg.Log, func() (err error) {
+		store, cfg.Secret, err = at.open(ctx, true, o.store(cfg.Catalogue), dbfile.AsServer)
 		return err
+	})
+	if err != nil {
+		return ignoreIfEnded(ctx, err)
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
 	// PostgreSQL's clock, where it holds the ledger: nodes must agree on the time.
-	cfg.Secret, cfg.Now = secret, store.Time
+	cfg.Now = store.Time
 	if at.inPostgres() {
 		cfg.Node = cmp.Or(o.node, rand.Text()[:8])
 		cfg.Log = cfg.Log.With("node", cfg.Node)
@@ -359,67 +364,6 @@ func (o serveOptions) warn(at ledgerLocation, log *slog.Logger) {
 	if at.inPostgres() && hasDatabase(at.dir) {
 		log.Warn(at.fileUnused())
 	}
-}
-
-// occupy takes what only one server may hold, before anything of the database is
-// changed, and looks whether a file is sound. Nodes on PostgreSQL share it.
-func (o serveOptions) occupy(
-	ctx context.Context, at ledgerLocation, log *slog.Logger,
-) (isNew bool, held io.Closer, err error) {
-	if at.inPostgres() {
-		if o.backups.Dir != "" {
-			return false, nil, at.requireFile("--backup-dir")
-		}
-		isNew, err = o.awaitPostgres(ctx, at, log)
-		return isNew, io.NopCloser(nil), err
-	}
-	isNew = !hasDatabase(at.dir)
-	if held, err = o.lock(ctx, at.dir, log); err != nil {
-		return isNew, nil, err
-	}
-	err = dbfile.CheckIntegrity(ctx, databasePath(at.dir), storage.CoreTables()...)
-	if err != nil {
-		return isNew, nil, errors.Join(err, held.Close())
-	}
-	return isNew, held, nil
-}
-
-// awaitPostgres reports whether the database has no tables yet. It waits until
-// it answers where that is asked for.
-func (o serveOptions) awaitPostgres(
-	ctx context.Context, at ledgerLocation, log *slog.Logger,
-) (isNew bool, err error) {
-	const pause = 250 * time.Millisecond
-	began, said := time.Now(), false
-	for {
-		found, err := at.exists(ctx)
-		if !errors.Is(err, storage.ErrUnavailable) || time.Since(began) >= o.wait {
-			return !found, err
-		}
-		if !said {
-			log.Info("the database does not answer: waiting", "database", at.String(), "wait",
-				o.wait.String(), "error", err.Error())
-			said = true
-		}
-		if err := dbfile.Sleep(ctx, pause); err != nil {
-			return false, err
-		}
-	}
-}
-
-// lock waits for another server to end where that is asked for.
-func (o serveOptions) lock(ctx context.Context, dir string, log *slog.Logger) (io.Closer, error) {
-	if err := privatefile.MkdirAll(dir); err != nil {
-		return nil, fmt.Errorf("make the data directory: %w", err)
-	}
-	path := databasePath(dir)
-	held, err := dbfile.LockServer(ctx, path, 0)
-	if !errors.Is(err, dbfile.ErrServerRunning) || o.wait == 0 {
-		return held, err
-	}
-	log.Info("another server uses this data directory: waiting for its end", "wait",
-		o.wait.String())
-	return dbfile.LockServer(ctx, path, o.wait)
 }
 
 // serveOn serves, and beside it sends plain HTTP to https where that is asked

@@ -153,7 +153,11 @@ func MigratePostgres(ctx context.Context, url string, migrations fs.FS) (applied
 	if err != nil || errors.Is(status.Err(), ErrSchemaNewer) {
 		return nil, errors.Join(err, status.Err())
 	}
-	return postgres.Migrate(ctx, config, migrations)
+	applied, err = postgres.Migrate(ctx, config, migrations)
+	if postgres.IsUnavailable(err) {
+		err = fmt.Errorf("%s: %w", config, errors.Join(ErrUnavailable, postgres.Explain(err)))
+	}
+	return applied, err
 }
 
 // PostgresSchema compares a database with the migrations that the binary carries.

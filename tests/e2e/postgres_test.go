@@ -2,7 +2,11 @@ package e2e_test
 
 import (
 	"bufio"
+	"errors"
+	"io"
+	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -210,6 +214,51 @@ func TestAFileBesideADatabaseIsNamedAsUnused(t *testing.T) {
 		t.Errorf("serve logs %s", p.stderr.String())
 	}
 	p.stop(t)
+}
+
+// A proxy that has not found the primary yet ends connections, whichever of them.
+func TestANodeWaitsForADatabaseThatComesAndGoes(t *testing.T) {
+	t.Parallel()
+	target, err := url.Parse(newDatabase(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := target.Host
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for n := 0; ; n++ {
+			client, err := l.Accept()
+			if err != nil {
+				return
+			}
+			if n%2 == 1 && n < 12 {
+				_ = client.Close()
+				continue
+			}
+			go relay(client, server)
+		}
+	}()
+	target.Host = l.Addr().String()
+	serveNode(t, target.String(), "--wait", "60s").stop(t)
+}
+
+// relay passes bytes on, both ways, until one side ends.
+func relay(client net.Conn, address string) {
+	server, err := net.Dial("tcp", address)
+	if err != nil {
+		_ = client.Close()
+		return
+	}
+	pass := func(to, from net.Conn) {
+		_, _ = io.Copy(to, from)
+		_ = errors.Join(to.Close(), from.Close())
+	}
+	go pass(server, client)
+	pass(client, server)
 }
 
 func TestAServerOnPostgresServesAll(t *testing.T) {
