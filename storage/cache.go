@@ -3,10 +3,13 @@ package storage
 import (
 	"errors"
 	"fmt"
+	"slices"
 
+	"github.com/google/uuid"
 	lru "github.com/hashicorp/golang-lru/v2/simplelru"
 
 	"github.com/pikarc/server/prices"
+	"github.com/pikarc/server/storage/postgres"
 )
 
 // cache holds the rows that decisions read and the counters that they change,
@@ -204,6 +207,25 @@ func (c *cache) flush(tx *Tx) error {
 	return nil
 }
 
+// abandon drops what a batch of some scopes has read and changed, after a rollback.
+func (c *cache) abandon(scopes []WorkspaceKey) {
+	if slices.Contains(scopes, wholeDatabase) {
+		c.purge()
+		return
+	}
+	for i, r := range c.dirty {
+		r.entry().dirty = false
+		c.dirty[i] = nil
+	}
+	c.dirty, c.limitReads = c.dirty[:0], 0
+	c.segment, c.segmentSteps = 0, 0
+	clear(c.blocks)
+	clear(c.newBlocks[:])
+	for _, ws := range scopes {
+		c.invalidate(ws)
+	}
+}
+
 // purge drops all rows, after a rollback of what was flushed or was to be flushed.
 func (c *cache) purge() {
 	c.dirty = nil
@@ -303,3 +325,69 @@ func (t *table[K, R]) remove(key K) { t.rows.Remove(key) }
 
 // purge drops the rows of one kind, changed ones too.
 func (t *table[K, R]) purge() { t.rows.Purge() }
+
+// knownCall is what a job is known to read: the rows of its caller, and of a run.
+type knownCall struct {
+	Caller
+	run uuid.UUID // uuid.Nil for none
+}
+
+// ahead are rows that are read before the jobs that need them, all together.
+type ahead struct {
+	tx   *Tx
+	seen map[any]bool
+	fns  []func(postgres.Reader)
+}
+
+// readAhead reads the rows that a batch is known to need and that are not cached,
+// as after another node has written in their workspace. Where that is not all, or
+// a row is gone, a job reads for itself.
+func (s *Store) readAhead(batch []*job) error {
+	list := ahead{tx: s.transaction()}
+	for _, j := range batch {
+		c := j.call
+		if c.Workspace == 0 {
+			continue
+		}
+		ws := c.Workspace
+		today := dayKey{ws, dayOf(list.tx.now)}
+		if c.Key != 0 {
+			want(&list, s.cache.keys, idKey{ws, int64(c.Key)})
+		}
+		want(&list, s.cache.workspaces, ws)
+		want(&list, s.cache.days, today)
+		if c.run == uuid.Nil {
+			continue
+		}
+		key := runKey{ws, c.run}
+		want(&list, s.cache.runs, key)
+		if r, ok := s.cache.runs.rows.Peek(key); ok { // perhaps outdated, but of the same user
+			want(&list, s.cache.users, idKey{ws, r.userID})
+			want(&list, s.cache.userDays, partKey{today, r.userID})
+		}
+	}
+	if len(list.fns) < 2 {
+		return nil
+	}
+	return list.tx.pipeline.Together(list.tx.ctx, list.fns)
+}
+
+// want adds a row to those that are read ahead, unless it is there.
+func want[K rowKey, R cacheRow](list *ahead, t *table[K, R], key K) {
+	if r, ok := t.rows.Peek(key); ok && list.tx.cache.valid(r.entry(), key.workspace()) {
+		return
+	}
+	of := struct{ table, key any }{t, key}
+	if list.seen == nil {
+		list.seen = make(map[any]bool)
+	}
+	if list.seen[of] {
+		return
+	}
+	list.seen[of] = true
+	list.fns = append(list.fns, func(r postgres.Reader) {
+		tx := *list.tx
+		tx.conn, tx.scope, tx.undo = r, key.workspace(), nil
+		_, _ = t.get(&tx, key) // the job that needs it reads it again, and then has the error
+	})
+}

@@ -419,10 +419,10 @@ func (e *policyEvaluation) isQuick() bool {
 const maxEvaluations = 3
 
 // decideWithPolicies runs a job that decides, as often as it needs something from outside.
-func (s *Store) decideWithPolicies(ctx context.Context, c Caller, job func(*Tx, *policyEvaluation) error) error {
+func (s *Store) decideWithPolicies(ctx context.Context, c knownCall, job func(*Tx, *policyEvaluation) error) error {
 	var e *policyEvaluation
 	for {
-		err := s.writeIn(ctx, c.Workspace, modeCached, func(tx *Tx) error { return job(tx, e) })
+		err := s.writeCall(ctx, c, func(tx *Tx) error { return job(tx, e) })
 		if err == nil {
 			return nil
 		}

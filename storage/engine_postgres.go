@@ -10,6 +10,8 @@ import (
 	"slices"
 	"time"
 
+	lru "github.com/hashicorp/golang-lru/v2/simplelru"
+
 	"github.com/pikarc/server/auth"
 	"github.com/pikarc/server/storage/dbfile"
 	"github.com/pikarc/server/storage/postgres"
@@ -33,12 +35,14 @@ type postgresEngine struct {
 	listed     []postgres.Version
 	found      versions
 
-	options postgres.WriterOptions
+	expected *lru.LRU[int64, expectation] // of workspaces, and of Everything
+	compared []int64                      // versions that the batch expects
+	options  postgres.WriterOptions
 }
 
 // openPostgres opens a database whose schema is current, which version returns.
 func openPostgres(ctx context.Context, config postgres.Config, opts Options) (e *postgresEngine, version int64, err error) {
-	opened := &postgresEngine{config: config, options: postgres.WriterOptions{Machine: opts.machine, Patience: opts.AnswerTimeout / 2}}
+	opened := &postgresEngine{config: config, expected: newLRU[int64, expectation](opts.CacheSize), options: postgres.WriterOptions{Machine: opts.machine, Patience: opts.AnswerTimeout / 2}}
 	if version, err = opened.connect(ctx, opts.Migrations, opts.Secret); err != nil {
 		return nil, 0, errors.Join(opened.classify(err), opened.close())
 	}
@@ -204,20 +208,77 @@ func (e *postgresEngine) now() time.Time {
 func (e *postgresEngine) conn() conn         { return e.writer }
 func (e *postgresEngine) pipeline() pipeline { return e.writer }
 
-// begin costs one round trip.
+// expectation is a version that the next batch probably finds.
+type expectation struct {
+	version int64
+	found   int // batches in a row that have found what they expected
+}
+
+// trusted is after how many batches a version is no longer asked for that another
+// node has once changed.
+const trusted = 8
+
+// begin costs one round trip, or none where the versions are as they were for a
+// while: then the server compares them on its way to the first statement.
 func (e *postgresEngine) begin(scopes []WorkspaceKey) (versions, error) {
 	// Slices are used again in the next batch: there is one writer, and it allocates nothing
 	// here.
 	alone := slices.Contains(scopes, wholeDatabase)
 	e.workspaces = workspaceIDs(e.workspaces[:0], scopes)
-	var err error
-	e.listed, err = e.writer.Begin(context.Background(), e.workspaces, alone, e.listed[:0])
-	if err != nil {
-		return versions{}, errors.Join(ErrUnavailable, err)
+	all, known := e.expect()
+	if known = known && !alone; known {
+		e.listed = e.listed[:0]
+		for i, id := range e.workspaces {
+			e.listed = append(e.listed, postgres.Version{Workspace: id, Version: e.compared[i]})
+		}
+		e.listed = append(e.listed, postgres.Version{Workspace: postgres.Everything, Version: all})
+		if err := e.writer.Expect(context.Background(), e.workspaces, e.compared, all); err != nil {
+			return versions{}, errors.Join(ErrUnavailable, err)
+		}
+	} else {
+		var err error
+		e.listed, err = e.writer.Begin(context.Background(), e.workspaces, alone, e.listed[:0])
+		if err != nil {
+			return versions{}, errors.Join(ErrUnavailable, err)
+		}
+		for _, v := range e.listed {
+			e.learn(v)
+		}
 	}
 	e.found = versionsOf(e.listed, e.found.of[:0])
-	e.found.everything = alone
+	e.found.everything, e.found.expected = alone, known
 	return e.found, nil
+}
+
+// expect lists the versions of the batch's workspaces, and returns the database's.
+// ok is false where one of them is to be asked for.
+func (e *postgresEngine) expect() (all int64, ok bool) {
+	if e.writer.Outdated() {
+		return 0, false
+	}
+	e.compared = e.compared[:0]
+	for _, id := range e.workspaces {
+		v, known := e.expected.Get(id)
+		if !known || v.found < trusted {
+			return 0, false
+		}
+		e.compared = append(e.compared, v.version)
+	}
+	v, known := e.expected.Get(postgres.Everything)
+	return v.version, known
+}
+
+// learn remembers a version that was asked for.
+func (e *postgresEngine) learn(v postgres.Version) {
+	was, known := e.expected.Get(v.Workspace)
+	is := expectation{version: v.Version, found: trusted}
+	if known {
+		is.found = was.found + 1
+		if was.version != v.Version {
+			is.found = 0
+		}
+	}
+	e.expected.Add(v.Workspace, is)
 }
 
 // workspaceIDs lists the ids of some scopes in order, each once.
@@ -260,12 +321,21 @@ func (e *postgresEngine) commit(changed []WorkspaceKey) (versions, error) {
 	for i, w := range left.of {
 		if _, found := slices.BinarySearch(e.changed, int64(w.ws)); found {
 			left.of[i].version++
+			e.leave(int64(w.ws), left.of[i].version)
 		}
 	}
 	if slices.Contains(e.changed, postgres.Everything) {
 		left.all++
+		e.leave(postgres.Everything, left.all)
 	}
 	return left, nil
+}
+
+// leave remembers a version that a batch has made.
+func (e *postgresEngine) leave(workspace, version int64) {
+	v, _ := e.expected.Get(workspace)
+	v.version = version
+	e.expected.Add(workspace, v)
 }
 
 // rollback ends the batch, and with it the locks.
@@ -375,7 +445,9 @@ func (e *postgresEngine) classify(err error) error {
 }
 
 // again reports whether the batch may simply be run again, as after a deadlock.
-func (e *postgresEngine) again(err error) bool { return postgres.IsRetryable(err) }
+func (e *postgresEngine) again(err error) bool {
+	return err != nil && (postgres.IsRetryable(err) || e.writer.Outdated())
+}
 
 // explain adds what an operator can do.
 func (e *postgresEngine) explain(err error) error {

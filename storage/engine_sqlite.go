@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/pikarc/server/storage/dbfile"
+	"github.com/pikarc/server/storage/postgres"
 	"github.com/pikarc/server/storage/sqlite"
 	"github.com/pikarc/server/storage/verify"
 )
@@ -76,6 +77,27 @@ type engine interface {
 	close() error
 }
 
+// conn is a connection to the database, the writer's or a reader's, inside a
+// transaction.
+type conn interface {
+	// Exec runs a statement and returns how many rows it changed.
+	Exec(ctx context.Context, query string, args []any) (changed int64, err error)
+	// Query calls each for every row of a query.
+	Query(ctx context.Context, query string, args []any, each func(scanner) error) error
+}
+
+// pipeline is a connection that sends statements together.
+type pipeline interface {
+	// Queue has a statement sent before the next one whose result somebody
+	// needs. With must, the transaction fails if it then changes no row.
+	Queue(query string, args []any, must bool) error
+	// Together runs functions whose queries are sent together.
+	Together(ctx context.Context, fns []func(postgres.Reader)) error
+}
+
+// scanner is a row that can be read.
+type scanner = sqlite.Row
+
 // versions tell whether somebody else has committed: a row in the cache holds
 // while the versions are those that it was read under.
 type versions struct {
@@ -84,6 +106,9 @@ type versions struct {
 	// everything says that any row may have changed: nobody has asked for the
 	// version of each workspace.
 	everything bool
+	// expected says that nobody has asked at all: if they are others, the transaction fails, and
+	// is run again.
+	expected bool
 }
 
 // workspaceVersion is the version of one workspace's rows.

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/google/uuid"
+
 	"github.com/pikarc/server/guard"
 	"github.com/pikarc/server/storage/postgres"
 )
@@ -108,20 +110,24 @@ func TestAServerThatTakesNoWritesIsUnavailableUntilItDoes(t *testing.T) {
 	}
 }
 
-// However many calls share a batch, it costs two round trips: one that begins it
-// and locks, and one that writes all rows and commits.
-func TestABatchCostsTwoRoundTrips(t *testing.T) {
+// However many calls share a batch, it costs one round trip, and few more after
+// another node has written in their workspace.
+func TestABatchCostsOneRoundTrip(t *testing.T) {
 	w := newWorld(t)
 	ws := w.unlimitedWorkspace()
 	s, writer := w.Store, w.engine.(*postgresEngine).writer
 	const calls = 32
-	run, model, payload := w.start(ws, "u").ID, "gpt-4o", []byte(`{"a":1}`)
+	model, payload := "gpt-4o", []byte(`{"a":1}`)
+	var runs []uuid.UUID
+	for i := range calls {
+		runs = append(runs, w.start(ws, fmt.Sprint("u", i)).ID)
+	}
 	batch := func() (sent int64) {
 		var group sync.WaitGroup
 		s.writerLock <- struct{}{} // so that the calls gather
 		for i := range calls {
 			group.Go(func() {
-				_, err := s.CreateStep(context.Background(), Caller{Workspace: ws}, run,
+				_, err := s.CreateStep(context.Background(), Caller{Workspace: ws}, runs[i],
 					NewStep{Type: 1, Sequence: int64(i), Model: &model, InputData: payload}, guard.Decide)
 				if err != nil {
 					t.Error(err)
@@ -138,8 +144,18 @@ func TestABatchCostsTwoRoundTrips(t *testing.T) {
 	}
 	batch() // the first of each statement is prepared
 	batch()
-	if trips := batch(); trips != 2 {
+	if trips := batch(); trips != 1 {
 		t.Errorf("%d calls cost %d round trips", calls, trips)
+	}
+	for range 2 { // the first time its statements are prepared, and it had expected no other version
+		_, err := w.second().CreateStep(t.Context(), Caller{Workspace: ws}, runs[0], NewStep{Type: 1, Sequence: 1, Model: &model}, guard.Decide)
+		w.must(err)
+		batch()
+	}
+	_, err := w.second().CreateStep(t.Context(), Caller{Workspace: ws}, runs[0], NewStep{Type: 1, Sequence: 1, Model: &model}, guard.Decide)
+	w.must(err)
+	if trips := batch(); trips > 6 {
+		t.Errorf("after a step of another node %d calls cost %d round trips", calls, trips)
 	}
 	w.mustVerify()
 }

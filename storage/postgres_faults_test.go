@@ -135,14 +135,22 @@ func (c *cutter) pause() {
 // most rounds it is the last byte of the answer that is.
 func TestALostAnswerToACommitIsFoundOut(t *testing.T) {
 	w := newWorld(t)
+	ws := w.unlimitedWorkspace()
 	cut, through := newCutter(t, w.url)
 	s := openStore(t, through, w.clock.Now)
 	for i := range 100 {
 		for _, when := range []int32{cutLastByte, cutBefore, cutAfter, cutLate}[:1+3*(i%5/4)] {
 			name := fmt.Sprint(i, " ", when)
-			w.must(s.write(t.Context(), modeBulkSQL, add(name+" warm"))) // a new connection prepares first
-			err := s.write(t.Context(), modeBulkSQL, func(tx *Tx) error {
-				err := add(name)(tx)
+			// Every other batch has no round trip before the COMMIT.
+			scope, insert := wholeDatabase, add
+			if i%2 == 0 {
+				scope, insert = ws, addQueued
+			}
+			for j := range 2 { // a new connection prepares first, also that nobody is asked
+				w.must(s.writeIn(t.Context(), scope, modeBulkSQL, insert(fmt.Sprint(name, " warm ", j))))
+			}
+			err := s.writeIn(t.Context(), scope, modeBulkSQL, func(tx *Tx) error {
+				err := insert(name)(tx)
 				cut.armed.Store(when) // what is sent next is the COMMIT
 				return err
 			})
@@ -158,6 +166,14 @@ func TestALostAnswerToACommitIsFoundOut(t *testing.T) {
 				t.Fatalf("%s, which the server has done: %v, %d rows", name, err, n)
 			}
 		}
+	}
+}
+
+// addQueued is add of a row whose insertion nobody waits for.
+func addQueued(name string) func(*Tx) error {
+	return func(tx *Tx) error {
+		return tx.queueOne(`INSERT INTO idempotency_keys (workspace_id, run_id, key, fingerprint, answer, created_at)
+			VALUES (0, 0, $1, $2, $2, 0)`, name, []byte{})
 	}
 }
 
@@ -272,6 +288,21 @@ func TestANodesClockMayBeWrong(t *testing.T) {
 		run, err := s.Run(t.Context(), ws, a.ID, "")
 		w.must(err)
 		near("the start of a run", run.StartedAt, time.Now())
+	}
+	// It may also be set while the node runs, and by then expects what it finds.
+	var off atomic.Int64
+	s := openStore(t, w.url, nil, func(o *Options) {
+		o.machine = func() time.Time { return time.Now().Add(time.Duration(off.Load())) }
+	})
+	for i := range 3 * trusted {
+		if i%trusted == trusted-1 {
+			off.Add(int64(10 * time.Minute))
+		}
+		a, err := s.StartRun(t.Context(), caller, NewRun{UserID: "u"}, guard.Decide)
+		w.must(err)
+		run, err := s.Run(t.Context(), ws, a.ID, "")
+		w.must(err)
+		near("the start of a run after the clock was set", run.StartedAt, time.Now())
 	}
 	w.mustVerify()
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -95,6 +96,137 @@ func TestWhatOneNodeChangesHoldsForTheOthersNextDecision(t *testing.T) {
 		w.step(ws, run) // so that either node's cache has what the other has outdated
 	}
 	w.mustVerify()
+}
+
+// A node that has found for a while what it expected asks for versions no longer. It
+// decides on what another one has changed all the same, and books once.
+func TestABatchThatExpectedAnotherVersionIsRunAgain(t *testing.T) {
+	w := newWorld(t)
+	ws, aside := w.unlimitedWorkspace(), w.unlimitedWorkspace()
+	writer := w.engine.(*postgresEngine).writer
+	other, run := w.second(), w.start(ws, "u").ID
+	for name, change := range map[string]func(active bool) error{
+		"the workspace": func(active bool) error {
+			_, err := other.SetKillSwitch(t.Context(), ws, active, "")
+			return err
+		},
+		"everything": func(active bool) error {
+			return other.write(t.Context(), modeBulkSQL, func(tx *Tx) error {
+				return tx.execOne(`UPDATE workspaces SET kill_switch = $2 WHERE id = $1`, ws, boolInt(active))
+			})
+		},
+	} {
+		for round := range 10 {
+			for _, active := range []bool{true, false} {
+				for range 2 * trusted { // of both workspaces, so that each is expected
+					w.step(aside, w.start(aside, "u").ID)
+					w.step(ws, run)
+				}
+				before := writer.RoundTrips()
+				w.step(ws, run)
+				if n := writer.RoundTrips() - before; n != 1 {
+					t.Fatalf("%s, round %d: a step has asked before, in %d round trips", name, round, n)
+				}
+				w.must(change(active))
+				if a := w.step(ws, run); a.Decision.Allowed() == active {
+					t.Fatalf("%s, round %d: the kill switch is %v, and the other node says %+v", name, round, active, a.Decision)
+				}
+			}
+		}
+	}
+	w.mustVerify()
+	w.mustRememberTheTruth()
+}
+
+// Statements of one text are sent as one of many rows. They leave what they would
+// leave one after another, whatever rows they are about and in whatever order.
+func TestStatementsOfManyRowsDoWhatEachWouldDo(t *testing.T) {
+	w := newWorld(t)
+	c, random := w.engine.(*postgresEngine).writer.Conn, rand.New(rand.NewPCG(1, 2))
+	type statement struct {
+		query string
+		args  []any
+	}
+	some := func(n int) sql.NullInt64 {
+		return sql.NullInt64{Int64: int64(random.IntN(n)), Valid: random.IntN(3) > 0}
+	}
+	text := func() *string {
+		if random.IntN(3) == 0 {
+			return nil
+		}
+		s := fmt.Sprint("a {\"b\"} NULL \\ ", random.IntN(9))
+		return &s
+	}
+	next := int64(0)
+	make := func() statement {
+		id := []byte{byte(random.IntN(4))}
+		switch random.IntN(7) {
+		case 0:
+			next++
+			return statement{`INSERT INTO one (a, b, n, s) VALUES ($1, $2, $3, $4)`, []any{next + 100, id, some(9), text()}}
+		case 1:
+			return statement{`INSERT INTO one (a, b, n) VALUES ($1, $2, 1) ON CONFLICT (a, b) DO UPDATE SET n = coalesce(one.n, 0) + 1`,
+				[]any{WorkspaceKey(random.IntN(4)), id}}
+		case 2:
+			return statement{`INSERT INTO one (a, b, s) VALUES ($1, $2, $3) ON CONFLICT (a, b) DO NOTHING`, []any{int64(random.IntN(4)), id, text()}}
+		case 3:
+			return statement{`UPDATE one SET n = $3, s = $4 WHERE a = $1 AND b = $2`, []any{int64(random.IntN(4)), id, some(9), text()}}
+		case 4:
+			return statement{`UPDATE one SET n = n + $1 WHERE b = $3 AND a = $2`, []any{int64(1), int64(random.IntN(4)), id}}
+		case 5:
+			return statement{`INSERT INTO other (a, s) VALUES ($1, $2) ON CONFLICT (a) DO UPDATE SET s = excluded.s`, []any{int64(random.IntN(4)), text()}}
+		}
+		return statement{`DELETE FROM one WHERE a = $1`, []any{int64(random.IntN(4))}}
+	}
+	const dump = `SELECT coalesce(string_agg(r, '|'), '') FROM (SELECT one::text AS r FROM one UNION ALL SELECT other::text FROM other ORDER BY 1) rows`
+	after := func(send func(statement) error, all []statement) (left string) {
+		for _, s := range append([]statement{
+			{query: `BEGIN`},
+			{query: `CREATE TEMPORARY TABLE one (a bigint, b bytea, n bigint, s text, PRIMARY KEY (a, b)) ON COMMIT DROP`},
+			{query: `CREATE TEMPORARY TABLE other (a bigint PRIMARY KEY, s text) ON COMMIT DROP`},
+		}, all...) {
+			w.must(send(s))
+		}
+		w.must(c.Query(t.Context(), dump, nil, func(row postgres.Row) error { return row.Scan(&left) }))
+		w.must(c.Run(t.Context(), `ROLLBACK`))
+		return left
+	}
+	for round := range 100 {
+		var all []statement
+		for range random.IntN(60) {
+			all = append(all, make())
+		}
+		each := after(func(s statement) error { _, err := c.Exec(t.Context(), s.query, s.args); return err }, all)
+		together := after(func(s statement) error {
+			if strings.HasPrefix(s.query, "CREATE") {
+				return c.Run(t.Context(), s.query) // before others are prepared
+			}
+			return c.Queue(s.query, s.args, false)
+		}, all)
+		if each != together {
+			t.Fatalf("round %d: %v\neach by itself leaves\n%s\ntogether they leave\n%s", round, all, each, together)
+		}
+	}
+}
+
+// Of many rows each must be there that one alone would have to be.
+func TestAStatementOfManyRowsMissesNone(t *testing.T) {
+	w := newWorld(t)
+	ws, there, gone := w.unlimitedWorkspace(), w.unlimitedWorkspace(), WorkspaceKey(999)
+	for _, missing := range []bool{false, true} {
+		err := w.writeIn(t.Context(), ws, modeSQL, func(tx *Tx) error {
+			var errs []error
+			for _, id := range []WorkspaceKey{ws, there, gone} {
+				if missing || id != gone {
+					errs = append(errs, tx.queueOne(`UPDATE workspaces SET pending_reviews = $2 WHERE id = $1`, id, int64(0)))
+				}
+			}
+			return errors.Join(errs...)
+		})
+		if missing != errors.Is(err, postgres.ErrNothingChanged) {
+			t.Errorf("one is missing: %v, %v", missing, err)
+		}
+	}
 }
 
 // Of one slot that is left exactly one start gets it, whichever node is asked.

@@ -33,7 +33,7 @@ type NewRun struct {
 // StartRun decides whether a run may begin, and records it: RUNNING, or born BLOCKED.
 func (s *Store) StartRun(ctx context.Context, c Caller, in NewRun, decide Decider) (a Answer, err error) {
 	in.read() // here, so that the writer need not
-	err = s.decideWithPolicies(ctx, c, func(tx *Tx, e *policyEvaluation) error {
+	err = s.decideWithPolicies(ctx, knownCall{Caller: c}, func(tx *Tx, e *policyEvaluation) error {
 		a, err = startRun(tx, c, in, decide, e)
 		return err
 	})
@@ -174,7 +174,7 @@ type RunEnd struct {
 // asking for another is an *EndedError, unless the server itself had ended
 // the run as idle: the caller knows better.
 func (s *Store) EndRun(ctx context.Context, c Caller, id uuid.UUID, status RunStatus, by EndedBy) (end RunEnd, err error) {
-	err = s.writeIn(ctx, c.Workspace, modeCached, func(tx *Tx) error {
+	err = s.writeCall(ctx, knownCall{c, id}, func(tx *Tx) error {
 		end, err = endRun(tx, c, id, status, by)
 		return err
 	})
@@ -237,7 +237,7 @@ func finishRun(tx *Tx, ws *cachedWorkspace, r *cachedRun, status RunStatus, by E
 
 // Heartbeat marks a run as alive and decides whether it may go on. It records no step.
 func (s *Store) Heartbeat(ctx context.Context, c Caller, id uuid.UUID, decide Decider) (a Answer, err error) {
-	err = s.writeIn(ctx, c.Workspace, modeCached, func(tx *Tx) error {
+	err = s.writeCall(ctx, knownCall{c, id}, func(tx *Tx) error {
 		_, r, state, err := loadRunState(tx, c, id)
 		if err != nil {
 			return err
@@ -252,7 +252,7 @@ func (s *Store) Heartbeat(ctx context.Context, c Caller, id uuid.UUID, decide De
 
 // RepairRun records that a call on a run was repaired that records nothing else.
 func (s *Store) RepairRun(ctx context.Context, c Caller, run uuid.UUID, r Repairs) error {
-	return s.writeIn(ctx, c.Workspace, modeCached, func(tx *Tx) error {
+	return s.writeCall(ctx, knownCall{c, run}, func(tx *Tx) error {
 		_, c, err := authorizeReport(tx, c, run)
 		if err != nil {
 			return err

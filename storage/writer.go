@@ -32,6 +32,7 @@ type job struct {
 	scope WorkspaceKey
 	locks []WorkspaceKey // besides
 	mode  txMode
+	call  knownCall // what it is known to read
 	done  chan error
 }
 
@@ -70,6 +71,11 @@ func (s *Store) write(ctx context.Context, mode txMode, fn func(*Tx) error) erro
 // writeIn is write for a job that keeps to its scope.
 func (s *Store) writeIn(ctx context.Context, scope WorkspaceKey, mode txMode, fn func(*Tx) error) error {
 	return s.submit(&job{ctx: ctx, scope: scope, mode: mode, fn: fn, done: make(chan error, 1)})
+}
+
+// writeCall is writeIn for a job that only works in the cache, of which is known what it reads.
+func (s *Store) writeCall(ctx context.Context, c knownCall, fn func(*Tx) error) error {
+	return s.submit(&job{ctx: ctx, scope: c.Workspace, mode: modeCached, call: c, fn: fn, done: make(chan error, 1)})
 }
 
 // writeAside is writeIn for a job that changes nothing that is ever in the cache,
@@ -198,24 +204,31 @@ func (s *Store) runBatch(batch []*job, results []error) error {
 	s.changed = s.changed[:0]
 	began := time.Now()
 	found, err := s.engine.begin(s.scopes)
-	s.stats.locks.observe(int64(time.Since(began)))
 	if err != nil {
 		return err
+	}
+	if !found.expected {
+		s.stats.locks.observe(int64(time.Since(began)))
 	}
 	s.cache.begin(found)
 	s.stats.outdated.Store(s.cache.outdated)
 	if s.engine.shared() {
 		s.elsewhere.begun(found)
+		err = s.readAhead(batch)
+	}
+	if err != nil {
+		s.giveUp(err)
+		return errors.Join(ErrUnavailable, errBatchRollback, err, s.engine.rollback())
 	}
 	if err := s.runJobs(batch, results); err != nil {
-		s.cache.purge()
+		s.giveUp(err)
 		return errors.Join(ErrUnavailable, errBatchRollback, err, s.engine.rollback())
 	}
 	began = time.Now()
 	left, err := s.engine.commit(s.changed)
 	s.stats.commits.observe(int64(time.Since(began)))
 	if err != nil {
-		s.cache.purge()
+		s.giveUp(err)
 		return err
 	}
 	s.cache.remember(left)
@@ -223,6 +236,16 @@ func (s *Store) runBatch(batch []*job, results []error) error {
 		s.elsewhere.committed(left)
 	}
 	return nil
+}
+
+// giveUp forgets what a batch has read and changed, which was rolled back. One that
+// is run again has changed its own workspaces alone.
+func (s *Store) giveUp(err error) {
+	if s.engine.again(err) {
+		s.cache.abandon(s.scopes)
+	} else {
+		s.cache.purge()
+	}
 }
 
 // runJobs runs each job, and writes what they changed in the cache. An error
@@ -383,25 +406,6 @@ func (p Backfill) BlockUser(t time.Time, ws WorkspaceKey, externalID string, rea
 	_, _, err = blockUser(tx, ws, externalID, reason)
 	return err
 }
-
-// conn is a connection to the database, the writer's or a reader's, inside a
-// transaction.
-type conn interface {
-	// Exec runs a statement and returns how many rows it changed.
-	Exec(ctx context.Context, query string, args []any) (changed int64, err error)
-	// Query calls each for every row of a query.
-	Query(ctx context.Context, query string, args []any, each func(scanner) error) error
-}
-
-// pipeline is a connection that sends statements together.
-type pipeline interface {
-	// Queue has a statement sent before the next one whose result somebody
-	// needs. With must, the transaction fails if it then changes no row.
-	Queue(query string, args []any, must bool) error
-}
-
-// scanner is a row that can be read.
-type scanner = sqlite.Row
 
 // Tx is a transaction: on the writer the part of a batch that is one job's, on
 // a reader a snapshot. Unexported functions take it; exported methods of Store own it.

@@ -4,6 +4,8 @@
 //
 //   - config.go: URLs, and whether a server can be used
 //   - conn.go: the writer's connection, which pipelines statements
+//   - rows.go: statements of one text that are sent as one, of many rows
+//   - together.go: queries of several functions that are sent together
 //   - writer.go: batches, with the versions of workspaces and the outcome of a lost COMMIT
 //   - pool.go: connections for reading
 //   - row.go: scanning rows from the binary format
@@ -48,9 +50,11 @@ type Conn struct {
 	pg     *pgx.Conn
 	// Statements for whose results nobody waits.
 	queue   []queued
-	known   map[string]*text // texts that are prepared
-	running bool             // a query, whose callback may not run another
-	session Session          // as Check has found it
+	texts   map[string]*text
+	units   []unit  // what is being sent; used again, as key is
+	key     []byte  // of a row
+	running bool    // a query, whose callback may not run another
+	session Session // as Check has found it
 	trips   atomic.Int64
 	lost    atomic.Int64 // connections
 
@@ -77,7 +81,10 @@ const (
 type queued struct {
 	query string
 	args  []any
-	must  bool // it must change a row
+	must  bool            // it must change a row
+	each  func(Row) error // reads what it returns; nil for nothing
+
+	failed func(error) error // says what its error means; nil for nothing else
 }
 
 // ErrNothingChanged says of a statement that had to change a row that it has not.
@@ -97,7 +104,7 @@ func (c *Conn) open(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("connect to PostgreSQL: %w", c.orNoAnswer(ctx, within, err))
 	}
-	c.pg, c.known = pg, make(map[string]*text)
+	c.pg, c.texts = pg, make(map[string]*text)
 	c.reset()
 	return nil
 }
@@ -170,22 +177,27 @@ func (c *Conn) Exec(ctx context.Context, query string, args []any) (changed int6
 // Query calls each for every row of a query, after the statements that are queued.
 func (c *Conn) Query(ctx context.Context, query string, args []any, each func(Row) error) error {
 	return c.send(ctx, query, args, func(b pgx.BatchResults) error {
-		rows, err := b.Query()
-		if err != nil {
-			return err
-		}
-		defer rows.Close()
-		row := row{fields: rows.FieldDescriptions()}
 		c.running = true
 		defer func() { c.running = false }()
-		for rows.Next() {
-			row.values = rows.RawValues()
-			if err := each(&row); err != nil {
-				return err
-			}
-		}
-		return rows.Err()
+		return readRows(b, each)
 	})
+}
+
+// readRows calls each for every row that the next statement returns.
+func readRows(b pgx.BatchResults, each func(Row) error) error {
+	rows, err := b.Query()
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	row := row{fields: rows.FieldDescriptions()}
+	for rows.Next() {
+		row.values = rows.RawValues()
+		if err := each(&row); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
 }
 
 // Queue has a statement sent before the next one that somebody waits for. With
@@ -200,7 +212,7 @@ func (c *Conn) Queue(query string, args []any, must bool) error {
 			kept[i] = slices.Clone(b) // the caller's may change until it is sent
 		}
 	}
-	c.queue = append(c.queue, queued{query, kept, must})
+	c.queue = append(c.queue, queued{query: query, args: kept, must: must})
 	return nil
 }
 
@@ -210,6 +222,9 @@ func (c *Conn) Savepoint() { c.savepoint, c.mark = savepointDue, len(c.queue) }
 // RollbackTo undoes what came after the savepoint.
 func (c *Conn) RollbackTo(ctx context.Context) error {
 	c.queue = c.queue[:c.mark]
+	if c.Broken() {
+		return errLost // and with it the transaction
+	}
 	if c.savepoint != savepointSent {
 		return nil
 	}
@@ -260,11 +275,11 @@ const savepoint = "SAVEPOINT job"
 // run, and if that fails, so must be what would undo it: then the savepoint goes
 // ahead alone.
 func (c *Conn) placeSavepoint(ctx context.Context, query string) error {
-	known := c.known[query] != nil
+	prepared := c.prepared(query)
 	for _, q := range c.queue[c.mark:] {
-		known = known && c.known[q.query] != nil
+		prepared = prepared && c.prepared(q.query)
 	}
-	if known {
+	if prepared {
 		c.queue = slices.Insert(c.queue, c.mark, queued{query: savepoint})
 		return nil
 	}
@@ -301,26 +316,21 @@ func (c *Conn) send(ctx context.Context, query string, args []any, read func(pgx
 	var batch pgx.Batch
 	// All queued statements travel with this one: one round trip for the whole job, however many
 	// rows it changes.
-	sent := c.queue
-	for _, q := range sent {
-		c.add(&batch, q.query, q.args)
+	sent := c.joined(c.queue)
+	for i := range sent {
+		c.add(&batch, &sent[i])
 	}
-	c.add(&batch, query, args)
+	c.add(&batch, &unit{queued: queued{query: query, args: args}})
 	c.trips.Add(1)
 	results := c.pg.SendBatch(within, &batch)
 	defer func() { err = errors.Join(err, results.Close()) }()
 	c.queue, c.mark = c.queue[:0], 0
-	for _, q := range sent {
-		tag, err := results.Exec()
-		if err != nil {
-			return fmt.Errorf("%s, which was queued: %w", FirstWords(q.query), err)
+	defer clear(sent)
+	for i := range sent {
+		if err := sent[i].finish(results); err != nil {
+			return fmt.Errorf("%s, which was queued: %w", FirstWords(sent[i].query), err)
 		}
-		// Nobody waited for this statement, so its caller has gone on as if it had worked. The
-		// transaction is lost.
-		if q.must && tag.RowsAffected() == 0 {
-			return fmt.Errorf("%s, which was queued: %w", FirstWords(q.query), ErrNothingChanged)
-		}
-		if q.query == savepoint {
+		if sent[i].query == savepoint {
 			c.savepoint = savepointSent
 		}
 	}
@@ -329,24 +339,42 @@ func (c *Conn) send(ctx context.Context, query string, args []any, read func(pgx
 
 // text is a query as PostgreSQL takes it.
 type text struct {
-	sql    string
-	params []int // for each of PostgreSQL's parameters, the argument; nil when they are the same
+	sql      string
+	params   []int    // for each of PostgreSQL's parameters, the argument; nil when they are the same
+	rows     *rowText // if it writes one row
+	asks     *rowText // if it is asked for several rows of parameters
+	prepared bool
 }
 
-// add adds a statement to a batch.
-func (c *Conn) add(batch *pgx.Batch, query string, args []any) {
-	t := c.known[query]
+// textOf returns what is known of a text.
+func (c *Conn) textOf(query string, args int) *text {
+	t := c.texts[query]
 	if t == nil {
-		t = renumbered(query, len(args))
-		c.known[query] = t
+		t = renumbered(query, args)
+		t.rows = rowsOf(query)
+		c.texts[query] = t
 	}
+	return t
+}
+
+// prepared reports whether the server knows a text.
+func (c *Conn) prepared(query string) bool { t := c.texts[query]; return t != nil && t.prepared }
+
+// add adds a statement to a batch.
+func (c *Conn) add(batch *pgx.Batch, u *unit) {
+	if len(u.rows) > 1 {
+		batch.Queue(u.text.many(), u.text.columns(u.rows)...)
+		return
+	}
+	t := c.textOf(u.query, len(u.args))
+	t.prepared = true
 	if t.params == nil {
-		batch.Queue(t.sql, args...)
+		batch.Queue(t.sql, u.args...)
 		return
 	}
 	used := make([]any, len(t.params))
 	for i, arg := range t.params {
-		used[i] = args[arg]
+		used[i] = u.args[arg]
 	}
 	batch.Queue(t.sql, used...)
 }
@@ -376,7 +404,7 @@ func renumbered(query string, args int) *text {
 }
 
 // parameters finds the placeholders of a query.
-var parameters = regexp.MustCompile(`\$[0-9]+`)
+var parameters = regexp.MustCompile(`\$([0-9]+)`)
 
 // RoundTrips counts how often the connection has waited for the server, but to
 // prepare a text that is new to it.

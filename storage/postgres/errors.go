@@ -97,7 +97,7 @@ func IsUnavailable(err error) bool {
 // another one, and may simply be run again.
 func IsRetryable(err error) bool {
 	e := pgError(err)
-	return e != nil && (e.Code == "40001" || e.Code == "40P01")
+	return e != nil && (e.Code == "40001" || e.Code == "40P01") || errors.Is(err, ErrOutdated)
 }
 
 // IsFull reports whether the server's disk is full.

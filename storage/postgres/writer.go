@@ -16,9 +16,10 @@ import (
 type Writer struct {
 	*Conn
 	WriterOptions
-	id     [16]byte
-	batch  int64 // the latest
-	offset atomic.Int64
+	id       [16]byte
+	batch    int64 // the latest
+	offset   atomic.Int64
+	outdated bool // the latest batch has expected another version
 }
 
 // WriterOptions say what a writer goes by.
@@ -47,7 +48,18 @@ func ConnectWriter(ctx context.Context, config Config, opts WriterOptions) (w *W
 	if w.Conn, err = Connect(ctx, config); err != nil {
 		return w, err
 	}
-	return w, Check(ctx, w.Conn)
+	return w, w.check(ctx)
+}
+
+// check is Check for a session that writes. The ledger's statements go by keys: no
+// plan is worth making anew for each, and one that reads a whole table, which a
+// table is small enough for when it is planned, is not right for long.
+func (w *Writer) check(ctx context.Context) error {
+	if err := Check(ctx, w.Conn); err != nil {
+		return err
+	}
+	return w.Run(ctx, `SELECT set_config('plan_cache_mode', 'force_generic_plan', false), set_config('enable_seqscan', 'off', false),
+		set_config('enable_hashjoin', 'off', false), set_config('enable_mergejoin', 'off', false), set_config('jit', 'off', false)`)
 }
 
 // Prepare reads the time, and forgets the numbers of writers that nobody asks for any more.
@@ -71,21 +83,17 @@ func (w *Writer) Offset() time.Duration { return time.Duration(w.offset.Load()) 
 // of their ids, or keeps all other batches away, and returns the version of each
 // and of the whole database. The list is good until the next one.
 func (w *Writer) Begin(ctx context.Context, workspaces []int64, alone bool, found []Version) ([]Version, error) {
-	if !w.Alive() {
-		if err := w.reopen(ctx); err != nil {
-			return found, err
-		}
+	if err := w.newBatch(ctx); err != nil {
+		return found, err
 	}
-	lock := `SELECT pg_advisory_xact_lock_shared($1)`
+	lock := lockShared
 	if alone {
 		lock, workspaces = `SELECT pg_advisory_xact_lock($1)`, nil
 	}
-	w.batch++
 	err := errors.Join(
-		w.Queue("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE", nil, false),
+		w.Queue(begin, nil, false),
 		w.Queue(lock, []any{LedgerLock}, false),
-		w.Query(ctx, `WITH locked AS MATERIALIZED
-				(SELECT id, version FROM workspaces WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE)
+		w.Query(ctx, `WITH `+locked+`
 			SELECT id, version, 0 FROM locked
 			UNION ALL SELECT 0, version, `+serverMicros+` FROM ledger_version`,
 			[]any{workspaces}, w.readVersion(w.Machine(), &found)))
@@ -93,6 +101,71 @@ func (w *Writer) Begin(ctx context.Context, workspaces []int64, alone bool, foun
 		return found, errors.Join(fmt.Errorf("begin: %w", err), w.Rollback(ctx))
 	}
 	return found, nil
+}
+
+// What a batch begins with.
+const (
+	begin      = `BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE`
+	lockShared = `SELECT pg_advisory_xact_lock_shared($1)`
+	locked     = `locked AS MATERIALIZED (SELECT id, version FROM workspaces WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE)`
+)
+
+// ErrOutdated says that a batch has expected another version than it has found.
+var ErrOutdated = errors.New("another node has written meanwhile")
+
+// driftAllowed is how far the time that a batch goes by may be from the server's by
+// the time that it has its locks, if it has not asked.
+const driftAllowed = 2 * time.Second
+
+// Expect begins a batch that expects to find versions that are known: of some
+// workspaces, in the order of their ids, and of the whole database. It asks nobody:
+// what begins and locks goes ahead of the first statement that somebody waits for,
+// which may be the COMMIT. Where a version is another one by then, or the time is, the server fails
+// that, and so everything after it: with ErrOutdated nothing of the batch is done,
+// and it is to be run again.
+func (w *Writer) Expect(ctx context.Context, workspaces, expected []int64, all int64) error {
+	if err := w.newBatch(ctx); err != nil {
+		return err
+	}
+	asked := w.Machine()
+	w.queue = append(w.queue, queued{query: begin}, queued{query: lockShared, args: []any{LedgerLock}}, queued{
+		query: `WITH ` + locked + `
+			SELECT CAST(CASE WHEN version = $3 AND abs(` + serverMicros + ` - $4) < $5
+				AND $2 = (SELECT coalesce(array_agg(version ORDER BY id), CAST('{}' AS bigint[])) FROM locked)
+				THEN CAST(` + serverMicros + ` AS text) ELSE 'another node has written: the batch is run again' END AS bigint)
+			FROM ledger_version`,
+		args: []any{workspaces, expected, all, w.now().UnixMicro(), driftAllowed.Microseconds()},
+		each: func(row Row) error {
+			var micros int64
+			err := row.Scan(&micros)
+			w.readTime(asked, micros)
+			return err
+		},
+		failed: func(err error) error {
+			if e := pgError(err); e != nil && e.Code == "22P02" { // the text is no number
+				w.outdated = true
+				return ErrOutdated
+			}
+			return err
+		},
+	})
+	return nil
+}
+
+// Outdated reports whether the latest batch has failed with ErrOutdated, whatever
+// its error was taken for.
+func (w *Writer) Outdated() bool { return w.outdated }
+
+// newBatch numbers a batch, on a connection that is there.
+func (w *Writer) newBatch(ctx context.Context) error {
+	if !w.Alive() {
+		if err := w.reopen(ctx); err != nil {
+			return err
+		}
+	}
+	w.batch++
+	w.outdated = false
+	return nil
 }
 
 // readVersion reads a workspace with its version, or 0 with the database's and its time.
@@ -103,23 +176,29 @@ func (w *Writer) readVersion(asked time.Time, found *[]Version) func(Row) error 
 		err := row.Scan(&v.Workspace, &v.Version, &micros)
 		*found = append(*found, v)
 		if v.Workspace == Everything {
-			half := w.Machine().Sub(asked) / 2 // it was read somewhere between, and the lock may have taken its time
-			w.offset.Store(int64(time.UnixMicro(micros).Sub(asked.Add(half))))
+			w.readTime(asked, micros)
 		}
 		return err
 	}
+}
+
+// readTime takes the server's time, which was read somewhere between the question
+// and now: the lock may have taken its time.
+func (w *Writer) readTime(asked time.Time, micros int64) {
+	half := w.Machine().Sub(asked) / 2
+	w.offset.Store(int64(time.UnixMicro(micros).Sub(asked.Add(half))))
 }
 
 // Commit ends a batch in one round trip, with all that is queued. It counts up the
 // versions of the workspaces in which the batch has changed what others may
 // remember; with Everything among them, that of the whole database.
 func (w *Writer) Commit(ctx context.Context, changed []int64) error {
-	err := w.Queue(`INSERT INTO writers (id, batch, opened_at) VALUES ($1, $2, $3)
-		ON CONFLICT (id) DO UPDATE SET batch = excluded.batch`, []any{w.id[:], w.batch, w.now().UnixMilli()}, true)
-	if len(changed) > 0 {
-		err = errors.Join(err,
-			w.Queue(`UPDATE workspaces SET version = version + 1 WHERE id = ANY($1)`, []any{changed}, false))
+	if w.Broken() { // the server ends the transaction with the connection
+		return errors.Join(ErrRolledBack, errLost)
 	}
+	err := w.Queue(`WITH counted AS (UPDATE workspaces SET version = version + 1 WHERE id = ANY($4))
+		INSERT INTO writers (id, batch, opened_at) VALUES ($1, $2, $3)
+		ON CONFLICT (id) DO UPDATE SET batch = excluded.batch`, []any{w.id[:], w.batch, w.now().UnixMilli(), changed}, true)
 	if slices.Contains(changed, Everything) {
 		err = errors.Join(err, w.Queue(`UPDATE ledger_version SET version = version + 1`, nil, true))
 	}
@@ -185,8 +264,9 @@ func (w *Writer) outcome(ctx context.Context) (committed bool, err error) {
 // Rollback ends the transaction. A connection on which that fails is given up,
 // and the server ends the transaction with it.
 func (w *Writer) Rollback(ctx context.Context) error {
+	begun := len(w.queue) == 0 || w.queue[0].query != begin
 	w.Forget()
-	if w.Broken() {
+	if w.Broken() || !begun {
 		return nil
 	}
 	if err := w.Run(context.WithoutCancel(ctx), "ROLLBACK"); err != nil {
@@ -198,7 +278,7 @@ func (w *Writer) Rollback(ctx context.Context) error {
 func (w *Writer) reopen(ctx context.Context) error {
 	err := w.Reopen(ctx)
 	if err == nil {
-		err = Check(ctx, w.Conn)
+		err = w.check(ctx)
 	}
 	if err != nil { // nothing is written on a connection that was not found to be right
 		return errors.Join(err, w.Close())
