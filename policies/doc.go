@@ -17,6 +17,7 @@
 //   - expression.go, check.go and cost.go: compiling a condition, what we refuse beyond CEL's own
 //     checks, and what it may cost
 //   - money.go: amounts of money as a type of CEL
+//   - pieces.go: time cut by the clocks of a zone, for charts
 //   - windows.go: the buckets of a limit's window
 //   - repeats.go: counting how often an action was repeated
 //   - backtest.go and result.go: what policies would have said of the past

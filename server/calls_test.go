@@ -16,10 +16,10 @@ const (
 		`"MONTHLY_RUN_LIMIT_EXCEEDED","MAX_CONCURRENT_RUNS_EXCEEDED"]`
 	stepRules = `["RUN_ALREADY_ENDED","KILL_SWITCH_ACTIVE","USER_BLOCKED","WORKSPACE_DAILY_BUDGET_EXCEEDED","USER_DAILY_BUDGET_EXCEEDED","MODEL_NOT_PRICED"]`
 
-	adasRun = `"id":"{run}","user_id":"ada","title":null,"status":"RUNNING","deny_reason":"USER_BLOCKED","started_at":"2026-11-23T07:08:30.123Z",` +
+	adasRun = `"id":"{run}","user_id":"ada","title":null,"agent":null,"status":"RUNNING","deny_reason":"USER_BLOCKED","started_at":"2026-11-23T07:08:30.123Z",` +
 		`"ended_at":null,"ended_reason":null,"duration_ms":null,"step_count":2,"blocked_step_count":1,"prompt_tokens":0,"completion_tokens":0,"total_usd":0,` +
 		`"unpriced_tokens":0,"calls_without_usage":0,"last_call_at":"2026-11-23T07:08:30.123Z"`
-	bobsRun = `"id":"{ended}","user_id":"bob","title":null,"status":"COMPLETED","deny_reason":null,"started_at":"2026-11-23T07:08:29.123Z",` +
+	bobsRun = `"id":"{ended}","user_id":"bob","title":null,"agent":null,"status":"COMPLETED","deny_reason":null,"started_at":"2026-11-23T07:08:29.123Z",` +
 		`"ended_at":"2026-11-23T07:08:29.123Z","ended_reason":"CLIENT","duration_ms":0,"step_count":0,"blocked_step_count":0,` +
 		`"prompt_tokens":0,"completion_tokens":0,"total_usd":0,"unpriced_tokens":0,"calls_without_usage":0,"last_call_at":"2026-11-23T07:08:29.123Z"`
 	openStep = `{"id":"{step}","sequence":1,"type":"MODEL_CALL","status":"RUNNING","model":"gpt-4o","tool_name":null,"input_data":{"prompt":"hi"},` +
@@ -222,8 +222,9 @@ func runCalls() []apiCase {
 		{
 			method: "GET", path: "/v1/run-totals?status=RUNNING", as: "key", status: http.StatusOK,
 			want: `{"run_count":1,"denied_run_count":1,"denial_count":1,"total_usd":0,"unpriced_tokens":0,"running_count":1,"completed_count":0,` +
-				`"failed_count":0,"blocked_count":0,"at_least":false,"indexing":true,"by_time":[]}`,
+				`"failed_count":0,"blocked_count":0,"at_least":false,"indexing":true,"bucket_minutes":null,"since":null,"until":null,"by_time":[]}`,
 		},
+		{method: "GET", path: "/v1/run-filters", as: "key", status: http.StatusOK, want: `{"tag_keys":[],"tools":[]}`},
 		{
 			name: "searched", method: "GET", path: "/v1/runs/?min_duration_ms=1&sort=steps", as: "key", status: http.StatusOK,
 			want: `{"items":[{` + adasRun + `}],"next_cursor":null}`,

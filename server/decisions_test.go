@@ -134,7 +134,7 @@ func checkStart(w *world, a account, c reasonCase, deny string, before map[strin
 	}
 	wantBody(w.t, r, `{"id":"<id>","status":"BLOCKED",`+deny+`}}`)
 	recorded := w.call("GET", "/v1/runs/"+r.text("id"), a.token, nil).want(http.StatusOK)
-	wantBody(w.t, recorded, `{"id":"<id>","user_id":"ada","title":null,"status":"BLOCKED","deny_reason":"`+c.reason+`","started_at":`+atStart+`,"ended_at":`+atStart+
+	wantBody(w.t, recorded, `{"id":"<id>","user_id":"ada","title":null,"agent":null,"status":"BLOCKED","deny_reason":"`+c.reason+`","started_at":`+atStart+`,"ended_at":`+atStart+
 		`,"ended_reason":null,"duration_ms":0,"step_count":0,"blocked_step_count":0,"prompt_tokens":0,"completion_tokens":0,"total_usd":0,"unpriced_tokens":0,"calls_without_usage":0,"last_call_at":`+atStart+`,"api_key":{"id":"<id>","prefix":"<prefix>","label":"default"},"metadata":null,`+
 		deny+`,"evaluated":`+c.evaluated+`},"latest_denial":null,"steps":[],"next_steps_cursor":null}`)
 	// It counts as blocked, neither for the month nor as concurrent.

@@ -109,6 +109,10 @@ func runRefusals() []apiCase {
 			want: problems(strings.Replace(notUUIDAt(`["body","run_ids",0]`), `"7"`, `7`, 1)),
 		},
 		{method: "GET", path: "/v1/run-totals?bucket_minutes=5", as: "token", status: http.StatusUnprocessableEntity},
+		{
+			name: "both", method: "GET", path: "/v1/run-totals?bucket_minutes=5&buckets=5&since=2026-11-23T00:00:00Z", as: "token",
+			status: http.StatusUnprocessableEntity,
+		},
 		{method: "GET", path: "/v1/export-runs?format=xls&tag=agent", as: "key", status: http.StatusUnprocessableEntity},
 		{method: "POST", path: "/v1/saved-views/", as: "admin", body: `{"name":""}`, status: http.StatusUnprocessableEntity},
 		{method: "DELETE", path: "/v1/saved-views/" + unknownID, as: "admin", status: http.StatusNotFound, want: detail("View not found")},

@@ -67,6 +67,7 @@ func (s *Server) routes() []route {
 		// Not below /v1/runs/, where the router wants an id
 		{"POST", "/v1/end-runs", canConfigure, s.endRuns},
 		{"GET", "/v1/run-totals", canRead, s.readRunTotals},
+		{"GET", "/v1/run-filters", canRead, s.readRunChoices},
 		{"GET", "/v1/export-runs", canRead, s.exportRuns},
 
 		{"GET", "/v1/saved-views/", canRead, s.listSavedViews},

@@ -94,21 +94,26 @@ type runBucketJSON struct {
 func (s *Server) readRunTotals(c *call) error {
 	q := request.ReadQuery(c.r)
 	f := runFilter(q)
-	width := time.Duration(q.Int("bucket_minutes", 0, 1, maxMinutes)) * time.Minute
-	if width > 0 {
-		end := f.Until
-		if end.IsZero() || end.After(s.Now()) {
-			end = s.Now()
-		}
-		if f.Since.IsZero() || end.Sub(f.Since)/width > maxBuckets {
-			q.Refuse("bucket_minutes", q.String("bucket_minutes", maxTagText),
-				"needs since, and makes 1000 pieces at most")
-		}
+	by := storage.RunPieces{
+		Length: time.Duration(q.Int("bucket_minutes", 0, 1, maxMinutes)) * time.Minute,
+		Most:   q.Int("buckets", 0, 1, maxBuckets),
+	}
+	if by.Length > 0 {
+		s.refuseBuckets(q, f, by)
 	}
 	if err := q.Err(); err != nil {
 		return err
 	}
-	t, err := s.store.RunTotals(c.ctx(), c.who.workspace, f, width)
+	if by.Length > 0 || by.Most > 0 {
+		w, err := s.store.Workspace(c.ctx(), c.who.workspace)
+		if err != nil {
+			return err
+		}
+		if by.Zone, err = time.LoadLocation(w.Timezone); err != nil {
+			return err
+		}
+	}
+	t, err := s.store.RunTotals(c.ctx(), c.who.workspace, f, by)
 	if err != nil {
 		return err
 	}
@@ -116,14 +121,43 @@ func (s *Server) readRunTotals(c *call) error {
 		runSumsJSON
 		AtLeast  bool            `json:"at_least"`
 		Indexing bool            `json:"indexing"`
+		Minutes  wire.Limit      `json:"bucket_minutes"`
+		Since    wire.Time       `json:"since"`
+		Until    wire.Time       `json:"until"`
 		ByTime   []runBucketJSON `json:"by_time"`
 	}{
 		runSumsJSON(t.RunSums), t.AtLeast, t.Indexing,
+		wire.Limit(t.Piece / time.Minute), wire.Time(t.Since), wire.Time(t.Until),
 		wire.Map(t.ByTime, func(b storage.RunBucket) runBucketJSON {
 			return runBucketJSON{wire.Time(b.Since), runSumsJSON(b.RunSums)}
 		}),
 	})
 	return nil
+}
+
+// refuseBuckets adds a problem to a chart by minutes of which it is not said
+// where it begins, or that has too many points.
+func (s *Server) refuseBuckets(q *request.Query, f storage.RunFilter, by storage.RunPieces) {
+	end := f.Until
+	if end.IsZero() || end.After(s.Now()) {
+		end = s.Now()
+	}
+	switch {
+	case by.Most > 0:
+		q.Refuse("buckets", q.String("buckets", maxTagText), "goes without bucket_minutes")
+	case f.Since.IsZero() || end.Sub(f.Since)/by.Length > maxBuckets:
+		q.Refuse("bucket_minutes", q.String("bucket_minutes", maxTagText),
+			"needs since, and makes 1000 pieces at most")
+	}
+}
+
+// readRunChoices answers GET /v1/run-filters: what runs can be filtered by.
+func (s *Server) readRunChoices(c *call) error {
+	choices, err := s.store.RunChoices(c.ctx(), c.who.workspace)
+	same := func(text string) string { return text }
+	return c.ok(map[string]any{
+		"tag_keys": wire.Map(choices.TagKeys, same), "tools": wire.Map(choices.Tools, same),
+	}, err)
 }
 
 // Exports read for long: a few at once, and one of a workspace, so that lists
@@ -278,7 +312,7 @@ func csvColumns() []string {
 	return []string{
 		"id", "title", "user_id", "status", "deny_reason", "started_at", "ended_at", "ended_reason", "duration_ms",
 		"step_count", "blocked_step_count", "prompt_tokens", "completion_tokens", "total_usd", "unpriced_tokens",
-		"calls_without_usage", "last_call_at",
+		"calls_without_usage", "last_call_at", "agent",
 	}
 }
 
@@ -300,7 +334,7 @@ func csvRow(run storage.Run) []string {
 		r.ID.String(), inert(string(r.Title)), inert(r.UserID), r.Status, string(r.DenyReason),
 		at(r.StartedAt), at(r.EndedAt), string(r.EndedReason), duration,
 		number(r.StepCount), number(r.BlockedStepCount), number(r.PromptTokens), number(r.CompletionTokens),
-		r.Total.String(), number(r.Unpriced), number(r.WithoutUsage), at(r.LastCallAt),
+		r.Total.String(), number(r.Unpriced), number(r.WithoutUsage), at(r.LastCallAt), inert(string(r.Agent)),
 	}
 }
 

@@ -109,6 +109,42 @@ func TestEachFilterFindsItsRuns(t *testing.T) {
 	}
 }
 
+// A chart's pieces keep to the days of the workspace's zone; where none is
+// asked for, they begin with the first run.
+func TestTotalsKeepToTheDaysOfTheZone(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a := w.account(plans.Scale)
+	w.call("PATCH", "/v1/workspace", a.token, `{"timezone":"Asia/Kathmandu"}`).want(http.StatusOK) // a day begins at 18:15 UTC
+	for _, wait := range []time.Duration{0, 11 * time.Hour, 10 * time.Minute} {
+		w.clock.advance(wait)
+		w.call("POST", "/v1/runs", a.key, `{"user_id":"u"}`).want(http.StatusCreated)
+	}
+	type answer struct {
+		Minutes *int64    `json:"bucket_minutes"`
+		Since   time.Time `json:"since"`
+		ByTime  []struct {
+			Since time.Time `json:"since"`
+			Runs  int64     `json:"run_count"`
+		} `json:"by_time"`
+	}
+	read := func(query string) (out answer) {
+		w.must(json.Unmarshal(w.call("GET", "/v1/run-totals?"+query, a.key, nil).want(http.StatusOK).body, &out))
+		return out
+	}
+	days := read("since=2026-11-20T00:00:00Z&bucket_minutes=1440")
+	if got := fmt.Sprint(days.ByTime); got != "[{2026-11-22 18:15:00 +0000 UTC 2} {2026-11-23 18:15:00 +0000 UTC 1}]" {
+		t.Errorf("days %s", got)
+	}
+	all := read("buckets=100")
+	if all.Minutes == nil || *all.Minutes != 15 || all.Since.Format(time.TimeOnly) != "07:08:29" || len(all.ByTime) != 3 {
+		t.Errorf("%+v", all)
+	}
+	if none := read("buckets=100&since=2026-11-24T00:00:00Z"); none.Minutes != nil || !none.Since.IsZero() || none.ByTime == nil {
+		t.Errorf("%+v", none)
+	}
+}
+
 func TestHostileSearchesAreRefusedOrFindNothing(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -165,7 +201,7 @@ func TestNoCellOfACSVIsAFormula(t *testing.T) {
 		"=1+1", "+1", "-1", "@SUM(A1)", " =1", "\u00a0=1", "＝1", "a,b", `quo"te`, "=cmd|' /C calc'!A0", "plain", "ünïcode",
 	}
 	for _, text := range hostile {
-		body, err := json.Marshal(map[string]any{"user_id": text, "metadata": map[string]any{"title": text}})
+		body, err := json.Marshal(map[string]any{"user_id": text, "metadata": map[string]any{"title": text, "agent": text}})
 		w.must(err)
 		w.call("POST", "/v1/runs", a.key, body).want(http.StatusCreated)
 		w.clock.advance(time.Second)
@@ -176,7 +212,7 @@ func TestNoCellOfACSVIsAFormula(t *testing.T) {
 	}
 	rows, err := csv.NewReader(strings.NewReader(string(r.body))).ReadAll()
 	w.must(err)
-	if len(rows) != len(hostile)+1 || rows[0][0] != "id" || rows[0][2] != "user_id" {
+	if len(rows) != len(hostile)+1 || rows[0][17] != "agent" || rows[0][0] != "id" || rows[0][2] != "user_id" {
 		t.Fatalf("%d rows, %v", len(rows), rows[0])
 	}
 	for i, row := range rows[1:] {

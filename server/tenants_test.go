@@ -96,6 +96,7 @@ func intrusions() map[string]intrusion {
 		"PATCH /v1/workspace/":                  {`{"name":"mine","daily_budget_usd":1,"max_concurrent_runs":2}`, http.StatusOK},
 		"POST /v1/workspace/kill-switch":        {`{"active":true}`, http.StatusOK},
 		"GET /v1/run-totals":                    {"", http.StatusOK},
+		"GET /v1/run-filters":                   {"", http.StatusOK},
 		"GET /v1/export-runs":                   {"", http.StatusOK},
 		"GET /v1/saved-views/":                  {"", http.StatusOK},
 		"POST /v1/saved-views/":                 {`{"name":"mine","query":""}`, http.StatusCreated},
@@ -226,8 +227,8 @@ func foreignQueries(t *testing.T, rt server.TestRoute, v watched) []string {
 		"user_id": {"canary/user"}, "model": {"canary/model"}, "q": {canary}, "cursor": v.cursors, "steps_cursor": v.cursors, "days": {"365"}, "limit": {"200"},
 		"status": {map[bool]string{true: "RUNNING", false: "pending"}[!strings.Contains(rt.Path, "endpoint")]}, "blocked": {"true"}, "denied": {"true"}, "since": {"2026-01-01T00:00:00Z"}, "until": {"9999-12-31T23:59:59Z"}, "include_inactive": {"true"},
 		"reason": {"USER_BLOCKED"}, "sort": sorts, "by": {"model"}, "action": {"user.block"},
-		"key": {v.names["{key}"]}, "active": {"true"}, "policy": {"deploys"}, "wait": {"0"}, "run_id": {v.names["{run}"]}, "group": {"key", "tag:team", "tool", "prefix"}, "by_day": {"true"}, "by_hour": {"false"}, "user_prefix": {"canary/"}, "provider": {canary},
-		"tool": {"canary tool"}, "tag": {"team:canary"}, "min_cost_usd": {"0.01"}, "min_duration_ms": {"1"}, "bucket_minutes": {"60"}, "format": {"csv", "jsonl"},
+		"key": {v.names["{key}"]}, "active": {"true"}, "policy": {"deploys"}, "wait": {"0"}, "run_id": {v.names["{run}"]}, "group": {"key", "tag:team", "tool", "prefix"}, "by_day": {"true"}, "by_hour": {"false"}, "user_prefix": {"canary/"}, "prefix": {"canary/"}, "provider": {canary},
+		"tool": {"canary tool"}, "tag": {"team:canary"}, "min_cost_usd": {"0.01"}, "min_duration_ms": {"1"}, "bucket_minutes": {"60"}, "buckets": {"60"}, "format": {"csv", "jsonl"},
 		"steps": {v.names["{step}"]}, "steps_limit": {"0"},
 	}
 	if rt.Path == "/v1/reviews/" {

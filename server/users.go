@@ -45,6 +45,7 @@ func (s *Server) listUsers(c *call) error {
 	q := request.ReadQuery(c.r)
 	f := storage.UserFilter{
 		Query:   q.String("q", maxUserID),
+		Prefix:  q.String("prefix", maxUserID),
 		Blocked: q.Bool("blocked"),
 		BySpend: q.Literal("sort", "newest", "spend") == "spend",
 		Limit:   q.Int("limit", pageLength, 1, maxPage),

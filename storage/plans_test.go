@@ -41,6 +41,10 @@ func calls(t *testing.T, w *world) []call {
 	return slices.Concat(endpointCalls(w, ws), accountCalls(w, a, space, k), runCalls(w, ws), policyCalls(w, ws), billingCalls(w, ws), []call{
 		{"Users", func() error {
 			yes, no := true, false
+			w.start(ws, "user two")
+			_, next, err := w.Users(ctx, ws, UserFilter{Prefix: "u", Limit: 1})
+			_, _, err2 := w.Users(ctx, ws, UserFilter{Prefix: "u", Limit: 1, Cursor: next})
+			w.must(errors.Join(err, err2, atLeastOne(len(next))))
 			for _, q := range []string{"", "u"} {
 				for _, blocked := range []*bool{nil, &yes, &no} {
 					f := UserFilter{Query: q, Blocked: blocked, Limit: 1}
@@ -118,13 +122,16 @@ func calls(t *testing.T, w *world) []call {
 		{"RunTotals", func() error {
 			for _, f := range searchForms() {
 				w.searched = 1
-				_, wide := w.RunTotals(ctx, ws, f, 0)
+				_, wide := w.RunTotals(ctx, ws, f, RunPieces{})
 				w.searched = maxSearched
-				if _, err := w.RunTotals(ctx, ws, f, time.Hour); err != nil || wide != nil {
-					return errors.Join(err, wide)
-				}
+				_, err := w.RunTotals(ctx, ws, f, RunPieces{Most: 100})
+				w.must(errors.Join(err, wide))
 			}
 			return nil
+		}},
+		{"RunChoices", func() error {
+			c, err := w.RunChoices(ctx, ws)
+			return errors.Join(err, atLeastOne(len(c.TagKeys)*len(c.Tools)))
 		}},
 		{"ExportRuns", func() error {
 			for _, f := range searchForms() {
@@ -552,10 +559,10 @@ func exceptions() []struct{ line, query, why string } {
 		{"USE TEMP B-TREE FOR ORDER BY", "LIMIT $4) i", "a piece of the audit log"},
 		{"SCAN r", "LIMIT $3) r", "a sample of the oldest runs"},
 		{"payload_blocks_1 (workspace_id=?)", "(number)", "the first or the last block"},
-		{"SCAN page", "LIMIT $4) page", "one page of ids"},
+		{"SCAN page", ") page JOIN runs r", "one page of ids"},
+		{"USE TEMP B-TREE FOR", "ORDER BY page.", "an order of the runs that a search looks at, and of the page"},
 		{"SCAN n", ") n", "the ids of a set, at most as many as a search may look at"},
 		{"USE TEMP B-TREE FOR GROUP BY", "GROUP BY bucket", "pieces of time of the runs that a search looks at"},
-		{"USE TEMP B-TREE FOR ORDER BY", "DESC, r.uuid DESC LIMIT", "an order of the runs that a search looks at"},
 		{"CREATE BLOOM FILTER", "r.uuid IN (", "the ids of a set"},
 		{"runs_uuid (workspace_id=?)", "ORDER BY uuid DESC LIMIT 1), 0) > run_id", "the newest run"},
 		{"saved_views_name (workspace_id=?)", "FROM saved_views", "a workspace's views are fifty at most"},

@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/binary"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/pikarc/server/guard"
 	"github.com/pikarc/server/plans"
+	"github.com/pikarc/server/policies"
 )
 
 // Run is the summary of a run.
@@ -21,6 +23,7 @@ type Run struct {
 	ID         uuid.UUID
 	UserID     string
 	Title      string // the first words of what it does; "" when its metadata has none
+	Agent      string // the tag of that name; "" when its metadata has none
 	Status     RunStatus
 	DenyReason guard.Reason // of its start, or of its latest denied step; an ended run's only where there is no other
 	StartedAt  time.Time
@@ -60,10 +63,14 @@ type RunFilter struct {
 	Order       RunOrder
 }
 
+// agentTag is the key of the tag that says which agent a run is of.
+const agentTag = "agent"
+
 // selectRun reads what scanRun scans; $1 is the workspace.
 const selectRun = `SELECT r.uuid, u.external_id, r.title, r.status, r.deny_reason, r.started_at, r.ended_at, r.ended_by,
 		r.step_count, r.blocked_step_count, r.prompt_tokens, r.completion_tokens, r.spend_nanos,
-		r.unpriced_tokens, r.calls_without_usage, r.last_call_at
+		r.unpriced_tokens, r.calls_without_usage, r.last_call_at,
+		(SELECT g.value FROM run_tags g WHERE g.run_id = r.id AND g.key = '` + agentTag + `')
 	FROM runs r JOIN users u ON u.id = r.user_id WHERE r.workspace_id = $1`
 
 // Runs lists runs, newest first, and the cursor of the next page ("" at the end).
@@ -246,13 +253,13 @@ func scanRun(scan func(...any) error, more ...any) (Run, error) {
 	var r Run
 	var started, lastCall int64
 	var reason, ended, endedBy sql.NullInt64
-	var title sql.NullString
+	var title, agent sql.NullString
 	err := scan(append([]any{
 		&r.ID, &r.UserID, &title, &r.Status, &reason, &started, &ended, &endedBy,
 		&r.StepCount, &r.BlockedStepCount, &r.PromptTokens, &r.CompletionTokens, &r.Spend,
-		&r.UnpricedTokens, &r.CallsWithoutUsage, &lastCall,
+		&r.UnpricedTokens, &r.CallsWithoutUsage, &lastCall, &agent,
 	}, more...)...)
-	r.Title = title.String
+	r.Title, r.Agent = title.String, agent.String
 	r.DenyReason, r.EndedBy = guard.Reason(reason.Int64), EndedBy(endedBy.Int64)
 	r.StartedAt, r.EndedAt, r.LastCallAt = time.UnixMilli(started).UTC(), timeOf(ended), time.UnixMilli(lastCall).UTC()
 	return r, err
@@ -347,4 +354,144 @@ func latestDenial(tx *Tx, runID int64) (*DeniedStep, error) {
 	}
 	err = tx.get(`SELECT sequence FROM run_steps WHERE run_id = $1 AND uuid = $2`, []any{runID, step.ID[:]}, &step.Sequence)
 	return &step, err
+}
+
+// RunTotals is what the runs of a filter add up to.
+type RunTotals struct {
+	RunSums
+	AtLeast bool // more runs match than were looked at
+	// Of the pieces of time, if they were asked for and there is a run: how long each is, where
+	// they begin, and those that have runs.
+	Piece        time.Duration
+	Since, Until time.Time
+	ByTime       []RunBucket
+	// Indexing says that the newest run is not found by its words yet, and perhaps older ones.
+	Indexing bool
+}
+
+// RunSums are figures of some runs.
+type RunSums struct {
+	Runs, DeniedRuns, Denials           int64
+	Spend                               plans.Money
+	UnpricedTokens                      int64
+	Running, Completed, Failed, Blocked int64
+}
+
+// RunBucket is the runs that started in a piece of time.
+type RunBucket struct {
+	Since time.Time
+	RunSums
+}
+
+// selectSums counts and sums up runs, in the order of RunSums.dest.
+const selectSums = `SELECT count(*), coalesce(sum(CASE WHEN r.deny_reason IS NOT NULL THEN 1 ELSE 0 END), 0),
+		coalesce(sum(r.blocked_step_count + CASE WHEN r.status = 4 AND r.ended_by IS NULL THEN 1 ELSE 0 END), 0),
+		coalesce(sum(r.spend_nanos), 0), coalesce(sum(r.unpriced_tokens), 0),
+		coalesce(sum(CASE WHEN r.status = 1 THEN 1 ELSE 0 END), 0), coalesce(sum(CASE WHEN r.status = 2 THEN 1 ELSE 0 END), 0),
+		coalesce(sum(CASE WHEN r.status = 3 THEN 1 ELSE 0 END), 0), coalesce(sum(CASE WHEN r.status = 4 THEN 1 ELSE 0 END), 0)`
+
+// dest returns where the columns of selectSums are scanned to.
+func (t *RunSums) dest() []any {
+	return []any{
+		&t.Runs, &t.DeniedRuns, &t.Denials, &t.Spend, &t.UnpricedTokens, &t.Running, &t.Completed, &t.Failed, &t.Blocked,
+	}
+}
+
+// add adds up sums of different runs.
+func (t *RunSums) add(u RunSums) {
+	t.Runs += u.Runs
+	t.DeniedRuns += u.DeniedRuns
+	t.Denials += u.Denials
+	t.Spend += u.Spend
+	t.UnpricedTokens += u.UnpricedTokens
+	t.Running += u.Running
+	t.Completed += u.Completed
+	t.Failed += u.Failed
+	t.Blocked += u.Blocked
+}
+
+// RunPieces says by which pieces of time runs are added up; the zero value for none.
+type RunPieces struct {
+	Length time.Duration  // of each, from RunFilter.Since on; or
+	Most   int64          // of a length that makes so many at most, from the first run on that is kept
+	Zone   *time.Location // whose clocks they keep to; nil for UTC
+}
+
+// RunTotals adds up the runs that a filter finds.
+func (s *Store) RunTotals(ctx context.Context, ws WorkspaceKey, f RunFilter, by RunPieces) (t RunTotals, err error) {
+	before, from, err := idBounds(listRuns, ws, f.Since, f.Until, "")
+	if err != nil {
+		return t, err
+	}
+	err = s.read(ctx, func(tx *Tx) error {
+		q := newSearch(tx, ws, f, before, from)
+		sc, err := q.scope(s.searched)
+		if err != nil {
+			return err
+		}
+		t.AtLeast = sc.bounded
+		err = tx.get(`SELECT coalesce((SELECT id FROM runs WHERE workspace_id = $1 ORDER BY uuid DESC LIMIT 1), 0) > run_id
+			FROM run_index WHERE id = 1`, []any{ws}, &t.Indexing)
+		if err != nil {
+			return err
+		}
+		if by.Length == 0 && by.Most == 0 {
+			return tx.get(selectSums+` FROM runs r WHERE `+sc.where, q.args, t.dest()...)
+		}
+		return q.byTime(&t, f, by, sc)
+	})
+	return t, err
+}
+
+// byTime adds up the runs of a scope by pieces of time.
+func (q *runSearch) byTime(t *RunTotals, f RunFilter, by RunPieces, sc scope) error {
+	t.Since, t.Until = f.Since, q.tx.now
+	if !f.Until.IsZero() && f.Until.Before(t.Until) {
+		t.Until = f.Until
+	}
+	if by.Most > 0 {
+		var first uuid.UUID
+		err := q.tx.get(`SELECT uuid FROM runs WHERE workspace_id = $1 AND uuid < $2 AND uuid >= $3 ORDER BY uuid LIMIT 1`,
+			append(q.args[:2:2], sc.first(q.args[2])), &first)
+		if err != nil {
+			t.Since, t.Until = time.Time{}, time.Time{}
+			return ignoreNotFound(err)
+		}
+		t.Since = time.UnixMilli(idMillis(first)).UTC()
+		by.Length = policies.PieceLength(t.Until.Sub(t.Since), by.Most)
+	}
+	t.Piece = by.Length
+	pieces := policies.NewPieces(by.Length, cmp.Or(by.Zone, time.UTC), t.Since, t.Until)
+	return q.tx.each(selectSums+`, `+q.pieceOf(pieces)+` AS bucket FROM runs r WHERE `+sc.where+` GROUP BY bucket ORDER BY bucket`,
+		q.args, func(rows scanner) error {
+			var b RunBucket
+			var n int64
+			err := rows.Scan(append(b.dest(), &n)...)
+			b.Since = pieces.Start(n)
+			t.ByTime = append(t.ByTime, b)
+			t.add(b.RunSums)
+			return err
+		})
+}
+
+// first is the id that the runs of a scope begin with, where the filter's since is from.
+func (sc scope) first(from any) any {
+	if sc.bounded {
+		return sc.floor[:]
+	}
+	return from
+}
+
+// pieceOf is the number of the piece of time that a run started in.
+func (q *runSearch) pieceOf(p policies.Pieces) string {
+	last := len(p.Stretches) - 1
+	at := "r.started_at + " + q.arg(p.Stretches[last].Ahead)
+	if last > 0 {
+		var cases strings.Builder
+		for _, s := range p.Stretches[:last] {
+			cases.WriteString(" WHEN r.started_at < " + q.arg(s.Until) + " THEN r.started_at + " + q.arg(s.Ahead))
+		}
+		at = "CASE" + cases.String() + " ELSE " + at + " END"
+	}
+	return "(" + at + ") / " + q.arg(p.Length.Milliseconds())
 }

@@ -7,12 +7,10 @@ import (
 	"encoding/json"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/google/uuid"
 
 	"github.com/pikarc/server/guard"
-	"github.com/pikarc/server/plans"
 )
 
 // A search narrows by conditions that each have an index of their own: a set of
@@ -389,8 +387,12 @@ func (q *runSearch) page(ws WorkspaceKey, f RunFilter, sc scope, after *searchPl
 			where += " AND (" + value + ", r.uuid) " + than + " (" + q.arg(after.value) + ", " + id + ")"
 		}
 	}
-	query := strings.Replace(selectRun, "FROM runs r", ", "+value+" FROM runs r", 1)
-	query = strings.Replace(query, "r.workspace_id = $1", where, 1) + " ORDER BY " + order + " LIMIT " + q.arg(f.Limit+1)
+	// What is shown of a run is read for those of the page alone, however many were put in order.
+	ids := `SELECT r.id, r.uuid, ` + value + ` AS place FROM runs r WHERE ` + where + ` ORDER BY ` + order + ` LIMIT ` + q.arg(f.Limit+1)
+	// Asked for the workspace or an order of r as they are, SQLite walks all runs of the workspace.
+	query := strings.NewReplacer("FROM runs r", ", page.place FROM ("+ids+") page JOIN runs r ON r.id = page.id",
+		"r.workspace_id = $1", "r.workspace_id + 0 = $1").Replace(selectRun) +
+		" ORDER BY " + strings.NewReplacer(value+" ", "page.place ", "r.uuid", "page.uuid").Replace(order)
 	var last searchPlace
 	err = q.tx.each(query, q.args, func(rows scanner) error {
 		if int64(len(runs)) == f.Limit {
@@ -408,89 +410,34 @@ func (q *runSearch) page(ws WorkspaceKey, f RunFilter, sc scope, after *searchPl
 	return runs, next, err
 }
 
-// RunTotals is what the runs of a filter add up to.
-type RunTotals struct {
-	RunSums
-	AtLeast bool // more runs match than were looked at
-	ByTime  []RunBucket
-	// Indexing says that the newest run is not found by its words yet, and perhaps older ones.
-	Indexing bool
-}
+// RunChoices are what runs can be filtered by, each in alphabetical order, maxRunChoices of it at most.
+type RunChoices struct{ TagKeys, Tools []string }
 
-// RunSums are figures of some runs.
-type RunSums struct {
-	Runs, DeniedRuns, Denials           int64
-	Spend                               plans.Money
-	UnpricedTokens                      int64
-	Running, Completed, Failed, Blocked int64
-}
+const maxRunChoices = 50
 
-// RunBucket is the runs that started in a piece of time.
-type RunBucket struct {
-	Since time.Time
-	RunSums
-}
-
-// selectSums counts and sums up runs, in the order of RunSums.dest.
-const selectSums = `SELECT count(*), coalesce(sum(CASE WHEN r.deny_reason IS NOT NULL THEN 1 ELSE 0 END), 0),
-		coalesce(sum(r.blocked_step_count + CASE WHEN r.status = 4 AND r.ended_by IS NULL THEN 1 ELSE 0 END), 0),
-		coalesce(sum(r.spend_nanos), 0), coalesce(sum(r.unpriced_tokens), 0),
-		coalesce(sum(CASE WHEN r.status = 1 THEN 1 ELSE 0 END), 0), coalesce(sum(CASE WHEN r.status = 2 THEN 1 ELSE 0 END), 0),
-		coalesce(sum(CASE WHEN r.status = 3 THEN 1 ELSE 0 END), 0), coalesce(sum(CASE WHEN r.status = 4 THEN 1 ELSE 0 END), 0)`
-
-// dest returns where the columns of selectSums are scanned to.
-func (t *RunSums) dest() []any {
-	return []any{
-		&t.Runs, &t.DeniedRuns, &t.Denials, &t.Spend, &t.UnpricedTokens, &t.Running, &t.Completed, &t.Failed, &t.Blocked,
-	}
-}
-
-// add adds up sums of different runs.
-func (t *RunSums) add(u RunSums) {
-	t.Runs += u.Runs
-	t.DeniedRuns += u.DeniedRuns
-	t.Denials += u.Denials
-	t.Spend += u.Spend
-	t.UnpricedTokens += u.UnpricedTokens
-	t.Running += u.Running
-	t.Completed += u.Completed
-	t.Failed += u.Failed
-	t.Blocked += u.Blocked
-}
-
-// RunTotals adds up the runs that a filter finds, by pieces of time of that
-// width; 0 for none. The pieces begin at whole multiples of it.
-func (s *Store) RunTotals(ctx context.Context, ws WorkspaceKey, f RunFilter, width time.Duration) (t RunTotals, err error) {
-	before, from, err := idBounds(listRuns, ws, f.Since, f.Until, "")
-	if err != nil {
-		return t, err
-	}
-	err = s.read(ctx, func(tx *Tx) error {
-		q := newSearch(tx, ws, f, before, from)
-		sc, err := q.scope(s.searched)
-		if err != nil {
-			return err
+// RunChoices looks which tags and tools the runs have that are kept.
+func (s *Store) RunChoices(ctx context.Context, ws WorkspaceKey) (c RunChoices, err error) {
+	err = s.read(ctx, func(tx *Tx) (err error) {
+		c.TagKeys, err = tx.different(`SELECT key FROM run_tags WHERE workspace_id = $1 AND key > $2 ORDER BY key LIMIT 1`, ws, "")
+		if err == nil {
+			c.Tools, err = tx.different(`SELECT term FROM run_terms WHERE workspace_id = $1 AND kind = $3 AND term > $2 ORDER BY term LIMIT 1`,
+				ws, "", int64(termTool))
 		}
-		t.AtLeast = sc.bounded
-		err = tx.get(`SELECT coalesce((SELECT id FROM runs WHERE workspace_id = $1 ORDER BY uuid DESC LIMIT 1), 0) > run_id
-			FROM run_index WHERE id = 1`, []any{ws}, &t.Indexing)
-		if err != nil {
-			return err
-		}
-		if width == 0 {
-			return tx.get(selectSums+` FROM runs r WHERE `+sc.where, q.args, t.dest()...)
-		}
-		bucket := q.arg(width.Milliseconds())
-		return tx.each(selectSums+`, r.started_at / `+bucket+` AS bucket FROM runs r WHERE `+sc.where+` GROUP BY bucket ORDER BY bucket`,
-			q.args, func(rows scanner) error {
-				var b RunBucket
-				var n int64
-				err := rows.Scan(append(b.dest(), &n)...)
-				b.Since = time.UnixMilli(n * width.Milliseconds()).UTC()
-				t.ByTime = append(t.ByTime, b)
-				t.add(b.RunSums)
-				return err
-			})
+		return err
 	})
-	return t, err
+	return c, err
+}
+
+// different lists the different values of an index: a query finds the next after one, its second
+// argument.
+func (tx *Tx) different(query string, args ...any) (values []string, err error) {
+	for len(values) < maxRunChoices {
+		var next string
+		if err := tx.get(query, args, &next); err != nil {
+			return values, ignoreNotFound(err)
+		}
+		values = append(values, next)
+		args[1] = next
+	}
+	return values, nil
 }

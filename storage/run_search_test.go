@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -16,6 +18,7 @@ import (
 
 	"github.com/pikarc/server/guard"
 	"github.com/pikarc/server/plans"
+	"github.com/pikarc/server/policies"
 	"github.com/pikarc/server/storage/verify"
 )
 
@@ -150,6 +153,8 @@ func TestASearchFindsExactlyWhatMatches(t *testing.T) {
 	made := makeRuns(w, ws)
 	w.tagged(w.unlimitedWorkspace(), "acme/maria", `{"title":"Refund of others","agent":"billing"}`)
 	w.index()
+	zone, err := time.LoadLocation("Asia/Kathmandu")
+	w.must(err)
 	rapid.Check(t, func(t *rapid.T) {
 		f := drawFilter(t, made)
 		w.searched = rapid.SampledFrom([]int64{1, 7, 40, maxSearched}).Draw(t, "searched")
@@ -168,8 +173,14 @@ func TestASearchFindsExactlyWhatMatches(t *testing.T) {
 		}
 		slices.SortFunc(want, func(a, b madeRun) int { return f.Order.compare(a.Run, b.Run, w.Now()) })
 		f.Limit = rapid.Int64Range(1, 20).Draw(t, "limit")
-		if got := idsOf(allPages(t, w.Store, ws, f)); !slices.Equal(got, idsOf(want)) {
-			t.Fatalf("%+v lists\n%v, want\n%v", f, got, idsOf(want))
+		got := allPages(t, w.Store, ws, f)
+		if !slices.Equal(idsOf(got), idsOf(want)) {
+			t.Fatalf("%+v lists\n%v, want\n%v", f, idsOf(got), idsOf(want))
+		}
+		for i, m := range want {
+			if got[i].Agent != m.tags["agent"] {
+				t.Fatalf("%+v: run %d is of the agent %q, want %q", f, i, got[i].Agent, m.tags["agent"])
+			}
 		}
 		var exported []madeRun
 		err := w.ExportRuns(context.Background(), ws, f, func(r Run) error { exported = append(exported, madeRun{Run: r}); return nil })
@@ -177,7 +188,8 @@ func TestASearchFindsExactlyWhatMatches(t *testing.T) {
 		if got := idsOf(exported); err != nil || !slices.Equal(got, idsOf(want)) {
 			t.Fatalf("%+v exports %v: %v\nwant %v", f, got, err, idsOf(want))
 		}
-		totals, err := w.RunTotals(context.Background(), ws, f, time.Hour)
+		pieces := rapid.SampledFrom([]RunPieces{{}, {Length: 24 * time.Hour, Zone: zone}, {Most: 5}}).Draw(t, "pieces")
+		totals, err := w.RunTotals(context.Background(), ws, f, pieces)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -187,7 +199,54 @@ func TestASearchFindsExactlyWhatMatches(t *testing.T) {
 		if !totals.AtLeast && (totals.Runs != sums.Runs || totals.Spend != sums.Spend) {
 			t.Fatalf("%+v: %+v, want %+v", f, totals, sums)
 		}
+		if pieces.Length > 0 && !totals.AtLeast {
+			mustBeDates(t, totals.ByTime, want, zone)
+		}
 	})
+}
+
+// mustBeDates wants a piece for each date in a zone on which a run started.
+func mustBeDates(t *rapid.T, pieces []RunBucket, runs []madeRun, zone *time.Location) {
+	dates := map[string]int64{}
+	for _, m := range runs {
+		year, month, day := m.StartedAt.In(zone).Date()
+		dates[policies.StartOfDate(year, month, day, zone).String()]++
+	}
+	got := map[string]int64{}
+	for _, b := range pieces {
+		got[b.Since.String()] += b.Runs
+	}
+	if !maps.Equal(got, dates) || len(got) != len(pieces) {
+		t.Fatalf("pieces of %v, want %v", got, dates)
+	}
+}
+
+// The values that runs can be filtered by are found one by one, however many
+// runs have each, and none of others.
+func TestWhatRunsCanBeFilteredBy(t *testing.T) {
+	w := newWorld(t)
+	ws := w.unlimitedWorkspace()
+	w.tagged(w.unlimitedWorkspace(), "u", `{"tags":{"foreign":"x"}}`)
+	for i := range 3 {
+		run := w.tagged(ws, "u", fmt.Sprintf(`{"tags":{"team":"t%d","agent":"a","ä":"x"}}`, i))
+		w.tool(ws, run, "search")
+		w.tool(ws, run, fmt.Sprintf("refund %d", i))
+	}
+	w.index()
+	c, err := w.RunChoices(t.Context(), ws)
+	w.must(err)
+	want := RunChoices{TagKeys: []string{"agent", "team", "ä"}, Tools: []string{"refund 0", "refund 1", "refund 2", "search"}}
+	if !reflect.DeepEqual(c, want) {
+		t.Errorf("%+v, want %+v", c, want)
+	}
+	run := w.start(ws, "u").ID
+	for i := range 2 * maxRunChoices {
+		w.tool(ws, run, fmt.Sprintf("tool %03d", i))
+	}
+	w.index()
+	if c, err = w.RunChoices(t.Context(), ws); err != nil || len(c.Tools) != maxRunChoices || c.Tools[49] != "tool 045" {
+		t.Errorf("%d tools, %v", len(c.Tools), err)
+	}
 }
 
 func (o RunOrder) compare(a, b Run, now time.Time) int {

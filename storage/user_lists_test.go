@@ -45,6 +45,7 @@ func TestUsersBySpendAreThoseOfANaiveSort(t *testing.T) {
 	seedSpend(w, other, [][2]int64{{1000, 0}, {0, 0}})
 	yes, no := true, false
 	rapid.Check(t, func(r *rapid.T) {
+		w.searched = rapid.SampledFrom([]int64{1, 4, maxSearched}).Draw(r, "searched")
 		ws := w.unlimitedWorkspace()
 		var spends [][2]int64
 		for range rapid.IntRange(0, 25).Draw(r, "users") {
@@ -109,6 +110,27 @@ func TestCursorOfOneOrderIsRefusedByTheOther(t *testing.T) {
 	}
 }
 
+// Users are found by how their ids begin, in the order of their ids, however
+// many there are; what an id begins with is no pattern.
+func TestUsersAreFoundByHowTheirIDsBegin(t *testing.T) {
+	w := newWorld(t)
+	ws := w.unlimitedWorkspace()
+	seedUsers(t, w, w.unlimitedWorkspace(), []string{"acme/other"})
+	seedUsers(t, w, ws, []string{"acme/zoé", "acme/ann", "Acme/b", "a%me/x", "acme", "bcme", "acme/\U0010fffe", "acme/jo"})
+	for prefix, want := range map[string][]string{
+		"acme": {"acme", "acme/ann", "acme/jo", "acme/zoé", "acme/\U0010fffe"}, "acme/": {"acme/ann", "acme/jo", "acme/zoé", "acme/\U0010fffe"},
+		"a%": {"a%me/x"}, "acme/zoé": {"acme/zoé"}, "c": nil,
+	} {
+		for _, limit := range []int64{1, 2, 50} {
+			got, err := listUserIDs(w.Store, ws, UserFilter{Prefix: prefix, BySpend: true, Limit: limit}, nothing)
+			w.must(err)
+			if !slices.Equal(got, want) {
+				t.Errorf("%q by %d: %q, want %q", prefix, limit, got, want)
+			}
+		}
+	}
+}
+
 // seedUsers creates a user for each name, and blocks every third.
 func seedUsers(t *testing.T, w *world, ws WorkspaceKey, names []string) {
 	t.Helper()
@@ -141,7 +163,7 @@ func listUserIDs(s *Store, ws WorkspaceKey, f UserFilter, between func()) (ids [
 		if next == "" {
 			return ids, nil
 		}
-		if int64(len(page)) != f.Limit {
+		if int64(len(page)) != f.Limit && f.Query == "" {
 			return nil, fmt.Errorf("a page of %d, though not the last", len(page))
 		}
 		f.Cursor = next

@@ -168,80 +168,11 @@ func eachUser(tx *Tx, ws WorkspaceKey, from, where string, args []any, use func(
 	})
 }
 
-// A start that is denied makes its user known, so that whoever sends names
-// could fill the table with them. Retention deletes a user of whom nothing is
-// left: no run, none ever allowed (so no figure either), and no block.
-
-// unusedUser is a user who looked unused.
-type unusedUser struct {
-	idKey
-	name string
-}
-
-// unusedCondition is true of an unused user u.
-const unusedCondition = `u.run_count = 0 AND u.blocked_at IS NULL
-	AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.workspace_id = u.workspace_id AND r.user_id = u.id)`
-
-// expireUsers deletes unused users whom nobody has seen for the time that their
-// workspace keeps history. Readers look for them, so that the writer is only
-// asked for those that there are.
-func (s *Store) expireUsers(ctx context.Context, kept []retention) error {
-	days := make(map[WorkspaceKey]int64, len(kept))
-	for _, k := range kept {
-		days[k.ws] = k.days
-	}
-	for after := int64(0); ; {
-		found, last, err := s.unusedUsers(ctx, after)
-		if err != nil || last == after {
-			return err
-		}
-		after = last
-		of := func(u unusedUser) WorkspaceKey { return u.ws }
-		err = runUpkeepEach(ctx, s, modeSQL, found, of, func(tx *Tx, u unusedUser) error {
-			return expireUser(tx, u, tx.now.AddDate(0, 0, -int(days[u.ws])))
-		})
-		if err != nil {
-			return err
-		}
-	}
-}
-
-// unusedUsers looks at the users after an id, and returns the last one that it has looked at.
-func (s *Store) unusedUsers(ctx context.Context, after int64) (found []unusedUser, last int64, err error) {
-	const lookedAt = 5000
-	err = s.read(ctx, func(tx *Tx) error {
-		err := tx.get(`SELECT coalesce(max(id), $1) FROM (SELECT id FROM users WHERE id > $1 ORDER BY id LIMIT $2) i`,
-			[]any{after, lookedAt}, &last)
-		if err != nil {
-			return err
-		}
-		return tx.each(`SELECT u.workspace_id, u.id, u.external_id FROM users u WHERE u.id > $1 AND u.id <= $2 AND `+unusedCondition,
-			[]any{after, last}, func(row scanner) error {
-				var u unusedUser
-				err := row.Scan(&u.ws, &u.id, &u.name)
-				found = append(found, u)
-				return err
-			})
-	})
-	return found, last, err
-}
-
-// expireUser looks again: the user may have come back since.
-func expireUser(tx *Tx, u unusedUser, before time.Time) error {
-	n, err := tx.exec(`DELETE FROM users AS u WHERE u.id = $1 AND u.workspace_id = $2
-		AND coalesce(u.last_seen_at, u.created_at) < $3 AND `+unusedCondition, u.id, u.ws, before.UnixMilli())
-	if err != nil || n == 0 {
-		return err
-	}
-	tx.cache.users.remove(u.idKey)
-	tx.cache.userIDs.remove(nameKey{u.ws, u.name})
-	return nil
-}
-
 // UserFilter narrows and orders a list of users; zero values ask for all, the
 // latest known first.
 type UserFilter struct {
 	Query   string // part of the user id, whatever the case of ASCII letters
+	Prefix  string // of the user id; then the list is in the order of ids
 	Blocked *bool
 	BySpend bool // in the last 30 days, dearest first; then those who spent nothing, the latest known first
 	Limit   int64
@@ -256,6 +187,8 @@ type userPlace struct {
 
 // Users lists users, and the cursor of the next page ("" at the end). By
 // spend, a user whose spend grows between two pages may be seen twice, or not.
+// A page of a Query may have fewer users than asked for, or none, and a cursor
+// all the same: no more were looked at.
 func (s *Store) Users(ctx context.Context, ws WorkspaceKey, f UserFilter) (users []User, next string, err error) {
 	place, err := placeOf(ws, f)
 	if err != nil {
@@ -267,21 +200,39 @@ func (s *Store) Users(ctx context.Context, ws WorkspaceKey, f UserFilter) (users
 			if int64(len(users)) < f.Limit {
 				users, last = append(users, u), userPlace{u.Last30Days.Spend, id}
 			} else if next == "" {
-				next = last.cursor(ws, f.BySpend)
+				next = last.cursor(ws, f)
 			}
 		}
-		if !f.BySpend {
-			return eachNewestUser(tx, ws, f, place, false, use)
+		if f.Prefix != "" {
+			return eachUserByName(tx, ws, f, place, use)
 		}
-		if place.spend > 0 {
+		if f.BySpend && place.spend > 0 {
 			if err := eachUserBySpend(tx, ws, f, place, use); err != nil || next != "" {
 				return err
 			}
 			place = userPlace{0, math.MaxInt64}
 		}
-		return eachNewestUser(tx, ws, f, place, true, use)
+		floor, err := s.searchedUsers(tx, ws, f, place)
+		if err != nil {
+			return err
+		}
+		err = eachNewestUser(tx, ws, f, place, floor, use)
+		if floor > 0 && next == "" {
+			next = userPlace{0, floor}.cursor(ws, f)
+		}
+		return err
 	})
 	return users, next, err
+}
+
+// searchedUsers is the last user below a place whom a page looks at; 0 when it may look at all.
+func (s *Store) searchedUsers(tx *Tx, ws WorkspaceKey, f UserFilter, below userPlace) (floor int64, err error) {
+	if f.Query == "" {
+		return 0, nil
+	}
+	err = tx.get(`SELECT id FROM users WHERE workspace_id = $1 AND id < $2 ORDER BY id DESC LIMIT 1 OFFSET $3`,
+		[]any{ws, below.id, s.searched - 1}, &floor)
+	return floor, ignoreNotFound(err)
 }
 
 // placeOf is above every user, or where the cursor says.
@@ -290,8 +241,8 @@ func placeOf(ws WorkspaceKey, f UserFilter) (userPlace, error) {
 	if f.Cursor == "" {
 		return place, nil
 	}
-	if !f.BySpend {
-		key, err := parseCursor(listUsers, int64(ws), f.Cursor, 8)
+	if kind := f.list(); kind != listUsersBySpend {
+		key, err := parseCursor(kind, int64(ws), f.Cursor, 8)
 		if err != nil {
 			return place, err
 		}
@@ -304,20 +255,43 @@ func placeOf(ws WorkspaceKey, f UserFilter) (userPlace, error) {
 	return userPlace{plans.Money(binary.BigEndian.Uint64(key)), int64(binary.BigEndian.Uint64(key[8:]))}, nil
 }
 
-// cursor encodes the place in the list by id, or in the one by spend.
-func (p userPlace) cursor(ws WorkspaceKey, bySpend bool) string {
-	if !bySpend {
-		return cursor(listUsers, int64(ws), binary.BigEndian.AppendUint64(nil, uint64(p.id)))
+// list is the kind of the filter's cursors: those of another order fit no other.
+func (f UserFilter) list() cursorKind {
+	switch {
+	case f.Prefix != "":
+		return listUsersByName
+	case f.BySpend:
+		return listUsersBySpend
+	}
+	return listUsers
+}
+
+// cursor encodes the place in a filter's list.
+func (p userPlace) cursor(ws WorkspaceKey, f UserFilter) string {
+	if kind := f.list(); kind != listUsersBySpend {
+		return cursor(kind, int64(ws), binary.BigEndian.AppendUint64(nil, uint64(p.id)))
 	}
 	key := binary.BigEndian.AppendUint64(nil, uint64(p.spend))
 	return cursor(listUsersBySpend, int64(ws), binary.BigEndian.AppendUint64(key, uint64(p.id)))
 }
 
-// eachNewestUser reads users below a place, one more than a page; thrifty asks
-// for those alone who spent nothing in the 30 days.
-func eachNewestUser(tx *Tx, ws WorkspaceKey, f UserFilter, below userPlace, withoutSpend bool, use func(User, int64)) error {
-	where, args := f.where(`u.workspace_id = $1 AND u.id < $4`, []any{below.id, f.Limit + 1})
-	if withoutSpend {
+// eachUserByName reads users whose ids begin with the filter's prefix, in the
+// order of ids, one more than a page: those after a place, if it is one.
+func eachUserByName(tx *Tx, ws WorkspaceKey, f UserFilter, after userPlace, use func(User, int64)) error {
+	where, args := f.where(`u.workspace_id = $1 AND u.external_id >= $4 AND u.external_id < $5`,
+		[]any{f.Prefix, f.Prefix + "\U0010ffff", f.Limit + 1})
+	if f.Cursor != "" {
+		args = append(args, after.id)
+		where += ` AND u.external_id > (SELECT external_id FROM users WHERE workspace_id = $1 AND id = $` + strconv.Itoa(3+len(args)) + `)`
+	}
+	return eachUser(tx, ws, `FROM users u`, where+` ORDER BY u.external_id LIMIT $6`, args, use)
+}
+
+// eachNewestUser reads users below a place down to a floor, one more than a
+// page; by spend, those alone who spent nothing in the 30 days.
+func eachNewestUser(tx *Tx, ws WorkspaceKey, f UserFilter, below userPlace, floor int64, use func(User, int64)) error {
+	where, args := f.where(`u.workspace_id = $1 AND u.id < $4 AND u.id >= $6`, []any{below.id, f.Limit + 1, floor})
+	if f.BySpend {
 		where += ` AND u.id NOT IN (SELECT user_id FROM user_days
 			WHERE workspace_id = $1 AND day >= $3 AND day <= $2 AND spend_nanos > 0)`
 	}

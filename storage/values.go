@@ -170,6 +170,7 @@ const (
 	listKeys         cursorKind = 7
 	listReprice      cursorKind = 8
 	listRunSearch    cursorKind = 9
+	listUsersByName  cursorKind = 12
 	listDeliveries   cursorKind = 20
 	listReviews      cursorKind = 10
 	listGrantUses    cursorKind = 11

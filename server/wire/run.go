@@ -11,6 +11,7 @@ type Run struct {
 	ID     uuid.UUID  `json:"id"`
 	UserID string     `json:"user_id"`
 	Title  NullString `json:"title"`
+	Agent  NullString `json:"agent"`
 	Status string     `json:"status"`
 	// The latest denial, also of a run that went on.
 	DenyReason       NullString `json:"deny_reason"`
@@ -32,7 +33,7 @@ type Run struct {
 // RunOf makes the summary of a run.
 func RunOf(r storage.Run) Run {
 	out := Run{
-		ID: r.ID, UserID: r.UserID, Title: NullString(r.Title), Status: r.Status.String(),
+		ID: r.ID, UserID: r.UserID, Title: NullString(r.Title), Agent: NullString(r.Agent), Status: r.Status.String(),
 		DenyReason: NullString(r.DenyReason.String()),
 		StartedAt:  Time(r.StartedAt), EndedAt: Time(r.EndedAt),
 		StepCount: r.StepCount, BlockedStepCount: r.BlockedStepCount,

@@ -32,9 +32,9 @@ afterAll(async () => {
   await server?.close()
 })
 
-const rows = (page: Page) => page.locator('tbody tr')
+const rows = (page: Page) => page.locator('tbody tr:has([data-row])')
 const titles = (page: Page) => page.locator('tbody [data-row]').allTextContents()
-const shows = (page: Page, n: number) => page.waitForFunction((n) => document.querySelectorAll('tbody tr').length === n, n)
+const shows = (page: Page, n: number) => page.waitForFunction((n) => document.querySelectorAll('tbody [data-row]').length === n, n)
 
 test('what is typed finds, adds up, sorts, is an address, and Back undoes it', async () => {
   const { page, context, troubles } = await visit(browser, server, ada)
@@ -89,16 +89,73 @@ test('a view is saved under a name, found again, and deleted', async () => {
   await context.close()
 })
 
-test('a day of the chart leads to its runs, by keys too', async () => {
+test('a mark below the chart leads to the runs of its time, by keys too', async () => {
   const { page, context, troubles } = await visit(browser, server, ada)
   await page.goto('/runs?time=7d')
   await settled(page)
-  const day = page.getByRole('link', { name: /^Runs of \w{3} \d+$/ }).first()
-  await day.focus()
+  // All runs are some minutes old: the marks are hours and minutes.
+  const mark = page.locator('figure .axis').getByRole('link', { name: /^Runs of \d\d:\d\d UTC$/ }).first()
+  await mark.focus()
   await page.keyboard.press('Enter')
-  await page.waitForURL(/\/runs\?since=(\d{4}-\d\d-\d\d)&until=\1$/)
-  expect(await page.getByLabel('from').inputValue()).toMatch(/^\d{4}-\d\d-\d\d$/)
+  await page.waitForURL(/\/runs\?since=[\dT%A-]+Z&until=[\dT%A-]+Z$/)
   expect(troubles).toEqual([])
+  await context.close()
+})
+
+test('a range of days is in the address, and its fields say it', async () => {
+  const { page, context, troubles } = await visit(browser, server, ada)
+  await page.goto('/runs?since=2026-11-02&until=2026-11-03')
+  await settled(page)
+  expect(await page.getByLabel('from').inputValue()).toBe('2026-11-02')
+  await page.getByText('Mon 2 Nov to Tue 3 Nov, UTC').waitFor()
+  await page.getByText('No run matches these filters.').waitFor()
+  expect(troubles).toEqual([])
+  await context.close()
+})
+
+test('each run says its agent, and each day its sums', async () => {
+  const { page, context, troubles } = await visit(browser, server, ada, { viewport: { width: 1280, height: 900 } })
+  await page.goto('/runs')
+  await settled(page)
+  await shows(page, 3)
+  await expect.poll(() => page.locator('tr.day').first().textContent()).toMatch(/^Today, \w{3} \d+ \w{3}\s*3 runs, \$2\.60$/)
+  await page.getByRole('row', { name: /Refund a late delivery/ }).getByRole('link', { name: 'support' }).click()
+  await page.waitForURL('**/runs?tag=agent%3Asupport')
+  await shows(page, 1)
+  await page.getByRole('link', { name: 'Cost' }).click()
+  await page.waitForURL(/sort=cost/)
+  await expect.poll(() => page.locator('tr.day').count()).toBe(0)
+  expect(troubles).toEqual([])
+  await context.close()
+})
+
+test('a bar of the chart leads to its runs, by the arrow keys too, and is taken out again', async () => {
+  const { page, context, troubles } = await visit(browser, server, ada)
+  await page.goto('/runs')
+  await settled(page)
+  const bars = page.locator('figure .plot a')
+  await bars.focus()
+  expect(await bars.getAttribute('aria-label')).toMatch(/^Runs of \w{3} \d+ \w{3}, \d\d:\d\d to \d\d:\d\d UTC$/)
+  await page.keyboard.press('Enter')
+  await page.waitForURL(/\/runs\?since=[\dT%A-]+Z&until=[\dT%A-]+Z$/)
+  await page.locator('tbody [data-row]').first().waitFor()
+  await page.getByRole('button', { name: /^Remove filter started / }).click()
+  await page.waitForURL((url) => url.search === '')
+  await shows(page, 3)
+  expect(troubles).toEqual([])
+  await context.close()
+})
+
+test('today is the workspace’s, and says so', async () => {
+  const bob = await server.account('zone@example.com')
+  await server.call(bob.token, 'PATCH', '/v1/workspace/', { timezone: 'Asia/Kathmandu' })
+  await server.agent(bob).start('u', { title: 'Now' })
+  const { page, context } = await visit(browser, server, bob)
+  const asked = page.waitForRequest((request) => /run-totals\?.*since=[^&]*T18%3A15%3A00/.test(request.url()))
+  await page.goto('/runs?time=today')
+  await asked
+  await page.getByText(/^Today, \w{3} \d+ \w{3}, Asia\/Kathmandu, 1 running now\./).waitFor()
+  await shows(page, 1)
   await context.close()
 })
 

@@ -87,7 +87,7 @@ describe('users', () => {
       await page.keyboard.type('GNP')
       await page.waitForURL(/q=GNP/)
       await page.waitForFunction(() => document.querySelectorAll('tbody tr').length === 1)
-      await page.getByLabel('Show').selectOption('true')
+      await page.getByRole('group', { name: 'Show' }).getByRole('button', { name: 'Blocked', exact: true }).click()
       await page.getByText('No user id contains this text.').waitFor()
       await page.goBack()
       await page.waitForFunction(() => document.querySelectorAll('tbody tr').length === 1)

@@ -32,7 +32,7 @@ async function history(agent: Agent, runs: number) {
   for (let n = 1; n <= runs; n++) await agent.end((await agent.start('user', { task: `Old ${n}` })).id)
 }
 
-const rows = (page: Page) => page.locator('tbody tr')
+const rows = (page: Page) => page.locator('tbody tr:has([data-row])')
 
 /** Where a run's row stands in the window. */
 const place = (page: Page, name: string) =>
@@ -95,12 +95,12 @@ test('Back returns to the same place in the list, to the pixel, and so does a re
   await settled(page)
   for (const rows of [100, 150, 200]) {
     await page.getByRole('button', { name: 'Show older runs' }).click()
-    await page.waitForFunction((n) => document.querySelectorAll('tbody tr').length === n, rows)
+    await page.waitForFunction((n) => document.querySelectorAll('tbody [data-row]').length === n, rows)
   }
   const link = page.getByRole('link', { name: 'Old 40', exact: true })
   await link.scrollIntoViewIfNeeded()
   await page.evaluate(() => window.scrollBy(0, 77))
-  const where = () => link.evaluate((element) => [element.getBoundingClientRect().top, document.querySelectorAll('tbody tr').length])
+  const where = () => link.evaluate((element) => [element.getBoundingClientRect().top, document.querySelectorAll('tbody [data-row]').length])
   const before = await where()
   await link.click()
   await page.getByRole('heading', { name: 'Old 40' }).waitFor()
@@ -118,7 +118,7 @@ test('Back returns to the same place in the list, to the pixel, and so does a re
   await page.getByRole('heading', { name: 'Users' }).waitFor()
   await page.getByRole('link', { name: /^Runs/ }).first().click()
   await page.getByRole('link', { name: 'Meanwhile 3' }).waitFor()
-  expect(await page.evaluate(() => [window.scrollY, document.querySelectorAll('tbody tr').length])).toEqual([0, 50])
+  expect(await page.evaluate(() => [window.scrollY, document.querySelectorAll('tbody [data-row]').length])).toEqual([0, 50])
   expect(troubles).toEqual([])
   await context.close()
 })
@@ -151,7 +151,7 @@ test('agents that are gone hold places; their runs are ended together, and the l
     const dialog = page.getByRole('dialog', { name: 'End all runs that are silent for 5 minutes?' })
     await dialog.getByRole('button', { name: 'End 3 runs' }).click()
     await page.getByText('3 runs ended.').waitFor()
-    await page.waitForFunction(() => document.querySelectorAll('tbody tr').length === 1)
+    await page.waitForFunction(() => document.querySelectorAll('tbody [data-row]').length === 1)
     expect(await rows(page).textContent()).toContain('Alive')
     expect((await agent.ask(id, 2)).decision.outcome).toBe('ALLOW')
     expect((await agent.start('user')).decision.outcome).toBe('ALLOW')

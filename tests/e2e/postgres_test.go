@@ -295,7 +295,7 @@ func TestAServerOnPostgresServesAll(t *testing.T) {
 		t.Error(lines.Err())
 	}
 	for _, path := range []string{
-		"/", "/health/ready", "/v1/server", "/openapi.json", "/v1/runs/", "/v1/users/", "/v1/run-totals", "/v1/usage/",
+		"/", "/health/ready", "/v1/server", "/openapi.json", "/v1/runs/", "/v1/users/", "/v1/run-totals", "/v1/run-filters", "/v1/usage/",
 		"/v1/usage/now", "/v1/usage/daily", "/v1/workspace/", "/v1/policies/", "/v1/reviews/", "/v1/endpoints/", "/v1/audit/",
 		"/v1/model-pricing/", "/v1/storage", "/v1/api-keys/all", "/v1/saved-views/",
 	} {

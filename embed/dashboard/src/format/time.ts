@@ -1,4 +1,4 @@
-import { zones } from './zone.svelte'
+import { aheadIn, zones } from './zone.svelte'
 
 const SECOND = 1000
 const MINUTE = 60 * SECOND
@@ -77,6 +77,17 @@ const weekdays = ['Sun', 'Mon', 'Tue', 'Wed', 'Thu', 'Fri', 'Sat']
 export function moment(ms: number): string {
   const { at, name } = shifted(ms)
   return `${weekdays[at.getUTCDay()]} ${day(at.toISOString())}, ${hms(at)} ${name}`
+}
+
+/** A date with its day of the week: `Sun 29 Nov`. */
+export function dateName(date: string): string {
+  return `${weekdays[new Date(date).getUTCDay()]} ${day(date)}`
+}
+
+/** A clock of a zone that the reader has not chosen, which it names: `14:03 UTC+1`. */
+export function clockIn(ms: number, of: string): string {
+  const ahead = aheadIn(of, ms)
+  return `${hms(new Date(ms + ahead * MINUTE)).slice(0, 5)} ${zone(ahead)}`
 }
 
 /** A zone by its minutes ahead of UTC: `UTC+5:30`. The short names of zones mean several each. */

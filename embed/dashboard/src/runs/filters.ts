@@ -1,5 +1,5 @@
 // What of the runs one wants to see, as the address says it.
-import { startOfDate, zones } from '../format/zone.svelte'
+import { dateIn, startOfDate, zones } from '../format/zone.svelte'
 import type { Schema } from '../api/client'
 import { plural } from '../format/count'
 import { type DenyReason, reasons } from '../format/reasons'
@@ -45,9 +45,10 @@ export const statuses: { value: Status; label: string }[] = [
 ]
 
 const HOUR = 3_600_000
+const zone = () => zones.workspace ?? 'UTC'
 export const spans: { value: string; label: string; since: (now: number) => number }[] = [
   { value: '1h', label: 'Last hour', since: (now) => now - HOUR },
-  { value: 'today', label: 'Today (UTC)', since: (now) => now - (now % (24 * HOUR)) },
+  { value: 'today', label: 'Today', since: (now) => startOfDate(dateIn(now, zone()), zone()) },
   { value: '24h', label: 'Last 24 hours', since: (now) => now - 24 * HOUR },
   { value: '7d', label: 'Last 7 days', since: (now) => now - 7 * 24 * HOUR },
   { value: '30d', label: 'Last 30 days', since: (now) => now - 30 * 24 * HOUR },
@@ -75,12 +76,19 @@ export const names = [
 /** As much of a parameter as the server takes. */
 const MOST = 10
 const DAY = /^\d{4}-\d\d-\d\d$/
+const MINUTE = /^\d{4}-\d\d-\d\dT\d\d:\d\dZ$/
+
+/** Whether an end of a range is an instant, to the minute: a bar of a chart by hours leads to one. */
+export const isInstant = (text: string | null): text is string =>
+  text !== null && MINUTE.test(text) && !Number.isNaN(Date.parse(text))
+
 // Dates are those of the workspace's zone, as on the pages of usage that lead here.
-const midnight = (day: string | null, days: number) => {
-  const at = day && DAY.test(day) ? Date.parse(day) + days * 24 * HOUR : NaN
+const endOf = (text: string | null, days: number) => {
+  if (isInstant(text)) return new Date(text).toISOString()
+  const at = text && DAY.test(text) ? Date.parse(text) + days * 24 * HOUR : NaN
   if (Number.isNaN(at)) return undefined
   const date = new Date(at).toISOString().slice(0, 10)
-  return new Date(startOfDate(date, zones.workspace ?? 'UTC')).toISOString()
+  return new Date(startOfDate(date, zone())).toISOString()
 }
 
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i
@@ -101,7 +109,7 @@ export function filtersOf(query: URLSearchParams, now: number): RunFilters {
   if (user) filters.user_id = user
   if (prefix) filters.user_prefix = prefix
   if (key && UUID.test(key)) filters.key = key
-  const [since, until] = [midnight(query.get('since'), 0), midnight(query.get('until'), 1)]
+  const [since, until] = [endOf(query.get('since'), 0), endOf(query.get('until'), 1)]
   if (since && !span) filters.since = since
   if (until && !span) filters.until = until
   const q = query.get('q')?.trim()

@@ -1,6 +1,8 @@
 import { expect, test } from 'vitest'
 import type { Schema } from '../api/client'
+import { zones } from '../format/zone.svelte'
 import { denials, filtersOf, matches, total } from './filters'
+import { byDay, dayInWords, sumInWords, sumsByDay } from './days'
 import { merged, patched } from './merge'
 
 const run = (
@@ -11,6 +13,7 @@ const run = (
   id,
   user_id: 'u',
   title: null,
+  agent: null,
   status: 'RUNNING',
   deny_reason: null,
   started_at,
@@ -45,6 +48,59 @@ test('filters come from the address, and nonsense is left out', () => {
   const now = Date.parse('2026-11-23T20:48:00Z')
   const filters = filtersOf(new URLSearchParams('status=RUNNING&reason=nope&time=today&user_id=a%2Fb'), now)
   expect(filters).toEqual({ status: 'RUNNING', since: '2026-11-23T00:00:00.000Z', user_id: 'a/b' })
+})
+
+test('today and dates are those of the workspace’s zone, an hour is two instants', () => {
+  zones.workspace = 'Asia/Kathmandu' // where a day begins at 18:15 UTC
+  const now = Date.parse('2026-11-23T20:48:00Z')
+  const of = (text: string) => filtersOf(new URLSearchParams(text), now)
+  expect(of('time=today')).toEqual({ since: '2026-11-23T18:15:00.000Z' })
+  expect(of('since=2026-11-23&until=2026-11-23')).toEqual({
+    since: '2026-11-22T18:15:00.000Z',
+    until: '2026-11-23T18:15:00.000Z',
+  })
+  expect(of('since=2026-11-23T08:15Z&until=2026-11-23T09:15Z')).toEqual({
+    since: '2026-11-23T08:15:00.000Z',
+    until: '2026-11-23T09:15:00.000Z',
+  })
+  expect(of('since=2026-11-23T08:15&until=2026-11-23T99:15Z')).toEqual({})
+  zones.workspace = null
+})
+
+test('a list is parted by the zone’s dates, each with its sums', () => {
+  const [early, late] = [run('1', '2026-11-23T18:14:00Z'), run('2', '2026-11-23T18:16:00Z')]
+  expect(byDay([late, early], 'Asia/Kathmandu').map(({ key }) => key)).toEqual([
+    '2026-11-24',
+    '2',
+    '2026-11-23',
+    '1',
+  ])
+  const piece = (since: string, total_usd: number, denied_run_count = 0) => ({
+    since,
+    run_count: 1,
+    total_usd,
+    denied_run_count,
+    unpriced_tokens: 0,
+  })
+  const totals = {
+    bucket_minutes: 60,
+    at_least: false,
+    since: '2026-11-23T10:00:00Z',
+    by_time: [
+      piece('2026-11-23T10:15:00Z', 0.1),
+      piece('2026-11-23T17:15:00Z', 0.2, 1),
+      piece('2026-11-23T18:15:00Z', 1),
+    ],
+  } as Schema<'RunTotals'>
+  const sums = sumsByDay(totals, 'Asia/Kathmandu')
+  expect([...sums].map(([date, sum]) => `${date}: ${sumInWords(sum)}`)).toEqual([
+    '2026-11-23: 2 runs, $0.30, 1 denied',
+    '2026-11-24: 1 run, $1.00',
+  ])
+  expect([...sumsByDay({ ...totals, at_least: true }, 'Asia/Kathmandu').keys()]).toEqual(['2026-11-24'])
+  expect(sumsByDay({ ...totals, bucket_minutes: 2880 }, 'UTC').size).toBe(0)
+  expect(dayInWords('2026-11-29', '2026-11-29')).toBe('Today, Sun 29 Nov')
+  expect(dayInWords('2025-11-29', '2026-11-29')).toBe('Sat 29 Nov 2025')
 })
 
 test('the key of a link must be an id', () => {

@@ -12,8 +12,8 @@ const report = (before: number) =>
 
 test('users have a share, and a change where there is something to compare with', () => {
   expect([...byUser(report(2))]).toEqual([
-    ['ana', { share: '75.0 %', change: '+50 %' }],
-    ['bob', { share: '25.0 %', change: 'new' }],
+    ['ana', { share: '75.0 %', part: 1, change: '+50 %' }],
+    ['bob', { share: '25.0 %', part: 1 / 3, change: 'new' }],
   ])
-  expect(byUser(report(0)).get('bob')).toEqual({ share: '25.0 %', change: '–' })
+  expect(byUser(report(0)).get('bob')).toEqual({ share: '25.0 %', part: 1 / 3, change: '–' })
 })
