@@ -80,12 +80,15 @@ type checker struct {
 	problems []Problem
 	regexps  int
 	loops    bool
+	zones    bool   // it asks for the hour, or the like, in a time zone, whose file is then read
 	cost     uint64 // at most, as estimated
 }
 
 // isSimple reports whether an evaluation passes each part of the expression once, and no part
 // takes longer than reading a text of the payload does.
-func (c *checker) isSimple() bool { return !c.loops && c.regexps == 0 && c.cost <= simpleCost }
+func (c *checker) isSimple() bool {
+	return !c.loops && !c.zones && c.regexps == 0 && c.cost <= simpleCost
+}
 
 // report adds a problem at an expression's line and column, both counted from 1.
 func (c *checker) report(at ast.Expr, message string) {
@@ -140,6 +143,7 @@ func (c *checker) call(e ast.Expr) {
 	case "_?_:_":
 		c.sameMoney(call.Args()[1:])
 	default:
+		c.zones = c.zones || call.IsMemberFunction() && strings.HasPrefix(name, "get") && len(call.Args()) > 0
 		c.refuseMoney(e)
 	}
 }

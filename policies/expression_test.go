@@ -273,13 +273,15 @@ func TestSimpleConditionsHaveNoLoopsAndNoRegularExpressions(t *testing.T) {
 	for when, want := range map[string]bool{
 		"":                   true,
 		`input.amount > 100`: true,
-		`model != 'other' && input.?amount.orValue(0.0) > 100.0`:        true,
-		`run.spent_usd > usd(2) && now.getHours("Europe/Berlin") >= 22`: true,
-		`tags.agent.startsWith("b") || user in ["a", "b"]`:              true,
-		`[1].all(n, n > run.steps)`:                                     false,
-		`input.items.exists(i, i.price > 20)`:                           false,
-		`tool.matches("^a")`:                                            false,
-		`input.a.contains(input.b)`:                                     false,
+		`model != 'other' && input.?amount.orValue(0.0) > 100.0`: true,
+		`run.spent_usd > usd(2) && now.getHours() >= 22`:         true,
+		`now.getDayOfWeek("Europe/Berlin") == 0`:                 false,
+		`now.getMinutes(input.zone) == 0`:                        false,
+		`tags.agent.startsWith("b") || user in ["a", "b"]`:       true,
+		`[1].all(n, n > run.steps)`:                              false,
+		`input.items.exists(i, i.price > 20)`:                    false,
+		`tool.matches("^a")`:                                     false,
+		`input.a.contains(input.b)`:                              false,
 	} {
 		body, err := json.Marshal(map[string]string{"effect": "deny", "when": when})
 		if err != nil {
