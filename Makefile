@@ -36,35 +36,31 @@ run: build ## build, then serve on http://localhost:8000 with its data in ./pika
 	@echo
 	@exec ./pikarc serve
 
+# The stages of `make test`, two at a time, since most keep one core busy. What fails soonest comes first. Each shows what
+# it has to say when it ends, and that of a stage stays together.
+STAGES := lint dashboard-test build race published-clients postgres browser clients-suite mcp-gateway adapters-python \
+	adapters-typescript schemathesis acme catalogue
+TOGETHER := -j2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
+
+# Without the paths of this machine in what they compile, all stages share it.
 .PHONY: test
 test: ## everything: linters, Go tests with -race, dashboard tests, the published clients, a browser and schemathesis against the binary
-	@$(MAKE) lint
-	@$(MAKE) dashboard-test
-	@$(MAKE) race
-	@$(MAKE) postgres
-	@$(MAKE) venv
-	@$(MAKE) build
-	$(call say,the published Python clients against ./pikarc (installs them in a venv of its own))
-	tests/client/run.sh ./pikarc
-	$(call say,our clients: types and one suite of behaviours against ./pikarc (in a virtual environment of its own))
-	clients/suite/run.sh ./pikarc
-	$(call say,the MCP gateway between the reference SDKs (in a virtual environment and a node_modules of its own))
-	tests/mcp/run.sh ./pikarc
-	$(call say,the adapters of the TypeScript client against ./pikarc (with the frameworks themselves))
-	clients/adapters/typescript/run.sh ./pikarc
-	node clients/typescript/test-examples.mjs ./pikarc
-	$(call say,the light adapters of the Python client against ./pikarc (with the frameworks themselves))
-	clients/adapters/python/run.sh ./pikarc
-	python3 clients/adapters/page.py --check
-	$(call say,the dashboard in a real browser against ./pikarc (installs Chromium where it is missing and it may))
-	tests/browser/run.sh ./pikarc
-	$(call say,schemathesis against ./pikarc (in a venv of its own))
-	tests/schema/run.sh ./pikarc
-	@$(MAKE) acme
-	$(call say,the price catalogue against its data set (in a virtual environment of its own))
-	cd catalogue && go vet ./...
-	catalogue/run.sh test
-	$(call say,all passed)
+	@.ci/debian.sh browser compiler postgresql proxies venv
+	@export GOFLAGS="$$(go env GOFLAGS) -trimpath"; \
+	$(MAKE) $(TOGETHER) $(addprefix stage-,$(STAGES)); \
+	printf '\n==> all passed in %d s\n' $$SECONDS
+
+stage-%:
+	@printf '\n==> %s begins\n' $*; $(MAKE) $*; printf '==> %s passed in %d s\n' $* $$SECONDS
+
+# Both write what the dashboard's packages and types are.
+stage-build: stage-dashboard-test
+# The binary embeds what others would build anew under the tests' feet. No test runs before the source is sound.
+$(addprefix stage-,$(filter-out lint dashboard-test build,$(STAGES))): stage-lint stage-build
+# One uses the other's virtual environment.
+stage-browser stage-clients-suite: stage-published-clients
+# One builds the TypeScript client that the other uses.
+stage-adapters-typescript: stage-clients-suite
 
 .PHONY: check
 check: format ## the inner loop: gofmt, go vet, go test
@@ -225,6 +221,49 @@ $(DASHBOARD)/node_modules/.package-lock.json: $(DASHBOARD)/package-lock.json
 	cd $(DASHBOARD) && npm ci --no-audit --no-fund
 	@touch $@
 
+.PHONY: published-clients
+published-clients:
+	$(call say,the published Python clients against ./pikarc (installs them in a venv of its own))
+	tests/client/run.sh ./pikarc
+
+.PHONY: clients-suite
+clients-suite:
+	$(call say,our clients: types and one suite of behaviours against ./pikarc (in a virtual environment of its own))
+	clients/suite/run.sh ./pikarc
+
+.PHONY: mcp-gateway
+mcp-gateway:
+	$(call say,the MCP gateway between the reference SDKs (in a virtual environment and a node_modules of its own))
+	tests/mcp/run.sh ./pikarc
+
+.PHONY: adapters-typescript
+adapters-typescript:
+	$(call say,the adapters of the TypeScript client against ./pikarc (with the frameworks themselves))
+	clients/adapters/typescript/run.sh ./pikarc
+	node clients/typescript/test-examples.mjs ./pikarc
+
+.PHONY: adapters-python
+adapters-python:
+	$(call say,the light adapters of the Python client against ./pikarc (with the frameworks themselves))
+	clients/adapters/python/run.sh ./pikarc
+	python3 clients/adapters/page.py --check
+
+.PHONY: browser
+browser:
+	$(call say,the dashboard in a real browser against ./pikarc (installs Chromium where it is missing and it may))
+	tests/browser/run.sh ./pikarc
+
+.PHONY: schemathesis
+schemathesis:
+	$(call say,schemathesis against ./pikarc (in a venv of its own))
+	tests/schema/run.sh ./pikarc
+
+.PHONY: catalogue
+catalogue:
+	$(call say,the price catalogue against its data set (in a virtual environment of its own))
+	cd catalogue && go vet ./...
+	catalogue/run.sh test
+
 .PHONY: acme
 acme:
 	$(call say,a certificate from pebble (in a module of its own))
@@ -241,46 +280,22 @@ format:
 # and makes the tests of the store take several times as long. That package alone: one that uses sync's generic types
 # would share its unwatched copies of them with everybody, and the detector would see races that are none.
 .PHONY: race
-race: compiler proxies postgresql
+race:
+	@.ci/debian.sh compiler postgresql proxies
 	$(call say,Go tests with the race detector)
-	CGO_ENABLED=1 go test -race -gcflags='modernc.org/sqlite/lib=-race=false' -shuffle=on -timeout 30m ./...
+	CGO_ENABLED=1 go test -race -vet=off -gcflags='modernc.org/sqlite/lib=-race=false' -shuffle=on -timeout 30m ./...
 
 # The store's tests that are not about SQLite's file, on PostgreSQL. They start a server of their own.
 .PHONY: postgres
 postgres: postgresql
 	$(call say,the tests of the store on PostgreSQL)
-	go test -shuffle=on -timeout 20m ./storage -args -engine postgres
+	go test -vet=off -shuffle=on -timeout 20m ./storage -args -engine postgres
 
 .PHONY: postgresql
 postgresql:
-	@if ! command -v initdb >/dev/null && ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then \
-		printf '\n==> install PostgreSQL, without a server of Debian'"'"'s own\n'; \
-		apt-get update -q; apt-get install -qy --no-install-recommends postgresql-common; \
-		mkdir -p /etc/postgresql-common; \
-		echo 'create_main_cluster = false' >> /etc/postgresql-common/createcluster.conf; \
-		apt-get install -qy --no-install-recommends postgresql; \
-	fi
+	@.ci/debian.sh postgresql
 
-# Some tests of the binary put a real proxy before it.
-.PHONY: proxies
-proxies:
-	@if ! command -v nginx >/dev/null || ! command -v caddy >/dev/null || ! command -v haproxy >/dev/null; then \
-		printf '\n==> install nginx, caddy and haproxy\n'; \
-		apt-get update -q; apt-get install -qy --no-install-recommends nginx-light caddy haproxy; \
-	fi
-
-# The clients are packed and tested in virtual environments, for which Debian has a package of its own.
+# The clients are packed and tested in virtual environments.
 .PHONY: venv
 venv:
-	@if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then \
-		printf '\n==> install python3-venv\n'; \
-		apt-get update -q; apt-get install -qy --no-install-recommends python3-venv; \
-	fi
-
-.PHONY: compiler
-compiler:
-	@read -r cc _ <<< "$$(go env CC)"; \
-	if ! command -v "$$cc" >/dev/null; then \
-		printf '\n==> install gcc: the race detector needs a C compiler\n'; \
-		apt-get update -q; apt-get install -qy --no-install-recommends gcc libc6-dev; \
-	fi
+	@.ci/debian.sh venv

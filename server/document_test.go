@@ -32,9 +32,11 @@ var document = sync.OnceValues(func() (*openapi3.T, error) {
 	return doc, doc.Validate(loader.Context)
 })
 
+var pathParameter = regexp.MustCompile(`[:*](\w+)`)
+
 // documentedPath turns httprouter's form of a path into OpenAPI's.
 func documentedPath(path string) string {
-	return regexp.MustCompile(`[:*](\w+)`).ReplaceAllString(path, "{$1}")
+	return pathParameter.ReplaceAllString(path, "{$1}")
 }
 
 // findRoute finds the route of a request, as the router should, and the
@@ -233,9 +235,11 @@ func checkOperation(doc *openapi3.T, rt *server.TestRoute, sent []byte, r *respo
 	}
 }
 
+var notANumber = regexp.MustCompile(`-?\b(NaN|Infinity)\b`)
+
 // withoutNaN writes null for what is no JSON, but taken in an agent's description.
 func withoutNaN(sent []byte) []byte {
-	return regexp.MustCompile(`-?\b(NaN|Infinity)\b`).ReplaceAll(sent, []byte("null"))
+	return notANumber.ReplaceAll(sent, []byte("null"))
 }
 
 // documentedForAll reports whether the document's description allows this answer on any call.

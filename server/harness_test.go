@@ -235,6 +235,7 @@ type response struct {
 	status int
 	header http.Header
 	body   []byte
+	read   any // the body, once get has read it
 }
 
 // call makes a request. The path goes out as it is, so the caller escapes it.
@@ -339,10 +340,13 @@ func (r *response) wantDetail(status int, detail string) *response {
 // "items.0.id", and ends the test when there is no such place. Numbers are json.Number.
 func (r *response) get(path string) any {
 	r.t.Helper()
-	v, err := decodeJSON(r.body)
-	if err != nil {
-		r.t.Fatalf("%s: %v", r.what, err)
+	if r.read == nil {
+		var err error
+		if r.read, err = decodeJSON(r.body); err != nil {
+			r.t.Fatalf("%s: %v", r.what, err)
+		}
 	}
+	v := r.read
 	for name := range strings.SplitSeq(path, ".") {
 		next, ok := step(v, name)
 		if !ok {
