@@ -15,8 +15,10 @@ const goClient = resolve(import.meta.dirname, '../../clients/go')
 let server: Server
 let browser: Browser
 let dir: string
+let compiled: string // Go's cache of this machine, without which a new home compiles all of its library
 
 beforeAll(async () => {
+  compiled = (await promisify(execFile)('go', ['env', 'GOCACHE'])).stdout.trim()
   server = await Server.start()
   browser = await launch()
   dir = await mkdtemp(join(tmpdir(), 'pikarc-first-run-'))
@@ -52,7 +54,14 @@ async function follow(lines: Line[], home: string) {
     else commands.push(text)
   }
   const own = Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^(PIKARC_|XDG_|PYTHONPATH)/.test(name)))
-  const env = { ...own, HOME: home, USER: 'ann', PATH: `${join(dir, 'bin')}:${process.env.PATH}`, GOPATH: own.GOPATH ?? join(dir, 'go') }
+  const env = {
+    ...own,
+    HOME: home,
+    USER: 'ann',
+    PATH: `${join(dir, 'bin')}:${process.env.PATH}`,
+    GOPATH: own.GOPATH ?? join(dir, 'go'),
+    GOCACHE: compiled,
+  }
   const options = { cwd: home, env, timeout: 240_000 }
   return promisify(execFile)('bash', ['-c', commands.join('\n')], options)
 }
