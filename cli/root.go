@@ -6,7 +6,8 @@
 //   - settings.go: PIKARC_… variables, each of which is a flag
 //   - database.go, datadir.go and permission.go: where the ledger is, opening it, and why a file
 //     cannot be opened
-//   - serve.go, network.go, listen.go, notify.go, billing.go and plan.go: the server and its flags
+//   - serve.go, occupy.go, network.go, listen.go, notify.go, billing.go and plan.go: the server and
+//     its flags
 //   - loopbacks.go: listening on localhost
 //   - health.go: asking a running server
 //   - accounts.go, password.go and keys.go: accounts, passwords, API keys

@@ -187,6 +187,28 @@ func (p place) verify(ctx context.Context) (report verify.Report, err error) {
 	return verify.Postgres(ctx, db, verify.Options{})
 }
 
+// verify recomputes the counters of one side: a copy of a ledger with differences would keep them.
+func (c *copying) verify(ctx context.Context, p place) error {
+	report, err := p.verify(ctx)
+	if err != nil {
+		return fmt.Errorf("verify %s: %w", p, err)
+	}
+	c.checks.Store(int64(report.Checks))
+	if !report.Clean() {
+		return fmt.Errorf("%w: `pikarc verify` finds %d differences in %s%s", ErrDifferences, report.Found, p, first(report))
+	}
+	return nil
+}
+
+// first describes the first difference, to begin a search with.
+func first(report verify.Report) string {
+	if len(report.Differences) == 0 {
+		return ""
+	}
+	d := report.Differences[0]
+	return fmt.Sprintf(", the first is %s %s: %s, should be %s", d.Check, d.Row, d.Stored, d.ShouldBe)
+}
+
 // reserve keeps servers from a source until it is closed, where nothing else would.
 func (p place) reserve(ctx context.Context) (io.Closer, error) {
 	if p.config != nil {

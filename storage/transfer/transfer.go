@@ -19,13 +19,14 @@ import (
 	"fmt"
 	"hash/maphash"
 	"io/fs"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
 
 	"github.com/pikarc/server/auth"
 	"github.com/pikarc/server/storage/dbfile"
-	"github.com/pikarc/server/storage/verify"
 )
 
 // What a caller can act on.
@@ -107,7 +108,7 @@ func Copy(ctx context.Context, from, to string, opts Options) (report Report, er
 	c := &copying{opts: opts, from: source, to: target, hash: hasher{maphash.MakeSeed()}}
 	c.report.From, c.report.To = source.String(), target.String()
 	err = c.run(ctx)
-	c.report.Took = time.Since(began)
+	c.report.Took, c.report.Checks = time.Since(began), int(c.checks.Load())
 	return c.report, err
 }
 
@@ -123,6 +124,7 @@ type copying struct {
 	done     int64
 	digests  map[string]digest // of the source's tables
 	same     map[string]bool   // tables that were already compared
+	checks   atomic.Int64
 	report   Report
 }
 
@@ -167,16 +169,11 @@ func (c *copying) run(ctx context.Context) (err error) {
 		c.report.AlreadyThere = there
 		return err
 	}
-	c.say(VerifyingSource, "")
-	if err := c.verify(ctx, c.from); err != nil {
-		return err
-	}
 	if c.target, err = openTarget(ctx, c.to); err != nil {
 		return fmt.Errorf("prepare %s: %w", c.to, err)
 	}
 	// An error leaves the stage as it is: the next attempt goes on from there.
-	err = c.fill(ctx)
-	if err != nil {
+	if err := c.fillAndVerify(ctx); err != nil {
 		return errors.Join(err, c.target.close())
 	}
 	c.say(Publishing, "")
@@ -191,7 +188,37 @@ func missing(is bool, p place) error {
 	return fmt.Errorf("%w: %s", ErrNoLedger, p)
 }
 
-// fill copies and proves everything but what publish does.
+// fillAndVerify does all but publish. The source is verified meanwhile, on another processor;
+// differences in it end the copy at once.
+func (c *copying) fillAndVerify(ctx context.Context) error {
+	verify := func(ctx context.Context) error { return c.verify(ctx, c.from) }
+	return both(ctx, verify, func(ctx context.Context) error {
+		err := c.fill(ctx)
+		if err == nil {
+			c.say(VerifyingSource, "")
+		}
+		return err
+	})
+}
+
+// both calls two functions at once. Where one fails, the other's context ends, and the first error
+// is returned.
+func both(ctx context.Context, a, b func(context.Context) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var group sync.WaitGroup
+	for _, fn := range []func(context.Context) error{a, b} {
+		group.Go(func() {
+			if err := fn(ctx); err != nil {
+				cancel(err)
+			}
+		})
+	}
+	group.Wait()
+	return context.Cause(ctx)
+}
+
+// fill copies and proves everything but the source, and what publish does.
 func (c *copying) fill(ctx context.Context) error {
 	there, err := catalogue(ctx, c.target.querier(), c.target.postgres())
 	if err != nil {
@@ -217,11 +244,14 @@ func (c *copying) fill(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("finish %s: %w", c.to, err)
 	}
-	if err := c.compare(ctx); err != nil {
+	verify := func(ctx context.Context) error { return c.verify(ctx, c.target.staged()) }
+	return both(ctx, verify, func(ctx context.Context) error {
+		err := c.compare(ctx)
+		if err == nil {
+			c.say(VerifyingTarget, "")
+		}
 		return err
-	}
-	c.say(VerifyingTarget, "")
-	return c.verify(ctx, c.target.staged())
+	})
 }
 
 // count finds out how much there is to copy.
@@ -364,28 +394,6 @@ func (c *copying) say(phase Phase, table string) {
 	if c.opts.Progress != nil {
 		c.opts.Progress(Progress{Phase: phase, Table: table, Done: c.done, Of: c.total})
 	}
-}
-
-// verify recomputes the counters of one side: a copy of a ledger with differences would keep them.
-func (c *copying) verify(ctx context.Context, p place) error {
-	report, err := p.verify(ctx)
-	if err != nil {
-		return fmt.Errorf("verify %s: %w", p, err)
-	}
-	c.report.Checks = report.Checks
-	if !report.Clean() {
-		return fmt.Errorf("%w: `pikarc verify` finds %d differences in %s%s", ErrDifferences, report.Found, p, first(report))
-	}
-	return nil
-}
-
-// first describes the first difference, to begin a search with.
-func first(report verify.Report) string {
-	if len(report.Differences) == 0 {
-		return ""
-	}
-	d := report.Differences[0]
-	return fmt.Sprintf(", the first is %s %s: %s, should be %s", d.Check, d.Row, d.Stored, d.ShouldBe)
 }
 
 // checkSecret opens the source's newest API key, and compares the secret with
