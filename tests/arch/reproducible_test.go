@@ -4,28 +4,33 @@ import (
 	"bytes"
 	"debug/buildinfo"
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 )
 
+// released is the binary of this source, which is made once.
+var released = sync.OnceValues(func() ([]byte, error) { return build(".") })
+
 // build makes the binary of a source tree as a release does.
-func build(t *testing.T, source string) []byte {
-	t.Helper()
-	out := filepath.Join(t.TempDir(), "pikarc")
+func build(source string) ([]byte, error) {
+	dir, err := os.MkdirTemp("", "pikarc-arch-test")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	out := filepath.Join(dir, "pikarc")
 	cmd := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w -X github.com/pikarc/server/cli.version=1.2.3 -X github.com/pikarc/server/cli.commit=abc", "-o", out, ".")
 	cmd.Dir, cmd.Env = source, append(os.Environ(), "CGO_ENABLED=0")
 	if said, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, said)
+		return nil, fmt.Errorf("go build: %w\n%s", err, said)
 	}
-	content, err := os.ReadFile(out)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return content
+	return os.ReadFile(out)
 }
 
 // copySource copies what go build reads of this module to another place.
@@ -57,7 +62,14 @@ func TestTheSameSourceElsewhereIsTheSameBinary(t *testing.T) {
 	t.Parallel()
 	elsewhere := filepath.Join(t.TempDir(), "another", "place")
 	copySource(t, elsewhere)
-	here, there := build(t, "."), build(t, elsewhere)
+	here, err := released()
+	if err != nil {
+		t.Fatal(err)
+	}
+	there, err := build(elsewhere)
+	if err != nil {
+		t.Fatal(err)
+	}
 	if !bytes.Equal(here, there) {
 		t.Errorf("two builds differ: %d and %d bytes", len(here), len(there))
 	}
@@ -75,7 +87,11 @@ func TestTheSameSourceElsewhereIsTheSameBinary(t *testing.T) {
 func TestTheListOfPartsNamesEachModuleInside(t *testing.T) {
 	t.Parallel()
 	binary := filepath.Join(t.TempDir(), "pikarc")
-	if err := os.WriteFile(binary, build(t, "."), 0o700); err != nil {
+	content, err := released()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(binary, content, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	out, err := exec.Command(".ci/sbom.sh", "binary", "1.2.3", binary).Output()
