@@ -38,8 +38,8 @@ run: build ## build, then serve on http://localhost:8000 with its data in ./pika
 
 # The stages of `make test`, two at a time, since most keep one core busy. What fails soonest comes first. Each shows what
 # it has to say when it ends, and that of a stage stays together.
-STAGES := lint dashboard-test build race published-clients postgres browser clients-suite mcp-gateway adapters-python \
-	adapters-typescript schemathesis acme catalogue
+STAGES := lint dashboard-test build race published-clients postgres browser clients-suite mcp-gateway adapters-typescript \
+	adapters-python schemathesis acme catalogue
 TOGETHER := -j2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 
 # Without the paths of this machine in what they compile, all stages share it.
@@ -61,6 +61,8 @@ $(addprefix stage-,$(filter-out lint dashboard-test build,$(STAGES))): stage-lin
 stage-browser stage-clients-suite: stage-published-clients
 # One builds the TypeScript client that the other uses.
 stage-adapters-typescript: stage-clients-suite
+# One looks through what the other has found.
+stage-adapters-python: stage-adapters-typescript
 
 .PHONY: check
 check: format ## the inner loop: gofmt, go vet, go test
