@@ -36,11 +36,11 @@ run: build ## build, then serve on http://localhost:8000 with its data in ./pika
 	@echo
 	@exec ./pikarc serve
 
-# The stages of `make test`, two at a time, since most keep one core busy. What fails soonest comes first. Each shows what
-# it has to say when it ends, and that of a stage stays together.
+# The stages of `make test`, three at a time: most keep one core busy, and wait for a third of the time. What fails soonest
+# comes first. Each shows what it has to say when it ends, and that of a stage stays together.
 STAGES := lint dashboard-test build race published-clients postgres browser clients-suite mcp-gateway adapters-typescript \
 	adapters-python schemathesis acme catalogue
-TOGETHER := -j2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
+TOGETHER := -j3 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 
 # Without the paths of this machine in what they compile, all stages share it.
 .PHONY: test
