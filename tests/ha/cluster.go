@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -277,15 +278,15 @@ func (c *cluster) startHAProxy(ctx context.Context) error {
 // bothInUse reports whether both nodes are ready and HAProxy knows it: it learns that from
 // checks of its own, which a busy machine delays.
 func (c *cluster) bothInUse() bool {
-	up, err := c.serversUp()
-	return err == nil && up == len(c.nodes) && c.nodes[0].ready() && c.nodes[1].ready()
+	calls, err := c.callsByNode()
+	return err == nil && len(calls) == len(c.nodes) && c.nodes[0].ready() && c.nodes[1].ready()
 }
 
-// serversUp asks HAProxy to how many nodes it sends calls.
-func (c *cluster) serversUp() (up int, err error) {
+// callsByNode asks HAProxy to which nodes it sends calls, and how many it has sent.
+func (c *cluster) callsByNode() (calls map[string]int, err error) {
 	conn, err := net.DialTimeout("unix", c.stats, time.Second)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	defer func() { _ = conn.Close() }()
 	err = errors.Join(conn.SetDeadline(time.Now().Add(time.Second)), func() error {
@@ -293,19 +294,23 @@ func (c *cluster) serversUp() (up int, err error) {
 		return err
 	}())
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	rows, err := csv.NewReader(conn).ReadAll()
 	if err != nil || len(rows) == 0 {
-		return 0, errors.Join(errors.New("HAProxy tells nothing"), err)
+		return nil, errors.Join(errors.New("HAProxy tells nothing"), err)
 	}
-	proxy, server, status := slices.Index(rows[0], "# pxname"), slices.Index(rows[0], "svname"), slices.Index(rows[0], "status")
+	column := func(row []string, name string) string { return row[slices.Index(rows[0], name)] }
+	calls = make(map[string]int)
 	for _, row := range rows[1:] {
-		if row[proxy] == "nodes" && strings.HasPrefix(row[server], "node") && strings.HasPrefix(row[status], "UP") {
-			up++
+		name := column(row, "svname")
+		if column(row, "# pxname") == "nodes" && strings.HasPrefix(name, "node") && strings.HasPrefix(column(row, "status"), "UP") {
+			if calls[name], err = strconv.Atoi(column(row, "stot")); err != nil {
+				return nil, err
+			}
 		}
 	}
-	return up, nil
+	return calls, nil
 }
 
 // startNodes starts the nodes one after another: the first one makes the tables. Each has

@@ -214,6 +214,21 @@ func (t *trial) cutLink(ctx context.Context, round int) error {
 	if err := eventually(ctx, 60*time.Second, "both nodes are in use", t.bothInUse); err != nil {
 		return err
 	}
+	// Agents were with the other node alone while this one was out. Those who wait for the node
+	// that is cut off ask nobody else, so some must be with the other one by then.
+	other := t.nodes[(round+1)%len(t.nodes)]
+	before, err := t.callsByNode()
+	if err != nil {
+		return err
+	}
+	const some = 20
+	err = eventually(ctx, 30*time.Second, "agents ask "+other.name, func() bool {
+		now, err := t.callsByNode()
+		return err == nil && now[other.name] >= before[other.name]+some
+	})
+	if err != nil {
+		return err
+	}
 	mend, began := n.link.cut(), time.Now()
 	var longest time.Duration
 	for time.Since(began) < out {
