@@ -80,14 +80,14 @@ type checker struct {
 	problems []Problem
 	regexps  int
 	loops    bool
-	zones    bool   // it asks for the hour, or the like, in a time zone, whose file is then read
+	slow     bool   // see isSlow
 	cost     uint64 // at most, as estimated
 }
 
 // isSimple reports whether an evaluation passes each part of the expression once, and no part
 // takes longer than reading a text of the payload does.
 func (c *checker) isSimple() bool {
-	return !c.loops && !c.zones && c.regexps == 0 && c.cost <= simpleCost
+	return !c.loops && !c.slow && c.regexps == 0 && c.cost <= simpleCost
 }
 
 // report adds a problem at an expression's line and column, both counted from 1.
@@ -143,9 +143,22 @@ func (c *checker) call(e ast.Expr) {
 	case "_?_:_":
 		c.sameMoney(call.Args()[1:])
 	default:
-		c.zones = c.zones || call.IsMemberFunction() && strings.HasPrefix(name, "get") && len(call.Args()) > 0
+		c.slow = c.slow || isSlow(call)
 		c.refuseMoney(e)
 	}
+}
+
+// isSlow reports whether a call takes much longer than CEL's estimate says. The hour in a time zone,
+// and the like, reads the zone's file; what should be a time and is none is quoted in an error.
+func isSlow(call ast.CallExpr) bool {
+	args := call.Args()
+	switch name := call.FunctionName(); {
+	case call.IsMemberFunction():
+		return strings.HasPrefix(name, "get") && len(args) > 0
+	case name == "timestamp" || name == "duration":
+		return len(args) != 1 || args[0].Kind() != ast.LiteralKind
+	}
+	return false
 }
 
 // sameMoney lets money meet nothing but money: CEL would find it unequal to
