@@ -9,17 +9,16 @@
 //   - forms.go: the request of each kind of endpoint, signatures among them
 //   - mail.go: email
 //   - dial.go: which addresses may be reached
+//   - reasons.go: why a message was not taken, for people
 package notify
 
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
-	"net/url"
 	"strconv"
 	"strings"
 	"sync"
@@ -364,10 +363,8 @@ func (s *Sender) post(ctx context.Context, r request) (a attempt) {
 	body, err := io.ReadAll(io.LimitReader(answer.Body, maxAnswer))
 	a.answer = clip(body)
 	switch {
-	case answer.StatusCode >= 300 && answer.StatusCode < 400:
-		a.problem = fmt.Sprintf("answered %d: redirects are not followed", answer.StatusCode)
 	case answer.StatusCode/100 != 2:
-		a.problem = fmt.Sprintf("answered %d", answer.StatusCode)
+		a.problem = statusReason(answer.StatusCode)
 		a.retryAfter = retryAfter(answer.Header.Get("Retry-After"))
 	// A 2xx whose body breaks off has been taken all the same.
 	case err != nil && !errors.Is(err, io.ErrUnexpectedEOF):
@@ -383,19 +380,6 @@ func retryAfter(seconds string) time.Duration {
 		return 0
 	}
 	return min(time.Duration(n)*time.Second, time.Hour)
-}
-
-// reasonOf says why there was no answer, without the URL, which may hold a secret.
-func reasonOf(err error) string {
-	var u *url.Error
-	switch {
-	case errors.As(err, &u) && u.Timeout(), errors.Is(err, context.DeadlineExceeded):
-		return "no answer within " + attemptTimeout.String()
-	case errors.As(err, &u):
-		return cut(u.Err.Error(), maxAnswer)
-	default:
-		return cut(err.Error(), maxAnswer)
-	}
 }
 
 // mail sends a message by email.

@@ -156,7 +156,8 @@ func TestABadReceiverDelaysNoOther(t *testing.T) {
 	<-got
 	w.stop(false) // by now the bad ones have been tried
 	<-got
-	for name, want := range map[string]string{"failing": "answered 500", "moved": "answered 301: redirects are not followed"} {
+	for name, want := range map[string]string{"failing": "answered 500: it has a fault of its own",
+		"moved": "answered 301: redirects are not followed, give the address they lead to"} {
 		if d := w.delivery(endpoints[name], attempted); d.Problem != want || d.State != storage.DeliveryPending || d.DueAt.IsZero() {
 			t.Errorf("%s: %+v", name, d)
 		}
