@@ -31,6 +31,12 @@ const (
 // SessionID identifies a session among those of its account.
 type SessionID [16]byte
 
+// NewSessionID makes the id of a new session.
+func NewSessionID() (id SessionID) {
+	rand.Read(id[:])
+	return id
+}
+
 // Claims are what a session token says. Version is the account's token version
 // when it was issued: the caller refuses a token whose version is not the
 // account's present one, or whose session has been ended. Times are UTC, whole seconds.
@@ -64,8 +70,13 @@ func NewTokens(secret Secret, ttl time.Duration, now func() time.Time) *Tokens {
 // TTL is how long an issued token lives.
 func (t *Tokens) TTL() time.Duration { return t.ttl }
 
-// Issue signs a token for an account in its workspace.
-func (t *Tokens) Issue(account, workspace string, version int64) (token string, err error) {
+// Expiry is when a token that is issued now expires.
+func (t *Tokens) Expiry() time.Time { return t.now().Truncate(time.Second).Add(t.ttl) }
+
+// Issue signs the token of an account's session in its workspace.
+func (t *Tokens) Issue(
+	session SessionID, account, workspace string, version int64,
+) (token string, err error) {
 	if account == "" || workspace == "" {
 		return "", errors.New("issue token: account and workspace are required")
 	}
@@ -74,12 +85,9 @@ func (t *Tokens) Issue(account, workspace string, version int64) (token string, 
 		return "", fmt.Errorf("issue token: %w", err)
 	}
 	issued := t.now().Truncate(time.Second)
-	// The id makes one session of the account's tokens, which can be ended alone.
-	var session SessionID
-	rand.Read(session[:])
 	token, err = jwt.NewWithClaims(jwt.SigningMethodHS256, wireClaims{
 		RegisteredClaims: jwt.RegisteredClaims{
-			ID:        hex.EncodeToString(session[:]),
+			ID:        hex.EncodeToString(session[:]), // so that one session can be ended alone
 			Subject:   account,
 			IssuedAt:  jwt.NewNumericDate(issued),
 			ExpiresAt: jwt.NewNumericDate(issued.Add(t.ttl)),

@@ -34,7 +34,7 @@ func tokensAt(t testing.TB, now time.Time) *auth.Tokens {
 
 func issue(t testing.TB, tokens *auth.Tokens) string {
 	t.Helper()
-	token, err := tokens.Issue(account, workspace, 7)
+	token, err := tokens.Issue(auth.NewSessionID(), account, workspace, 7)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,7 +93,7 @@ func TestTokenRoundTripsAnyClaims(t *testing.T) {
 			Account: id.Draw(t, "account"), Workspace: id.Draw(t, "workspace"), Version: rapid.Int64().Draw(t, "version"),
 			IssuedAt: now.UTC(), ExpiresAt: now.Add(ttl).UTC(),
 		}
-		token, err := tokens.Issue(want.Account, want.Workspace, want.Version)
+		token, err := tokens.Issue(auth.NewSessionID(), want.Account, want.Workspace, want.Version)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -333,7 +333,7 @@ func TestOversizedTokenIsRefusedUnread(t *testing.T) {
 
 func TestTokensWithoutASecretDoNothing(t *testing.T) {
 	tokens := auth.NewTokens(auth.Secret{}, tokenTTL, issuedAt)
-	if token, err := tokens.Issue(account, workspace, 1); err == nil {
+	if token, err := tokens.Issue(auth.NewSessionID(), account, workspace, 1); err == nil {
 		t.Errorf("issued %s under no secret", token)
 	}
 	_, err := tokens.Parse(forge(nil, hs256, payload()))
@@ -345,7 +345,7 @@ func TestTokensWithoutASecretDoNothing(t *testing.T) {
 func TestIssueNeedsAccountAndWorkspace(t *testing.T) {
 	tokens := tokensAt(t, issuedAt())
 	for _, ids := range [][2]string{{"", workspace}, {account, ""}} {
-		if token, err := tokens.Issue(ids[0], ids[1], 1); err == nil {
+		if token, err := tokens.Issue(auth.NewSessionID(), ids[0], ids[1], 1); err == nil {
 			t.Errorf("Issue(%q, %q) = %s", ids[0], ids[1], token)
 		}
 	}

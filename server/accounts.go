@@ -46,10 +46,10 @@ type accountJSON struct {
 	CreatedAt wire.Time `json:"created_at"`
 }
 
-// issueToken signs a token for an account. The token's version is the account's: a new password
-// raises it, and ends all sessions.
-func (s *Server) issueToken(a storage.Account) (tokenJSON, error) {
-	token, err := s.tokens.Issue(a.ID.String(), a.Workspace.String(), a.TokenVersion)
+// issueToken signs the token of an account's session. The token's version is the account's: a new
+// password raises it, and ends all sessions.
+func (s *Server) issueToken(a storage.Account, session storage.NewSession) (tokenJSON, error) {
+	token, err := s.tokens.Issue(session.ID, a.ID.String(), a.Workspace.String(), a.TokenVersion)
 	return tokenJSON{AccessToken: token, TokenType: "bearer",
 		ExpiresIn: int64(s.tokens.TTL() / time.Second)}, err
 }
@@ -99,10 +99,12 @@ func (s *Server) register(c *call) error {
 	if err != nil {
 		return err
 	}
+	session := s.newSession(c)
 	// First makes the store check, within the transaction, that there is no account yet: two
 	// callers may get this far at once.
 	in := storage.NewAccount{Email: email, PasswordHash: hash, Plan: s.DefaultPlan.ID,
-		Address: addressText(limit.ClientNetwork(c.from)), First: !s.OpenRegistration}
+		Address: addressText(limit.ClientNetwork(c.from)), First: !s.OpenRegistration,
+		Session: &session}
 	if name != nil {
 		in.WorkspaceName = *name
 	}
@@ -116,7 +118,7 @@ func (s *Server) register(c *call) error {
 	if err != nil {
 		return err
 	}
-	token, err := s.issueToken(account)
+	token, err := s.issueToken(account, session)
 	if err != nil {
 		return err
 	}
@@ -166,8 +168,13 @@ func (s *Server) login(c *call) error {
 	}
 	// Called for an unknown account too, so that both take as long.
 	ok, err := s.checkPassword(c, account, found, password)
+	var begun *storage.NewSession
+	session := s.newSession(c)
+	if ok {
+		begun = &session
+	}
 	if err == nil {
-		err = s.store.SignedIn(c.ctx(), account, address, ok)
+		err = s.store.SignedIn(c.ctx(), account, address, begun)
 	}
 	if err != nil || ok {
 		attempt.Cancel() // neither a broken server nor the right password counts as a failure
@@ -178,7 +185,7 @@ func (s *Server) login(c *call) error {
 	if !ok {
 		return unauthenticated("Incorrect email or password")
 	}
-	return c.ok(s.issueToken(account))
+	return c.ok(s.issueToken(account, session))
 }
 
 // tooManyFailures is the answer to a sign-in that must wait after too many wrong passwords.
@@ -259,15 +266,16 @@ func (s *Server) changePassword(c *call) error {
 	if err != nil {
 		return err
 	}
+	session := s.sameSession(c)
 	account.TokenVersion, err = s.store.ChangePassword(c.ctx(), account.ID, account.PasswordHash,
-		hash)
+		hash, session)
 	if errors.Is(err, storage.ErrBadPassword) {
 		return wrong
 	}
 	if err != nil {
 		return err
 	}
-	return c.ok(s.issueToken(account))
+	return c.ok(s.issueToken(account, session))
 }
 
 // provePassword makes sure that who is signed in knows the password. Failures
@@ -286,36 +294,6 @@ func (s *Server) provePassword(c *call, account storage.Account, password string
 	}
 	attempt.Cancel()
 	return err
-}
-
-// logout ends the session that asks, on every device that has its token.
-func (s *Server) logout(c *call) error {
-	return s.endSessions(c, func() error {
-		return s.store.EndSession(c.ctx(), c.who.account, c.who.session, c.who.expires)
-	})
-}
-
-// logoutEverywhere ends all sessions of the account.
-func (s *Server) logoutEverywhere(c *call) error {
-	return s.endSessions(c, func() error { return s.store.EndAllSessions(c.ctx(), c.who.account) })
-}
-
-// endSessions reads an empty body, ends what end ends, and answers that it did. Both kinds of
-// logout use it.
-func (s *Server) endSessions(c *call, end func() error) error {
-	o, err := s.optionalObject(c)
-	if err != nil {
-		return err
-	}
-	o.RefuseUnknown()
-	if err := o.Err(); err != nil {
-		return err
-	}
-	if err := end(); err != nil {
-		return err
-	}
-	c.json(http.StatusOK, map[string]string{"status": "signed_out"})
-	return nil
 }
 
 // errRegistrationClosed is the 403 of a server that takes no new accounts.

@@ -101,7 +101,7 @@ func TestATokenIsTakenOnlyAsThisServerSignedIt(t *testing.T) {
 	sign := func(secret string, ws string) string {
 		s, err := auth.LoadSecret(t.TempDir(), secret)
 		w.must(err)
-		token, err := auth.NewTokens(s, time.Hour, w.clock.now).Issue(a.id.String(), ws, 1)
+		token, err := auth.NewTokens(s, time.Hour, w.clock.now).Issue(auth.NewSessionID(), a.id.String(), ws, 1)
 		w.must(err)
 		return token
 	}

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pikarc/server/auth"
 	"github.com/pikarc/server/plans"
 	"github.com/pikarc/server/server"
 	"github.com/pikarc/server/storage"
@@ -45,6 +46,13 @@ func trails() map[string]trail {
 		},
 		"POST /v1/auth/logout-everywhere": {
 			"/v1/auth/logout-everywhere", "", by + `,"action":"account.sign_out_everywhere","target":"{email}","before":null,"after":null`, "",
+		},
+		"POST /v1/auth/logout-others": {
+			"/v1/auth/logout-others", "", by + `,"action":"account.end_other_sessions","target":"{email}","before":null,"after":null`, "",
+		},
+		"DELETE /v1/auth/sessions/:session_id": {
+			"/v1/auth/sessions/{session}", "",
+			by + `,"action":"account.end_session","target":"{email}","before":{"agent":"canary browser"},"after":null`, "",
 		},
 		"PATCH /v1/workspace/": {
 			"/v1/workspace", `{"name":"Ours","daily_budget_usd":2.50,"max_concurrent_runs":3,"run_idle_timeout_seconds":60}`,
@@ -154,7 +162,7 @@ func (w *world) auditLog(a account, query string) (entries []string) {
 	w.t.Helper()
 	now, err := w.store.Account(w.t.Context(), a.id) // whose sessions may have been ended
 	w.must(err)
-	r := w.call("GET", "/v1/audit?"+query, w.token(now), nil).want(http.StatusOK)
+	r := w.call("GET", "/v1/audit?"+query, w.token(now, auth.NewSessionID()), nil).want(http.StatusOK)
 	for i := range r.get("items").([]any) {
 		entries = append(entries, r.text(fmt.Sprintf("items.%d", i)))
 	}
@@ -211,7 +219,7 @@ func leavesOne(w *world, rt server.TestRoute, recipe trail) {
 	r := w.call(rt.Method, f.fill(recipe.path), credential, body)
 	now, err := w.store.Account(w.t.Context(), f.id) // whose session the call may have ended
 	w.must(err)
-	reader := w.token(now)
+	reader := w.token(now, auth.NewSessionID())
 	if strings.Contains(string(r.body), "access_token") { // of a new account, or of a new password
 		reader = r.text("access_token")
 	}

@@ -134,6 +134,7 @@ func (s *Server) checkToken(ctx context.Context, credential string) (principal, 
 	case found.Version != claims.Version || found.Ended:
 		return principal{}, unauthenticated("Token is no longer valid")
 	}
+	s.store.SessionUsed(claims.Session)
 	return principal{
 		workspace: found.Workspace, account: found.Account,
 		session: claims.Session, expires: claims.ExpiresAt,

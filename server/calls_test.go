@@ -485,6 +485,16 @@ func accountCalls() []apiCase {
 		},
 		{method: "POST", path: "/v1/auth/logout", as: "token", status: http.StatusOK, want: `{"status":"signed_out"}`, body: `{}`, changes: "account"},
 		{method: "POST", path: "/v1/auth/logout-everywhere", as: "token", status: http.StatusOK, want: `{"status":"signed_out"}`, changes: "account"},
+		{method: "POST", path: "/v1/auth/logout-others", as: "token", status: http.StatusOK, want: newToken, changes: "account"},
+		{
+			method: "GET", path: "/v1/auth/sessions", as: "token", status: http.StatusOK,
+			want: `{"items":[{"id":"{session}","agent":"canary browser","created_at":` + atStart + `,"last_used_at":<used>,` +
+				`"expires_at":"2026-11-24T07:08:29.000Z","current":true}],"total":1}`,
+		},
+		{
+			method: "DELETE", path: "/v1/auth/sessions/{session}", as: "token", status: http.StatusOK, want: `{"status":"signed_out"}`,
+			changes: "account",
+		},
 	}
 }
 

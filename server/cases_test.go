@@ -88,7 +88,7 @@ func (w *world) makeFixture(plan plans.ID) fixture {
 	w.must(err)
 	f.names = map[string]string{
 		"{run}": run.String(), "{step}": open.String(), "{denied}": denied.String(), "{ended}": ended.String(),
-		"{email}": f.email, "{key}": spare.ID.String(), "{view}": view.ID.String(),
+		"{email}": f.email, "{session}": f.session, "{key}": spare.ID.String(), "{view}": view.ID.String(),
 		"{endpoint}": hook.ID.String(), "{delivery}": delivery.ID.String(),
 		"{review}": uuid.Must(uuid.NewV7()).String(), "{grant}": uuid.Must(uuid.NewV7()).String(),
 		"{reviewed}": uuid.Must(uuid.NewV7()).String(),

@@ -195,6 +195,7 @@ type account struct {
 	email       string
 	key, token  string
 	admin       string // a key of that scope, of fixtures
+	session     string // the id of the token's
 	id          uuid.UUID
 	workspaceID uuid.UUID
 	workspace   storage.WorkspaceKey
@@ -204,10 +205,13 @@ type account struct {
 func (w *world) account(plan plans.ID) account {
 	w.t.Helper()
 	email := fmt.Sprintf("someone-%d@example.com", w.accounts.Add(1))
-	a, ws, key, err := w.store.CreateAccount(w.t.Context(), storage.NewAccount{Email: email, PasswordHash: cheapHash(), Plan: plan})
+	session := storage.NewSession{ID: auth.NewSessionID(), Agent: "canary browser", Expires: w.tokens().Expiry()}
+	a, ws, key, err := w.store.CreateAccount(w.t.Context(), storage.NewAccount{
+		Email: email, PasswordHash: cheapHash(), Plan: plan, Session: &session,
+	})
 	w.must(err)
 	return account{
-		email: email, key: key.Full, token: w.token(a),
+		email: email, key: key.Full, token: w.token(a, session.ID), session: uuid.UUID(session.ID).String(),
 		id: a.ID, workspaceID: ws.ID, workspace: ws.Key(),
 	}
 }
@@ -220,10 +224,12 @@ func (w *world) keyOf(a account, scope storage.Scope) string {
 	return k.Full
 }
 
+func (w *world) tokens() *auth.Tokens { return auth.NewTokens(w.secret, tokenTTL, w.clock.now) }
+
 // token signs an account in, past the API.
-func (w *world) token(a storage.Account) string {
+func (w *world) token(a storage.Account, session auth.SessionID) string {
 	w.t.Helper()
-	token, err := auth.NewTokens(w.secret, tokenTTL, w.clock.now).Issue(a.ID.String(), a.Workspace.String(), a.TokenVersion)
+	token, err := w.tokens().Issue(session, a.ID.String(), a.Workspace.String(), a.TokenVersion)
 	w.must(err)
 	return token
 }

@@ -117,7 +117,7 @@ func TestEachRouteTakesItsCredentialsAndNoOthers(t *testing.T) {
 			path, body := f.fill(c.path), any(nil)
 			if rt.Method != "GET" {
 				path, body = strings.ReplaceAll(path, f.names["{run}"], unknownID), "[]"
-				path = strings.NewReplacer(f.names["{key}"], unknownID, f.names["{endpoint}"], unknownID).Replace(path)
+				path = strings.NewReplacer(f.names["{key}"], unknownID, f.names["{session}"], unknownID, f.names["{endpoint}"], unknownID).Replace(path)
 			}
 			if h.secret == other.admin && !strings.Contains(path, unknownID) && rt.Method != "GET" && bodyless(rt) {
 				continue // its own workspace's

@@ -481,6 +481,17 @@ func accountRefusals() []apiCase {
 			want: problems(problem("extra_forbidden", `["body","everywhere"]`, "Extra inputs are not permitted", `true`, "")),
 		},
 		{
+			method: "POST", path: "/v1/auth/logout-others", as: "token", body: `{"all":true}`, status: http.StatusUnprocessableEntity,
+			want: problems(problem("extra_forbidden", `["body","all"]`, "Extra inputs are not permitted", `true`, "")),
+		},
+		{
+			method: "DELETE", path: "/v1/auth/sessions/" + unknownID, as: "token", status: http.StatusNotFound, want: detail("Session not found"),
+		},
+		{
+			method: "DELETE", path: "/v1/auth/sessions/7", as: "token", status: http.StatusUnprocessableEntity,
+			want: problems(badUUID("session_id")),
+		},
+		{
 			method: "POST", path: "/v1/auth/logout-everywhere", as: "token", body: `[]`, status: http.StatusUnprocessableEntity,
 			want: problems(problem("model_attributes_type", `["body"]`, "Input should be a valid dictionary or object to extract fields from", `[]`, "")),
 		},

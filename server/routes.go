@@ -33,6 +33,9 @@ func (s *Server) routes() []route {
 		{"POST", "/v1/auth/change-password", canManage, s.changePassword},
 		{"POST", "/v1/auth/logout", canManage, s.logout},
 		{"POST", "/v1/auth/logout-everywhere", canManage, s.logoutEverywhere},
+		{"POST", "/v1/auth/logout-others", canManage, s.logoutOthers},
+		{"GET", "/v1/auth/sessions", canManage, s.listSessions},
+		{"DELETE", "/v1/auth/sessions/:session_id", canManage, s.endSession},
 
 		{"POST", "/v1/runs/", canDecide, s.startRun},
 		{"GET", "/v1/runs/", canRead, s.listRuns},

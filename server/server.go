@@ -26,7 +26,7 @@
 //   - workspace.go, users.go, keys.go and endpoints.go: settings
 //   - prices.go and catalogue.go: a workspace's prices, and published ones
 //   - usage.go and burn.go: what was used, by days and by minutes
-//   - accounts.go, audit.go and billing.go: sign-in, who changed what, plans
+//   - accounts.go, sessions.go, audit.go and billing.go: sign-in, who changed what, plans
 //   - events.go: the event stream
 //   - service.go: health, the OpenAPI document, client libraries
 //   - dashboard.go: the dashboard's files

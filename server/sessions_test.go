@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"net/http"
+	"slices"
 	"testing"
 	"time"
 
@@ -97,4 +98,110 @@ func TestAStreamEndsWithItsSession(t *testing.T) {
 	ofSecond.until("config.changed", func(r *response) bool { return r.text("what") == "users" })
 	w.call("POST", "/v1/auth/logout-everywhere", second, nil).want(http.StatusOK)
 	ofSecond.ended()
+}
+
+// sessionsOf lists what an account sees of its sessions.
+func (w *world) sessionsOf(token string) (agents []string, ids map[string]string) {
+	w.t.Helper()
+	ids = make(map[string]string)
+	for _, item := range w.call("GET", "/v1/auth/sessions", token, nil).want(http.StatusOK).get("items").([]any) {
+		session := item.(map[string]any)
+		agent := session["agent"].(string)
+		if session["current"].(bool) {
+			agent += ", current"
+		}
+		agents = append(agents, agent)
+		ids[session["agent"].(string)] = session["id"].(string)
+	}
+	return agents, ids
+}
+
+// signIn makes a session of a browser, and returns its token.
+func (w *world) signIn(a account, agent string) string {
+	w.t.Helper()
+	w.clock.advance(time.Second) // the latest comes first
+	body := `{"email":"` + a.email + `","password":"` + password + `"}`
+	return w.call("POST", "/v1/auth/login", "", body, "User-Agent", agent).want(http.StatusOK).text("access_token")
+}
+
+func TestSessionsAreListedAndEndedOneByOne(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a, b := w.account(plans.Basic), w.account(plans.Basic)
+	laptop, phone := w.signIn(a, "laptop\u202e\t"), w.signIn(a, "phone")
+	want := func(token string, want ...string) map[string]string {
+		t.Helper()
+		agents, ids := w.sessionsOf(token)
+		if !slices.Equal(agents, want) {
+			t.Errorf("it lists %q, want %q", agents, want)
+		}
+		return ids
+	}
+	ids := want(laptop, "phone", "laptop, current", "canary browser")
+	want(b.token, "canary browser, current")
+	// Another's session is none.
+	w.call("DELETE", "/v1/auth/sessions/"+ids["phone"], b.token, nil).wantDetail(http.StatusNotFound, "Session not found")
+	elsewhere := w.another(testSecret)
+	elsewhere.call("DELETE", "/v1/auth/sessions/"+ids["phone"], laptop, nil).want(http.StatusOK)
+	for _, on := range []*world{w, elsewhere} {
+		on.call("GET", "/v1/auth/me", phone, nil).wantDetail(http.StatusUnauthorized, tokenEnded)
+		on.call("DELETE", "/v1/auth/sessions/"+ids["phone"], laptop, nil).wantDetail(http.StatusNotFound, "Session not found")
+	}
+	want(laptop, "laptop, current", "canary browser")
+	w.call("POST", "/v1/auth/logout", a.token, nil).want(http.StatusOK)
+	want(laptop, "laptop, current")
+	w.clock.advance(tokenTTL - time.Second)
+	last := w.signIn(a, "last")
+	w.clock.advance(time.Second)
+	want(last, "last, current") // the other has expired
+}
+
+func TestSigningOutElsewhereLeavesTheSessionThatAsks(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a := w.account(plans.Scale)
+	laptop, phone := w.signIn(a, "laptop"), w.signIn(a, "phone")
+	ofPhone := w.stream(phone)
+	fresh := w.call("POST", "/v1/auth/logout-others", laptop, nil).want(http.StatusOK).text("access_token")
+	for _, ended := range []string{laptop, phone, a.token} {
+		w.call("GET", "/v1/auth/me", ended, nil).wantDetail(http.StatusUnauthorized, tokenEnded)
+	}
+	ofPhone.ended()
+	if agents, _ := w.sessionsOf(fresh); !slices.Equal(agents, []string{"laptop, current"}) {
+		t.Errorf("it lists %q", agents)
+	}
+	// A new password does the same, and the session stays the one that began.
+	body := `{"current_password":"` + password + `","new_password":"another battery"}`
+	changed := w.call("POST", "/v1/auth/change-password", fresh, body, "User-Agent", "laptop, updated").want(http.StatusOK).text("access_token")
+	if agents, _ := w.sessionsOf(changed); !slices.Equal(agents, []string{"laptop, current"}) {
+		t.Errorf("it lists %q after a new password", agents)
+	}
+}
+
+func TestASessionSaysWhenItWasLastUsed(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a := w.account(plans.Basic)
+	laptop := w.signIn(a, "laptop")
+	phone := w.signIn(a, "phone")
+	usedAt := func(on *world) any {
+		return on.call("GET", "/v1/auth/sessions", phone, nil).want(http.StatusOK).get("items").([]any)[1].(map[string]any)["last_used_at"]
+	}
+	w.clock.advance(10 * time.Minute)
+	before := usedAt(w)
+	w.call("GET", "/v1/auth/me", laptop, nil).want(http.StatusOK)
+	after := usedAt(w)
+	if want := "2026-11-23T07:18:00.000Z"; after != want {
+		t.Errorf("last used at %v and then at %v, want %v", before, after, want)
+	}
+	// Other processes know once it is written.
+	elsewhere := w.another(testSecret)
+	if got := usedAt(elsewhere); got != before {
+		t.Errorf("elsewhere it was last used at %v, want %v", got, before)
+	}
+	_, err := w.store.RecordKeyUse(t.Context())
+	w.must(err)
+	if got := usedAt(elsewhere); got != after {
+		t.Errorf("elsewhere it was last used at %v, want %v", got, after)
+	}
 }

@@ -48,7 +48,7 @@ func (s shop) account(plan plans.ID) account {
 	s.t.Helper()
 	a := s.world.account(plan)
 	var err error
-	a.token, err = auth.NewTokens(s.secret, 3650*day, s.clock.now).Issue(a.id.String(), a.workspaceID.String(), 1)
+	a.token, err = auth.NewTokens(s.secret, 3650*day, s.clock.now).Issue(auth.NewSessionID(), a.id.String(), a.workspaceID.String(), 1)
 	s.must(err)
 	return a
 }

@@ -117,7 +117,7 @@ func inBubble(t *testing.T, test func(t *testing.T, network *pipes, other patien
 		if err != nil {
 			t.Fatal(err)
 		}
-		token, err := auth.NewTokens(secret, time.Minute, time.Now).Issue(account.ID.String(), account.Workspace.String(), account.TokenVersion)
+		token, err := auth.NewTokens(secret, time.Minute, time.Now).Issue(auth.NewSessionID(), account.ID.String(), account.Workspace.String(), account.TokenVersion)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -60,7 +60,7 @@ func (w *world) makeWatched() watched {
 	} {
 		v.cursors = append(v.cursors, w.call("GET", list[0], a.admin, nil).want(http.StatusOK).get(list[1]).(string))
 	}
-	v.private = append([]string{canary, canarySpend, a.key, a.key[3:11], a.admin, v.names["{key}"], v.names["{endpoint}"], v.names["{delivery}"], a.token, a.email, a.id.String(), a.workspaceID.String(), run, step}, v.cursors...)
+	v.private = append([]string{canary, canarySpend, a.key, a.key[3:11], a.admin, v.names["{key}"], v.names["{endpoint}"], v.names["{delivery}"], a.token, a.session, a.email, a.id.String(), a.workspaceID.String(), run, step}, v.cursors...)
 	return v
 }
 
@@ -80,6 +80,9 @@ func intrusions() map[string]intrusion {
 		"POST /v1/auth/change-password":         {`{"current_password":"` + password + `","new_password":"another battery"}`, http.StatusOK},
 		"POST /v1/auth/logout":                  {"", http.StatusOK},
 		"POST /v1/auth/logout-everywhere":       {"", http.StatusOK},
+		"POST /v1/auth/logout-others":           {"", http.StatusOK},
+		"GET /v1/auth/sessions":                 {"", http.StatusOK},
+		"DELETE /v1/auth/sessions/:session_id":  {"", http.StatusOK},
 		"POST /v1/runs/":                        {`{"user_id":"canary/user","metadata":{"note":"canary note"}}`, http.StatusCreated},
 		"GET /v1/runs/":                         {"", http.StatusOK},
 		"GET /v1/runs/:run_id":                  {"", http.StatusOK},
@@ -179,7 +182,7 @@ type foreignPath struct {
 func foreignPaths(t *testing.T, rt server.TestRoute, own fixture, v watched) []foreignPath {
 	t.Helper()
 	placeholders := map[string]string{
-		"view_id": "{view}", "run_id": "{run}", "step_id": "{step}", "key_id": "{key}",
+		"view_id": "{view}", "session_id": "{session}", "run_id": "{run}", "step_id": "{step}", "key_id": "{key}",
 		"endpoint_id": "{endpoint}", "delivery_id": "{delivery}", "review_id": "{review}", "grant_id": "{grant}",
 	}
 	rests := map[string]string{"user_id": "canary/user", "model": "canary/model"}

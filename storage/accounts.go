@@ -30,8 +30,9 @@ type NewAccount struct {
 	PasswordHash  string
 	WorkspaceName string // empty: "My workspace"
 	Plan          plans.ID
-	First         bool   // it must be the first of all; ErrAccountExists when it is not
-	Address       string // from which it registers, as SignedIn takes it; "" when there is none
+	First         bool        // it must be the first of all; ErrAccountExists when it is not
+	Address       string      // from which it registers, as SignedIn takes it; "" when there is none
+	Session       *NewSession // that registering begins; nil when there is none
 }
 
 // HasAccounts reports whether anybody has an account.
@@ -83,6 +84,11 @@ func (s *Store) CreateAccount(ctx context.Context, in NewAccount) (a Account, w 
 		// The network that an account registers from is one that it is known to sign in from.
 		if in.Address != "" {
 			if err := rememberAddress(tx, a.ID, in.Address); err != nil {
+				return auditEvent{}, err
+			}
+		}
+		if in.Session != nil {
+			if err := recordSession(tx, accountID, a.TokenVersion, *in.Session); err != nil {
 				return auditEvent{}, err
 			}
 		}
@@ -173,9 +179,10 @@ func scanAccount(tx *Tx, query string, arg any) (a Account, err error) {
 }
 
 // ChangePassword replaces the password hash and raises the token version,
-// which ends every earlier token. ErrBadPassword when the hash that the caller
-// verified is no longer the one stored.
-func (s *Store) ChangePassword(ctx context.Context, account uuid.UUID, verified, replacement string) (version int64, err error) {
+// which ends every earlier token; the session goes on with a new one. ErrBadPassword when the hash
+// that the caller verified is no longer the one stored.
+func (s *Store) ChangePassword(ctx context.Context, account uuid.UUID, verified, replacement string, session NewSession,
+) (version int64, err error) {
 	ws, err := s.workspaceOf(ctx, account)
 	if errors.Is(err, ErrNotFound) {
 		err = ErrBadPassword
@@ -196,9 +203,11 @@ func (s *Store) ChangePassword(ctx context.Context, account uuid.UUID, verified,
 			return event, err
 		}
 		event.action, event.always = ActionChangePassword, true
-		err = tx.get(`SELECT id FROM workspaces WHERE account_id = $1`, []any{accountID}, &event.ws)
+		if err = tx.get(`SELECT id FROM workspaces WHERE account_id = $1`, []any{accountID}, &event.ws); err != nil {
+			return event, err
+		}
 		tx.recordChange(Change{Workspace: event.ws, Kind: CredentialsChanged})
-		return event, err
+		return event, recordSession(tx, accountID, version, session)
 	})
 	return version, err
 }
@@ -222,39 +231,6 @@ func (s *Store) TokenCredential(ctx context.Context, account, workspace uuid.UUI
 		}
 	})
 	return c, s.markCorrupt(err)
-}
-
-// EndSession ends one session of an account, for the very next request. It is
-// remembered until its token expires.
-func (s *Store) EndSession(ctx context.Context, account uuid.UUID, session auth.SessionID, expires time.Time) error {
-	ws, err := s.workspaceOf(ctx, account)
-	if err != nil {
-		return err
-	}
-	return s.configure(ctx, ws, func(tx *Tx) (auditEvent, error) {
-		event, accountID, err := sessionEvent(tx, account, ActionSignOut)
-		if err != nil {
-			return event, err
-		}
-		_, err = tx.exec(`INSERT INTO ended_sessions (session, account_id, expires_at) VALUES ($1, $2, $3)
-			ON CONFLICT (session) DO NOTHING`, session[:], accountID, expires.UnixMilli())
-		return event, err
-	})
-}
-
-// EndAllSessions ends every session of an account, for the very next request.
-func (s *Store) EndAllSessions(ctx context.Context, account uuid.UUID) error {
-	ws, err := s.workspaceOf(ctx, account)
-	if err != nil {
-		return err
-	}
-	return s.configure(ctx, ws, func(tx *Tx) (auditEvent, error) {
-		event, accountID, err := sessionEvent(tx, account, ActionSignOutEverywhere)
-		if err != nil {
-			return event, err
-		}
-		return event, tx.execOne(`UPDATE accounts SET token_version = token_version + 1 WHERE id = $1`, accountID)
-	})
 }
 
 // SetPassword replaces an account's password hash, whatever it was, and ends
@@ -283,35 +259,6 @@ func (s *Store) workspaceOf(ctx context.Context, account uuid.UUID) (ws Workspac
 	return ws, err
 }
 
-// sessionEvent prepares the audit event of a change that ends sessions.
-func sessionEvent(tx *Tx, account uuid.UUID, action Action) (event auditEvent, accountID int64, err error) {
-	event = auditEvent{action: action, always: true}
-	err = tx.get(`SELECT a.id, a.email, w.id FROM accounts a JOIN workspaces w ON w.account_id = a.id WHERE a.uuid = $1`,
-		[]any{account[:]}, &accountID, &event.target, &event.ws)
-	if err == nil {
-		tx.recordChange(Change{Workspace: event.ws, Kind: CredentialsChanged})
-	}
-	return event, accountID, err
-}
-
-// expireSessions deletes ended sessions whose tokens have expired. It does so a
-// day later, so that a clock that is set back revives none.
-func (s *Store) expireSessions(ctx context.Context) error {
-	for more := true; more; {
-		err := s.runUpkeep(ctx, noWorkspace, modeAside, func(tx *Tx) (bool, error) {
-			n, err := tx.exec(`DELETE FROM ended_sessions WHERE session IN
-				(SELECT session FROM ended_sessions WHERE expires_at < $1 LIMIT $2)`,
-				tx.now.AddDate(0, 0, -1).UnixMilli(), upkeepChunk)
-			more = n == upkeepChunk
-			return more, err
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 const (
 	// addressMemory is how long an address from which an account signed in is remembered.
 	addressMemory = 180 * 24 * time.Hour
@@ -320,12 +267,12 @@ const (
 )
 
 // SignedIn records that an account's password was shown, rightly or not, and
-// from which address ("" when there is none). An account that does not exist
-// leaves no entry, but takes a write as well, so that the time of the answer
-// tells nothing.
-func (s *Store) SignedIn(ctx context.Context, account Account, address string, ok bool) error {
+// from which address ("" when there is none). It begins a session, which is nil where the password
+// was wrong. An account that does not exist leaves no entry, but takes a write as well, so that the
+// time of the answer tells nothing.
+func (s *Store) SignedIn(ctx context.Context, account Account, address string, session *NewSession) error {
 	actor, action := actorOf(ctx), ActionSignInFailed
-	if ok {
+	if session != nil {
 		actor, action = Actor{Kind: ActorAccount, Name: account.Email, Address: actor.Address}, ActionSignIn
 	}
 	ws, err := s.workspaceOf(ctx, account.ID)
@@ -339,8 +286,17 @@ func (s *Store) SignedIn(ctx context.Context, account Account, address string, o
 		if account.ID == uuid.Nil {
 			return writeProbe(tx)
 		}
-		if ok && address != "" {
+		if session != nil && address != "" {
 			if err := rememberAddress(tx, account.ID, address); err != nil {
+				return err
+			}
+		}
+		if session != nil {
+			id, err := accountID(tx, account.ID)
+			if err == nil {
+				err = recordSession(tx, id, account.TokenVersion, *session)
+			}
+			if err != nil {
 				return err
 			}
 		}
@@ -364,13 +320,19 @@ func recordAccountEvent(tx *Tx, actor Actor, account Account, action Action) err
 	return recordAudit(tx, actor, auditEvent{ws: tx.scope, action: action, target: account.Email, always: true})
 }
 
+// accountID is the internal id of an account.
+func accountID(tx *Tx, account uuid.UUID) (id int64, err error) {
+	err = tx.get(`SELECT id FROM accounts WHERE uuid = $1`, []any{account[:]}, &id)
+	return id, err
+}
+
 // rememberAddress keeps the latest addresses of an account.
 func rememberAddress(tx *Tx, account uuid.UUID, address string) error {
-	var id int64
-	if err := tx.get(`SELECT id FROM accounts WHERE uuid = $1`, []any{account[:]}, &id); err != nil {
+	id, err := accountID(tx, account)
+	if err != nil {
 		return err
 	}
-	_, err := tx.exec(`INSERT INTO sign_in_addresses (account_id, address, last_at) VALUES ($1, $2, $3)
+	_, err = tx.exec(`INSERT INTO sign_in_addresses (account_id, address, last_at) VALUES ($1, $2, $3)
 		ON CONFLICT (account_id, address) DO UPDATE SET last_at = excluded.last_at`, id, address, tx.now.UnixMilli())
 	if err != nil {
 		return err

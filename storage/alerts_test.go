@@ -189,7 +189,7 @@ func TestARefusedSignInIsToldOnceAnHour(t *testing.T) {
 	w.must(err)
 	w.wants(ws.Key(), EventsOf(SignInRefused))
 	from := WithActor(t.Context(), Actor{Kind: ActorNobody, Address: "203.0.113.5"})
-	refuse := func() { w.must(w.SignedIn(from, a, "", false)) }
+	refuse := func() { w.must(w.SignedIn(from, a, "", nil)) }
 	refuse()
 	w.Advance(30 * time.Minute)
 	refuse()

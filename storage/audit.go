@@ -64,6 +64,8 @@ const (
 	// Of an account: whoever signs in, or tries to.
 	ActionChangePassword       Action = "account.change_password"
 	ActionChangePasswordFailed Action = "account.change_password_failed"
+	ActionEndOtherSessions     Action = "account.end_other_sessions"
+	ActionEndSession           Action = "account.end_session"
 	ActionRegister             Action = "account.register"
 	ActionSetPassword          Action = "account.set_password"
 	ActionSignIn               Action = "account.sign_in"
@@ -108,7 +110,7 @@ const (
 func Actions() []Action {
 	return []Action{
 		ActionChangePassword, ActionChangePasswordFailed, ActionRegister, ActionSetPassword, ActionSignIn, ActionSignInFailed,
-		ActionSignOut, ActionSignOutEverywhere,
+		ActionSignOut, ActionSignOutEverywhere, ActionEndOtherSessions, ActionEndSession,
 		ActionCreateKey, ActionRotateKey, ActionRevokeKey, ActionRenameKey,
 		ActionCreateEndpoint, ActionDeleteEndpoint, ActionRollEndpointSecret, ActionUpdateEndpoint, ActionReprice, ActionSetPrice,
 		ActionRevokeGrant, ActionDeletePolicy, ActionSetPolicy, ActionApproveReview, ActionBypassReview, ActionDenyReview,

@@ -44,7 +44,7 @@ func TestAuditEntriesAreKeptForAYear(t *testing.T) {
 		t.Errorf("on the last day of the year %d entries are left, want 1", n)
 	}
 	for range 450 { // more than one piece deletes
-		w.must(w.SignedIn(t.Context(), w.accountOf(old), "203.0.113.5/32", false))
+		w.must(w.SignedIn(t.Context(), w.accountOf(old), "203.0.113.5/32", nil))
 	}
 	w.Advance(time.Millisecond)
 	recent := w.workspace(plans.Basic)
@@ -81,7 +81,7 @@ func (w *world) accountOf(ws WorkspaceKey) (a Account) {
 func TestASignInOfNobodyWritesToo(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.must(w.SignedIn(t.Context(), Account{}, "203.0.113.5/32", false))
+	w.must(w.SignedIn(t.Context(), Account{}, "203.0.113.5/32", nil))
 	if at := w.number(`SELECT checked_at FROM probes`); at != w.Now().UnixMilli() {
 		t.Errorf("nothing was written (the last write is of %d)", at)
 	}

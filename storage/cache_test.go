@@ -180,9 +180,9 @@ func TestConfigurationWriteLeavesOthersInCache(t *testing.T) {
 		"key":       func() error { _, err := w.RotateKey(t.Context(), busy, Rotation{Label: "new"}); return err },
 		"plan":      func() error { _, err := w.SetPlan(t.Context(), basic, plans.Plan{ID: plans.Pro}); return err },
 		"same plan": func() error { _, err := w.SetPlan(t.Context(), basic, plans.Plan{ID: plans.Pro}); return err },
-		"password":  func() error { _, err := w.ChangePassword(t.Context(), account.ID, "x", "y"); return err },
+		"password":  func() error { _, err := w.ChangePassword(t.Context(), account.ID, "x", "y", NewSession{}); return err },
 		"wrong password": func() error {
-			_, err := w.ChangePassword(t.Context(), account.ID, "no", "y")
+			_, err := w.ChangePassword(t.Context(), account.ID, "no", "y", NewSession{})
 			return err
 		},
 		"sign-up":  func() error { w.workspace(plans.Basic); return nil },

@@ -78,7 +78,7 @@ func TestEveryChangeIsToldInItsOrder(t *testing.T) {
 	w.must(err)
 	_, err = w.RotateKey(t.Context(), ws, Rotation{Label: "k"})
 	w.must(err)
-	_, err = w.ChangePassword(t.Context(), w.owner(ws), "x", "y")
+	_, err = w.ChangePassword(t.Context(), w.owner(ws), "x", "y", NewSession{})
 	w.must(err)
 
 	config := func(part ConfigPart) Change { return Change{Workspace: ws, Kind: ConfigChanged, Part: part} }

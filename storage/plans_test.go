@@ -209,22 +209,32 @@ func accountCalls(w *world, a Account, space Workspace, k APIKey) []call {
 	ctx, ws := w.t.Context(), space.Key()
 	var other APIKey
 	var err error
+	session := NewSession{ID: auth.SessionID{2}, Agent: "a browser", Expires: w.Now().AddDate(1, 0, 0)}
 	return []call{
 		{"CreateAccount", func() error {
-			_, _, _, err := w.CreateAccount(ctx, NewAccount{Email: "new@example.com", Plan: plans.Pro})
+			begun := NewSession{ID: auth.SessionID{3}, Expires: w.Now().Add(time.Hour)}
+			_, _, _, err := w.CreateAccount(ctx, NewAccount{Email: "new@example.com", Plan: plans.Pro, Session: &begun})
 			return err
 		}},
 		{"AccountByEmail", func() error { _, err := w.AccountByEmail(ctx, a.Email); return err }},
 		{"Account", func() error { _, err := w.Account(ctx, a.ID); return err }},
-		{"ChangePassword", func() error { _, err := w.ChangePassword(ctx, a.ID, "x", "y"); return err }},
+		{"ChangePassword", func() error { _, err := w.ChangePassword(ctx, a.ID, "x", "y", session); return err }},
 		{"SignedIn", func() error {
 			byAccount := WithActor(ctx, Actor{Kind: ActorAccount, Account: a.ID})
 			_, err := w.BlockUser(byAccount, ws, "blocked by an account", nil)
-			return errors.Join(err, w.SignedIn(ctx, a, "203.0.113.5/32", true), w.SignedIn(ctx, Account{}, "", false))
+			return errors.Join(err, w.SignedIn(ctx, a, "203.0.113.5/32", &session), w.SignedIn(ctx, Account{}, "", nil))
 		}},
 		{"HasSignedInFrom", func() error { _, err := w.HasSignedInFrom(ctx, a.ID, "203.0.113.5/32"); return err }},
 		{"Accounts", func() error { _, err := w.Accounts(ctx); return err }},
 		{"EndSession", func() error { return w.EndSession(ctx, a.ID, auth.SessionID{1}, w.Now()) }},
+		{"Sessions", func() error { _, _, err := w.Sessions(ctx, a.ID); return err }},
+		{"SessionUsed", func() error {
+			w.SessionUsed(session.ID)
+			_, err := w.RecordKeyUse(ctx)
+			return err
+		}},
+		{"EndOtherSessions", func() error { _, err := w.EndOtherSessions(ctx, a.ID, session); return err }},
+		{"EndListedSession", func() error { return w.EndListedSession(ctx, a.ID, session.ID) }},
 		{"EndAllSessions", func() error { return w.EndAllSessions(ctx, a.ID) }},
 		{"SetPassword", func() error { return w.SetPassword(ctx, a.ID, "z") }},
 		{"ChangePasswordFailed", func() error { return w.ChangePasswordFailed(ctx, a) }},

@@ -36,9 +36,10 @@
 //
 // Who and what is guarded:
 //
-//   - accounts.go: accounts and their sessions
+//   - accounts.go: accounts, and signing in
 //   - workspaces.go: settings of a workspace, and its calendar
-//   - keys.go and key_changes.go: API keys: finding them, and making, rotating and revoking them
+//   - keys.go: API keys: finding them
+//   - credentials.go: making and ending keys and sessions, and when each was last used
 //   - users.go: the users that agents run for, blocks among them
 //   - subscriptions.go: what Stripe has sold
 //   - audit.go: who changed what
@@ -116,8 +117,9 @@ type Store struct {
 	openStepTimeout time.Duration
 
 	cachedKeys *lru.Cache[string, Credential] // of API keys, by prefix
-	// When keys were last used, gathered and written once a minute.
-	keyUse keyUse
+	// When credentials were last used, gathered and written once a minute.
+	keyUse     lastUses[KeyID]
+	sessionUse lastUses[auth.SessionID]
 
 	payloads       *payload.Codec
 	policySets     *policySets

@@ -10,7 +10,7 @@ import (
 // copied are the tables that are copied, each after those whose rows it refers to.
 func copied() []string {
 	return []string{
-		"accounts", "ended_sessions", "sign_in_addresses",
+		"accounts", "ended_sessions", "sessions", "sign_in_addresses",
 		"workspaces", "users", "api_keys", "models", "price_points", "plan_changes", "subscriptions", "saved_views",
 		"alerts", "policies", "policy_versions", "policy_counters", "policy_days", "endpoints", "deliveries",
 		"audit_entries", "capped_steps", "denial_days", "denials", "dropped_payloads", "erasures", "expired_history", "grants",

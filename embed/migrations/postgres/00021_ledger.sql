@@ -458,6 +458,18 @@ CREATE TABLE saved_views (
   created_at   BIGINT           NOT NULL
 );
 
+CREATE TABLE sessions (
+  -- Sign-ins whose tokens have not expired, so that people see them and end one. What a token may do
+  -- is not decided here: ended_sessions and the account's token_version say which have ended.
+  session       BYTEA  PRIMARY KEY NOT NULL, -- the token's id, 16 bytes
+  account_id    BIGINT NOT NULL REFERENCES accounts (id),
+  token_version BIGINT NOT NULL, -- the account's when its token was issued; another one ends it
+  agent         TEXT COLLATE "C" NOT NULL, -- what the browser or program says it is; '' where it says nothing
+  created_at    BIGINT NOT NULL, -- when somebody signed in
+  used_at       BIGINT NOT NULL, -- when it last made a call, to the minute
+  expires_at    BIGINT NOT NULL -- of the token; the row has no use after
+);
+
 CREATE TABLE sign_in_addresses (
   -- Addresses from which an account has signed in, so that wrong passwords that
   -- others of the same network send do not slow its owner down.
@@ -697,6 +709,10 @@ CREATE INDEX runs_user ON runs (workspace_id, user_id, uuid);
 CREATE UNIQUE INDEX runs_uuid ON runs (workspace_id, uuid);
 
 CREATE UNIQUE INDEX saved_views_name ON saved_views (workspace_id, name);
+
+CREATE INDEX sessions_account ON sessions (account_id, created_at);
+
+CREATE INDEX sessions_expiry ON sessions (expires_at);
 
 CREATE INDEX stripe_events_age ON stripe_events (handled_at);
 

@@ -11,6 +11,7 @@ class Session {
   token: string | null = $state(recall(KEY))
   /** Whether a session ended without the person asking for it; sign-in says so. */
   expired = $state(false)
+  #renewing: Promise<void> | null = null
 
   constructor() {
     window.addEventListener('storage', (event) => {
@@ -25,6 +26,17 @@ class Session {
     keep(KEY, token)
     this.token = token
     this.expired = false
+  }
+
+  /** Goes on with the token of an answer. The one of before ends with the call: what is refused meanwhile ends nothing. */
+  async renew(call: () => Promise<{ access_token: string }>) {
+    const answered = call().then(({ access_token }) => this.begin(access_token))
+    this.#renewing = answered.catch(() => {})
+    try {
+      await answered
+    } finally {
+      this.#renewing = null
+    }
   }
 
   /** Ends the session at the person's wish: here at once, and on the server, which need not be waited for. */
@@ -44,7 +56,8 @@ class Session {
   }
 
   /** The server no longer takes this token: sign in, then come back to this page. */
-  expire(token: string) {
+  expire(token: string): void {
+    if (this.#renewing) return void this.#renewing.then(() => this.expire(token))
     if (token !== this.token) return
     keep(KEY, null)
     this.token = null

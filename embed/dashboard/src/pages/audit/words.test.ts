@@ -11,8 +11,8 @@ test('what differs is said in the words of the pages', () => {
     { field: 'Output, 1M tokens', from: '$10.00', to: '$2.50' },
   ])
   expect(change({ run_idle_timeout_seconds: 3600 }, { run_idle_timeout_seconds: 1 })[0]).toMatchObject({
-    from: '3,600 seconds',
-    to: '1 second',
+    from: '1 h',
+    to: '1 s',
   })
   expect(change(null, { email: 'ada@example.com' })).toEqual([
     { field: 'Email', from: null, to: 'ada@example.com' },

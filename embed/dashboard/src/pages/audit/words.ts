@@ -1,8 +1,10 @@
 // What was done, in plain words, and what it changed from and to.
 import type { Schema } from '../../api/client'
 import { decimalText, Exact } from '../../api/exact'
-import { plural } from '../../format/count'
+import { agent } from '../../format/agent'
+import { count, plural } from '../../format/count'
 import { exactUsd, perMillion } from '../../format/money'
+import { duration } from '../../format/time'
 
 export type Entry = Schema<'AuditEntry'>
 export type Action = Schema<'AuditAction'>
@@ -39,6 +41,8 @@ export const actions: { value: Action; label: string }[] = [
   { value: 'account.set_password', label: 'Password set by the operator' },
   { value: 'account.sign_out', label: 'Sign-outs' },
   { value: 'account.sign_out_everywhere', label: 'Sign-outs everywhere' },
+  { value: 'account.end_session', label: 'Sessions ended' },
+  { value: 'account.end_other_sessions', label: 'Sign-outs everywhere else' },
   { value: 'account.register', label: 'Account registered' },
 ]
 
@@ -79,6 +83,8 @@ const deeds: Partial<Record<Action, string>> = {
   'account.set_password': 'Set the password of',
   'account.sign_out': 'Signed out',
   'account.sign_out_everywhere': 'Signed out everywhere',
+  'account.end_session': 'Ended a session',
+  'account.end_other_sessions': 'Signed out everywhere else',
   'account.register': 'Registered',
 }
 
@@ -135,6 +141,7 @@ const fields: Record<string, string> = {
   prefix: 'Key',
   api_key_prefix: 'Key',
   email: 'Email',
+  agent: 'Browser or program',
   input_cost_per_token: 'Input, 1M tokens',
   output_cost_per_token: 'Output, 1M tokens',
   same_as: 'Same as',
@@ -150,12 +157,13 @@ const fields: Record<string, string> = {
 
 function said(name: string, value: unknown): string {
   if (value === null) return 'none'
+  if (name === 'agent') return agent(String(value))
   if (typeof value === 'boolean') return value ? 'yes' : 'no'
   if (typeof value === 'number' || value instanceof Exact) {
     if (name.endsWith('_per_token')) return perMillion(value)
     if (name.endsWith('_usd')) return exactUsd(value)
-    if (name.endsWith('_seconds')) return plural(Number(value), 'second')
-    return decimalText(value)
+    if (name.endsWith('_seconds')) return duration(Number(value) * 1000)
+    return Number.isInteger(value) ? count(Number(value)) : decimalText(value)
   }
   return typeof value === 'string' ? value : JSON.stringify(value)
 }
