@@ -20,4 +20,18 @@ test.each([
   expect(found).toEqual([])
 })
 
+// tests/browser looks at each size in one theme.
+test('a theme is nothing but colours', () => {
+  const tokens = sources.find(([name]) => name === 'look/tokens.css')![1]
+  const ofThemes = [...tokens.matchAll(/\[data-theme[^{]*\{([^}]*)\}/g)].map(([, rules]) => rules!.trim())
+  expect(ofThemes).toEqual(['color-scheme: light;', 'color-scheme: dark;'])
+  const others = sources.filter(([name]) => name !== 'look/tokens.css' && name !== 'shell/theme.svelte.ts')
+  const found = others.filter(([, text]) => /prefers-color-scheme|data-theme/.test(text))
+  expect(found.map(([name]) => name)).toEqual([])
+  for (const [name, text] of sources) {
+    for (const [rule] of text.matchAll(/^ *[\w-]+:[^;{}]*light-dark\([^;]*;/gm))
+      expect(rule.trim(), name).toMatch(/^(--[\w-]+|background|color|border-color):/)
+  }
+})
+
 test('there are sources to look at', () => expect(sources.length).toBeGreaterThan(40))

@@ -23,6 +23,27 @@ export function tokens(value: number): string {
   return count(value)
 }
 
+/** The one form of a column of tokens: its unit, with decimals by its largest; null where all digits are shown. */
+export type TokenForm = { size: number; unit: string; decimals: 0 | 1 | 2 } | null
+
+export function tokenFormOf(column: Iterable<number>): TokenForm {
+  const largest = Math.max(0, ...column)
+  if (largest < 100_000) return null
+  const [size, unit] = steps.find(([size]) => largest >= size)!
+  return { size, unit, decimals: largest >= 100 * size ? 0 : largest >= 10 * size ? 1 : 2 }
+}
+
+/** Tokens in the one form of their column: `5.21 M`, `0.38 M`; what is less than the last digit is `<0.01 M`. */
+export function tokensInColumn(value: number, form: TokenForm): string {
+  if (form === null) return count(value)
+  if (value === 0) return '0'
+  const { size, unit, decimals } = form
+  const least = 10 ** -decimals
+  if (value / size < least) return `<${least} ${unit}`
+  const [whole, fraction] = (value / size).toFixed(decimals).split('.')
+  return `${count(Number(whole))}${fraction ? '.' + fraction : ''} ${unit}`
+}
+
 function oneDecimal(value: number): number {
   return value >= 100 ? Math.round(value) : Math.round(value * 10) / 10
 }

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { Exact } from '../api/exact'
-import { bytes, count, plural, tokens } from './count'
+import { bytes, count, plural, tokenFormOf, tokens, tokensInColumn } from './count'
 import { decimalsOf, exactUsd, perMillion, perToken, share, shift, usd, usdInColumn } from './money'
 import { age, day, dayOf, duration, local, resets, until, utc, utcClock, zone } from './time'
 
@@ -50,6 +50,23 @@ test('the share of a limit', () => {
   expect(share(25.04, 25)).toBeGreaterThan(1)
   expect(share(0, 0)).toBe(1)
 })
+
+test.each([
+  [[], 12480, '12,480'],
+  [[99_999], 0, '0'],
+  [[99_999], 99_999, '99,999'],
+  [[5_210_000], 5_210_000, '5.21 M'],
+  [[5_210_000], 380_000, '0.38 M'],
+  [[5_210_000], 12, '<0.01 M'],
+  [[5_210_000], 0, '0'],
+  [[42_700_000], 400_000, '0.4 M'],
+  [[980_000], 980_000, '980 k'],
+  [[980_000], 1_400, '1 k'],
+  [[980_000], 999, '<1 k'],
+  [[1_294_000_000], 30_000_000, '0.03 B'],
+])('in a column whose largest is %j, %d tokens are %s', (largest, value, words) =>
+  expect(tokensInColumn(value, tokenFormOf(largest))).toBe(words),
+)
 
 test('tokens', () => {
   expect(tokens(0)).toBe('0')

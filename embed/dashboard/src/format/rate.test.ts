@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { changeOf, rate, times } from './rate'
+import { rate, times } from './rate'
 
 test.each([
   [0, '$0'],
@@ -19,11 +19,3 @@ test.each([
 ])('%d is so many times %j: %s', (usd_per_minute, usual_usd_per_minute, text) =>
   expect(times({ usd_per_minute, usual_usd_per_minute })).toBe(text),
 )
-
-test.each([
-  [112, 100, '+12 %'],
-  [91, 100, '−9 %'],
-  [100, 100, '±0 %'],
-  [5600, 100, '× 56'],
-  [1, 0, ''],
-])('from %d to %d', (is, was, text) => expect(changeOf(is, was)).toBe(text))

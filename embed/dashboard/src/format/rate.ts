@@ -1,4 +1,4 @@
-// Figures of the moment: a rate, how far it is from the usual, and how much something has changed.
+// Figures of the moment: a rate, and how far it is from the usual.
 import { type Money, nano } from '../api/exact'
 import type { Schema } from '../api/client'
 import { count } from './count'
@@ -16,16 +16,6 @@ export function times(now: Pick<Schema<'UsageNow'>, 'usd_per_minute' | 'usual_us
   if (usual === null || nano(usual) <= 0n) return ''
   const factor = Number(nano(now.usd_per_minute)) / Number(nano(usual))
   return factor < 9.5 ? `${Math.round(factor * 10) / 10} ×` : `${count(Math.round(factor))} ×`
-}
-
-/** How much more than before: `+12 %`, `−9 %`, `× 56`; nothing where there was nothing. */
-export function changeOf(is: Money, was: Money): string {
-  const before = Number(nano(was))
-  if (before <= 0) return ''
-  const factor = Number(nano(is)) / before
-  if (factor >= 10) return `× ${count(Math.round(factor))}`
-  const percent = Math.round((factor - 1) * 100)
-  return percent === 0 ? '±0 %' : `${percent > 0 ? '+' : '−'}${Math.abs(percent)} %`
 }
 
 /** Two digits are enough for a tab: `$7.6`, `$12`, `$0.02`. */

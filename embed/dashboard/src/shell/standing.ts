@@ -1,8 +1,9 @@
 // How things stand, in one sentence: the worst that holds comes first.
 import type { Schema } from '../api/client'
+import { changeOf } from '../format/change'
 import { count, plural, tokens } from '../format/count'
 import { share, usd, usdBeside, usdInColumn } from '../format/money'
-import { changeOf, rate, shortRate, times } from '../format/rate'
+import { rate, shortRate, times } from '../format/rate'
 import { duration, resets, until } from '../format/time'
 
 export type Kind = 'stopped' | 'refused' | 'burning' | 'unpriced' | 'waiting' | 'calm'
@@ -211,7 +212,9 @@ export function compared(usage: Pick<Usage, 'today'>, now: Now): string {
   const { yesterday_usd: yesterday, last_week_usd: week } = now
   const change = yesterday === null ? '' : changeOf(usage.today.total_usd, yesterday)
   const days = [
-    yesterday === null ? '' : `${usdInColumn(yesterday, 2)} yesterday${change && ` (today ${change})`}`,
+    yesterday === null
+      ? ''
+      : `${usdInColumn(yesterday, 2)} yesterday${change === '' || change === 'new' ? '' : ` (today ${change})`}`,
     week === null ? '' : `${usdInColumn(week, 2)} a week ago`,
   ].filter(Boolean)
   return days.length ? `By this time: ${days.join(', ')}.` : ''

@@ -25,7 +25,7 @@ export function curl(server: string, request: Request): string {
   const verb = method.toUpperCase()
   const first = ['curl -sS', stream && '-N', verb !== 'GET' && `-X ${verb}`, shellWord(url)]
   const lines = [first.filter(Boolean).join(' ')]
-  if (credential) lines.push(`-H "Authorization: Bearer $${credential}"`)
+  if (credential) lines.push('-H "Authorization: Bearer $' + credential + '"')
   for (const [name, value] of Object.entries(headers)) lines.push(`-H ${quoted(`${name}: ${value}`)}`)
   if (body !== undefined) {
     lines.push(`-H ${quoted(`Content-Type: ${contentType}`)}`)

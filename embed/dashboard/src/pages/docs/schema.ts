@@ -1,5 +1,6 @@
 // Schemas as people read them: a type in words, limits in words, and what lies inside, opened one level at a time.
 import { decimalText, type Money } from '../../api/exact'
+import { plural } from '../../format/count'
 import { type Document, lookUp, type SchemaObject } from './openapi'
 
 export type Field = { name: string; required: boolean; place?: string; schema: Readable }
@@ -106,7 +107,7 @@ function typeOf(own: SchemaObject, item: Readable | null, options: Readable[]): 
   if (options.length > 0) {
     const types = [...new Set(options.map((each) => each.type))]
     return types.length === 1 && options.length > 1
-      ? `one of ${options.length} ${types[0]}s`
+      ? `one of ${plural(options.length, types[0]!)}`
       : types.join(' or ')
   }
   if (item) return `array of ${item.inside || item.repeats ? item.name || item.type : item.type}`

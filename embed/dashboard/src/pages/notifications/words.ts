@@ -1,5 +1,6 @@
 // Endpoints and what they are told, in words.
 import type { Schema } from '../../api/client'
+import { plural } from '../../format/count'
 import type { Shape } from '../../parts/Glyph.svelte'
 
 export type Endpoint = Schema<'Endpoint'>
@@ -58,7 +59,7 @@ export function eventLabel(event: Delivery['event']): string {
 /** What an endpoint is told, in a few words. */
 export function told(wanted: Endpoint['events']): string {
   if (wanted.includes('*')) return 'everything'
-  return wanted.length === 1 ? wanted[0]! : `${wanted.length} kinds of events`
+  return wanted.length === 1 ? wanted[0]! : plural(wanted.length, 'kind of events', 'kinds of events')
 }
 
 /** Why an endpoint is off. */
@@ -74,6 +75,12 @@ export const states: Record<Delivery['status'], { word: string; shape: Shape; to
   delivered: { word: 'Delivered', shape: 'done', tone: 'allowed' },
   failed: { word: 'Failed', shape: 'failed', tone: 'denied' },
   cancelled: { word: 'Cancelled', shape: 'stale', tone: 'waiting' },
+}
+
+/** How the last attempt went: why it failed, as the server says it, or what was answered. */
+export function answerOf({ error, response_status }: Pick<Delivery, 'error' | 'response_status'>): string {
+  if (error) return error.slice(0, 1).toUpperCase() + error.slice(1)
+  return response_status ? `Answered ${response_status}` : ''
 }
 
 /** JSON as people read it; other texts as they are. */

@@ -68,6 +68,6 @@ export function ticks(top: number): number[] {
   const size = 10 ** Math.floor(Math.log10(rough))
   const step = [1, 2, 2.5, 5, 10].map((n) => n * size).find((n) => n >= rough)!
   const marks = [0]
-  for (let i = 1; i * step <= top * 1.0001; i++) marks.push(Number((i * step).toPrecision(12)))
+  for (let i = 1; i * step <= top * 1.0001; i++) marks.push(Math.round(i * step * 1e12) / 1e12)
   return marks
 }

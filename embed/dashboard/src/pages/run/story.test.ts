@@ -37,7 +37,7 @@ const says = (run: RunDetail, items: Item[] = []) => {
 
 test('a run stopped by the budget says which, how much and until when', () => {
   expect(says(run(at(9000, budget)))).toBe(
-    'denied: Denied at step 9000 after 3 min 10 s: the workspace had spent $25.04 of its $25.00 a day. It opens again at 00:00 UTC, in 3 h 12 min.',
+    'denied: Denied at step 9,000 after 3 min 10 s: the workspace had spent $25.04 of its $25.00 a day. It opens again at 00:00 UTC, in 3 h 12 min.',
   )
   const user = { ...budget, reason: 'USER_DAILY_BUDGET_EXCEEDED' }
   const { says: words } = story(run(at(9, user)), [], now)

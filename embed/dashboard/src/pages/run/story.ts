@@ -1,6 +1,6 @@
 // What happened to a run, as a sentence: what, why, what it cost.
 import { nano } from '../../api/exact'
-import { plural } from '../../format/count'
+import { count, plural } from '../../format/count'
 import { usd } from '../../format/money'
 import { reopens, why } from '../../format/reasons'
 import { age, duration } from '../../format/time'
@@ -52,8 +52,8 @@ export function story(run: RunDetail, items: Item[], now: number): Story {
     const after = stopped ? ` after ${took}` : ''
     const rest = `${after}: ${whose(run, denial.decision, now)} ${reopens(denial.decision, now)}`
     const lead = stopped
-      ? `Denied at step ${denial.sequence}`
-      : `Running, but step ${denial.sequence} was denied`
+      ? `Denied at step ${count(denial.sequence)}`
+      : `Running, but step ${count(denial.sequence)} was denied`
     return {
       tone: 'denied',
       word: 'Denied',
@@ -112,7 +112,7 @@ function at(step: Item | undefined): Words {
   const name = step.tool ?? step.model
   return [
     { text: ', last at ' },
-    { ...bold(`step ${step.sequence}${name ? `, ${name}` : ''}`), step: step.id },
+    { ...bold(`step ${count(step.sequence)}${name ? `, ${name}` : ''}`), step: step.id },
   ]
 }
 
@@ -145,7 +145,7 @@ export function repetition(
     first,
     steps: size(fold),
     step: name.id,
-    words: `${size(fold)} of the ${items.length} steps were one round, repeated ${fold.times} times: ${called} with the same input.`,
+    words: `${count(size(fold))} of the ${plural(items.length, 'step')} were one round, repeated ${plural(fold.times, 'time')}: ${called} with the same input.`,
   }
 }
 

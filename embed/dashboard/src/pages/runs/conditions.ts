@@ -1,4 +1,5 @@
 // The filters that stand as chips in the search field, in words.
+import { usd } from '../../format/money'
 import { clockIn, dateName, duration } from '../../format/time'
 import { dateIn, zones } from '../../format/zone.svelte'
 import { isInstant, type RunFilters, spans } from '../../runs/filters'
@@ -47,7 +48,7 @@ function words(name: string, value: string): { word: string; shown: string } {
     const at = value.indexOf(':')
     return { word: value.slice(0, at), shown: value.slice(at + 1) }
   }
-  if (name === 'min_cost_usd') return { word: 'cost from', shown: '$' + value }
+  if (name === 'min_cost_usd') return { word: 'cost from', shown: /^[\d.]+$/.test(value) ? usd(Number(value)) : value }
   if (name === 'min_duration_ms') return { word: 'duration from', shown: duration(Number(value) || 0) }
   if (name === 'q') return { word: 'words', shown: value }
   if (name === 'key') return { word: 'API key', shown: value.slice(0, 8) }

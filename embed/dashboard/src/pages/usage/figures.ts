@@ -1,8 +1,8 @@
 // What the Usage page draws and lists: parts of a period's use, each with a hue, its links, and its numbers by day.
 import type { Schema } from '../../api/client'
 import { fromNano, type Money, nano } from '../../api/exact'
-import { count, tokens } from '../../format/count'
-import { usd } from '../../format/money'
+import { count, tokenFormOf, tokens, tokensInColumn } from '../../format/count'
+import { decimalsOf, usd, usdInColumn } from '../../format/money'
 import { userPath } from '../../shell/users'
 import type { Period } from './period'
 import { plus } from './period'
@@ -95,6 +95,17 @@ export function daysOf(sums: Sums, measure: Measure): number[] {
 
 export const wordOf = (value: number, measure: Measure, exact?: Money) =>
   measure === 'spend' ? usd(exact ?? value) : measure === 'tokens' ? tokens(value) : count(value)
+
+/** How the figures of a column are written: one form for all of them. */
+export function formOf(measure: Measure, column: number[]): (value: number) => string {
+  if (measure === 'tokens') {
+    const form = tokenFormOf(column)
+    return (value) => tokensInColumn(value, form)
+  }
+  if (measure !== 'spend') return count
+  const decimals = decimalsOf(column)
+  return (value) => usdInColumn(value, decimals)
+}
 
 /** Whatever the coloured parts leave over, day by day. */
 export function restByDay(total: Sums, parts: Part[], measure: Measure): number[] {

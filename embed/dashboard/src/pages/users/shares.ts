@@ -1,7 +1,7 @@
 // A user's part of what all spent, and how it differs from the period before.
 import type { Schema } from '../../api/client'
 import { nano } from '../../api/exact'
-import { percent, shareOf } from '../usage/change'
+import { changeOf, shareOf } from '../../format/change'
 
 /** `part` is of what the user who spent most did, from 0 to 1. */
 export type Share = { share: string; part: number; change: string }
@@ -16,7 +16,7 @@ export function byUser({ items, total }: Schema<'UsageBy'>): Map<string, Share> 
       {
         share: shareOf(total_usd, total.total_usd),
         part: Number(nano(total_usd)) / most,
-        change: compared ? percent(total_usd, before?.total_usd ?? 0) : '–',
+        change: compared ? changeOf(total_usd, before?.total_usd ?? 0) : '–',
       },
     ]),
   )

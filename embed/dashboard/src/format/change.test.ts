@@ -1,14 +1,17 @@
 import { expect, test } from 'vitest'
-import { inWords, percent, shareOf, signedUsd } from './change'
+import { changeOf, inWords, percent, shareOf, signedUsd } from './change'
 
 test('a change says its sign, and ten times and more as such', () => {
-  expect(percent(19.62, 13.04)).toBe('+50 %')
-  expect(percent(5.13, 5.41)).toBe('−5 %')
-  expect(percent(56.3, 1)).toBe('× 56')
-  expect(percent(3, 0)).toBe('new')
-  expect(percent(0, 0)).toBe('0 %')
-  expect(percent(0, 3)).toBe('−100 %')
-  expect(percent(1.0001, 1)).toBe('+<1 %')
+  expect(changeOf(19.62, 13.04)).toBe('+50 %')
+  expect(changeOf(5.13, 5.41)).toBe('−5 %')
+  expect(changeOf(56.3, 1)).toBe('× 56')
+  expect(changeOf(3, 0)).toBe('new')
+  expect(changeOf(0, 0)).toBe('')
+  expect(changeOf(100, 100)).toBe('±0 %')
+  expect(changeOf(5_600_000, 100)).toBe('× 56,000')
+  expect(changeOf(112, 100)).toBe('+12 %')
+  expect(changeOf(0, 3)).toBe('−100 %')
+  expect(changeOf(1.0001, 1)).toBe('+<1 %')
   expect(signedUsd(6.58, 2)).toBe('+$6.58')
   expect(signedUsd(-0.28, 2)).toBe('−$0.28')
   expect(signedUsd(0, 2)).toBe('$0.00')
@@ -28,3 +31,12 @@ test('shares have one decimal, and none is nothing that is something', () => {
   expect(shareOf(0, 27.88)).toBe('0.0 %')
   expect(shareOf(0, 0)).toBe('')
 })
+
+test.each([
+  [0, '0 %'],
+  [0.0001, '<1 %'],
+  [0.134, '13 %'],
+  [0.9999, '>99 %'],
+  [1, '100 %'],
+  [12.5, '1,250 %'],
+])('a share of %d is %s', (part, words) => expect(percent(part)).toBe(words))
