@@ -137,3 +137,75 @@ test('the first key is replaced: with an overlap both work, without one the old 
   expect(troubles).toEqual([])
   await context.close()
 })
+
+/** What the event stream says from now on, up to the change of a key. */
+async function heardOfTheKey(token: string): Promise<{ heard: Promise<string>; open: Promise<void> }> {
+  const response = await fetch(server.url + '/v1/events', { headers: { Authorization: `Bearer ${token}` } })
+  const reader = response.body!.getReader()
+  const decoder = new TextDecoder()
+  let opened = () => {}
+  const open = new Promise<void>((done) => (opened = done))
+  const heard = (async () => {
+    let text = ''
+    while (!/"what":"api_key"[^\n]*\n\n/.test(text)) {
+      text += decoder.decode((await reader.read()).value, { stream: true })
+      if (text.includes('event: hello')) opened()
+    }
+    await reader.cancel()
+    return text
+  })()
+  return { heard, open }
+}
+
+test.each(['the event', 'the answer'] as const)('a regenerated key is shown where %s comes first', async (first) => {
+  const ada = await account()
+  const { page, context, troubles } = await visit(browser, server, ada)
+  // What a worker asks for, no route holds back.
+  await context.addInitScript(() => delete (window as { SharedWorker?: unknown }).SharedWorker)
+  const { heard, open } = await heardOfTheKey(ada.token)
+  await open
+  let shownFirst = () => {}
+  const other = new Promise<void>((done) => (shownFirst = done))
+  if (first === 'the answer') {
+    let streams = 0
+    await page.route('**/v1/events', async (route) => {
+      if (streams++ > 0) return route.continue()
+      await other
+      await route.fulfill({ contentType: 'text/event-stream', body: await heard })
+    })
+  } else {
+    await page.route('**/v1/api-keys/regenerate', async (route) => {
+      const response = await route.fetch()
+      await other
+      await route.fulfill({ response })
+    })
+  }
+  await page.goto('/api-keys')
+  await settled(page)
+  const box = page.locator('dl', { has: page.getByText('Prefix', { exact: true }) })
+  await box.getByText(ada.apiKey.slice(3, 11)).first().waitFor()
+  await page.getByRole('button', { name: 'Regenerate key' }).click()
+  await page.getByRole('dialog').getByRole('button', { name: 'Regenerate key' }).click()
+  const { key } = await (async () => {
+    for (;;) {
+      const found = await server.call(ada.token, 'GET', '/v1/api-keys/')
+      if (found.key !== ada.apiKey) return found as { key: string }
+    }
+  })()
+  const shown = page.locator('.key code')
+  if (first === 'the event') {
+    // The page has the new key from the stream, and nothing says yet that it was made here.
+    await box.getByText(key.slice(3, 11)).first().waitFor()
+    expect(await page.getByText('This is the new key.').count()).toBe(0)
+    shownFirst()
+  } else {
+    await shown.filter({ hasText: key }).waitFor()
+    const again = page.waitForResponse((response) => new URL(response.url()).pathname === '/v1/api-keys/')
+    shownFirst()
+    await again
+  }
+  await page.getByText('This is the new key.').waitFor()
+  await shown.filter({ hasText: key }).waitFor()
+  expect(troubles).toEqual([])
+  await context.close()
+})

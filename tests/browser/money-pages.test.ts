@@ -121,7 +121,7 @@ describe('users', () => {
       await other.page.getByText(maria).waitFor({ state: 'detached' })
       await other.context.close()
       const erased = page.locator('tbody tr', { hasText: 'the figures stay under this name' })
-      expect(await erased.textContent()).toContain('$0.00225')
+      expect(await erased.textContent()).toContain('$0.0023')
       expect(await erased.getByRole('button', { name: /^Erase/ }).count()).toBe(0)
       await erased.getByRole('link').first().click()
       await page.waitForURL('**/users/*')

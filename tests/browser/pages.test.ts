@@ -2,7 +2,7 @@
 import type { Browser } from 'playwright-core'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { launch, settled, shown, violations, visit } from './browser'
-import { addressOf, routes } from './routes'
+import { addressOf, routes, visits } from './routes'
 import { type Account, Server } from './server'
 
 const hostile = ['<img src=x onerror="document.title=\'owned\'">', '\u202Egnp.exe', '用户-😀', 'w'.repeat(255)]
@@ -42,10 +42,6 @@ test('the list of pages is whole', () => {
   expect(routes.length).toBeGreaterThanOrEqual(14)
   expect(routes.filter(({ access }) => access === 'outside').map(({ path }) => path)).toEqual(['/sign-in', '/register'])
 })
-
-const visits = routes.flatMap(({ path, access }) =>
-  [true, false].filter((signedIn) => access === 'both' || signedIn === (access === 'inside')).map((signedIn) => [path, signedIn] as const),
-)
 
 test.each(visits)('%s (signed in: %s) is accessible, fits, and breaks no policy', async (path, signedIn) => {
   const { page, context, troubles } = await visit(browser, server, signedIn ? account : undefined)

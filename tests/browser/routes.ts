@@ -13,6 +13,11 @@ export const routes: Route[] = source
     access: (/access: '(outside|both)',/.exec(entry)?.[1] ?? 'inside') as Route['access'],
   }))
 
+/** Each page as it is met: by somebody who has signed in, by somebody who has not, or by both. */
+export const visits = routes.flatMap(({ path, access }) =>
+  [true, false].filter((signedIn) => access === 'both' || signedIn === (access === 'inside')).map((signedIn) => [path, signedIn] as const),
+)
+
 /** The policy that Server.reviews makes. */
 export const POLICY = 'large-refund'
 

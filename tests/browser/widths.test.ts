@@ -1,13 +1,17 @@
 // Every page at every width, on a screen, zoomed and on paper: nothing lies beyond the edge, nothing covers another
-// thing, and no row loses what it is about.
-import type { Browser, Page } from 'playwright-core'
+// thing, what is pressed can be hit, and no row loses what it is about.
+import type { Browser, CDPSession, Page } from 'playwright-core'
+import { extractText } from 'unpdf'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { launch, settled, visit } from './browser'
-import { addressOf, routes } from './routes'
+import { flaws, losses } from './layout'
+import { addressOf, visits } from './routes'
 import { type Account, Server } from './server'
 
-// 640 is 1,280 px at 200 %, 718 the width of a sheet of A4.
-const widths = [320, 360, 512, 600, 640, 718, 720, 768, 900, 1024, 1050, 1280, 1440, 1920]
+// Windows by their width. A browser that zooms gives the page so many times fewer pixels, and each so many times finer;
+// below 320 of them nothing has to fit (WCAG 1.4.10).
+const widths = [320, 360, 600, 768, 900, 1024, 1050, 1280, 1440, 1920]
+const screens = [1, 2, 4].flatMap((zoom) => widths.filter((width) => width / zoom >= 320).map((width) => ({ width, zoom })))
 
 let server: Server
 let browser: Browser
@@ -45,149 +49,93 @@ afterAll(async () => {
   await server?.close()
 })
 
-/** What is wrong with how a page is laid out. Runs in the page. */
-function flaws(): string[] {
+/** Sets the window's size and zoom, and waits until what measures itself has learnt of it. */
+async function resize(page: Page, inspector: CDPSession, width: number, zoom: number) {
+  await inspector.send('Emulation.setDeviceMetricsOverride', {
+    width: Math.round(width / zoom),
+    height: Math.round(900 / zoom),
+    deviceScaleFactor: zoom,
+    mobile: false,
+  })
+  // Charts and tables that overflow learn their size from an observer.
+  await page.evaluate(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))))
+}
+
+test.each(visits)('%s (signed in: %s) is whole at every width and zoom, light and dark, and on paper', async (path, signedIn) => {
+  const { page, context, troubles } = await visit(browser, server, signedIn ? account : undefined)
+  const inspector = await context.newCDPSession(page)
+  await page.goto(addressOf(path, run, 'organisation-3/maria.kowalska'))
+  await settled(page)
+  if (path === '/overview') await page.locator('canvas').waitFor()
   const found: string[] = []
-  const beyond = document.documentElement.scrollWidth - innerWidth
-  if (beyond > 0) found.push(`${beyond} px beyond the edge`)
-  const name = (element: Element) => `<${element.tagName.toLowerCase()}> “${element.textContent.trim().replace(/\s+/g, ' ').slice(0, 40)}”`
-  const overlap = (one: DOMRect, other: DOMRect) =>
-    Math.min(one.right, other.right) - Math.max(one.left, other.left) > 1 &&
-    Math.min(one.bottom, other.bottom) - Math.max(one.top, other.top) > 1
-  const inked = (element: Element) => {
-    const range = document.createRange()
-    range.selectNodeContents(element)
-    return range.getBoundingClientRect()
+  // A theme is nothing but colours (policy.test.ts of the dashboard), so that each size is looked at in one of them. The
+  // API reference, which is no list of data, takes as long to look at as all other pages together.
+  for (const { width, zoom } of path === '/docs' ? screens.filter(({ width }) => width === 1280) : screens) {
+    await page.emulateMedia({ colorScheme: zoom === 1 ? 'light' : 'dark' })
+    await resize(page, inspector, width, zoom)
+    const wrong = await page.evaluate(flaws)
+    if (path === '/runs' || path === '/overview') wrong.push(...(await page.evaluate(losses, ['Find the prices', 'Short'])))
+    found.push(...wrong.map((flaw) => `${width} px at ${zoom * 100} %: ${flaw}`))
   }
-  for (const row of document.querySelectorAll('main tr')) {
-    const cells = [...row.children].filter((cell) => getComputedStyle(cell).display !== 'none' && cell.textContent.trim())
-    for (const [i, cell] of cells.entries()) {
-      const box = cell.getBoundingClientRect()
-      if (box.width < 24) found.push(`${name(cell)} has ${Math.round(box.width)} px`)
-      const clipped = cell.querySelector('.clip') !== null
-      for (const other of cells.slice(i + 1)) {
-        if (!clipped && overlap(inked(cell), inked(other))) found.push(`${name(cell)} lies over ${name(other)}`)
-      }
-    }
-    if (row.getBoundingClientRect().height > 240) found.push(`${name(row)} fills ${Math.round(row.getBoundingClientRect().height)} px`)
+  await page.emulateMedia({ colorScheme: null })
+  // Paper is laid out anew without a word to the page, from whatever it was on the screen.
+  for (const width of signedIn && path !== '/docs' ? [1440, 390] : []) {
+    await resize(page, inspector, width, 1)
+    found.push(...(await printed(page)).map((flaw) => `printed from ${width} px: ${flaw}`))
   }
-  // Of a rule each part has a column that it fits: a figure is not broken by its digits, nor a sentence by its letters.
-  for (const cell of document.querySelectorAll('main .rule-line > :not(.number)')) {
-    const text = (cell as HTMLElement).innerText?.trim() ?? ''
-    const { width } = cell.getBoundingClientRect()
-    if (width > 0 && text && width < (text.length > 12 ? 40 : 24)) found.push(`${name(cell)} has ${Math.round(width)} px`)
-  }
-  // Every time says its zone, in its words or, for ages, in its title. Examples of code have their own.
-  for (const time of document.querySelectorAll('main time')) {
-    if (!/UTC/.test(time.textContent + (time.getAttribute('title') ?? ''))) found.push(`${name(time)} has no zone`)
-  }
-  const texts = document.createTreeWalker(document.querySelector('main')!, NodeFilter.SHOW_TEXT)
-  for (let node = texts.nextNode(); node; node = texts.nextNode()) {
-    if (/\b\d{1,2}:\d{2}\b/.test(node.textContent!) && !/UTC/.test(node.textContent!) && !node.parentElement!.closest('pre, code'))
-      found.push(`“${node.textContent}” has no zone`)
-  }
-  // Whatever is pressed can be hit: 24 × 24 px, but for links within a sentence (WCAG 2.5.8).
-  for (const link of document.querySelectorAll('main :is(a, button, select, summary)')) {
-    if (!(link as HTMLElement).checkVisibility({ visibilityProperty: true })) continue
-    const words = [...link.parentElement!.childNodes].some((node) => node.nodeType === Node.TEXT_NODE && node.textContent!.trim())
-    if (getComputedStyle(link).display === 'inline' && (words || link.closest('p, li, dd'))) continue
-    const box = link.getBoundingClientRect()
-    if (box.width < 24 || box.height < 24) found.push(`${name(link)} has ${Math.round(box.width)} × ${Math.round(box.height)} px`)
-  }
-  return found
-}
+  expect(found.join('\n')).toBe('')
+  expect(troubles).toEqual([])
+  await context.close()
+})
 
-/** What the rows of runs lack of that by which one knows a run. Runs in the page. */
-function losses(titles: string[]): string[] {
-  const rows = [...document.querySelectorAll('main tbody tr')].filter((row) => row.querySelector('a[href*="/runs/"]'))
-  const seen = (element: Element | null) => {
-    const box = element?.getBoundingClientRect()
-    return Boolean(box && box.width >= 40 && box.height > 8 && (element as HTMLElement).checkVisibility({ visibilityProperty: true }))
-  }
-  const lost = titles.filter((title) => !rows.some((row) => row.textContent.includes(title)))
-  for (const row of rows) {
-    const about = row.textContent.trim().replace(/\s+/g, ' ').slice(0, 60)
-    if (!seen(row.querySelector('a[href*="/runs/"]'))) lost.push(`no link: ${about}`)
-    const users = [...row.querySelectorAll('bdi')].filter((text) => text.textContent.includes('maria.kowalska'))
-    if (!users.some(seen)) lost.push(`no user: ${about}`)
-  }
-  return lost
-}
-
-async function check(page: Page, path: string, width: number) {
-  const found = await page.evaluate(flaws)
-  if (path === '/runs' || path === '/overview') found.push(...(await page.evaluate(losses, ['Find the prices', 'Short'])))
-  return found.map((flaw) => `${width} px: ${flaw}`)
-}
-
-test.each(routes.filter(({ access }) => access !== 'outside').map(({ path }) => path))(
-  '%s is whole at every width and on paper',
-  async (path) => {
-    const { page, context, troubles } = await visit(browser, server, account)
-    await page.goto(addressOf(path, run, 'organisation-3/maria.kowalska'))
-    await settled(page)
-    if (path === '/overview') await page.locator('canvas').waitFor()
-    const found: string[] = []
-    for (const width of widths) {
-      await page.setViewportSize({ width, height: 900 })
-      // Charts and tables that overflow learn their size from an observer.
-      await page.evaluate(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))))
-      found.push(...(await check(page, path, width)))
-    }
-    // Paper is laid out anew without a word to the page, from whatever it was on the screen.
-    for (const width of [1440, 390]) {
-      await page.setViewportSize({ width, height: 900 })
-      await page.evaluate(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))))
-      found.push(...(await printed(page, path)).map((flaw) => `printed from ${width} px: ${flaw}`))
-    }
-    expect(found.join('\n')).toBe('')
-    expect(troubles).toEqual([])
-    await context.close()
-  },
-)
-
-/** The amounts of money that can be read. Runs in the page. */
+/** The figures that a page shows, but for those of controls, and ages, which change. Runs in the page. */
 function figures(): string[] {
-  return (document.querySelector('main') as HTMLElement).innerText.match(/\$[\d,]+(\.\d+)?/g) ?? []
+  const texts = document.createTreeWalker(document.querySelector('main')!, NodeFilter.SHOW_TEXT)
+  const found = new Set<string>()
+  for (let node = texts.nextNode(); node; node = texts.nextNode()) {
+    const element = node.parentElement!
+    if (element.closest('.button, .segments, .tools, [role=search], button, option, time, .unseen, svg, [aria-hidden=true]')) continue
+    if (!element.checkVisibility({ visibilityProperty: true })) continue
+    for (const [figure] of node.textContent!.matchAll(/\$?\d[\d,.]*\d|\d/g)) found.add(figure)
+  }
+  return [...found]
+}
+
+/** What stands on the sheets that the browser prints. */
+async function onPaper(page: Page): Promise<string> {
+  const sheets = await page.pdf({ preferCSSPageSize: true })
+  return (await extractText(new Uint8Array(sheets), { mergePages: true })).text
 }
 
 /** What is wrong with a page on paper: a figure of the screen is missing, what it would print is cut at the edge, or covered by what floats. */
-async function printed(page: Page, path: string): Promise<string[]> {
+async function printed(page: Page): Promise<string[]> {
   const onScreen = await page.evaluate(figures)
   await page.emulateMedia({ media: 'print' })
-  const sheet = page.viewportSize()!
-  const found = await page.evaluate(async (overview) => {
-    const main = document.querySelector('main')!
-    main.style.width = '718px'
-    await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))
-    await Promise.all(document.getAnimations().map(({ finished }) => finished))
+  const found = await page.evaluate(async () => {
+    await Promise.allSettled(document.getAnimations().map(({ finished }) => finished))
     const wrong: string[] = []
     for (const element of document.querySelectorAll('body *')) {
-      const style = getComputedStyle(element)
-      if (
-        style.position === 'fixed' &&
-        style.display !== 'none' &&
-        element.getBoundingClientRect().height > 0 &&
-        element.textContent.trim() &&
-        element.checkVisibility()
-      )
-        wrong.push(`floats: ${element.className}`)
+      if (getComputedStyle(element).position !== 'fixed' || !element.checkVisibility()) continue
+      if (element.getBoundingClientRect().height > 0 && element.textContent.trim()) wrong.push(`floats: ${element.className}`)
     }
-    if (overview) {
-      const canvas = document.querySelector('main canvas')!.getBoundingClientRect()
-      let box = document.querySelector('main canvas')!.parentElement
-      for (; box && box !== main; box = box.parentElement) {
+    const main = document.querySelector('main')!
+    main.style.width = '1195px' // a sheet of paper without its margins, as print makes it smaller
+    await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))
+    for (const canvas of main.querySelectorAll('canvas')) {
+      const drawn = canvas.getBoundingClientRect()
+      for (let box = canvas.parentElement; box && box !== main; box = box.parentElement) {
         const inside = box.getBoundingClientRect()
-        if (canvas.right > inside.right + 1 || canvas.bottom > inside.bottom + 1) wrong.push(`the chart is cut by ${box.className}`)
+        if (drawn.right > inside.right + 1 || drawn.bottom > inside.bottom + 1) wrong.push(`the chart is cut by ${box.className}`)
       }
     }
     main.style.width = ''
     return wrong
-  }, path === '/overview')
-  // The chart is drawn, so that its axis is no text; what is written as text is on the sheet too.
-  const onPaper = new Set(await page.evaluate(figures))
-  found.push(...onScreen.filter((figure) => !onPaper.has(figure)).map((figure) => `${figure} is not on paper`))
+  })
   await page.emulateMedia({ media: null })
-  await page.setViewportSize(sheet)
+  // A table's figure is a word of its own, one of a sentence may stand beside a mark.
+  const sheets = await onPaper(page)
+  const still = new Set(await page.evaluate(figures)) // what counts the seconds has gone on
+  const written = new Set(sheets.match(/\$?\d[\d,.]*\d|\d/g))
+  found.push(...onScreen.filter((figure) => still.has(figure) && !written.has(figure)).map((figure) => `${figure} is not on paper`))
   return found
 }

@@ -1,0 +1,97 @@
+// Where an account is signed in, and how each of its sessions ends on the server.
+import type { Browser } from 'playwright-core'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { launch, settled, visit } from './browser'
+import { type Account, PASSWORD, Server } from './server'
+
+let server: Server
+let browser: Browser
+
+beforeAll(async () => {
+  server = await Server.start()
+  browser = await launch()
+})
+
+afterAll(async () => {
+  await browser?.close()
+  await server?.close()
+})
+
+async function signIn(ada: Account, agent: string): Promise<string> {
+  const response = await fetch(server.url + '/v1/auth/login', {
+    method: 'POST',
+    headers: { 'User-Agent': agent },
+    body: JSON.stringify({ email: ada.email, password: PASSWORD }),
+  })
+  return ((await response.json()) as { access_token: string }).access_token
+}
+
+const meets = async (token: string) => (await fetch(server.url + '/v1/auth/me', { headers: { Authorization: `Bearer ${token}` } })).status
+
+test('sessions are listed by browser, and end one by one, or all but this one', async () => {
+  const ada = await server.account('ada@example.com')
+  const phone = await signIn(ada, 'Mozilla/5.0 (iPhone; CPU iPhone OS 18_6 like Mac OS X) AppleWebKit/605.1.15 Version/18.6 Safari/604.1')
+  const strange = await signIn(ada, '<img src=x onerror="document.title=\'owned\'">')
+  const { page, context, troubles } = await visit(browser, server, ada)
+  await page.goto('/account')
+  await settled(page)
+  const list = page.getByRole('region', { name: 'Sessions' })
+  const rows = list.locator('tbody tr')
+  await rows.nth(2).waitFor()
+  expect(await rows.filter({ hasText: 'this one' }).count()).toBe(1)
+  await list.getByText('<img src=x').waitFor()
+  // Another tab of the same browser goes on with what this one is given.
+  const tab = await context.newPage()
+  await tab.goto('/runs')
+  await settled(tab)
+
+  await list.getByRole('button', { name: 'Sign out Safari 18 on iPhone' }).click()
+  await rows.filter({ hasText: 'iPhone' }).waitFor({ state: 'detached' })
+  expect([await meets(phone), await meets(strange), await meets(ada.token)]).toEqual([401, 200, 200])
+
+  await page.getByRole('button', { name: 'Sign out everywhere else' }).click()
+  await rows.filter({ hasText: '<img' }).waitFor({ state: 'detached' })
+  expect(await rows.count()).toBe(1)
+  expect([await meets(strange), await meets(ada.token)]).toEqual([401, 401])
+  await page.reload()
+  await settled(page)
+  await rows.filter({ hasText: 'this one' }).waitFor()
+  await tab.getByRole('link', { name: 'Users' }).first().click()
+  await tab.waitForURL('**/users')
+  await settled(tab)
+  expect(await tab.getByRole('alert').count()).toBe(0)
+
+  await page.getByRole('button', { name: 'Sign out everywhere', exact: true }).click()
+  await page.getByRole('heading', { name: 'Sign in' }).waitFor()
+  expect(await page.title()).not.toBe('owned')
+  expect(troubles).toEqual([])
+  await context.close()
+})
+
+test('a slow answer does not sign out whoever signs out the others', async () => {
+  const eve = await server.account('eve@example.com')
+  const { page, context } = await visit(browser, server, eve)
+  await page.goto('/account')
+  await settled(page)
+  // The server has ended the token, the page does not know yet, and is refused with it meanwhile.
+  let release = () => {}
+  const refused = new Promise<void>((done) => (release = done))
+  let ended = () => {}
+  const onServer = new Promise<void>((done) => (ended = done))
+  await page.route('**/v1/auth/logout-others', async (route) => {
+    const response = await route.fetch()
+    ended()
+    await refused
+    await route.fulfill({ response })
+  })
+  await page.getByRole('button', { name: 'Sign out everywhere else' }).click()
+  await onServer
+  const answer = page.waitForResponse((response) => response.url().includes('/v1/users') && response.status() === 401)
+  await page.getByRole('link', { name: 'Users' }).first().click()
+  await answer
+  release()
+  await page.waitForFunction((old) => localStorage.getItem('pikarc.token') !== old, eve.token)
+  expect(new URL(page.url()).pathname).toBe('/users')
+  await page.getByRole('heading', { name: 'Users' }).first().waitFor()
+  await context.close()
+})
