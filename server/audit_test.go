@@ -52,7 +52,7 @@ func trails() map[string]trail {
 		},
 		"DELETE /v1/auth/sessions/:session_id": {
 			"/v1/auth/sessions/{session}", "",
-			by + `,"action":"account.end_session","target":"{email}","before":{"agent":"canary browser"},"after":null`, "",
+			by + `,"action":"account.end_session","target":"{email}","before":{"agent":"a browser"},"after":null`, "",
 		},
 		"PATCH /v1/workspace/": {
 			"/v1/workspace", `{"name":"Ours","daily_budget_usd":2.50,"max_concurrent_runs":3,"run_idle_timeout_seconds":60}`,

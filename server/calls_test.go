@@ -488,7 +488,7 @@ func accountCalls() []apiCase {
 		{method: "POST", path: "/v1/auth/logout-others", as: "token", status: http.StatusOK, want: newToken, changes: "account"},
 		{
 			method: "GET", path: "/v1/auth/sessions", as: "token", status: http.StatusOK,
-			want: `{"items":[{"id":"{session}","agent":"canary browser","created_at":` + atStart + `,"last_used_at":<used>,` +
+			want: `{"items":[{"id":"{session}","agent":"a browser","created_at":` + atStart + `,"last_used_at":<used>,` +
 				`"expires_at":"2026-11-24T07:08:29.000Z","current":true}],"total":1}`,
 		},
 		{

@@ -205,7 +205,7 @@ type account struct {
 func (w *world) account(plan plans.ID) account {
 	w.t.Helper()
 	email := fmt.Sprintf("someone-%d@example.com", w.accounts.Add(1))
-	session := storage.NewSession{ID: auth.NewSessionID(), Agent: "canary browser", Expires: w.tokens().Expiry()}
+	session := storage.NewSession{ID: auth.NewSessionID(), Agent: "a browser", Expires: w.tokens().Expiry()}
 	a, ws, key, err := w.store.CreateAccount(w.t.Context(), storage.NewAccount{
 		Email: email, PasswordHash: cheapHash(), Plan: plan, Session: &session,
 	})

@@ -228,11 +228,7 @@ func accountCalls(w *world, a Account, space Workspace, k APIKey) []call {
 		{"Accounts", func() error { _, err := w.Accounts(ctx); return err }},
 		{"EndSession", func() error { return w.EndSession(ctx, a.ID, auth.SessionID{1}, w.Now()) }},
 		{"Sessions", func() error { _, _, err := w.Sessions(ctx, a.ID); return err }},
-		{"SessionUsed", func() error {
-			w.SessionUsed(session.ID)
-			_, err := w.RecordKeyUse(ctx)
-			return err
-		}},
+		{"SessionUsed", func() error { w.SessionUsed(session.ID); _, err := w.RecordKeyUse(ctx); return err }},
 		{"EndOtherSessions", func() error { _, err := w.EndOtherSessions(ctx, a.ID, session); return err }},
 		{"EndListedSession", func() error { return w.EndListedSession(ctx, a.ID, session.ID) }},
 		{"EndAllSessions", func() error { return w.EndAllSessions(ctx, a.ID) }},
