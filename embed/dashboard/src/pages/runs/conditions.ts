@@ -48,7 +48,8 @@ function words(name: string, value: string): { word: string; shown: string } {
     const at = value.indexOf(':')
     return { word: value.slice(0, at), shown: value.slice(at + 1) }
   }
-  if (name === 'min_cost_usd') return { word: 'cost from', shown: /^[\d.]+$/.test(value) ? usd(Number(value)) : value }
+  if (name === 'min_cost_usd')
+    return { word: 'cost from', shown: /^[\d.]+$/.test(value) ? usd(Number(value)) : value }
   if (name === 'min_duration_ms') return { word: 'duration from', shown: duration(Number(value) || 0) }
   if (name === 'q') return { word: 'words', shown: value }
   if (name === 'key') return { word: 'API key', shown: value.slice(0, 8) }
