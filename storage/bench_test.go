@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -371,5 +372,32 @@ func BenchmarkStepWithPolicies(b *testing.B) {
 				}
 			})
 		})
+	}
+}
+
+// BenchmarkPageOfPayloads reads a page of steps whose reports share blocks, in no order of theirs.
+func BenchmarkPageOfPayloads(b *testing.B) {
+	w := newWorld(b)
+	ws := w.unlimitedWorkspace()
+	const steps, blocks = 480, 96
+	run, text := w.start(ws, "u").ID, strings.Repeat("some words of an answer, ", 12)
+	ids, asked := make([]uuid.UUID, steps), make([]func() error, steps)
+	for i := range ids {
+		asked[i] = w.taking(ws, run, fmt.Appendf(nil, `{"n":%d,"said":"%s"}`, i, text), &ids[i])
+	}
+	for part := range slices.Chunk(asked, 40) {
+		w.together(part...)
+	}
+	for block := range blocks {
+		var all []func() error
+		for i := block; i < steps; i += blocks {
+			all = append(all, w.reporting(ws, run, ids[i], StepUpdate{OutputData: fmt.Appendf(nil, `"%d %s"`, i, text)}))
+		}
+		w.together(all...)
+	}
+	for b.Loop() {
+		if d := w.detail(ws, run); len(d.Steps) != steps || d.Steps[steps-1].OutputData == nil {
+			b.Fatalf("%d steps", len(d.Steps))
+		}
 	}
 }
