@@ -65,7 +65,7 @@ func (s *Store) UpdateStep(
 ) (out StepUpdated, err error) {
 	in.packed = s.packLarge(in.texts())
 	update := func(find segmentFinder) error {
-		return s.writeCall(ctx, knownCall{c, run}, func(tx *Tx) (err error) {
+		return s.writeCall(ctx, knownCall{Caller: c, run: run}, func(tx *Tx) (err error) {
 			out, err = updateStep(tx, c, run, step, find, in)
 			return err
 		})

@@ -124,7 +124,6 @@ func (c *cache) begin(found versions) {
 			if ok {
 				c.outdated++
 			}
-			c.segment, c.segmentSteps = 0, 0
 			c.invalidate(w.ws)
 		}
 	}
@@ -205,6 +204,16 @@ func (c *cache) flush(tx *Tx) error {
 	}
 	c.dirty, c.limitReads = c.dirty[:0], 0
 	return nil
+}
+
+// giveUp forgets what a batch has read and changed, which was rolled back. One that
+// is run again has changed its own workspaces alone.
+func (s *Store) giveUp(err error) {
+	if s.engine.again(err) {
+		s.cache.abandon(s.scopes)
+	} else {
+		s.cache.purge()
+	}
 }
 
 // abandon drops what a batch of some scopes has read and changed, after a rollback.
@@ -326,10 +335,11 @@ func (t *table[K, R]) remove(key K) { t.rows.Remove(key) }
 // purge drops the rows of one kind, changed ones too.
 func (t *table[K, R]) purge() { t.rows.Purge() }
 
-// knownCall is what a job is known to read: the rows of its caller, and of a run.
+// knownCall is what a job is known to read: the rows of its caller, of a run and of a model.
 type knownCall struct {
 	Caller
-	run uuid.UUID // uuid.Nil for none
+	run   uuid.UUID // uuid.Nil for none
+	model *string
 }
 
 // ahead are rows that are read before the jobs that need them, all together.
@@ -356,6 +366,9 @@ func (s *Store) readAhead(batch []*job) error {
 		}
 		want(&list, s.cache.workspaces, ws)
 		want(&list, s.cache.days, today)
+		if c.model != nil {
+			want(&list, s.cache.modelIDs, nameKey{ws, *c.model})
+		}
 		if c.run == uuid.Nil {
 			continue
 		}

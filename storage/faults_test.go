@@ -159,3 +159,48 @@ func TestABatchCostsOneRoundTrip(t *testing.T) {
 	}
 	w.mustVerify()
 }
+
+// While a batch waits for another node's, the calls that come meanwhile wait with it,
+// and are written with it. Those of another workspace come next.
+func TestWhatWaitsForALockIsWrittenWithTheBatch(t *testing.T) {
+	w := newWorld(t)
+	ws, aside := w.unlimitedWorkspace(), w.unlimitedWorkspace()
+	run, other, model := w.start(ws, "u").ID, w.start(aside, "u").ID, "gpt-4o"
+	s := w.second() // which asks for the versions
+	tx, err := w.otherProcess.BeginTx(t.Context(), nil)
+	w.must(err)
+	_, err = tx.ExecContext(t.Context(), `SELECT 1 FROM workspaces WHERE id = $1 FOR UPDATE`, ws)
+	w.must(err)
+	var group sync.WaitGroup
+	step := func(ws WorkspaceKey, run uuid.UUID) {
+		group.Go(func() {
+			a, err := s.CreateStep(context.Background(), Caller{Workspace: ws}, run, NewStep{Type: 1, Sequence: 1, Model: &model}, guard.Decide)
+			if err != nil || !a.Decision.Allowed() {
+				t.Error(a, err)
+			}
+		})
+	}
+	step(ws, run)
+	for w.number(`SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`) == 0 {
+		runtime.Gosched()
+	}
+	const calls = 20
+	for range calls {
+		step(ws, run)
+	}
+	for len(s.queue) < calls {
+		runtime.Gosched()
+	}
+	step(aside, other)
+	step(aside, other)
+	for len(s.queue) < calls+2 {
+		runtime.Gosched()
+	}
+	w.must(tx.Rollback())
+	group.Wait()
+	// Of one call up to 1, 2, 4, 8, 16 and 32.
+	if n := s.Stats().Batches.Counts; n[1] != 1 || n[5] != 1 {
+		t.Errorf("21 calls that waited, and two of another workspace, came in batches of %v", n)
+	}
+	w.mustVerify()
+}

@@ -392,6 +392,7 @@ func postgresAlone() []string {
 		"TestATextWithANULHarmsNoOtherWrite",
 		"TestABatchThatIsGivenUpForAnotherIsRunAgain",
 		"TestABatchCostsOneRoundTrip",
+		"TestWhatWaitsForALockIsWrittenWithTheBatch",
 		"TestABatchThatExpectedAnotherVersionIsRunAgain",
 		"TestStatementsOfManyRowsDoWhatEachWouldDo",
 		"TestAStatementOfManyRowsMissesNone",

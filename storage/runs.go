@@ -174,7 +174,7 @@ type RunEnd struct {
 // asking for another is an *EndedError, unless the server itself had ended
 // the run as idle: the caller knows better.
 func (s *Store) EndRun(ctx context.Context, c Caller, id uuid.UUID, status RunStatus, by EndedBy) (end RunEnd, err error) {
-	err = s.writeCall(ctx, knownCall{c, id}, func(tx *Tx) error {
+	err = s.writeCall(ctx, knownCall{Caller: c, run: id}, func(tx *Tx) error {
 		end, err = endRun(tx, c, id, status, by)
 		return err
 	})
@@ -237,7 +237,7 @@ func finishRun(tx *Tx, ws *cachedWorkspace, r *cachedRun, status RunStatus, by E
 
 // Heartbeat marks a run as alive and decides whether it may go on. It records no step.
 func (s *Store) Heartbeat(ctx context.Context, c Caller, id uuid.UUID, decide Decider) (a Answer, err error) {
-	err = s.writeCall(ctx, knownCall{c, id}, func(tx *Tx) error {
+	err = s.writeCall(ctx, knownCall{Caller: c, run: id}, func(tx *Tx) error {
 		_, r, state, err := loadRunState(tx, c, id)
 		if err != nil {
 			return err
@@ -252,7 +252,7 @@ func (s *Store) Heartbeat(ctx context.Context, c Caller, id uuid.UUID, decide De
 
 // RepairRun records that a call on a run was repaired that records nothing else.
 func (s *Store) RepairRun(ctx context.Context, c Caller, run uuid.UUID, r Repairs) error {
-	return s.writeCall(ctx, knownCall{c, run}, func(tx *Tx) error {
+	return s.writeCall(ctx, knownCall{Caller: c, run: run}, func(tx *Tx) error {
 		_, c, err := authorizeReport(tx, c, run)
 		if err != nil {
 			return err

@@ -36,7 +36,7 @@ type NewStep struct {
 // BLOCKED, or WAITING for a person.
 func (s *Store) CreateStep(ctx context.Context, c Caller, run uuid.UUID, in NewStep, decide Decider) (a Answer, err error) {
 	in.packed = s.packLarge(payload.Texts{Input: in.InputData})
-	err = s.decideWithPolicies(ctx, knownCall{c, run}, func(tx *Tx, e *policyEvaluation) error {
+	err = s.decideWithPolicies(ctx, knownCall{c, run, in.Model}, func(tx *Tx, e *policyEvaluation) error {
 		a, err = createStep(tx, c, run, in, decide, e)
 		return err
 	})

@@ -132,6 +132,7 @@ type Store struct {
 	// inFlight counts writes that have begun and not ended, by which a lone one is recognized.
 	inFlight atomic.Int64
 	queue    chan *job
+	putBack  *job          // taken from the queue, for the next batch
 	wake     chan struct{} // full while a job is queued that the writer has not seen
 	closing  sync.RWMutex  // held for reading while a job is queued
 	// Guarded by closing: no job is queued once it is set.

@@ -140,7 +140,7 @@ func (s *Store) runWriter() {
 	defer close(s.drained)
 	for range s.wake {
 		s.writerLock <- struct{}{}
-		for len(s.queue) > 0 {
+		for len(s.queue) > 0 || s.putBack != nil {
 			s.commitBatch(s.nextBatch())
 		}
 		<-s.writerLock
@@ -155,8 +155,23 @@ func (s *Store) nextBatch() (batch []*job) {
 		had = len(s.queue)
 		runtime.Gosched()
 	}
+	if s.putBack != nil {
+		batch, s.putBack = append(batch, s.putBack), nil
+	}
 	for len(batch) < maxBatch && len(s.queue) > 0 {
 		batch = append(batch, <-s.queue)
+	}
+	return batch
+}
+
+// addWaiting adds what was queued while a batch waited for its locks, if it needs no others.
+func (s *Store) addWaiting(batch []*job) []*job {
+	for len(batch) < maxBatch && len(s.queue) > 0 && s.putBack == nil {
+		if j := <-s.queue; len(j.locks) == 0 && (j.scope == noWorkspace || slices.Contains(s.scopes, j.scope)) {
+			batch = append(batch, j)
+		} else {
+			s.putBack = j // it is the first of the next batch
+		}
 	}
 	return batch
 }
@@ -172,7 +187,7 @@ func (s *Store) commitBatch(batch []*job) {
 		clear(results)
 		s.publisher.reset(s)
 		s.cache.reviewsDecided = false
-		err = s.runBatch(batch, results)
+		batch, results, err = s.runBatch(batch, results)
 	}
 	err = s.engine.explain(err)
 	s.stats.batch(len(batch), time.Since(began), err)
@@ -193,10 +208,9 @@ func (s *Store) commitBatch(batch []*job) {
 	}
 }
 
-// runBatch begins a transaction, runs the jobs in it, and commits. The cache is brought up to date
-// right after BEGIN, when nobody else can commit any more, and is purged if the transaction is
-// lost, since rows in it may have come from there.
-func (s *Store) runBatch(batch []*job, results []error) error {
+// runBatch begins a transaction, runs the jobs in it and those that have waited with it, and commits.
+// The cache is brought up to date right after BEGIN, when nobody else can commit any more.
+func (s *Store) runBatch(batch []*job, results []error) ([]*job, []error, error) {
 	s.scopes = s.scopes[:0]
 	for _, j := range batch {
 		s.scopes = append(append(s.scopes, j.scope), j.locks...)
@@ -205,7 +219,7 @@ func (s *Store) runBatch(batch []*job, results []error) error {
 	began := time.Now()
 	found, err := s.engine.begin(s.scopes)
 	if err != nil {
-		return err
+		return batch, results, err
 	}
 	if !found.expected {
 		s.stats.locks.observe(int64(time.Since(began)))
@@ -214,38 +228,31 @@ func (s *Store) runBatch(batch []*job, results []error) error {
 	s.stats.outdated.Store(s.cache.outdated)
 	if s.engine.shared() {
 		s.elsewhere.begun(found)
+		if !found.expected {
+			batch = s.addWaiting(batch)
+			results = append(results, make([]error, len(batch)-len(results))...)
+		}
 		err = s.readAhead(batch)
+	}
+	if err == nil {
+		err = s.runJobs(batch, results)
 	}
 	if err != nil {
 		s.giveUp(err)
-		return errors.Join(ErrUnavailable, errBatchRollback, err, s.engine.rollback())
-	}
-	if err := s.runJobs(batch, results); err != nil {
-		s.giveUp(err)
-		return errors.Join(ErrUnavailable, errBatchRollback, err, s.engine.rollback())
+		return batch, results, errors.Join(ErrUnavailable, errBatchRollback, err, s.engine.rollback())
 	}
 	began = time.Now()
 	left, err := s.engine.commit(s.changed)
 	s.stats.commits.observe(int64(time.Since(began)))
 	if err != nil {
 		s.giveUp(err)
-		return err
+		return batch, results, err
 	}
 	s.cache.remember(left)
 	if s.engine.shared() {
 		s.elsewhere.committed(left)
 	}
-	return nil
-}
-
-// giveUp forgets what a batch has read and changed, which was rolled back. One that
-// is run again has changed its own workspaces alone.
-func (s *Store) giveUp(err error) {
-	if s.engine.again(err) {
-		s.cache.abandon(s.scopes)
-	} else {
-		s.cache.purge()
-	}
+	return batch, results, nil
 }
 
 // runJobs runs each job, and writes what they changed in the cache. An error
