@@ -160,6 +160,20 @@ func TestABatchCostsOneRoundTrip(t *testing.T) {
 	w.mustVerify()
 }
 
+// A node that has served no call yet expects what it knows too: of no workspace.
+func TestAWriteOfNoWorkspaceCostsOneRoundTrip(t *testing.T) {
+	w := newWorld(t)
+	s := w.second()
+	writer := s.engine.(*postgresEngine).writer
+	for i := range 4 {
+		before := writer.RoundTrips()
+		w.must(s.writeIn(t.Context(), noWorkspace, modeCached, addQueued(fmt.Sprint(i))))
+		if n := writer.RoundTrips() - before; i > 1 && n != 1 { // before it has asked, and prepared
+			t.Errorf("write %d cost %d round trips", i, n)
+		}
+	}
+}
+
 // While a batch waits for another node's, the calls that come meanwhile wait with it,
 // and are written with it. Those of another workspace come next.
 func TestWhatWaitsForALockIsWrittenWithTheBatch(t *testing.T) {

@@ -393,6 +393,7 @@ func postgresAlone() []string {
 		"TestABatchThatIsGivenUpForAnotherIsRunAgain",
 		"TestABatchCostsOneRoundTrip",
 		"TestWhatWaitsForALockIsWrittenWithTheBatch",
+		"TestAWriteOfNoWorkspaceCostsOneRoundTrip",
 		"TestABatchThatExpectedAnotherVersionIsRunAgain",
 		"TestStatementsOfManyRowsDoWhatEachWouldDo",
 		"TestAStatementOfManyRowsMissesNone",

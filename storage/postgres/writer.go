@@ -134,7 +134,8 @@ func (w *Writer) Expect(ctx context.Context, workspaces, expected []int64, all i
 				AND $2 = (SELECT coalesce(array_agg(version ORDER BY id), CAST('{}' AS bigint[])) FROM locked)
 				THEN CAST(` + serverMicros + ` AS text) ELSE 'another node has written: the batch is run again' END AS bigint)
 			FROM ledger_version`,
-		args: []any{workspaces, expected, all, w.now().UnixMicro(), driftAllowed.Microseconds()},
+		// A slice that is nil would be NULL, which equals nothing.
+		args: []any{workspaces, append([]int64{}, expected...), all, w.now().UnixMicro(), driftAllowed.Microseconds()},
 		each: func(row Row) error {
 			var micros int64
 			err := row.Scan(&micros)
