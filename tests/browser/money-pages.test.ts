@@ -122,6 +122,7 @@ describe('users', () => {
       await other.context.close()
       const erased = page.locator('tbody tr', { hasText: 'the figures stay under this name' })
       expect(await erased.textContent()).toContain('$0.0023')
+      expect(await erased.locator('[title="$0.00225"]').count()).toBeGreaterThan(0)
       expect(await erased.getByRole('button', { name: /^Erase/ }).count()).toBe(0)
       await erased.getByRole('link').first().click()
       await page.waitForURL('**/users/*')
