@@ -56,6 +56,20 @@ func TestWhatIsNoPolicyIsRefused(t *testing.T) {
 	}
 }
 
+// An escaped slash ends no name, so that a proxy's rule about a path holds for what answers it.
+func TestAnEscapedSlashLeadsToNoOtherCall(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a := w.account(plans.Scale)
+	w.call("PUT", "/v1/policies/a", a.token, `{"effect":"deny"}`).want(http.StatusOK)
+	w.call("GET", "/v1/policies/a/versions", a.token, nil).want(http.StatusOK)
+	w.call("GET", "/v1/policies/a%2Fversions", a.token, nil).want(http.StatusMethodNotAllowed)
+	w.call("DELETE", "/v1/policies/a%2fversions", a.token, nil).want(http.StatusNotFound)
+	w.call("GET", "/v1/policies%2fa/versions", a.token, nil).want(http.StatusNotFound)
+	w.call("DELETE", "/v1/policies/a%2F", a.token, nil).want(http.StatusNotFound)
+	w.call("DELETE", "/v1/policies/a/", a.token, nil).want(http.StatusOK)
+}
+
 func TestAnUnknownTimeZoneIsRefused(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

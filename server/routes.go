@@ -173,27 +173,34 @@ func (s *Server) Handler() http.Handler {
 			handle(w, r, nil)
 			return
 		}
-		if handle, params := lookUpEscaped(router, r); handle != nil {
-			handle(w, r, params)
+		if strings.Contains(r.URL.RawPath, "%2F") || strings.Contains(r.URL.RawPath, "%2f") {
+			serveEscaped(router, w, r)
 			return
 		}
 		router.ServeHTTP(w, r)
 	}))
 }
 
-// lookUpEscaped finds the route of a path in which a slash is escaped, as it is part of a name and
-// ends none. The router knows decoded paths alone.
-func lookUpEscaped(router *httprouter.Router, r *http.Request) (httprouter.Handle, httprouter.Params) {
-	if !strings.Contains(r.URL.RawPath, "%2F") && !strings.Contains(r.URL.RawPath, "%2f") {
-		return nil, nil
+// serveEscaped answers a path in which a slash is escaped: it is part of a name, and ends none. The
+// router knows decoded paths alone, in which /v1/runs/x%2Fend would end a run.
+func serveEscaped(router *httprouter.Router, w http.ResponseWriter, r *http.Request) {
+	const slash = "\xff2F\xff" // stands for an escaped one: no name that is taken has such bytes
+	escaped := strings.NewReplacer("%2F", url.PathEscape(slash), "%2f", url.PathEscape(slash)).Replace(r.URL.RawPath)
+	path, err := url.PathUnescape(escaped)
+	if err != nil {
+		path = r.URL.RawPath
 	}
-	handle, params, _ := router.Lookup(r.Method, r.URL.RawPath)
+	handle, params, _ := router.Lookup(r.Method, path)
+	if handle == nil { // the router says why
+		other := r.Clone(r.Context())
+		other.URL.Path = strings.ReplaceAll(path, slash, "%2F")
+		router.ServeHTTP(w, other)
+		return
+	}
 	for i := range params {
-		if text, err := url.PathUnescape(params[i].Value); err == nil {
-			params[i].Value = text
-		}
+		params[i].Value = strings.ReplaceAll(params[i].Value, slash, "/")
 	}
-	return handle, params
+	handle(w, r, params)
 }
 
 // methodNotAllowed answers with the router's Allow header, of which OPTIONS is

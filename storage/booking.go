@@ -362,16 +362,20 @@ type stepLimit struct {
 	measure policies.Measure
 }
 
-// stepLimits lists the counters that a step is counted on, of what its policies have said.
-func stepLimits(ws WorkspaceKey, said string) (list []stepLimit, err error) {
+// stepLimits lists the counters that a step is counted on, of what its policies have said. Where
+// that text is damaged there are none, as verify says: the step itself is booked all the same.
+func stepLimits(ws WorkspaceKey, said string) (list []stepLimit) {
 	all, err := outcomes.Decode(said)
+	if err != nil {
+		return nil
+	}
 	for _, o := range all {
 		if o.Measure != 0 {
 			key := limitKey{ws: ws, policy: o.Policy, countsFrom: o.CountsFrom, scope: o.Scope, bucket: o.Bucket}
 			list = append(list, stepLimit{key, policies.Measure(o.Measure)})
 		}
 	}
-	return list, err
+	return list
 }
 
 // limitPostings are pending changes of limit counters.
@@ -390,11 +394,7 @@ func (row *stepRow) limitPostingsSince(tx *Tx, ws *cachedWorkspace, was, now usa
 	if ws.policiesVersion == 0 || spend == 0 && used == 0 {
 		return nil, nil
 	}
-	limits, err := stepLimits(ws.key, row.said.String)
-	if err != nil {
-		return nil, err
-	}
-	for _, l := range limits {
+	for _, l := range stepLimits(ws.key, row.said.String) {
 		n := map[policies.Measure]int64{policies.MeasureUSD: spend, policies.MeasureTokens: used}[l.measure]
 		if err := posts.add(tx, ws, l, n); err != nil {
 			return nil, err
@@ -406,8 +406,7 @@ func (row *stepRow) limitPostingsSince(tx *Tx, ws *cachedWorkspace, was, now usa
 // callPostings returns postings of n calls for the limits that count the step's call: -1 gives the
 // call back when a review refuses the step, 1 takes it again when the agent executed it anyway.
 func callPostings(tx *Tx, ws *cachedWorkspace, said string, n int64) (posts limitPostings, err error) {
-	limits, err := stepLimits(ws.key, said)
-	for _, l := range limits {
+	for _, l := range stepLimits(ws.key, said) {
 		if err == nil && l.measure == policies.MeasureCalls {
 			err = posts.add(tx, ws, l, n)
 		}

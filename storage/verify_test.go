@@ -360,6 +360,8 @@ func corruptions() []struct{ book, statement string } {
 		{"reviews", `UPDATE grants SET used = uses + 1`},
 		{"orphans", `UPDATE steps SET policies = '[[999,1]]'`},
 		{"orphans", `UPDATE runs SET policies = '[[999,1]]'`},
+		{"orphans", `UPDATE steps SET policies = '[[1,1'`},
+		{"orphans", `UPDATE runs SET policies = '[[1,1'`},
 		{"orphans", `UPDATE reviews SET segment = segment + 1`},
 		{"workspaces", `UPDATE runs SET status = 2, ended_at = 1, ended_by = 1 WHERE status = 1`},
 		{"runs", `UPDATE runs SET step_count = step_count - 1 WHERE step_count > 0`},

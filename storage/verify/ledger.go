@@ -54,11 +54,14 @@ func (e Engine) elements(array string) (table, integer string) {
 	return `json_each(` + array + `)`, `INTEGER`
 }
 
+// wholeText holds for a text of policies that is not cut short; others are listed by themselves.
+const wholeText = `LIKE '[[%]]'`
+
 // policiesOf makes a view with a row for each policy that a step or a start was asked of: what it
 // said (1 did not object, 2 logged, 3 asked for a review, 4 denied, 5 passed by a grant), and where
 // its limit counts the call, what it counts (1 usd, 2 tokens, 3 calls, 4 runs) and on which counter.
 func (e Engine) policiesOf(view, columns, from, policies string) string {
-	table, integer := e.elements(policies)
+	table, integer := e.elements(`CASE WHEN ` + policies + ` ` + wholeText + ` THEN ` + policies + ` END`)
 	for i, name := range []string{"policy_id", "outcome", "measure", "counts_from", "scope", "slice"} {
 		value := fmt.Sprintf(`a.value ->> %d`, i)
 		if name != "scope" {

@@ -33,6 +33,15 @@ func reviewInvariants() []invariant {
 				AND NOT EXISTS (SELECT 1 FROM policies p WHERE p.id = a.policy_id AND p.workspace_id = r.workspace_id)`,
 		},
 		{
+			name: "orphans", holds: "what policies said of a step is a whole text", key: 2, chunked: true,
+			query: `SELECT l.run_id, s.uuid, s.policies FROM run_segments l JOIN steps s ON s.segment = l.segment AND s.run_id = l.run_id
+				WHERE l.run_id > $1 AND l.run_id <= $2 AND s.policies NOT ` + wholeText,
+		},
+		{
+			name: "orphans", holds: "what policies said of a start is a whole text", key: 1, chunked: true,
+			query: `SELECT id, policies FROM runs WHERE id > $1 AND id <= $2 AND policies NOT ` + wholeText,
+		},
+		{
 			name: "orphans", holds: "the policies that a start was asked of are the workspace's", key: 1, chunked: true,
 			query: `SELECT a.run_id, a.policy_id FROM run_policies a WHERE a.run_id > $1 AND a.run_id <= $2
 				AND NOT EXISTS (SELECT 1 FROM policies p WHERE p.id = a.policy_id AND p.workspace_id = a.workspace_id)`,
