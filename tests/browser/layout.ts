@@ -98,6 +98,7 @@ export function flaws(): string[] {
   }
 
   for (const row of document.querySelectorAll('main tr')) {
+    if (!row.checkVisibility() || !row.getBoundingClientRect().width) continue // a head that phones do without
     const cells = [...row.children].filter((cell) => style(cell).display !== 'none' && cell.textContent.trim())
     for (const cell of cells) {
       const { width } = cell.getBoundingClientRect()

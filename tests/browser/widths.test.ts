@@ -94,7 +94,7 @@ function figures(): string[] {
   const found = new Set<string>()
   for (let node = texts.nextNode(); node; node = texts.nextNode()) {
     const element = node.parentElement!
-    if (element.closest('.button, .segments, .tools, [role=search], button, option, time, .unseen, svg, [aria-hidden=true]')) continue
+    if (element.closest('.button, .segments, .tools, [role=search], button, option, time, .unseen, svg, [aria-hidden=true], .axis')) continue
     if (!element.checkVisibility({ visibilityProperty: true })) continue
     for (const [figure] of node.textContent!.matchAll(/\$?\d[\d,.]*\d|\d/g)) found.add(figure)
   }
