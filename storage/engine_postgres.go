@@ -408,7 +408,8 @@ func (e *postgresEngine) finishShrink(context.Context, pauseWriter) error { retu
 // scrub has PostgreSQL remove the old versions of rows that may have what was
 // erased. Its log keeps them until it is recycled, and so do archives of it.
 func (e *postgresEngine) scrub(ctx context.Context, _ pauseWriter) error {
-	c, err := postgres.Connect(ctx, e.config)
+	const patience = time.Hour // for one table: a call's time says nothing about it
+	c, err := postgres.Connect(ctx, e.config.WithTimeout(patience))
 	if err != nil {
 		return e.classify(err)
 	}

@@ -385,6 +385,7 @@ func postgresAlone() []string {
 		"TestALostAnswerToACommitIsFoundOut",
 		"TestAnOutageIsUnavailableAndOver",
 		"TestAStallOfTheNetworkIsUnavailableAndOver",
+		"TestAnErasureOutlastsAVacuum",
 		"TestTheIndexMissesNothingOfOtherNodes",
 		"TestTheFiguresTellOfPostgresAndOfOtherNodes",
 		"TestANodesClockMayBeWrong",

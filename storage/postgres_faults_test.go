@@ -306,3 +306,26 @@ func TestANodesClockMayBeWrong(t *testing.T) {
 	}
 	w.mustVerify()
 }
+
+// A VACUUM may take longer than a call may: an erasure that was given up would begin anew for ever.
+func TestAnErasureOutlastsAVacuum(t *testing.T) {
+	const patience = 300 * time.Millisecond
+	w := newWorld(t, func(o *Options) { o.AnswerTimeout = patience })
+	holder, err := w.conn().BeginTx(t.Context(), nil)
+	w.must(err)
+	_, err = holder.ExecContext(t.Context(), `LOCK TABLE users IN SHARE MODE`) // which keeps VACUUM waiting
+	w.must(err)
+	done := make(chan error, 1)
+	go func() { done <- w.engine.scrub(context.Background(), nil) }()
+	const waiting = `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'VACUUM%'
+		AND now() - query_start > interval '600 milliseconds'`
+	for w.number(waiting) == 0 {
+		select {
+		case err := <-done:
+			t.Fatalf("it ended while VACUUM was kept waiting: %v", err)
+		default:
+		}
+	}
+	w.must(holder.Rollback())
+	w.must(<-done)
+}
