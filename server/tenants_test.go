@@ -369,6 +369,7 @@ func TestNoCallReachesAnotherTenant(t *testing.T) {
 	w.exec(`INSERT INTO price_points SELECT NULL, id, 2, 'canary/model', '', 'in=1 out=1', 0 FROM workspaces`)
 	w.exec(`INSERT INTO alerts SELECT id, 1, '', 1, 50, 1 FROM workspaces`)
 	w.exec(`INSERT INTO step_payloads (run_id, step_uuid, input_data) SELECT run_id, uuid, '{}' FROM steps`) // as an older version has
+	w.exec(`INSERT INTO dropped_payloads (workspace_id, place) SELECT id, 1 FROM workspaces`)                // as if their blocks waited for a pass
 	looks, rows := w.look(in.watched.account), w.rowsOf(in.watched.workspace)
 	for _, rt := range w.routes {
 		for _, token := range []bool{false, true} {
