@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -171,6 +172,26 @@ func TestAWriteOfNoWorkspaceCostsOneRoundTrip(t *testing.T) {
 		if n := writer.RoundTrips() - before; i > 1 && n != 1 { // before it has asked, and prepared
 			t.Errorf("write %d cost %d round trips", i, n)
 		}
+	}
+}
+
+// The answer with the server's time comes with the COMMIT, however long that takes.
+func TestASlowCommitDoesNotSetTheClock(t *testing.T) {
+	w := newWorld(t)
+	ws := w.unlimitedWorkspace()
+	writer := w.engine.(*postgresEngine).writer
+	write := func(seconds float64) {
+		w.must(w.writeIn(t.Context(), ws, modeCached, func(tx *Tx) error {
+			return tx.queue(`SELECT pg_sleep(CAST($1 AS bigint) / 1000.0)`, int64(seconds*1000))
+		}))
+	}
+	for range 3 { // from then on it expects, and asks nobody
+		write(0)
+	}
+	before := writer.Offset()
+	write(1)
+	if d := (writer.Offset() - before).Abs(); d > 200*time.Millisecond {
+		t.Errorf("a COMMIT that took a second has set the clock by %v", d)
 	}
 }
 

@@ -395,6 +395,7 @@ func postgresAlone() []string {
 		"TestABatchCostsOneRoundTrip",
 		"TestWhatWaitsForALockIsWrittenWithTheBatch",
 		"TestAWriteOfNoWorkspaceCostsOneRoundTrip",
+		"TestASlowCommitDoesNotSetTheClock",
 		"TestABatchThatExpectedAnotherVersionIsRunAgain",
 		"TestStatementsOfManyRowsDoWhatEachWouldDo",
 		"TestAStatementOfManyRowsMissesNone",

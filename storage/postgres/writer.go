@@ -19,6 +19,7 @@ type Writer struct {
 	id       [16]byte
 	batch    int64 // the latest
 	offset   atomic.Int64
+	timed    bool // the server's time was read
 	outdated bool // the latest batch has expected another version
 }
 
@@ -159,13 +160,13 @@ func (w *Writer) Outdated() bool { return w.outdated }
 
 // newBatch numbers a batch, on a connection that is there.
 func (w *Writer) newBatch(ctx context.Context) error {
+	w.outdated = false
 	if !w.Alive() {
 		if err := w.reopen(ctx); err != nil {
 			return err
 		}
 	}
 	w.batch++
-	w.outdated = false
 	return nil
 }
 
@@ -183,11 +184,18 @@ func (w *Writer) readVersion(asked time.Time, found *[]Version) func(Row) error 
 	}
 }
 
-// readTime takes the server's time, which was read somewhere between the question
-// and now: the lock may have taken its time.
+// readTime takes the server's time, which was read somewhere between the question and
+// now. A wait for a lock or for the COMMIT may be any part of that, so an offset that
+// may still be right is kept. The first one is taken from the middle.
 func (w *Writer) readTime(asked time.Time, micros int64) {
-	half := w.Machine().Sub(asked) / 2
-	w.offset.Store(int64(time.UnixMicro(micros).Sub(asked.Add(half))))
+	server, now := time.UnixMicro(micros), w.Machine()
+	least, most := server.Sub(now), server.Sub(asked)
+	offset := least + (most-least)/2
+	if w.timed {
+		offset = min(max(w.Offset(), least), most)
+	}
+	w.timed = true
+	w.offset.Store(int64(offset))
 }
 
 // Commit ends a batch in one round trip, with all that is queued. It counts up the
