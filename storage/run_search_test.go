@@ -505,3 +505,18 @@ func (w *world) mustFind(ws WorkspaceKey, filters ...RunFilter) {
 		}
 	}
 }
+
+// searchForms are searches whose queries differ.
+func searchForms() (all []RunFilter) {
+	for _, f := range []RunFilter{
+		{Text: "re fund"}, {Text: "01a2073c-1a43"}, {Text: "?"}, {Models: []string{"m"}}, {Tools: []string{"t"}},
+		{Tags: []Tag{{"agent", "a"}, {"agent", "b"}}}, {UserPrefix: "acme/"},
+		{Tags: []Tag{{"a", "b"}}, Text: "refund", Status: RunRunning, UserID: "u", Key: uuid.New(), MinCost: 1, MinDuration: time.Second},
+		{Order: OldestFirst, Denied: true}, {Order: MostStepsFirst, Reason: guard.UserBlocked}, {Order: CostliestFirst},
+		{Order: LongestFirst, Status: RunFailed}, {Order: MostTokensFirst, UserID: "u"},
+	} {
+		f.Limit = 1
+		all = append(all, f)
+	}
+	return all
+}
