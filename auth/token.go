@@ -73,9 +73,21 @@ func (t *Tokens) TTL() time.Duration { return t.ttl }
 // Expiry is when a token that is issued now expires.
 func (t *Tokens) Expiry() time.Time { return t.now().Truncate(time.Second).Add(t.ttl) }
 
+// Left is how long a token that expires then still lives, in whole seconds.
+func (t *Tokens) Left(expires time.Time) time.Duration {
+	return expires.Sub(t.now().Truncate(time.Second))
+}
+
 // Issue signs the token of an account's session in its workspace.
 func (t *Tokens) Issue(
 	session SessionID, account, workspace string, version int64,
+) (token string, err error) {
+	return t.IssueUntil(t.Expiry(), session, account, workspace, version)
+}
+
+// IssueUntil is Issue for a session that ends when it was to end before.
+func (t *Tokens) IssueUntil(
+	expires time.Time, session SessionID, account, workspace string, version int64,
 ) (token string, err error) {
 	if account == "" || workspace == "" {
 		return "", errors.New("issue token: account and workspace are required")
@@ -84,13 +96,12 @@ func (t *Tokens) Issue(
 	if err != nil {
 		return "", fmt.Errorf("issue token: %w", err)
 	}
-	issued := t.now().Truncate(time.Second)
 	token, err = jwt.NewWithClaims(jwt.SigningMethodHS256, wireClaims{
 		RegisteredClaims: jwt.RegisteredClaims{
 			ID:        hex.EncodeToString(session[:]), // so that one session can be ended alone
 			Subject:   account,
-			IssuedAt:  jwt.NewNumericDate(issued),
-			ExpiresAt: jwt.NewNumericDate(issued.Add(t.ttl)),
+			IssuedAt:  jwt.NewNumericDate(t.now().Truncate(time.Second)),
+			ExpiresAt: jwt.NewNumericDate(expires),
 		},
 		Workspace: workspace,
 		Version:   &version,

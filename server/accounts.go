@@ -49,9 +49,10 @@ type accountJSON struct {
 // issueToken signs the token of an account's session. The token's version is the account's: a new
 // password raises it, and ends all sessions.
 func (s *Server) issueToken(a storage.Account, session storage.NewSession) (tokenJSON, error) {
-	token, err := s.tokens.Issue(session.ID, a.ID.String(), a.Workspace.String(), a.TokenVersion)
+	token, err := s.tokens.IssueUntil(session.Expires, session.ID, a.ID.String(),
+		a.Workspace.String(), a.TokenVersion)
 	return tokenJSON{AccessToken: token, TokenType: "bearer",
-		ExpiresIn: int64(s.tokens.TTL() / time.Second)}, err
+		ExpiresIn: int64(s.tokens.Left(session.Expires) / time.Second)}, err
 }
 
 // readEmail reads a field that must look like an address.

@@ -22,6 +22,7 @@ type principal struct {
 	ended     error         // of a key that may only finish what it began; else nil
 
 	session auth.SessionID // of a token
+	version int64          // the account's when the token was issued
 	expires time.Time      // when the token does
 }
 
@@ -137,6 +138,6 @@ func (s *Server) checkToken(ctx context.Context, credential string) (principal, 
 	s.store.SessionUsed(claims.Session)
 	return principal{
 		workspace: found.Workspace, account: found.Account,
-		session: claims.Session, expires: claims.ExpiresAt,
+		session: claims.Session, version: claims.Version, expires: claims.ExpiresAt,
 	}, nil
 }

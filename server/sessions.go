@@ -1,6 +1,7 @@
 package server
 
 import (
+	"errors"
 	"net/http"
 	"strings"
 	"unicode"
@@ -84,7 +85,7 @@ func (s *Server) endSession(c *call) error {
 }
 
 // logoutOthers answers POST /v1/auth/logout-others: it ends all sessions but the one that asks, which
-// goes on with the token of the answer.
+// goes on with the token of the answer, and no longer than it would have: only a password begins anew.
 func (s *Server) logoutOthers(c *call) error {
 	if err := s.emptyBody(c); err != nil {
 		return err
@@ -94,7 +95,11 @@ func (s *Server) logoutOthers(c *call) error {
 		return err
 	}
 	session := s.sameSession(c)
-	account.TokenVersion, err = s.store.EndOtherSessions(c.ctx(), account.ID, session)
+	session.Expires = c.who.expires
+	account.TokenVersion, err = s.store.EndOtherSessions(c.ctx(), account.ID, c.who.version, session)
+	if errors.Is(err, storage.ErrNotFound) { // it has ended since the call began
+		return unauthenticated("Token is no longer valid")
+	}
 	if err != nil {
 		return err
 	}

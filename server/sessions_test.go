@@ -1,12 +1,15 @@
 package server_test
 
 import (
+	"errors"
 	"net/http"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
 	"github.com/pikarc/server/plans"
+	"github.com/pikarc/server/storage"
 )
 
 const tokenEnded = "Token is no longer valid"
@@ -203,5 +206,36 @@ func TestASessionSaysWhenItWasLastUsed(t *testing.T) {
 	w.must(err)
 	if got := usedAt(elsewhere); got != after {
 		t.Errorf("elsewhere it was last used at %v, want %v", got, after)
+	}
+}
+
+// Only a password begins a session anew, and a session that has ended meanwhile ends no other.
+func TestSigningOutElsewhereProlongsNoSession(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a := w.account(plans.Scale)
+	laptop := w.signIn(a, "laptop")
+	lives := func(r *response) time.Duration {
+		seconds, err := strconv.Atoi(r.text("expires_in"))
+		w.must(err)
+		return time.Duration(seconds) * time.Second
+	}
+	whole := lives(w.call("POST", "/v1/auth/login", "", `{"email":"`+a.email+`","password":"`+password+`"}`).want(http.StatusOK))
+	w.clock.advance(time.Hour)
+	again := w.call("POST", "/v1/auth/logout-others", laptop, nil).want(http.StatusOK)
+	if got := lives(again); got != whole-time.Hour {
+		t.Errorf("an hour later it lives for %v, want %v", got, whole-time.Hour)
+	}
+	fresh := again.text("access_token")
+	claims, err := w.tokens().Parse(fresh)
+	w.must(err)
+	session := storage.NewSession{ID: claims.Session, Expires: claims.ExpiresAt}
+	// As if its call had begun before.
+	if _, err := w.store.EndOtherSessions(t.Context(), a.id, claims.Version-1, session); !errors.Is(err, storage.ErrNotFound) {
+		t.Errorf("of a version before: %v", err)
+	}
+	w.call("POST", "/v1/auth/logout", fresh, nil).want(http.StatusOK)
+	if _, err := w.store.EndOtherSessions(t.Context(), a.id, claims.Version, session); !errors.Is(err, storage.ErrNotFound) {
+		t.Errorf("of a session that has ended: %v", err)
 	}
 }

@@ -378,8 +378,9 @@ func (s *Store) EndAllSessions(ctx context.Context, account uuid.UUID) error {
 }
 
 // EndOtherSessions ends every session of an account but one, which goes on with
-// a token of the version that is returned.
-func (s *Store) EndOtherSessions(ctx context.Context, account uuid.UUID, session NewSession) (version int64, err error) {
+// a token of the version that is returned. ErrNotFound if the session, whose
+// token is of a version, has ended itself.
+func (s *Store) EndOtherSessions(ctx context.Context, account uuid.UUID, of int64, session NewSession) (version int64, err error) {
 	ws, err := s.workspaceOf(ctx, account)
 	if err != nil {
 		return 0, err
@@ -389,8 +390,9 @@ func (s *Store) EndOtherSessions(ctx context.Context, account uuid.UUID, session
 		if err != nil {
 			return event, err
 		}
-		err = tx.get(`UPDATE accounts SET token_version = token_version + 1 WHERE id = $1 RETURNING token_version`,
-			[]any{accountID}, &version)
+		err = tx.get(`UPDATE accounts SET token_version = token_version + 1 WHERE id = $1 AND token_version = $2
+				AND NOT EXISTS (SELECT 1 FROM ended_sessions e WHERE e.session = $3) RETURNING token_version`,
+			[]any{accountID, of, session.ID[:]}, &version)
 		if err != nil {
 			return event, err
 		}

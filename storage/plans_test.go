@@ -229,7 +229,12 @@ func accountCalls(w *world, a Account, space Workspace, k APIKey) []call {
 		{"EndSession", func() error { return w.EndSession(ctx, a.ID, auth.SessionID{1}, w.Now()) }},
 		{"Sessions", func() error { _, _, err := w.Sessions(ctx, a.ID); return err }},
 		{"SessionUsed", func() error { w.SessionUsed(session.ID); _, err := w.RecordKeyUse(ctx); return err }},
-		{"EndOtherSessions", func() error { _, err := w.EndOtherSessions(ctx, a.ID, session); return err }},
+		{"EndOtherSessions", func() error {
+			now, err := w.Account(ctx, a.ID)
+			w.must(err)
+			_, err = w.EndOtherSessions(ctx, a.ID, now.TokenVersion, session)
+			return err
+		}},
 		{"EndListedSession", func() error { return w.EndListedSession(ctx, a.ID, session.ID) }},
 		{"EndAllSessions", func() error { return w.EndAllSessions(ctx, a.ID) }},
 		{"SetPassword", func() error { return w.SetPassword(ctx, a.ID, "z") }},

@@ -460,6 +460,9 @@ func (q *runSearch) byTime(t *RunTotals, f RunFilter, by RunPieces, sc scope) er
 		t.Since = time.UnixMilli(idMillis(first)).UTC()
 		by.Length = policies.PieceLength(t.Until.Sub(t.Since), by.Most)
 	}
+	if floor := time.UnixMilli(idMillis(sc.floor)).UTC(); sc.bounded && floor.After(t.Since) {
+		t.Since = floor // what is before it was not looked at
+	}
 	t.Piece = by.Length
 	pieces := policies.NewPieces(by.Length, cmp.Or(by.Zone, time.UTC), t.Since, t.Until)
 	return q.tx.each(selectSums+`, `+q.pieceOf(pieces)+` AS bucket FROM runs r WHERE `+sc.where+` GROUP BY bucket ORDER BY bucket`,

@@ -129,6 +129,17 @@ func TestUsersAreFoundByHowTheirIDsBegin(t *testing.T) {
 			}
 		}
 	}
+	// Erased in between, the last one of a page no longer says where the next begins.
+	f := UserFilter{Prefix: "acme/", Limit: 1}
+	_, next, err := w.Users(t.Context(), ws, f)
+	w.must(err)
+	f.Cursor = next
+	w.must(w.write(t.Context(), modeBulkSQL, func(tx *Tx) error {
+		return tx.execOne(`UPDATE users SET external_id = 'erased-1' WHERE workspace_id = $1 AND external_id = 'acme/ann'`, ws)
+	}))
+	if _, _, err := w.Users(t.Context(), ws, f); !errors.Is(err, ErrBadCursor) {
+		t.Errorf("after an erasure: %v", err)
+	}
 }
 
 // seedUsers creates a user for each name, and blocks every third.

@@ -281,8 +281,16 @@ func eachUserByName(tx *Tx, ws WorkspaceKey, f UserFilter, after userPlace, use 
 	where, args := f.where(`u.workspace_id = $1 AND u.external_id >= $4 AND u.external_id < $5`,
 		[]any{f.Prefix, f.Prefix + "\U0010ffff", f.Limit + 1})
 	if f.Cursor != "" {
-		args = append(args, after.id)
-		where += ` AND u.external_id > (SELECT external_id FROM users WHERE workspace_id = $1 AND id = $` + strconv.Itoa(3+len(args)) + `)`
+		var last string
+		err := tx.get(`SELECT external_id FROM users WHERE workspace_id = $1 AND id = $2`, []any{ws, after.id}, &last)
+		if errors.Is(err, ErrNotFound) || err == nil && !strings.HasPrefix(last, f.Prefix) {
+			err = ErrBadCursor // erased or deleted since: nobody knows any more where the page ended
+		}
+		if err != nil {
+			return err
+		}
+		args = append(args, last)
+		where += ` AND u.external_id > $` + strconv.Itoa(3+len(args))
 	}
 	return eachUser(tx, ws, `FROM users u`, where+` ORDER BY u.external_id LIMIT $6`, args, use)
 }

@@ -30,7 +30,11 @@ class Session {
 
   /** Goes on with the token of an answer. The one of before ends with the call: what is refused meanwhile ends nothing. */
   async renew(call: () => Promise<{ access_token: string }>) {
-    const answered = call().then(({ access_token }) => this.begin(access_token))
+    const before = this.token
+    const answered = call().then(({ access_token }) => {
+      if (this.token === before) this.begin(access_token)
+      else signOut(access_token) // the person has signed out meanwhile, here or in another tab
+    })
     this.#renewing = answered.catch(() => {})
     try {
       await answered
@@ -41,9 +45,7 @@ class Session {
 
   /** Ends the session at the person's wish: here at once, and on the server, which need not be waited for. */
   end() {
-    const headers = { Authorization: `Bearer ${this.token}` }
-    // Without an answer the token expires by itself.
-    fetch(base + '/v1/auth/logout', { method: 'POST', headers, keepalive: true }).catch(() => {})
+    signOut(this.token)
     this.forget()
   }
 
@@ -59,11 +61,23 @@ class Session {
   expire(token: string): void {
     if (this.#renewing) return void this.#renewing.then(() => this.expire(token))
     if (token !== this.token) return
+    const kept = recall(KEY)
+    // Another tab goes on with a new one, and this one is about to hear of it.
+    if (kept && kept !== token) {
+      this.token = kept
+      return
+    }
     keep(KEY, null)
     this.token = null
     this.expired = true
     leave()
   }
+}
+
+/** Without an answer the token expires by itself. */
+function signOut(token: string | null) {
+  const headers = { Authorization: `Bearer ${token}` }
+  fetch(base + '/v1/auth/logout', { method: 'POST', headers, keepalive: true }).catch(() => {})
 }
 
 export const session = new Session()
