@@ -235,11 +235,17 @@ func checkOperation(doc *openapi3.T, rt *server.TestRoute, sent []byte, r *respo
 	}
 }
 
-var notANumber = regexp.MustCompile(`-?\b(NaN|Infinity)\b`)
+// A text is matched whole, so that nothing within it is.
+var notANumber = regexp.MustCompile(`"(?:[^"\\]|\\.)*"|-?\b(?:NaN|Infinity)\b`)
 
 // withoutNaN writes null for what is no JSON, but taken in an agent's description.
 func withoutNaN(sent []byte) []byte {
-	return notANumber.ReplaceAll(sent, []byte("null"))
+	return notANumber.ReplaceAllFunc(sent, func(found []byte) []byte {
+		if found[0] == '"' {
+			return found
+		}
+		return []byte("null")
+	})
 }
 
 // documentedForAll reports whether the document's description allows this answer on any call.
