@@ -79,7 +79,8 @@ test('a key that is revoked is refused at once, after a question that says how m
   // The count leads to the runs that it counts.
   await row(page, 'crawler').getByRole('link', { name: '2', exact: true }).click()
   await page.getByRole('link', { name: 'Crawl 2' }).waitFor()
-  expect(await page.locator('tbody tr').count()).toBe(2)
+  expect(await page.locator('tbody tr').filter({ hasText: 'Crawl' }).count()).toBe(2)
+  expect(await page.getByRole('link', { name: 'Of another key' }).count()).toBe(0)
   // Under the pointer nothing would come in.
   await page.mouse.move(0, 0)
   await agent.start('user', { task: 'Crawl 3' })
