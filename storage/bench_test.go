@@ -75,6 +75,31 @@ func fill(b *testing.B, w *world, ws WorkspaceKey, steps int) {
 	}
 }
 
+// liveRuns starts 64 runs, each of a user of its own.
+func liveRuns(w *world, ws WorkspaceKey) (live []uuid.UUID) {
+	for i := range 64 {
+		live = append(live, w.start(ws, fmt.Sprintf("user %d", i+1)).ID)
+	}
+	return live
+}
+
+// decideSteps creates steps from 64 callers at once, each for a run of its own.
+func decideSteps(b *testing.B, w *world, ws WorkspaceKey, live []uuid.UUID) {
+	b.Helper()
+	model, callers := "gpt-4o", atomic.Int64{}
+	b.SetParallelism(32)
+	b.RunParallel(func(pb *testing.PB) {
+		run := live[callers.Add(1)%int64(len(live))]
+		for pb.Next() {
+			a, err := w.CreateStep(b.Context(), Caller{Workspace: ws}, run, NewStep{Type: 1, Sequence: 1, Model: &model}, guard.Decide)
+			if err != nil || !a.Decision.Allowed() {
+				b.Errorf("%+v, %v", a, err)
+				return
+			}
+		}
+	})
+}
+
 // BenchmarkStepDecision creates steps from 64 callers at once, each for a live
 // run of its own. The decision must cost the same whatever the file holds.
 func BenchmarkStepDecision(b *testing.B) {
@@ -82,23 +107,9 @@ func BenchmarkStepDecision(b *testing.B) {
 		w := newWorld(b)
 		ws := w.unlimitedWorkspace()
 		fill(b, w, ws, steps)
-		var live []uuid.UUID
-		for i := range 64 {
-			live = append(live, w.start(ws, fmt.Sprintf("user %d", i+1)).ID)
-		}
+		live := liveRuns(w, ws)
 		b.Run(fmt.Sprintf("steps=%d", steps), func(b *testing.B) {
-			model, callers := "gpt-4o", atomic.Int64{}
-			b.SetParallelism(32)
-			b.RunParallel(func(pb *testing.PB) {
-				run := live[callers.Add(1)%int64(len(live))]
-				for pb.Next() {
-					a, err := w.CreateStep(b.Context(), Caller{Workspace: ws}, run, NewStep{Type: 1, Sequence: 1, Model: &model}, guard.Decide)
-					if err != nil || !a.Decision.Allowed() {
-						b.Errorf("%+v, %v", a, err)
-						return
-					}
-				}
-			})
+			decideSteps(b, w, ws, live)
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "decisions/s")
 		})
 	}
@@ -109,10 +120,7 @@ func BenchmarkStepWithInput(b *testing.B) {
 	for _, size := range []int{0, 300, 1024} {
 		w := newWorld(b)
 		ws := w.unlimitedWorkspace()
-		var live []uuid.UUID
-		for i := range 64 {
-			live = append(live, w.start(ws, fmt.Sprintf("user %d", i+1)).ID)
-		}
+		live := liveRuns(w, ws)
 		b.Run(fmt.Sprintf("bytes=%d", size), func(b *testing.B) {
 			model, callers := "gpt-4o", atomic.Int64{}
 			b.SetParallelism(32)
@@ -354,23 +362,9 @@ func BenchmarkStepWithPolicies(b *testing.B) {
 				w.must(err)
 			}
 		}
-		var live []uuid.UUID
-		for i := range 64 {
-			live = append(live, w.start(ws, fmt.Sprintf("user %d", i+1)).ID)
-		}
+		live := liveRuns(w, ws)
 		b.Run(c.name, func(b *testing.B) {
-			model, callers := "gpt-4o", atomic.Int64{}
-			b.SetParallelism(32)
-			b.RunParallel(func(pb *testing.PB) {
-				run := live[callers.Add(1)%int64(len(live))]
-				for pb.Next() {
-					a, err := w.CreateStep(b.Context(), Caller{Workspace: ws}, run, NewStep{Type: 1, Sequence: 1, Model: &model}, guard.Decide)
-					if err != nil || !a.Decision.Allowed() {
-						b.Errorf("%+v, %v", a, err)
-						return
-					}
-				}
-			})
+			decideSteps(b, w, ws, live)
 		})
 	}
 }
