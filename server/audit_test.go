@@ -216,7 +216,12 @@ func leavesOne(w *world, rt server.TestRoute, recipe trail) {
 	if recipe.body != "" {
 		body = f.fill(recipe.body)
 	}
+	told := func() {}
+	if _, action, found := strings.Cut(recipe.want, `"action":"`); found {
+		told = w.isTold(f, action[:strings.Index(action, ".")])
+	}
 	r := w.call(rt.Method, f.fill(recipe.path), credential, body)
+	told()
 	now, err := w.store.Account(w.t.Context(), f.id) // whose session the call may have ended
 	w.must(err)
 	reader := w.token(now, auth.NewSessionID())
@@ -237,6 +242,22 @@ func leavesOne(w *world, rt server.TestRoute, recipe trail) {
 	}
 	if got != recipe.want {
 		w.t.Errorf("left\n     %s\nwant %s", got, recipe.want)
+	}
+}
+
+// isTold opens a stream of the tenant's, and returns a function that waits until it tells of a
+// change of what is configured so. What is an account's own is of no concern to others.
+func (w *world) isTold(f fixture, configured string) func() {
+	part := map[string]string{
+		"api_key": "api_key", "endpoint": "endpoints", "grant": "policies", "model_price": "prices",
+		"policy": "policies", "user": "users", "workspace": "workspace",
+	}[configured]
+	if part == "" {
+		return func() {}
+	}
+	in := w.stream(f.token)
+	return func() {
+		in.until("config.changed", func(r *response) bool { return r.text("what") == part })
 	}
 }
 

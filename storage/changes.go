@@ -42,7 +42,7 @@ const (
 	PartUsers // blocked ones
 	PartPlan
 	PartEndpoints
-	PartPolicies
+	PartPolicies // and their grants
 )
 
 // String is the word that the API uses.

@@ -297,6 +297,7 @@ func (s *Store) RevokeGrant(ctx context.Context, ws WorkspaceKey, id uuid.UUID) 
 			return event, err
 		}
 		event.after = attributes{"revoked": true}
+		tx.recordChange(Change{Workspace: ws, Kind: ConfigChanged, Part: PartPolicies})
 		return event, tx.execOne(`UPDATE grants SET revoked_at = $3 WHERE workspace_id = $1 AND uuid = $2`,
 			ws, id[:], tx.now.UnixMilli())
 	})
