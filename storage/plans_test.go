@@ -39,25 +39,7 @@ func calls(t *testing.T, w *world) []call {
 	w.must(err)
 	ws := space.Key()
 	return slices.Concat(endpointCalls(w, ws), accountCalls(w, a, space, k), runCalls(w, ws), policyCalls(w, ws), billingCalls(w, ws), []call{
-		{"Users", func() error {
-			yes, no := true, false
-			w.start(ws, "user two")
-			_, next, err := w.Users(ctx, ws, UserFilter{Prefix: "u", Limit: 1})
-			_, _, err2 := w.Users(ctx, ws, UserFilter{Prefix: "u", Limit: 1, Cursor: next})
-			w.must(errors.Join(err, err2, atLeastOne(len(next))))
-			for _, q := range []string{"", "u"} {
-				for _, blocked := range []*bool{nil, &yes, &no} {
-					f := UserFilter{Query: q, Blocked: blocked, Limit: 1}
-					_, _, err := w.Users(ctx, ws, f)
-					f.BySpend = true
-					_, _, err2 := w.Users(ctx, ws, f)
-					if err := errors.Join(err, err2); err != nil {
-						return err
-					}
-				}
-			}
-			return nil
-		}},
+		{"Users", func() error { return errors.Join(listUsersInEachForm(w, ws)...) }},
 		{"BlockUser", func() error { _, err := w.BlockUser(ctx, ws, "u", nil); return err }},
 		{"UnblockUser", func() error { _, err := w.UnblockUser(ctx, ws, "u"); return err }},
 		{"SetPrice", func() error {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -39,7 +40,48 @@ func seedSpend(w *world, ws WorkspaceKey, spends [][2]int64) {
 	}))
 }
 
-func TestUsersBySpendAreThoseOfANaiveSort(t *testing.T) {
+// listUsersInEachForm reads each list of users whose query is its own.
+func listUsersInEachForm(w *world, ws WorkspaceKey) (errs []error) {
+	yes, no := true, false
+	w.start(ws, "user two")
+	for _, w.searched = range []int64{1, maxSearched} {
+		for _, f := range []UserFilter{{}, {BySpend: true}, {Prefix: "u"}} {
+			for _, f.Query = range []string{"", "u"} {
+				for _, f.Blocked = range []*bool{nil, &yes, &no} {
+					f.Limit, f.Cursor = 1, ""
+					_, next, err := w.Users(w.t.Context(), ws, f)
+					f.Cursor = next
+					_, _, err2 := w.Users(w.t.Context(), ws, f)
+					errs = append(errs, err, err2)
+				}
+			}
+		}
+	}
+	return errs
+}
+
+// A workspace may have a million users of whom one is blocked.
+func TestBlockedUsersAreReadFromAnIndexOfThemAlone(t *testing.T) {
+	w := newWorld(t)
+	w.must(errors.Join(listUsersInEachForm(w, w.unlimitedWorkspace())...))
+	queries, conn := queriesOf(w), w.conn()
+	lists := 0
+	for _, query := range queries {
+		if !strings.Contains(query, "AND u.blocked_at IS NOT NULL") || strings.Contains(query, "ORDER BY d.spend") {
+			continue
+		}
+		lists++
+		plan := planOf(w, conn, query)
+		if !slices.ContainsFunc(plan, func(line string) bool { return strings.Contains(line, "users_blocked") }) {
+			t.Errorf("%s\n\tis read so: %q", query, plan)
+		}
+	}
+	if lists < 8 {
+		t.Errorf("%d queries were looked at", lists)
+	}
+}
+
+func TestListsOfUsersAreThoseOfANaiveSort(t *testing.T) {
 	w := newWorld(t)
 	other := w.unlimitedWorkspace()
 	seedSpend(w, other, [][2]int64{{1000, 0}, {0, 0}})
@@ -53,8 +95,9 @@ func TestUsersBySpendAreThoseOfANaiveSort(t *testing.T) {
 		}
 		seedSpend(w, ws, spends)
 		f := UserFilter{
-			BySpend: true, Limit: rapid.Int64Range(1, 9).Draw(r, "limit"),
+			BySpend: rapid.Bool().Draw(r, "by spend"), Limit: rapid.Int64Range(1, 9).Draw(r, "limit"),
 			Query:   rapid.SampledFrom([]string{"", "1", "u"}).Draw(r, "q"),
+			Prefix:  rapid.SampledFrom([]string{"", "u", "u1", "x"}).Draw(r, "prefix"),
 			Blocked: rapid.SampledFrom([]*bool{nil, &yes, &no}).Draw(r, "blocked"),
 		}
 		sum := func(i int) (n int64) {
@@ -70,11 +113,19 @@ func TestUsersBySpendAreThoseOfANaiveSort(t *testing.T) {
 			if f.Query == "1" && !slices.Contains([]int{1, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 21}, i) {
 				continue
 			}
-			if f.Blocked == nil || *f.Blocked == (i%3 == 0) {
+			if (f.Blocked == nil || *f.Blocked == (i%3 == 0)) && strings.HasPrefix(fmt.Sprintf("u%d", i), f.Prefix) {
 				order = append(order, i)
 			}
 		}
-		slices.SortFunc(order, func(a, b int) int { return cmp.Or(cmp.Compare(sum(b), sum(a)), cmp.Compare(b, a)) })
+		slices.SortFunc(order, func(a, b int) int {
+			switch {
+			case f.Prefix != "":
+				return cmp.Compare(strconv.Itoa(a), strconv.Itoa(b))
+			case !f.BySpend:
+				return cmp.Compare(b, a)
+			}
+			return cmp.Or(cmp.Compare(sum(b), sum(a)), cmp.Compare(b, a))
+		})
 		var want []string
 		for _, i := range order {
 			want = append(want, fmt.Sprintf("u%d", i))

@@ -204,7 +204,11 @@ func (s *Store) Users(ctx context.Context, ws WorkspaceKey, f UserFilter) (users
 			}
 		}
 		if f.Prefix != "" {
-			return eachUserByName(tx, ws, f, place, use)
+			end, err := s.readByName(tx, ws, f, place, use)
+			if err == nil && end > 0 && next == "" {
+				next = userPlace{0, end}.cursor(ws, f)
+			}
+			return err
 		}
 		if f.BySpend && place.spend > 0 {
 			if err := eachUserBySpend(tx, ws, f, place, use); err != nil || next != "" {
@@ -275,24 +279,37 @@ func (p userPlace) cursor(ws WorkspaceKey, f UserFilter) string {
 	return cursor(listUsersBySpend, int64(ws), binary.BigEndian.AppendUint64(key, uint64(p.id)))
 }
 
-// eachUserByName reads users whose ids begin with the filter's prefix, in the
-// order of ids, one more than a page: those after a place, if it is one.
-func eachUserByName(tx *Tx, ws WorkspaceKey, f UserFilter, after userPlace, use func(User, int64)) error {
-	where, args := f.where(`u.workspace_id = $1 AND u.external_id >= $4 AND u.external_id < $5`,
-		[]any{f.Prefix, f.Prefix + "\U0010ffff", f.Limit + 1})
+// readByName reads users whose ids begin with the filter's prefix, in the order of ids, one more
+// than a page: those after a place, if it is one. end is the last user whom a page of a Query
+// looks at; 0 when it may look at all.
+func (s *Store) readByName(
+	tx *Tx, ws WorkspaceKey, f UserFilter, after userPlace, use func(User, int64),
+) (end int64, err error) {
+	above, last := ">=", f.Prefix
 	if f.Cursor != "" {
-		var last string
+		above = ">"
 		err := tx.get(`SELECT external_id FROM users WHERE workspace_id = $1 AND id = $2`, []any{ws, after.id}, &last)
 		if errors.Is(err, ErrNotFound) || err == nil && !strings.HasPrefix(last, f.Prefix) {
 			err = ErrBadCursor // erased or deleted since: nobody knows any more where the page ended
 		}
 		if err != nil {
-			return err
+			return 0, err
 		}
-		args = append(args, last)
-		where += ` AND u.external_id > $` + strconv.Itoa(3+len(args))
 	}
-	return eachUser(tx, ws, `FROM users u`, where+` ORDER BY u.external_id LIMIT $6`, args, use)
+	below, until := "<", f.Prefix+"\U0010ffff"
+	if f.Query != "" {
+		err := tx.get(`SELECT id, external_id FROM users WHERE workspace_id = $1 AND external_id `+above+` $2
+			AND external_id < $3 ORDER BY external_id LIMIT 1 OFFSET $4`, []any{ws, last, until, s.searched - 1}, &end, &until)
+		if err != nil && !errors.Is(err, ErrNotFound) {
+			return 0, err
+		}
+		if end > 0 {
+			below = "<="
+		}
+	}
+	where, args := f.where(`u.workspace_id = $1 AND u.external_id `+above+` $4 AND u.external_id `+below+` $5`,
+		[]any{last, until, f.Limit + 1})
+	return end, eachUser(tx, ws, `FROM users u`, where+` ORDER BY u.external_id LIMIT $6`, args, use)
 }
 
 // eachNewestUser reads users below a place down to a floor, one more than a

@@ -640,6 +640,10 @@ CREATE TABLE users (
   created_at     INTEGER NOT NULL
 , erased_at INTEGER) STRICT;
 
+CREATE INDEX users_blocked ON users (workspace_id, id) WHERE blocked_at IS NOT NULL;
+
+CREATE INDEX users_blocked_external ON users (workspace_id, external_id) WHERE blocked_at IS NOT NULL;
+
 CREATE UNIQUE INDEX users_external ON users (workspace_id, external_id);
 
 CREATE INDEX users_newest ON users (workspace_id, id);

@@ -722,6 +722,10 @@ CREATE UNIQUE INDEX users_external ON users (workspace_id, external_id);
 
 CREATE INDEX users_newest ON users (workspace_id, id);
 
+CREATE INDEX users_blocked ON users (workspace_id, id) WHERE blocked_at IS NOT NULL;
+
+CREATE INDEX users_blocked_external ON users (workspace_id, external_id) WHERE blocked_at IS NOT NULL;
+
 INSERT INTO run_index (id, run_id, segment) VALUES (1, 0, 0);
 
 -- What several nodes need, which SQLite has in the file itself.
