@@ -364,6 +364,7 @@ func sqliteAlone() []string {
 			"TestEachListOfRunsUsesItsIndex",
 			"TestEveryConnectionHasItsPragmas",
 			"TestNoQueryReadsMoreThanItAnswers",
+			"TestBlockedUsersAreReadFromAnIndexOfThemAlone",
 			"TestWritersConnectionIsReplacedWhenATransactionStatementFails",
 		},
 		// Releases from before there was PostgreSQL.
