@@ -2,7 +2,7 @@
 import { execFile } from 'node:child_process'
 import { join, resolve } from 'node:path'
 import { promisify } from 'node:util'
-import type { Browser } from 'playwright-core'
+import type { Browser, Route } from 'playwright-core'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { launch, settled, visit } from './browser'
 import { type Account, PASSWORD, Server, until } from './server'
@@ -200,8 +200,11 @@ test('what the plan no longer has is refused with a sentence, in the dialog that
   const { page, context } = await visit(browser, server, ada)
   await page.goto('/overview')
   await settled(page)
-  // The operator's command is another process: this page does not hear of it.
-  await server.command('set-plan', '--email', ada.email, 'basic')
+  // Only when the page has asked, so that it cannot know better.
+  await page.route('**/v1/workspace/kill-switch', async (route) => {
+    await server.command('set-plan', '--email', ada.email, 'basic')
+    await route.continue()
+  })
   await page.locator('main').getByRole('button', { name: 'Stop all agents' }).click()
   const dialog = page.getByRole('dialog')
   const refused = page.waitForResponse('**/v1/workspace/kill-switch')
@@ -335,8 +338,13 @@ test('a session that ends under an open page leads to sign-in with the next call
   const { page, context } = await visit(browser, server, ada)
   await page.goto('/users?sort=newest')
   await settled(page)
-  const body = { current_password: PASSWORD, new_password: PASSWORD + '!' }
-  await server.call(ada.token, 'POST', '/v1/auth/change-password', body)
+  // Only when the page has asked: it would also hear of it by the end of its stream.
+  const changed = async (route: Route) => {
+    const body = { current_password: PASSWORD, new_password: PASSWORD + '!' }
+    await server.call(ada.token, 'POST', '/v1/auth/change-password', body)
+    await route.continue()
+  }
+  await page.route('**/v1/blocked-users', changed, { times: 1 })
   await page.getByRole('button', { name: 'Block somebody' }).click()
   await page.getByText('Your session has ended').waitFor()
   await page.getByLabel('Email').fill(ada.email)

@@ -57,7 +57,8 @@ async function resize(page: Page, inspector: CDPSession, width: number, zoom: nu
     deviceScaleFactor: zoom,
     mobile: false,
   })
-  // Charts and tables that overflow learn their size from an observer.
+  // The browser answers before the page knows. Then charts and tables that overflow learn their size from an observer.
+  await page.waitForFunction((width) => innerWidth === width, Math.round(width / zoom))
   await page.evaluate(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))))
 }
 
