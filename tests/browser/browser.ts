@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises'
 import { createRequire } from 'node:module'
 import { chromium, type Browser, type BrowserContext, type BrowserContextOptions, type Page } from 'playwright-core'
 import type { Account, Server } from './server'
+import { countPresses } from './tasks'
 
 const args = [
   '--headless',
@@ -36,6 +37,7 @@ export async function visit(
   })
   context.setDefaultTimeout(30_000)
   if (account) await context.addInitScript(signIn, account.token)
+  await countPresses(context)
   const troubles: string[] = []
   const page = await context.newPage()
   watch(page, server, troubles)

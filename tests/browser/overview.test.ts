@@ -5,6 +5,7 @@ import type { Browser, Page } from 'playwright-core'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { launch, settled, violations, visit } from './browser'
 import { type Account, Server, until } from './server'
+import { withinLimit } from './tasks'
 
 let server: Server
 let browser: Browser
@@ -100,11 +101,12 @@ test('it burns: the sentence, the tab and the icon name it, and two presses end 
   await picture(page, 'burning')
   expect(await violations(page)).toEqual([])
 
-  await page.getByRole('button', { name: 'End run' }).first().click() // 1
+  await page.getByRole('button', { name: 'End run' }).first().click()
   const dialog = page.getByRole('dialog')
   await dialog.getByText('“Nightly batch” of cust-9999 ends as failed').waitFor()
-  await dialog.getByRole('button', { name: 'End run' }).click() // 2
+  await dialog.getByRole('button', { name: 'End run' }).click()
   await dialog.waitFor({ state: 'hidden' })
+  await withinLimit(page)
   expect((await server.call(account.token, 'GET', `/v1/runs/${id}`)).status).toBe('FAILED')
   // A row that has ended stays as long as the pointer is among them.
   await page.mouse.move(0, 0)

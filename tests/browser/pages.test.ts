@@ -1,9 +1,11 @@
 // Every page, as everybody meets it: on a phone, in light and dark, with the texts of strangers in it.
+import { readFileSync } from 'node:fs'
 import type { Browser } from 'playwright-core'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { launch, settled, shown, violations, visit } from './browser'
 import { addressOf, routes, visits } from './routes'
 import { type Account, Server } from './server'
+import { tasks } from './tasks'
 
 const hostile = ['<img src=x onerror="document.title=\'owned\'">', '\u202Egnp.exe', '用户-😀', 'w'.repeat(255)]
 
@@ -41,6 +43,16 @@ afterAll(async () => {
 test('the list of pages is whole', () => {
   expect(routes.length).toBeGreaterThanOrEqual(14)
   expect(routes.filter(({ access }) => access === 'outside').map(({ path }) => path)).toEqual(['/sign-in', '/register'])
+})
+
+test.each(tasks)('the task “$name” has a test that counts its presses', ({ file, name }) => {
+  const source = readFileSync(new URL(file, import.meta.url), 'utf8')
+  const body = source.split('\ntest').find((each) => [`('${name}',`, `("${name}",`].some((head) => each.startsWith(head)))
+  expect(body).toContain('withinLimit(page')
+})
+
+test('each of the people of docs/tasks.md has a task', () => {
+  expect(tasks.length).toBeGreaterThanOrEqual(5)
 })
 
 test.each(visits)('%s (signed in: %s) is accessible, fits, and breaks no policy', async (path, signedIn) => {

@@ -3,6 +3,7 @@ import type { Browser, Page } from 'playwright-core'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { launch, settled, shown, violations, visit } from './browser'
 import { type Account, Agent, Server, until } from './server'
+import { withinLimit } from './tasks'
 
 let server: Server
 let browser: Browser
@@ -103,6 +104,7 @@ test('by keys: one is approved, one denied with the words that its agent hears, 
   expect((await desk.poll(second.review)).status).toBe('pending')
   await note.press('Control+Enter')
   await outcome(page).getByText('Denied. The agent hears why.').waitFor()
+  await withinLimit(page, 2)
   expect(await desk.poll(second.review)).toMatchObject({ status: 'denied', resolution: 'denied', note: 'a card payment goes to finance' })
   await page.waitForFunction(() => !document.title.includes('to review'))
 
@@ -278,6 +280,7 @@ test('on a phone at night: the link of the message, and one press', async () => 
   expect(box.height).toBeGreaterThanOrEqual(44)
   await approve(page).tap()
   await outcome(page).getByText('The agent goes on').waitFor()
+  await withinLimit(page)
   expect((await desk.poll(one.review)).status).toBe('approved')
   expect(troubles).toEqual([])
   await context.close()
