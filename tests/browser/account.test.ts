@@ -1,5 +1,5 @@
 // Where an account is signed in, and how each of its sessions ends on the server.
-import type { Browser } from 'playwright-core'
+import type { Browser, Page } from 'playwright-core'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { launch, settled, visit } from './browser'
 import { type Account, PASSWORD, Server } from './server'
@@ -93,5 +93,50 @@ test('a slow answer does not sign out whoever signs out the others', async () =>
   await page.waitForFunction((old) => localStorage.getItem('pikarc.token') !== old, eve.token)
   expect(new URL(page.url()).pathname).toBe('/users')
   await page.getByRole('heading', { name: 'Users' }).first().waitFor()
+  await context.close()
+})
+
+test.each([
+  ['Sign out everywhere else', async () => {}],
+  [
+    'Change password',
+    async (page: Page) => {
+      await page.getByLabel('Current password').fill(PASSWORD)
+      await page.getByLabel('New password').fill('a better horse battery')
+    },
+  ],
+])('after “%s” the stream goes on with the new token, and nothing asks for it with the old one', async (button, prepare) => {
+  const name = button.replaceAll(' ', '-').toLowerCase()
+  const account = await server.account(`${name}@example.com`)
+  const { page, context, troubles } = await visit(browser, server, account)
+  // A stream of the page's own: a worker's calls are not seen from here, nor can its clock be set.
+  await context.addInitScript(() => delete (window as { SharedWorker?: unknown }).SharedWorker)
+  await page.clock.install()
+  const streams: { token: string; status: number }[] = []
+  page.on('response', (response) => {
+    if (!response.url().endsWith('/v1/events')) return
+    const token = response.request().headers().authorization!.replace('Bearer ', '')
+    streams.push({ token, status: response.status() })
+  })
+  await page.goto('/account')
+  await settled(page)
+  await prepare(page)
+  await expect.poll(() => streams).toEqual([{ token: account.token, status: 200 }])
+  await page.getByRole('button', { name: button, exact: true }).click()
+  await page.waitForFunction((old) => localStorage.getItem('pikarc.token') !== old, account.token)
+  const token = await page.evaluate(() => localStorage.getItem('pikarc.token')!)
+  await expect.poll(() => streams.at(-1)).toEqual({ token, status: 200 })
+  // Whoever still means to try again with the old one does so now.
+  await page.clock.runFor(20_000)
+  expect(await page.evaluate(async () => (await fetch('/health')).status)).toBe(200)
+  expect(streams).toEqual([
+    { token: account.token, status: 200 },
+    { token, status: 200 },
+  ])
+  await server.agent(account).start('user', { task: 'Told after all' })
+  await page.getByRole('link', { name: 'Runs' }).first().click()
+  await page.getByText('Told after all').first().waitFor()
+  expect(new URL(page.url()).pathname).toBe('/runs')
+  expect(troubles).toEqual([])
   await context.close()
 })
