@@ -17,23 +17,44 @@ type Pieces struct {
 // are milliseconds.
 type Stretch struct{ From, Until, Ahead int64 }
 
-// PieceLength is the shortest length that people think in of which a window has
-// so many pieces at most.
-func PieceLength(window time.Duration, most int64) time.Duration {
+// AtMost divides a window of time into so many pieces at most, of the shortest
+// length that people think in.
+func AtMost(most int64, zone *time.Location, from, until time.Time) Pieces {
 	const day = 24 * 60
-	minutes := []int64{
-		1, 5, 15, 30, 60, 120, 180, 360, 720, day, 2 * day, 7 * day, 28 * day, 364 * day,
-	}
-	for _, length := range minutes {
-		if int64(window/time.Minute) <= length*most {
-			return time.Duration(length) * time.Minute
+	for _, length := range []int64{1, 5, 15, 30, 60, 120, 180, 360, 720, day, 2 * day, 7 * day, 28 * day} {
+		p := NewPieces(time.Duration(length)*time.Minute, zone, from, until)
+		if p.Count(from, until) <= most {
+			return p
 		}
 	}
-	return time.Duration(minutes[len(minutes)-1]) * time.Minute
+	// Years of whole weeks, of which one is long enough at last.
+	for length := 364 * day * time.Minute; ; length *= 2 {
+		p := NewPieces(length, zone, from, until)
+		if p.Count(from, until) <= most {
+			return p
+		}
+	}
 }
 
 // NewPieces divides a window of time. Those of whole weeks begin on Mondays.
 func NewPieces(length time.Duration, zone *time.Location, from, until time.Time) Pieces {
+	p := newPieces(length, zone, from, until)
+	if length > time.Hour {
+		return p
+	}
+	// Where the clocks are set by whole pieces, as by an hour, all pieces are of
+	// one length: those of an hour that comes twice are not the same.
+	millis, last := length.Milliseconds(), p.Stretches[len(p.Stretches)-1]
+	for _, s := range p.Stretches {
+		if (s.Ahead-last.Ahead)%millis != 0 {
+			return p
+		}
+	}
+	p.Stretches = []Stretch{{math.MinInt64, math.MaxInt64, last.Ahead}}
+	return p
+}
+
+func newPieces(length time.Duration, zone *time.Location, from, until time.Time) Pieces {
 	p := Pieces{Length: length}
 	var shift int64 // 1970-01-01 was a Thursday
 	if length%(7*24*time.Hour) == 0 {
@@ -55,6 +76,35 @@ func NewPieces(length time.Duration, zone *time.Location, from, until time.Time)
 		p.Stretches = append(p.Stretches, s)
 		at = end
 	}
+}
+
+// Number is the piece that an instant is in.
+func (p Pieces) Number(at time.Time) int64 {
+	ms, last := at.UnixMilli(), len(p.Stretches)-1
+	for _, s := range p.Stretches[:last] {
+		if ms < s.Until {
+			return floorDiv(ms+s.Ahead, p.Length.Milliseconds())
+		}
+	}
+	return floorDiv(ms+p.Stretches[last].Ahead, p.Length.Milliseconds())
+}
+
+// floorDiv rounds down: before 1970 too, pieces are as long as later ones.
+func floorDiv(a, b int64) int64 {
+	q := a / b
+	if a%b < 0 {
+		q--
+	}
+	return q
+}
+
+// Count is in how many pieces a window lies.
+func (p Pieces) Count(from, until time.Time) int64 {
+	last := until.Add(-time.Millisecond)
+	if last.Before(from) {
+		last = from
+	}
+	return p.Number(last) - p.Number(from) + 1
 }
 
 // Start is when the piece of a number begins.

@@ -15,6 +15,7 @@ import (
 
 	"github.com/pikarc/server/guard"
 	"github.com/pikarc/server/plans"
+	"github.com/pikarc/server/policies"
 	"github.com/pikarc/server/server/request"
 	"github.com/pikarc/server/server/wire"
 	"github.com/pikarc/server/storage"
@@ -98,12 +99,6 @@ func (s *Server) readRunTotals(c *call) error {
 		Length: time.Duration(q.Int("bucket_minutes", 0, 1, maxMinutes)) * time.Minute,
 		Most:   q.Int("buckets", 0, 1, maxBuckets),
 	}
-	if by.Length > 0 {
-		s.refuseBuckets(q, f, by)
-	}
-	if err := q.Err(); err != nil {
-		return err
-	}
 	if by.Length > 0 || by.Most > 0 {
 		w, err := s.store.Workspace(c.ctx(), c.who.workspace)
 		if err != nil {
@@ -112,6 +107,12 @@ func (s *Server) readRunTotals(c *call) error {
 		if by.Zone, err = time.LoadLocation(w.Timezone); err != nil {
 			return err
 		}
+	}
+	if by.Length > 0 {
+		s.refuseBuckets(q, f, by)
+	}
+	if err := q.Err(); err != nil {
+		return err
 	}
 	t, err := s.store.RunTotals(c.ctx(), c.who.workspace, f, by)
 	if err != nil {
@@ -145,7 +146,7 @@ func (s *Server) refuseBuckets(q *request.Query, f storage.RunFilter, by storage
 	switch {
 	case by.Most > 0:
 		q.Refuse("buckets", q.String("buckets", maxTagText), "goes without bucket_minutes")
-	case f.Since.IsZero() || end.Sub(f.Since)/by.Length > maxBuckets:
+	case f.Since.IsZero() || policies.NewPieces(by.Length, by.Zone, f.Since, end).Count(f.Since, end) > maxBuckets:
 		q.Refuse("bucket_minutes", q.String("bucket_minutes", maxTagText),
 			"needs since, and makes 1000 pieces at most")
 	}

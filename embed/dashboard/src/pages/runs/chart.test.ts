@@ -32,6 +32,21 @@ test('a day is a date, whole in the address; an hour is told with its zone', () 
   expect(placeInWords(weeks, placeOf(weeks, '2026-11-25T00:00:00Z'))).toBe('Mon 23 Nov to Sun 29 Nov')
 })
 
+test('the hour that comes twice has pieces of its own', () => {
+  for (const minutes of [1, 15, 60]) {
+    const chart = chartOf('2026-10-24T22:00:00Z', '2026-10-25T03:00:00Z', minutes, 'Europe/Berlin')
+    for (const first of ['2026-10-25T00:00:00.000Z', '2026-10-25T00:45:00.000Z', '2026-10-25T01:45:00.000Z'])
+      if (minutes < 60) expect(at(startOf(chart, placeOf(chart, first)))).toBe(first)
+    const apart = placeOf(chart, '2026-10-25T01:30:00Z') - placeOf(chart, '2026-10-25T00:30:00Z')
+    expect(apart).toBe(60 / minutes)
+  }
+  const hours = chartOf('2026-10-24T22:00:00Z', '2026-10-25T03:00:00Z', 60, 'Europe/Berlin')
+  expect(placeInWords(hours, placeOf(hours, '2026-10-25T00:30:00Z'))).toBe(
+    'Sun 25 Oct, 02:00 UTC+2 to 02:00 UTC+1',
+  )
+  expect(placeInWords(hours, placeOf(hours, '2026-10-25T01:30:00Z'))).toBe('Sun 25 Oct, 02:00 to 03:00 UTC+1')
+})
+
 test('few runs make no walls, and there are as many words as there is room for', () => {
   const chart = chartOf('2026-11-30T10:00:00Z', '2026-11-30T10:02:30Z', 1, 'UTC')
   expect(chart.places).toBe(40)

@@ -7,26 +7,43 @@ const DAY = 86_400_000
 /** So many places a chart has at least: three bars of a new workspace are no walls. */
 const LEAST = 40
 
-export type Chart = { zone: string; width: number; first: number; places: number }
+export type Chart = {
+  zone: string
+  width: number
+  first: number
+  places: number
+  /** Where the clocks are set by whole pieces, as by an hour, each piece is as long: so far ahead they all are. */
+  ahead: number | null
+}
 
 /** The number of the piece that an instant is in, as the server cuts time: by the clocks of the zone, weeks by Mondays. */
-const numberOf = (ms: number, width: number, zone: string) =>
-  Math.floor((ms + aheadIn(zone, ms) * MINUTE + (width % (7 * DAY) === 0 ? 3 * DAY : 0)) / width)
+const numberOf = (ms: number, { width, zone, ahead }: Pick<Chart, 'width' | 'zone' | 'ahead'>) =>
+  Math.floor((ms + (ahead ?? aheadIn(zone, ms)) * MINUTE + (width % (7 * DAY) === 0 ? 3 * DAY : 0)) / width)
+
+/** How far ahead of UTC the pieces of a time are numbered, if all can be of one length: as the server cuts them. */
+function aheadOf(since: number, until: number, minutes: number, zone: string): number | null {
+  if (minutes > 60) return null
+  const last = aheadIn(zone, until)
+  for (let at = since; at < until; at += DAY / 4) if ((aheadIn(zone, at) - last) % minutes !== 0) return null
+  return last
+}
 
 export function chartOf(since: string, until: string, minutes: number, zone: string): Chart {
   const width = minutes * MINUTE
-  const first = numberOf(Date.parse(since), width, zone)
-  const last = numberOf(Math.max(Date.parse(since), Date.parse(until) - 1), width, zone)
-  const places = Math.max(LEAST, last - first + 1)
-  return { zone, width, first: last - places + 1, places }
+  const begin = Date.parse(since)
+  const end = Math.max(begin, Date.parse(until) - 1)
+  const ahead = aheadOf(begin, end, minutes, zone)
+  const last = numberOf(end, { width, zone, ahead })
+  const places = Math.max(LEAST, last - numberOf(begin, { width, zone, ahead }) + 1)
+  return { zone, width, first: last - places + 1, places, ahead }
 }
 
-export const placeOf = ({ zone, width, first }: Chart, at: string) =>
-  numberOf(Date.parse(at), width, zone) - first
+export const placeOf = (chart: Chart, at: string) => numberOf(Date.parse(at), chart) - chart.first
 
 /** When a place begins; inverse of placeOf. */
-export function startOf({ zone, width, first }: Chart, place: number): number {
+export function startOf({ zone, width, first, ahead }: Chart, place: number): number {
   const local = (first + place) * width - (width % (7 * DAY) === 0 ? 3 * DAY : 0)
+  if (ahead !== null) return local - ahead * MINUTE
   const date = new Date(local).toISOString().slice(0, 10)
   if (local % DAY === 0) return startOfDate(date, zone)
   // Where the clocks went back, the first of two times that they showed.
@@ -52,7 +69,9 @@ export function placeInWords(chart: Chart, place: number): string {
   const date = dateName(dateIn(since, zone))
   if (width === DAY) return date
   if (width > DAY) return `${date} to ${dateName(dateIn(until - 1, zone))}`
-  return `${date}, ${clockIn(since, zone).replace(/ .*/, '')} to ${clockIn(until, zone)}`
+  // In the hour that comes twice, each end says which of the two it is in.
+  const [from, to] = [clockIn(since, zone).split(' '), clockIn(until, zone).split(' ')]
+  return `${date}, ${from[1] === to[1] ? from[0] : from.join(' ')} to ${to.join(' ')}`
 }
 
 export type Mark = { place: number; word: string; range: { since: string; until: string } }
