@@ -32,6 +32,10 @@ export function problemOf(status: number, headers: Headers, body: unknown): Prob
   return new Problem(status, sentence(status, detail), {}, requestId, retryAfter)
 }
 
+/** Whether what was asked for does not exist; 422: what was asked for is no id at all. */
+export const isMissing = (error: unknown): error is Problem =>
+  error instanceof Problem && (error.status === 404 || error.status === 422)
+
 export const unreachable = () =>
   new Problem(0, 'The server did not answer. Check that it is running and that you are online.')
 

@@ -3,8 +3,10 @@
 import { untrack } from 'svelte'
 import { Problem } from '../api/problem'
 import { stream } from './stream.svelte'
+import { type Reading, unread } from './unread.svelte'
 
-export class Resource<T> {
+export class Resource<T> implements Reading {
+  readonly what: string
   value: T | undefined = $state.raw()
   /** Why the latest try failed; the value before it may still be there. */
   problem: Problem | null = $state.raw(null)
@@ -14,18 +16,41 @@ export class Resource<T> {
   #abort: AbortController | null = null
   #began = 0
   #over = false
+  /** Whether something else is asked for than what was read. */
+  #other = false
+  #tellers = $state(0)
+  #followed: boolean
 
-  #told: boolean
-
-  /** `told`: the stream tells when it changes, so a gap in the stream makes it old. */
-  constructor(load: (signal: AbortSignal) => Promise<T>, { told = true } = {}) {
+  /** `followed`: the stream says when it changes, so a gap in the stream makes it old. */
+  constructor(load: (signal: AbortSignal) => Promise<T>, { what = '', followed = true } = {}) {
     this.#load = load
-    this.#told = told
+    this.what = what
+    this.#followed = followed
+  }
+
+  get known(): boolean {
+    return this.value !== undefined
+  }
+
+  get told(): boolean {
+    return this.#tellers > 0
+  }
+
+  /** A part of the page says that it failed, until the function is called that is returned. */
+  tell(): () => void {
+    untrack(() => this.#tellers++)
+    return () => void untrack(() => this.#tellers--)
   }
 
   get state(): 'loading' | 'failed' | 'ready' {
     if (this.value !== undefined) return 'ready'
     return this.problem && !this.busy ? 'failed' : 'loading'
+  }
+
+  /** Reads it for the first time, or because what it depends on has changed: what is known answers another question. */
+  ask() {
+    this.#other = true
+    void this.refetch()
   }
 
   /** Reads it (again). A call while one is under way replaces it. */
@@ -47,8 +72,10 @@ export class Resource<T> {
       if (abort.signal.aborted) return
       this.value = value
       this.problem = null
+      this.#other = false
     } catch (error) {
       if (abort.signal.aborted) return
+      if (this.#other) this.value = undefined
       this.problem = error instanceof Problem ? error : new Problem(0, String(error))
     }
     this.busy = false
@@ -57,7 +84,7 @@ export class Resource<T> {
 
   /** Reads it again if events may have been missed since it was asked for. */
   refetchAfterGap = () => {
-    if (!this.#told || this.#began === 0 || this.#began >= stream.wholeSince) return
+    if (!this.#followed || this.#began === 0 || this.#began >= stream.wholeSince) return
     // While a page opens, the stream comes between: what is on its way is shown first, then read again.
     if (this.busy && stream.hellos === 1) return
     void this.refetch()
@@ -69,6 +96,7 @@ export class Resource<T> {
     this.busy = false
     this.value = value
     this.problem = null
+    this.#other = false
   }
 
   /** Forgets it for good: nothing reads it any more. */
@@ -88,11 +116,16 @@ export class Resource<T> {
 
 /**
  * A resource of a component: read when the component is shown, again when what the loader depends on changes, and
- * again when the stream of events had a gap.
+ * again when the stream of events had a gap. Where it fails and is not drawn by <Loaded>, the frame says so: `what`
+ * names it.
  */
-export function resource<T>(load: (signal: AbortSignal) => Promise<T>): Resource<T> {
-  const made = new Resource(load)
-  $effect(() => void made.refetch())
+export function resource<T>(
+  load: (signal: AbortSignal) => Promise<T>,
+  what = 'Part of this page',
+): Resource<T> {
+  const made = new Resource(load, { what })
+  $effect(() => made.ask())
+  $effect(() => unread.watch(made))
   $effect(() => {
     const end = stream.onGap(made.refetchAfterGap)
     return () => {

@@ -5,6 +5,7 @@ import { withToday } from './today'
 import { afterMidnight } from './midnight'
 import { atMostEvery, Resource } from './resource.svelte'
 import { stream } from './stream.svelte'
+import { unread } from './unread.svelte'
 
 const FALLS_EVERY = 5_000
 
@@ -19,11 +20,11 @@ function isQuiet({ usd_per_minute, runs, minutes }: Schema<'UsageNow'>): boolean
 
 class World {
   /** Version and settings of the server; needs nobody to be signed in. */
-  server = new Resource((signal) => api.get('/v1/server', { signal }), { told: false })
-  workspace = new Resource((signal) => api.get('/v1/workspace/', { signal }))
-  usage = new Resource((signal) => api.get('/v1/usage/', { signal }))
+  server = new Resource((signal) => api.get('/v1/server', { signal }), { followed: false })
+  workspace = new Resource((signal) => api.get('/v1/workspace/', { signal }), { what: 'The workspace' })
+  usage = new Resource((signal) => api.get('/v1/usage/', { signal }), { what: 'The usage' })
   /** How fast money goes. */
-  now = new Resource((signal) => api.get('/v1/usage/now', { signal }))
+  now = new Resource((signal) => api.get('/v1/usage/now', { signal }), { what: 'The last hour' })
 
   /** Begins when somebody is signed in; returns a function that forgets it all. */
   watch(): () => void {
@@ -43,6 +44,7 @@ class World {
     for (const each of all) void each.refetch()
     const ends = [
       ...all.map((each) => stream.onGap(each.refetchAfterGap)),
+      ...all.map((each) => unread.watch(each)),
       afterMidnight(() => stream.readAgain()),
       stream.on({
         'config.changed': ({ what }) => {

@@ -40,11 +40,6 @@ export class RunList {
     this.#shown = shown
   }
 
-  get state(): 'loading' | 'failed' | 'ready' {
-    if (this.runs) return 'ready'
-    return this.problem && !this.busy ? 'failed' : 'loading'
-  }
-
   get hasMore(): boolean {
     return this.#cursor !== null
   }

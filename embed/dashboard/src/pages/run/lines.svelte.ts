@@ -1,7 +1,8 @@
 // What steps say, a line each: read for what is on the screen, and kept.
 import { untrack } from 'svelte'
 import { SvelteMap } from 'svelte/reactivity'
-import { api, type Schema } from '../../api/client'
+import { api, Problem, type Schema } from '../../api/client'
+import { type Reading, unread } from '../../live/unread.svelte'
 import type { Item } from './outline'
 
 export type Line = Schema<'StepLine'>
@@ -11,7 +12,13 @@ const MOST = 100
 /** While a reader scrolls, nothing is asked for. */
 const PAUSE = 60
 
-export class Lines {
+export class Lines implements Reading {
+  readonly what = 'What the steps say'
+  readonly told = false
+  problem: Problem | null = $state.raw(null)
+  busy = $state(false)
+  #failed: Item[] = []
+  #unwatch = unread.watch(this)
   #id: string
   #lines = new SvelteMap<string, Line | null>()
   /** The status a step had when it was asked for: its output comes later. */
@@ -34,13 +41,21 @@ export class Lines {
     if (open.length) this.#timer = setTimeout(() => void this.#read(open), this.#asked.size ? PAUSE : 0)
   }
 
+  get known(): boolean {
+    return false
+  }
+
+  refetch = () => this.#read(this.#failed)
+
   stop() {
     clearTimeout(this.#timer)
     this.#abort.abort()
+    this.#unwatch()
   }
 
   async #read(items: Item[]) {
     for (const { id, status } of items) this.#asked.set(id, status)
+    this.busy = true
     try {
       const { items: lines } = await api.get('/v1/runs/{run_id}/lines', {
         path: { run_id: this.#id },
@@ -48,9 +63,14 @@ export class Lines {
         signal: this.#abort.signal,
       })
       untrack(() => lines.forEach((line) => this.#lines.set(line.step_id, line)))
-    } catch {
+      this.problem = null
+    } catch (error) {
+      if (this.#abort.signal.aborted) return
       // The row says the rest; it is asked for again when it is shown again.
       for (const { id } of items) this.#asked.delete(id)
+      this.#failed = items
+      this.problem = error instanceof Problem ? error : new Problem(0, String(error))
     }
+    this.busy = false
   }
 }

@@ -1,7 +1,7 @@
 // One run with the outline of its steps, which come in pages. What changes while it runs is read again: the run, and
 // the pages of which something may still change.
 import { api, Problem, type Schema } from '../../api/client'
-import { atMostEvery } from '../../live/resource.svelte'
+import { atMostEvery, Resource } from '../../live/resource.svelte'
 import { stream } from '../../live/stream.svelte'
 import { foldsOf, type Item, itemsOf } from './outline'
 import { NEAR, type Page, sizesOf } from './paging'
@@ -20,10 +20,16 @@ export class Timeline {
   run: RunDetail | undefined = $state.raw()
   items: Item[] = $state.raw([])
   folds = $derived(foldsOf(this.items))
-  parts: Breakdown | undefined = $state.raw()
+  /** What the steps add up to. */
+  parts: Resource<Breakdown> = new Resource(
+    (signal) => api.get('/v1/runs/{run_id}/breakdown', { path: { run_id: this.#id }, signal }),
+    { followed: false },
+  )
   problem: Problem | null = $state.raw(null)
   busy = $state(false)
-  /** Whether all steps are read. */
+  /** Whether the first steps are read. */
+  begun = $state(false)
+  /** Whether all are. */
   whole = $state(false)
 
   readonly #id: string
@@ -66,17 +72,27 @@ export class Timeline {
 
   stop() {
     this.#abort.abort()
+    this.parts.end()
   }
+
+  refetch = () => (this.whole ? this.refresh() : this.load())
 
   load = () =>
     this.#work(async () => {
       await stream.ready
       this.#began = performance.now()
-      const adding = this.#add()
-      const [run, first] = await Promise.all([this.#run(), this.#page(undefined, FIRST)])
+      const adding = this.parts.refetch()
+      const page = this.#page(undefined, FIRST).catch((error: unknown) => ({ error }))
+      const [run, first] = await Promise.all([this.#run(), page])
+      if ('error' in first) {
+        // What is known of the run is shown without its steps.
+        this.run = run
+        throw first.error
+      }
       this.#pages = [first]
       if (run.step_count <= LONG) await adding
       this.#show(run)
+      this.begun = true
       await painted()
       await this.#readOn(MOST, () => this.#show(run))
       await adding
@@ -85,7 +101,7 @@ export class Timeline {
 
   refresh = async () => {
     // While something is read, what changed meanwhile is read once more afterwards.
-    if (this.busy || !this.run) {
+    if (this.busy || !this.begun) {
       this.#changedMeanwhile = true
       return
     }
@@ -94,9 +110,9 @@ export class Timeline {
       this.#began = performance.now()
       const long = this.run!.step_count > LONG
       if (long) this.#addSoon()
-      const [run] = await Promise.all([this.#run(), this.#reread(), long ? null : this.#add()])
+      const [run] = await Promise.all([this.#run(), this.#reread(), long ? null : this.parts.refetch()])
       this.#show(run)
-      if (long && run.ended_at) await this.#add()
+      if (long && run.ended_at) await this.parts.refetch()
     })
   }
 
@@ -116,18 +132,7 @@ export class Timeline {
     })
   }
 
-  /** Reads what the steps add up to. */
-  #add(): Promise<void> {
-    const path = { run_id: this.#id }
-    const adding = api
-      .get('/v1/runs/{run_id}/breakdown', { path, signal: this.#abort.signal })
-      .then((parts) => void (this.parts = parts))
-    // Whoever waits for it is told; it may fail before anybody does.
-    adding.catch(() => {})
-    return adding
-  }
-
-  #addSoon = atMostEvery(LONG_EVERY, () => void this.#add().catch(() => {}))
+  #addSoon = atMostEvery(LONG_EVERY, () => void this.parts.refetch())
 
   /** The pages that follow those that were read. */
   async #readOn(limit: number, show = () => {}) {

@@ -11,7 +11,7 @@ export function verdictsOf(run: () => { id: string } | null) {
     if (id === null) return new Map<string, string>()
     const { items } = await api.get('/v1/reviews/', { query: { run_id: id, limit: 200 }, signal })
     return new Map(items.map((review) => [review.step_id, verdictOf(review)]))
-  })
+  }, 'The reviews of this run')
   const soon = atMostEvery(1000, () => void verdicts.refetch())
   follow({
     'reviews.changed': (event) => {

@@ -20,7 +20,7 @@ export function sumsOf(filters: () => RunFilters, zone: () => string, oldestDate
     if (!oldest) return null
     const since = new Date(startOfDate(oldest, zone())).toISOString()
     return api.get('/v1/run-totals', { query: { ...filters(), since, bucket_minutes: DAY }, signal })
-  })
+  }, 'What each day adds up to')
   const again = atMostEvery(2000, () => {
     void totals.refetch()
     if (oldest) void daily.refetch()

@@ -9,8 +9,10 @@ import type { Waiting } from '../../runs/note'
 /** By run; nothing is asked while nobody waits. */
 export function waitingRuns() {
   const any = $derived((world.now.value?.reviews_waiting ?? 0) > 0)
-  const reviews = resource(async (signal) =>
-    any ? (await api.get('/v1/reviews/', { query: { status: 'pending', limit: 200 }, signal })).items : [],
+  const reviews = resource(
+    async (signal) =>
+      any ? (await api.get('/v1/reviews/', { query: { status: 'pending', limit: 200 }, signal })).items : [],
+    'Which runs wait for a person',
   )
   follow({ 'reviews.changed': atMostEvery(1000, () => void reviews.refetch()) })
   const by = $derived(

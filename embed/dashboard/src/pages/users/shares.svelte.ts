@@ -15,18 +15,20 @@ const MOST = 200
 /** By user id; a user who is not among those that the server compares has none. */
 export function sharesOfUsers() {
   const today = $derived(dateIn(time.now, world.workspace.value?.timezone ?? 'UTC'))
-  const report = resource((signal) =>
-    api.get('/v1/usage/by', {
-      query: {
-        group: 'user',
-        since: plus(today, -29),
-        until: plus(today, 1),
-        before_since: plus(today, -59),
-        before_until: plus(today, -29),
-        limit: MOST,
-      },
-      signal,
-    }),
+  const report = resource(
+    (signal) =>
+      api.get('/v1/usage/by', {
+        query: {
+          group: 'user',
+          since: plus(today, -29),
+          until: plus(today, 1),
+          before_since: plus(today, -59),
+          before_until: plus(today, -29),
+          limit: MOST,
+        },
+        signal,
+      }),
+    'The shares of users',
   )
   const soon = atMostEvery(5000, () => void report.refetch())
   follow({ 'spend.changed': soon, 'config.changed': ({ what }) => what === 'users' && soon() })
