@@ -3,6 +3,7 @@ package storage
 import (
 	"context"
 	"database/sql"
+	"encoding/binary"
 	"errors"
 	"io/fs"
 	"os"
@@ -245,6 +246,35 @@ func TestDamageIsFoundBeforeAServerStarts(t *testing.T) {
 		w.must(os.WriteFile(w.path, spoilt, 0o600))
 		if err := dbfile.CheckIntegrity(t.Context(), w.path); !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), "pikarc restore") {
 			t.Errorf("page %d: %v", page+1, err)
+		}
+	}
+}
+
+// A page that is said to be free while a table has it is written over by the next row.
+func TestAPageThatIsFreeAndUsedIsFound(t *testing.T) {
+	t.Parallel()
+	for name, before := range map[string]string{"as made": "", "vacuumed": "VACUUM;"} {
+		w := newWorld(t)
+		w.everyKind()
+		w.must(w.Close())
+		db, err := sql.Open("sqlite", "file:"+w.path)
+		w.must(err)
+		_, err = db.ExecContext(t.Context(), before+`CREATE TABLE filler (n INTEGER PRIMARY KEY, b BLOB);
+			WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 100)
+			INSERT INTO filler SELECT n, zeroblob(3000) FROM n;
+			DROP TABLE filler; PRAGMA wal_checkpoint(TRUNCATE)`)
+		w.must(errors.Join(err, db.Close()))
+		content, err := os.ReadFile(w.path)
+		w.must(err)
+		free := int(binary.BigEndian.Uint32(content[32:])) // the first page that lists free ones
+		binary.BigEndian.PutUint32(content[(free-1)*4096+8:], 5)
+		w.must(os.WriteFile(w.path, content, 0o600))
+		if err := dbfile.CheckIntegrity(t.Context(), w.path); !errors.Is(err, ErrCorrupt) {
+			t.Errorf("%s: before a start: %v", name, err)
+		}
+		faults, _, err := dbfile.CheckFile(t.Context(), w.path)
+		if err != nil || len(faults) == 0 || faults[0].Check != dbfile.Integrity {
+			t.Errorf("%s: found %v, %v", name, faults, err)
 		}
 	}
 }

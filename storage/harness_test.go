@@ -344,6 +344,7 @@ func sqliteAlone() []string {
 			"TestPathMayHoldAnyCharacter",
 			"TestOnlyTheOwnerCanReadTheFiles",
 			"TestFileOfAnotherKindIsRefusedUnchanged",
+			"TestAPageThatIsFreeAndUsedIsFound",
 			"TestDamageIsFoundBeforeAServerStarts",
 			"TestDamagedFileIsReportedAndNothingElseIsBelieved",
 			"TestReadsComeBackOnceTheFileCanBeOpened",
