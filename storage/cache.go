@@ -9,6 +9,7 @@ import (
 	lru "github.com/hashicorp/golang-lru/v2/simplelru"
 
 	"github.com/pikarc/server/prices"
+	"github.com/pikarc/server/storage/payload"
 	"github.com/pikarc/server/storage/postgres"
 )
 
@@ -43,6 +44,8 @@ type cache struct {
 	blocks    map[blockKey]*cachedBlock // of payloads, that flush is to store
 	newBlocks [newBlocks]*cachedBlock   // that it stored last
 	nextNew   int
+	// Memory of blocks that were stored before those.
+	spareBlocks []payload.Block
 
 	segment      int64 // the one being filled; 0 before the first step
 	segmentSteps int64 // about how many steps it has

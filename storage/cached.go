@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"bytes"
 	"database/sql"
 	"errors"
 	"slices"
@@ -226,6 +227,7 @@ func (r *cachedRun) cacheStep(s stepRow) {
 	if len(s.InputData) > maxOpenPayload {
 		s.InputData = nil
 	}
+	s.InputData = bytes.Clone(s.InputData) // it may be a part of a request's body
 	if len(r.openSteps) == maxOpenSteps {
 		r.openSteps = append(r.openSteps[:0], r.openSteps[1:]...)
 	}

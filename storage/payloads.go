@@ -54,10 +54,30 @@ func (b *cachedBlock) save(tx *Tx) error {
 		b.ws, b.number, used, b.packed)
 	if err == nil && b.Size() <= payload.BlockSize {
 		b.packed, b.readAt = nil, tx.cache.generation
-		tx.cache.newBlocks[tx.cache.nextNew] = b
-		tx.cache.nextNew = (tx.cache.nextNew + 1) % len(tx.cache.newBlocks)
+		tx.cache.keepBlock(b)
 	}
 	return err
+}
+
+// keepBlock keeps a block that was stored, in place of one that was stored earlier. The memory of
+// that one is for the next block.
+func (c *cache) keepBlock(b *cachedBlock) {
+	last := &c.newBlocks[c.nextNew]
+	c.nextNew = (c.nextNew + 1) % len(c.newBlocks)
+	if *last != nil && len(c.spareBlocks) < len(c.newBlocks) {
+		(*last).Reuse()
+		c.spareBlocks = append(c.spareBlocks, (*last).Block)
+		(*last).Block = payload.Block{}
+	}
+	*last = b
+}
+
+// emptyBlock is a block with nothing in it, with memory of an earlier one where there is some.
+func (c *cache) emptyBlock() (b payload.Block) {
+	if last := len(c.spareBlocks) - 1; last >= 0 {
+		b, c.spareBlocks = c.spareBlocks[last], c.spareBlocks[:last]
+	}
+	return b
 }
 
 // newBlocks is how many of the blocks that were stored last are kept: most steps
@@ -89,30 +109,29 @@ func (c *cache) forgetBlock(key blockKey) {
 // packLarge compresses texts that are a block of their own, before the writer has
 // to; nil for others.
 func (s *Store) packLarge(texts payload.Texts) []byte {
-	place := texts.Place()
-	if len(place) <= payload.BlockSize {
+	if texts.Size() <= payload.BlockSize {
 		return nil
 	}
 	var b payload.Block
-	b.Add(place)
+	b.Add(&texts)
 	return s.payloads.Encode(&b)
 }
 
 // addPayload puts texts into the workspace's open block, or into one of their own
 // when they are packed. A job that fails takes them out again.
 func (tx *Tx) addPayload(w *cachedWorkspace, texts payload.Texts, packed []byte) payloadPlace {
-	place := texts.Place()
-	if place == nil {
+	size := texts.Size()
+	if size == 0 {
 		return payloadPlace{}
 	}
 	b := tx.cache.blocks[blockKey{w.key, w.lastBlock}]
-	if b == nil || !b.Fits(len(place)) {
+	if b == nil || !b.Fits(size) {
 		w.lastBlock++
-		b = &cachedBlock{blockKey: blockKey{w.key, w.lastBlock}, packed: packed}
+		b = &cachedBlock{blockKey: blockKey{w.key, w.lastBlock}, Block: tx.cache.emptyBlock(), packed: packed}
 		tx.cache.blocks[b.blockKey] = b
 		tx.cache.markDirty(b)
 	}
-	number := b.Add(place)
+	number := b.Add(&texts)
 	if number > 0 {
 		b.packed = nil // it is of the first place alone
 	}

@@ -34,6 +34,7 @@ type member struct {
 	key       []byte
 	value     []byte
 	defects   defect
+	spaced    bool   // there is white space around tokens inside value
 	notFinite uint32 // with defectNotFinite, where the first of it stands in the text
 }
 
@@ -112,6 +113,7 @@ type scanner struct {
 	known      func(key []byte) bool // of a report; nil for others
 	levels     int
 	defects    defect // since the last key or value of the outermost object
+	spaced     bool   // white space was skipped, since the value of a member began
 	notFinite  uint32 // as member's
 	keyDefects defect
 	allDefects defect
@@ -146,6 +148,7 @@ func (s *scanner) next(c byte) bool {
 func (s *scanner) space() {
 	for s.pos < len(s.data) && isSpace(s.data[s.pos]) {
 		s.pos++
+		s.spaced = true
 	}
 }
 
@@ -245,6 +248,9 @@ func (s *scanner) object(depth int) bool {
 		}
 		s.space()
 		value := s.pos
+		if depth == 1 {
+			s.spaced = false
+		}
 		if !s.value(depth) {
 			return false
 		}
@@ -270,7 +276,8 @@ func (s *scanner) record(key, value []byte) {
 	if s.members == nil {
 		s.members = make([]member, 0, 8)
 	}
-	m := member{key: unquoteBytes(key), value: value, defects: s.defects, notFinite: s.notFinite}
+	m := member{key: unquoteBytes(key), value: value, defects: s.defects, spaced: s.spaced,
+		notFinite: s.notFinite}
 	s.allDefects |= s.defects
 	s.defects = 0
 	if len(s.members) < maxMembers {

@@ -106,3 +106,19 @@ func ratio(number string) (r *big.Rat, small bool) {
 	}
 	return new(big.Rat).SetString(number)
 }
+
+// Texts are read eight bytes at a time: each byte at each place of such a word, and behind the last.
+func TestEachByteIsSeenWhereverItStands(t *testing.T) {
+	for c := range 256 {
+		for at := range 20 {
+			for _, filler := range []string{"a", "\u00e9", "\u2028", "\x7f"} {
+				text := strings.Repeat(filler, 20)[:at*len(filler)] + string([]byte{byte(c)}) + strings.Repeat(filler, 20-at)
+				body := []byte(`{"t":"` + text + `","next":1}`)
+				_, err := scanJSON(body)
+				if want := json.Valid(body) && utf8.Valid(body); (err == nil) != want {
+					t.Fatalf("byte %#x at %d among %q: %v", c, at, filler, err)
+				}
+			}
+		}
+	}
+}

@@ -138,7 +138,7 @@ func (o *Object) Text(name string, limit int) *string {
 }
 
 // Payload reads a JSON object, compacted: nil if absent or null. Any other value v becomes
-// {"value":v}. The result is the caller's own copy.
+// {"value":v}. The result may be a part of the body: it must not be changed, and it keeps the body.
 func (o *Object) Payload(name string) json.RawMessage {
 	value := o.AnyPayload(name)
 	if value == nil || value[0] == '{' {
@@ -161,8 +161,10 @@ func (o *Object) AnyPayload(name string) json.RawMessage {
 	case m.defects != 0:
 		o.repair(name)
 		return repairJSON(m.value)
-	default:
+	case m.spaced:
 		return compactJSON(m.value)
+	default: // as clients send it, which is not copied
+		return m.value[:len(m.value):len(m.value)]
 	}
 }
 

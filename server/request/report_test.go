@@ -187,3 +187,29 @@ func TestDeepValuesAreCheckedAsAllOthers(t *testing.T) {
 		}
 	})
 }
+
+// A payload without white space is a part of the body, any other one a copy without it. Neither
+// gives away what follows it.
+func TestPayloadsAreReadWithoutWhiteSpace(t *testing.T) {
+	for sent, want := range map[string]string{
+		`{}`: `{}`, `{ }`: `{}`, `{"a b": "c  d"}`: `{"a b":"c  d"}`, `{"a b":"c  d"}`: `{"a b":"c  d"}`,
+		`{"a":[1, 2]}`: `{"a":[1,2]}`, "{\n\t\"a\":\r{\"b\":1 } }": `{"a":{"b":1}}`, `{"a":[[ ],[]]}`: `{"a":[[],[]]}`,
+		`{"a":"\" \\"}`: `{"a":"\" \\"}`, `[1,2]`: `{"value":[1,2]}`, `[1 ,2]`: `{"value":[1,2]}`, `" x "`: `{"value":" x "}`,
+	} {
+		for _, around := range []string{`{"before" : [ 1 ] ,"p":%s,"after": 2}`, `{"p":%s}`, ` { "p" : %s } `, `{"p":%s,"after":"x"}`} {
+			body := fmt.Appendf(nil, around, sent)
+			before := string(body)
+			o, err := parseReport(body, 1<<20, isTestField)
+			if err != nil {
+				t.Fatalf("%s: %v", body, err)
+			}
+			got := o.Payload("p")
+			if string(got) != want {
+				t.Errorf("%s is read as %s, want %s", body, got, want)
+			}
+			if _ = append(got, "overwritten"...); string(body) != before {
+				t.Errorf("what is appended to the payload of %s changes the body", before)
+			}
+		}
+	}
+}

@@ -8,11 +8,13 @@
 package payload
 
 import (
+	"bytes"
 	_ "embed" // the dictionary
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"runtime"
+	"sync"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -45,6 +47,7 @@ var dictionary1 string
 type Codec struct {
 	encoder *zstd.Encoder
 	decoder *zstd.Decoder
+	scratch sync.Pool // of *scratch
 }
 
 // NewCodec returns a codec, which needs no closing.
@@ -63,47 +66,72 @@ func NewCodec() (*Codec, error) {
 	if err != nil {
 		return nil, fmt.Errorf("prepare decompression: %w", err)
 	}
-	return &Codec{encoder, decoder}, nil
+	return &Codec{encoder: encoder, decoder: decoder,
+		scratch: sync.Pool{New: func() any { return &scratch{} }}}, nil
 }
 
 // Block is a block that can be read and changed. The zero value is empty.
 type Block struct {
-	places [][]byte
-	size   int
+	// data has the places one behind the other, behind room for their list. Where one was
+	// changed, it is behind all others, and the block is scattered.
+	data      []byte
+	places    []span
+	size      int
+	scattered bool
 }
+
+// span is where a place is in a block's data.
+type span struct{ from, to int }
+
+// listSize is the most that the list of places takes, except for a place that is a block alone.
+const listSize = binary.MaxVarintLen16 * (MaxPlaces + 1)
 
 // Fits reports whether a place of so many bytes may be added. A first one always fits.
 func (b *Block) Fits(n int) bool {
 	return len(b.places) == 0 || len(b.places) < MaxPlaces && b.size+n <= BlockSize
 }
 
-// Add adds a place, and returns its number.
-func (b *Block) Add(place []byte) int {
-	b.places = append(b.places, place)
-	b.size += len(place)
+// Reuse empties a block, and keeps its memory for what is added next.
+func (b *Block) Reuse() { *b = Block{data: b.data[:0], places: b.places[:0]} }
+
+// Add adds a place with texts, which it copies, and returns its number.
+func (b *Block) Add(t *Texts) int {
+	if len(b.data) == 0 {
+		b.data = append(b.data, make([]byte, listSize)...)
+	}
+	from := len(b.data)
+	b.data = t.appendTo(b.data)
+	b.places = append(b.places, span{from, len(b.data)})
+	b.size += len(b.data) - from
 	return len(b.places) - 1
 }
 
 // Set replaces a place; nil empties it. One that there is not is left out.
 func (b *Block) Set(number int, place []byte) {
-	if number < len(b.places) {
-		b.size += len(place) - len(b.places[number])
-		b.places[number] = place
+	if number >= len(b.places) {
+		return
 	}
+	at := &b.places[number]
+	b.size += len(place) - (at.to - at.from)
+	at.from = len(b.data)
+	b.data = append(b.data, place...)
+	at.to, b.scattered = len(b.data), true
 }
 
-// Place returns a place: nil when it is empty, or not there. It must not be changed.
+// Place returns a place: nil when it is empty, or not there. It must not be changed, and is good
+// until the block is.
 func (b *Block) Place(number int) []byte {
-	if number >= len(b.places) || len(b.places[number]) == 0 {
+	if number >= len(b.places) || b.places[number].from == b.places[number].to {
 		return nil
 	}
-	return b.places[number]
+	at := b.places[number]
+	return b.data[at.from:at.to:at.to]
 }
 
 // Used is how many places are not empty.
 func (b *Block) Used() (n int) {
 	for _, p := range b.places {
-		if len(p) > 0 {
+		if p.from < p.to {
 			n++
 		}
 	}
@@ -113,25 +141,38 @@ func (b *Block) Used() (n int) {
 // Size is how many bytes all places have.
 func (b *Block) Size() int { return b.size }
 
+// raw is what is packed: the list of places, and the places.
+func (b *Block) raw() []byte {
+	var room [listSize]byte
+	list := binary.AppendUvarint(room[:0], uint64(len(b.places)))
+	for _, p := range b.places {
+		list = binary.AppendUvarint(list, uint64(p.to-p.from))
+	}
+	if !b.scattered && len(b.data) > 0 && len(list) <= listSize { // the list goes before the places
+		return append(b.data[listSize-len(list):listSize-len(list)], list...)[:len(list)+b.size]
+	}
+	raw := append(make([]byte, 0, len(list)+b.size), list...)
+	for i := range b.places {
+		raw = append(raw, b.Place(i)...)
+	}
+	return raw
+}
+
 // Encode packs a block.
 func (c *Codec) Encode(b *Block) []byte {
-	raw := make([]byte, 0, b.size+2*len(b.places)+binary.MaxVarintLen64)
-	raw = binary.AppendUvarint(raw, uint64(len(b.places)))
-	for _, p := range b.places {
-		raw = binary.AppendUvarint(raw, uint64(len(p)))
-	}
-	for _, p := range b.places {
-		raw = append(raw, p...)
-	}
-	head := binary.AppendUvarint([]byte{formatZstd}, uint64(len(raw)))
+	raw := b.raw()
+	s := c.scratch.Get().(*scratch)
+	defer c.scratch.Put(s)
+	head := binary.AppendUvarint(append(s.packed[:0], formatZstd), uint64(len(raw)))
+	s.packed = head
 	if len(raw) >= minPacked {
-		packed := c.encoder.EncodeAll(raw, append(make([]byte, 0, len(head)+len(raw)), head...))
-		if len(packed) < len(head)+len(raw) {
-			return packed
-		}
+		s.packed = c.pack(s, raw)
 	}
-	head[0] = formatPlain
-	return append(head, raw...)
+	if len(s.packed) == len(head) || len(s.packed) >= len(head)+len(raw) {
+		head[0] = formatPlain
+		s.packed = append(head, raw...)
+	}
+	return bytes.Clone(s.packed) // as long as it is
 }
 
 // Decode unpacks a block: ErrCorrupt when it is damaged. The block may keep data.
@@ -178,15 +219,18 @@ func split(raw []byte) (*Block, error) {
 		}
 		raw = raw[n:]
 	}
-	b := &Block{places: make([][]byte, 0, count)}
+	b := &Block{data: raw, places: make([]span, 0, count), scattered: true}
+	from := 0
 	for _, length := range lengths {
-		if length > uint64(len(raw)) {
+		if length > uint64(len(raw)-from) {
 			return nil, fmt.Errorf("%w: a place ends beyond it", ErrCorrupt)
 		}
-		b.Add(raw[:length:length])
-		raw = raw[length:]
+		to := from + int(length)
+		b.places = append(b.places, span{from, to})
+		from = to
 	}
-	if len(raw) > 0 {
+	b.size = from
+	if from < len(raw) {
 		return nil, fmt.Errorf("%w: something follows the last place", ErrCorrupt)
 	}
 	return b, nil

@@ -11,6 +11,8 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+
+	"github.com/klauspost/compress/zstd"
 )
 
 func newCodec(t testing.TB) *Codec {
@@ -28,6 +30,14 @@ func request(n int) []byte {
 		n*7919, n%30, n)
 }
 
+// place is where an input is in a block.
+func place(input []byte) []byte {
+	t := Texts{Input: input}
+	return t.Place()
+}
+
+func (b *Block) add(input []byte) int { return b.Add(&Texts{Input: input}) }
+
 func TestABlockIsReadAsItWasWritten(t *testing.T) {
 	c := newCodec(t)
 	random := make([]byte, 3000)
@@ -35,14 +45,20 @@ func TestABlockIsReadAsItWasWritten(t *testing.T) {
 		random[i] = byte(rand.Uint32())
 	}
 	large := []byte(`"` + strings.Repeat("large ", 400_000) + `"`)
+	common := make([][]byte, 150)
+	for i := range common {
+		common[i] = request(i)
+	}
 	for name, places := range map[string][][]byte{
 		"none": {}, "an empty one": {nil}, "short": {[]byte("{}")}, "random": {random},
-		"large":               {large},
+		"large": {large}, "common": common, "common, and random": append([][]byte{random, random}, common...),
+		"just small": {large[:minFast-10]}, "just large enough": {large[:minFast]}, "twice random": {random, random},
+		"the largest": {large[:maxFast-10]}, "too large": {large[:maxFast]},
 		"some and empty ones": {request(1), nil, request(2), []byte("\x00"), nil},
 	} {
 		var b Block
 		for i, p := range places {
-			if got := b.Add(p); got != i {
+			if got := b.add(p); got != i {
 				t.Errorf("%s: place %d has the number %d", name, i, got)
 			}
 		}
@@ -55,7 +71,7 @@ func TestABlockIsReadAsItWasWritten(t *testing.T) {
 			t.Errorf("%s: %d used of %d bytes, %d and %d before; stored in %d", name, read.Used(), read.Size(), b.Used(), b.Size(), len(data))
 		}
 		for i, p := range places {
-			if !bytes.Equal(read.Place(i), p) {
+			if !bytes.Equal(read.Place(i), place(p)) {
 				t.Errorf("%s: place %d differs", name, i)
 			}
 		}
@@ -68,8 +84,8 @@ func TestABlockIsReadAsItWasWritten(t *testing.T) {
 func TestPlacesAreChangedAndEmptied(t *testing.T) {
 	c := newCodec(t)
 	var b Block
-	b.Add([]byte("first"))
-	b.Add([]byte("second"))
+	b.add([]byte("first"))
+	b.add([]byte("second"))
 	b.Set(0, nil)
 	b.Set(1, []byte("2"))
 	b.Set(2, []byte("not there"))
@@ -87,7 +103,7 @@ func TestABlockTakesItsSizeAndOneThatIsLargerAlone(t *testing.T) {
 	if !b.Fits(BlockSize * 10) {
 		t.Error("a large text fits nowhere")
 	}
-	b.Add(make([]byte, BlockSize-10))
+	b.add(make([]byte, BlockSize-14)) // with its head, ten bytes less than fit
 	if !b.Fits(10) || b.Fits(11) {
 		t.Error("a block takes more or less than its size")
 	}
@@ -96,7 +112,7 @@ func TestABlockTakesItsSizeAndOneThatIsLargerAlone(t *testing.T) {
 		if !many.Fits(1) {
 			t.Fatal("a block takes too few")
 		}
-		many.Add([]byte("x"))
+		many.add([]byte("x"))
 	}
 	if many.Fits(1) {
 		t.Error("a block takes too many")
@@ -108,7 +124,7 @@ func TestTextsOfAgentsTakeHalf(t *testing.T) {
 	c := newCodec(t)
 	var b Block
 	for i := 0; b.Size() < BlockSize/2; i++ {
-		b.Add(request(i))
+		b.add(request(i))
 	}
 	if n := len(c.Encode(&b)); n > b.Size()/2 {
 		t.Errorf("%d bytes take %d", b.Size(), n)
@@ -121,6 +137,9 @@ func TestTextsAreReadAsTheyWereWritten(t *testing.T) {
 		{Input: bytes.Repeat([]byte("x"), 1<<20)},
 	} {
 		place := texts.Place()
+		if len(place) != texts.Size() {
+			t.Errorf("%.200q takes %d bytes, not %d", texts, len(place), texts.Size())
+		}
 		got, err := Parse(place)
 		if err != nil || fmt.Sprintf("%#v", got) != fmt.Sprintf("%#v", texts) {
 			t.Errorf("%.200q is read as %.200q, %v", texts, got, err)
@@ -158,20 +177,29 @@ func TestTheFormatIsKept(t *testing.T) {
 
 func golden() *Block {
 	var b Block
-	b.Add(request(1))
-	b.Add(nil)
-	b.Add(request(2))
+	b.add(request(1))
+	b.add(nil)
+	b.add(request(2))
 	return &b
 }
 
 func TestADamagedBlockIsNoticed(t *testing.T) {
 	c := newCodec(t)
-	data := c.Encode(golden())
+	var fast Block
+	for i := 0; fast.Size() < minFast; i++ {
+		fast.add(request(i + 1))
+	}
+	for _, b := range []*Block{golden(), &fast} {
+		testDamage(t, c, c.Encode(b))
+	}
+}
+
+func testDamage(t *testing.T, c *Codec, data []byte) {
 	for i := range data {
 		for _, flip := range []byte{0x01, 0x80, 0xff} {
 			damaged := bytes.Clone(data)
 			damaged[i] ^= flip
-			if b, err := c.Decode(damaged); err == nil && !bytes.Equal(b.Place(0), request(1)) {
+			if b, err := c.Decode(damaged); err == nil && !bytes.Equal(b.Place(0), place(request(1))) {
 				t.Errorf("byte %d: damage is taken for a text", i)
 			} else if err != nil && !errors.Is(err, ErrCorrupt) {
 				t.Errorf("byte %d: %v", i, err)
@@ -180,6 +208,50 @@ func TestADamagedBlockIsNoticed(t *testing.T) {
 		if _, err := c.Decode(data[:i]); !errors.Is(err, ErrCorrupt) {
 			t.Errorf("a block that ends after %d bytes: %v", i, err)
 		}
+	}
+}
+
+// A block is a frame of zstd, whatever has packed it, and its checksum is that of zstd.
+func TestABlockIsAFrameOfZstd(t *testing.T) {
+	any, err := zstd.NewReader(nil, zstd.WithDecoderDictRaw(1, []byte(dictionary1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer any.Close()
+	c := newCodec(t)
+	var b Block
+	for i := range 200 {
+		if b.add(request(i)); b.Size() < minPacked {
+			continue
+		}
+		data := c.Encode(&b)
+		_, n := binary.Uvarint(data[1:])
+		var head zstd.Header
+		if err := head.Decode(data[1+n:]); data[0] != formatZstd || err != nil || !head.HasCheckSum || !head.HasFCS {
+			t.Fatalf("%d places are no frame with a checksum: %+v, %v", i+1, head, err)
+		}
+		raw, err := any.DecodeAll(data[1+n:], nil)
+		if err != nil || !bytes.HasSuffix(raw, place(request(i))) {
+			t.Fatalf("%d places are no frame: %v", i+1, err)
+		}
+	}
+}
+
+// The memory of a block that is used again has nothing of what it had.
+func TestABlockIsUsedAgain(t *testing.T) {
+	c := newCodec(t)
+	var b, fresh Block
+	for i := range 100 {
+		b.add(request(1000 + i))
+	}
+	b.Set(3, []byte("changed"))
+	b.Reuse()
+	for _, used := range []*Block{&b, &fresh} {
+		used.add(request(1))
+		used.add(request(2))
+	}
+	if got, want := c.Encode(&b), c.Encode(&fresh); !bytes.Equal(got, want) {
+		t.Errorf("a block that is used again is %x, another one %x", got, want)
 	}
 }
 
@@ -227,12 +299,29 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
+func FuzzEncode(f *testing.F) {
+	c := newCodec(f)
+	f.Add([]byte("some words "), uint16(1000))
+	f.Add([]byte{0, 1, 2, 3, 255}, uint16(2000))
+	f.Add([]byte("x"), uint16(minFast))
+	f.Fuzz(func(t *testing.T, data []byte, n uint16) {
+		text := bytes.Repeat(data, min(int(n), 2*maxFast/max(1, len(data))))
+		var b Block
+		b.add(text)
+		b.add(data)
+		read, err := c.Decode(c.Encode(&b))
+		if err != nil || !bytes.Equal(read.Place(0), place(text)) || !bytes.Equal(read.Place(1), place(data)) {
+			t.Fatalf("%d bytes are read as %d, %v", len(text), len(read.Place(0)), err)
+		}
+	})
+}
+
 func BenchmarkBlocks(b *testing.B) {
 	c := newCodec(b)
 	for _, size := range []int{1, 16, 128} {
 		var block Block
 		for i := range size {
-			block.Add(request(i))
+			block.add(request(i))
 		}
 		data := c.Encode(&block)
 		b.Run(fmt.Sprintf("encode %d", size), func(b *testing.B) {

@@ -3,6 +3,7 @@ package payload
 import (
 	"encoding/binary"
 	"fmt"
+	"math/bits"
 )
 
 // Texts are what went in or came out of a step; nil for what was not sent.
@@ -20,19 +21,28 @@ const (
 
 func (t *Texts) byKind() []*[]byte { return []*[]byte{&t.Input, &t.Output, &t.Error, &t.Usage} }
 
-// Place packs texts for a place in a block: nil when there are none.
-func (t *Texts) Place() []byte {
-	const head = 1 + binary.MaxVarintLen32
-	size := 0
+// Size is how many bytes the texts take in a block: 0 when there are none.
+func (t *Texts) Size() (n int) {
 	for _, text := range t.byKind() {
 		if *text != nil {
-			size += head + len(*text)
+			const perByte = 7 // bits of a length
+			n += 1 + (bits.Len(uint(len(*text)|1))+perByte-1)/perByte + len(*text)
 		}
 	}
+	return n
+}
+
+// Place packs texts for a place in a block: nil when there are none.
+func (t *Texts) Place() []byte {
+	size := t.Size()
 	if size == 0 {
 		return nil
 	}
-	place := make([]byte, 0, size)
+	return t.appendTo(make([]byte, 0, size))
+}
+
+// appendTo appends what Place returns.
+func (t *Texts) appendTo(place []byte) []byte {
 	for i, text := range t.byKind() {
 		if *text != nil {
 			place = append(place, kindInput+byte(i))
