@@ -251,6 +251,27 @@ func (c *cache) purge() {
 	}
 }
 
+// keepBlock keeps a block that was stored, in place of one that was stored earlier. The memory of
+// that one is for the next block.
+func (c *cache) keepBlock(b *cachedBlock) {
+	last := &c.newBlocks[c.nextNew]
+	c.nextNew = (c.nextNew + 1) % len(c.newBlocks)
+	if *last != nil && len(c.spareBlocks) < len(c.newBlocks) {
+		(*last).Reuse()
+		c.spareBlocks = append(c.spareBlocks, (*last).Block)
+		(*last).Block = payload.Block{}
+	}
+	*last = b
+}
+
+// emptyBlock is a block with nothing in it, with memory of an earlier one where there is some.
+func (c *cache) emptyBlock() (b payload.Block) {
+	if last := len(c.spareBlocks) - 1; last >= 0 {
+		b, c.spareBlocks = c.spareBlocks[last], c.spareBlocks[:last]
+	}
+	return b
+}
+
 // cacheRow is a row of some kind in the cache.
 type cacheRow interface {
 	entry() *cached

@@ -97,7 +97,7 @@ func rooms() map[string]room {
 		},
 		"storage/outcomes": {never: []string{"database/sql", "net/http", "log", "os"}},
 		"storage/payload": { // it alone compresses
-			modules: []string{"github.com/klauspost/compress"},
+			modules: []string{"github.com/klauspost/compress", "github.com/cespare/xxhash/v2"},
 			never:   []string{"database/sql", "net/http", "log", "os"},
 		},
 		"storage/postgres": { // it alone knows PostgreSQL's library
