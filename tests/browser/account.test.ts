@@ -71,9 +71,12 @@ test('sessions are listed by browser, and end one by one, or all but this one', 
 test('a slow answer does not sign out whoever signs out the others', async () => {
   const eve = await server.account('eve@example.com')
   const { page, context } = await visit(browser, server, eve)
+  const tab = await context.newPage()
+  await tab.goto('/runs')
+  await settled(tab)
   await page.goto('/account')
   await settled(page)
-  // The server has ended the token, the page does not know yet, and is refused with it meanwhile.
+  // The server has ended the token, no page knows it yet, and each is refused with it meanwhile.
   let release = () => {}
   const refused = new Promise<void>((done) => (release = done))
   let ended = () => {}
@@ -86,13 +89,19 @@ test('a slow answer does not sign out whoever signs out the others', async () =>
   })
   await page.getByRole('button', { name: 'Sign out everywhere else' }).click()
   await onServer
-  const answer = page.waitForResponse((response) => response.url().includes('/v1/users') && response.status() === 401)
-  await page.getByRole('link', { name: 'Users' }).first().click()
-  await answer
+  for (const each of [page, tab]) {
+    const answer = each.waitForResponse((response) => response.url().includes('/v1/users') && response.status() === 401)
+    await each.getByRole('link', { name: 'Users' }).first().click()
+    await answer
+  }
   release()
   await page.waitForFunction((old) => localStorage.getItem('pikarc.token') !== old, eve.token)
-  expect(new URL(page.url()).pathname).toBe('/users')
-  await page.getByRole('heading', { name: 'Users' }).first().waitFor()
+  for (const each of [page, tab]) {
+    expect(new URL(each.url()).pathname).toBe('/users')
+    await each.getByRole('heading', { name: 'Users' }).first().waitFor()
+  }
+  await tab.getByRole('link', { name: 'Runs' }).first().click()
+  await tab.getByRole('heading', { name: 'Runs' }).first().waitFor()
   await context.close()
 })
 

@@ -6,6 +6,10 @@ import { inThisServer, keep, recall } from './kept'
 import { navigate, router } from './router.svelte'
 
 const KEY = inThisServer('pikarc.token')
+// Until when a window waits for the answer that brings the next token. The others wait with it.
+const RENEWING = inThisServer('pikarc.renewing')
+const RENEWED_WITHIN = 30_000
+const LOOK_AGAIN = 100
 
 class Session {
   token: string | null = $state(recall(KEY))
@@ -36,10 +40,12 @@ class Session {
       else signOut(access_token) // the person has signed out meanwhile, here or in another tab
     })
     this.#renewing = answered.catch(() => {})
+    keep(RENEWING, String(Date.now() + RENEWED_WITHIN))
     try {
       await answered
     } finally {
       this.#renewing = null
+      keep(RENEWING, null)
     }
   }
 
@@ -65,6 +71,11 @@ class Session {
     // Another tab goes on with a new one, and this one is about to hear of it.
     if (kept && kept !== token) {
       this.token = kept
+      return
+    }
+    const renewed = Number(recall(RENEWING)) - Date.now()
+    if (renewed > 0 && renewed <= RENEWED_WITHIN) {
+      setTimeout(() => this.expire(token), LOOK_AGAIN)
       return
     }
     keep(KEY, null)
