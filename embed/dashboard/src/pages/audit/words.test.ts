@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import openapi from '../../../../../server/openapi.json'
-import { actions, deed, differences, namesTarget, type Entry } from './words'
+import { actions, deed, differences, namesTarget, targetOf, type Entry } from './words'
 
 test('what differs is said in the words of the pages', () => {
   const change = (before: Entry['before'], after: Entry['after']) => differences({ before, after })
@@ -35,6 +35,28 @@ test('what differs is said in the words of the pages', () => {
   expect(change({ kill_switch: false }, { kill_switch: true })).toEqual([])
   expect(change({ reason: null }, { reason: null })).toEqual([])
   expect(change(null, null)).toEqual([])
+})
+
+test('an endpoint is called by its label, and no name is said twice', () => {
+  const made = {
+    action: 'endpoint.create',
+    target: '01a2',
+    before: null,
+    after: { label: 'pager', kind: 'slack' },
+  }
+  expect(targetOf(made as unknown as Entry)).toBe('pager')
+  expect(differences(made as unknown as Entry).map(({ field }) => field)).toEqual(['Kind'])
+  const saved = {
+    action: 'policy.set',
+    target: 'refunds',
+    before: null,
+    after: { name: 'refunds', enabled: true },
+  }
+  expect(targetOf(saved as unknown as Entry)).toBe('refunds')
+  expect(differences(saved as unknown as Entry).map(({ field }) => field)).toEqual(['On'])
+  // A name that has changed is told.
+  const renamed = { ...saved, before: { label: 'old' }, after: { label: 'refunds' } }
+  expect(differences(renamed as unknown as Entry)).toMatchObject([{ from: 'old', to: 'refunds' }])
 })
 
 test('the kill switch is told by what it does', () => {

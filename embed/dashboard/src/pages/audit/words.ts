@@ -88,6 +88,14 @@ const deeds: Partial<Record<Action, string>> = {
   'account.register': 'Registered',
 }
 
+/** Who or what it was done to; an endpoint has a name that says more than its id. */
+export function targetOf({ action, target, before, after }: Changed): string | null {
+  const label = action?.startsWith('endpoint.') && (after?.label ?? before?.label)
+  return typeof label === 'string' && label ? label : (target ?? null)
+}
+
+type Changed = Pick<Entry, 'before' | 'after'> & Partial<Pick<Entry, 'action' | 'target'>>
+
 /** Whether the target says more than the deed and the actor do. */
 export function namesTarget({ action, actor, target }: Entry): boolean {
   return target !== null && !(action.startsWith('account.') && target === actor.name)
@@ -109,17 +117,23 @@ export function actorKind(kind: Entry['actor']['kind']): string {
 
 export type Difference = { field: string; from: string | null; to: string | null }
 
-/** Each field that differs, in words and in the order of the forms; null is what was not there. What the deed says already is left out. */
-export function differences({ before, after }: Pick<Entry, 'before' | 'after'>): Difference[] {
+/** Each field that differs, in words and in the order of the forms; null is what was not there. What the deed and its target say already is left out. */
+export function differences(entry: Changed): Difference[] {
+  const { before, after } = entry
+  const named = targetOf(entry)
   const names = new Set([...Object.keys(fields), ...Object.keys({ ...before, ...after })])
-  return [...names]
-    .filter((name) => name !== 'blocked' && name !== 'kill_switch' && name !== 'runs')
-    .map((name) => ({
-      field: fields[name] ?? name,
-      from: before && name in before ? said(name, before[name]) : null,
-      to: after && name in after ? said(name, after[name]) : null,
-    }))
-    .filter(({ from, to }) => from !== to)
+  return (
+    [...names]
+      .filter((name) => name !== 'blocked' && name !== 'kill_switch' && name !== 'runs')
+      .map((name) => ({
+        field: fields[name] ?? name,
+        from: before && name in before ? said(name, before[name]) : null,
+        to: after && name in after ? said(name, after[name]) : null,
+      }))
+      .filter(({ from, to }) => from !== to)
+      // A name that has come or gone is the target's, which stands beside the deed.
+      .filter(({ from, to }) => named === null || (from ?? to) !== named || (from !== null && to !== null))
+  )
 }
 
 const fields: Record<string, string> = {

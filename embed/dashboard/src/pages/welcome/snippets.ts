@@ -9,7 +9,10 @@ export const languages = [
 ] as const
 
 export type Language = (typeof languages)[number]['value']
-export type Line = { title: string; text: string; note?: string }
+export type Line = { title: string; text: string; note?: string; /** It is a program. */ code?: true }
+
+/** The lines of a program that are the guard's; the rest is the agent's own. */
+export const OF_GUARD = /pikarc|guard[.:]|model_?call|const about|about := /i
 
 /** The server as an agent reaches it. wheel is the Python client that it carries; null for a server that carries none. */
 export type Place = { address: string; key: string; wheel: string | null; tarball: boolean }
@@ -54,6 +57,7 @@ const NOT_PACKED = {
 }
 
 const python: Line = {
+  code: true,
   title: 'Put the guard around your agent, in agent.py',
   text: `from pikarc import Pikarc
 
@@ -82,6 +86,7 @@ function runPython({ address, wheel }: Place): Line {
 }
 
 const typescript: Line = {
+  code: true,
   title: 'Put the guard around your agent, in agent.mjs',
   text: `import { Pikarc } from "pikarc";
 
@@ -108,6 +113,7 @@ function runTypescript({ address, tarball }: Place): Line {
 }
 
 const go: Line = {
+  code: true,
   title: 'Put the guard around your agent, in main.go',
   text: `package main
 
