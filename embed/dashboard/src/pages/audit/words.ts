@@ -131,6 +131,8 @@ export function differences(entry: Changed): Difference[] {
         to: after && name in after ? said(name, after[name]) : null,
       }))
       .filter(({ from, to }) => from !== to)
+      // Of what was made, what was left blank says nothing.
+      .filter(({ from, to }) => !(from === null && (to === '' || to === '{}')))
       // A name that has come or gone is the target's, which stands beside the deed.
       .filter(({ from, to }) => named === null || (from ?? to) !== named || (from !== null && to !== null))
   )
@@ -147,6 +149,17 @@ const fields: Record<string, string> = {
   plan: 'Plan',
   reason: 'Reason',
   label: 'Label',
+  description: 'Note',
+  effect: 'Effect',
+  match: 'About',
+  when: 'Only when',
+  message: 'What the agent hears',
+  limit: 'Limit',
+  review: 'Waits for a person',
+  priority: 'Priority',
+  reviews: 'Agents that wait for a person',
+  timezone: 'Time zone',
+  week_start: 'The week begins on',
   kind: 'Kind',
   events: 'Events',
   enabled: 'On',
@@ -179,5 +192,6 @@ function said(name: string, value: unknown): string {
     if (name.endsWith('_seconds')) return duration(Number(value) * 1000)
     return Number.isInteger(value) ? count(Number(value)) : decimalText(value)
   }
+  if (name === 'events' && Array.isArray(value)) return value.includes('*') ? 'everything' : value.join(', ')
   return typeof value === 'string' ? value : JSON.stringify(value)
 }
