@@ -445,8 +445,7 @@ func (s *Store) RunTotals(ctx context.Context, ws WorkspaceKey, f RunFilter, by 
 
 // byTime adds up the runs of a scope by pieces of time.
 func (q *runSearch) byTime(t *RunTotals, f RunFilter, by RunPieces, sc scope) error {
-	zone := cmp.Or(by.Zone, time.UTC)
-	t.Since, t.Until = f.Since, q.tx.now
+	t.Since, t.Until, by.Zone = f.Since, q.tx.now, cmp.Or(by.Zone, time.UTC)
 	if !f.Until.IsZero() && f.Until.Before(t.Until) {
 		t.Until = f.Until
 	}
@@ -459,13 +458,13 @@ func (q *runSearch) byTime(t *RunTotals, f RunFilter, by RunPieces, sc scope) er
 			return ignoreNotFound(err)
 		}
 		t.Since = time.UnixMilli(idMillis(first)).UTC()
-		by.Length = policies.AtMost(by.Most, zone, t.Since, t.Until).Length
+		by.Length = policies.AtMost(by.Most, by.Zone, t.Since, t.Until).Length
 	}
 	if floor := time.UnixMilli(idMillis(sc.floor)).UTC(); sc.bounded && floor.After(t.Since) {
 		t.Since = floor // what is before it was not looked at
 	}
 	t.Piece = by.Length
-	pieces := policies.NewPieces(by.Length, zone, t.Since, t.Until)
+	pieces := policies.NewPieces(by.Length, by.Zone, t.Since, t.Until)
 	return q.tx.each(selectSums+`, `+q.pieceOf(pieces)+` AS bucket FROM runs r WHERE `+sc.where+` GROUP BY bucket ORDER BY bucket`,
 		q.args, func(rows scanner) error {
 			var b RunBucket
