@@ -340,7 +340,7 @@ func lastStop(tx *Tx, ws WorkspaceKey) (*Stop, error) {
 // expireAudit deletes some of a workspace's entries that are past their time.
 func expireAudit(tx *Tx, ws WorkspaceKey) (left bool, err error) {
 	const chunk = 200
-	bound := idFloor(tx.now.AddDate(0, 0, -auditDays))
+	bound := daysAgo(tx, auditDays)
 	n, err := tx.exec(`DELETE FROM audit_entries WHERE workspace_id = $1 AND uuid IN
 		(SELECT uuid FROM audit_entries WHERE workspace_id = $1 AND uuid < $2 ORDER BY uuid LIMIT $3)`, ws, bound[:], chunk)
 	return n == chunk, err

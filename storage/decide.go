@@ -333,16 +333,21 @@ func policiesOfUser(tx *Tx, ws WorkspaceKey, user string, id int64) (of []Stored
 // longer than any window but "total", and than any plan keeps runs.
 const limitDays = 400
 
+// oldestLimit is when the oldest window begins whose counter is kept.
+func oldestLimit(tx *Tx) int64 { return tx.now.AddDate(0, 0, -limitDays).UnixMilli() }
+
 // expireLimits deletes counters of windows that are long over.
 func (s *Store) expireLimits(ctx context.Context) error {
 	var all []idKey
 	err := s.read(ctx, func(tx *Tx) error {
-		return tx.each(`SELECT workspace_id, id FROM policies`, nil, func(rows scanner) error {
-			var p idKey
-			err := rows.Scan(&p.ws, &p.id)
-			all = append(all, p)
-			return err
-		})
+		return tx.each(`SELECT workspace_id, id FROM policies p
+			WHERE EXISTS (SELECT 1 FROM policy_counters c WHERE c.policy_id = p.id AND c.slice > 0 AND c.slice < $1)`,
+			[]any{oldestLimit(tx)}, func(rows scanner) error {
+				var p idKey
+				err := rows.Scan(&p.ws, &p.id)
+				all = append(all, p)
+				return err
+			})
 	})
 	for len(all) > 0 && err == nil {
 		var n int64
@@ -350,7 +355,7 @@ func (s *Store) expireLimits(ctx context.Context) error {
 			n, err = tx.exec(`DELETE FROM policy_counters WHERE (workspace_id, policy_id, counts_from, scope, slice) IN
 				(SELECT workspace_id, policy_id, counts_from, scope, slice FROM policy_counters
 				WHERE policy_id = $1 AND slice > 0 AND slice < $2 LIMIT $3)`,
-				all[0].id, tx.now.AddDate(0, 0, -limitDays).UnixMilli(), upkeepChunk)
+				all[0].id, oldestLimit(tx), upkeepChunk)
 			return n == upkeepChunk, err
 		})
 		if n < upkeepChunk {

@@ -292,7 +292,7 @@ const deliveryDays = 14
 
 // expireDeliveries deletes a chunk of a workspace's deliveries that are older than deliveryDays.
 func expireDeliveries(tx *Tx, ws WorkspaceKey) (left bool, err error) {
-	bound := idFloor(tx.now.AddDate(0, 0, -deliveryDays))
+	bound := daysAgo(tx, deliveryDays)
 	n, err := tx.exec(`DELETE FROM deliveries WHERE id IN (SELECT d.id FROM endpoints e JOIN deliveries d ON d.endpoint_id = e.id
 		WHERE e.workspace_id = $1 AND d.uuid < $2 AND d.due_at IS NULL LIMIT $3)`, ws, bound[:], upkeepChunk)
 	return n == upkeepChunk, err

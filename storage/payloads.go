@@ -385,8 +385,14 @@ const blocksAtOnce = 8
 
 // sweepPayloads takes what was dropped out of the workspace's blocks.
 func (s *Store) sweepPayloads(ctx context.Context, ws WorkspaceKey) error {
-	after := int64(-1)
-	for more := true; more; {
+	after, more := int64(-1), false
+	err := s.read(ctx, func(tx *Tx) error {
+		return tx.get(`SELECT EXISTS (SELECT 1 FROM dropped_payloads WHERE workspace_id = $1)`, []any{ws}, &more)
+	})
+	if err != nil {
+		return fmt.Errorf("look for dropped payloads: %w", err)
+	}
+	for more {
 		next, latest := after, (*Tx)(nil)
 		err := s.runUpkeep(ctx, ws, modeSQL, func(tx *Tx) (_ bool, err error) {
 			if tx != latest { // its batch may be run again

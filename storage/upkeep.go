@@ -35,7 +35,10 @@ func (s *Store) Expire(ctx context.Context) (runs int, err error) {
 		return 0, fmt.Errorf("read retentions: %w", err)
 	}
 	for _, w := range workspaces {
-		more := true
+		more, err := s.hasExpired(ctx, w)
+		if err != nil {
+			return runs, fmt.Errorf("look for expired runs: %w", err)
+		}
 		for more {
 			err := s.runUpkeep(ctx, w.ws, modeSQL, func(tx *Tx) (bool, error) {
 				deleted, left, err := expireChunk(tx, w)
@@ -74,36 +77,11 @@ func (s *Store) Expire(ctx context.Context) (runs int, err error) {
 	return runs, nil
 }
 
-// retention is how far back a workspace's history is kept.
-type retention struct {
-	ws   WorkspaceKey
-	days int64
-}
-
-// retentions lists how long each workspace's plan keeps history.
-func (s *Store) retentions(ctx context.Context) (all []retention, err error) {
-	err = s.read(ctx, func(tx *Tx) error {
-		var keys []WorkspaceKey
-		err := tx.each(`SELECT id FROM workspaces`, nil, func(rows scanner) error {
-			var ws WorkspaceKey
-			err := rows.Scan(&ws)
-			keys = append(keys, ws)
-			return err
-		})
-		for _, ws := range keys {
-			w, wsErr := workspace(tx, ws)
-			all, err = append(all, retention{ws, w.Plan.RetentionDays}), errors.Join(err, wsErr)
-		}
-		return err
-	})
-	return all, err
-}
-
 // expireChunk deletes some rows of the oldest expired run. left says
 // whether to call again.
 func expireChunk(tx *Tx, r retention) (deleted int, left bool, err error) {
 	const chunk = int64(upkeepChunk)
-	bound := idFloor(tx.now.AddDate(0, 0, -int(r.days)))
+	bound := daysAgo(tx, r.days)
 	var runID, startedAt int64
 	key := runKey{ws: r.ws}
 	err = tx.get(`SELECT id, uuid, started_at FROM runs WHERE workspace_id = $1 AND uuid < $2 AND status <> $3 ORDER BY uuid LIMIT 1`,

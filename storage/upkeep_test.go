@@ -15,6 +15,7 @@ import (
 
 	"github.com/pikarc/server/guard"
 	"github.com/pikarc/server/plans"
+	"github.com/pikarc/server/policies"
 )
 
 func (w *world) idleTimeout(ws WorkspaceKey, d time.Duration) {
@@ -438,4 +439,48 @@ func TestASweepThatFailsEndsNoRunByHalf(t *testing.T) {
 			t.Errorf("after the failure %d runs are RUNNING, %d counted; want 2 of each", runs, running)
 		}
 	})
+}
+
+// Where nothing has expired, no writer is asked for a workspace or for a policy: most passes are so.
+func TestAPassWithNothingToExpireWritesForNoWorkspace(t *testing.T) {
+	w := newWorld(t)
+	var steps []uuid.UUID
+	for i := range 5 {
+		ws := w.unlimitedWorkspace()
+		run := w.start(ws, "u").ID
+		var step uuid.UUID
+		w.must(w.taking(ws, run, []byte(`{"a":"text"}`), &step)())
+		steps = append(steps, step)
+		w.end(ws, run, RunCompleted)
+		p, err := policies.Parse(fmt.Sprint("p", i), []byte(`{"limit":{"measure":"calls","per":"user","window":"hour","amount":9},"effect":"deny"}`))
+		w.must(err)
+		_, err = w.SavePolicy(t.Context(), ws, p)
+		w.must(err)
+	}
+	written := func() (batches uint64) {
+		before := w.Stats().Batches.Counts
+		_, err := w.Expire(t.Context())
+		w.must(err)
+		for i, n := range w.Stats().Batches.Counts {
+			batches += n - before[i]
+		}
+		return batches
+	}
+	const forAll = 2 // keys and sessions of any workspace
+	if n := written(); n != forAll {
+		t.Errorf("a pass with nothing to do has %d writes, want %d", n, forAll)
+	}
+	if n := w.number(blocks); n != int64(len(steps)) {
+		t.Errorf("%d blocks are left", n)
+	}
+	w.Advance(10 * 365 * 24 * time.Hour)
+	if n := written(); n <= forAll {
+		t.Errorf("a pass over expired runs has %d writes", n)
+	}
+	if n := w.number(blocks); n != 0 {
+		t.Errorf("%d blocks are left of runs that have expired", n)
+	}
+	if n := written(); n != forAll {
+		t.Errorf("the pass after it has %d writes, want %d", n, forAll)
+	}
 }

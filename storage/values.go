@@ -72,6 +72,9 @@ func idFloor(t time.Time) (id uuid.UUID) {
 	return id
 }
 
+// daysAgo is below the ids of what is younger.
+func daysAgo(tx *Tx, days int64) uuid.UUID { return idFloor(tx.now.AddDate(0, 0, -int(days))) }
+
 // idMillis is the millisecond that an id begins with.
 func idMillis(id uuid.UUID) int64 { return int64(binary.BigEndian.Uint64(id[:8]) >> 16) }
 

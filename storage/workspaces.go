@@ -404,3 +404,42 @@ func readCalendar(tx *Tx, ws WorkspaceKey) (c calendar, err error) {
 	}
 	return calendarOf(w.Timezone, int64(w.WeekStart))
 }
+
+// retention is how far back a workspace's history is kept.
+type retention struct {
+	ws   WorkspaceKey
+	days int64
+}
+
+// retentions lists how long each workspace's plan keeps history.
+func (s *Store) retentions(ctx context.Context) (all []retention, err error) {
+	err = s.read(ctx, func(tx *Tx) error {
+		var keys []WorkspaceKey
+		err := tx.each(`SELECT id FROM workspaces`, nil, func(rows scanner) error {
+			var ws WorkspaceKey
+			err := rows.Scan(&ws)
+			keys = append(keys, ws)
+			return err
+		})
+		for _, ws := range keys {
+			w, wsErr := workspace(tx, ws)
+			all, err = append(all, retention{ws, w.Plan.RetentionDays}), errors.Join(err, wsErr)
+		}
+		return err
+	})
+	return all, err
+}
+
+// hasExpired reports whether Expire has anything of a workspace to delete. Mostly it has not, and
+// then no writer is asked.
+func (s *Store) hasExpired(ctx context.Context, r retention) (has bool, err error) {
+	err = s.read(ctx, func(tx *Tx) error {
+		runs, audit, deliveries := daysAgo(tx, r.days), daysAgo(tx, auditDays), daysAgo(tx, deliveryDays)
+		return tx.get(`SELECT EXISTS (SELECT 1 FROM runs WHERE workspace_id = $1 AND uuid < $2 AND status <> $3)
+			OR EXISTS (SELECT 1 FROM audit_entries WHERE workspace_id = $1 AND uuid < $4)
+			OR EXISTS (SELECT 1 FROM endpoints e JOIN deliveries d ON d.endpoint_id = e.id
+				WHERE e.workspace_id = $1 AND d.uuid < $5 AND d.due_at IS NULL)`,
+			[]any{r.ws, runs[:], int64(RunRunning), audit[:], deliveries[:]}, &has)
+	})
+	return has, err
+}
