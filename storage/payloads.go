@@ -170,12 +170,17 @@ func (tx *Tx) unsavedBlock(key blockKey) *cachedBlock {
 	return tx.cache.blocks[key]
 }
 
-func (tx *Tx) readBlock(key blockKey) (*payload.Block, error) {
-	var data []byte
-	err := tx.get(`SELECT data FROM payload_blocks WHERE workspace_id = $1 AND number = $2`, []any{key.ws, key.number}, &data)
+// packedBlock reads a block as it is stored.
+func (tx *Tx) packedBlock(key blockKey) (data []byte, err error) {
+	err = tx.get(`SELECT data FROM payload_blocks WHERE workspace_id = $1 AND number = $2`, []any{key.ws, key.number}, &data)
 	if errors.Is(err, ErrNotFound) {
-		return nil, missingRow("a block of payloads")
+		err = missingRow("a block of payloads")
 	}
+	return data, err
+}
+
+func (tx *Tx) readBlock(key blockKey) (*payload.Block, error) {
+	data, err := tx.packedBlock(key)
 	if err != nil {
 		return nil, err
 	}

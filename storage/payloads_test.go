@@ -597,3 +597,70 @@ func TestADamagedBlockIsReportedAndErased(t *testing.T) {
 		t.Errorf("the index: %v", err)
 	}
 }
+
+// The index reads the block of a report before its write. What is reported, or erased, in between
+// is what counts, also where its place is the same.
+func TestTheIndexHasTheErrorThatIsStoredWhenItIsWritten(t *testing.T) {
+	w := newWorld(t)
+	ws := w.unlimitedWorkspace()
+	terms := func(words ...string) (found int64) {
+		for _, word := range words {
+			found += w.number(`SELECT count(*) FROM run_terms WHERE term = $1`, word)
+		}
+		return found
+	}
+	run := w.start(ws, "u").ID
+	steps, asked := make([]uuid.UUID, 3), []func() error{}
+	for i := range steps {
+		asked = append(asked, w.taking(ws, run, []byte(`{"a":1}`), &steps[i]))
+	}
+	w.together(asked...)
+	w.index()
+	w.together(w.reporting(ws, run, steps[0], StepUpdate{Error: new("alpha")}), w.reporting(ws, run, steps[1], StepUpdate{Error: new("gamma")}))
+	place := w.number(`SELECT report_payload FROM run_steps WHERE run_id = $1 AND uuid = $2`, w.internal(run), steps[0][:])
+	index := func() error { _, err := w.IndexRuns(t.Context()); return err }
+	w.together(w.reporting(ws, run, steps[0], StepUpdate{Error: new("beta")}), index)
+	if n := w.number(`SELECT report_payload FROM run_steps WHERE run_id = $1 AND uuid = $2`, w.internal(run), steps[0][:]); n != place {
+		t.Fatalf("the report has moved from %d to %d: this tests nothing", place, n)
+	}
+	if n := terms("beta", "gamma"); n != 2 {
+		t.Errorf("%d of the two errors are in the index", n)
+	}
+	if n := terms("alpha"); n != 0 {
+		t.Error("an error is in the index that was replaced before")
+	}
+	w.must(w.reporting(ws, run, steps[2], StepUpdate{Error: new("delta")})())
+	w.together(func() error {
+		return w.writeIn(context.Background(), ws, modeSQL, func(tx *Tx) error { // as an erasure does
+			return tx.execOne(`UPDATE steps SET report_payload = NULL WHERE run_id = $1 AND uuid = $2`, w.internal(run), steps[2][:])
+		})
+	}, index)
+	if n := terms("delta"); n != 0 {
+		t.Error("an error is in the index that was erased before")
+	}
+	if n := w.number(`SELECT count(*) FROM unindexed_steps`); n != 0 {
+		t.Errorf("%d steps are left", n)
+	}
+}
+
+// A report's block is not unpacked by the writer, which has other things to do.
+func TestTheIndexUnpacksNoBlockInItsWrite(t *testing.T) {
+	w := newWorld(t)
+	ws := w.unlimitedWorkspace()
+	run, step := w.start(ws, "u").ID, uuid.UUID{}
+	w.must(w.taking(ws, run, nil, &step)())
+	w.must(w.reporting(ws, run, step, StepUpdate{Error: new("alpha " + strings.Repeat("beta ", 100))})()) // too long to be stored as it is
+	var next []unindexedStep
+	w.must(w.read(t.Context(), func(tx *Tx) (err error) {
+		next, err = unindexedSteps(tx)
+		return err
+	}))
+	w.must(w.writeAside(t.Context(), []WorkspaceKey{ws}, func(tx *Tx) error {
+		clear(tx.cache.newBlocks[:])
+		tx.payloads = nil // with which blocks are unpacked
+		return indexReport(tx, next[0])
+	}))
+	if n := w.number(`SELECT count(*) FROM run_terms WHERE term = 'alpha'`); len(next) != 1 || n != 1 {
+		t.Errorf("%d steps were read, and the error is in the index %d times", len(next), n)
+	}
+}

@@ -8,14 +8,11 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
-	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/google/uuid"
 
 	"github.com/pikarc/server/policies"
+	"github.com/pikarc/server/storage/payload"
 )
 
 // Runs are found by their tags, and by terms: the words of their title, user and
@@ -139,43 +136,6 @@ func eraseTags(tx *Tx, key runKey) error {
 	return nil
 }
 
-// termKind is what a term is. The values are stored: never renumber.
-type termKind int64
-
-const (
-	// termWord is a word of a title, a user or an error.
-	termWord termKind = 1
-	// termModel is a model that a step named or reported.
-	termModel termKind = 2
-	// termTool is a tool that a step called.
-	termTool termKind = 3
-)
-
-const (
-	maxWords    = 24 // of one text
-	maxWordSize = 32 // characters
-	// maxErrorText is how much of an error is read for its words.
-	maxErrorText = 500
-)
-
-// wordsOf are the words of a text in small letters, each once. Everything but
-// letters, digits and the marks on them parts words.
-func wordsOf(text string) (words []string) {
-	apart := func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !unicode.IsMark(r) }
-	for word := range strings.FieldsFuncSeq(strings.ToLower(text), apart) {
-		if runes := []rune(word); len(runes) > maxWordSize {
-			word = string(runes[:maxWordSize])
-		}
-		if !slices.Contains(words, word) {
-			words = append(words, word)
-		}
-		if len(words) == maxWords {
-			break
-		}
-	}
-	return words
-}
-
 // addTerm lists a run under a term, unless the run is gone meanwhile.
 func addTerm(tx *Tx, runID int64, kind termKind, term string) error {
 	return tx.queue(`INSERT INTO run_terms (run_id, kind, term, workspace_id, run_uuid)
@@ -268,20 +228,6 @@ func (s *Store) indexTitles(ctx context.Context) (done int, err error) {
 	}
 }
 
-// writeIndex has fn index some things in one write, while nobody else writes in
-// their workspaces, and then leaves the writer to others for a while.
-func writeIndex[T any](ctx context.Context, s *Store, list []T, of func(T) WorkspaceKey, fn func(*Tx) error) error {
-	locks := make([]WorkspaceKey, len(list))
-	for i, t := range list {
-		locks[i] = of(t)
-	}
-	return backingOff(ctx, func() (rest time.Duration, err error) {
-		began := time.Now() // with the wait for others: the busier they are, the longer they are left alone
-		err = s.writeAside(ctx, locks, fn)
-		return 2 * time.Since(began), err
-	})
-}
-
 // indexWords indexes runs that follow one another.
 func indexWords(tx *Tx, runs []indexedRun) error {
 	if err := addTitles(tx, runs); err != nil {
@@ -316,23 +262,21 @@ func markUnindexed(tx *Tx, runID int64, step uuid.UUID) error {
 
 // unindexedStep is a step that IndexRuns is to look at again.
 type unindexedStep struct {
-	ws    WorkspaceKey
-	runID int64
-	step  uuid.UUID
+	ws     WorkspaceKey
+	runID  int64
+	step   uuid.UUID
+	report payloadPlace
+	block  []byte         // in which its report was; nil where there was none
+	error  sql.NullString // in that
 }
 
 // indexReports adds the terms of steps that were reported since, some at a time.
 func (s *Store) indexReports(ctx context.Context) error {
 	for {
 		var next []unindexedStep
-		err := s.read(ctx, func(tx *Tx) error {
-			return tx.each(`SELECT r.workspace_id, q.run_id, q.step_uuid FROM unindexed_steps q JOIN runs r ON r.id = q.run_id
-				ORDER BY q.run_id, q.step_uuid LIMIT $1`, []any{int64(indexedAtOnce)}, func(rows scanner) error {
-				var u unindexedStep
-				err := rows.Scan(&u.ws, &u.runID, &u.step)
-				next = append(next, u)
-				return err
-			})
+		err := s.read(ctx, func(tx *Tx) (err error) {
+			next, err = unindexedSteps(tx)
+			return err
 		})
 		if err != nil || len(next) == 0 {
 			return err
@@ -352,6 +296,67 @@ func (s *Store) indexReports(ctx context.Context) error {
 	}
 }
 
+// unindexedSteps reads some of them, with their errors: the writer is spared their blocks.
+func unindexedSteps(tx *Tx) (next []unindexedStep, err error) {
+	err = tx.each(`SELECT r.workspace_id, q.run_id, q.step_uuid,
+			(SELECT s.report_payload FROM run_steps s WHERE s.run_id = q.run_id AND s.uuid = q.step_uuid)
+		FROM unindexed_steps q JOIN runs r ON r.id = q.run_id
+		ORDER BY q.run_id, q.step_uuid LIMIT $1`, []any{int64(indexedAtOnce)}, func(rows scanner) error {
+		var u unindexedStep
+		err := rows.Scan(&u.ws, &u.runID, &u.step, &u.report)
+		next = append(next, u)
+		return err
+	})
+	for i := range next {
+		if u := &next[i]; err == nil && u.report.Valid {
+			key, place := blockOf(u.ws, u.report)
+			if u.block, err = tx.packedBlock(key); err == nil {
+				u.error, err = tx.errorIn(u.block, place)
+			}
+			err = ignoreCorrupt(err)
+		}
+	}
+	return next, err
+}
+
+// ignoreCorrupt passes over damage: what is damaged has no words, and holds up no other.
+func ignoreCorrupt(err error) error {
+	if errors.Is(err, ErrCorrupt) || errors.Is(err, payload.ErrCorrupt) {
+		return nil
+	}
+	return err
+}
+
+// errorIn is the error at a place of a block.
+func (tx *Tx) errorIn(block []byte, place int) (text sql.NullString, err error) {
+	b, err := tx.payloads.Decode(block)
+	if err != nil {
+		return text, err
+	}
+	texts, err := payload.Parse(b.Place(place))
+	return errorOf(texts), err
+}
+
+func errorOf(texts payload.Texts) sql.NullString {
+	return sql.NullString{String: firstCharacters(texts.Error, maxErrorText), Valid: texts.Error != nil}
+}
+
+// errorNow is the error of a step whose report is at a place: what was read, unless its block has
+// changed since, as by another report or an erasure.
+func (u *unindexedStep) errorNow(tx *Tx, report payloadPlace) (text sql.NullString, err error) {
+	if u.block != nil && report == u.report {
+		key, _ := blockOf(u.ws, report)
+		var same bool
+		err := tx.get(`SELECT EXISTS (SELECT 1 FROM payload_blocks WHERE workspace_id = $1 AND number = $2 AND data = $3)`,
+			[]any{key.ws, key.number, u.block}, &same)
+		if err != nil || same {
+			return u.error, err
+		}
+	}
+	texts, err := tx.payload(u.ws, report)
+	return errorOf(texts), ignoreCorrupt(err)
+}
+
 // indexReport takes a step off the list of unindexed ones, and adds the words of its error and
 // the name of its model.
 func indexReport(tx *Tx, u unindexedStep) error {
@@ -365,12 +370,10 @@ func indexReport(tx *Tx, u unindexedStep) error {
 	if err != nil {
 		return ignoreNotFound(err)
 	}
-	texts, err := tx.payload(u.ws, report)
-	if err != nil && !errors.Is(err, ErrCorrupt) { // what is damaged has no words, and holds up no other
+	if now, err := u.errorNow(tx, report); err != nil {
 		return err
-	}
-	if texts.Error != nil {
-		text.String = firstCharacters(texts.Error, maxErrorText)
+	} else if now.Valid {
+		text = now
 	}
 	if err := addWords(tx, u.runID, text.String); err != nil {
 		return err
@@ -382,17 +385,6 @@ func indexReport(tx *Tx, u unindexedStep) error {
 	}
 	_, err = tx.exec(`DELETE FROM unindexed_steps WHERE run_id = $1 AND step_uuid = $2`, u.runID, u.step[:])
 	return err
-}
-
-// firstCharacters cuts a text that is longer.
-func firstCharacters(text []byte, most int) string {
-	if n := len(text); n > most*utf8.UTFMax {
-		text = text[:most*utf8.UTFMax]
-	}
-	if all := []rune(string(text)); len(all) > most {
-		return string(all[:most])
-	}
-	return string(text)
 }
 
 // runTerm is a model or a tool of a run.

@@ -5,8 +5,10 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
+	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"github.com/google/uuid"
 
@@ -440,4 +442,41 @@ func (tx *Tx) different(query string, args ...any) (values []string, err error) 
 		args[1] = next
 	}
 	return values, nil
+}
+
+// termKind is what a term is. The values are stored: never renumber.
+type termKind int64
+
+const (
+	// termWord is a word of a title, a user or an error.
+	termWord termKind = 1
+	// termModel is a model that a step named or reported.
+	termModel termKind = 2
+	// termTool is a tool that a step called.
+	termTool termKind = 3
+)
+
+const (
+	maxWords    = 24 // of one text
+	maxWordSize = 32 // characters
+	// maxErrorText is how much of an error is read for its words.
+	maxErrorText = 500
+)
+
+// wordsOf are the words of a text in small letters, each once. Everything but
+// letters, digits and the marks on them parts words.
+func wordsOf(text string) (words []string) {
+	apart := func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !unicode.IsMark(r) }
+	for word := range strings.FieldsFuncSeq(strings.ToLower(text), apart) {
+		if runes := []rune(word); len(runes) > maxWordSize {
+			word = string(runes[:maxWordSize])
+		}
+		if !slices.Contains(words, word) {
+			words = append(words, word)
+		}
+		if len(words) == maxWords {
+			break
+		}
+	}
+	return words
 }

@@ -317,6 +317,20 @@ func (s *Store) runChunks(
 	})
 }
 
+// writeIndex has fn index some things in one write, while nobody else writes in
+// their workspaces, and then leaves the writer to others for a while.
+func writeIndex[T any](ctx context.Context, s *Store, list []T, of func(T) WorkspaceKey, fn func(*Tx) error) error {
+	locks := make([]WorkspaceKey, len(list))
+	for i, t := range list {
+		locks[i] = of(t)
+	}
+	return backingOff(ctx, func() (rest time.Duration, err error) {
+		began := time.Now() // with the wait for others: the busier they are, the longer they are left alone
+		err = s.writeAside(ctx, locks, fn)
+		return 2 * time.Since(began), err
+	})
+}
+
 // backingOff repeats a write while the queue is full, and leaves the writer to
 // others afterwards.
 func backingOff(ctx context.Context, write func() (rest time.Duration, err error)) error {

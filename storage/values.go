@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/uuid"
 
@@ -454,4 +455,15 @@ func (h *histogram) distribution() Distribution {
 		d.Counts[i] = h.counts[i].Load()
 	}
 	return d
+}
+
+// firstCharacters cuts a text that is longer.
+func firstCharacters(text []byte, most int) string {
+	if n := len(text); n > most*utf8.UTFMax {
+		text = text[:most*utf8.UTFMax]
+	}
+	if all := []rune(string(text)); len(all) > most {
+		return string(all[:most])
+	}
+	return string(text)
 }
