@@ -18,6 +18,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	_ "github.com/jackc/pgx/v5/stdlib" // the driver for what an administrator does
 
@@ -336,5 +337,57 @@ func TestThePostgresOfTestsOutlivesTheThreadThatAskedForIt(t *testing.T) {
 	}
 	if err := server.Stop(); err != nil {
 		t.Error(err)
+	}
+}
+
+// Without --database-timeout a call waits for PostgreSQL for half a minute, with it for as long as
+// it says. A file that another process has locked is waited for as long as always.
+func TestTheDatabaseTimeoutIsOfPostgresAlone(t *testing.T) {
+	t.Parallel()
+	const limit, byDefault, ofFiles = time.Second, 30 * time.Second, 5 * time.Second
+	url, dir := newDatabase(t), t.TempDir()
+	for _, c := range []struct {
+		name, driver, source string
+		lock                 []string
+		user                 newUser
+		node                 *process
+		least, most          time.Duration
+	}{
+		{"PostgreSQL", "pgx", url, []string{"BEGIN", "LOCK TABLE ledger_version IN ACCESS EXCLUSIVE MODE"},
+			createUserOn(t, url, "me@example.com", "enterprise"), serveNode(t, url, "--database-timeout", limit.String()),
+			limit / 2, byDefault / 2},
+		{"SQLite", "sqlite", filepath.Join(dir, "pikarc.db"), []string{"BEGIN IMMEDIATE"},
+			createUser(t, dir, "me@example.com", "enterprise"), serve(t, dir, "--database-timeout", limit.String()),
+			ofFiles * 3 / 4, byDefault},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if status := c.node.tryStart(t, c.user.APIKey); status != http.StatusCreated {
+				t.Fatalf("before, a start is answered %d", status)
+			}
+			db, err := sql.Open(c.driver, c.source)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer db.Close()
+			other, err := db.Conn(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, statement := range c.lock {
+				if _, err := other.ExecContext(t.Context(), statement); err != nil {
+					t.Fatal(err)
+				}
+			}
+			began := time.Now()
+			status := c.node.tryStart(t, c.user.APIKey)
+			took := time.Since(began)
+			if status != http.StatusServiceUnavailable || took < c.least || took > c.most {
+				t.Errorf("while another process holds the lock, a start is answered %d after %v", status, took)
+			}
+			if _, err := other.ExecContext(t.Context(), "ROLLBACK"); err != nil {
+				t.Fatal(err)
+			}
+			c.node.recovers(t, c.user.APIKey)
+		})
 	}
 }
