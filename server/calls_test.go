@@ -337,7 +337,7 @@ func configurationCalls() []apiCase {
 		},
 		{
 			method: "GET", path: "/v1/events", as: "key", status: http.StatusOK, // of a stream, its first event
-			want: "event: hello\ndata: {\"at\":" + atCall + "}\n\n",
+			want: "event: hello\ndata: {\"at\":" + atCall + ",\"quiet_ms\":0}\n\n",
 		},
 		{
 			method: "GET", path: "/v1/api-keys/", as: "token", status: http.StatusOK,

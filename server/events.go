@@ -39,6 +39,12 @@ func (s *Server) watchEvents(c *call) error {
 	if err := authorize(c.ctx()); err != nil {
 		return err
 	}
+	// What is committed from here on is published. Without an answer, nobody knows what was
+	// before.
+	quiet, err := s.store.Quiet(c.ctx())
+	if err != nil {
+		quiet = 0
+	}
 	h := c.w.Header()
 	h["Content-Type"] = eventStream
 	if c.r.ProtoMajor == 1 {
@@ -48,6 +54,6 @@ func (s *Server) watchEvents(c *call) error {
 	h.Set("X-Accel-Buffering", "no")
 	c.status = http.StatusOK
 	c.w.WriteHeader(c.status)
-	c.written = st.Serve(c.ctx(), c.w, at)
+	c.written = st.Serve(c.ctx(), c.w, at, quiet)
 	return nil
 }

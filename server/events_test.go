@@ -95,6 +95,24 @@ func TestAStreamTellsEachPartOfTheConfiguration(t *testing.T) {
 }
 
 // What a stream tells can be read at once: it was committed before.
+func TestAStreamSaysForHowLongNothingHadChanged(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a := w.account(plans.Scale)
+	w.clock.advance(3 * time.Second)
+	for _, want := range []string{"3000", "3000"} { // opening one is no change
+		w.call("GET", "/v1/usage/", a.token, "").want(http.StatusOK)
+		if got := w.stream(a.token).hello.text("quiet_ms"); got != want {
+			t.Errorf("quiet for %s ms, want %s", got, want)
+		}
+	}
+	w.call("POST", "/v1/runs/", a.key, `{"user_id":"ada"}`).want(http.StatusCreated)
+	w.clock.advance(time.Second)
+	if got := w.stream(a.token).hello.text("quiet_ms"); got != "1000" {
+		t.Errorf("a second after a run's start it was quiet for %s ms", got)
+	}
+}
+
 func TestWhatIsToldIsCommitted(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

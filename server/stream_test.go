@@ -86,6 +86,7 @@ type watcher struct {
 	t      *testing.T
 	cancel context.CancelFunc
 	events chan event // closed when the stream has ended
+	hello  *response
 }
 
 // stream opens a stream, and has read its hello when it returns.
@@ -113,7 +114,7 @@ func (w *world) stream(credential string) *watcher {
 		}
 	}()
 	w.t.Cleanup(func() { cancel(); <-done })
-	in.next("hello")
+	in.hello = in.next("hello")
 	return in
 }
 

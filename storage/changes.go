@@ -164,6 +164,27 @@ func (s *Store) externalCommits(ctx context.Context) (commits int64, err error) 
 	})
 }
 
+// noteChange remembers when something was committed that readers can see, or when the writer
+// noticed that another process has committed. The writer calls it after each commit.
+func (s *Store) noteChange() {
+	if commits := s.cache.externalCommits; len(s.changed) > 0 || commits != s.noticed {
+		s.noticed = commits
+		s.changedAfter.Store(int64(s.now().Sub(s.opened)))
+	}
+}
+
+// Quiet returns for how long nobody has changed anything. Where other nodes decide
+// too it is 0: when they committed is not known.
+func (s *Store) Quiet(ctx context.Context) (time.Duration, error) {
+	if s.engine.shared() {
+		return 0, nil
+	}
+	if _, err := s.externalCommits(ctx); err != nil {
+		return 0, err
+	}
+	return max(0, s.now().Sub(s.opened)-time.Duration(s.changedAfter.Load())), nil
+}
+
 // elsewhere knows of the workspaces that are followed up to which version this
 // node has seen them, and whether others have committed.
 type elsewhere struct {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	gocmp "github.com/google/go-cmp/cmp"
 
@@ -269,4 +270,43 @@ func TestAChangeElsewhereOutlivesACommitThatFails(t *testing.T) {
 	if err != nil || len(changed) == 0 {
 		t.Errorf("after a failed commit: changed %v, %v", changed, err)
 	}
+}
+
+// A page reads before its stream is open: how long nothing has changed tells whether it lacks anything.
+func TestItIsQuietSinceTheLastChangeWhoeverMadeIt(t *testing.T) {
+	w := newWorld(t)
+	ws := w.unlimitedWorkspace()
+	quiet := func(want time.Duration) {
+		t.Helper()
+		if onPostgres != nil {
+			want = 0 // where others decide too it is not known
+		}
+		got, err := w.Quiet(t.Context())
+		if got != want || err != nil {
+			t.Errorf("quiet for %v, %v, want %v", got, err, want)
+		}
+	}
+	w.Advance(time.Hour)
+	w.start(ws, "u")
+	quiet(0)
+	w.Advance(3 * time.Second)
+	quiet(3 * time.Second)
+	quiet(3 * time.Second) // asking changes nothing
+	_, err := w.Usage(t.Context(), ws)
+	w.must(err)
+	w.must(w.writeAside(t.Context(), nil, func(tx *Tx) error { return writeProbe(tx) }))
+	w.Advance(time.Second)
+	quiet(4 * time.Second) // what no page shows
+	_, err = w.second().StartRun(t.Context(), Caller{Workspace: ws}, NewRun{UserID: "there"}, guard.Decide)
+	w.must(err)
+	w.Advance(time.Second)
+	quiet(0) // of another process it is seen just now
+	w.Advance(time.Second)
+	quiet(time.Second)
+	if err := w.write(t.Context(), modeBulkSQL, func(tx *Tx) error {
+		return errors.Join(writeProbe(tx), context.Canceled)
+	}); err == nil {
+		t.Error("the write did not fail")
+	}
+	quiet(time.Second) // nothing came of it
 }

@@ -135,6 +135,7 @@ func calls(t *testing.T, w *world) []call {
 		{"FollowElsewhere", func() error { return w.FollowElsewhere(ctx, ws) }},
 		{"UnfollowElsewhere", func() error { w.UnfollowElsewhere(ws); return nil }},
 		{"LookElsewhereEvery", func() error { w.LookElsewhereEvery(); return nil }},
+		{"Quiet", func() error { _, err := w.Quiet(ctx); return err }},
 		{"Unwatch", func() error { w.Unwatch(); return nil }},
 		{"Time", func() error { w.Time(); return nil }},
 		{"Shared", func() error { w.Shared(); return nil }},

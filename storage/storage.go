@@ -149,6 +149,9 @@ type Store struct {
 	publisher    publisher                      // the writer's
 	lastReported atomic.Int64                   // cache.externalCommits when ChangedElsewhere was last called
 	elsewhere    elsewhere
+	opened       time.Time
+	changedAfter atomic.Int64 // how long after opened the latest change was committed, in nanoseconds
+	noticed      int64        // the writer's: cache.externalCommits at that time
 	stats        *stats
 	outbox       chan struct{} // full after a commit that has written to the outbox
 
@@ -192,6 +195,7 @@ func Open(ctx context.Context, database string, opts Options) (*Store, error) {
 	if err := s.openEngine(ctx, database, opts); err != nil {
 		return nil, err
 	}
+	s.opened = s.now()
 	go s.runWriter()
 	return s, nil
 }

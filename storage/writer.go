@@ -249,6 +249,7 @@ func (s *Store) runBatch(batch []*job, results []error) ([]*job, []error, error)
 		return batch, results, err
 	}
 	s.cache.remember(left)
+	s.noteChange()
 	if s.engine.shared() {
 		s.elsewhere.committed(left)
 	}

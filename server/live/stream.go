@@ -51,14 +51,18 @@ func (st *Stream) ended() bool {
 	}
 }
 
-// Serve sends a hello event with the time that the stream began, and then what the
-// hub publishes, until the stream ends. It returns the number of bytes written.
-func (st *Stream) Serve(ctx context.Context, w http.ResponseWriter, began time.Time) (written int) {
+// Serve sends a hello event with the time that the stream began and for how long nothing had
+// changed before, and then what the hub publishes, until the stream ends. It returns the number of
+// bytes written.
+func (st *Stream) Serve(
+	ctx context.Context, w http.ResponseWriter, began time.Time, quiet time.Duration,
+) (written int) {
 	_ = st.conn.SetReadDeadline(time.Time{}) // the server's is for requests; a stream reads nothing
 	var hello frames
 	hello.add("hello", struct {
-		At wire.Time `json:"at"`
-	}{wire.Time(began)})
+		At    wire.Time `json:"at"`
+		Quiet int64     `json:"quiet_ms"`
+	}{wire.Time(began), quiet.Milliseconds()})
 	if st.send(w, hello, &written) {
 		st.relay(ctx, w, &written)
 	}
