@@ -12,11 +12,16 @@ export function boot(): Plugin {
       async handler(_, bundle) {
         const index = bundle['index.html']
         if (index?.type !== 'asset') throw new Error('index.html was not built')
-        const code: Record<string, string> = {}
+        const code: Record<string, string[]> = {}
         for (const file of Object.values(bundle)) {
           const module = file.type === 'chunk' ? file.facadeModuleId : null
           const name = /\/src\/pages\/([\w-]+)\/\w+\.svelte$/.exec(module ?? '')?.[1]
-          if (name) code[name] = '/' + file.fileName
+          if (name) code[name] = filesOf(file.fileName, bundle)
+        }
+        for (const file of Object.values(bundle)) {
+          // Chromium compiles all of it while it loads, beside the page, and not function by function as it is drawn.
+          if (file.type === 'chunk' && eager(file, code))
+            file.code = '//# allFunctionsCalledOnLoad\n' + file.code
         }
         const worker = await compiled('src/live/worker.ts')
         const workerFile = this.emitFile({ type: 'asset', name: 'worker.js', source: worker })
@@ -30,6 +35,20 @@ export function boot(): Plugin {
       },
     },
   }
+}
+
+/** Whether a page runs most of a file's code when it opens. */
+function eager(file: Rolldown.OutputChunk, code: Record<string, string[]>): boolean {
+  return file.name === 'shared' || Object.values(code).some((files) => files.includes('/' + file.fileName))
+}
+
+/** A page's code and what it imports, beyond what index.html names. */
+function filesOf(name: string, bundle: Rolldown.OutputBundle, seen = new Set<string>()): string[] {
+  const file = bundle[name]
+  const known = /^assets\/(index|shared)-/.test(name)
+  if (file?.type !== 'chunk' || known || seen.has(name)) return []
+  seen.add(name)
+  return ['/' + name, ...file.imports.flatMap((other) => filesOf(other, bundle, seen))]
 }
 
 /** A script as one classic file: it runs before the page is painted, which a module does not. */

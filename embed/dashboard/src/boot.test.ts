@@ -19,3 +19,12 @@ test('the folder of a page’s code follows from its path, which boot.ts relies 
 test('boot.ts imports nothing: it must stay tiny and classic', () => {
   expect(boot).not.toMatch(/^import (?!type)/m)
 })
+
+test('the mark that is painted before there is code is the one that the code draws', () => {
+  const read = (name: string) => readFileSync(new URL(name, import.meta.url), 'utf8')
+  const drawn = (text: string) => [...text.matchAll(/ (?:d|viewBox|rx?|c?[xy])="[^"]+"/g)].map(String)
+  // A fine day's: the other shapes say how things stand, which is not known yet.
+  const brand = drawn(read('shell/Brand.svelte').replace(/\{#if[\s\S]*\{:else\}/, ''))
+  expect(brand.length).toBeGreaterThan(8)
+  expect(drawn(read('../index.html').split('<div id="app">')[1]!)).toEqual([...brand, ...brand])
+})

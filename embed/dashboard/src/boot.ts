@@ -1,19 +1,21 @@
 // The first thing a page runs, before it is painted: a classic script, so it must stay tiny and may import types only.
 // It says which frame the page has (index.html draws both), asks for the page's code, joins the event stream and asks
-// for what the page reads first. The browser then does all of it at once, instead of one after the other. What is read
-// once the stream is open lacks nothing: it needs not be read again.
+// for what the page reads first. The browser then does all of it at once, instead of one after the other.
 import type { Told } from './live/connection'
+
+/** An answer that is read whole: taken later, it is there at once. */
+export type Answer = { response: Response; text: string }
 
 declare global {
   interface Window {
     /** Answers that were asked for before the code that needs them was there; src/api/client.ts takes them. */
     pikarcEarly?: {
       token: string | null
-      answers: Map<string, Promise<Response>>
+      answers: Map<string, Promise<Answer>>
       /** When they were asked for (performance.now()). */
       askedAt: number
-      /** When the stream was joined. */
-      joinedAt?: number
+      /** Something has changed since. */
+      outdated?: boolean
       /** Where the worker's code is that reads the events, in browsers that have such workers. */
       worker?: string
       /** The worker, and what it has told: src/live/stream.svelte.ts takes both. */
@@ -23,12 +25,9 @@ declare global {
   }
 }
 
-/** The code of each page by the name of its folder: vite writes it in when it builds. */
-declare const PAGE_CODE: Record<string, string>
+/** The files of each page's code by the name of its folder: vite writes them in when it builds. */
+declare const PAGE_CODE: Record<string, string[]>
 declare const WORKER_CODE: string
-
-// A stream that does not open must not keep a page from being read: src/live/stream.svelte.ts says how long.
-const PATIENCE = 300
 
 // What src/shell/base.ts reads too.
 const base = document.querySelector('meta[name="base-path"]')!.getAttribute('content')!.replace(/\/+$/, '')
@@ -48,22 +47,24 @@ function page(signedIn: boolean): { name: string; id?: string } {
   return { name }
 }
 
-/** What a page reads first, as it writes the addresses. Filters change them: then only what all pages read. */
-function reads(name: string, id = ''): string[] {
-  const own: Record<string, string[]> = {
-    overview: ['/v1/usage/daily?days=14&by=model'],
-    runs: ['/v1/runs/?limit=50'],
+/** What a page reads first, as it writes the addresses. */
+function reads(name: string): string[] {
+  const all = ['/v1/workspace/', '/v1/usage/', '/v1/usage/now']
+  const filtered = location.search !== ''
+  if (name === 'overview') {
+    if (!filtered) all.push('/v1/usage/daily?days=14&by=model')
+    all.push('/v1/usage/daily?days=60')
   }
-  // A step that is chosen changes nothing of what a run's page reads.
-  const run = /^[\w-]+$/.test(id) && name === 'run' ? '/v1/runs/' + id : ''
-  const ofRun = run ? [run + '?steps_limit=0', run + '/outline?limit=200', run + '/breakdown'] : []
-  return [
-    '/v1/workspace/',
-    '/v1/usage/',
-    '/v1/usage/now',
-    ...ofRun,
-    ...(location.search ? [] : (own[name] ?? [])),
-  ]
+  if (name === 'runs') {
+    if (!filtered) all.push('/v1/runs/?limit=50', '/v1/run-totals?buckets=100')
+    all.push('/v1/saved-views/', '/v1/usage/by?group=tag%3Aagent&limit=50', '/v1/run-filters')
+  }
+  return all
+}
+
+/** Of a run's page, the run. */
+function run(name: string, id = ''): string {
+  return name === 'run' && /^[\w-]+$/.test(id) ? '/v1/runs/' + id : ''
 }
 
 function boot() {
@@ -81,65 +82,63 @@ function boot() {
 
   const needed = outside && name !== 'register' && name !== 'docs' ? 'sign-in' : name
   const code = PAGE_CODE
-  if (Object.hasOwn(code, needed)) {
+  for (const file of Object.hasOwn(code, needed) ? code[needed]! : []) {
     const link = document.createElement('link')
     link.rel = 'modulepreload'
     link.crossOrigin = ''
-    link.href = base + code[needed]!
+    link.href = base + file
     document.head.append(link)
   }
 
-  const early: NonNullable<Window['pikarcEarly']> = { token, answers: new Map(), askedAt: Infinity, told: [] }
+  const early: NonNullable<Window['pikarcEarly']> = { token, answers: new Map(), askedAt: 0, told: [] }
   window.pikarcEarly = early
-  if (typeof SharedWorker !== 'undefined') early.worker = base + WORKER_CODE
-  const open = token && early.worker && !outside ? join(early, early.worker, token) : undefined
 
   const headers: Record<string, string> = { Accept: 'application/json' }
   if (token) headers.Authorization = 'Bearer ' + token
-  const ask = (url: string) => fetch(base + url, { headers, cache: 'no-store' })
-  const expect = (url: string, answer: Promise<Response>) => {
+  early.askedAt = performance.now()
+  const ask = (url: string, after = Promise.resolve<unknown>(null)) => {
+    const answer = after.then(async () => {
+      const response = await fetch(base + url, { headers, cache: 'no-store' })
+      return { response, text: await response.text() }
+    })
     // Who takes it is told; nobody may, when the page turns out to be another.
     answer.catch(() => {})
     early.answers.set(url, answer)
+    return answer
   }
-  expect('/v1/server', ask('/v1/server'))
-  const asked = open?.then(() => void (early.askedAt = performance.now()))
-  if (!asked) early.askedAt = performance.now()
-  if (!outside) for (const url of reads(name, id)) expect(url, asked ? asked.then(() => ask(url)) : ask(url))
+  for (const url of ['/v1/server', ...(outside ? [] : reads(name))]) void ask(url)
+  const ofRun = outside ? '' : run(name, id)
+  if (ofRun) {
+    void ask(ofRun + '?steps_limit=0')
+    // What many steps add up to takes the server a while: it comes after the first of them.
+    void ask(ofRun + '/breakdown', ask(ofRun + '/outline?limit=200'))
+  }
+  if (typeof SharedWorker !== 'undefined') early.worker = base + WORKER_CODE
+  if (token && early.worker && !outside) join(early, early.worker, token)
 }
 
-/** Joins the stream that all windows share; comes once it is open, or will not be soon. */
-function join(
-  early: NonNullable<Window['pikarcEarly']>,
-  worker: string,
-  token: string,
-): Promise<void> | undefined {
-  early.joinedAt = performance.now()
+/** Joins the stream that all windows share. */
+function join(early: NonNullable<Window['pikarcEarly']>, worker: string, token: string) {
   let shared: SharedWorker
   try {
     shared = new SharedWorker(worker, 'pikarc-events')
   } catch {
     // A browser that keeps nothing of this page has such workers, and refuses them.
     delete early.worker
-    return undefined
+    return
   }
   early.shared = shared
-  return new Promise((done) => {
-    shared.addEventListener('error', () => {
-      delete early.worker
-      delete early.shared
-      done()
-    })
-    const { port } = shared
-    port.addEventListener('message', ({ data, timeStamp: at }: MessageEvent<Told>) => {
-      // Once the page has taken the worker, it hears for itself.
-      if (early.shared) early.told.push({ at, told: data })
-      done()
-    })
-    port.start()
-    port.postMessage({ kind: 'join', url: base + '/v1/events', token })
-    setTimeout(done, PATIENCE)
+  shared.addEventListener('error', () => {
+    delete early.worker
+    delete early.shared
   })
+  const { port } = shared
+  port.addEventListener('message', ({ data, timeStamp: at }: MessageEvent<Told>) => {
+    // Once the page has taken the worker, it hears for itself.
+    if (early.shared) early.told.push({ at, told: data })
+  })
+  port.start()
+  port.postMessage({ kind: 'join', url: base + '/v1/events', token })
 }
 
 boot()

@@ -4,6 +4,8 @@ import './look/parts.css'
 import './look/frame.css'
 import { mount } from 'svelte'
 import App from './shell/App.svelte'
+import { router } from './shell/router.svelte'
+import { match } from './shell/routes'
 
 // After the server was updated, the pages this one knows are gone: load it anew, once.
 window.addEventListener('vite:preloadError', (event) => {
@@ -14,6 +16,17 @@ window.addEventListener('vite:preloadError', (event) => {
   location.reload()
 })
 
+// The page's code is on its way with this one, and what it reads (src/boot.ts): drawn together, the page is laid out and
+// painted once. Where the code takes long, the frame around it comes first.
+const PATIENCE = 300
+const first = await Promise.race([
+  match(router.path)
+    ?.route.load()
+    .then(({ default: page }) => page)
+    .catch(() => undefined),
+  new Promise<undefined>((done) => setTimeout(done, PATIENCE)),
+])
+
 const target = document.getElementById('app')!
 target.replaceChildren()
-mount(App, { target })
+mount(App, { target, props: { first } })

@@ -1,8 +1,8 @@
 // A typed client of the server's own API: paths, parameters and answers come from its OpenAPI document.
 import { untrack } from 'svelte'
 import { base } from '../shell/base'
-import { stream } from '../live/stream.svelte'
 import { session } from '../shell/session.svelte'
+import { early } from './early'
 import { type Money, parseExact } from './exact'
 import { Problem, problemOf, unreachable } from './problem'
 import type { components, paths } from './schema'
@@ -44,39 +44,26 @@ async function send<P extends keyof paths, M extends Method>(
   if (token) headers.Authorization = `Bearer ${token}`
   if (body !== undefined) headers['Content-Type'] = 'application/json'
   const url = address(path, options.path, options.query)
-  const call = () =>
+  const asked =
+    (method === 'get' && early(url, token)) ||
     fetch(base + url, {
       method: method.toUpperCase(),
       headers,
       body: body === undefined ? null : JSON.stringify(body),
       signal: signal ?? null,
       cache: 'no-store',
-    })
-  const reading = method === 'get' && token !== null
-  const asked = (method === 'get' && early(url, token)) || (reading ? stream.ready.then(call) : call())
-  const response = await asked.catch((error) => {
+    }).then(async (response) => ({ response, text: await response.text() }))
+  const { response, text } = await asked.catch((error) => {
     throw signal?.aborted ? error : unreachable()
   })
-  const answer = await read(response, signal)
+  const answer = read(response, text)
   if (response.ok) return answer as Answer<Operation<P, M>>
   // A wrong password also answers 401, but no token was sent with it.
   if (response.status === 401 && token) session.expire(token)
   throw problemOf(response.status, response.headers, answer)
 }
 
-/** What src/boot.ts has asked for already. It is taken once: whoever reads again wants to know what is new. */
-function early(url: string, token: string | null): Promise<Response> | undefined {
-  const asked = window.pikarcEarly
-  if (!asked || asked.token !== token) return undefined
-  const answer = asked.answers.get(url)
-  asked.answers.delete(url)
-  return answer
-}
-
-async function read(response: Response, signal?: AbortSignal): Promise<unknown> {
-  const text = await response.text().catch((error) => {
-    throw signal?.aborted ? error : unreachable()
-  })
+function read(response: Response, text: string): unknown {
   try {
     return text ? parseExact(text) : null
   } catch {

@@ -5,6 +5,8 @@ import { sseReader } from './sse'
 /** What a connection tells. */
 export type Told =
   | { kind: 'event'; event: string; data: string }
+  /** It is open: all that comes from now on is told, and for so many milliseconds before nothing had changed. */
+  | { kind: 'open'; quiet: number }
   /** It was open, or could not be opened, and is tried again. */
   | { kind: 'lost' }
   /** The server no longer takes the token. */
@@ -16,8 +18,8 @@ const FIRST_WAIT = 500
 const LONGEST_WAIT = 15_000
 
 export class Connection {
-  /** The first event of the connection that is open, for those who come later. */
-  hello: string | null = null
+  /** Since when nothing has changed that was not told (performance.now()); null while it is not open. */
+  quietSince: number | null = null
 
   #url: string
   #token: string
@@ -37,7 +39,7 @@ export class Connection {
     clearTimeout(this.#timer)
     this.#abort?.abort()
     this.#abort = null
-    this.hello = null
+    this.quietSince = null
     this.#tell = () => {}
   }
 
@@ -59,7 +61,7 @@ export class Connection {
     }
     if (this.#abort !== abort) return
     this.#abort = null
-    this.hello = null
+    this.quietSince = null
     this.#tell({ kind: 'lost' })
     const backoff = Math.min(LONGEST_WAIT, FIRST_WAIT * 2 ** this.#failures++)
     // Many pages lost at once do not come back at once.
@@ -87,11 +89,17 @@ export class Connection {
         clearTimeout(watchdog)
         watchdog = setTimeout(() => abort.abort(), SILENCE)
         for (const { event, data } of messages(text.decode(value, { stream: true }))) {
-          if (event === 'hello') {
-            this.hello = data
-            this.#failures = 0
+          const now = performance.now()
+          if (event !== 'hello') {
+            this.quietSince = now
+            this.#tell({ kind: 'event', event, data })
+            continue
           }
-          this.#tell({ kind: 'event', event, data })
+          this.#failures = 0
+          // A server of before says nothing of it.
+          const { quiet_ms: quiet = 0 } = JSON.parse(data) as { quiet_ms?: number }
+          this.quietSince = now - quiet
+          this.#tell({ kind: 'open', quiet })
         }
       }
     } finally {

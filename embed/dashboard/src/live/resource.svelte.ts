@@ -1,6 +1,7 @@
 // Something read from the server, with its four states: loading, failed, ready (and of those, empty is the page's
 // to tell). What is shown stays while it is read again.
 import { untrack } from 'svelte'
+import { asking } from '../api/early'
 import { Problem } from '../api/problem'
 import { stream } from './stream.svelte'
 import { type Reading, unread } from './unread.svelte'
@@ -60,12 +61,9 @@ export class Resource<T> implements Reading {
     this.#abort?.abort()
     const abort = new AbortController()
     this.#abort = abort
-    this.#began = Infinity
-    // The loader is called here, so that an effect sees what it depends on; calls go out once the stream is ready.
-    const pending = this.#load(abort.signal)
-    void stream.ready.then(() => {
-      if (this.#abort === abort) this.#began = performance.now()
-    })
+    // The loader is called here, so that an effect sees what it depends on.
+    const [pending, began] = asking(() => this.#load(abort.signal))
+    this.#began = began
     untrack(() => (this.busy = true))
     try {
       const value = await pending
@@ -86,7 +84,7 @@ export class Resource<T> implements Reading {
   refetchAfterGap = () => {
     if (!this.#followed || this.#began === 0 || this.#began >= stream.wholeSince) return
     // While a page opens, the stream comes between: what is on its way is shown first, then read again.
-    if (this.busy && stream.hellos === 1) return
+    if (this.busy && this.value === undefined) return
     void this.refetch()
   }
 

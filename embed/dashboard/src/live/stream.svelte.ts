@@ -14,26 +14,18 @@ export type Handlers = { [N in EventName]?: (data: EventData<N>) => void }
 
 // A window nobody looks at needs no events, and without a worker holds one of the browser's six connections.
 const HIDDEN_FOR = 5_000
-// A stream that does not open, as behind a proxy that buffers it, must not keep a page from being read: what is read
-// before it opens is read again then. src/boot.ts waits as long, and this is not added to it.
-const PATIENCE = 300
-
 type Source = { retry: () => void; leave: () => void }
 
 class Stream {
   /** `lost`: it was open, or could not be opened, and is tried again. */
   state: 'off' | 'opening' | 'open' | 'lost' = $state('off')
-  /** When what is shown was last known to be whole (performance.now()). */
+  /** What is asked for since then lacks nothing, and is read once (performance.now()). */
   wholeSince = 0
-  /** How often it was opened. */
-  hellos = 0
-  /** Comes once the stream is open, or will not be soon: what is read from then on lacks nothing and is read once. */
-  ready: Promise<void> = Promise.resolve()
 
   #handlers = new Set<Handlers>()
   #refetchers = new Set<() => void>()
   #source: Source | null = null
-  #settle = () => {}
+  #wasOpen = false
   #hiding: ReturnType<typeof setTimeout> | undefined
   #worker = window.pikarcEarly?.worker
 
@@ -63,10 +55,7 @@ class Stream {
     const token = session.token
     if (this.state !== 'off' || !token) return
     this.state = 'opening'
-    this.ready = new Promise((done) => (this.#settle = done))
     const early = window.pikarcEarly?.token === token ? window.pikarcEarly : undefined
-    const waited = early?.joinedAt === undefined ? 0 : performance.now() - early.joinedAt
-    setTimeout(this.#settle, Math.max(0, PATIENCE - waited))
     const shared = early?.shared
     if (early && shared) {
       delete early.shared
@@ -100,7 +89,6 @@ class Stream {
     clearTimeout(this.#hiding)
     this.#source?.leave()
     this.#source = null
-    this.#settle()
     this.state = 'off'
   }
 
@@ -128,17 +116,16 @@ class Stream {
 
   #hear(told: Told, token: string, at = performance.now()) {
     if (told.kind === 'refused') return session.expire(token)
-    if (told.kind === 'lost') {
-      this.state = 'lost'
-      return this.#settle()
-    }
-    if (told.event === 'hello') {
+    if (told.kind === 'lost') return void (this.state = 'lost')
+    if (told.kind === 'open') {
       this.state = 'open'
-      this.hellos++
-      this.#missedBefore(at)
-      this.#settle()
+      // Only while a page opens: after a computer has slept, nobody knows how long ago something was read.
+      this.#missedBefore(this.#wasOpen ? at : at - told.quiet)
+      this.#wasOpen = true
       return
     }
+    // Whoever takes what was asked for earlier may not have heard this.
+    if (window.pikarcEarly) window.pikarcEarly.outdated = true
     if (told.event === 'missed') this.readAgain()
     const value = parseExact(told.data)
     for (const handlers of [...this.#handlers]) handlers[told.event as EventName]?.(value as never)
@@ -151,8 +138,6 @@ class Stream {
 
   #missedBefore(at: number) {
     this.wholeSince = at
-    // What was asked for before it may lack what has happened since.
-    if (window.pikarcEarly && window.pikarcEarly.askedAt < at) delete window.pikarcEarly
     for (const refetch of [...this.#refetchers]) refetch()
   }
 

@@ -15,10 +15,10 @@ function join(port: MessagePort, url: string, token: string) {
   joined.set(port, token)
   if (known) {
     known.ports.add(port)
-    const { hello } = known.connection
+    const { quietSince } = known.connection
     // What comes from now on, this window hears too.
-    if (hello !== null) port.postMessage({ kind: 'event', event: 'hello', data: hello } satisfies Told)
-    else known.connection.retry()
+    if (quietSince === null) known.connection.retry()
+    else port.postMessage({ kind: 'open', quiet: performance.now() - quietSince } satisfies Told)
     return
   }
   const ports = new Set([port])

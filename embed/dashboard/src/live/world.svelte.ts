@@ -39,8 +39,6 @@ class World {
       usageSoon()
       nowSoon()
     }
-    // First the stream: what is read once it is open needs not be read again.
-    stream.start()
     for (const each of all) void each.refetch()
     const ends = [
       ...all.map((each) => stream.onGap(each.refetchAfterGap)),
@@ -64,6 +62,8 @@ class World {
         'run.ended': both,
       }),
     ]
+    // Last: what it has told already is heard by all of them.
+    stream.start()
     return () => {
       clearInterval(falls)
       for (const end of ends) end()

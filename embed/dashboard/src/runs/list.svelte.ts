@@ -1,6 +1,7 @@
 // A live list of runs: what is on the screen stays where it is. New runs come in by themselves only while `still`
 // is false; otherwise they wait behind a button. What is known of shown runs is put in place.
 import { api, Problem, type Schema } from '../api/client'
+import { asking } from '../api/early'
 import { atMostEvery } from '../live/resource.svelte'
 import { stream } from '../live/stream.svelte'
 import { matches, onlyReadTells, type RunFilters, type RunOrder } from './filters'
@@ -29,6 +30,8 @@ export class RunList {
   #cursor: string | null = $state(null)
   #abort = new AbortController()
   #began = 0
+  /** Something was told before there was a list to put it into. */
+  #heard = false
 
   #shown: Shown | undefined
   #reread = atMostEvery(2000, () => void this.#catchUp())
@@ -59,7 +62,7 @@ export class RunList {
         },
       }),
       stream.onGap(() => {
-        if (this.#began > 0 && this.#began < stream.wholeSince) void this.#catchUp()
+        if (this.runs && this.#began < stream.wholeSince) void this.#catchUp()
       }),
     ]
     return () => {
@@ -91,6 +94,8 @@ export class RunList {
     this.runs = old()
     this.waiting = read.filter((run) => !this.runs!.includes(run))
     this.#shown = undefined
+    // Shown first, then read again: while the page opened, the stream came between.
+    if (this.#began < stream.wholeSince || this.#heard) await this.#catchUp()
   }
 
   /** The next, older page, put below. */
@@ -130,21 +135,13 @@ export class RunList {
 
   async #read(cursor: string | undefined, take: (page: Schema<'RunList'>) => void, limit = PAGE) {
     this.busy = true
-    await stream.ready
-    this.#began = performance.now()
     const { signal } = this.#abort
+    const sort = this.#order === 'newest' ? undefined : this.#order
+    const query = { ...this.#filters, sort, limit, cursor }
+    const [page, began] = asking(() => api.get('/v1/runs/', { query, signal }))
+    this.#began = began
     try {
-      take(
-        await api.get('/v1/runs/', {
-          query: {
-            ...this.#filters,
-            sort: this.#order === 'newest' ? undefined : this.#order,
-            limit,
-            cursor,
-          },
-          signal,
-        }),
-      )
+      take(await page)
       this.problem = null
     } catch (error) {
       if (signal.aborted) return
@@ -161,7 +158,8 @@ export class RunList {
   }
 
   #come(run: Run) {
-    if (!this.runs || !matches(run, this.#filters)) return
+    if (!this.runs) return void (this.#heard = true)
+    if (!matches(run, this.#filters)) return
     if (this.runs.some(({ id }) => id === run.id)) return this.#know([run])
     if (this.still) this.waiting = merged(this.waiting, [run])
     else this.#letIn([run])
@@ -180,7 +178,7 @@ export class RunList {
   }
 
   #know(news: Run[]) {
-    if (!this.runs) return
+    if (!this.runs) return void (this.#heard = true)
     this.runs = patched(this.runs, news)
     this.waiting = patched(this.waiting, news)
   }

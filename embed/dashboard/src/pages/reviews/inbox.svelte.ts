@@ -23,6 +23,7 @@ export class Inbox {
 
   #abort = new AbortController()
   #again = false
+  #began = 0
   #held: (review: Review) => boolean
 
   /** `held` says whether what has ended must stay in its place, because somebody is at it. */
@@ -44,7 +45,9 @@ export class Inbox {
         'run.ended': () => this.items.length && soon(),
         'config.changed': () => this.items.length && soon(),
       }),
-      stream.onGap(soon),
+      stream.onGap(() => {
+        if (this.#began < stream.wholeSince) soon()
+      }),
     ]
     return () => {
       clearInterval(look)
@@ -76,6 +79,7 @@ export class Inbox {
 
   async #read() {
     const { signal } = this.#abort
+    this.#began = performance.now()
     const pending: Review[] = []
     let cursor: string | undefined
     do {

@@ -1,6 +1,7 @@
 // One run with the outline of its steps, which come in pages. What changes while it runs is read again: the run, and
 // the pages of which something may still change.
 import { api, Problem, type Schema } from '../../api/client'
+import { asking } from '../../api/early'
 import { atMostEvery, Resource } from '../../live/resource.svelte'
 import { stream } from '../../live/stream.svelte'
 import { foldsOf, type Item, itemsOf } from './outline'
@@ -79,11 +80,13 @@ export class Timeline {
 
   load = () =>
     this.#work(async () => {
-      await stream.ready
-      this.#began = performance.now()
+      const [asked, began] = asking(() => {
+        const page = this.#page(undefined, FIRST).catch((error: unknown) => ({ error }))
+        return [this.#run(), page] as const
+      })
+      this.#began = began
       const adding = this.parts.refetch()
-      const page = this.#page(undefined, FIRST).catch((error: unknown) => ({ error }))
-      const [run, first] = await Promise.all([this.#run(), page])
+      const [run, first] = await Promise.all(asked)
       if ('error' in first) {
         // What is known of the run is shown without its steps.
         this.run = run
@@ -97,6 +100,8 @@ export class Timeline {
       await this.#readOn(MOST, () => this.#show(run))
       await adding
       this.whole = true
+      // Shown first, then read again: while the page opened, the stream came between.
+      if (this.#began < stream.wholeSince) this.#changedMeanwhile = true
     })
 
   refresh = async () => {
@@ -106,7 +111,6 @@ export class Timeline {
       return
     }
     await this.#work(async () => {
-      await stream.ready
       this.#began = performance.now()
       const long = this.run!.step_count > LONG
       if (long) this.#addSoon()
