@@ -42,7 +42,7 @@ func denialInvariants() []invariant {
 		},
 		{
 			name: "denials", holds: "a BLOCKED step has a denial", key: 2, chunked: true,
-			query: `SELECT s.run_id, s.uuid FROM run_steps s JOIN runs r ON r.id = s.run_id
+			query: `SELECT s.run_id, s.uuid FROM ledger_steps s JOIN runs r ON r.id = s.run_id
 				WHERE s.run_id > $1 AND s.run_id <= $2 AND s.status = 4
 				AND NOT EXISTS (SELECT 1 FROM denials d WHERE d.run_id = s.run_id AND d.step_uuid = s.uuid) AND ` + wholeRun,
 		},
@@ -54,7 +54,7 @@ func denialInvariants() []invariant {
 		{
 			name: "denials", holds: "a step's denial belongs to a BLOCKED step, or to one whose review was bypassed", key: 2, chunked: true,
 			query: `SELECT run_id, step_uuid FROM denials WHERE run_id > $1 AND run_id <= $2 AND octet_length(step_uuid) > 0
-				EXCEPT SELECT run_id, uuid FROM run_steps WHERE run_id > $1 AND run_id <= $2 AND status = 4
+				EXCEPT SELECT run_id, uuid FROM ledger_steps WHERE run_id > $1 AND run_id <= $2 AND status = 4
 				EXCEPT SELECT run_id, step_uuid FROM reviews WHERE run_id > $1 AND run_id <= $2 AND resolution = 6`,
 		},
 		// A new guard.Reason must be added here. Which rules can object where, and what they
@@ -97,17 +97,17 @@ func runInvariants() []invariant {
 		},
 		{
 			name: "run_segments", holds: "the step is in one segment", key: 2, chunked: true,
-			query: `SELECT run_id, uuid, count(*) AS segments FROM run_steps WHERE run_id > $1 AND run_id <= $2
+			query: `SELECT run_id, uuid, count(*) AS segments FROM ledger_steps WHERE run_id > $1 AND run_id <= $2
 				GROUP BY run_id, uuid HAVING count(*) > 1`,
 		},
 		{
 			name: "steps: of a denied run", holds: "BLOCKED", key: 2, chunked: true,
-			query: `SELECT s.run_id, s.uuid, s.status FROM runs r JOIN run_steps s ON s.run_id = r.id
+			query: `SELECT s.run_id, s.uuid, s.status FROM runs r JOIN ledger_steps s ON s.run_id = r.id
 				WHERE r.id > $1 AND r.id <= $2 AND r.status = 4 AND r.ended_by IS NULL AND s.status <> 4`,
 		},
 		{
 			name: "steps: completion", holds: "a time for COMPLETED and FAILED alone", key: 2, chunked: true,
-			query: `SELECT run_id, uuid, status, completed_at FROM run_steps WHERE run_id > $1 AND run_id <= $2
+			query: `SELECT run_id, uuid, status, completed_at FROM ledger_steps WHERE run_id > $1 AND run_id <= $2
 				AND NOT (status BETWEEN 1 AND 6 AND (completed_at IS NOT NULL) = (status IN (2, 3)))`,
 		},
 		{
@@ -129,7 +129,7 @@ func burnInvariants() []invariant {
 			name: "runs: burn", holds: "what the run's steps cost in the minute, and in the one before", key: 1, chunked: true,
 			query: `SELECT e.run_id, e.burn_minute, e.burn_nanos, e.burn_before_nanos
 				FROM (SELECT r.id AS run_id, r.burn_minute, r.burn_nanos, r.burn_before_nanos, s.cost_nanos, ` + stepMinute + ` AS minute
-					FROM runs r JOIN workspaces w ON w.id = r.workspace_id JOIN run_steps s ON s.run_id = r.id
+					FROM runs r JOIN workspaces w ON w.id = r.workspace_id JOIN ledger_steps s ON s.run_id = r.id
 					WHERE r.id > $1 AND r.id <= $2 AND r.burn_minute > w.spend_from AND ` + wholeRun + `) e
 				GROUP BY e.run_id, e.burn_minute, e.burn_nanos, e.burn_before_nanos
 				HAVING e.burn_nanos <> sum(CASE WHEN e.minute = e.burn_minute THEN coalesce(e.cost_nanos, 0) ELSE 0 END)
@@ -180,7 +180,7 @@ func usageInvariants() []invariant {
 			name: "steps: usage", holds: "usage whole or absent, a cost where there are prices or a reported one, none when BLOCKED", key: 2, chunked: true,
 			query: `SELECT s.run_id, s.uuid, s.status, s.booked_day, s.prompt_tokens, s.completion_tokens, s.input_picos, s.output_picos,
 					s.cost_nanos, u.reported_nanos
-				FROM run_steps s` + stepUsage + `WHERE s.run_id > $1 AND s.run_id <= $2
+				FROM ledger_steps s` + stepUsage + `WHERE s.run_id > $1 AND s.run_id <= $2
 				AND ((s.booked_day IS NULL) <> (s.prompt_tokens IS NULL) OR (s.booked_day IS NULL) <> (s.completion_tokens IS NULL)
 					OR (s.input_picos IS NULL) <> (s.output_picos IS NULL) OR s.input_picos IS NOT NULL AND s.cost_nanos IS NULL
 					OR s.input_picos IS NULL AND s.cost_nanos IS NOT NULL AND (u.reported_nanos IS NULL OR s.cost_nanos > u.reported_nanos
@@ -194,7 +194,7 @@ func usageInvariants() []invariant {
 			name: "step_usage", holds: "parts within their wholes, and nothing below zero", key: 2, chunked: true,
 			query: `SELECT s.run_id, s.uuid, s.prompt_tokens, u.cached_tokens, u.cache_write_tokens, u.cache_write_1h_tokens,
 					s.completion_tokens, u.reasoning_tokens, u.service_tier, u.reported_nanos
-				FROM run_steps s JOIN step_usage u ON u.segment = s.segment AND u.run_id = s.run_id AND u.step_uuid = s.uuid
+				FROM ledger_steps s JOIN step_usage u ON u.segment = s.segment AND u.run_id = s.run_id AND u.step_uuid = s.uuid
 				LEFT JOIN capped_steps c ON c.run_id = s.run_id AND c.step_uuid = s.uuid
 				WHERE s.run_id > $1 AND s.run_id <= $2
 				AND (u.cached_tokens < 0 OR u.cache_write_tokens < 0 OR u.cache_write_1h_tokens < 0 OR u.reasoning_tokens < 0
@@ -219,14 +219,14 @@ func usageInvariants() []invariant {
 		},
 		{
 			name: "steps.price_id", holds: "one of the workspace's price_points, on a step with prices", key: 2, chunked: true,
-			query: `SELECT run_id, uuid, price_id, input_picos FROM run_steps s WHERE run_id > $1 AND run_id <= $2
+			query: `SELECT run_id, uuid, price_id, input_picos FROM ledger_steps s WHERE run_id > $1 AND run_id <= $2
 				AND price_id IS NOT NULL AND (input_picos IS NULL OR NOT EXISTS (SELECT 1 FROM price_points p
 					JOIN runs r ON r.id = s.run_id AND r.workspace_id = p.workspace_id WHERE p.id = s.price_id))`,
 		},
 		{
 			name: "steps.cost_nanos", holds: "tokens times prices, rounded up", key: 2, chunked: true,
 			query: `SELECT s.run_id, s.uuid, s.prompt_tokens, s.input_picos, s.completion_tokens, s.output_picos, s.cost_nanos
-				FROM run_steps s` + stepUsage + `WHERE s.run_id > $1 AND s.run_id <= $2 AND s.input_picos IS NOT NULL
+				FROM ledger_steps s` + stepUsage + `WHERE s.run_id > $1 AND s.run_id <= $2 AND s.input_picos IS NOT NULL
 				AND s.cost_nanos <> ` + stepCost("s.prompt_tokens", "s.completion_tokens") + `
 				AND NOT EXISTS (SELECT 1 FROM capped_steps c WHERE c.run_id = s.run_id AND c.step_uuid = s.uuid)`,
 		},
@@ -238,7 +238,7 @@ func usageInvariants() []invariant {
 						s.completion_tokens, c.completion_tokens AS reported_completion, s.cost_nanos,
 						CASE WHEN s.input_picos IS NULL THEN u.reported_nanos
 							ELSE ` + stepCost("c.prompt_tokens", "c.completion_tokens") + ` END AS whole_cost
-					FROM capped_steps c JOIN run_steps s ON s.run_id = c.run_id AND s.uuid = c.step_uuid` + stepUsage + `
+					FROM capped_steps c JOIN ledger_steps s ON s.run_id = c.run_id AND s.uuid = c.step_uuid` + stepUsage + `
 					WHERE s.run_id > $1 AND s.run_id <= $2) x
 				WHERE NOT (prompt_tokens <= reported_prompt AND completion_tokens <= reported_completion
 					AND coalesce(cost_nanos <= whole_cost, 1 = 1)
@@ -324,7 +324,7 @@ func signInvariants() []invariant {
 		{
 			name: name, holds: holds, key: 2, chunked: true,
 			query: `SELECT run_id, uuid, duration_ms, prompt_tokens, completion_tokens, input_picos, output_picos, cost_nanos
-				FROM run_steps WHERE run_id > $1 AND run_id <= $2 AND (duration_ms < 0 OR prompt_tokens < 0
+				FROM ledger_steps WHERE run_id > $1 AND run_id <= $2 AND (duration_ms < 0 OR prompt_tokens < 0
 					OR completion_tokens < 0 OR input_picos < 0 OR output_picos < 0 OR cost_nanos < 0)`,
 		},
 		{
@@ -411,19 +411,19 @@ func orphanInvariants() []invariant {
 		},
 		{
 			name: name, holds: "the step's run exists", key: 2, chunked: true,
-			query: `SELECT s.run_id, s.uuid FROM run_steps s WHERE s.run_id > $1 AND s.run_id <= $2
+			query: `SELECT s.run_id, s.uuid FROM ledger_steps s WHERE s.run_id > $1 AND s.run_id <= $2
 				AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.id = s.run_id)`,
 		},
 		{
 			name: name, holds: "the step's model is one of the workspace", key: 2, chunked: true,
-			query: `SELECT s.run_id, s.uuid, s.model_id FROM run_steps s JOIN runs r ON r.id = s.run_id
+			query: `SELECT s.run_id, s.uuid, s.model_id FROM ledger_steps s JOIN runs r ON r.id = s.run_id
 				WHERE s.run_id > $1 AND s.run_id <= $2 AND s.model_id IS NOT NULL
 				AND NOT EXISTS (SELECT 1 FROM models m WHERE m.id = s.model_id AND m.workspace_id = r.workspace_id)`,
 		},
 		{
 			name: name, holds: "the payload's step exists", key: 2, chunked: true,
 			query: `SELECT run_id, step_uuid FROM step_payloads WHERE run_id > $1 AND run_id <= $2
-				EXCEPT SELECT run_id, uuid FROM run_steps WHERE run_id > $1 AND run_id <= $2`,
+				EXCEPT SELECT run_id, uuid FROM ledger_steps WHERE run_id > $1 AND run_id <= $2`,
 		},
 		{
 			name: name, holds: "the step of the usage exists, in that segment", key: 2,
@@ -439,7 +439,7 @@ func orphanInvariants() []invariant {
 		{
 			name: name, holds: "the capped step exists", key: 2, chunked: true,
 			query: `SELECT run_id, step_uuid FROM capped_steps WHERE run_id > $1 AND run_id <= $2
-				EXCEPT SELECT run_id, uuid FROM run_steps WHERE run_id > $1 AND run_id <= $2`,
+				EXCEPT SELECT run_id, uuid FROM ledger_steps WHERE run_id > $1 AND run_id <= $2`,
 		},
 		{
 			name: name, holds: "the tag's run is one of the workspace", key: 2, chunked: true,

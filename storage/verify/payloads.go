@@ -2,9 +2,9 @@ package verify
 
 // payloadPlaces are the places that the steps of a chunk have in blocks of payloads.
 const payloadPlaces = `SELECT r.workspace_id, s.run_id, s.uuid, s.input_payload / 256 AS number
-		FROM run_steps s JOIN runs r ON r.id = s.run_id WHERE s.run_id > $1 AND s.run_id <= $2 AND s.input_payload IS NOT NULL
+		FROM ledger_steps s JOIN runs r ON r.id = s.run_id WHERE s.run_id > $1 AND s.run_id <= $2 AND s.input_payload IS NOT NULL
 	UNION ALL SELECT r.workspace_id, s.run_id, s.uuid, s.report_payload / 256
-		FROM run_steps s JOIN runs r ON r.id = s.run_id WHERE s.run_id > $1 AND s.run_id <= $2 AND s.report_payload IS NOT NULL`
+		FROM ledger_steps s JOIN runs r ON r.id = s.run_id WHERE s.run_id > $1 AND s.run_id <= $2 AND s.report_payload IS NOT NULL`
 
 // payloadInvariants are what holds between steps and the blocks in which their texts are.
 func payloadInvariants() []invariant {

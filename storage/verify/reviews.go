@@ -7,13 +7,13 @@ func reviewInvariants() []invariant {
 	return []invariant{
 		{
 			name: name, holds: "a step waits exactly while its review is pending", key: 2, chunked: true,
-			query: `SELECT s.run_id, s.uuid, s.status, v.resolution FROM run_steps s
+			query: `SELECT s.run_id, s.uuid, s.status, v.resolution FROM ledger_steps s
 				LEFT JOIN reviews v ON v.run_id = s.run_id AND v.step_uuid = s.uuid
 				WHERE s.run_id > $1 AND s.run_id <= $2 AND (s.status = 6) <> (coalesce(v.resolution, 1) = 0)`,
 		},
 		{
 			name: name, holds: "a step is blocked when its review was refused, expired, cancelled or superseded", key: 2, chunked: true,
-			query: `SELECT s.run_id, s.uuid, s.status, v.resolution FROM run_steps s
+			query: `SELECT s.run_id, s.uuid, s.status, v.resolution FROM ledger_steps s
 				JOIN reviews v ON v.run_id = s.run_id AND v.step_uuid = s.uuid
 				WHERE s.run_id > $1 AND s.run_id <= $2 AND (s.status = 4) <> (v.resolution BETWEEN 2 AND 5)`,
 		},
@@ -34,8 +34,8 @@ func reviewInvariants() []invariant {
 		},
 		{
 			name: "orphans", holds: "what policies said of a step is a whole text", key: 2, chunked: true,
-			query: `SELECT l.run_id, s.uuid, s.policies FROM run_segments l JOIN steps s ON s.segment = l.segment AND s.run_id = l.run_id
-				WHERE l.run_id > $1 AND l.run_id <= $2 AND s.policies NOT ` + wholeText,
+			query: `SELECT s.run_id, s.uuid, s.policies FROM ledger_steps s
+				WHERE s.run_id > $1 AND s.run_id <= $2 AND s.policies NOT ` + wholeText,
 		},
 		{
 			name: "orphans", holds: "what policies said of a start is a whole text", key: 1, chunked: true,

@@ -29,8 +29,10 @@ import (
 const (
 	// listed is how many differences a report names; it counts all of them.
 	listed = 1000
-	// runsPerChunk is how many runs are looked at between two pauses.
-	runsPerChunk = 2000
+	// runsPerChunk is how many runs are looked at between two pauses, unless they have more steps
+	// than stepsPerChunk.
+	runsPerChunk  = 2000
+	stepsPerChunk = "100000"
 )
 
 // Difference is where a figure is not what the ledger proves, or where rows
@@ -112,7 +114,9 @@ func inPostgres(ctx context.Context, db *sql.DB, repair bool, opts Options) (rep
 		return report, fmt.Errorf("begin to verify: %w", err)
 	}
 	v := verification{ctx: ctx, conn: tx, engine: PostgreSQL, report: &report, chunk: runsPerChunk, repair: repair, gentle: opts.Gentle}
-	if repair { // LOCK takes no snapshot, so the one to come has all that was committed
+	// To compile a query takes longer than any of them runs. SET takes no snapshot, as LOCK does not.
+	err = v.exec([]string{`SET LOCAL jit = off`, `SET LOCAL work_mem = '32MB'`})
+	if err == nil && repair { // so the one to come has all that was committed
 		err = v.exec([]string{`LOCK TABLE ledger_version IN ACCESS EXCLUSIVE MODE`, `UPDATE ledger_version SET version = version + 1`})
 	}
 	if err == nil {
@@ -236,7 +240,10 @@ func (v *verification) run() error {
 	if err := v.checkListing(); err != nil {
 		return fmt.Errorf("verify run_segments: %w", err)
 	}
-	err := v.eachChunk(`SELECT id FROM runs WHERE id > $1 ORDER BY id LIMIT 1 OFFSET $2`, v.chunk, func(low, high int64) error {
+	err := v.eachChunk(chunkOfRuns, v.chunk, func(low, high int64) error {
+		if err := v.exec([]string{v.engine.emptySteps()}); err != nil {
+			return err
+		}
 		return errors.Join(v.exec(fill, low, high), v.check(true, low, high))
 	})
 	if err != nil {
@@ -248,6 +255,12 @@ func (v *verification) run() error {
 	v.report.Checks = 1 + len(counterTables()) + len(invariants()) + dbfile.FileChecks()
 	return v.conn.QueryRowContext(v.ctx, `SELECT coalesce(sum(allowed + blocked), 0) FROM ledger_starts WHERE day < `+localDays).Scan(&v.report.Runs)
 }
+
+// chunkOfRuns selects the last run of a chunk: the one after $2 others above $1, or before that the
+// one with which there are many steps.
+const chunkOfRuns = `SELECT id FROM (SELECT id, row_number() OVER w AS n, sum(step_count) OVER w AS steps
+		FROM (SELECT id, step_count FROM runs WHERE id > $1 ORDER BY id LIMIT CAST($2 AS BIGINT) + 1) r WINDOW w AS (ORDER BY id)) x
+	WHERE n > $2 OR steps >= ` + stepsPerChunk + ` ORDER BY id LIMIT 1`
 
 // exec runs statements one after another.
 func (v *verification) exec(statements []string, args ...any) error {
