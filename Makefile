@@ -107,6 +107,10 @@ bench-crowd: ## memory and speed with a million users and 100,000 open runs (5 m
 bench-growth: ## the same at 0, 1, 5 and 10 million steps, with lists, start-up and retention (1.5 GB stay in bench/.cache)
 	cd bench && go run . -growth
 
+.PHONY: bench-copy
+bench-copy: postgresql ## pikarc copy to PostgreSQL and back, and verify of both: STEPS=10000000 for ten million (3 minutes for one)
+	cd bench && go run . -copy $(or $(STEPS),1000000)
+
 .PHONY: clients-real-time
 clients-real-time: venv build ## 20 s of silence of the server, for each client and by the clock (2 minutes)
 	clients/suite/run.sh ./pikarc real-time

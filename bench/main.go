@@ -33,6 +33,7 @@ import (
 // options are what the flags say.
 type options struct {
 	growth   bool
+	copied   int64 // steps to copy to PostgreSQL and back
 	crowd    bool
 	slow     bool
 	policies bool
@@ -67,6 +68,7 @@ func main() {
 func parse(args []string) (o options, err error) {
 	f := flag.NewFlagSet("bench", flag.ExitOnError)
 	f.BoolVar(&o.growth, "growth", false, "measure how figures change with the size of the file")
+	f.Int64Var(&o.copied, "copy", 0, "copy a file of so many steps to PostgreSQL and back")
 	f.BoolVar(&o.crowd, "crowd", false, "measure a million users and 100,000 open runs")
 	f.BoolVar(&o.slow, "slow", false, "measure what slow clients do to others")
 	f.BoolVar(&o.policies, "policies", false, "measure policies, reviews and notifications")
@@ -84,9 +86,9 @@ func parse(args []string) (o options, err error) {
 		o.only = strings.Split(*only, ",")
 	}
 	o.window = time.Duration(*seconds * float64(time.Second))
-	if o.rounds < 1 || o.window < 100*time.Millisecond || f.NArg() > 0 {
-		return o, fmt.Errorf("rounds must be 1 or more, seconds 0.1 or more, and nothing else is "+
-			"taken: %v", args)
+	if o.rounds < 1 || o.window < 100*time.Millisecond || o.copied < 0 || f.NArg() > 0 {
+		return o, fmt.Errorf("rounds must be 1 or more, seconds 0.1 or more, copy 0 or more, and "+
+			"nothing else is taken: %v", args)
 	}
 	o.steps, err = parseSizes(*sizes)
 	return o, err
@@ -124,6 +126,9 @@ func run(ctx context.Context, o options) error {
 	}
 	if o.growth {
 		return runGrowth(ctx, w, o)
+	}
+	if o.copied > 0 {
+		return runCopy(ctx, w, o)
 	}
 	if o.slow {
 		return runSlow(ctx, w, o)
