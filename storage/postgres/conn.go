@@ -61,7 +61,8 @@ type Conn struct {
 	// A savepoint is sent only once a statement of the job is. Until then
 	// rolling back to it means to forget what was queued since.
 	savepoint sentState
-	mark      int // length of the queue at the savepoint
+	mark      int   // length of the queue at the savepoint
+	aborted   error // what ended the transaction ahead of the savepoint, such as a lock that came too late
 }
 
 // sentState tells whether the server knows of the savepoint. A job that fails before it has sent
@@ -110,7 +111,9 @@ func (c *Conn) open(ctx context.Context) error {
 }
 
 // reset forgets what belonged to an earlier transaction.
-func (c *Conn) reset() { c.queue, c.savepoint, c.running = c.queue[:0], noSavepoint, false }
+func (c *Conn) reset() {
+	c.queue, c.savepoint, c.running, c.aborted = c.queue[:0], noSavepoint, false, nil
+}
 
 // Alive reports whether the connection is still there, as far as this end knows.
 func (c *Conn) Alive() bool {
@@ -217,7 +220,7 @@ func (c *Conn) Queue(query string, args []any, must bool) error {
 }
 
 // Savepoint sets apart what comes after it, until Release or RollbackTo.
-func (c *Conn) Savepoint() { c.savepoint, c.mark = savepointDue, len(c.queue) }
+func (c *Conn) Savepoint() { c.savepoint, c.mark, c.aborted = savepointDue, len(c.queue), nil }
 
 // RollbackTo undoes what came after the savepoint.
 func (c *Conn) RollbackTo(ctx context.Context) error {
@@ -226,7 +229,7 @@ func (c *Conn) RollbackTo(ctx context.Context) error {
 		return errLost // and with it the transaction
 	}
 	if c.savepoint != savepointSent {
-		return nil
+		return c.aborted // to go on would only tell that it is so, and not why
 	}
 	return c.Run(context.WithoutCancel(ctx), "ROLLBACK TO SAVEPOINT job")
 }
@@ -328,7 +331,11 @@ func (c *Conn) send(ctx context.Context, query string, args []any, read func(pgx
 	defer clear(sent)
 	for i := range sent {
 		if err := sent[i].finish(results); err != nil {
-			return fmt.Errorf("%s, which was queued: %w", FirstWords(sent[i].query), err)
+			err = fmt.Errorf("%s, which was queued: %w", FirstWords(sent[i].query), err)
+			if c.savepoint != savepointSent {
+				c.aborted = err
+			}
+			return err
 		}
 		if sent[i].query == savepoint {
 			c.savepoint = savepointSent
