@@ -94,9 +94,12 @@ func TestTheListOfPartsNamesEachModuleInside(t *testing.T) {
 	if err := os.WriteFile(binary, content, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	out, err := exec.Command(".ci/sbom.sh", "binary", "1.2.3", binary).Output()
+	var said bytes.Buffer
+	sbom := exec.Command(".ci/sbom.sh", "binary", "1.2.3", binary)
+	sbom.Stderr = &said
+	out, err := sbom.Output()
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("%v: %s", err, &said)
 	}
 	var list struct {
 		BOMFormat, SpecVersion, SerialNumber string
