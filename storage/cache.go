@@ -256,7 +256,7 @@ func (c *cache) purge() {
 func (c *cache) keepBlock(b *cachedBlock) {
 	last := &c.newBlocks[c.nextNew]
 	c.nextNew = (c.nextNew + 1) % len(c.newBlocks)
-	if *last != nil && len(c.spareBlocks) < len(c.newBlocks) {
+	if *last != nil && len(c.spareBlocks) < len(c.newBlocks) && (*last).Memory() <= 2*payload.BlockSize {
 		(*last).Reuse()
 		c.spareBlocks = append(c.spareBlocks, (*last).Block)
 		(*last).Block = payload.Block{}

@@ -57,7 +57,12 @@ func (c *Codec) pack(s *scratch, raw []byte) []byte {
 	return c.encoder.EncodeAll(raw, s.packed)
 }
 
-// packFast is pack by way of Snappy. It fails for no bytes that are known.
+// blockHead is how long the head of a block of a frame is: whether it is the last one, its type,
+// and its size.
+const blockHead = 3
+
+// packFast is pack by way of Snappy. It fails where many short matches come before bytes that
+// nothing matches: the converter then writes a block without data for them.
 func (s *scratch) packFast(raw []byte) (packed []byte, ok bool) {
 	if most := snappyHead + s2.MaxEncodedLen(len(raw)); len(s.stream) < most {
 		s.stream = make([]byte, most)
@@ -67,7 +72,13 @@ func (s *scratch) packFast(raw []byte) (packed []byte, ok bool) {
 	binary.LittleEndian.PutUint32(s.stream[len(snappyName):], uint32(n)<<8) // type 0, then the length
 	s.reader.Reset(s.stream[:snappyHead-checksumSize+n])
 	s.frame.Reset()
-	if _, err := s.converter.Convert(&s.reader, &s.frame); err != nil && !errors.Is(err, io.EOF) || s.frame.Len() < frameHead {
+	_, err := s.converter.Convert(&s.reader, &s.frame)
+	if err != nil && !errors.Is(err, io.EOF) || s.frame.Len() < frameHead+blockHead {
+		return nil, false
+	}
+	head := s.frame.Bytes()[frameHead:]
+	size := int(head[0])>>3 | int(head[1])<<5 | int(head[2])<<13
+	if isPlain := head[0]>>1&3 == 0; isPlain && size != len(raw) {
 		return nil, false
 	}
 	packed = append(append(s.packed, frameMagic...), frameFlags)

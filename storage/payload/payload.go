@@ -158,6 +158,9 @@ func (b *Block) raw() []byte {
 	return raw
 }
 
+// Memory is how many bytes it takes, with those of texts that were taken out again.
+func (b *Block) Memory() int { return cap(b.data) }
+
 // Encode packs a block.
 func (c *Codec) Encode(b *Block) []byte {
 	raw := b.raw()

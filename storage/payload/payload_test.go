@@ -3,6 +3,7 @@ package payload
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
@@ -337,5 +338,33 @@ func BenchmarkBlocks(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// Letters that match everywhere, and then bytes that match nothing: the converter of Snappy's
+// streams writes a frame without data for some of them.
+func TestManyShortMatchesBeforeRandomBytesAreKept(t *testing.T) {
+	t.Parallel()
+	c := newCodec(t)
+	for seed := range uint64(1000) {
+		random := rand.New(rand.NewPCG(seed, 0))
+		letters := make([]byte, 2000+random.IntN(14000))
+		for i := range letters {
+			letters[i] = "ACGT"[random.IntN(4)]
+		}
+		noise := make([]byte, 500+random.IntN(11000))
+		for i := range noise {
+			noise[i] = byte(random.Uint32())
+		}
+		text := []byte(`{"dna":"` + string(letters) + `","scan":"` + base64.StdEncoding.EncodeToString(noise) + `"}`)
+		var b Block
+		b.Add(&Texts{Input: text})
+		read, err := c.Decode(c.Encode(&b))
+		if err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+		if got, err := Parse(read.Place(0)); err != nil || !bytes.Equal(got.Input, text) {
+			t.Fatalf("seed %d: another text is read, %v", seed, err)
+		}
 	}
 }
