@@ -79,8 +79,8 @@ test('every page of the demo is pictured', async () => {
     const { access_token: token } = (await login.json()) as { access_token: string }
     const newest = async (filter: string) => {
       const list = await fetch(url + '/v1/runs/?limit=200&' + filter, { headers: { Authorization: `Bearer ${token}` } })
-      const { items } = (await list.json()) as { items: { id: string; step_count: number }[] }
-      return items.sort((a, b) => b.step_count - a.step_count)[0]!.id
+      const { items } = (await list.json()) as { items: { id: string; user_id: string; step_count: number }[] }
+      return items.sort((a, b) => b.step_count - a.step_count)[0]!
     }
     // The longest of the newest: one that did well, and one that was stopped on its way.
     const done = await newest('status=COMPLETED')
@@ -91,11 +91,13 @@ test('every page of the demo is pictured', async () => {
     })
     await atAllSizes(url, token, async ({ shoot, dialog }) => {
       for (const path of pages) await shoot(path, path.slice(1))
-      await shoot('/runs/' + done, 'run')
-      await shoot('/runs/' + stopped, 'run-stopped')
+      await shoot('/runs/' + done.id, 'run')
+      await shoot('/runs/' + stopped.id, 'run-stopped')
       await shoot('/runs?status=RUNNING&sort=last_call', 'runs-by-last-call')
       await shoot('/prices?add=&inactive=true', 'prices-add')
-      await dialog('/users', /^Erase/, 'users-erase')
+      const user = '/users/' + encodeURIComponent(done.user_id)
+      await shoot(user, 'user')
+      await dialog(user, /^Erase/, 'user-erase')
       await dialog('/overview', 'Stop all agents', 'overview-stop')
     })
   } finally {
