@@ -84,8 +84,11 @@ func (c *cutter) pass(client net.Conn) {
 	buf := make([]byte, 64<<10)
 	for {
 		n, err := client.Read(buf)
+		if err != nil { // the end of a connection that was cut before is nothing that is sent
+			return
+		}
 		when := c.armed.Swap(0)
-		if err != nil || when == cutBefore {
+		if when == cutBefore {
 			return
 		}
 		cut.Store(when)
