@@ -191,6 +191,32 @@ test('tokens have no price: the sentence says how many', async () => {
   await context.close()
 })
 
+test('what is typed after Ctrl K, before its code has come, is in its field and no key of the page', async () => {
+  const { account } = await fire()
+  const { page, context, troubles } = await open(account)
+  let release = () => {}
+  const held = new Promise<void>((done) => (release = done))
+  let asked = () => {}
+  const loading = new Promise<void>((done) => (asked = done))
+  await page.route('**/Palette-*.js', async (route) => {
+    asked()
+    await held
+    await route.continue()
+  })
+  await page.keyboard.press('Control+k')
+  await loading
+  await page.keyboard.type('pri!g r')
+  for (let n = 0; n < 4; n++) await page.keyboard.press('Backspace')
+  release()
+  await page.getByRole('option', { name: 'Prices' }).waitFor()
+  expect(await page.getByRole('combobox', { name: 'A page, run, user, policy or model' }).inputValue()).toBe('pri')
+  expect(await page.getByRole('dialog').count()).toBe(1)
+  await page.keyboard.press('Enter')
+  await page.waitForURL('**/prices')
+  expect(troubles).toEqual([])
+  await context.close()
+})
+
 test('Ctrl K goes to a page, a user and a run', async () => {
   const { account, id } = await fire()
   const { page, context, troubles } = await open(account)

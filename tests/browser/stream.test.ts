@@ -132,6 +132,8 @@ async function holdingBack(to: Server): Promise<{ url: string; release: () => vo
         response.writeHead(answer.statusCode!, answer.headers)
         answer.pipe(response)
       })
+      // A worker may ask once more when the server has gone.
+      onwards.on('error', () => response.destroy())
       request.pipe(onwards)
     }
     if (request.url === '/v1/events' && !open) held.push(pass)

@@ -51,11 +51,17 @@ export function listen(): () => void {
   const onKey = (event: KeyboardEvent) => {
     if (isPalette(event)) {
       event.preventDefault()
-      palette.open()
+      void palette.open()
       return
     }
-    if (!keys.on || event.defaultPrevented || event.metaKey || event.ctrlKey || event.altKey) return
-    if (typing(event.target) || document.querySelector('dialog[open]')) {
+    if (event.defaultPrevented || event.metaKey || event.ctrlKey || event.altKey) return
+    const dialog = document.querySelector('dialog[open]')
+    if (!dialog && palette.takeEarly(event)) {
+      event.preventDefault()
+      return
+    }
+    if (!keys.on) return
+    if (typing(event.target) || dialog) {
       before = ''
       return
     }
